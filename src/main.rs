@@ -1,0 +1,3 @@
+//! The `dogiqa` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! One offline integration binary: no network but loopback, no service to start.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+

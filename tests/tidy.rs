@@ -1,0 +1,168 @@
+//! The house rules that the compiler cannot see, as tests: run by plain `cargo test`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module and the modules it may name, in the order of the data. The list is also its proof
+/// that there are no cycles: a module may only name those listed before it.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("telemetry", &[]),
+    ("method", &[]),
+    ("event", &["method"]),
+    ("storage", &["telemetry"]),
+    ("imaging", &["method"]),
+    ("models", &["method", "imaging"]),
+    ("engine", &["telemetry", "method", "imaging", "models"]),
+    ("pipeline", &["telemetry", "method", "event", "storage", "imaging", "engine"]),
+    ("stream", &["telemetry", "event", "pipeline"]),
+    ("report", &["method", "event", "imaging"]),
+    (
+        "config",
+        &["telemetry", "method", "storage", "imaging", "models", "engine", "pipeline", "stream"],
+    ),
+    (
+        "cli",
+        &[
+            "telemetry",
+            "method",
+            "event",
+            "storage",
+            "imaging",
+            "models",
+            "engine",
+            "pipeline",
+            "stream",
+            "report",
+            "config",
+        ],
+    ),
+];
+
+/// Lines of code a file may have before its tests start; longer is two files.
+const LINES_MAX: usize = 500;
+
+const BANNED: &[(&str, &str)] = &[
+    ("todo!(", "finish it or open an issue"),
+    ("dbg!(", "tracing"),
+    ("FIXME", "fix it before the commit"),
+    ("unbounded_channel", "a bounded channel: everything has a limit"),
+    ("#[ignore", "assert today's behaviour and say why it is wrong"),
+    ("use crate::{", "one `use` per module, so that the layer shows (and this test sees it)"),
+    ("super::super", "`crate::…`"),
+    ("#[allow(", "#[expect(lint, reason = \"…\")]"),
+];
+
+#[test]
+fn imports_follow_the_data() {
+    let mut faults = Vec::new();
+    for (position, (module, allowed)) in MAY_IMPORT.iter().enumerate() {
+        let before: Vec<_> = MAY_IMPORT[..position].iter().map(|(name, _)| *name).collect();
+        assert!(
+            allowed.iter().all(|name| before.contains(name)),
+            "`{module}` reaches upwards in the table"
+        );
+        for file in sources(&source_root().join(module)) {
+            let text = fs::read_to_string(&file).unwrap();
+            for (number, line) in code_lines(&text) {
+                for named in line.split("crate::").skip(1).map(first_word) {
+                    let known = MAY_IMPORT.iter().any(|(name, _)| *name == named);
+                    if known && named != *module && !allowed.contains(&named) {
+                        faults.push(format!(
+                            "{}:{number}: `{module}` may not import `{named}`",
+                            file.display()
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_module_is_in_the_table() {
+    for entry in fs::read_dir(source_root()).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let listed = MAY_IMPORT.iter().any(|(module, _)| *module == name);
+        assert!(entry.path().is_file() || listed, "`src/{name}` has no row in MAY_IMPORT");
+    }
+}
+
+#[test]
+fn the_architecture_document_shows_the_same_table() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let module = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+        let named = cells.get(3)?.split(", ").filter(|name| *name != "–");
+        Some((module.to_owned(), named.map(str::to_owned).collect::<Vec<_>>()))
+    });
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let expected = MAY_IMPORT.iter().map(|(module, names)| ((*module).to_owned(), owned(names)));
+    assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let roots = ["tests/it/main.rs", "tests/services/main.rs"].map(|path| root().join(path));
+    let declarations: String = roots.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    for folder in ["tests/it", "tests/services", "tests/support"] {
+        for file in sources(&root().join(folder)).iter().filter(|file| !roots.contains(file)) {
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let declared = declarations.contains(&format!("\nmod {name};"));
+            assert!(declared, "`{}` is never compiled", file.display());
+        }
+    }
+}
+
+#[test]
+fn files_stay_short_and_finished() {
+    let mut faults = Vec::new();
+    for file in sources(&source_root()) {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        if lines > LINES_MAX {
+            faults.push(format!("{}: {lines} lines, at most {LINES_MAX}", file.display()));
+        }
+        for (number, line) in code_lines(&text) {
+            for (banned, instead) in BANNED.iter().filter(|(banned, _)| line.contains(banned)) {
+                faults.push(format!("{}:{number}: `{banned}`: {instead}", file.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn source_root() -> PathBuf {
+    root().join("src")
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Numbered lines without what is only comment.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .zip(1..)
+        .map(|(line, number)| (number, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn first_word(text: &str) -> &str {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+}
