@@ -7,7 +7,7 @@
 //!
 //! | module | what it holds | may name |
 //! |---|---|---|
-//! | `telemetry` | logs, metrics, the health server | – |
+//! | [`telemetry`] | logs, metrics, the health server | – |
 //! | `method` | the method as pure functions: standards, masks, regions, aggregation, policies | – |
 //! | `event` | the wire contract: references, quality events, dead letters | `method` |
 //! | `storage` | allow-listed, bounded reads from object storage | `telemetry` |
@@ -22,3 +22,4 @@
 //!
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
+pub mod telemetry;
