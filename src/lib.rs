@@ -8,7 +8,7 @@
 //! | module | what it holds | may name |
 //! |---|---|---|
 //! | [`telemetry`] | logs, metrics, the health server | – |
-//! | `method` | the method as pure functions: standards, masks, regions, aggregation, policies | – |
+//! | [`method`] | the method as pure functions: standards, masks, regions, aggregation, policies | – |
 //! | `event` | the wire contract: references, quality events, dead letters | `method` |
 //! | `storage` | allow-listed, bounded reads from object storage | `telemetry` |
 //! | `imaging` | bytes to upright sRGB pixels, crops, drawings | `method` |
@@ -22,4 +22,5 @@
 //!
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
+pub mod method;
 pub mod telemetry;

@@ -1,3 +1,5 @@
 //! One offline integration binary: no network but loopback, no service to start.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+mod goldens_agreement;
+mod goldens_rle;

@@ -1,0 +1,226 @@
+//! From the ratings of the whole and of the regions to one score.
+
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use super::levels::LevelDistribution;
+use super::regions::Region;
+
+/// How much each region counts in the local score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weighting {
+    /// By its area, as in the paper's best configuration.
+    Area,
+    /// All alike.
+    Mean,
+}
+
+/// How ratings become a score. The defaults are the paper's best configuration; the others are its
+/// ablations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AggregationSettings {
+    /// How much each region counts: `area` or `mean`.
+    pub weighting: Weighting,
+    /// Whether the rating of the whole image takes half of the score. Without it the score rests on
+    /// the regions alone, unless an image has none.
+    pub global: bool,
+    /// Whether the number of masks adds to the score.
+    pub segmentation_score: bool,
+    /// The number of masks that earns K points, the most that an image of the collection has; the
+    /// paper takes it from its data set (71 for SPAQ).
+    pub c_max: NonZeroU32,
+}
+
+impl Default for AggregationSettings {
+    fn default() -> Self {
+        Self {
+            weighting: Weighting::Area,
+            global: true,
+            segmentation_score: true,
+            c_max: NonZeroU32::new(71).expect("71 is not 0"),
+        }
+    }
+}
+
+/// A region and its rating.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectAssessment {
+    /// The region that was rated.
+    pub region: Region,
+    /// Its rating.
+    pub rating: LevelDistribution,
+}
+
+/// The method's answer for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assessment {
+    /// The combined score, from the argmax levels as in the paper; in 1..=2K.
+    pub score: f64,
+    /// The same combination over the expectations instead of the levels.
+    pub score_expected: f64,
+    /// Rating of the whole image.
+    pub global: LevelDistribution,
+    /// Combined level of the regions, in 1..=K; none where no region is large enough.
+    pub local: Option<f64>,
+    /// What the number of masks adds: `masks · K / c_max`, at most K; 0 when switched off.
+    pub segmentation_score: f64,
+    /// Every region with its rating, in the order of the segmentation.
+    pub objects: Vec<ObjectAssessment>,
+}
+
+/// Combines the ratings: `(global + local) / 2 + seg`, or what the settings leave of it.
+///
+/// An image without regions has no local score; its score is the rating of the whole.
+pub fn assess(
+    global: LevelDistribution,
+    objects: Vec<ObjectAssessment>,
+    settings: &AggregationSettings,
+) -> Assessment {
+    let k = f64::from(global.levels());
+    let segmentation_score = if settings.segmentation_score {
+        (objects.len() as f64 * k / f64::from(settings.c_max.get())).min(k)
+    } else {
+        0.0
+    };
+    let combine = |whole: f64, local: Option<f64>| {
+        let base = match local {
+            Some(local) if settings.global => f64::midpoint(whole, local),
+            Some(local) => local,
+            None => whole,
+        };
+        base + segmentation_score
+    };
+    let level = |rating: &LevelDistribution| f64::from(rating.level());
+    let local = local_of(&objects, settings.weighting, level);
+    let local_expected = local_of(&objects, settings.weighting, LevelDistribution::expected);
+    Assessment {
+        score: combine(level(&global), local),
+        score_expected: combine(global.expected(), local_expected),
+        global,
+        local,
+        segmentation_score,
+        objects,
+    }
+}
+
+/// The weighted mean of the regions' values. Masks may overlap, so areas are divided by their own
+/// sum and not by the image's area.
+fn local_of(
+    objects: &[ObjectAssessment],
+    weighting: Weighting,
+    value: impl Fn(&LevelDistribution) -> f64,
+) -> Option<f64> {
+    let (mut weighted, mut weights) = (0.0, 0.0);
+    for object in objects {
+        let weight = match weighting {
+            Weighting::Area => object.region.mask.area_px() as f64,
+            Weighting::Mean => 1.0,
+        };
+        weighted += weight * value(&object.rating);
+        weights += weight;
+    }
+    (!objects.is_empty()).then(|| weighted / weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::method::{Mask, RegionKind, Rle};
+
+    fn rating(level: u8) -> LevelDistribution {
+        let certain = (1..=7).map(|candidate| f64::from(u8::from(candidate == level)));
+        LevelDistribution::new(certain.collect()).unwrap()
+    }
+
+    fn object(area_px: u32, rating: LevelDistribution) -> ObjectAssessment {
+        let rle = Rle::from_counts(1, 1000, vec![0, area_px, 1000 - area_px]).unwrap();
+        let mask = Mask::new(rle).unwrap();
+        let (predicted_iou, stability_score) = (None, None);
+        let kind = RegionKind::Object;
+        ObjectAssessment { region: Region { kind, mask, predicted_iou, stability_score }, rating }
+    }
+
+    fn check(settings: &AggregationSettings, score: f64, local: f64, segmentation_score: f64) {
+        let objects = vec![object(300, rating(6)), object(100, rating(2))];
+        let assessment = assess(rating(3), objects, settings);
+        assert!((assessment.score - score).abs() < 1e-12, "{assessment:?}");
+        assert!((assessment.local.unwrap() - local).abs() < 1e-12);
+        assert!((assessment.segmentation_score - segmentation_score).abs() < 1e-12);
+        assert!((assessment.score_expected - score).abs() < 1e-12, "all ratings are certain");
+    }
+
+    #[test]
+    fn every_row_of_the_ablation_is_its_formula() {
+        let paper = AggregationSettings::default();
+        let seg = 2.0 * 7.0 / 71.0;
+        check(&paper, f64::midpoint(3.0, 5.0) + seg, 5.0, seg);
+        let mean = AggregationSettings { weighting: Weighting::Mean, ..paper.clone() };
+        check(&mean, 3.5 + seg, 4.0, seg);
+        let local = AggregationSettings { global: false, ..paper.clone() };
+        check(&local, 5.0 + seg, 5.0, seg);
+        let bare = AggregationSettings { segmentation_score: false, ..local };
+        check(&bare, 5.0, 5.0, 0.0);
+    }
+
+    #[test]
+    fn the_segmentation_score_stops_at_the_number_of_levels() {
+        let few = AggregationSettings { c_max: NonZeroU32::MIN, ..AggregationSettings::default() };
+        check(&few, 4.0 + 7.0, 5.0, 7.0);
+    }
+
+    #[test]
+    fn an_image_without_regions_has_the_score_of_the_whole() {
+        for global in [true, false] {
+            let settings = AggregationSettings { global, ..AggregationSettings::default() };
+            let assessment = assess(rating(6), Vec::new(), &settings);
+            assert_eq!(assessment.local, None);
+            let Assessment { score, score_expected, segmentation_score, .. } = assessment;
+            assert_eq!((score, score_expected, segmentation_score), (6.0, 6.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn a_c_max_of_zero_is_refused() {
+        let error = serde_json::from_str::<AggregationSettings>(r#"{"c_max": 0}"#).unwrap_err();
+        assert!(error.to_string().contains("nonzero"), "{error}");
+    }
+
+    fn ratings() -> impl Strategy<Value = LevelDistribution> {
+        prop::collection::vec(-5.0..5.0_f64, 7)
+            .prop_map(|logits| LevelDistribution::from_logits(&logits).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn scores_stay_within_their_range_and_order_does_not_matter(
+            global in ratings(),
+            regions in prop::collection::vec((1_u32..=1000, ratings()), 0..120),
+            by_area: bool, with_global: bool, with_segmentation: bool,
+        ) {
+            let settings = AggregationSettings {
+                weighting: if by_area { Weighting::Area } else { Weighting::Mean },
+                global: with_global,
+                segmentation_score: with_segmentation,
+                ..AggregationSettings::default()
+            };
+            let mut objects: Vec<_> = regions.into_iter().map(|(area, r)| object(area, r)).collect();
+            let forward = assess(global.clone(), objects.clone(), &settings);
+            objects.reverse();
+            let backward = assess(global, objects, &settings);
+
+            let seg = forward.segmentation_score;
+            prop_assert!((0.0..=7.0).contains(&seg));
+            for score in [forward.score, forward.score_expected] {
+                prop_assert!((1.0 - 1e-9..=7.0 + seg + 1e-9).contains(&score), "{}", score);
+            }
+            // Levels and areas are whole numbers, so their sums are exact in any order.
+            prop_assert_eq!((forward.score, forward.local), (backward.score, backward.local));
+            prop_assert!((forward.score_expected - backward.score_expected).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! How well scores follow human opinion: SRCC, PLCC, KRCC and RMSE, as the field computes them.
+
+use std::cmp::Ordering;
+
+use thiserror::Error;
+
+pub use super::logistic::Logistic;
+
+/// Numbers that no agreement can be computed from.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AgreementError {
+    /// Another number of scores than of opinions.
+    #[error("{scores} scores stand beside {opinions} opinions; give one opinion for each score")]
+    Lengths {
+        /// How many scores.
+        scores: usize,
+        /// How many opinions.
+        opinions: usize,
+    },
+    /// Too few pairs.
+    #[error("{found} pairs are too few, {needed} are needed")]
+    TooFew {
+        /// How many there are.
+        found: usize,
+        /// How many there must be.
+        needed: usize,
+    },
+    /// A value that is not finite.
+    #[error("the value of pair {index} is not finite")]
+    NotFinite {
+        /// Which pair, from 0.
+        index: usize,
+    },
+    /// Values that are all the same, so that nothing can follow them.
+    #[error("all {what} are equal, a correlation is not defined")]
+    Constant {
+        /// `scores` or `opinions`.
+        what: &'static str,
+    },
+}
+
+/// Spearman's rank correlation; ties take their average rank.
+///
+/// # Errors
+/// Lists of different length, fewer than 2 pairs, values that are not finite or all equal.
+pub fn srcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
+    check(scores, opinions, 2)?;
+    pearson(&average_ranks(scores), &average_ranks(opinions))
+}
+
+/// Pearson's linear correlation of the raw scores.
+///
+/// # Errors
+/// Lists of different length, fewer than 2 pairs, values that are not finite or all equal.
+pub fn plcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
+    check(scores, opinions, 2)?;
+    pearson(scores, opinions)
+}
+
+/// Pearson's linear correlation after the four-parameter logistic of [`Logistic::fit`].
+///
+/// # Errors
+/// Lists of different length, fewer than 5 pairs, values that are not finite or all equal.
+pub fn plcc_logistic(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
+    let curve = Logistic::fit(scores, opinions)?;
+    let mapped: Vec<f64> = scores.iter().map(|&score| curve.map(score)).collect();
+    let (low, high) = range(&mapped);
+    // A curve that came out flat explains nothing of the opinions.
+    if low < high { pearson(&mapped, opinions) } else { Ok(0.0) }
+}
+
+/// Kendall's rank correlation with the correction for ties, tau-b.
+///
+/// # Errors
+/// Lists of different length, fewer than 2 pairs, values that are not finite or all equal.
+pub fn krcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
+    check(scores, opinions, 2)?;
+    let mut pairs: Vec<(f64, f64)> = scores.iter().copied().zip(opinions.iter().copied()).collect();
+    pairs.sort_by(|a, b| order(a.0, b.0).then(order(a.1, b.1)));
+
+    let all = pairs_of(pairs.len());
+    let tied_scores = tied_pairs(&pairs, |a, b| order(a.0, b.0).is_eq());
+    let tied_both = tied_pairs(&pairs, |a, b| a == b);
+    let mut by_opinion: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
+    // Sorted by score and then by opinion, the exchanges that sort the opinions are exactly the
+    // discordant pairs (Knight 1966).
+    let discordant = sort_counting_exchanges(&mut by_opinion);
+    let tied_opinions = tied_pairs(&by_opinion, |a, b| order(*a, *b).is_eq());
+
+    if tied_scores == all {
+        return Err(AgreementError::Constant { what: "scores" });
+    }
+    if tied_opinions == all {
+        return Err(AgreementError::Constant { what: "opinions" });
+    }
+    let concordant_less_discordant = all as f64 - tied_scores as f64 - tied_opinions as f64
+        + tied_both as f64
+        - 2.0 * discordant as f64;
+    let untied = ((all - tied_scores) as f64).sqrt() * ((all - tied_opinions) as f64).sqrt();
+    Ok((concordant_less_discordant / untied).clamp(-1.0, 1.0))
+}
+
+/// Root of the mean squared difference; both lists must be on one scale.
+///
+/// # Errors
+/// Lists of different length, no pair, values that are not finite.
+pub fn rmse(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
+    check(scores, opinions, 1)?;
+    let squares: f64 = scores.iter().zip(opinions).map(|(a, b)| (a - b) * (a - b)).sum();
+    Ok((squares / scores.len() as f64).sqrt())
+}
+
+/// Refuses lists that the measures are not defined on.
+pub(super) fn check(scores: &[f64], opinions: &[f64], needed: usize) -> Result<(), AgreementError> {
+    if scores.len() != opinions.len() {
+        let (scores, opinions) = (scores.len(), opinions.len());
+        return Err(AgreementError::Lengths { scores, opinions });
+    }
+    if scores.len() < needed {
+        return Err(AgreementError::TooFew { found: scores.len(), needed });
+    }
+    let is_bad = |(score, opinion): (&f64, &f64)| !score.is_finite() || !opinion.is_finite();
+    match scores.iter().zip(opinions).position(is_bad) {
+        Some(index) => Err(AgreementError::NotFinite { index }),
+        None => Ok(()),
+    }
+}
+
+fn pearson(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
+    let from_scores = deviations(scores).ok_or(AgreementError::Constant { what: "scores" })?;
+    let from_opinions =
+        deviations(opinions).ok_or(AgreementError::Constant { what: "opinions" })?;
+    let product: f64 = from_scores.iter().zip(&from_opinions).map(|(a, b)| a * b).sum();
+    Ok(product.clamp(-1.0, 1.0))
+}
+
+/// Deviations from the mean, scaled to length 1; none where all values are equal.
+fn deviations(values: &[f64]) -> Option<Vec<f64>> {
+    let (low, high) = range(values);
+    if low >= high {
+        return None;
+    }
+    // Scaled by the range first, so that neither huge nor tiny values leave the range of f64.
+    let scaled: Vec<f64> =
+        values.iter().map(|value| (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)).collect();
+    let mean = scaled.iter().sum::<f64>() / scaled.len() as f64;
+    let centred: Vec<f64> = scaled.iter().map(|value| value - mean).collect();
+    let length = centred.iter().map(|value| value * value).sum::<f64>().sqrt();
+    Some(centred.into_iter().map(|value| value / length).collect())
+}
+
+/// Smallest and largest value.
+pub(super) fn range(values: &[f64]) -> (f64, f64) {
+    let start = (f64::INFINITY, f64::NEG_INFINITY);
+    values.iter().fold(start, |(low, high), &value| (low.min(value), high.max(value)))
+}
+
+/// The rank of each value from 1, ties sharing the average of their ranks.
+fn average_ranks(values: &[f64]) -> Vec<f64> {
+    let mut by_value: Vec<usize> = (0..values.len()).collect();
+    by_value.sort_by(|&a, &b| order(values[a], values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut before = 0;
+    for tie in by_value.chunk_by(|&a, &b| order(values[a], values[b]).is_eq()) {
+        let rank = before as f64 + f64::midpoint(1.0, tie.len() as f64);
+        for &index in tie {
+            ranks[index] = rank;
+        }
+        before += tie.len();
+    }
+    ranks
+}
+
+/// The order of finite numbers; `+ 0.0` makes the two zeros one, which `total_cmp` tells apart.
+fn order(a: f64, b: f64) -> Ordering {
+    (a + 0.0).total_cmp(&(b + 0.0))
+}
+
+fn pairs_of(count: usize) -> u64 {
+    let count = count as u64;
+    count * count.saturating_sub(1) / 2
+}
+
+/// Number of pairs that are tied in a list where ties stand together.
+fn tied_pairs<T>(sorted: &[T], is_tie: impl FnMut(&T, &T) -> bool) -> u64 {
+    sorted.chunk_by(is_tie).map(|tie| pairs_of(tie.len())).sum()
+}
+
+/// Merge sort that counts how many pairs stood in the wrong order.
+fn sort_counting_exchanges(values: &mut [f64]) -> u64 {
+    let middle = values.len() / 2;
+    if middle == 0 {
+        return 0;
+    }
+    let (left, right) = values.split_at_mut(middle);
+    let mut exchanges = sort_counting_exchanges(left) + sort_counting_exchanges(right);
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let (mut i, mut j) = (0, 0);
+    while i < left.len() && j < right.len() {
+        if right[j] < left[i] {
+            exchanges += (left.len() - i) as u64;
+            merged.push(right[j]);
+            j += 1;
+        } else {
+            merged.push(left[i]);
+            i += 1;
+        }
+    }
+    merged.extend_from_slice(&left[i..]);
+    merged.extend_from_slice(&right[j..]);
+    values.copy_from_slice(&merged);
+    exchanges
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ties_share_the_average_of_their_ranks() {
+        assert_eq!(average_ranks(&[3.0, 1.0, 3.0, 2.0, 3.0]), [4.0, 1.0, 4.0, 2.0, 4.0]);
+    }
+
+    #[test]
+    fn lists_that_no_measure_is_defined_on_are_refused() {
+        let measures = [srcc, plcc, krcc, plcc_logistic];
+        for measure in measures {
+            assert!(matches!(measure(&[1.0], &[]), Err(AgreementError::Lengths { .. })));
+            assert!(matches!(measure(&[1.0], &[1.0]), Err(AgreementError::TooFew { .. })));
+            let (rising, flat) = ([1.0, 2.0, 3.0, 4.0, 5.0], [0.1; 5]);
+            let scores = AgreementError::Constant { what: "scores" };
+            assert_eq!(measure(&flat, &rising), Err(scores));
+            let opinions = AgreementError::Constant { what: "opinions" };
+            assert_eq!(measure(&rising, &flat), Err(opinions));
+            let bad = [1.0, f64::NAN, 3.0, 4.0, 5.0];
+            assert_eq!(measure(&rising, &bad), Err(AgreementError::NotFinite { index: 1 }));
+        }
+        assert!(rmse(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_ties() {
+        assert_eq!(
+            krcc(&[0.0, -0.0, 1.0], &[2.0, 1.0, 3.0]),
+            krcc(&[0.0, 0.0, 1.0], &[2.0, 1.0, 3.0])
+        );
+    }
+
+    /// Kendall's definition, pair by pair.
+    fn krcc_by_pairs(scores: &[f64], opinions: &[f64]) -> f64 {
+        let (mut balance, mut untied_scores, mut untied_opinions) = (0.0, 0.0, 0.0);
+        for i in 0..scores.len() {
+            for j in 0..i {
+                let sign = |a: f64, b: f64| f64::from(i8::from(a > b) - i8::from(a < b));
+                let (x, y) = (sign(scores[i], scores[j]), sign(opinions[i], opinions[j]));
+                balance += x * y;
+                untied_scores += x * x;
+                untied_opinions += y * y;
+            }
+        }
+        balance / f64::sqrt(untied_scores * untied_opinions)
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_tau_is_the_one_of_the_definition(
+            pairs in prop::collection::vec((0_u8..6, 0_u8..6), 2..40)
+        ) {
+            let scores: Vec<f64> = pairs.iter().map(|pair| f64::from(pair.0)).collect();
+            let opinions: Vec<f64> = pairs.iter().map(|pair| f64::from(pair.1)).collect();
+            let by_pairs = krcc_by_pairs(&scores, &opinions);
+            match krcc(&scores, &opinions) {
+                Ok(tau) => prop_assert!((tau - by_pairs).abs() < 1e-12),
+                Err(_) => prop_assert!(by_pairs.is_nan()),
+            }
+        }
+
+        #[test]
+        fn rank_measures_do_not_see_a_rising_map(
+            pairs in prop::collection::vec((-9.0..9.0_f64, -9.0..9.0_f64), 3..40)
+        ) {
+            let (scores, opinions): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+            let mapped: Vec<f64> = scores.iter().map(|score| score.exp()).collect();
+            for measure in [srcc, krcc] {
+                let (plain, bent) = (measure(&scores, &opinions)?, measure(&mapped, &opinions)?);
+                prop_assert!((plain - bent).abs() < 1e-12);
+            }
+        }
+
+        #[test]
+        fn the_logistic_never_follows_opinions_worse_than_a_line(
+            pairs in prop::collection::vec((-9.0..9.0_f64, -9.0..9.0_f64), 5..40)
+        ) {
+            let (scores, opinions): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+            let line = plcc(&scores, &opinions)?.abs();
+            prop_assert!(plcc_logistic(&scores, &opinions)? >= line - 1e-4);
+        }
+    }
+}

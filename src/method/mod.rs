@@ -1,0 +1,31 @@
+//! The Dog-IQA method as pure functions (arXiv 2410.02505): no I/O, no clock, no randomness.
+//!
+//! ```text
+//!  standard ── what the scorer is asked ──────────────► LevelDistribution per crop ─┐
+//!  raw masks ── regions (Algorithm 1) ──► Segmentation ─────────────────────────────┴► Assessment ─► Verdict
+//! ```
+//!
+//! [`agreement`] stands beside that road: how well scores follow human opinion.
+
+mod aggregate;
+pub mod agreement;
+mod bounds;
+mod levels;
+mod logistic;
+mod mask;
+mod policy;
+mod regions;
+mod rle;
+mod rle_text;
+mod settings;
+mod standard;
+mod standard_table;
+
+pub use aggregate::{AggregationSettings, Assessment, ObjectAssessment, Weighting, assess};
+pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError};
+pub use mask::{BoundingBox, Mask};
+pub use policy::{Basis, Outcome, Policies, Policy, PolicyError, PolicySettings, Verdict};
+pub use regions::{RawMask, Region, RegionKind, RegionSettings, Segmentation, select_regions};
+pub use rle::{MaskError, PIXELS_MAX, RUNS_MAX, Rle};
+pub use settings::{Settings, SettingsError};
+pub use standard::{OwnStandard, Standard, StandardError, StandardForm, StandardSettings};

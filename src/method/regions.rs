@@ -1,0 +1,252 @@
+//! From raw masks to the regions that are scored: Algorithm 1 of the paper.
+
+use std::cmp::Reverse;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bounds::fraction;
+use super::mask::Mask;
+use super::rle::{MaskError, Rle};
+
+/// Which masks are worth scoring.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegionSettings {
+    /// The paper's threshold `t`: a mask is scored if its area is at least this share of the image.
+    #[serde(deserialize_with = "fraction")]
+    pub area_min_fraction: f64,
+    /// The threshold never falls below this many pixels, so that a tiny image has no regions.
+    pub area_min_px: u64,
+    /// Most regions per image; of more masks the largest are kept, in the segmenter's order.
+    pub regions_max: usize,
+}
+
+impl Default for RegionSettings {
+    fn default() -> Self {
+        Self { area_min_fraction: 0.01, area_min_px: 64, regions_max: 256 }
+    }
+}
+
+/// What a segmenter answers: a mask, and how sure it is of it where the model can say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawMask {
+    /// The pixels, in the frame of the whole picture.
+    pub mask: Mask,
+    /// The model's own estimate of the mask's intersection over union.
+    pub predicted_iou: Option<f32>,
+    /// How little the mask changes when the model's threshold moves.
+    pub stability_score: Option<f32>,
+}
+
+/// Whether a region was found by the segmenter or is what it left over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionKind {
+    /// A mask of the segmenter.
+    Object,
+    /// The pixels that no kept mask covers.
+    Remainder,
+}
+
+/// One region to be scored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Region {
+    /// Object or remainder.
+    pub kind: RegionKind,
+    /// Its pixels.
+    pub mask: Mask,
+    /// The segmenter's estimate of the mask's intersection over union, for objects that have one.
+    pub predicted_iou: Option<f32>,
+    /// The segmenter's stability score, for objects that have one.
+    pub stability_score: Option<f32>,
+}
+
+/// An image cut into regions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segmentation {
+    /// Width of the image in pixels.
+    pub width: u32,
+    /// Height of the image in pixels.
+    pub height: u32,
+    /// The kept masks in the segmenter's order, then the remainder if it is large enough.
+    pub regions: Vec<Region>,
+    /// Share of the image that the regions cover, in 0..=1.
+    pub coverage: f64,
+}
+
+/// Algorithm 1: keeps the masks of at least the threshold's area, then appends the pixels in none
+/// of them as one more region if they reach the threshold too.
+///
+/// # Errors
+/// A mask whose frame is not `width × height`, or a frame that no mask can have.
+pub fn select_regions(
+    width: u32,
+    height: u32,
+    raw_masks: Vec<RawMask>,
+    settings: &RegionSettings,
+) -> Result<Segmentation, MaskError> {
+    let frame_px = u64::from(width) * u64::from(height);
+    let threshold_px =
+        (settings.area_min_fraction * frame_px as f64).max(settings.area_min_px as f64);
+    let is_large = |mask: &Mask| mask.area_px() as f64 >= threshold_px;
+
+    let mut kept = raw_masks;
+    kept.retain(|raw| is_large(&raw.mask));
+    keep_largest(&mut kept, settings.regions_max);
+
+    let union = Rle::union(width, height, kept.iter().map(|raw| raw.mask.rle()))?;
+    let mut covered_px = union.area();
+    let mut regions: Vec<Region> = kept.into_iter().map(Region::object).collect();
+    if let Ok(remainder) = Mask::new(union.complement())
+        && is_large(&remainder)
+        && regions.len() < settings.regions_max
+    {
+        covered_px += remainder.area_px();
+        regions.push(Region::remainder(remainder));
+    }
+    let coverage = covered_px as f64 / frame_px as f64;
+    Ok(Segmentation { width, height, regions, coverage })
+}
+
+/// Drops the smallest masks until `count_max` are left; of equals the later one goes.
+fn keep_largest(masks: &mut Vec<RawMask>, count_max: usize) {
+    if masks.len() <= count_max {
+        return;
+    }
+    let mut by_area: Vec<usize> = (0..masks.len()).collect();
+    by_area.sort_by_key(|&index| Reverse(masks[index].mask.area_px()));
+    let mut is_kept = vec![false; masks.len()];
+    for &index in &by_area[..count_max] {
+        is_kept[index] = true;
+    }
+    let mut flags = is_kept.into_iter();
+    masks.retain(|_| flags.next().unwrap_or(false));
+}
+
+impl Region {
+    fn object(raw: RawMask) -> Self {
+        let RawMask { mask, predicted_iou, stability_score } = raw;
+        Self { kind: RegionKind::Object, mask, predicted_iou, stability_score }
+    }
+
+    fn remainder(mask: Mask) -> Self {
+        Self { kind: RegionKind::Remainder, mask, predicted_iou: None, stability_score: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn raw(width: u32, height: u32, is_set: impl Fn(u32, u32) -> bool) -> RawMask {
+        let rle = Rle::from_row_major(width, height, is_set).unwrap();
+        RawMask { mask: Mask::new(rle).unwrap(), predicted_iou: Some(0.9), stability_score: None }
+    }
+
+    fn settings(area_min_fraction: f64, area_min_px: u64) -> RegionSettings {
+        RegionSettings { area_min_fraction, area_min_px, ..RegionSettings::default() }
+    }
+
+    fn kinds(segmentation: &Segmentation) -> Vec<(RegionKind, u64)> {
+        segmentation.regions.iter().map(|region| (region.kind, region.mask.area_px())).collect()
+    }
+
+    #[test]
+    fn masks_below_the_threshold_join_the_remainder() {
+        let masks = vec![
+            raw(10, 10, |x, _| x < 3),
+            raw(10, 10, |x, y| x == 5 && y < 9),
+            raw(10, 10, |x, y| x == 9 && y == 9),
+        ];
+        let result = select_regions(10, 10, masks, &settings(0.1, 1)).unwrap();
+        assert_eq!(kinds(&result), [(RegionKind::Object, 30), (RegionKind::Remainder, 70)]);
+        assert!((result.coverage - 1.0).abs() < 1e-15);
+        assert_eq!(result.regions[0].predicted_iou, Some(0.9));
+        assert_eq!(result.regions[1].predicted_iou, None);
+    }
+
+    #[test]
+    fn a_mask_of_exactly_the_threshold_is_kept() {
+        let masks = vec![raw(10, 10, |x, _| x == 0)];
+        let result = select_regions(10, 10, masks, &settings(0.1, 1)).unwrap();
+        assert_eq!(kinds(&result), [(RegionKind::Object, 10), (RegionKind::Remainder, 90)]);
+    }
+
+    #[test]
+    fn a_remainder_below_the_threshold_is_left_out() {
+        let masks = vec![raw(10, 10, |x, y| x < 9 || y < 5), raw(10, 10, |x, _| x < 4)];
+        let result = select_regions(10, 10, masks, &settings(0.1, 1)).unwrap();
+        assert_eq!(kinds(&result), [(RegionKind::Object, 95), (RegionKind::Object, 40)]);
+        assert!((result.coverage - 0.95).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_picture_of_one_pixel_has_no_region() {
+        let result =
+            select_regions(1, 1, vec![raw(1, 1, |_, _| true)], &RegionSettings::default()).unwrap();
+        assert_eq!(result.regions, []);
+        assert!(result.coverage == 0.0);
+    }
+
+    #[test]
+    fn without_masks_the_whole_picture_is_the_remainder() {
+        let result = select_regions(20, 10, Vec::new(), &RegionSettings::default()).unwrap();
+        assert_eq!(kinds(&result), [(RegionKind::Remainder, 200)]);
+    }
+
+    #[test]
+    fn of_too_many_masks_the_largest_stay_in_their_order() {
+        let masks = (1..=5).map(|columns| raw(10, 10, move |x, _| x < columns)).rev().collect();
+        let limited = RegionSettings { regions_max: 3, ..settings(0.0, 1) };
+        let result = select_regions(10, 10, masks, &limited).unwrap();
+        let areas: Vec<u64> = kinds(&result).into_iter().map(|(_, area)| area).collect();
+        assert_eq!(areas, [50, 40, 30]);
+    }
+
+    #[test]
+    fn a_mask_of_another_picture_is_refused() {
+        let masks = vec![raw(10, 10, |_, _| true)];
+        let result = select_regions(10, 20, masks, &settings(0.0, 1));
+        assert!(matches!(result, Err(MaskError::Frame { .. })));
+    }
+
+    #[test]
+    fn a_fraction_outside_its_range_is_refused() {
+        for bad in ["1.5", "-0.1", "\"much\""] {
+            let json = format!("{{\"area_min_fraction\": {bad}}}");
+            assert!(serde_json::from_str::<RegionSettings>(&json).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// Rectangles may overlap; the remainder must be exactly what none of the kept covers.
+        #[test]
+        fn kept_masks_and_the_remainder_cover_what_is_said(
+            boxes in prop::collection::vec((0_u32..16, 0_u32..12, 1_u32..9, 1_u32..9), 0..8),
+            area_min_px in 1_u64..30,
+        ) {
+            let masks: Vec<RawMask> = boxes
+                .iter()
+                .map(|&(left, top, w, h)| {
+                    raw(16, 12, move |x, y| (left..left + w).contains(&x) && (top..top + h).contains(&y))
+                })
+                .collect();
+            let kept = masks.iter().filter(|raw| raw.mask.area_px() >= area_min_px).count();
+            let result = select_regions(16, 12, masks, &settings(0.0, area_min_px)).unwrap();
+            let rles: Vec<&Rle> = result.regions.iter().map(|region| region.mask.rle()).collect();
+            let objects = Rle::union(16, 12, rles[..kept].iter().copied()).unwrap();
+            let all = Rle::union(16, 12, rles.iter().copied()).unwrap();
+            prop_assert!((result.coverage - all.area() as f64 / 192.0).abs() < 1e-12);
+            let left_over = objects.complement();
+            if left_over.area() >= area_min_px {
+                prop_assert_eq!(rles.last().copied(), Some(&left_over));
+                prop_assert_eq!(objects.area() + left_over.area(), 192);
+            } else {
+                prop_assert_eq!(rles.len(), kept);
+            }
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! A binary mask as COCO run-length encoding, and the set operations on it.
+//!
+//! Pixels are counted down the columns, left to right; runs of zeros and ones alternate and the
+//! first one counts zeros, as in the COCO data format. `rle_text` holds the form on the wire.
+
+use thiserror::Error;
+
+use super::mask::BoundingBox;
+
+/// Most pixels that a mask's frame may have.
+pub const PIXELS_MAX: u64 = 1 << 30;
+
+/// Most runs that a mask may have: 64 MiB of counts.
+pub const RUNS_MAX: usize = 1 << 24;
+
+/// Runs, frames or texts that are no mask.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MaskError {
+    /// A side of zero.
+    #[error("a mask of {width}×{height} px has no pixels; both sides must be at least 1")]
+    EmptyFrame {
+        /// Width of the frame in pixels.
+        width: u32,
+        /// Height of the frame in pixels.
+        height: u32,
+    },
+    /// A frame of more than [`PIXELS_MAX`] pixels.
+    #[error("a mask of {width}×{height} px is too large, the limit is {PIXELS_MAX} px")]
+    FrameTooLarge {
+        /// Width of the frame in pixels.
+        width: u32,
+        /// Height of the frame in pixels.
+        height: u32,
+    },
+    /// More than [`RUNS_MAX`] runs.
+    #[error("the mask has more than {RUNS_MAX} runs")]
+    TooManyRuns,
+    /// Runs that do not fill the frame exactly.
+    #[error("the runs cover {found} px, the frame has {expected} px")]
+    Sum {
+        /// Pixels that the runs cover.
+        found: u64,
+        /// Pixels of the frame.
+        expected: u64,
+    },
+    /// A bitmap of another size than its frame.
+    #[error("the bitmap has {found} values, the frame has {expected} px")]
+    Bitmap {
+        /// Values given.
+        found: usize,
+        /// Pixels of the frame.
+        expected: u64,
+    },
+    /// Masks of different frames in one operation.
+    #[error("a mask of {found:?} px stands among masks of {expected:?} px (width, height)")]
+    Frame {
+        /// Width and height of the mask.
+        found: (u32, u32),
+        /// Width and height of the frame it should have.
+        expected: (u32, u32),
+    },
+    /// A compressed text with a character or a number outside the format.
+    #[error("compressed runs are malformed at byte {offset}")]
+    Text {
+        /// Where in the text.
+        offset: usize,
+    },
+    /// No pixel is set where at least one is needed.
+    #[error("the mask has no pixel set")]
+    NoPixel,
+}
+
+/// A mask in COCO's run-length encoding: column-major runs, the first one of zeros.
+///
+/// Runs are kept in one canonical form (no empty run but the first), so equal masks compare equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rle {
+    width: u32,
+    height: u32,
+    counts: Vec<u32>,
+}
+
+impl Rle {
+    /// Takes alternating runs of zeros and ones, the first of zeros; empty runs are merged away.
+    ///
+    /// # Errors
+    /// A frame without pixels or beyond [`PIXELS_MAX`], more than [`RUNS_MAX`] runs, runs that do
+    /// not sum to `height · width`.
+    pub fn from_counts(height: u32, width: u32, counts: Vec<u32>) -> Result<Self, MaskError> {
+        let expected = pixels_in_frame(width, height)?;
+        if counts.len() > RUNS_MAX {
+            return Err(MaskError::TooManyRuns);
+        }
+        let found = counts.iter().map(|&count| u64::from(count)).sum();
+        if found != expected {
+            return Err(MaskError::Sum { found, expected });
+        }
+        if !counts.iter().skip(1).any(|&count| count == 0) && !counts.is_empty() {
+            return Ok(Self { width, height, counts });
+        }
+        let mut runs = Runs::new();
+        for (index, count) in counts.into_iter().enumerate() {
+            runs.push(index % 2 == 1, count);
+        }
+        Ok(Self { width, height, counts: runs.counts })
+    }
+
+    /// Takes one value per pixel in row-major order.
+    ///
+    /// # Errors
+    /// A frame without pixels or beyond [`PIXELS_MAX`], or another number of values than pixels.
+    pub fn from_bitmap(width: u32, height: u32, bitmap: &[bool]) -> Result<Self, MaskError> {
+        let expected = pixels_in_frame(width, height)?;
+        if u64::try_from(bitmap.len()) != Ok(expected) {
+            return Err(MaskError::Bitmap { found: bitmap.len(), expected });
+        }
+        let stride = width as usize;
+        Self::from_row_major(width, height, |x, y| bitmap[y as usize * stride + x as usize])
+    }
+
+    /// Asks `is_set(x, y)` for each pixel, down the columns.
+    ///
+    /// # Errors
+    /// A frame without pixels or beyond [`PIXELS_MAX`].
+    pub fn from_row_major(
+        width: u32,
+        height: u32,
+        is_set: impl Fn(u32, u32) -> bool,
+    ) -> Result<Self, MaskError> {
+        pixels_in_frame(width, height)?;
+        let mut runs = Runs::new();
+        for x in 0..width {
+            for y in 0..height {
+                runs.push(is_set(x, y), 1);
+            }
+        }
+        Ok(Self { width, height, counts: runs.counts })
+    }
+
+    /// One mask per label `0..label_count` of a row-major label map, in one pass; pixels with
+    /// another label are in no mask, and a label without pixels gives an empty mask.
+    ///
+    /// # Errors
+    /// A frame without pixels or beyond [`PIXELS_MAX`], or another number of labels than pixels.
+    pub fn from_labels(
+        width: u32,
+        height: u32,
+        labels: &[u32],
+        label_count: usize,
+    ) -> Result<Vec<Self>, MaskError> {
+        let pixels = pixels_in_frame(width, height)?;
+        if u64::try_from(labels.len()) != Ok(pixels) {
+            return Err(MaskError::Bitmap { found: labels.len(), expected: pixels });
+        }
+        let stride = width as usize;
+        let mut runs = vec![Runs::new(); label_count];
+        let mut position = 0;
+        for x in 0..width as usize {
+            for row in labels.chunks_exact(stride) {
+                if let Some(run) = runs.get_mut(row[x] as usize) {
+                    run.push_at(position, 1);
+                }
+                position += 1;
+            }
+        }
+        let finish = |mut run: Runs| {
+            run.push_at(position, 0);
+            Self { width, height, counts: run.counts }
+        };
+        Ok(runs.into_iter().map(finish).collect())
+    }
+
+    /// Width of the frame in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height of the frame in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Alternating run lengths of zeros and ones, column-major; they sum to height × width.
+    pub fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
+    /// Number of pixels that are set.
+    pub fn area(&self) -> u64 {
+        self.counts.iter().skip(1).step_by(2).map(|&count| u64::from(count)).sum()
+    }
+
+    /// The smallest box around the pixels that are set; none where no pixel is.
+    pub fn bbox(&self) -> Option<BoundingBox> {
+        let (mut left, mut right, mut top, mut bottom) = (u32::MAX, 0, u32::MAX, 0);
+        for (start, end) in self.spans() {
+            let last = end - 1;
+            let (first_column, last_column) = (start / self.height, last / self.height);
+            left = left.min(first_column);
+            right = right.max(last_column);
+            if first_column == last_column {
+                top = top.min(start % self.height);
+                bottom = bottom.max(last % self.height);
+            } else {
+                // A run that goes on in the next column has touched the bottom and the top.
+                (top, bottom) = (0, self.height - 1);
+            }
+        }
+        if left > right {
+            return None;
+        }
+        Some(BoundingBox { x: left, y: top, width: right - left + 1, height: bottom - top + 1 })
+    }
+
+    /// One byte per pixel in row-major order, 1 where the pixel is set.
+    pub fn to_row_major(&self) -> Vec<u8> {
+        let (width, height) = (self.width as usize, self.height as usize);
+        let mut pixels = vec![0; width * height];
+        for (start, end) in self.spans() {
+            for position in start as usize..end as usize {
+                pixels[(position % height) * width + position / height] = 1;
+            }
+        }
+        pixels
+    }
+
+    /// The pixels that are set in any of the masks; without a mask, none in a frame of this size.
+    ///
+    /// # Errors
+    /// A frame without pixels or beyond [`PIXELS_MAX`], or a mask of another frame.
+    pub fn union<'a>(
+        width: u32,
+        height: u32,
+        masks: impl IntoIterator<Item = &'a Self>,
+    ) -> Result<Self, MaskError> {
+        pixels_in_frame(width, height)?;
+        let mut spans = Vec::new();
+        for mask in masks {
+            if (mask.width, mask.height) != (width, height) {
+                let found = (mask.width, mask.height);
+                return Err(MaskError::Frame { found, expected: (width, height) });
+            }
+            spans.extend(mask.spans());
+        }
+        spans.sort_unstable();
+        let mut runs = Runs::new();
+        for (start, end) in spans {
+            let from = start.max(runs.end);
+            if from < end {
+                runs.push_at(from, end - from);
+            }
+        }
+        runs.push_at(width * height, 0);
+        Ok(Self { width, height, counts: runs.counts })
+    }
+
+    /// The pixels that are not set.
+    #[must_use]
+    pub fn complement(&self) -> Self {
+        let counts = if self.counts[0] == 0 {
+            self.counts[1..].to_vec()
+        } else {
+            [&[0], self.counts.as_slice()].concat()
+        };
+        Self { counts, ..*self }
+    }
+
+    /// Start and end (exclusive) of each run of ones, counted down the columns.
+    fn spans(&self) -> impl Iterator<Item = (u32, u32)> {
+        let mut position = 0;
+        self.counts.chunks(2).filter_map(move |pair| {
+            let &[zeros, ones] = pair else { return None };
+            let start = position + zeros;
+            position = start + ones;
+            Some((start, position))
+        })
+    }
+}
+
+/// Number of pixels of a frame, if it is one we can count runs in.
+fn pixels_in_frame(width: u32, height: u32) -> Result<u64, MaskError> {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 {
+        return Err(MaskError::EmptyFrame { width, height });
+    }
+    if pixels > PIXELS_MAX {
+        return Err(MaskError::FrameTooLarge { width, height });
+    }
+    Ok(pixels)
+}
+
+/// Runs under construction; adjacent equal values merge, so the result is canonical.
+///
+/// Sums stay below 2³² because a frame has at most 2³⁰ pixels.
+#[derive(Debug, Clone)]
+struct Runs {
+    counts: Vec<u32>,
+    /// Pixels covered so far.
+    end: u32,
+}
+
+impl Runs {
+    fn new() -> Self {
+        Self { counts: vec![0], end: 0 }
+    }
+
+    /// Appends `length` pixels of one value.
+    fn push(&mut self, is_set: bool, length: u32) {
+        if length == 0 {
+            return;
+        }
+        self.end += length;
+        let last_is_set = self.counts.len().is_multiple_of(2);
+        match self.counts.last_mut() {
+            Some(last) if is_set == last_is_set => *last += length,
+            _ => self.counts.push(length),
+        }
+    }
+
+    /// Appends zeros up to `position`, then `length` ones.
+    fn push_at(&mut self, position: u32, length: u32) {
+        self.push(false, position - self.end);
+        self.push(true, length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Width, height and one value per pixel.
+    fn bitmaps() -> impl Strategy<Value = (u32, u32, Vec<bool>)> {
+        (1_u32..20, 1_u32..20).prop_flat_map(|(width, height)| {
+            let pixels = (width * height) as usize;
+            (Just(width), Just(height), prop::collection::vec(any::<bool>(), pixels))
+        })
+    }
+
+    #[test]
+    fn runs_go_down_the_columns_and_begin_with_zeros() {
+        // .#
+        // ##
+        let rle = Rle::from_bitmap(2, 2, &[false, true, true, true]).unwrap();
+        assert_eq!(rle.counts(), [1, 3]);
+        assert_eq!(rle.to_row_major(), [0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn empty_runs_are_merged_away_so_that_equal_masks_are_equal() {
+        let canonical = Rle::from_counts(2, 3, vec![2, 4]).unwrap();
+        for counts in [vec![2, 4, 0], vec![1, 0, 1, 4], vec![2, 1, 0, 3], vec![2, 4, 0, 0, 0]] {
+            assert_eq!(Rle::from_counts(2, 3, counts).unwrap(), canonical);
+        }
+        let none = Rle::from_counts(2, 3, vec![6]).unwrap();
+        assert_eq!(Rle::from_counts(2, 3, vec![6, 0]).unwrap(), none);
+        assert_eq!(none.complement().counts(), [0, 6]);
+        assert_eq!(none.complement().complement(), none);
+    }
+
+    #[test]
+    fn runs_that_do_not_fill_the_frame_are_refused() {
+        for counts in [vec![], vec![5], vec![3, 4], vec![u32::MAX, u32::MAX, u32::MAX]] {
+            assert!(matches!(Rle::from_counts(2, 3, counts), Err(MaskError::Sum { .. })));
+        }
+        assert!(matches!(Rle::from_counts(0, 3, vec![0]), Err(MaskError::EmptyFrame { .. })));
+        assert!(matches!(
+            Rle::from_counts(u32::MAX, u32::MAX, vec![1]),
+            Err(MaskError::FrameTooLarge { .. })
+        ));
+        assert!(matches!(Rle::from_bitmap(2, 2, &[true]), Err(MaskError::Bitmap { .. })));
+    }
+
+    #[test]
+    fn the_largest_frame_can_be_filled_and_inverted() {
+        let side = 1 << 15;
+        let all = Rle::from_counts(side, side, vec![0, 1 << 30]).unwrap();
+        assert_eq!(all.area(), PIXELS_MAX);
+        assert_eq!(all.bbox(), Some([0, 0, side, side].into()));
+        assert_eq!(all.complement().bbox(), None);
+        assert_eq!(Rle::union(side, side, [&all, &all]).unwrap(), all);
+    }
+
+    #[test]
+    fn a_union_of_nothing_is_empty_and_of_strangers_is_refused() {
+        assert_eq!(Rle::union(3, 2, []).unwrap().counts(), [6]);
+        let other = Rle::from_counts(3, 2, vec![6]).unwrap();
+        assert!(matches!(Rle::union(3, 2, [&other]), Err(MaskError::Frame { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn a_bitmap_comes_back_from_its_runs((width, height, bitmap) in bitmaps()) {
+            let rle = Rle::from_bitmap(width, height, &bitmap).unwrap();
+            let back: Vec<bool> = rle.to_row_major().iter().map(|&value| value == 1).collect();
+            prop_assert_eq!(&back, &bitmap);
+            let again = Rle::from_counts(height, width, rle.counts().to_vec()).unwrap();
+            prop_assert_eq!(again, rle);
+        }
+
+        #[test]
+        fn area_and_box_are_those_of_the_pixels((width, height, bitmap) in bitmaps()) {
+            let rle = Rle::from_bitmap(width, height, &bitmap).unwrap();
+            let set: Vec<(u32, u32)> = (0..height)
+                .flat_map(|y| (0..width).map(move |x| (x, y)))
+                .filter(|&(x, y)| bitmap[(y * width + x) as usize])
+                .collect();
+            prop_assert_eq!(rle.area(), set.len() as u64);
+            let expected = set.iter().map(|p| p.0).min().map(|x| {
+                let y = set.iter().map(|p| p.1).min().unwrap();
+                let right = set.iter().map(|p| p.0).max().unwrap();
+                let bottom = set.iter().map(|p| p.1).max().unwrap();
+                BoundingBox { x, y, width: right - x + 1, height: bottom - y + 1 }
+            });
+            prop_assert_eq!(rle.bbox(), expected);
+        }
+
+        #[test]
+        fn a_mask_and_its_complement_share_out_the_frame((width, height, bitmap) in bitmaps()) {
+            let rle = Rle::from_bitmap(width, height, &bitmap).unwrap();
+            let complement = rle.complement();
+            prop_assert_eq!(rle.area() + complement.area(), u64::from(width * height));
+            prop_assert_eq!(complement.complement(), rle.clone());
+            let all = Rle::union(width, height, [&rle, &complement]).unwrap();
+            prop_assert_eq!(all.area(), u64::from(width * height));
+        }
+
+        #[test]
+        fn a_pixel_is_in_the_union_if_it_is_in_any_mask(
+            (width, height, maps) in (1_u32..12, 1_u32..12).prop_flat_map(|(width, height)| {
+                let bitmap = prop::collection::vec(prop::bool::weighted(0.2), (width * height) as usize);
+                (Just(width), Just(height), prop::collection::vec(bitmap, 0..5))
+            })
+        ) {
+            let masks: Vec<Rle> =
+                maps.iter().map(|map| Rle::from_bitmap(width, height, map).unwrap()).collect();
+            let any = |x: u32, y: u32| maps.iter().any(|map| map[(y * width + x) as usize]);
+            let expected = Rle::from_row_major(width, height, any).unwrap();
+            prop_assert_eq!(Rle::union(width, height, &masks).unwrap(), expected);
+        }
+
+        #[test]
+        fn labels_give_the_masks_of_each_label(
+            (width, height, labels) in (1_u32..12, 1_u32..12).prop_flat_map(|(width, height)| {
+                (Just(width), Just(height), prop::collection::vec(0_u32..6, (width * height) as usize))
+            })
+        ) {
+            let masks = Rle::from_labels(width, height, &labels, 4).unwrap();
+            prop_assert_eq!(masks.len(), 4);
+            for (mask, label) in masks.iter().zip(0_u32..) {
+                let has_label = |x: u32, y: u32| labels[(y * width + x) as usize] == label;
+                prop_assert_eq!(mask, &Rle::from_row_major(width, height, has_label).unwrap());
+            }
+        }
+    }
+}

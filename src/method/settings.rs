@@ -1,0 +1,44 @@
+//! The method's part of the configuration.
+
+use serde::{Deserialize, Serialize};
+
+use super::aggregate::AggregationSettings;
+use super::policy::{Policies, PolicyError};
+use super::regions::RegionSettings;
+use super::standard::{Standard, StandardError, StandardSettings};
+
+/// Settings of the method; the defaults are the paper's best row.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The levels and their words.
+    pub standard: StandardSettings,
+    /// Which masks become regions.
+    pub regions: RegionSettings,
+    /// How ratings become one score.
+    pub aggregation: AggregationSettings,
+    /// Thresholds that turn scores into advice.
+    pub policies: Policies,
+}
+
+/// Settings that contradict themselves.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SettingsError {
+    /// The standard cannot be built.
+    #[error("method.standard: {0}")]
+    Standard(#[from] StandardError),
+    /// The default policy does not exist.
+    #[error("method.policies: {0}")]
+    Policy(#[from] PolicyError),
+}
+
+impl Settings {
+    /// Builds the standard and checks the policies.
+    ///
+    /// # Errors
+    /// When the standard or the default policy does not exist.
+    pub fn check(&self) -> Result<Standard, SettingsError> {
+        self.policies.check()?;
+        Ok(Standard::from_settings(&self.standard)?)
+    }
+}

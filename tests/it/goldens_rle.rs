@@ -1,0 +1,85 @@
+//! Run-length encodings against what pycocotools writes.
+
+use dog_iqa::method::{BoundingBox, Rle};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    masks: Vec<Described>,
+    unions: Vec<Union>,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    name: String,
+    rows: Option<Vec<String>>,
+    ellipse: Option<Ellipse>,
+    rle: Encoded,
+    area: u64,
+    bbox: Option<BoundingBox>,
+}
+
+#[derive(Deserialize)]
+struct Encoded {
+    size: [u32; 2],
+    counts: String,
+}
+
+#[derive(Deserialize)]
+struct Ellipse {
+    centre: [i64; 2],
+    radii: [i64; 2],
+}
+
+#[derive(Deserialize)]
+struct Union {
+    masks: Vec<Vec<String>>,
+    union: String,
+}
+
+fn golden() -> Golden {
+    let json = include_str!("../goldens/rle/rle.json");
+    serde_json::from_str(json).expect("the golden is what its README says")
+}
+
+fn from_rows(rows: &[String]) -> Rle {
+    let bitmap: Vec<bool> = rows.iter().flat_map(|row| row.bytes().map(|c| c == b'#')).collect();
+    let side = |length| u32::try_from(length).expect("a golden is small");
+    let (width, height) = (side(rows[0].len()), side(rows.len()));
+    Rle::from_bitmap(width, height, &bitmap).expect("the rows fill the frame")
+}
+
+fn from_ellipse([height, width]: [u32; 2], ellipse: &Ellipse) -> Rle {
+    let ([cx, cy], [rx, ry]) = (ellipse.centre, ellipse.radii);
+    let is_inside = |x, y| {
+        let (dx, dy) = (i64::from(x) - cx, i64::from(y) - cy);
+        dx * dx * ry * ry + dy * dy * rx * rx <= rx * rx * ry * ry
+    };
+    Rle::from_row_major(width, height, is_inside).expect("the frame has pixels")
+}
+
+#[test]
+fn text_area_and_box_are_those_of_pycocotools() {
+    for described in golden().masks {
+        let Described { name, rle: Encoded { size, counts }, .. } = &described;
+        let ours = match (&described.rows, &described.ellipse) {
+            (Some(rows), _) => from_rows(rows),
+            (None, Some(ellipse)) => from_ellipse(*size, ellipse),
+            (None, None) => panic!("{name} has neither rows nor an ellipse"),
+        };
+        assert_eq!(&ours.to_compressed(), counts, "{name}");
+        assert_eq!(ours.area(), described.area, "{name}");
+        assert_eq!(ours.bbox(), described.bbox, "{name}");
+        let theirs = Rle::from_compressed(size[0], size[1], counts).unwrap();
+        assert_eq!(theirs, ours, "{name}");
+    }
+}
+
+#[test]
+fn the_union_is_that_of_pycocotools() {
+    for golden in golden().unions {
+        let masks: Vec<Rle> = golden.masks.iter().map(|rows| from_rows(rows)).collect();
+        let union = Rle::union(masks[0].width(), masks[0].height(), &masks).unwrap();
+        assert_eq!(union.to_compressed(), golden.union);
+    }
+}
