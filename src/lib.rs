@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`telemetry`] | logs, metrics, the health server | – |
 //! | [`method`] | the method as pure functions: standards, masks, regions, aggregation, policies | – |
-//! | `event` | the wire contract: references, quality events, dead letters | `method` |
+//! | [`event`] | the wire contract: references, quality events, dead letters | `method` |
 //! | `storage` | allow-listed, bounded reads from object storage | `telemetry` |
 //! | `imaging` | bytes to upright sRGB pixels, crops, drawings | `method` |
 //! | `models` | the numeric models, free of our traits | `method`, `imaging` |
@@ -22,5 +22,6 @@
 //!
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
+pub mod event;
 pub mod method;
 pub mod telemetry;

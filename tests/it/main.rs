@@ -1,5 +1,8 @@
 //! One offline integration binary: no network but loopback, no service to start.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+mod event_quality;
+mod event_reference;
 mod goldens_agreement;
 mod goldens_rle;
+mod schema;

@@ -1,0 +1,164 @@
+//! The three topics as an AsyncAPI 3 document, seen from this service: it receives references and
+//! sends events and dead letters. The document stands alone; its schemas are those of `schema`.
+
+use serde_json::{Value, json};
+
+use super::cloudevents::QUALITY_EVENT_TYPE;
+use super::{examples, schema};
+
+/// Version of the Kafka bindings that the document uses.
+const BINDING_VERSION: &str = "0.5.0";
+
+/// The document; topics have their default names, which configuration may change.
+pub(super) fn document() -> Value {
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Dog-IQA",
+            "version": "1.0.0",
+            "description": "An image reference goes in; a quality event with a score for the image \
+                            and for every object in it comes out, or a dead letter with the reason. \
+                            Every reference gets one answer, with the same key.",
+            "license": {
+                "name": "Apache-2.0",
+                "url": "https://www.apache.org/licenses/LICENSE-2.0"
+            }
+        },
+        "defaultContentType": "application/json",
+        "channels": channels(),
+        "operations": operations(),
+        "components": {
+            "messages": messages(),
+            "schemas": schema::for_asyncapi()
+        }
+    })
+}
+
+fn channels() -> Value {
+    let channel = |address: &str, description: &str, messages: &[&str]| {
+        let messages: serde_json::Map<String, Value> = messages
+            .iter()
+            .map(|name| {
+                let reference = format!("#/components/messages/{name}");
+                ((*name).to_owned(), json!({ "$ref": reference }))
+            })
+            .collect();
+        json!({
+            "address": address,
+            "description": description,
+            "messages": messages,
+            "bindings": { "kafka": { "topic": address, "bindingVersion": BINDING_VERSION } }
+        })
+    };
+    json!({
+        "imageReferences": channel(
+            "image-references",
+            "Images to assess. A record without a value is skipped.",
+            &["imageReference", "imageReferenceCloudEvent"],
+        ),
+        "imageQuality": channel(
+            "image-quality",
+            "Assessed images, one event for each reference that could be answered.",
+            &["qualityEvent"],
+        ),
+        "deadLetters": channel(
+            "image-quality-dead-letters",
+            "Records that could not be answered, as they came, with the reason in headers.",
+            &["deadLetter"],
+        )
+    })
+}
+
+fn operations() -> Value {
+    let operation = |action: &str, channel: &str, summary: &str| {
+        json!({
+            "action": action,
+            "channel": { "$ref": format!("#/channels/{channel}") },
+            "summary": summary
+        })
+    };
+    let mut operations = json!({
+        "receiveImageReference": operation(
+            "receive",
+            "imageReferences",
+            "Takes a reference and answers it with a quality event or a dead letter.",
+        ),
+        "sendQualityEvent": operation("send", "imageQuality", "Tells the quality of one image."),
+        "sendDeadLetter": operation(
+            "send",
+            "deadLetters",
+            "Hands back a record that could not be answered.",
+        )
+    });
+    let group = json!({ "type": "string", "description": "The consumer group, by configuration." });
+    operations["receiveImageReference"]["bindings"] =
+        json!({ "kafka": { "groupId": group, "bindingVersion": BINDING_VERSION } });
+    operations
+}
+
+fn messages() -> Value {
+    let schema = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let key = |description: &str| {
+        let key = json!({ "type": "string", "description": description });
+        json!({ "kafka": { "key": key, "bindingVersion": BINDING_VERSION } })
+    };
+    json!({
+        "imageReference": {
+            "title": "Image reference",
+            "summary": "Asks for one image to be assessed; the headers may carry a trace, or the \
+                        attributes of a CloudEvent in binary mode.",
+            "contentType": "application/json",
+            "bindings": key("Any bytes; the answer has the same key. Default: the reference's id."),
+            "payload": schema("ImageReference"),
+            "examples": [
+                { "name": "smallest", "payload": examples::smallest_reference() },
+                { "name": "full", "payload": examples::full_reference() }
+            ]
+        },
+        "imageReferenceCloudEvent": {
+            "title": "Image reference as a structured CloudEvent",
+            "summary": "The same in an envelope; data_base64 is read as well as data.",
+            "contentType": "application/cloudevents+json",
+            "bindings": key("Any bytes; the answer has the same key. Default: the reference's id."),
+            "payload": {
+                "type": "object",
+                "required": ["specversion", "id", "source", "type", "data"],
+                "properties": {
+                    "specversion": { "type": "string", "pattern": "^1\\." },
+                    "id": { "type": "string", "minLength": 1 },
+                    "source": { "type": "string", "minLength": 1 },
+                    "type": { "type": "string", "minLength": 1 },
+                    "data": schema("ImageReference")
+                }
+            },
+            "examples": [{ "name": "structured", "payload": examples::structured_reference() }]
+        },
+        "qualityEvent": {
+            "name": QUALITY_EVENT_TYPE,
+            "title": "Quality event",
+            "summary": "Quality of one image, as a whole and object by object.",
+            "contentType": "application/json",
+            "bindings": key("The key of the reference's record."),
+            "headers": schema::quality_event_headers(),
+            "payload": schema("QualityEvent"),
+            "examples": [{
+                "name": "photo",
+                "headers": examples::event_headers(),
+                "payload": examples::event()
+            }]
+        },
+        "deadLetter": {
+            "title": "Dead letter",
+            "summary": "A record as it came, which can be sent again byte for byte.",
+            "contentType": "application/octet-stream",
+            "bindings": key("The key of the record."),
+            "headers": schema::dead_letter_headers(),
+            "payload": { "description": "The value of the record, whatever it was." },
+            "examples": [{
+                "name": "notFound",
+                "headers": examples::dead_letter_headers(),
+                "payload": examples::smallest_reference()
+            }]
+        }
+    })
+}

@@ -1,0 +1,224 @@
+//! Quality events: what they say of an assessment, their ids, their headers, and the way back.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use dog_iqa::event::cloudevents::headers_for;
+use dog_iqa::event::{
+    EngineProvenance, EventImage, EventParts, ImageReference, QualityEvent, Source, TimingsMs,
+    TraceContext,
+};
+use dog_iqa::method::{
+    AggregationSettings, Assessment, LevelDistribution, Mask, ObjectAssessment, Outcome, RawMask,
+    RegionSettings, Rle, Segmentation, Standard, StandardForm, Verdict, assess, select_regions,
+};
+use proptest::prelude::*;
+use serde_json::Value;
+
+/// What parts borrow from.
+struct Answer {
+    reference: ImageReference,
+    assessment: Assessment,
+    segmentation: Segmentation,
+    standard: Standard,
+}
+
+fn rating(logits: &[f64]) -> LevelDistribution {
+    LevelDistribution::from_logits(logits).expect("the logits are finite")
+}
+
+/// A picture of 40 × 20 whose left half is an object.
+fn answer() -> Answer {
+    let rle = Rle::from_row_major(40, 20, |x, _| x < 20).expect("the frame has pixels");
+    let mask = Mask::new(rle).expect("half of the pixels are set");
+    let raw = RawMask { mask, predicted_iou: Some(0.9), stability_score: None };
+    let segmentation = select_regions(40, 20, vec![raw], &RegionSettings::default())
+        .expect("the mask is of this picture");
+    let objects = segmentation.regions.iter().enumerate().map(|(index, region)| {
+        let logits = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6 + index as f64, 0.0];
+        ObjectAssessment { region: region.clone(), rating: rating(&logits) }
+    });
+    let global = rating(&[0.0, 0.3, 1.0, 0.1, 0.0, 0.0, 0.7]);
+    Answer {
+        assessment: assess(global, objects.collect(), &AggregationSettings::default()),
+        segmentation,
+        standard: Standard::builtin(7, StandardForm::Word).expect("seven levels are built in"),
+        reference: ImageReference::new("s3://photos/a.jpg"),
+    }
+}
+
+fn parts(answer: &Answer, source: Option<Source>) -> EventParts<'_> {
+    EventParts {
+        reference: &answer.reference,
+        assessment: &answer.assessment,
+        segmentation: &answer.segmentation,
+        standard: &answer.standard,
+        image: EventImage {
+            width: 40,
+            height: 20,
+            format: "png".to_owned(),
+            bytes: 1234,
+            sha256: "ab".repeat(32),
+            etag: None,
+        },
+        engine: EngineProvenance {
+            name: "classic".to_owned(),
+            version: "1".to_owned(),
+            segmenter: "s".to_owned(),
+            scorer: "r".to_owned(),
+            standard: answer.standard.name(),
+            weights: Vec::new(),
+        },
+        verdict: None,
+        timings: TimingsMs::default(),
+        source,
+        time: time(0),
+        include_masks: true,
+        c_max: 71,
+    }
+}
+
+fn time(after_ms: i64) -> DateTime<Utc> {
+    let time = DateTime::from_timestamp_millis(1_790_000_000_042 + after_ms);
+    time.expect("the time is in this century") + Duration::from_nanos(999)
+}
+
+fn record(offset: i64) -> Source {
+    Source { topic: "t".to_owned(), partition: 3, offset, timestamp: Some(7) }
+}
+
+#[test]
+fn an_event_says_what_was_assessed() {
+    let answer = answer();
+    let event = QualityEvent::new(parts(&answer, Some(record(5))));
+    assert_eq!(event.schema_version, 1);
+    assert!((event.score - answer.assessment.score).abs() < 1e-15);
+    assert_eq!((event.global.level, event.global.word.as_str()), (3, "Bad"));
+    assert_eq!(event.segmentation.mask_count, 2);
+    assert!((event.segmentation.score - 14.0 / 71.0).abs() < 1e-12);
+
+    let [object, remainder] = event.objects.as_slice() else { panic!("{:?}", event.objects) };
+    assert_eq!((object.index, remainder.index), (0, 1));
+    assert_eq!(object.bbox, [0, 0, 20, 20].into());
+    assert_eq!((object.area, object.predicted_iou), (400, Some(0.9)));
+    assert!((object.area_fraction - 0.5).abs() < 1e-15);
+    let json = serde_json::to_value(&event).unwrap();
+    assert_eq!(json["objects"][1]["kind"], "remainder");
+    assert_eq!(json["objects"][1].get("predicted_iou"), None, "what is not known is left out");
+    assert_eq!(json["objects"][0]["mask"]["size"], serde_json::json!([20, 40]));
+}
+
+#[test]
+fn a_verdict_comes_through_with_its_reasons() {
+    let answer = answer();
+    let reasons = vec!["the score is low".to_owned()];
+    let verdict = Verdict { policy: "shop".to_owned(), outcome: Outcome::Review, reasons };
+    let event = QualityEvent::new(EventParts { verdict: Some(verdict), ..parts(&answer, None) });
+    let json = serde_json::to_value(&event).unwrap();
+    assert_eq!(json["verdict"]["outcome"], "review");
+    assert_eq!(json["verdict"]["reasons"][0], "the score is low");
+}
+
+/// The ids were computed with Python's `uuid.uuid5`; they must never change.
+#[test]
+fn the_same_record_has_the_same_id_for_ever() {
+    let answer = answer();
+    let id = |parts| QualityEvent::new(parts).event_id;
+    let first = id(parts(&answer, Some(record(5))));
+    assert_eq!(first, "8b0a0c0f-497a-536c-9cdf-6750feb3dffc");
+    assert_eq!(id(parts(&answer, None)), "972c4ad4-1c57-5a85-864c-4cafbc6c3670");
+
+    let later = EventParts {
+        time: time(9000),
+        timings: TimingsMs { total: 5.0, ..TimingsMs::default() },
+        include_masks: false,
+        ..parts(&answer, Some(Source { timestamp: None, ..record(5) }))
+    };
+    assert_eq!(id(later), first);
+    assert_ne!(id(parts(&answer, Some(record(6)))), first);
+    let other_partition = Source { partition: 4, ..record(5) };
+    assert_ne!(id(parts(&answer, Some(other_partition))), first);
+}
+
+#[test]
+fn outside_the_stream_the_id_follows_the_image_and_the_engine() {
+    let answer = answer();
+    let first = QualityEvent::new(parts(&answer, None)).event_id;
+    let mut other = parts(&answer, None);
+    other.image.sha256 = "cd".repeat(32);
+    assert_ne!(QualityEvent::new(other).event_id, first);
+    let mut other = parts(&answer, None);
+    other.engine.version = "2".to_owned();
+    assert_ne!(QualityEvent::new(other).event_id, first);
+}
+
+#[test]
+fn the_headers_are_those_of_a_cloudevent_with_the_trace_of_the_reference() {
+    let answer = answer();
+    let event = QualityEvent::new(parts(&answer, Some(record(5))));
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trace = TraceContext::parse(parent, Some("a=b")).unwrap().child([1; 8]);
+    let headers = headers_for(&event, Some(&trace));
+    let expected = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", &event.event_id),
+        ("ce_source", "/dogiqa/classic"),
+        ("ce_type", "dogiqa.image.quality.v1"),
+        ("ce_time", "2026-09-21T14:13:20.042Z"),
+        ("content-type", "application/json"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-0101010101010101-01"),
+        ("tracestate", "a=b"),
+    ];
+    let expected: Vec<(String, String)> =
+        expected.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert_eq!(headers, expected);
+    let json = serde_json::to_value(&event).unwrap();
+    assert_eq!(json["event_time"], "2026-09-21T14:13:20.042Z", "as in ce_time");
+}
+
+#[test]
+fn an_event_can_go_without_its_masks() {
+    let answer = answer();
+    let mut event = QualityEvent::new(parts(&answer, None));
+    let with_masks = serde_json::to_string(&event).unwrap();
+    event.remove_masks();
+    assert_eq!(
+        event,
+        QualityEvent::new(EventParts { include_masks: false, ..parts(&answer, None) })
+    );
+    let without = serde_json::to_string(&event).unwrap();
+    assert!(with_masks.contains("\"mask\"") && !without.contains("\"mask\""));
+}
+
+#[test]
+fn a_reader_of_today_reads_events_with_fields_of_tomorrow() {
+    let answer = answer();
+    let event = QualityEvent::new(parts(&answer, None));
+    let mut json = serde_json::to_value(&event).unwrap();
+    json["tomorrow"] = Value::Bool(true);
+    json["global"]["tomorrow"] = Value::Bool(true);
+    json["source"] = Value::Null;
+    assert_eq!(serde_json::from_value::<QualityEvent>(json).unwrap(), event);
+}
+
+#[test]
+fn timings_are_milliseconds_to_the_microsecond() {
+    assert!((TimingsMs::of(Duration::from_nanos(1_234_567)) - 1.235).abs() < 1e-12);
+}
+
+proptest! {
+    #[test]
+    fn every_number_survives_the_way_through_json(
+        global in prop::collection::vec(-9.0..9.0_f64, 7),
+        time_ms in 0..1_000_000_i64,
+    ) {
+        let mut answer = answer();
+        let objects = answer.assessment.objects.clone();
+        answer.assessment = assess(rating(&global), objects, &AggregationSettings::default());
+        let event = QualityEvent::new(EventParts { time: time(time_ms), ..parts(&answer, None) });
+        let json = serde_json::to_string(&event).unwrap();
+        let back: QualityEvent = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(serde_json::to_string(&back).unwrap(), json);
+        prop_assert_eq!(back, event);
+    }
+}

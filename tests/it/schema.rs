@@ -1,0 +1,254 @@
+//! The files in `schemas/` are what the code says, and messages are what the files say: validated
+//! by a crate that knows nothing of ours.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dog_iqa::event::{Headers, QualityEvent, cloudevents, reference, schema};
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+const HOW_TO_WRITE: &str = "write the files again with `cargo run -- schema --write schemas`";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
+}
+
+fn document(name: &str) -> Value {
+    let found = schema::documents().into_iter().find(|(candidate, _)| candidate == name);
+    found.unwrap_or_else(|| panic!("there is no document {name}")).1
+}
+
+fn validator(schema: &Value) -> Validator {
+    let options = jsonschema::options().should_validate_formats(true);
+    options.build(schema).expect("the schema is a schema")
+}
+
+fn check(schema: &Value, message: &Value, is_valid: bool) {
+    let errors: Vec<String> =
+        validator(schema).iter_errors(message).map(|error| error.to_string()).collect();
+    assert_eq!(errors.is_empty(), is_valid, "{errors:#?} in {message:#}");
+}
+
+#[test]
+fn the_files_are_what_the_code_says() {
+    let mut written = Vec::new();
+    for (name, document) in schema::documents() {
+        let path = folder().join(&name);
+        let text = fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("schemas/{name}: {error}; {HOW_TO_WRITE}"));
+        let file: Value = serde_json::from_str(&text).unwrap();
+        assert!(file == document, "schemas/{name} is not what the code says; {HOW_TO_WRITE}");
+        written.push(path);
+    }
+    for path in [folder(), folder().join("examples")] {
+        for entry in fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            let is_document = path.extension().is_some_and(|extension| extension == "json");
+            assert!(!is_document || written.contains(&path), "nobody writes {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_schema_is_one_of_its_dialect() {
+    for (name, document) in schema::documents() {
+        if name.ends_with(".schema.json") {
+            assert!(jsonschema::draft202012::meta::is_valid(&document), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_examples_are_valid_messages() {
+    for (schema, example) in [
+        ("image-reference.schema.json", "examples/image-reference-smallest.json"),
+        ("image-reference.schema.json", "examples/image-reference.json"),
+        ("quality-event.schema.json", "examples/quality-event.json"),
+        ("quality-event-headers.schema.json", "examples/quality-event-headers.json"),
+        ("dead-letter-headers.schema.json", "examples/dead-letter-headers.json"),
+    ] {
+        check(&document(schema), &document(example), true);
+    }
+}
+
+#[test]
+fn the_examples_are_read_by_the_readers() {
+    for name in ["image-reference-smallest", "image-reference"] {
+        let payload = document(&format!("examples/{name}.json")).to_string();
+        let reference = reference::parse(&Headers::default(), payload.as_bytes()).unwrap();
+        assert_eq!(reference.uri, "s3://photos/2026/coffee.jpg");
+    }
+    let structured = [("content-type".to_owned(), "application/cloudevents+json".to_owned())];
+    let payload = document("examples/image-reference-cloudevent.json").to_string();
+    let reference =
+        reference::parse(&structured.into_iter().collect(), payload.as_bytes()).unwrap();
+    assert_eq!(reference.id, "upload-4711");
+
+    let example = document("examples/quality-event.json");
+    let event: QualityEvent = serde_json::from_value(example.clone()).unwrap();
+    assert_eq!(json!(event), example);
+}
+
+#[test]
+fn a_reference_that_the_schema_refuses_the_reader_refuses_too() {
+    let schema = document("image-reference.schema.json");
+    for bad in [
+        json!("s3://a/b"),
+        json!({}),
+        json!({ "uri": null }),
+        json!({ "uri": "" }),
+        json!({ "uri": 7 }),
+        json!({ "uri": "s3://a/b", "id": 7 }),
+        json!({ "uri": "s3://a/b", "id": "" }),
+        json!({ "uri": "s3://a/b", "sha256": "abc" }),
+        json!({ "uri": "s3://a/b", "metadata": [] }),
+        json!({ "uri": "s3://a/b", "policy": "x".repeat(129) }),
+        json!({ "uri": "x".repeat(8193) }),
+    ] {
+        check(&schema, &bad, false);
+        let parsed = reference::parse(&Headers::default(), bad.to_string().as_bytes());
+        assert!(parsed.is_err(), "{bad}");
+    }
+    for good in [
+        json!({ "uri": "s3://a/b", "id": null, "etag": null, "sha256": null, "policy": null }),
+        json!({ "uri": "s3://a/b", "metadata": { "a": [1, {}] }, "of the future": true }),
+        json!({ "uri": "é".repeat(8192) }),
+    ] {
+        check(&schema, &good, true);
+        assert!(reference::parse(&Headers::default(), good.to_string().as_bytes()).is_ok());
+    }
+}
+
+#[test]
+fn an_event_that_breaks_the_contract_is_refused() {
+    let schema = document("quality-event.schema.json");
+    let example = document("examples/quality-event.json");
+    for (pointer, value) in [
+        ("/schema_version", json!(2)),
+        ("/event_id", json!("not an id")),
+        ("/event_time", json!("yesterday")),
+        ("/score", json!("5")),
+        ("/global/level", json!(0)),
+        ("/global/probabilities", json!([1.0])),
+        ("/global/probabilities/0", json!(1.5)),
+        ("/objects/0/kind", json!("thing")),
+        ("/objects/0/bbox", json!([0, 0, 10])),
+        ("/objects/0/bbox/0", json!(-1)),
+        ("/objects/0/area", json!(0)),
+        ("/objects/0/mask", json!({ "size": [480, 640] })),
+        ("/verdict/outcome", json!("perhaps")),
+        ("/image/sha256", json!("ABC")),
+        ("/segmentation/coverage", json!(1.1)),
+        ("/source/offset", json!("12")),
+    ] {
+        let mut broken = example.clone();
+        *broken.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value;
+        check(&schema, &broken, false);
+    }
+    let required = schema["required"].as_array().unwrap();
+    assert!(required.len() >= 12, "{required:?}");
+    for field in required {
+        let mut broken = example.clone();
+        broken.as_object_mut().unwrap().remove(field.as_str().unwrap());
+        check(&schema, &broken, false);
+    }
+}
+
+#[test]
+fn what_is_not_known_is_left_out_of_an_event() {
+    let mut event: QualityEvent =
+        serde_json::from_value(document("examples/quality-event.json")).unwrap();
+    event.local = None;
+    event.verdict = None;
+    event.source = None;
+    event.reference.metadata = None;
+    event.objects.clear();
+    let bare = json!(event);
+    assert!(!bare.to_string().contains("null"), "{bare:#}");
+    check(&document("quality-event.schema.json"), &bare, true);
+    assert_eq!(serde_json::from_value::<QualityEvent>(bare).unwrap(), event);
+}
+
+#[test]
+fn headers_that_lack_a_name_are_refused() {
+    for (schema, example) in [
+        ("quality-event-headers.schema.json", "examples/quality-event-headers.json"),
+        ("dead-letter-headers.schema.json", "examples/dead-letter-headers.json"),
+    ] {
+        let schema = document(schema);
+        for name in schema["required"].as_array().unwrap() {
+            let mut broken = document(example);
+            broken.as_object_mut().unwrap().remove(name.as_str().unwrap());
+            check(&schema, &broken, false);
+        }
+    }
+}
+
+#[test]
+fn headers_of_any_event_follow_their_schema() {
+    let event: QualityEvent =
+        serde_json::from_value(document("examples/quality-event.json")).unwrap();
+    let headers: serde_json::Map<String, Value> = cloudevents::headers_for(&event, None)
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
+    check(&document("quality-event-headers.schema.json"), &Value::Object(headers), true);
+}
+
+#[test]
+fn the_topics_are_described_as_asyncapi_wants_it() {
+    let meta: Value =
+        serde_json::from_str(include_str!("../goldens/asyncapi/3.0.0-kafka.json")).unwrap();
+    let document = document("asyncapi.json");
+    check(&meta, &document, true);
+
+    let mut broken = document.clone();
+    broken["channels"]["imageQuality"]["bindings"]["kafka"]["partition"] = json!(3);
+    check(&meta, &broken, false);
+    let mut broken = document;
+    broken["operations"]["sendQualityEvent"]["action"] = json!("publish");
+    check(&meta, &broken, false);
+}
+
+/// The meta schema sees no references and no examples: each reference must lead somewhere, and each
+/// example must be what its message says.
+#[test]
+fn references_and_examples_inside_the_asyncapi_document_hold() {
+    let document = document("asyncapi.json");
+    let mut waiting = vec![&document];
+    let mut references = 0;
+    while let Some(node) = waiting.pop() {
+        match node {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
+                    let pointer = reference.strip_prefix('#').unwrap();
+                    assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                    references += 1;
+                }
+                waiting.extend(fields.values());
+            }
+            Value::Array(items) => waiting.extend(items),
+            _ => {}
+        }
+    }
+    assert!(references > 10, "only {references} references");
+
+    for (name, message) in document["components"]["messages"].as_object().unwrap() {
+        for part in ["payload", "headers"] {
+            let Some(schema) = message.get(part) else { continue };
+            let mut schema = schema.clone();
+            schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+            if let Some(reference) = schema.as_object_mut().unwrap().remove("$ref") {
+                // In draft 7 a reference hides its neighbours.
+                schema["allOf"] = json!([{ "$ref": reference }]);
+            }
+            schema["components"] = document["components"].clone();
+            let examples = message["examples"].as_array().unwrap();
+            assert!(!examples.is_empty(), "{name}");
+            for example in examples.iter().filter_map(|example| example.get(part)) {
+                check(&schema, example, true);
+            }
+        }
+    }
+}
