@@ -10,7 +10,7 @@
 //! | [`telemetry`] | logs, metrics, the health server | – |
 //! | [`method`] | the method as pure functions: standards, masks, regions, aggregation, policies | – |
 //! | [`event`] | the wire contract: references, quality events, dead letters | `method` |
-//! | `storage` | allow-listed, bounded reads from object storage | `telemetry` |
+//! | [`storage`] | allow-listed, bounded reads from object storage | `telemetry` |
 //! | `imaging` | bytes to upright sRGB pixels, crops, drawings | `method` |
 //! | `models` | the numeric models, free of our traits | `method`, `imaging` |
 //! | `engine` | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
@@ -24,4 +24,5 @@
 
 pub mod event;
 pub mod method;
+pub mod storage;
 pub mod telemetry;

@@ -1,0 +1,526 @@
+//! What a reference's URI says: which store, which key. Pure syntax, nothing is opened here;
+//! whether the place may be read is decided by [`crate::storage::Stores`].
+//!
+//! Keys of object stores are taken literally: `?`, `#` and `%` belong to the key, as they do for
+//! the stores. `http(s):` follows the URL standard, `file:` is percent-decoded once.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use object_store::path::Path as ObjectKey;
+use url::Url;
+
+/// Longest URI that is read; a presigned URL with a session token has about 2,000 bytes.
+const URI_BYTES_MAX: usize = 8 * 1024;
+
+const HEX_DIGITS: [char; 16] =
+    ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+
+/// Longest part of a URI that errors show.
+const SHOWN_CHARS_MAX: usize = 256;
+
+/// The schemes whose URIs name an object in a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Amazon S3 and what speaks its protocol.
+    S3,
+    /// Google Cloud Storage.
+    Gs,
+    /// Azure Blob Storage.
+    Az,
+}
+
+impl Scheme {
+    /// Returns the scheme as it stands before the colon.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gs => "gs",
+            Self::Az => "az",
+        }
+    }
+}
+
+/// Why a URI is not read, whatever the store behind it would answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UriFault {
+    /// It is not a URI of the expected form.
+    #[error("the URI is not usable: {0}")]
+    Invalid(&'static str),
+    /// No store is known for the scheme.
+    #[error("scheme `{0}` cannot be read; use s3, gs, az, https or file")]
+    UnsupportedScheme(String),
+    /// `http:` without TLS, which is not configured.
+    #[error("plain http is not allowed; use https or set storage.allow_http")]
+    PlainHttp,
+    /// The bucket is not in the allow-list.
+    #[error("bucket {0} is not allowed; correct the reference or add it to storage.allow_buckets")]
+    ForbiddenBucket(String),
+    /// The host is not in the allow-list, or its address is not public.
+    #[error("host {host} {why}")]
+    ForbiddenHost {
+        /// Host as the URI or the redirect names it.
+        host: String,
+        /// What is wrong with it and what to do.
+        why: &'static str,
+    },
+    /// The path is not below a configured root.
+    #[error("the path {0}")]
+    OutsideRoots(&'static str),
+    /// The key is one that the store's client would change on the way.
+    #[error("the key {0}, which the stores cannot express; rename the object")]
+    UnsupportedKey(&'static str),
+}
+
+impl UriFault {
+    /// Returns the stable code for dead letters, metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "uri.invalid",
+            Self::UnsupportedScheme(_) | Self::PlainHttp => "uri.unsupported_scheme",
+            Self::ForbiddenBucket(_) => "uri.forbidden_bucket",
+            Self::ForbiddenHost { .. } => "uri.forbidden_host",
+            Self::OutsideRoots(_) => "uri.outside_roots",
+            Self::UnsupportedKey(_) => "fetch.unsupported_key",
+        }
+    }
+}
+
+/// A place that a URI names.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Location {
+    /// An object in a bucket.
+    Object { scheme: Scheme, bucket: String, key: ObjectKey },
+    /// A resource of a web server.
+    Web(Url),
+    /// An absolute path of this machine, without `..`.
+    File(PathBuf),
+}
+
+/// Reads a URI.
+pub(crate) fn parse(uri: &str) -> Result<Location, UriFault> {
+    if uri.len() > URI_BYTES_MAX {
+        return Err(UriFault::Invalid("it is longer than 8 KiB"));
+    }
+    let Some((scheme, rest)) = uri.split_once(':') else {
+        return Err(UriFault::Invalid(
+            "it has no scheme; write s3://bucket/key, https://… or alike",
+        ));
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "s3" => parse_object(Scheme::S3, rest),
+        "gs" => parse_object(Scheme::Gs, rest),
+        "az" => parse_object(Scheme::Az, rest),
+        "http" | "https" => parse_web(uri, rest),
+        "file" => parse_file(rest),
+        other if is_scheme(other) => Err(UriFault::UnsupportedScheme(other.to_owned())),
+        _ => Err(UriFault::Invalid("it has no scheme; write s3://bucket/key, https://… or alike")),
+    }
+}
+
+/// Splits an entry of the bucket allow-list: `s3://bucket`.
+pub(crate) fn parse_bucket(entry: &str) -> Option<(Scheme, &str)> {
+    let (scheme, bucket) = entry.split_once("://")?;
+    let scheme = match scheme {
+        "s3" => Scheme::S3,
+        "gs" => Scheme::Gs,
+        "az" => Scheme::Az,
+        _ => return None,
+    };
+    let bucket = bucket.strip_suffix('/').unwrap_or(bucket);
+    (!bucket.is_empty() && is_plain_name(bucket)).then_some((scheme, bucket))
+}
+
+/// Writes a local path, which may be relative, as the `file:` URI of what it leads to.
+///
+/// Symbolic links are resolved, so that a path given by the person at the keyboard is not taken
+/// for an escape from its folder. A path that leads nowhere is made absolute only; fetching it
+/// says `fetch.not_found`.
+///
+/// ```
+/// let uri = dog_iqa::storage::file_uri("/no/such/../place/50% of #1.jpg".as_ref());
+/// assert_eq!(uri, "file:///no/place/50%25%20of%20%231.jpg");
+/// ```
+pub fn file_uri(path: &Path) -> String {
+    let absolute = path.canonicalize().unwrap_or_else(|_| without_dots(path));
+    let mut uri = String::from("file://");
+    for &byte in absolute.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.extend([
+                '%',
+                HEX_DIGITS[usize::from(byte >> 4)],
+                HEX_DIGITS[usize::from(byte & 15)],
+            ]);
+        }
+    }
+    uri
+}
+
+/// Shortens a URI for messages: without query, fragment and userinfo, which may hold secrets, and
+/// without control characters.
+pub(crate) fn shown(uri: &str) -> String {
+    let (place, has_more) = match uri.find(['?', '#']) {
+        Some(at) => (uri.get(..at).unwrap_or_default(), true),
+        None => (uri, false),
+    };
+    let mut text = String::new();
+    for character in without_userinfo(place).chars().take(SHOWN_CHARS_MAX) {
+        if character.is_control() {
+            text.extend(character.escape_debug());
+        } else {
+            text.push(character);
+        }
+    }
+    if has_more || place.chars().count() > SHOWN_CHARS_MAX {
+        text.push('…');
+    }
+    text
+}
+
+/// Drops what may be userinfo: everything up to the last `@`, unless the authority is a plain
+/// name, so that an `@` can only be part of a path. A password with a `/` hides well otherwise.
+fn without_userinfo(place: &str) -> String {
+    let (scheme, rest) = place.split_once(':').unwrap_or(("", place));
+    let authority = rest.trim_start_matches(['/', '\\']).split(['/', '\\']).next();
+    let Some((_, after)) = rest.rsplit_once('@') else {
+        return place.to_owned();
+    };
+    let is_rooted = rest.starts_with("//");
+    if is_rooted && authority.is_some_and(|name| is_plain_name(name) || is_host_and_port(name)) {
+        return place.to_owned();
+    }
+    format!("{scheme}:***@{after}")
+}
+
+fn is_host_and_port(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(host, port)| {
+        is_plain_name(host) && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+fn is_plain_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._$".contains(&byte))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.len() <= 32
+        && text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// Splits by hand: a URL parser would cut the key at `?` and `#` and change its `%`.
+fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
+    let Some(rest) = rest.strip_prefix("//") else {
+        return Err(UriFault::Invalid("the bucket must follow `//`"));
+    };
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(UriFault::Invalid("it names no bucket"));
+    }
+    if !is_plain_name(bucket) {
+        return Err(UriFault::Invalid(
+            "the bucket is no plain name; userinfo and ports are refused",
+        ));
+    }
+    if key.is_empty() {
+        return Err(UriFault::Invalid("it names a bucket, not an object in it"));
+    }
+    Ok(Location::Object { scheme, bucket: bucket.to_owned(), key: object_key(key)? })
+}
+
+/// Refuses every key that [`ObjectKey`] would silently turn into another one.
+fn object_key(key: &str) -> Result<ObjectKey, UriFault> {
+    if key.starts_with('/') || key.ends_with('/') {
+        return Err(UriFault::UnsupportedKey("starts or ends with a slash"));
+    }
+    if key.contains("//") {
+        return Err(UriFault::UnsupportedKey("has an empty segment"));
+    }
+    if key.chars().any(char::is_control) {
+        return Err(UriFault::UnsupportedKey("has a control character"));
+    }
+    if key.split('/').any(|segment| segment == "." || segment == "..") {
+        return Err(UriFault::UnsupportedKey("has a `.` or `..` segment"));
+    }
+    ObjectKey::parse(key).map_err(|_| UriFault::UnsupportedKey("is not a valid path"))
+}
+
+fn parse_web(uri: &str, rest: &str) -> Result<Location, UriFault> {
+    if !rest.starts_with("//") || uri.trim() != uri || uri.chars().any(char::is_control) {
+        return Err(UriFault::Invalid("it is not an absolute URL without control characters"));
+    }
+    let Ok(mut url) = Url::parse(uri) else {
+        return Err(UriFault::Invalid("it is not an absolute URL"));
+    };
+    url.set_fragment(None);
+    Ok(Location::Web(url))
+}
+
+fn parse_file(rest: &str) -> Result<Location, UriFault> {
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => {
+            let (host, _) = rest.split_once('/').unwrap_or((rest, ""));
+            if !host.is_empty() && !host.eq_ignore_ascii_case("localhost") {
+                return Err(UriFault::Invalid("a file is on this machine; write file:///path"));
+            }
+            rest.strip_prefix(host).unwrap_or_default()
+        }
+        None => rest,
+    };
+    if !path.starts_with('/') {
+        return Err(UriFault::Invalid("a file needs an absolute path; write file:///path"));
+    }
+    if path.contains(['?', '#']) {
+        return Err(UriFault::Invalid("in a file's path ? is written %3F and # is written %23"));
+    }
+    let Some(bytes) = percent_decoded(path) else {
+        return Err(UriFault::Invalid("a % is not followed by two hex digits; % is written %25"));
+    };
+    if bytes.contains(&0) {
+        return Err(UriFault::Invalid("the path has a zero byte"));
+    }
+    let path = PathBuf::from(OsString::from_vec(bytes));
+    if path.components().any(|component| component == Component::ParentDir) {
+        return Err(UriFault::OutsideRoots("has a `..` segment, which is never followed"));
+    }
+    Ok(Location::File(path))
+}
+
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    Some(decoded)
+}
+
+/// Makes a path that does not exist absolute, and resolves its `..` by name alone.
+fn without_dots(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for component in absolute.components() {
+        if component == Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(component);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+
+    use super::{Location, Scheme, file_uri, parse, parse_bucket, shown};
+
+    fn code(uri: &str) -> &'static str {
+        match parse(uri) {
+            Ok(location) => panic!("{uri} was read as {location:?}"),
+            Err(fault) => fault.code(),
+        }
+    }
+
+    fn key(uri: &str) -> String {
+        match parse(uri).unwrap() {
+            Location::Object { key, .. } => key.into(),
+            other => panic!("{uri} was read as {other:?}"),
+        }
+    }
+
+    fn file(uri: &str) -> PathBuf {
+        match parse(uri).unwrap() {
+            Location::File(path) => path,
+            other => panic!("{uri} was read as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_scheme_names_the_store() {
+        let scheme = |uri| match parse(uri).unwrap() {
+            Location::Object { scheme, bucket, .. } => (scheme, bucket),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(scheme("s3://photos/a"), (Scheme::S3, "photos".to_owned()));
+        assert_eq!(scheme("GS://photos/a"), (Scheme::Gs, "photos".to_owned()));
+        assert_eq!(scheme("az://photos/a"), (Scheme::Az, "photos".to_owned()));
+        assert!(matches!(parse("https://example.com/a").unwrap(), Location::Web(_)));
+        assert_eq!(code("ftp://example.com/a"), "uri.unsupported_scheme");
+        assert_eq!(code("javascript:alert(1)"), "uri.unsupported_scheme");
+        for uri in ["", "photo.jpg", "/a/b.jpg", "://a", "1a://b", "ä://b", "s3"] {
+            assert_eq!(code(uri), "uri.invalid", "{uri}");
+        }
+    }
+
+    #[test]
+    fn keys_are_taken_literally() {
+        for literal in
+            ["a b+ü.jpg", "a?b#c", "50%.jpg", "%2e%2e/x", "a%2Fb", "~[x]^{y}|z", "日本/写真.png"]
+        {
+            assert_eq!(key(&format!("s3://photos/{literal}")), literal);
+        }
+    }
+
+    #[test]
+    fn keys_that_the_client_would_change_are_refused() {
+        for uri in [
+            "s3://b//a",
+            "s3://b/a/",
+            "s3://b/a//b",
+            "s3://b/./a",
+            "s3://b/a/..",
+            "s3://b/../a",
+            "s3://b/a\nb",
+            "s3://b/a\u{7f}",
+            "s3://b/a\u{85}b",
+            "s3://b/\0",
+        ] {
+            assert_eq!(code(uri), "fetch.unsupported_key", "{uri:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_a_plain_name() {
+        for uri in [
+            "s3:photos/a",
+            "s3:/photos/a",
+            "s3://",
+            "s3:///a",
+            "s3://photos",
+            "s3://photos/",
+            "s3://key:secret@photos/a",
+            "s3://photos@evil/a",
+            "s3://photos:80/a",
+            "s3://ph%6ftos/a",
+            "s3://photos\u{200b}/a",
+            "s3://рhotos/a",
+        ] {
+            assert_eq!(code(uri), "uri.invalid", "{uri:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_an_absolute_path_percent_decoded_once() {
+        assert_eq!(file("file:///a/b%20c.jpg"), Path::new("/a/b c.jpg"));
+        assert_eq!(file("file:/a/b.jpg"), Path::new("/a/b.jpg"));
+        assert_eq!(file("FILE://LOCALHOST/a/b.jpg"), Path::new("/a/b.jpg"));
+        assert_eq!(file("file:///a/%252e%252e/b"), Path::new("/a/%2e%2e/b"));
+        assert_eq!(file("file:///a/%FF.jpg").as_os_str().as_bytes(), b"/a/\xff.jpg");
+        for uri in
+            "file:a.jpg file://host/a.jpg file://a.jpg file: file:// file:///a?b file:///a#b \
+             file:///a% file:///a%2 file:///a%zz file:///a%00.jpg"
+                .split(' ')
+        {
+            assert_eq!(code(uri), "uri.invalid", "{uri}");
+        }
+    }
+
+    #[test]
+    fn two_dots_are_refused_however_they_are_written() {
+        for uri in "file:///srv/../etc/passwd file:///srv/%2e%2e/etc/passwd file:///srv/.%2E/x \
+             file:///srv/a%2F..%2F..%2Fetc/passwd file:///.. file:/../etc/passwd"
+            .split(' ')
+        {
+            assert_eq!(code(uri), "uri.outside_roots", "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_web_url_is_absolute_and_free_of_control_characters() {
+        for uri in [
+            "http:example.com/a",
+            "http:/example.com/a",
+            "https:\\\\example.com/a",
+            "https://",
+            " https://example.com/a",
+            "https://example.com/a\n",
+            "https://exam\tple.com/a",
+            "https://example.com:99999/",
+            "https://[::1/a",
+            "https://a b/c",
+            "https://1.2.3.4.5/a",
+        ] {
+            assert_eq!(code(uri), "uri.invalid", "{uri:?}");
+        }
+        let long = format!("https://example.com/{}", "a".repeat(9000));
+        assert_eq!(code(&long), "uri.invalid");
+    }
+
+    #[test]
+    fn a_presigned_query_is_kept_byte_for_byte() {
+        let uri =
+            "https://b.s3.amazonaws.com/a%2Fb%20c?X-Amz-Credential=A%2Fb&X-Amz-Signature=0f+%7E#x";
+        let Location::Web(url) = parse(uri).unwrap() else { panic!("not a web URL") };
+        assert_eq!(Some(url.as_str()), uri.strip_suffix("#x"));
+    }
+
+    #[test]
+    fn only_bare_buckets_are_entries_of_the_allow_list() {
+        assert_eq!(parse_bucket("s3://photos"), Some((Scheme::S3, "photos")));
+        assert_eq!(parse_bucket("az://photos/"), Some((Scheme::Az, "photos")));
+        for entry in
+            ["photos", "s3:photos", "s3://", "s3://photos/folder", "http://photos", "s3://*"]
+        {
+            assert_eq!(parse_bucket(entry), None, "{entry}");
+        }
+    }
+
+    #[test]
+    fn messages_show_neither_query_nor_userinfo() {
+        let check = |uri: &str, expected: &str| assert_eq!(shown(uri), expected);
+        check("https://a.com/b.jpg?X-Amz-Signature=s3cret", "https://a.com/b.jpg…");
+        check("https://a.com/b@2x.jpg", "https://a.com/b@2x.jpg");
+        check("https://a.com:8443/b@2x.jpg", "https://a.com:8443/b@2x.jpg");
+        check("https://me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
+        check("https://me:s3/cret@a.com/b.jpg", "https:***@a.com/b.jpg");
+        check("https:me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
+        check("s3://AKIA:s3/cret@photos/b.jpg", "s3:***@photos/b.jpg");
+        check("s3://photos/b@2x.jpg", "s3://photos/b@2x.jpg");
+        check("file:///photos/b@2x.jpg", "file:///photos/b@2x.jpg");
+        check("s3://photos/a\nb\u{1b}[31m", "s3://photos/a\\nb\\u{1b}[31m");
+        assert_eq!(shown(&"x".repeat(5000)).chars().count(), 257);
+    }
+
+    #[test]
+    fn a_local_path_is_made_absolute_and_free_of_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        std::fs::write(real.join("a.jpg"), "").unwrap();
+        std::os::unix::fs::symlink("a.jpg", real.join("link")).unwrap();
+        assert_eq!(file(&file_uri(&real.join("link"))), real.join("a.jpg"));
+        let relative = file(&file_uri(Path::new("no-such.jpg")));
+        assert_eq!(relative, std::env::current_dir().unwrap().join("no-such.jpg"));
+        assert_eq!(code(&file_uri(Path::new(""))), "uri.invalid");
+    }
+
+    proptest! {
+        #[test]
+        fn a_local_path_comes_back_from_its_uri(name in "[^/\0]{1,40}") {
+            prop_assume!(name != "." && name != "..");
+            let path = Path::new("/no-such-folder").join(&name);
+            let uri = file_uri(&path);
+            prop_assert!(uri.is_ascii());
+            prop_assert_eq!(file(&uri), path);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(s3|gs|az|http|https|file|x)?:?/{0,3}.{0,60}") {
+            let secret = format!("{text}?s3cret");
+            prop_assert!(!shown(&secret).contains("s3cret"));
+            let _fault = parse(&text).err();
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Buckets: stores in memory for what is ours, a server on loopback for what S3 answers.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use dog_iqa::storage::{
+    FetchError, FetchRequest, FetchedImage, S3Settings, Scheme, Secret, Settings, Stores,
+};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use tempfile::TempDir;
+
+use crate::web_server::{Answer, WebServer, head};
+
+/// A bucket `photos` that a server on loopback plays.
+fn settings(server: &WebServer) -> Settings {
+    Settings {
+        allow_buckets: vec!["s3://photos".to_owned()],
+        bytes_max: ByteSize(1000),
+        backoff_base: Duration::ZERO,
+        s3: S3Settings {
+            endpoint: Some(server.url("")),
+            region: Some("eu-west-1".to_owned()),
+            allow_http: true,
+            access_key_id: Some("AKIATEST".to_owned()),
+            secret_access_key: Some(Secret::new("s3cret-key")),
+            session_token: Some(Secret::new("s3cret-token")),
+            ..S3Settings::default()
+        },
+        ..Settings::default()
+    }
+}
+
+fn s3_error(status: u16, code: &str) -> Answer {
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
+    Answer::status(status, "Content-Type: application/xml\r\n", body)
+}
+
+fn s3_object(body: &str) -> Answer {
+    let headers = "ETag: \"v1\"\r\nContent-Type: image/png\r\n\
+                   Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n";
+    Answer::status(200, headers, body)
+}
+
+async fn fetch(settings: &Settings, uri: &str) -> Result<FetchedImage, FetchError> {
+    Stores::new(settings).unwrap().fetch(&FetchRequest::new(uri)).await
+}
+
+async fn in_memory(objects: &[(&str, &'static str)]) -> Stores {
+    let memory = InMemory::new();
+    for (key, body) in objects {
+        memory.put(&Path::parse(key).unwrap(), (*body).into()).await.unwrap();
+    }
+    let settings = Settings { bytes_max: ByteSize(10), ..Settings::default() };
+    Stores::new(&settings).unwrap().with_store(Scheme::S3, "photos", Arc::new(memory))
+}
+
+#[tokio::test]
+async fn only_the_very_bucket_is_read() {
+    let stores = in_memory(&[("a.jpg", "abc"), ("large", "01234567890")]).await;
+    let code = async |uri: &str| match stores.fetch(&FetchRequest::new(uri)).await {
+        Ok(_) => "read",
+        Err(error) => error.code(),
+    };
+    assert_eq!(code("s3://photos/a.jpg").await, "read");
+    assert_eq!(code("s3://photos/b.jpg").await, "fetch.not_found");
+    assert_eq!(code("s3://photos/large").await, "fetch.too_large");
+    for uri in [
+        "s3://photo/a.jpg",
+        "s3://photos2/a.jpg",
+        "s3://Photos/a.jpg",
+        "s3://photos./a.jpg",
+        "s3://my.photos/a.jpg",
+        "gs://photos/a.jpg",
+        "az://photos/a.jpg",
+        "s3://pho-tos/a.jpg",
+    ] {
+        assert_eq!(code(uri).await, "uri.forbidden_bucket", "{uri}");
+    }
+    for uri in ["s3://photos@evil/a.jpg", "s3://photos:80/a.jpg", "s3://photos%2f/a.jpg"] {
+        assert_eq!(code(uri).await, "uri.invalid", "{uri}");
+    }
+    assert!(stores.admit("s3://photos/a.jpg").is_ok() && stores.admit("s3://other/a").is_err());
+}
+
+#[tokio::test]
+async fn a_key_is_sent_as_it_is() {
+    let server = WebServer::start(|_, _| s3_object("abc"));
+    let settings = settings(&server);
+    for (key, target) in [
+        ("a/b c+d.jpg", "/photos/a/b%20c%2Bd.jpg"),
+        ("50%25.jpg", "/photos/50%2525.jpg"),
+        ("a?b#c=d&e", "/photos/a%3Fb%23c%3Dd%26e"),
+        ("ü/%2e%2e/x", "/photos/%C3%BC/%252e%252e/x"),
+    ] {
+        let image = fetch(&settings, &format!("s3://photos/{key}")).await.unwrap();
+        assert_eq!(image.bytes, "abc");
+        assert_eq!(server.requests().last().unwrap().target, target);
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_s3_comes_signed_and_with_its_properties() {
+    let server = WebServer::start(|_, _| s3_object("abc"));
+    let image = fetch(&settings(&server), "s3://photos/a.jpg").await.unwrap();
+    assert_eq!(image.etag.as_deref(), Some("\"v1\""));
+    assert_eq!(image.content_type.as_deref(), Some("image/png"));
+    let request = &server.requests()[0];
+    let signature = request.header("authorization").unwrap();
+    assert!(signature.contains("AKIATEST") && signature.contains("eu-west-1"), "{signature}");
+    assert!(!signature.contains("s3cret"));
+
+    let anonymous = Settings {
+        s3: S3Settings { anonymous: true, ..settings(&server).s3 },
+        ..settings(&server)
+    };
+    fetch(&anonymous, "s3://photos/a.jpg").await.unwrap();
+    assert!(server.requests()[1].header("authorization").is_none());
+}
+
+#[tokio::test]
+async fn answers_of_s3_become_codes() {
+    let check = async |status: u16, name: &'static str, code: &str, attempts: u32| {
+        let server = WebServer::start(move |_, _| s3_error(status, name));
+        let error = fetch(&settings(&server), "s3://photos/a.jpg").await.unwrap_err();
+        assert_eq!((error.code(), error.attempts()), (code, attempts), "{name}: {error}");
+        assert_eq!(error.is_transient(), attempts > 1);
+        assert!(error.to_string().contains(&format!("{status} {name}")), "{error}");
+        assert_eq!(server.requests().len(), attempts as usize);
+    };
+    check(404, "NoSuchKey", "fetch.not_found", 1).await;
+    check(404, "NoSuchBucket", "fetch.not_found", 1).await;
+    check(403, "AccessDenied", "fetch.forbidden", 1).await;
+    check(401, "Unauthorized", "fetch.forbidden", 1).await;
+    check(412, "PreconditionFailed", "fetch.etag_mismatch", 1).await;
+    check(400, "ExpiredToken", "fetch.unexpected_answer", 1).await;
+    check(301, "PermanentRedirect", "fetch.unexpected_answer", 1).await;
+    check(400, "RequestTimeout", "fetch.unavailable", 3).await;
+    check(429, "TooManyRequests", "fetch.unavailable", 3).await;
+    check(500, "InternalError", "fetch.unavailable", 3).await;
+    check(503, "SlowDown", "fetch.unavailable", 3).await;
+}
+
+#[tokio::test]
+async fn s3_in_trouble_is_tried_again() {
+    for trouble in ["slow down", "stall", "stall in the body", "reset", "cut"] {
+        let server = WebServer::start(move |_, earlier| match (earlier, trouble) {
+            (1.., _) => s3_object("abc"),
+            (_, "slow down") => s3_error(503, "SlowDown"),
+            (_, "stall") => Answer::Stall(Vec::new()),
+            (_, "stall in the body") => Answer::Stall(begun()),
+            (_, "reset") => Answer::Reset(begun()),
+            _ => Answer::Send(begun()),
+        });
+        let settings = Settings { read_timeout: Duration::from_millis(200), ..settings(&server) };
+        let image = fetch(&settings, "s3://photos/a.jpg").await.unwrap();
+        assert_eq!((image.bytes.as_ref(), image.attempts), (b"abc".as_ref(), 2), "{trouble}");
+    }
+    let server = WebServer::start(|_, _| Answer::Stall(begun()));
+    let settings = Settings {
+        read_timeout: Duration::from_millis(40),
+        attempts_max: NonZeroU32::MIN,
+        ..settings(&server)
+    };
+    let error = fetch(&settings, "s3://photos/a.jpg").await.unwrap_err();
+    assert_eq!((error.code(), error.is_transient()), ("fetch.timeout", true), "{error}");
+}
+
+/// The head of an object and the first of its three bytes.
+fn begun() -> Vec<u8> {
+    let headers = "Content-Length: 3\r\nETag: \"v1\"\r\n\
+                   Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n";
+    head(200, headers, "a")
+}
+
+#[tokio::test]
+async fn a_large_object_and_an_endless_error_are_cut_off() {
+    let server = WebServer::start(|request, _| match request.target.as_str() {
+        "/photos/large" => {
+            let headers = "Content-Length: 1001\r\nETag: \"v1\"\r\n\
+                           Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n";
+            Answer::Stall(head(200, headers, ""))
+        }
+        _ => Answer::Stall(head(404, "", "x".repeat(9000))),
+    });
+    let error = fetch(&settings(&server), "s3://photos/large").await.unwrap_err();
+    assert_eq!(error.code(), "fetch.too_large");
+    let error = fetch(&settings(&server), "s3://photos/error").await.unwrap_err();
+    assert_eq!(error.code(), "fetch.not_found");
+}
+
+#[tokio::test]
+async fn a_bucket_does_not_lead_elsewhere() {
+    let canary = WebServer::canary();
+    let location = canary.url("/photos/a.jpg");
+    let server = WebServer::start(move |_, _| Answer::redirect(307, &location));
+    let error = fetch(&settings(&server), "s3://photos/a.jpg").await.unwrap_err();
+    assert_eq!(error.code(), "fetch.unexpected_answer");
+    assert_eq!(canary.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_etag_is_sent_to_s3_and_compared() {
+    let server = WebServer::start(|request, _| match request.header("if-match") {
+        Some("\"v0\"") => s3_error(412, "PreconditionFailed"),
+        _ => s3_object("abc"),
+    });
+    let stores = Stores::new(&settings(&server)).unwrap();
+    let memory = in_memory(&[("a.jpg", "abc")]).await;
+    let own = memory.fetch(&FetchRequest::new("s3://photos/a.jpg")).await.unwrap().etag.unwrap();
+    for (stores, etag, is_right) in [
+        (&stores, "v1", true),
+        (&stores, "\"v1\"", true),
+        (&stores, "v0", false),
+        (&stores, "v2", false),
+        (&memory, own.as_str(), true),
+        (&memory, "v2", false),
+    ] {
+        let request = FetchRequest { etag: Some(etag), ..FetchRequest::new("s3://photos/a.jpg") };
+        let refused = stores.fetch(&request).await.err().map(|error| error.code());
+        assert_eq!(refused, (!is_right).then_some("fetch.etag_mismatch"), "{etag}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_may_live_in_another_system_and_in_the_host_name() {
+    let server = WebServer::start(|_, _| s3_object("abc"));
+    let mut settings = settings(&server);
+    let elsewhere = settings.s3.clone();
+    settings.s3.endpoint = Some("https://nowhere.invalid".to_owned());
+    settings.s3_buckets.insert("photos".to_owned(), elsewhere.clone());
+    fetch(&settings, "s3://photos/a.jpg").await.unwrap();
+
+    // A name below `localhost` needs no resolver on most systems; the host that is asked for is in
+    // the error of those that do not resolve it.
+    let place = format!("http://localhost:{}", server.port());
+    settings.s3_buckets.insert(
+        "photos".to_owned(),
+        S3Settings { virtual_hosted: true, endpoint: Some(place), ..elsewhere },
+    );
+    if fetch(&settings, "s3://photos/a.jpg").await.is_ok() {
+        let host = format!("photos.localhost:{}", server.port());
+        let request = server.requests().pop().unwrap();
+        assert_eq!((request.header("host"), request.target.as_str()), (Some(&*host), "/a.jpg"));
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_in_no_text() {
+    let server = WebServer::start(|_, _| s3_error(403, "SignatureDoesNotMatch"));
+    let settings = settings(&server);
+    let stores = Stores::new(&settings).unwrap();
+    let error = stores.fetch(&FetchRequest::new("s3://photos/a.jpg")).await.unwrap_err();
+    let findings = stores.check().await;
+    let text = format!("{settings:?} {stores:?} {error:?} {error} {findings:?}");
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_at_the_start() {
+    let server = WebServer::canary();
+    let check = |change: fn(&mut Settings), text: &str| {
+        let mut settings = settings(&server);
+        change(&mut settings);
+        let error = Stores::new(&settings).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    };
+    check(|it| it.allow_buckets.push("photos".to_owned()), "storage.allow_buckets: `photos`");
+    check(|it| it.s3.allow_http = false, "is without TLS");
+    check(|it| it.s3.endpoint = Some("photos.internal".to_owned()), "storage.s3.endpoint");
+    check(|it| it.s3.virtual_hosted = true, "virtual_hosted = false");
+    check(|it| it.s3.secret_access_key = None, "s3://photos cannot be set up");
+    check(|it| it.allow_buckets.push("az://photos".to_owned()), "az://photos cannot be set up");
+    check(
+        |it| drop(it.s3_buckets.insert("other".into(), S3Settings::default())),
+        "storage.s3_buckets",
+    );
+    check(|it| it.read_timeout = Duration::ZERO, "storage.read_timeout");
+    check(|it| it.allow_hosts.push("10.0.0.1".to_owned()), "storage.allow_private_hosts");
+}
+
+#[tokio::test]
+async fn the_check_names_every_place_and_its_problem() {
+    let server = WebServer::start(|request, _| match request.target.as_str() {
+        target if target.starts_with("/photos/") => s3_error(404, "NoSuchKey"),
+        target if target.starts_with("/gone/") => s3_error(404, "NoSuchBucket"),
+        target if target.starts_with("/closed/") => s3_error(403, "AccessDenied"),
+        _ => Answer::status(404, "", ""),
+    });
+    let absent = WebServer::canary();
+    let absent_place = absent.place();
+    drop(absent);
+    let folder = TempDir::new().unwrap();
+    let mut settings = settings(&server);
+    settings.allow_buckets.extend(["s3://gone".to_owned(), "s3://closed".to_owned()]);
+    settings.allow_private_hosts = vec![server.place(), absent_place.clone()];
+    settings.allow_http = true;
+    // The server does not speak TLS, which is tried first.
+    settings.connect_timeout = Duration::from_millis(200);
+    settings.file_roots = vec![folder.path().to_owned()];
+    let findings = Stores::new(&settings).unwrap().check().await;
+    let mut verdicts: Vec<_> =
+        findings.iter().map(|finding| (finding.place.clone(), finding.problem.is_none())).collect();
+    verdicts.sort();
+    let mut expected = vec![
+        ("s3://photos".to_owned(), true),
+        ("s3://gone".to_owned(), false),
+        ("s3://closed".to_owned(), false),
+        (server.place(), true),
+        (absent_place, false),
+        (folder.path().display().to_string(), true),
+    ];
+    expected.sort();
+    assert_eq!(verdicts, expected, "{findings:?}");
+}
+
+#[test]
+fn fetching_can_be_spawned() {
+    fn assert_send<T: Send + 'static>(_: impl Fn(Stores) -> T) {}
+    assert_send(|stores| async move { stores.fetch(&FetchRequest::new("s3://b/k")).await });
+    assert_send(|stores| async move { stores.check().await });
+}

@@ -1,0 +1,248 @@
+//! `file:` references against real folders, links, pipes and sockets.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bytesize::ByteSize;
+use dog_iqa::storage::{FetchError, FetchRequest, Settings, Stores};
+use tempfile::TempDir;
+use url::Url;
+
+/// A folder with a root `photos` in it, and a secret beside the root.
+struct Place {
+    folder: TempDir,
+    stores: Stores,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("photos");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a.jpg"), "abc").unwrap();
+        fs::create_dir(folder.path().join("photos-private")).unwrap();
+        for secret in ["secret", "photos-private/secret"] {
+            fs::write(folder.path().join(secret), "s3cret").unwrap();
+        }
+        let stores = stores(&[root]).unwrap();
+        Self { folder, stores }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("photos")
+    }
+
+    async fn read(&self, uri: &str) -> Result<String, FetchError> {
+        let image = self.stores.fetch(&FetchRequest::new(uri)).await?;
+        Ok(String::from_utf8(image.bytes.into()).unwrap())
+    }
+
+    async fn read_path(&self, inner: impl AsRef<Path>) -> Result<String, FetchError> {
+        self.read(&uri_of(&self.root().join(inner))).await
+    }
+
+    async fn refused(&self, uri: &str, code: &str) {
+        match self.read(uri).await {
+            Ok(text) => panic!("{uri} was read: {text}"),
+            Err(error) => {
+                assert_eq!(error.code(), code, "{error}");
+                assert!(!error.is_transient());
+            }
+        }
+    }
+}
+
+/// Unlike `file_uri`, resolves nothing: what a stranger would write.
+fn uri_of(path: &Path) -> String {
+    Url::from_file_path(path).unwrap().into()
+}
+
+fn stores(roots: &[PathBuf]) -> Result<Stores, dog_iqa::storage::StorageError> {
+    Stores::new(&Settings {
+        file_roots: roots.to_vec(),
+        bytes_max: ByteSize(1000),
+        ..Settings::default()
+    })
+}
+
+#[tokio::test]
+async fn names_of_every_kind_are_read() {
+    let place = Place::new();
+    fs::create_dir(place.root().join("sub")).unwrap();
+    for name in ["b c.jpg", "50%.jpg", "x#1?.jpg", "ü日本.jpg", "sub/%2e%2e", "..a", "a\nb", "-"]
+    {
+        fs::write(place.root().join(name), name).unwrap();
+        assert_eq!(place.read_path(name).await.unwrap(), name);
+    }
+    let raw = OsStr::from_bytes(b"\xff.jpg");
+    fs::write(place.root().join(raw), "raw").unwrap();
+    assert_eq!(place.read_path(raw).await.unwrap(), "raw");
+
+    let root = place.root();
+    let root = root.display();
+    assert_eq!(
+        place.read(&format!("file:{root}/./sub//../a.jpg")).await.unwrap_err().code(),
+        "uri.outside_roots"
+    );
+    assert_eq!(place.read(&format!("file:{root}/.//a.jpg")).await.unwrap(), "abc");
+    assert_eq!(place.read(&format!("file://localhost{root}/%61.jpg")).await.unwrap(), "abc");
+}
+
+#[tokio::test]
+async fn nothing_outside_the_roots_is_read() {
+    let place = Place::new();
+    let (root, folder) = (place.root(), place.folder.path().to_owned());
+    let (root, folder) = (root.display(), folder.display());
+    for uri in [
+        format!("file://{folder}/secret"),
+        format!("file://{folder}/photos-private/secret"),
+        format!("file://{folder}"),
+        format!("file://{root}/../secret"),
+        format!("file://{root}/%2e%2e/secret"),
+        format!("file://{root}/.%2e/secret"),
+        format!("file://{root}/..%2Fsecret"),
+        format!("file://{root}/x/../../secret"),
+        format!("file://{root}%2F..%2Fsecret"),
+        "file:///etc/passwd".to_owned(),
+        "file:///proc/self/environ".to_owned(),
+        "file:///dev/zero".to_owned(),
+        "file:///".to_owned(),
+    ] {
+        place.refused(&uri, "uri.outside_roots").await;
+    }
+    // Decoded once only: this asks for a folder whose name has percent signs.
+    place.refused(&format!("file://{root}/%252e%252e/secret"), "fetch.not_found").await;
+    place.refused(&format!("file://{root}/..%5Csecret"), "fetch.not_found").await;
+    place.refused("file://photos/a.jpg", "uri.invalid").await;
+    place.refused("file:a.jpg", "uri.invalid").await;
+}
+
+#[tokio::test]
+async fn links_are_followed_inside_the_root_only() {
+    let place = Place::new();
+    let (root, folder) = (place.root(), place.folder.path());
+    fs::create_dir(root.join("sub")).unwrap();
+    let link = |target: &Path, name: &str| symlink(target, root.join(name)).unwrap();
+    link(Path::new("a.jpg"), "inside");
+    link(Path::new("../a.jpg"), "sub/inside");
+    link(Path::new("../secret"), "outside");
+    link(Path::new(".."), "folder");
+    link(&folder.join("secret"), "absolute");
+    link(Path::new("/dev/zero"), "device");
+    link(Path::new("/proc/self/environ"), "proc");
+    link(Path::new("loop"), "loop");
+    link(Path::new("nowhere"), "dangling");
+    for name in ["inside", "sub/inside"] {
+        assert_eq!(place.read_path(name).await.unwrap(), "abc", "{name}");
+    }
+    for name in ["outside", "folder/secret", "absolute", "device", "proc"] {
+        place.refused(&uri_of(&root.join(name)), "uri.outside_roots").await;
+    }
+    place.refused(&uri_of(&root.join("loop")), "fetch.not_a_file").await;
+    place.refused(&uri_of(&root.join("dangling")), "fetch.not_found").await;
+}
+
+#[tokio::test]
+async fn a_link_that_changes_while_we_look_never_leads_out() {
+    let place = Place::new();
+    let root = place.root();
+    let (inside, outside, link) = (root.join("1"), root.join("2"), root.join("link"));
+    symlink("a.jpg", &inside).unwrap();
+    symlink("../secret", &outside).unwrap();
+    let uri = uri_of(&link);
+    for round in 0..200 {
+        let target = if round % 2 == 0 { &inside } else { &outside };
+        let replacement = root.join("next");
+        symlink(fs::read_link(target).unwrap(), &replacement).unwrap();
+        let swap = tokio::task::spawn_blocking({
+            let link = link.clone();
+            move || fs::rename(replacement, link).unwrap()
+        });
+        let outcome = place.read(&uri).await;
+        swap.await.unwrap();
+        match outcome {
+            Ok(text) => assert_eq!(text, "abc"),
+            Err(error) => assert!(["uri.outside_roots", "fetch.not_found"].contains(&error.code())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_regular_files_are_read() {
+    let place = Place::new();
+    let root = place.root();
+    fs::create_dir(root.join("sub")).unwrap();
+    assert!(Command::new("mkfifo").arg(root.join("pipe")).status().unwrap().success());
+    let _socket = UnixListener::bind(root.join("socket")).unwrap();
+    symlink("pipe", root.join("to-pipe")).unwrap();
+    for name in ["sub", "sub/", "", ".", "pipe", "to-pipe", "socket"] {
+        place.refused(&uri_of(&root.join(name)), "fetch.not_a_file").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let place = Place::new();
+    let long = "x".repeat(300);
+    for name in ["b.jpg", "sub/a.jpg", "a.jpg/b", &long] {
+        place.refused(&uri_of(&place.root().join(name)), "fetch.not_found").await;
+    }
+}
+
+#[tokio::test]
+async fn size_and_checksum_hold_for_files_too() {
+    let place = Place::new();
+    let path = place.root().join("large");
+    fs::write(&path, vec![0; 1000]).unwrap();
+    assert_eq!(place.read_path("large").await.unwrap().len(), 1000);
+    fs::write(&path, vec![0; 1001]).unwrap();
+    place.refused(&uri_of(&path), "fetch.too_large").await;
+
+    let uri = uri_of(&place.root().join("a.jpg"));
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let request = FetchRequest { sha256: Some(abc), ..FetchRequest::new(&uri) };
+    assert_eq!(place.stores.fetch(&request).await.unwrap().etag, None);
+    let request = FetchRequest { sha256: Some(&abc.replace('b', "c")), ..request };
+    assert_eq!(place.stores.fetch(&request).await.unwrap_err().code(), "fetch.sha256_mismatch");
+    let request = FetchRequest { etag: Some("v1"), ..FetchRequest::new(&uri) };
+    assert_eq!(place.stores.fetch(&request).await.unwrap_err().code(), "fetch.etag_mismatch");
+}
+
+#[tokio::test]
+async fn a_root_may_be_a_link_and_roots_may_lie_in_each_other() {
+    let place = Place::new();
+    let alias = place.folder.path().join("alias");
+    symlink(place.root(), &alias).unwrap();
+    fs::create_dir(place.root().join("sub")).unwrap();
+    fs::write(place.root().join("sub/b.jpg"), "b").unwrap();
+    let stores = stores(&[alias.clone(), place.root().join("sub")]).unwrap();
+    for path in [alias.join("a.jpg"), place.root().join("a.jpg"), alias.join("sub/b.jpg")] {
+        assert!(stores.fetch(&FetchRequest::new(&uri_of(&path))).await.is_ok(), "{path:?}");
+    }
+}
+
+#[test]
+fn a_root_is_a_folder_of_images() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for root in [
+        Path::new("/"),
+        Path::new("/proc"),
+        Path::new("/proc/self"),
+        Path::new("/sys"),
+        Path::new("/dev"),
+        &file,
+        &folder.path().join("absent"),
+    ] {
+        let error = stores(&[root.to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("storage.file_roots: "), "{error}");
+    }
+}

@@ -1,0 +1,193 @@
+//! A web server on loopback whose every byte the test decides, and which tells what it was asked.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, spawn};
+
+/// What a client sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Path and query, as they came.
+    pub(crate) target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let named = |(header, _): &&(String, String)| header.eq_ignore_ascii_case(name);
+        self.headers.iter().find(named).map(|(_, value)| value.as_str())
+    }
+}
+
+/// How the server answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// Sends this and closes.
+    Send(Vec<u8>),
+    /// Sends this, then falls silent until the client gives up.
+    Stall(Vec<u8>),
+    /// Sends this, then resets the connection.
+    Reset(Vec<u8>),
+}
+
+impl Answer {
+    /// An answer with its length.
+    pub(crate) fn status(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Self {
+        let length = body.as_ref().len();
+        Self::Send(head(status, &format!("Content-Length: {length}\r\n{headers}"), body))
+    }
+
+    /// A 200 with its length.
+    pub(crate) fn ok(body: impl AsRef<[u8]>) -> Self {
+        Self::status(200, "", body)
+    }
+
+    /// A redirect.
+    pub(crate) fn redirect(status: u16, location: &str) -> Self {
+        Self::status(status, &format!("Location: {location}\r\n"), "")
+    }
+}
+
+/// The beginning of an answer: the head with these headers, and some body.
+pub(crate) fn head(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut bytes =
+        format!("HTTP/1.1 {status} X\r\nConnection: close\r\n{headers}\r\n").into_bytes();
+    bytes.extend_from_slice(body.as_ref());
+    bytes
+}
+
+type Handler = dyn Fn(&Request, usize) -> Answer + Send + Sync;
+
+/// A running server; dropping it stops it.
+pub(crate) struct WebServer {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Request>>>,
+    connections: Arc<Mutex<usize>>,
+    is_stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WebServer {
+    /// Starts a server on 127.0.0.1; `answer` is given the request and how many came before it.
+    pub(crate) fn start(
+        answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), answer).expect("loopback is there")
+    }
+
+    /// Starts a server on another address, if the machine has it.
+    pub(crate) fn start_at(
+        address: IpAddr,
+        answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((address, 0))?;
+        let address = listener.local_addr()?;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(Mutex::new(0));
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let shared = (Arc::clone(&seen), Arc::clone(&connections), Arc::clone(&is_stopping));
+        let answer: Arc<Handler> = Arc::new(answer);
+        let thread = spawn(move || {
+            let (seen, connections, is_stopping) = shared;
+            for stream in listener.incoming() {
+                if is_stopping.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                *connections.lock().unwrap() += 1;
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                spawn(move || serve(stream, &seen, &*answer));
+            }
+        });
+        Ok(Self { address, seen, connections, is_stopping, thread: Some(thread) })
+    }
+
+    /// A server that must not be asked.
+    pub(crate) fn canary() -> Self {
+        Self::start(|_, _| Answer::ok("the canary was read"))
+    }
+
+    /// `address:port`.
+    pub(crate) fn place(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(crate) fn url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.address)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Connections that were opened, even if nothing was asked over them.
+    pub(crate) fn connections(&self) -> usize {
+        *self.connections.lock().unwrap()
+    }
+}
+
+impl Drop for WebServer {
+    fn drop(&mut self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        if TcpStream::connect(self.address).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            thread.join().expect("the server's loop does not panic");
+        }
+    }
+}
+
+fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &Handler) {
+    let Some(request) = read_request(&mut stream) else { return };
+    let earlier = {
+        let mut seen = seen.lock().unwrap();
+        seen.push(request.clone());
+        seen.len() - 1
+    };
+    let mut rest = [0; 1024];
+    // A client that gives up early makes these writes and reads fail, which is its right.
+    match answer(&request, earlier) {
+        Answer::Send(bytes) => {
+            let _last = stream.read(&mut rest[..1]);
+            let _sent = stream.write_all(&bytes);
+        }
+        Answer::Stall(bytes) => {
+            let _sent = stream.write_all(&bytes);
+            while stream.read(&mut rest).is_ok_and(|count| count > 0) {}
+        }
+        // The request's last byte is still unread, so closing resets the connection.
+        Answer::Reset(bytes) => {
+            let _sent = stream.write_all(&bytes);
+        }
+    }
+}
+
+/// Reads up to the last byte of the head, which stays unread.
+fn read_request(stream: &mut TcpStream) -> Option<Request> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r") {
+        if stream.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).ok()?;
+    let mut lines = head.lines();
+    let mut first = lines.next()?.split(' ');
+    let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect();
+    Some(Request { method, target, headers })
+}
