@@ -11,7 +11,7 @@
 //! | [`method`] | the method as pure functions: standards, masks, regions, aggregation, policies | – |
 //! | [`event`] | the wire contract: references, quality events, dead letters | `method` |
 //! | [`storage`] | allow-listed, bounded reads from object storage | `telemetry` |
-//! | `imaging` | bytes to upright sRGB pixels, crops, drawings | `method` |
+//! | [`imaging`] | bytes to upright sRGB pixels, crops, drawings | `method` |
 //! | `models` | the numeric models, free of our traits | `method`, `imaging` |
 //! | `engine` | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
 //! | `pipeline` | the journey of one image, from reference to event | the above |
@@ -23,6 +23,7 @@
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
 pub mod event;
+pub mod imaging;
 pub mod method;
 pub mod storage;
 pub mod telemetry;

@@ -8,6 +8,8 @@ mod event_quality;
 mod event_reference;
 mod goldens_agreement;
 mod goldens_rle;
+mod imaging_decode;
+mod imaging_limits;
 mod schema;
 mod storage_buckets;
 mod storage_files;

@@ -1,0 +1,99 @@
+//! The first directory of a TIFF file, read without the decoder: its size before anything is
+//! allocated, and the one entry that has to change for palettes.
+
+const IMAGE_WIDTH: u16 = 256;
+const IMAGE_LENGTH: u16 = 257;
+const PHOTOMETRIC: u16 = 262;
+
+const BLACK_IS_ZERO: u16 = 1;
+const PALETTE: u64 = 3;
+
+/// Where the entries of the first directory stand.
+#[derive(Clone, Copy)]
+pub(super) struct Directory<'a> {
+    bytes: &'a [u8],
+    kind: Kind,
+    /// Offset of the first entry.
+    first: usize,
+    count: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Kind {
+    is_little_endian: bool,
+    /// `BigTIFF`: offsets of 8 bytes, entries of 20.
+    is_big: bool,
+}
+
+impl<'a> Directory<'a> {
+    /// Finds the first directory; none where the header or the directory's start is missing.
+    pub(super) fn first(bytes: &'a [u8]) -> Option<Self> {
+        let is_little_endian = bytes.starts_with(b"II");
+        let mut kind = Kind { is_little_endian, is_big: false };
+        kind.is_big = kind.number(bytes, 2, 2)? == 43;
+        let offset_len = if kind.is_big { 8 } else { 4 };
+        let offset = kind.number(bytes, offset_len, offset_len)?;
+        let offset = usize::try_from(offset).ok()?;
+        let count_len = if kind.is_big { 8 } else { 2 };
+        let count = usize::try_from(kind.number(bytes, offset, count_len)?).ok()?;
+        Some(Self { bytes, kind, first: offset.checked_add(count_len)?, count })
+    }
+
+    /// Width and height in pixels; zero where the directory does not say.
+    pub(super) fn size(self) -> Option<(u32, u32)> {
+        let value = |tag| match self.value_at(tag) {
+            Some((at, len)) => self.kind.number(self.bytes, at, len),
+            None => Some(0),
+        };
+        let side = |tag| value(tag).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
+        side(IMAGE_WIDTH).zip(side(IMAGE_LENGTH))
+    }
+
+    /// A copy of the file that declares its palette indexes as grey; none if it has no palette.
+    pub(super) fn palette_declared_grey(self) -> Option<Vec<u8>> {
+        let (at, len) = self.value_at(PHOTOMETRIC)?;
+        if len != 2 || self.kind.number(self.bytes, at, len)? != PALETTE {
+            return None;
+        }
+        let mut bytes = self.bytes.to_vec();
+        let grey = if self.kind.is_little_endian {
+            BLACK_IS_ZERO.to_le_bytes()
+        } else {
+            BLACK_IS_ZERO.to_be_bytes()
+        };
+        bytes.get_mut(at..at + 2)?.copy_from_slice(&grey);
+        Some(bytes)
+    }
+
+    /// Offset and length of an entry's value, if it is a single whole number.
+    fn value_at(self, tag: u16) -> Option<(usize, usize)> {
+        let (entry_len, value_offset) = if self.kind.is_big { (20, 12) } else { (12, 8) };
+        for index in 0..self.count {
+            let at = self.first.checked_add(index.checked_mul(entry_len)?)?;
+            if self.kind.number(self.bytes, at, 2)? != u64::from(tag) {
+                continue;
+            }
+            let len = match self.kind.number(self.bytes, at + 2, 2)? {
+                3 => 2,
+                4 => 4,
+                16 if self.kind.is_big => 8,
+                _ => return None,
+            };
+            return Some((at + value_offset, len));
+        }
+        None
+    }
+}
+
+impl Kind {
+    /// An unsigned number of `len` bytes; none past the end of the file.
+    fn number(self, bytes: &[u8], at: usize, len: usize) -> Option<u64> {
+        let bytes = bytes.get(at..at.checked_add(len)?)?;
+        let shifted_in = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
+        Some(if self.is_little_endian {
+            bytes.iter().rev().fold(0, shifted_in)
+        } else {
+            bytes.iter().fold(0, shifted_in)
+        })
+    }
+}
