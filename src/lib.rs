@@ -12,8 +12,8 @@
 //! | [`event`] | the wire contract: references, quality events, dead letters | `method` |
 //! | [`storage`] | allow-listed, bounded reads from object storage | `telemetry` |
 //! | [`imaging`] | bytes to upright sRGB pixels, crops, drawings | `method` |
-//! | `models` | the numeric models, free of our traits | `method`, `imaging` |
-//! | `engine` | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
+//! | [`models`] | the numeric models, free of our traits | `method`, `imaging` |
+//! | [`engine`] | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
 //! | `pipeline` | the journey of one image, from reference to event | the above |
 //! | `stream` | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
 //! | `report` | tables, annotated pictures, HTML | `method`, `event`, `imaging` |
@@ -22,8 +22,10 @@
 //!
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
+pub mod engine;
 pub mod event;
 pub mod imaging;
 pub mod method;
+pub mod models;
 pub mod storage;
 pub mod telemetry;

@@ -1,9 +1,16 @@
 //! One offline integration binary: no network but loopback, no service to start.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+#[path = "../support/conformance.rs"]
+mod conformance;
+#[path = "../support/distort.rs"]
+mod distort;
 #[path = "../support/web_server.rs"]
 mod web_server;
 
+mod classic_monotone;
+mod engine_conformance;
+mod engine_handle;
 mod event_quality;
 mod event_reference;
 mod goldens_agreement;

@@ -1,0 +1,21 @@
+//! Models behind two traits, each on a thread of its own.
+//!
+//! ```text
+//!  Picture ── Segmenter::prepare ──► lane `segment` ──► RawMask per object
+//!  Crop    ── Scorer::prepare ─────► lane `score` ────► LevelDistribution
+//!             (blocking threads)     (queue, batches, one device thread)
+//! ```
+//! [`Engine`] is what the pipeline holds; [`traits`] is what a model must do; [`lane`] is the queue
+//! in front of a device; `classic` adapts the models that need no weights.
+
+mod classic;
+mod handle;
+pub mod lane;
+mod settings;
+pub mod traits;
+
+pub use classic::{ClassicScorer, ClassicSegmenter};
+pub use handle::{Engine, EngineError, EngineInfo, EngineLimits};
+pub use lane::{Limits, RunError};
+pub use settings::{EngineName, LaneSettings, Settings};
+pub use traits::{ModelInfo, Scorer, Segmenter, WeightsFile};

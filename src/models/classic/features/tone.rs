@@ -1,0 +1,92 @@
+//! Exposure and contrast: how the picture uses the range from black to white.
+//!
+//! Read off a bounded number of small means, which noise and fine texture do not move. Contrast is
+//! the range between percentiles (as Michelson's, but deaf to single pixels); exposure is where the
+//! percentiles of luma lie between black and white, in log-odds, which have no end on either side;
+//! clipping is the share of the picture in a flat top, found relative to the picture's own range so
+//! that a darkened copy keeps it.
+
+use image::RgbImage;
+
+use super::plane::{luma, spread};
+
+/// Most samples in each direction.
+const SAMPLES_MAX: usize = 64;
+/// Side of the square whose mean is one sample, in pixels.
+const SAMPLE_PX: usize = 4;
+/// Height of the flat top, as a share of the range between its lowest and highest value.
+const TOP_SHARE: f32 = 0.03;
+/// Keeps log-odds of black and white finite, in grey levels.
+const MARGIN: f64 = 4.0;
+
+/// Log-odds of the percentiles of luma, the range and the flat top.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tone {
+    /// 5th, 25th, 50th, 75th and 95th percentile in log-odds between black and white.
+    pub(super) log_odds: [f64; 5],
+    /// Between the 1st and the 99th percentile, in grey levels.
+    pub(super) range: f64,
+    /// Share of the picture whose brightest channel is at its top.
+    pub(super) clipped: f64,
+}
+
+/// Measures the tone of a picture.
+pub(super) fn tone(image: &RgbImage) -> Tone {
+    let samples = samples(image);
+    let mut lumas: Vec<f32> = samples.iter().copied().map(luma).collect();
+    lumas.sort_unstable_by(f32::total_cmp);
+    let log_odds = [0.05, 0.25, 0.5, 0.75, 0.95].map(|share| {
+        let value = f64::from(percentile(&lumas, share));
+        ((value + MARGIN) / (255.0 + MARGIN - value)).ln()
+    });
+    let range = f64::from(percentile(&lumas, 0.99) - percentile(&lumas, 0.01));
+    Tone { log_odds, range, clipped: clipped(&samples) }
+}
+
+/// Share of the samples whose brightest channel lies in the topmost part of the picture's range.
+fn clipped(samples: &[[f32; 3]]) -> f64 {
+    let sorted = |pick: fn(f32, f32) -> f32| {
+        let mut values: Vec<f32> =
+            samples.iter().map(|[red, green, blue]| pick(pick(*red, *green), *blue)).collect();
+        values.sort_unstable_by(f32::total_cmp);
+        values
+    };
+    let (brightest, darkest) = (sorted(f32::max), sorted(f32::min));
+    let (top, bottom) = (percentile(&brightest, 0.998), percentile(&darkest, 0.002));
+    let edge = top - TOP_SHARE * (top - bottom) - 0.5;
+    let below = brightest.partition_point(|&value| value < edge);
+    (brightest.len() - below) as f64 / brightest.len() as f64
+}
+
+/// The value below which `share` of the sorted values lie.
+fn percentile(sorted: &[f32], share: f64) -> f32 {
+    sorted[(share * (sorted.len() - 1) as f64) as usize]
+}
+
+/// Means of small squares on a grid from edge to edge.
+fn samples(image: &RgbImage) -> Vec<[f32; 3]> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let (sample_width, sample_height) = (width.min(SAMPLE_PX), height.min(SAMPLE_PX));
+    let columns = (width / SAMPLE_PX).clamp(1, SAMPLES_MAX);
+    let rows = (height / SAMPLE_PX).clamp(1, SAMPLES_MAX);
+    let count = (sample_width * sample_height) as f32;
+    let mut samples = Vec::with_capacity(columns * rows);
+    for row in 0..rows {
+        let top = spread(row, rows, height - sample_height);
+        for column in 0..columns {
+            let left = spread(column, columns, width - sample_width);
+            let mut sums = [0_u32; 3];
+            for y in top..top + sample_height {
+                let start = 3 * (y * width + left);
+                let (pixels, _) = image.as_raw()[start..][..3 * sample_width].as_chunks::<3>();
+                for pixel in pixels {
+                    for (sum, &value) in sums.iter_mut().zip(pixel) {
+                        *sum += u32::from(value);
+                    }
+                }
+            }
+            samples.push(sums.map(|sum| sum as f32 / count));
+        }
+    }
+    samples
+}

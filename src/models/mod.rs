@@ -1,0 +1,10 @@
+//! The numeric models. They know no trait of ours: `engine` adapts them to `Segmenter` and `Scorer`.
+//!
+//! ```text
+//!  Picture or Crop ── prepare (CPU threads) ──► ModelInput ── model (lane thread) ──► masks or levels
+//! ```
+
+pub mod classic;
+mod input;
+
+pub use input::ModelInput;

@@ -1,0 +1,72 @@
+//! What every segmenter and every scorer promises, whatever model stands behind it.
+
+use dog_iqa::engine::{Scorer, Segmenter};
+use dog_iqa::imaging::{Crop, Picture, crop_whole};
+use dog_iqa::method::{LevelDistribution, RawMask};
+use dog_iqa::models::ModelInput;
+use image::{Rgb, RgbImage};
+
+/// Pictures that differ in size, shape and content: the first has one pixel.
+pub(crate) fn pictures() -> Vec<Picture> {
+    let sizes = [(1, 1), (2, 3), (17, 5), (64, 64), (320, 200), (90, 410)];
+    let mut random = fastrand::Rng::with_seed(11);
+    let paint = |(width, height)| {
+        let colours: [[u8; 3]; 4] = std::array::from_fn(|_| std::array::from_fn(|_| random.u8(..)));
+        Picture::from_rgb(RgbImage::from_fn(width, height, |x, y| {
+            let quarter = usize::from(x > width / 3) + 2 * usize::from(y > height / 2);
+            Rgb(colours[quarter].map(|value| value / 2 + ((x * 7 + y * 13) % 60) as u8))
+        }))
+    };
+    sizes.map(paint).into()
+}
+
+/// Holds a segmenter to its promises. Answers may differ between batches by as much as `alike`
+/// allows: not at all on a CPU, by the rounding of the dtype elsewhere.
+pub(crate) fn segmenter(model: &dyn Segmenter, alike: fn(&[RawMask], &[RawMask]) -> bool) {
+    assert!(!model.info().name.is_empty() && !model.info().version.is_empty());
+    assert!(model.segment(&[]).unwrap().is_empty(), "an empty batch has no answers");
+    let pictures = pictures();
+    let prepare = |picture: &Picture| model.prepare(picture).unwrap();
+    let inputs: Vec<ModelInput> = pictures.iter().map(prepare).collect();
+    let batch = model.segment(&inputs).unwrap();
+    assert_eq!(batch.len(), inputs.len(), "one answer for each input");
+    for ((picture, input), masks) in pictures.iter().zip(&inputs).zip(&batch) {
+        assert_eq!(input.source_size(), (picture.width(), picture.height()));
+        let single = model.segment(std::slice::from_ref(input)).unwrap();
+        assert!(alike(&single[0], masks), "a batch of n equals n single calls, in order");
+        let again = model.segment(&[prepare(picture)]).unwrap();
+        assert!(alike(&again[0], masks), "the same picture has the same masks");
+        for raw in masks {
+            let frame = (raw.mask.rle().width(), raw.mask.rle().height());
+            assert_eq!(frame, input.source_size(), "masks are in the frame of the picture");
+            assert!(raw.mask.area_px() > 0);
+        }
+    }
+}
+
+/// Holds a scorer that rates on so many levels to its promises.
+pub(crate) fn scorer(
+    model: &dyn Scorer,
+    levels: u8,
+    alike: fn(&LevelDistribution, &LevelDistribution) -> bool,
+) {
+    assert!(!model.info().name.is_empty() && !model.info().version.is_empty());
+    assert!(model.rate(&[]).unwrap().is_empty(), "an empty batch has no answers");
+    let crops: Vec<Crop> = pictures().iter().map(crop_whole).collect();
+    let prepare = |crop: &Crop| model.prepare(crop).unwrap();
+    let inputs: Vec<ModelInput> = crops.iter().map(prepare).collect();
+    let batch = model.rate(&inputs).unwrap();
+    assert_eq!(batch.len(), inputs.len(), "one answer for each input");
+    for ((crop, input), rating) in crops.iter().zip(&inputs).zip(&batch) {
+        let single = model.rate(std::slice::from_ref(input)).unwrap();
+        assert!(alike(&single[0], rating), "a batch of n equals n single calls, in order");
+        let again = model.rate(&[prepare(crop)]).unwrap();
+        assert!(alike(&again[0], rating), "the same crop has the same rating");
+        assert_eq!(rating.levels(), levels);
+        let sum: f64 = rating.probabilities().iter().sum();
+        assert!((sum - 1.0).abs() < 1e-9, "probabilities sum to 1, not to {sum}");
+        assert!(rating.probabilities().iter().all(|&share| (0.0..=1.0).contains(&share)));
+        assert!((1..=levels).contains(&rating.level()));
+        assert!((1.0..=f64::from(levels)).contains(&rating.expected()));
+    }
+}
