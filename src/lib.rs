@@ -14,7 +14,7 @@
 //! | [`imaging`] | bytes to upright sRGB pixels, crops, drawings | `method` |
 //! | [`models`] | the numeric models, free of our traits | `method`, `imaging` |
 //! | [`engine`] | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
-//! | `pipeline` | the journey of one image, from reference to event | the above |
+//! | [`pipeline`] | the journey of one image, from reference to event | the above |
 //! | `stream` | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
 //! | `report` | tables, annotated pictures, HTML | `method`, `event`, `imaging` |
 //! | `config` | every setting, its default and where it came from | settings of the above |
@@ -27,5 +27,6 @@ pub mod event;
 pub mod imaging;
 pub mod method;
 pub mod models;
+pub mod pipeline;
 pub mod storage;
 pub mod telemetry;

@@ -5,6 +5,8 @@
 mod conformance;
 #[path = "../support/distort.rs"]
 mod distort;
+#[path = "../support/noop.rs"]
+mod noop;
 #[path = "../support/web_server.rs"]
 mod web_server;
 
@@ -17,6 +19,7 @@ mod goldens_agreement;
 mod goldens_rle;
 mod imaging_decode;
 mod imaging_limits;
+mod pipeline;
 mod schema;
 mod storage_buckets;
 mod storage_files;

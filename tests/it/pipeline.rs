@@ -1,0 +1,186 @@
+//! The journey over an in-memory store and the no-op engine: what remains is the road itself, its
+//! limits and its failures.
+
+use std::io::Cursor;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dog_iqa::event::{ImageReference, QualityEvent};
+use dog_iqa::imaging;
+use dog_iqa::method::{self, PolicySettings};
+use dog_iqa::pipeline::{Failure, Journey, JourneyParts, Settings};
+use dog_iqa::storage::{self, Scheme, Stores};
+use dog_iqa::telemetry::Stage;
+use image::{ImageFormat, Rgb, RgbImage};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::noop::{self, Trouble};
+
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let image = RgbImage::from_pixel(width, height, Rgb([90, 120, 150]));
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// A road over these objects of the bucket `photos`.
+async fn road(
+    objects: &[(&str, Vec<u8>)],
+    troubles: &[(u32, Trouble)],
+    change: impl FnOnce(&mut Settings, &mut method::Settings),
+) -> Journey {
+    let store = Arc::new(InMemory::new());
+    for (key, bytes) in objects {
+        store.put(&Path::from(*key), bytes.clone().into()).await.unwrap();
+    }
+    let store: Arc<dyn ObjectStore> = store;
+    let stores =
+        Stores::new(&storage::Settings::default()).unwrap().with_store(Scheme::S3, "photos", store);
+    let (mut settings, mut method) = (Settings::default(), method::Settings::default());
+    change(&mut settings, &mut method);
+    let imaging = imaging::Settings::default();
+    let troubles = troubles.to_vec();
+    let engine = tokio::task::spawn_blocking(move || noop::engine(&troubles)).await.unwrap();
+    Journey::new(JourneyParts { settings, imaging, method, stores, engine }).unwrap()
+}
+
+async fn assess(journey: &Journey, key: &str) -> Result<QualityEvent, Failure> {
+    journey.assess(ImageReference::new(format!("s3://photos/{key}")), None).await
+}
+
+#[tokio::test]
+async fn an_image_travels_from_reference_to_event() {
+    let journey = road(&[("a.png", png(40, 30))], &[], |_, _| {}).await;
+    let event = assess(&journey, "a.png").await.unwrap();
+    assert_eq!((event.image.width, event.image.height), (40, 30));
+    assert_eq!(event.image.format, "png");
+    assert_eq!(event.global.level, 4);
+    assert_eq!(event.engine.name, "no-op");
+    assert!(event.timings_ms.total >= event.timings_ms.decode);
+    // The no-op engine finds nothing, so all is remainder, and it is rated like the whole.
+    assert_eq!(event.objects.len(), 1);
+    assert!((event.score - (4.0 + 7.0 / 71.0)).abs() < 1e-12);
+}
+
+#[tokio::test]
+async fn a_single_pixel_is_scored_as_a_whole_without_regions() {
+    let journey = road(&[("dot.png", png(1, 1))], &[], |_, _| {}).await;
+    let event = assess(&journey, "dot.png").await.unwrap();
+    assert!(event.objects.is_empty() && event.local.is_none());
+    assert!((event.score - 4.0).abs() < 1e-12);
+}
+
+#[tokio::test]
+async fn each_failure_names_its_stage_and_code() {
+    let mut cut = png(64, 64);
+    cut.truncate(60);
+    let objects =
+        [("html.jpg", b"<html></html>".to_vec()), ("empty.png", Vec::new()), ("cut.png", cut)];
+    let journey = road(&objects, &[], |_, _| {}).await;
+    for (key, stage, code) in [
+        ("absent.png", Stage::Fetch, "fetch.not_found"),
+        ("a//b.png", Stage::Fetch, "fetch.unsupported_key"),
+        ("html.jpg", Stage::Decode, "decode.unsupported_format"),
+        ("empty.png", Stage::Decode, "decode.empty"),
+        ("cut.png", Stage::Decode, "decode.truncated"),
+    ] {
+        let failure = assess(&journey, key).await.unwrap_err();
+        assert_eq!((failure.stage, failure.code), (stage, code), "{key}: {failure}");
+        assert!(!failure.transient && !failure.fatal, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn one_bad_image_never_fails_its_neighbours() {
+    let objects = [("bad.png", png(13, 9)), ("worse.png", png(17, 9)), ("good.png", png(20, 9))];
+    let troubles = [(13, Trouble::Fails), (17, Trouble::Panics)];
+    let journey = road(&objects, &troubles, |_, _| {}).await;
+    let (bad, worse, good) = tokio::join!(
+        assess(&journey, "bad.png"),
+        assess(&journey, "worse.png"),
+        assess(&journey, "good.png"),
+    );
+    assert_eq!(bad.unwrap_err().code, "segment.failed");
+    assert_eq!(worse.unwrap_err().code, "segment.failed");
+    assert!(good.is_ok());
+}
+
+#[tokio::test]
+async fn a_lost_device_is_fatal_for_all_that_follow() {
+    let objects = [("last.png", png(13, 9)), ("after.png", png(20, 9))];
+    let journey = road(&objects, &[(13, Trouble::LosesDevice)], |_, _| {}).await;
+    for key in ["last.png", "after.png"] {
+        let failure = assess(&journey, key).await.unwrap_err();
+        assert!(failure.fatal && failure.transient, "{key}: {failure:?}");
+    }
+    assert!(!*journey.engine().healthy().borrow());
+}
+
+#[tokio::test]
+async fn a_stuck_stage_ends_at_its_time_limit() {
+    let stuck = [(13, Trouble::Sleeps(Duration::from_millis(400)))];
+    let journey = road(&[("stuck.png", png(13, 9))], &stuck, |settings, _| {
+        settings.segment.timeout = Duration::from_millis(20);
+    })
+    .await;
+    let failure = assess(&journey, "stuck.png").await.unwrap_err();
+    assert_eq!((failure.stage, failure.code), (Stage::Segment, "segment.timeout"));
+    assert!(failure.message.contains("pipeline.segment.timeout"), "{failure}");
+}
+
+#[tokio::test]
+async fn budgets_smaller_than_an_image_let_images_through_one_by_one() {
+    let names: Vec<String> = (0..20).map(|index| format!("{index}.png")).collect();
+    let objects: Vec<_> = names.iter().map(|name| (name.as_str(), png(64, 64))).collect();
+    let journey = road(&objects, &[], |settings, _| {
+        settings.bytes_budget = bytesize::ByteSize::b(1);
+        settings.pixels_budget = 1;
+        settings.score.images = NonZeroUsize::MIN;
+    })
+    .await;
+    let all = futures::future::join_all(names.iter().map(|name| assess(&journey, name))).await;
+    assert!(all.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn the_named_policy_judges_and_an_unknown_one_is_refused() {
+    let journey = road(&[("a.png", png(40, 30))], &[], |_, method| {
+        let strict = PolicySettings { score_min: Some(6.0), ..PolicySettings::default() };
+        method.policies.named.insert("strict".to_owned(), strict);
+    })
+    .await;
+    let reference = |policy: &str| ImageReference {
+        policy: Some(policy.to_owned()),
+        ..ImageReference::new("s3://photos/a.png")
+    };
+    let verdict = journey.assess(reference("strict"), None).await.unwrap().verdict.unwrap();
+    assert_eq!((verdict.policy.as_str(), verdict.outcome), ("strict", method::Outcome::Reject));
+    let failure = journey.assess(reference("lax"), None).await.unwrap_err();
+    assert_eq!((failure.stage, failure.code), (Stage::Reference, "policy.unknown"));
+}
+
+#[tokio::test]
+async fn the_same_image_gives_the_same_event_but_for_its_times() {
+    let journey = road(&[("a.png", png(40, 30))], &[], |_, _| {}).await;
+    let mut first = assess(&journey, "a.png").await.unwrap();
+    let second = assess(&journey, "a.png").await.unwrap();
+    first.timings_ms = second.timings_ms;
+    first.event_time = second.event_time;
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn an_abandoned_journey_gives_back_what_it_held() {
+    let journey = road(&[("a.png", png(40, 30))], &[], |settings, _| {
+        settings.pixels_budget = 1;
+        settings.bytes_budget = bytesize::ByteSize::b(1);
+    })
+    .await;
+    let mut abandoned = Box::pin(assess(&journey, "a.png"));
+    assert!(futures::poll!(&mut abandoned).is_pending());
+    drop(abandoned);
+    assert!(assess(&journey, "a.png").await.is_ok());
+}
