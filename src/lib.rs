@@ -15,7 +15,7 @@
 //! | [`models`] | the numeric models, free of our traits | `method`, `imaging` |
 //! | [`engine`] | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
 //! | [`pipeline`] | the journey of one image, from reference to event | the above |
-//! | `stream` | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
+//! | [`stream`] | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
 //! | `report` | tables, annotated pictures, HTML | `method`, `event`, `imaging` |
 //! | `config` | every setting, its default and where it came from | settings of the above |
 //! | `cli` | one file per subcommand | all |
@@ -29,4 +29,5 @@ pub mod method;
 pub mod models;
 pub mod pipeline;
 pub mod storage;
+pub mod stream;
 pub mod telemetry;

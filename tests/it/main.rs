@@ -7,8 +7,14 @@ mod conformance;
 mod distort;
 #[path = "../support/noop.rs"]
 mod noop;
+#[path = "../support/raw_fetch.rs"]
+mod raw_fetch;
+#[path = "../support/stream.rs"]
+mod stream;
 #[path = "../support/web_server.rs"]
 mod web_server;
+#[path = "../support/wire.rs"]
+mod wire;
 
 mod classic_monotone;
 mod engine_conformance;
@@ -24,3 +30,6 @@ mod schema;
 mod storage_buckets;
 mod storage_files;
 mod storage_web;
+mod stream_answers;
+mod stream_faults;
+mod stream_rebalance;

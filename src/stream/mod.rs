@@ -1,0 +1,55 @@
+//! Kafka: references in, answers out, and nothing committed before it is answered.
+//!
+//! ```text
+//!            ┌─ polling thread ─────────────┐          ┌─ a task per record ──────────────┐
+//!  input ──► │ consumer: take in, hold back,│ batches  │ answer: parse, journey, publish  │ ──► events
+//!            │ pause, rebalance, commit     ├─────────►│ with the publisher               │ ──► dead letters
+//!            └──────────▲───────────────────┘          └──────────────┬───────────────────┘
+//!                       └────── partition: windows of offsets ◄───────┘ acknowledged
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `worker` | the life of a worker, from the first word with a broker to the last commit |
+//! | `probe` | are the brokers there, do they let us in, do the topics exist |
+//! | `consumer`, `rebalance`, `intake` | the polling thread, its callbacks, its back-pressure |
+//! | `offsets`, `partition` | which offset may be committed (pure), and the lock around it |
+//! | `delivery`, `headers` | a record in flight with its part of the budget; headers byte for byte |
+//! | `answer`, `publisher`, `outage` | from a record to its event or dead letter |
+//! | `health`, `statistics` | whether the worker is ready, and how far it lags |
+//! | `settings`, `properties` | what a user sets, and what librdkafka is told |
+//! | `embedded`, `companion` | a broker in this process; writing references, reading answers |
+//!
+//! Delivery is at least once: a crash repeats what was not committed. One transaction around events
+//! and offsets would stand between `answer` and `partition`: results that are next in line are
+//! written and their positions committed together, everything else stays as it is.
+
+mod answer;
+mod companion;
+mod consumer;
+mod delivery;
+mod embedded;
+mod error;
+mod headers;
+mod health;
+mod intake;
+mod offsets;
+mod outage;
+mod partition;
+mod probe;
+mod properties;
+mod publisher;
+mod rebalance;
+mod settings;
+mod shared;
+mod statistics;
+pub mod worker;
+
+pub use companion::{Answer, AnswerReader, DeadLetter, ReferenceWriter};
+pub use embedded::EmbeddedBroker;
+pub use error::StreamError;
+pub use probe::{ClusterReport, TopicReport, probe};
+pub use properties::Properties;
+pub use publisher::{Outgoing, PublishError, Publisher};
+pub use settings::{GroupProtocol, Settings};
+pub use worker::Summary;

@@ -1,0 +1,250 @@
+//! The first words with the brokers: are they there, do they let us in, do the topics exist.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use humantime::format_duration;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientContext, Statistics};
+use tokio_util::sync::CancellationToken;
+
+use super::error::StreamError;
+use super::properties::explain;
+use super::rebalance::report;
+use super::settings::Settings;
+
+/// One attempt of the probe; errors of the connection are looked at in between.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long a topic that was just created may take to show.
+const CREATED_SHOWS: Duration = Duration::from_secs(10);
+/// Events of the connection that are looked at between attempts.
+const EVENTS_AT_ONCE: usize = 64;
+/// Wait between looks at it.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// A topic as the brokers describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicReport {
+    /// The topic.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Replicas of the partition that has the fewest.
+    pub replicas: usize,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// Topics that exist, input first.
+    pub topics: Vec<TopicReport>,
+    /// Topics that do not.
+    pub missing: Vec<String>,
+}
+
+/// Asks the brokers for the worker's topics. Blocks, at most for `probe_timeout` or until `stop`.
+///
+/// # Errors
+/// When no broker answers, or they and we do not accept each other.
+pub fn probe(settings: &Settings, stop: &CancellationToken) -> Result<ClusterReport, StreamError> {
+    let config = settings.admin_config()?;
+    let client: BaseConsumer<Context> =
+        config.create_with_context(Context::default()).map_err(|error| explain(&error))?;
+    let deadline = Instant::now() + settings.probe_timeout;
+    let mut found = ClusterReport { topics: Vec::new(), missing: Vec::new() };
+    for topic in settings.topics() {
+        match describe(settings, &client, &topic, deadline, stop)? {
+            Some(report) => found.topics.push(report),
+            None => found.missing.push(topic),
+        }
+    }
+    Ok(found)
+}
+
+/// Sees to it that the topics exist; false when `stop` came first.
+pub(super) async fn ensure_topics(
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> Result<bool, StreamError> {
+    let found = probe_off_thread(settings, stop).await?;
+    if stop.is_cancelled() || found.missing.is_empty() {
+        return Ok(!stop.is_cancelled());
+    }
+    if !settings.create_topics {
+        return Err(missing(settings, &found.missing));
+    }
+    create(settings, &found.missing).await?;
+    let deadline = Instant::now() + CREATED_SHOWS;
+    loop {
+        let found = probe_off_thread(settings, stop).await?;
+        if stop.is_cancelled() || found.missing.is_empty() {
+            return Ok(!stop.is_cancelled());
+        }
+        if Instant::now() >= deadline {
+            return Err(missing(settings, &found.missing));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn probe_off_thread(
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> Result<ClusterReport, StreamError> {
+    let (settings, stop) = (settings.clone(), stop.clone());
+    let probed = tokio::task::spawn_blocking(move || probe(&settings, &stop)).await;
+    probed.unwrap_or_else(|error| Err(StreamError::Bug(format!("the probe ended early: {error}"))))
+}
+
+fn missing(settings: &Settings, topics: &[String]) -> StreamError {
+    let commands: Vec<String> = topics
+        .iter()
+        .map(|topic| {
+            format!(
+                "kafka-topics.sh --bootstrap-server {} --create --topic {topic}",
+                settings.bootstrap_servers
+            )
+        })
+        .collect();
+    StreamError::MissingTopics(format!(
+        "topic {} does not exist; create it (`{}`) or set kafka.create_topics = true",
+        topics.join(" and "),
+        commands.join("; ")
+    ))
+}
+
+async fn create(settings: &Settings, topics: &[String]) -> Result<(), StreamError> {
+    let config = settings.admin_config()?;
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().map_err(|error| explain(&error))?;
+    // -1: the brokers' default, of partitions as of replicas.
+    let wanted: Vec<NewTopic<'_>> =
+        topics.iter().map(|topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1))).collect();
+    let options = AdminOptions::new().request_timeout(Some(settings.probe_timeout));
+    let refused = |topic: &str, reason: String| {
+        StreamError::MissingTopics(format!("topic {topic} cannot be created: {reason}"))
+    };
+    let results = admin.create_topics(&wanted, &options).await;
+    let results = results.map_err(|error| refused(&topics.join(" and "), error.to_string()))?;
+    for result in results {
+        match result {
+            Ok(topic) => tracing::info!(topic, "created a topic"),
+            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => {
+                tracing::info!(topic, "the topic exists by now");
+            }
+            Err((topic, code)) => return Err(refused(&topic, code.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// One topic; none when it does not exist or `stop` was cancelled.
+fn describe(
+    settings: &Settings,
+    client: &BaseConsumer<Context>,
+    topic: &str,
+    deadline: Instant,
+    stop: &CancellationToken,
+) -> Result<Option<TopicReport>, StreamError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let error = match client.fetch_metadata(Some(topic), left.min(ATTEMPT)) {
+            Ok(metadata) => {
+                let described = metadata.topics().iter().find(|found| found.name() == topic);
+                return described.map_or(Ok(None), |found| read(topic, found));
+            }
+            Err(error) => error,
+        };
+        // What the connection's trouble is comes as an event.
+        (0..EVENTS_AT_ONCE).for_each(|_| drop(client.poll(Duration::ZERO)));
+        if let Some(refused) = client.context().refused(settings) {
+            return Err(refused);
+        }
+        if stop.is_cancelled() {
+            return Ok(None);
+        }
+        if Instant::now() >= deadline {
+            return Err(client.context().unreachable(settings, &error));
+        }
+    }
+}
+
+fn read(
+    topic: &str,
+    found: &rdkafka::metadata::MetadataTopic,
+) -> Result<Option<TopicReport>, StreamError> {
+    let Some(error) = found.error() else {
+        let partitions = found.partitions();
+        let replicas = partitions.iter().map(|partition| partition.replicas().len()).min();
+        return Ok(Some(TopicReport {
+            name: topic.to_owned(),
+            partitions: partitions.len(),
+            replicas: replicas.unwrap_or(0),
+        }));
+    };
+    match RDKafkaErrorCode::from(error) {
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
+        code if StreamError::is_forbidden(code) => {
+            Err(StreamError::Forbidden { action: format!("describe topic {topic}"), code })
+        }
+        code => Err(StreamError::MissingTopics(format!("topic {topic} cannot be used: {code}"))),
+    }
+}
+
+/// Keeps the connection's last trouble.
+#[derive(Debug, Default)]
+struct Context {
+    trouble: Mutex<Vec<(RDKafkaErrorCode, String)>>,
+}
+
+impl Context {
+    /// Who refused whom, if somebody did.
+    fn refused(&self, settings: &Settings) -> Option<StreamError> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let brokers = &settings.bootstrap_servers;
+        trouble.iter().find_map(|(code, reason)| match code {
+            RDKafkaErrorCode::Authentication => Some(StreamError::Security(format!(
+                "the brokers at {brokers} refuse the credentials: {reason}; check \
+                 sasl.mechanism, sasl.username and sasl.password in kafka.properties"
+            ))),
+            RDKafkaErrorCode::SSL => Some(StreamError::Security(format!(
+                "no trusted TLS connection to the brokers at {brokers}: {reason}; check \
+                 security.protocol, ssl.ca.location and the host name in kafka.bootstrap_servers"
+            ))),
+            _ => None,
+        })
+    }
+
+    fn unreachable(&self, settings: &Settings, error: &KafkaError) -> StreamError {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last word before "all brokers are down" says more than that.
+        let telling =
+            trouble.iter().rev().find(|(code, _)| *code != RDKafkaErrorCode::AllBrokersDown);
+        StreamError::Unreachable {
+            brokers: settings.bootstrap_servers.clone(),
+            waited: format_duration(settings.probe_timeout),
+            reason: telling.map_or_else(|| error.to_string(), |(_, reason)| reason.clone()),
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn stats(&self, _: Statistics) {}
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        report(&error, reason);
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // A probe is short, its reconnects are few.
+        if trouble.len() < EVENTS_AT_ONCE {
+            trouble.push((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Context {}

@@ -1,0 +1,329 @@
+//! What librdkafka calls back: partitions given and taken, errors, statistics. And commits, which
+//! rebalances need too.
+//!
+//! All of it runs on the thread that polls or drops the consumer. During a rebalance that thread
+//! waits here for what is in flight, so answers must reach the windows without it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Statistics as LibrdkafkaStatistics};
+
+use crate::telemetry::metrics;
+
+use super::error::StreamError;
+use super::intake::Intake;
+use super::offsets::{Audit, Position};
+use super::shared::Shared;
+use super::statistics::{Extent, Statistics};
+
+/// Without a record for so long, a partition that has some is paused and resumed.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+/// Time after which a commit shows in the statistics, if it succeeded.
+const COMMIT_ARRIVES: Duration = Duration::from_secs(2);
+/// What a rebalance leaves for its commit, however long it waited for answers.
+const COMMIT_AT_LEAST: Duration = Duration::from_secs(1);
+/// Wait before a commit is tried again while the group is rearranged.
+const COMMIT_AGAIN: Duration = Duration::from_millis(100);
+/// How often a full queue to the tasks is tried again while a rebalance waits.
+const FLUSH_AGAIN: Duration = Duration::from_millis(5);
+
+/// The consumer's context.
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    intake: Mutex<Intake>,
+    /// Partitions that have records and bring none.
+    silent: Mutex<Vec<i32>>,
+    /// Set when nothing may be committed any more.
+    abandoned: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn new(shared: Arc<Shared>, intake: Intake) -> Self {
+        Self {
+            shared,
+            intake: Mutex::new(intake),
+            silent: Mutex::default(),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    /// Never held over a call of the consumer: the callbacks lock it too, on the same thread.
+    pub(super) fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is committed from here on.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    /// Partitions that fell silent since the last call.
+    pub(super) fn take_silent(&self) -> Vec<i32> {
+        std::mem::take(&mut *self.silent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.shared.settings.input_topic
+    }
+
+    fn numbers(&self, list: &TopicPartitionList) -> Vec<i32> {
+        let ours = list.elements_for_topic(self.topic());
+        ours.iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect()
+    }
+
+    /// Commits positions without waiting for the answer. It never comes: librdkafka tells it to a
+    /// callback that rdkafka does not set, so statistics have to show whether the commit arrived.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>, positions: &[Position]) {
+        if positions.is_empty() || self.abandoned.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(error) = consumer.commit(&self.list(positions), CommitMode::Async) {
+            let partitions = positions.iter().map(|position| position.partition);
+            partitions.for_each(|partition| self.shared.partitions.request_failed(partition));
+            self.commit_failed(&error);
+        }
+    }
+
+    /// Commits positions and waits for the answer; true when they are committed. What fails while
+    /// the group is rearranged is tried again after `pause`, until the deadline. Blocks.
+    pub(super) fn commit_now(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        positions: impl Fn() -> Vec<Position>,
+        deadline: Instant,
+        pause: impl Fn(),
+    ) -> bool {
+        loop {
+            let positions = positions();
+            if positions.is_empty() {
+                return true;
+            }
+            if self.abandoned.load(Ordering::Acquire) || consumer.assignment_lost() {
+                return false;
+            }
+            let result = consumer.commit(&self.list(&positions), CommitMode::Sync);
+            let Err(error) = result else {
+                metrics::offsets_committed(positions.len());
+                self.shared.vitals().committed(Instant::now());
+                return true;
+            };
+            self.commit_failed(&error);
+            let is_over = Instant::now() >= deadline || self.shared.fault.is_raised();
+            if is_over || error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownMemberId) {
+                return false;
+            }
+            pause();
+        }
+    }
+
+    fn list(&self, positions: &[Position]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for Position { partition, offset } in positions {
+            let added =
+                list.add_partition_offset(self.topic(), *partition, Offset::Offset(*offset));
+            added.expect("a position is one past an offset of the log");
+        }
+        list
+    }
+
+    fn commit_failed(&self, error: &KafkaError) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        metrics::commit_failed(commit_code(code));
+        let settings = &self.shared.settings;
+        match code {
+            RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId => {
+                let group = settings.group_id.clone();
+                self.shared.fault.raise(StreamError::DuplicateInstance { group });
+            }
+            code if StreamError::is_forbidden(code) => {
+                let action = format!("commit offsets of the group {}", settings.group_id);
+                self.shared.fault.raise(StreamError::Forbidden { action, code });
+            }
+            code => {
+                self.shared.vitals().commit_failed(Instant::now());
+                tracing::warn!(%code, "a commit failed");
+            }
+        }
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
+        let shared = &self.shared;
+        let is_lost = consumer.assignment_lost();
+        let paused = self.intake().forget(partitions);
+        if !is_lost && !self.abandoned.load(Ordering::Acquire) {
+            let deadline = Instant::now() + shared.settings.revoke_timeout;
+            self.wait_for_answers(partitions, deadline);
+            let deadline = deadline.max(Instant::now() + COMMIT_AT_LEAST);
+            let positions = || shared.partitions.positions(partitions);
+            self.commit_now(consumer, positions, deadline, || thread::sleep(COMMIT_AGAIN));
+        }
+        // A pause survives in librdkafka, and the partition would come back silent.
+        resume(consumer, self.topic(), &paused);
+        let unfinished: usize =
+            partitions.iter().map(|number| shared.partitions.revoke(*number)).sum();
+        let kind = if is_lost { "lost" } else { "revoked" };
+        metrics::rebalanced(kind, shared.partitions.assigned().len());
+        tracing::info!(?partitions, unfinished, kind, "partitions were taken away");
+    }
+
+    fn wait_for_answers(&self, partitions: &[i32], deadline: Instant) {
+        // What was taken in has to reach the tasks before its answer can be waited for.
+        while !self.intake().flush() && Instant::now() < deadline {
+            thread::sleep(FLUSH_AGAIN);
+        }
+        self.shared.partitions.wait_idle(partitions, deadline);
+    }
+
+    fn assign(&self, partitions: &[i32]) {
+        let now = Instant::now();
+        for number in partitions {
+            self.shared.partitions.assign(*number, &self.shared.tasks);
+            self.intake().assigned(*number, now);
+        }
+        if !partitions.is_empty() {
+            self.shared.vitals().input_missing(false);
+        }
+        metrics::rebalanced("assigned", self.shared.partitions.assigned().len());
+        tracing::info!(?partitions, "partitions were given to this worker");
+    }
+
+    fn audit(&self, extent: &Extent, now: Instant) {
+        let partitions = &self.shared.partitions;
+        match partitions.audit(extent.partition, extent.committed, now, COMMIT_ARRIVES) {
+            Audit::Fine => {}
+            Audit::Confirmed => {
+                metrics::offsets_committed(1);
+                self.shared.vitals().committed(now);
+            }
+            Audit::Overdue => {
+                metrics::commit_failed("unconfirmed");
+                self.shared.vitals().commit_failed(now);
+                tracing::warn!(
+                    partition = extent.partition,
+                    "a commit did not arrive, it is repeated"
+                );
+            }
+        }
+    }
+
+    fn read(&self, statistics: &Statistics) {
+        let now = Instant::now();
+        if statistics.is_any_broker_up() {
+            self.shared.vitals().broker_seen(now);
+        }
+        let assigned = self.shared.partitions.assigned();
+        for extent in statistics.extents(self.topic()) {
+            let number = extent.partition;
+            if !assigned.contains(&number) {
+                continue;
+            }
+            let group = extent.committed.unwrap_or(extent.start);
+            let position = self.shared.partitions.position(number).unwrap_or(group);
+            let lag = u64::try_from(extent.end - position).unwrap_or(0);
+            metrics::lag(self.topic(), number, lag);
+            self.audit(&extent, now);
+            if extent.is_behind && self.intake().is_silent(number, SILENCE_MAX, now) {
+                self.silent.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+            }
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn stats(&self, _: LibrdkafkaStatistics) {}
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match Statistics::parse(statistics) {
+            Ok(statistics) => self.read(&statistics),
+            Err(error) => tracing::warn!(%error, "librdkafka's statistics cannot be read"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(list) => self.revoke(consumer, &self.numbers(list)),
+            Rebalance::Assign(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            self.assign(&self.numbers(list));
+        }
+    }
+}
+
+/// Pauses partitions; librdkafka refuses one that is not assigned any more, and says so per element.
+pub(super) fn pause(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
+    apply(topic, partitions, "pause", |list| consumer.pause(list));
+}
+
+/// Resumes partitions; as [`pause`].
+pub(super) fn resume(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
+    apply(topic, partitions, "resume", |list| consumer.resume(list));
+}
+
+fn apply(
+    topic: &str,
+    partitions: &[i32],
+    action: &'static str,
+    call: impl Fn(&TopicPartitionList) -> KafkaResult<()>,
+) {
+    if partitions.is_empty() {
+        return;
+    }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for number in partitions {
+        list.add_partition(topic, *number);
+    }
+    if let Err(error) = call(&list) {
+        tracing::warn!(%error, action, "librdkafka refused");
+    }
+    for element in list.elements() {
+        if let Err(error) = element.error() {
+            tracing::warn!(%error, action, partition = element.partition(), "librdkafka refused");
+        }
+    }
+}
+
+/// Logs an error of a client. Librdkafka repairs its connections by itself; what ends the worker is
+/// decided where the error reaches a call.
+pub(super) fn report(error: &KafkaError, reason: &str) {
+    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+    match code {
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
+            tracing::warn!(%code, reason, "a broker and this worker do not accept each other");
+        }
+        code => tracing::info!(%code, reason, "the Kafka client reports"),
+    }
+}
+
+/// A commit error as a metric's label: those the worker tells apart, and the rest as one.
+fn commit_code(code: RDKafkaErrorCode) -> &'static str {
+    match code {
+        RDKafkaErrorCode::RebalanceInProgress => "rebalance_in_progress",
+        RDKafkaErrorCode::StaleMemberEpoch => "stale_member_epoch",
+        RDKafkaErrorCode::IllegalGeneration => "illegal_generation",
+        RDKafkaErrorCode::UnknownMemberId => "unknown_member_id",
+        RDKafkaErrorCode::NotCoordinator => "not_coordinator",
+        RDKafkaErrorCode::WaitingForCoordinator => "waiting_for_coordinator",
+        RDKafkaErrorCode::BrokerTransportFailure => "transport",
+        RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut => "timed_out",
+        RDKafkaErrorCode::FencedInstanceId => "fenced_instance_id",
+        code if StreamError::is_forbidden(code) => "forbidden",
+        _ => "other",
+    }
+}

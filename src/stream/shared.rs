@@ -1,0 +1,96 @@
+//! What the polling thread, the producer and the tasks of one worker share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::Budget;
+use super::error::StreamError;
+use super::health::Vitals;
+use super::partition::Partitions;
+use super::settings::Settings;
+
+/// One worker's common state.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) partitions: Partitions,
+    pub(super) budget: Arc<Budget>,
+    pub(super) fault: Fault,
+    pub(super) counts: Counts,
+    /// Ends every task of the worker.
+    pub(super) tasks: CancellationToken,
+    vitals: Mutex<Vitals>,
+}
+
+/// What the worker did so far.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) received: AtomicU64,
+    pub(super) tombstones: AtomicU64,
+    pub(super) events: AtomicU64,
+    pub(super) dead_letters: AtomicU64,
+}
+
+/// The first error that ends the worker.
+#[derive(Debug, Default)]
+pub(super) struct Fault {
+    error: Mutex<Option<StreamError>>,
+    raised: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings) -> Self {
+        let bytes_max = settings.in_flight_bytes_max.as_u64();
+        Self {
+            partitions: Partitions::new(settings.window_max.get()),
+            budget: Budget::new(settings.in_flight_max.get(), bytes_max),
+            fault: Fault::default(),
+            counts: Counts::default(),
+            tasks: CancellationToken::new(),
+            vitals: Mutex::new(Vitals::new(std::time::Instant::now())),
+            settings,
+        }
+    }
+
+    pub(super) fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    pub(super) fn add(count: &AtomicU64) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Fault {
+    /// Ends the worker with this error, unless another one was first.
+    pub(super) fn raise(&self, error: StreamError) {
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            tracing::debug!(%error, "the worker cannot go on");
+            *first = Some(error);
+        }
+        drop(first);
+        self.raised.cancel();
+    }
+
+    /// Waits for an error.
+    ///
+    /// Cancel safe.
+    pub(super) async fn raised(&self) {
+        self.raised.cancelled().await;
+    }
+
+    /// The error, if there was one.
+    pub(super) fn take(&self) -> Option<StreamError> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether there was an error.
+    pub(super) fn is_raised(&self) -> bool {
+        self.raised.is_cancelled()
+    }
+}

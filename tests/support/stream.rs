@@ -1,0 +1,433 @@
+//! A worker over the embedded broker and a store in memory that tests can hold up.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::Cursor;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use dog_iqa::engine::Engine;
+use dog_iqa::imaging;
+use dog_iqa::method;
+use dog_iqa::pipeline::{self, Journey, JourneyParts};
+use dog_iqa::storage::{self, Scheme, Stores};
+use dog_iqa::stream::{EmbeddedBroker, Settings, StreamError, Summary, worker};
+use dog_iqa::telemetry::Health;
+use futures::stream::BoxStream;
+use image::{ImageFormat, Rgb, RgbImage};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use rdkafka::ClientConfig;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::noop;
+
+/// How long anything may take that takes a moment.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A broker, a store and the settings of one test's workers.
+pub(crate) struct Scene {
+    pub(crate) broker: EmbeddedBroker,
+    pub(crate) settings: Settings,
+    pub(crate) gates: Arc<Gates>,
+    engine: Engine,
+    masks_in_events: bool,
+    partitions: i32,
+}
+
+/// A worker that runs.
+pub(crate) struct Running {
+    worker: JoinHandle<Result<Summary, StreamError>>,
+    shutdown: CancellationToken,
+    pub(crate) health: Health,
+}
+
+/// A record to be written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    pub(crate) partition: Option<i32>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(&'static str, Option<Vec<u8>>)>,
+}
+
+/// Holds up the store: `gated/…` waits for the gate, `down/…` fails while the gate is shut,
+/// `panics/…` panics.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    open: watch::Sender<bool>,
+    entered: AtomicUsize,
+    inside: AtomicUsize,
+    inside_max: AtomicUsize,
+}
+
+impl Scene {
+    /// A broker with the three topics, of so many partitions, and an engine without work.
+    pub(crate) async fn new(partitions: i32) -> Self {
+        Self::with_engine(partitions, || noop::engine(&[])).await
+    }
+
+    pub(crate) async fn with_engine(
+        partitions: i32,
+        engine: impl FnOnce() -> Engine + Send + 'static,
+    ) -> Self {
+        let mut settings = Settings::default();
+        let topics = settings.topics();
+        let parts = tokio::task::spawn_blocking(move || {
+            (EmbeddedBroker::start(&topics, partitions, None).unwrap(), engine())
+        });
+        let (broker, engine) = parts.await.unwrap();
+        broker.configure(&mut settings);
+        settings.drain_timeout = PATIENCE;
+        let gates = Arc::new(Gates {
+            open: watch::Sender::new(false),
+            entered: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            inside_max: AtomicUsize::new(0),
+        });
+        Self { broker, settings, gates, engine, masks_in_events: false, partitions }
+    }
+
+    pub(crate) fn with_masks(mut self) -> Self {
+        self.masks_in_events = true;
+        self
+    }
+
+    pub(crate) async fn start(&self) -> Running {
+        self.start_with(self.settings.clone()).await
+    }
+
+    pub(crate) async fn start_with(&self, settings: Settings) -> Running {
+        tracing_subscriber::fmt()
+            .with_env_filter("debug,hyper=warn")
+            .with_writer(std::io::stderr)
+            .try_init()
+            .ok();
+        let (health, shutdown) = (Health::starting(), CancellationToken::new());
+        let journey = self.journey().await;
+        let worker = worker::run(settings, journey, health.clone(), shutdown.clone());
+        Running { worker: tokio::spawn(worker), shutdown, health }
+    }
+
+    async fn journey(&self) -> Journey {
+        let store = Held { memory: InMemory::new(), gates: Arc::clone(&self.gates) };
+        for key in ["a.png", "gated/a.png", "down/a.png", "panics/a.png"] {
+            store.memory.put(&Path::from(key), png(24, 16).into()).await.unwrap();
+        }
+        store.memory.put(&Path::from("large.png"), png(300, 300).into()).await.unwrap();
+        store
+            .memory
+            .put(&Path::from("broken.png"), b"not a picture".to_vec().into())
+            .await
+            .unwrap();
+        // Every reference reserves the largest image first: a small one lets many wait at the gate.
+        let limits = storage::Settings {
+            bytes_max: ByteSize::kib(64),
+            attempts_max: NonZeroU32::MIN,
+            ..storage::Settings::default()
+        };
+        let stores =
+            Stores::new(&limits).unwrap().with_store(Scheme::S3, "photos", Arc::new(store));
+        let mut pipeline = pipeline::Settings::default();
+        pipeline.fetch.images = NonZeroUsize::new(10_000).unwrap();
+        pipeline.masks_in_events = self.masks_in_events;
+        Journey::new(JourneyParts {
+            settings: pipeline,
+            imaging: imaging::Settings::default(),
+            method: method::Settings::default(),
+            stores,
+            engine: self.engine.clone(),
+        })
+        .unwrap()
+    }
+
+    /// Appends records to the input topic; returns when the broker has them all.
+    pub(crate) async fn write(&self, records: Vec<Record>) {
+        let (config, topic) = (self.client(), self.settings.input_topic.clone());
+        let write = move || {
+            let producer: BaseProducer =
+                config.clone().set("partitioner", "murmur2_random").create().unwrap();
+            for record in records {
+                let headers =
+                    record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                        headers.insert(Header { key, value: value.as_deref() })
+                    });
+                let mut outgoing = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers);
+                outgoing.partition = record.partition;
+                outgoing.key = record.key.as_deref();
+                outgoing.payload = record.payload.as_deref();
+                producer.send(outgoing).map_err(|(error, _)| error).unwrap();
+            }
+            producer.flush(PATIENCE).unwrap();
+        };
+        tokio::task::spawn_blocking(write).await.unwrap();
+    }
+
+    /// Writes references with ids `<prefix>-0`, `<prefix>-1`, … to an object of the store.
+    pub(crate) async fn refer(&self, prefix: &str, count: usize, object: &str) {
+        let records = (0..count).map(|number| reference(&format!("{prefix}-{number}"), object));
+        self.write(records.collect()).await;
+    }
+
+    /// Reads records of an output topic from its beginning until there are so many.
+    pub(crate) async fn read(&self, topic: &str, count: usize) -> Vec<OwnedMessage> {
+        let (config, topic) = (self.client(), topic.to_owned());
+        let partitions = self.partitions;
+        let read = move || {
+            let consumer: BaseConsumer = config.clone().set("group.id", "reader").create().unwrap();
+            let mut list = TopicPartitionList::new();
+            for partition in 0..partitions {
+                list.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
+            }
+            consumer.assign(&list).unwrap();
+            let mut records = Vec::new();
+            let deadline = Instant::now() + PATIENCE;
+            while records.len() < count {
+                assert!(Instant::now() < deadline, "{} of {count} records", records.len());
+                if let Some(message) = consumer.poll(Duration::from_millis(50)) {
+                    records.push(message.unwrap().detach());
+                }
+            }
+            // What comes beyond the count would come soon.
+            while let Some(message) = consumer.poll(Duration::from_millis(300)) {
+                records.push(message.unwrap().detach());
+            }
+            records
+        };
+        tokio::task::spawn_blocking(read).await.unwrap()
+    }
+
+    /// The events, as JSON, in no order.
+    pub(crate) async fn events(&self, count: usize) -> Vec<Value> {
+        let records = self.read(&self.settings.output_topic, count).await;
+        records.iter().map(|r| serde_json::from_slice(r.payload().unwrap()).unwrap()).collect()
+    }
+
+    pub(crate) async fn dead_letters(&self, count: usize) -> Vec<OwnedMessage> {
+        self.read(&self.settings.dead_letter_topic, count).await
+    }
+
+    /// Committed offset and end of each partition of the input topic.
+    pub(crate) async fn offsets(&self) -> Vec<(i64, i64)> {
+        let (config, settings) = (self.client(), self.settings.clone());
+        let partitions = self.partitions;
+        let ask = move || {
+            let consumer: BaseConsumer =
+                config.clone().set("group.id", &settings.group_id).create().unwrap();
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(&settings.input_topic, 0, partitions - 1);
+            let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+            let offset = |partition| {
+                let (_, end) =
+                    consumer.fetch_watermarks(&settings.input_topic, partition, PATIENCE).unwrap();
+                let element = committed.find_partition(&settings.input_topic, partition).unwrap();
+                (element.offset().to_raw().unwrap().max(0), end)
+            };
+            (0..partitions).map(offset).collect()
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
+    /// Waits until the committed offsets satisfy the condition.
+    pub(crate) async fn until_offsets(&self, are: impl Fn(&[(i64, i64)]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let offsets = self.offsets().await;
+            if are(&offsets) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "(committed, end) stays {offsets:?}");
+        }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.broker.bootstrap_servers());
+        config
+    }
+}
+
+impl Running {
+    /// Asks the worker to stop, without waiting.
+    pub(crate) fn ask_to_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Stops the worker and waits for its end.
+    pub(crate) async fn stop(self) -> Summary {
+        self.shutdown.cancel();
+        self.end().await.unwrap()
+    }
+
+    /// Waits for the worker's end.
+    pub(crate) async fn end(self) -> Result<Summary, StreamError> {
+        tokio::time::timeout(PATIENCE, self.worker).await.expect("the worker ends").unwrap()
+    }
+}
+
+impl Gates {
+    /// Lets everything through that waits, and everything after it.
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Waits until so many references wait at the gate.
+    pub(crate) async fn until_inside(&self, count: usize) {
+        until(&self.inside, count).await;
+    }
+
+    /// Waits until references came to the gate so often.
+    pub(crate) async fn until_entered(&self, count: usize) {
+        until(&self.entered, count).await;
+    }
+
+    /// The most references that ever waited at the gate together.
+    pub(crate) fn inside_max(&self) -> usize {
+        self.inside_max.load(Ordering::Acquire)
+    }
+
+    async fn pass(&self) {
+        self.entered.fetch_add(1, Ordering::AcqRel);
+        let inside = self.inside.fetch_add(1, Ordering::AcqRel) + 1;
+        self.inside_max.fetch_max(inside, Ordering::AcqRel);
+        let _inside = Inside(self);
+        self.open.subscribe().wait_for(|open| *open).await.unwrap();
+    }
+}
+
+async fn until(counter: &AtomicUsize, count: usize) {
+    let wait = async {
+        while counter.load(Ordering::Acquire) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("references come to the gate");
+}
+
+struct Inside<'a>(&'a Gates);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A reference to an object of the store.
+pub(crate) fn reference(id: &str, object: &str) -> Record {
+    let value = json!({"id": id, "uri": format!("s3://photos/{object}")});
+    Record {
+        key: Some(id.as_bytes().to_vec()),
+        payload: Some(value.to_string().into_bytes()),
+        ..Record::default()
+    }
+}
+
+/// The ids of events, each once; panics where one came twice.
+pub(crate) fn ids(events: &[Value]) -> HashSet<String> {
+    let ids: HashSet<String> =
+        events.iter().map(|event| event["reference"]["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), events.len(), "no reference is answered twice");
+    ids
+}
+
+/// The text of a record's last header of this name.
+pub(crate) fn header(record: &OwnedMessage, name: &str) -> Option<String> {
+    let all: Vec<_> = record.headers()?.iter().filter(|header| header.key == name).collect();
+    Some(String::from_utf8(all.last()?.value?.to_vec()).unwrap())
+}
+
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let image = RgbImage::from_pixel(width, height, Rgb([90, 120, 150]));
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// A store in memory behind the gates.
+#[derive(Debug)]
+struct Held {
+    memory: InMemory,
+    gates: Arc<Gates>,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("held")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Held {
+    async fn get_opts(
+        &self,
+        location: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        match location.parts().next().unwrap().as_ref() {
+            "gated" => self.gates.pass().await,
+            "panics" => panic!("asked to panic"),
+            "down" if !*self.gates.open.borrow() => {
+                let source = std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();
+                return Err(object_store::Error::Generic { store: "held", source });
+            }
+            _ => {}
+        }
+        self.memory.get_opts(location, options).await
+    }
+
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        self.memory.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.memory.put_multipart_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.memory.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.memory.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.memory.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.memory.copy_opts(from, to, options).await
+    }
+}
