@@ -16,7 +16,7 @@
 //! | [`engine`] | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
 //! | [`pipeline`] | the journey of one image, from reference to event | the above |
 //! | [`stream`] | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
-//! | `report` | tables, annotated pictures, HTML | `method`, `event`, `imaging` |
+//! | [`report`] | tables, annotated pictures, HTML | `method`, `event`, `imaging` |
 //! | `config` | every setting, its default and where it came from | settings of the above |
 //! | `cli` | one file per subcommand | all |
 //!
@@ -28,6 +28,7 @@ pub mod imaging;
 pub mod method;
 pub mod models;
 pub mod pipeline;
+pub mod report;
 pub mod storage;
 pub mod stream;
 pub mod telemetry;

@@ -26,6 +26,7 @@ mod goldens_rle;
 mod imaging_decode;
 mod imaging_limits;
 mod pipeline;
+mod report;
 mod schema;
 mod storage_buckets;
 mod storage_files;

@@ -1,0 +1,44 @@
+//! One line for each event, aligned under a header, for terminals.
+
+use crate::event::{QualityEvent, Rating};
+
+/// Room for a rating's word; a longer one is cut.
+const WORD_CHARACTERS: usize = 11;
+
+/// The column titles.
+pub fn header() -> String {
+    row(["score", "expected", "global", "local", "regions", "verdict"], "image")
+}
+
+/// The main numbers of an event and the name of its image.
+pub fn line(event: &QualityEvent) -> String {
+    let score = format!("{:.2}", event.score);
+    let expected = format!("{:.2}", event.score_expected);
+    let global = global(&event.global);
+    let local = event.local.map_or_else(|| "-".to_owned(), |local| format!("{local:.2}"));
+    let regions = event.objects.len().to_string();
+    let verdict = event.verdict.as_ref().map_or("-", |verdict| verdict.outcome.name());
+    row([&score, &expected, &global, &local, &regions, verdict], &printable(&event.reference.id))
+}
+
+fn row([score, expected, global, local, regions, verdict]: [&str; 6], image: &str) -> String {
+    let global_width = WORD_CHARACTERS + 2;
+    format!(
+        "{score:>6}  {expected:>8}  {global:<global_width$}  {local:>5}  {regions:>7}  \
+         {verdict:<7}  {image}"
+    )
+}
+
+fn global(rating: &Rating) -> String {
+    let word = printable(&rating.word);
+    if word.chars().count() <= WORD_CHARACTERS {
+        return format!("{} {word}", rating.level);
+    }
+    let start: String = word.chars().take(WORD_CHARACTERS - 1).collect();
+    format!("{} {start}…", rating.level)
+}
+
+/// The text without characters that a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
