@@ -17,11 +17,13 @@
 //! | [`pipeline`] | the journey of one image, from reference to event | the above |
 //! | [`stream`] | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
 //! | [`report`] | tables, annotated pictures, HTML | `method`, `event`, `imaging` |
-//! | `config` | every setting, its default and where it came from | settings of the above |
-//! | `cli` | one file per subcommand | all |
+//! | [`config`] | every setting, its default and where it came from | settings of the above |
+//! | [`cli`] | one file per subcommand | all |
 //!
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod event;
 pub mod imaging;

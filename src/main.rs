@@ -1,3 +1,10 @@
-//! The `dogiqa` command.
+//! The `dogiqa` command: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use dog_iqa::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    cli::main(Cli::parse())
+}

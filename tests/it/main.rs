@@ -17,6 +17,8 @@ mod web_server;
 mod wire;
 
 mod classic_monotone;
+mod cli;
+mod documents;
 mod engine_conformance;
 mod engine_handle;
 mod event_quality;

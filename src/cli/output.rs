@@ -1,0 +1,17 @@
+//! Writing to the two standard streams, line by line.
+
+use std::io::{self, Write};
+
+/// A line of the result, on standard output.
+pub(super) fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// A line for the person at the terminal, on standard error.
+#[expect(clippy::print_stderr, reason = "nothing is left to do when standard error is closed")]
+pub(super) fn complain(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,73 @@
+//! `dogiqa run`: the worker, from start to graceful stop.
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::stream::worker;
+use crate::telemetry::{self, Health, metrics};
+
+use super::{Outcome, build};
+
+/// Nothing beside the configuration.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: dogiqa run --config dogiqa.toml --set kafka.bootstrap_servers=broker:9092"
+)]
+pub(super) struct Args {}
+
+pub(super) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Outcome> {
+    let metrics = metrics::install().context("installing the metrics recorder")?;
+    let health = Health::starting();
+    let shutdown = CancellationToken::new();
+    let server_end = CancellationToken::new();
+    let server = &settings.telemetry.server;
+    if server.enabled {
+        let end = server_end.clone().cancelled_owned();
+        tokio::spawn(telemetry::serve(server, metrics, health.clone(), end).await?);
+    }
+    let mut stop = Signals::listen()?;
+    let journey = build::journey(&settings).await?;
+
+    let mut work = std::pin::pin!(worker::run(settings.kafka, journey, health, shutdown.clone()));
+    // The worker's own end comes first: a signal that arrives with it changes nothing any more.
+    let result = tokio::select! {
+        biased;
+        result = &mut work => result,
+        name = stop.next() => {
+            tracing::info!(signal = name, "stopping: finishing what is in flight, a second signal ends at once");
+            shutdown.cancel();
+            tokio::select! {
+                biased;
+                result = &mut work => result,
+                name = stop.next() => bail!("ended at once by a second {name}; what was in flight will be repeated"),
+            }
+        }
+    };
+    server_end.cancel();
+    result.context("the worker ended")?;
+    Ok(Outcome::Done)
+}
+
+/// The signals that ask a process to end.
+pub(super) struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// The name of the next signal. Cancel safe.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The command line from outside: the built binary, its streams and its exit codes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn dogiqa(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
+    command.args(arguments).env_remove("DOGIQA_CONFIG");
+    command
+}
+
+fn photo(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn every_help_page_has_an_example() {
+    for subcommand in ["run", "score", "demo", "schema", "config", "check"] {
+        let output = dogiqa(&[subcommand, "--help"]);
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("Example"), "{subcommand} --help has no example");
+    }
+}
+
+#[test]
+fn a_usage_error_exits_with_2() {
+    assert_eq!(dogiqa(&["score"]).status.code(), Some(2));
+    assert_eq!(dogiqa(&["no-such-command"]).status.code(), Some(2));
+}
+
+#[test]
+fn score_prints_the_event_of_the_stream() {
+    let output = dogiqa(&["score", "--format", "jsonl", &photo("cat.jpg")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(event["image"]["width"], 451);
+    assert_eq!(event["engine"]["name"], "classic");
+    assert!(event.get("source").is_none_or(Value::is_null));
+}
+
+#[test]
+fn score_keeps_going_past_a_bad_image_and_tells_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.jpg");
+    std::fs::write(&bad, "<html>").unwrap();
+    let bad = bad.to_str().unwrap();
+    let output =
+        dogiqa(&["score", "--format", "csv", &photo("cat.jpg"), bad, &photo("coffee.jpg")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).lines().count(), 3, "a header and two images");
+    let errors = text(&output.stderr);
+    assert!(errors.contains("decode.unsupported_format"), "{errors}");
+    assert!(errors.contains("2 scored, 1 failed"), "{errors}");
+}
+
+#[test]
+fn score_takes_paths_relative_to_where_it_runs() {
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos");
+    let run = |path: &str| command(&["score", path]).current_dir(&photos).output().unwrap();
+    for path in ["cat.jpg", "./cat.jpg", "../photos/cat.jpg"] {
+        let output = run(path);
+        assert!(output.status.success(), "{path}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn score_reads_an_image_or_a_list_from_standard_input() {
+    for (input, images) in [
+        (std::fs::read(photo("cat.jpg")).unwrap(), 1),
+        (format!("{}\n{}\n", photo("cat.jpg"), photo("coffee.jpg")).into_bytes(), 2),
+    ] {
+        let mut child = command(&["score", "--format", "json", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(&input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let events: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(events.as_array().unwrap().len(), images);
+    }
+}
+
+#[test]
+fn score_fails_below_the_bar_and_only_there() {
+    let cat = photo("cat.jpg");
+    assert_eq!(dogiqa(&["score", "--fail-below", "0.5", &cat]).status.code(), Some(0));
+    assert_eq!(dogiqa(&["score", "--fail-below", "99", &cat]).status.code(), Some(1));
+}
+
+#[test]
+fn score_writes_a_report_to_look_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let output = dogiqa(&["score", "--report", report.to_str().unwrap(), &photo("cat.jpg")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(report.join("index.html")).unwrap();
+    assert!(page.contains("000-cat.jpg"));
+    assert!(report.join("000-cat.jpg").is_file());
+    assert_eq!(std::fs::read_to_string(report.join("events.jsonl")).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_wrong_setting_is_named_before_anything_runs() {
+    let output = dogiqa(&["config", "--set", "imaging.pixel_max=3"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("pixel_max"));
+}
+
+#[test]
+fn config_shows_what_was_changed_and_where() {
+    let output = command(&["config", "--sources", "--set", "imaging.pixels_max=7"])
+        .env("DOGIQA_PIPELINE__DECODE__IMAGES", "3")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(shown.contains("imaging.pixels_max  # flag --set"), "{shown}");
+    assert!(shown.contains("pipeline.decode.images  # environment"), "{shown}");
+}
+
+/// What the README promises first: one line for each photo, degraded ones below their originals.
+#[test]
+fn the_demo_scores_every_photo_and_degraded_ones_lower() {
+    let folder = tempfile::tempdir().unwrap();
+    // As a user types it: with the default, relative folder.
+    let output = command(&["demo"]).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = folder.path().join("demo-report");
+    let events = std::fs::read_to_string(report.join("events.jsonl")).unwrap();
+    let events: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let score = |id: &str| {
+        let event = events.iter().find(|event| event["reference"]["id"] == id);
+        event.unwrap_or_else(|| panic!("no event for {id}"))["score"].as_f64().unwrap()
+    };
+    assert_eq!(events.len(), 9);
+    assert_eq!(text(&output.stdout).lines().count(), 1 + events.len());
+    assert!(score("coffee-jpeg.jpg") < score("coffee.jpg"));
+    assert!(score("raccoon-blurred.jpg") < score("raccoon.jpg"));
+    assert!(report.join("index.html").is_file());
+    let pictures = |name: PathBuf| name.is_file();
+    assert!((0..events.len()).all(|index| {
+        let prefix = format!("{index:03}-");
+        let mut files = std::fs::read_dir(&report).unwrap().map(|entry| entry.unwrap());
+        files.any(|file| {
+            file.file_name().to_str().unwrap().starts_with(&prefix) && pictures(file.path())
+        })
+    }));
+}
