@@ -1,0 +1,40 @@
+# Recipes for daily work; `just` lists them. The checks are steps of `.ci/run`, so that a local run and the gate are one.
+
+_list:
+    @just --list
+
+# The whole gate, as before a merge
+check:
+    .ci/run
+
+# Spelling, shell scripts, YAML, the Dockerfile
+lint:
+    .ci/run lint
+
+# Compile and lint every target
+clippy:
+    .ci/run fmt clippy
+
+# The offline tests
+test:
+    .ci/run test
+
+# The tests against a real Kafka and a real S3 server (needs Java, Maven and Go)
+services:
+    .ci/run services
+
+# The documentation, without warnings
+doc:
+    .ci/run doc
+
+# Licences, sources and advisories of the dependencies (builds cargo-deny the first time)
+deny:
+    .ci/run deny
+
+# Sample photos through an embedded broker
+demo *arguments:
+    cargo run --release -- demo {{ arguments }}
+
+# Every benchmark, or the named one
+bench *arguments:
+    cargo bench {{ arguments }}

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# An S3 server for the service tests: Versity S3 Gateway over a temporary folder, on a free loopback port.
+# It has two accounts, the root account and one that stands for the worker, and two buckets: `photos` is the
+# worker's, `private` is not (its objects answer 403 to the worker).
+set -euo pipefail
+
+service=s3
+version=v1.8.0
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=process.sh
+. "$here/process.sh"
+
+usage() {
+  cat <<'USAGE'
+usage: s3.sh available       is everything here that it takes? names what is missing
+       s3.sh fetch           build the server into the cache folder (once, about two minutes)
+       s3.sh start           start; prints KEY=value lines, leaves the server running
+       s3.sh run             start; prints the same, and stops when standard input closes
+       s3.sh stop FOLDER     stop what `start` started; FOLDER is its DOGIQA_S3_DIR
+
+The cache folder is $DOGIQA_SERVICES_CACHE, or dogiqa-services in the user's cache folder.
+USAGE
+}
+
+missing_parts() {
+  is_cached "versitygw-$version" || lacking go "a Go toolchain, to build the server once"
+}
+
+build_gateway() {
+  GOBIN="$1" go install "github.com/versity/versitygw/cmd/versitygw@$version"
+}
+
+fetch() {
+  cached "versitygw-$version" build_gateway
+}
+
+# The server answers its health path.
+healthy() {
+  local answer
+  exec 3<>"/dev/tcp/127.0.0.1/$port" || return 1
+  printf 'GET /health HTTP/1.0\r\n\r\n' >&3
+  read -r answer <&3 || answer=""
+  exec 3>&-
+  case "$answer" in *" 200 "*) ;; *) return 1 ;; esac
+}
+
+administer() {
+  "$gateway" admin --access dogiqa-root --secret dogiqa-root-secret --endpoint-url "$endpoint" "$@"
+}
+
+start() {
+  local folder=$1
+  gateway=$(fetch)/versitygw
+  port=$(free_port)
+  endpoint="http://127.0.0.1:$port"
+  mkdir "$folder/objects" "$folder/metadata" "$folder/accounts"
+  "$gateway" --access dogiqa-root --secret dogiqa-root-secret --iam-dir "$folder/accounts" \
+    --port "127.0.0.1:$port" --health /health --keep-alive --quiet \
+    posix --sidecar "$folder/metadata" "$folder/objects" >"$folder/server.log" 2>&1 </dev/null &
+  echo $! >"$folder/server.pid"
+  disown
+  wait_until "$folder/server.pid" healthy 2>/dev/null ||
+    die "the server did not start: $(tail -n 20 "$folder/server.log")"
+  {
+    administer create-user --access dogiqa-worker --secret dogiqa-worker-secret --role user
+    administer create-bucket --bucket photos --owner dogiqa-worker
+    administer create-bucket --bucket private --owner dogiqa-root
+  } >>"$folder/server.log" 2>&1 || die "could not set up its accounts: $(tail -n 5 "$folder/server.log")"
+  cat <<VALUES
+DOGIQA_S3_DIR=$folder
+DOGIQA_S3_ENDPOINT=$endpoint
+DOGIQA_S3_REGION=us-east-1
+DOGIQA_S3_ROOT_KEY=dogiqa-root
+DOGIQA_S3_ROOT_SECRET=dogiqa-root-secret
+DOGIQA_S3_WORKER_KEY=dogiqa-worker
+DOGIQA_S3_WORKER_SECRET=dogiqa-worker-secret
+DOGIQA_S3_BUCKET=photos
+DOGIQA_S3_PRIVATE_BUCKET=private
+VALUES
+}
+
+main "$@"

@@ -1,0 +1,221 @@
+//! One test's corner of the broker: its three topics, its consumer group, and its workers.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::bucket;
+use crate::oracle::Oracle;
+use crate::process::Process;
+use crate::services::Services;
+
+/// How long anything may take that takes a moment.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A record of the input topic.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) payload: Option<Vec<u8>>,
+}
+
+/// The topics and the group of one test.
+pub(crate) struct Scene {
+    pub(crate) services: &'static Services,
+    name: &'static str,
+    partitions: i32,
+    folder: TempDir,
+}
+
+impl Scene {
+    /// Makes the topics. `name` is unique among the tests.
+    pub(crate) fn new(services: &'static Services, name: &'static str, partitions: i32) -> Self {
+        let scene = Self { services, name, partitions, folder: TempDir::new().unwrap() };
+        let admin: AdminClient<DefaultClientContext> = scene.client().create().unwrap();
+        let names = [scene.input(), scene.events(), scene.dead_letters()];
+        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topics: Vec<_> = names.iter().map(|name| topic(name)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let created = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
+        for topic in created {
+            topic.unwrap();
+        }
+        scene
+    }
+
+    pub(crate) fn input(&self) -> String {
+        format!("{}.references", self.name)
+    }
+
+    pub(crate) fn events(&self) -> String {
+        format!("{}.events", self.name)
+    }
+
+    pub(crate) fn dead_letters(&self) -> String {
+        format!("{}.dead-letters", self.name)
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.services.bootstrap_servers());
+        config
+    }
+
+    /// Appends records to the input topic; returns when the broker has them all.
+    pub(crate) fn publish(&self, records: impl Iterator<Item = Record>) {
+        let before = self.end_offsets().iter().sum::<i64>();
+        let topic = self.input();
+        let producer: BaseProducer = self
+            .client()
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "20")
+            .set("compression.type", "zstd")
+            .create()
+            .unwrap();
+        let mut sent = 0;
+        for record in records {
+            let headers =
+                record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header { key, value: value.as_deref() })
+                });
+            let mut outgoing = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers);
+            outgoing.key = record.key.as_deref();
+            outgoing.payload = record.payload.as_deref();
+            while let Err((error, back)) = producer.send(outgoing) {
+                let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+                assert_eq!(error, full, "a record cannot be sent");
+                producer.poll(Duration::from_millis(20));
+                outgoing = back;
+            }
+            sent += 1;
+        }
+        producer.flush(PATIENCE).unwrap();
+        assert_eq!(self.end_offsets().iter().sum::<i64>() - before, sent, "records in the topic");
+    }
+
+    /// Appends references to the fifty images, `count` in all. The id of each is its number.
+    pub(crate) fn publish_references(&self, count: usize) {
+        let samples = bucket::fifty_images(self.services);
+        self.publish((0..count).map(|number| {
+            let uri = bucket::uri(self.services, &samples[number % samples.len()].key);
+            let reference = json!({"id": number.to_string(), "uri": uri});
+            Record {
+                key: Some(number.to_string().into_bytes()),
+                payload: Some(reference.to_string().into_bytes()),
+                ..Record::default()
+            }
+        }));
+    }
+
+    /// Starts the real binary on this scene's topics. `settings` are `section.key=value`.
+    pub(crate) fn start_worker(&self, name: &str, settings: &[String]) -> Process {
+        let file = self.folder.path().join("dogiqa.toml");
+        std::fs::write(&file, self.worker_config()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
+        command.arg("run").arg("--config").arg(&file);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        Process::spawn(&format!("{} of {}", name, self.name), &mut command)
+    }
+
+    fn worker_config(&self) -> String {
+        let services = self.services;
+        format!(
+            r#"
+[kafka]
+bootstrap_servers = "{bootstrap}"
+group_id = "{name}"
+input_topic = "{input}"
+output_topic = "{events}"
+dead_letter_topic = "{dead_letters}"
+# A killed member holds its partitions until its session ends.
+session_timeout = "6s"
+
+[storage]
+allow_buckets = ["s3://{photos}", "s3://{private}"]
+
+[storage.s3]
+endpoint = "{endpoint}"
+allow_http = true
+region = "{region}"
+access_key_id = "{key}"
+secret_access_key = "{secret}"
+
+[engine]
+name = "classic"
+
+[telemetry.log]
+format = "json"
+
+[telemetry.server]
+address = "127.0.0.1:0"
+"#,
+            bootstrap = services.bootstrap_servers(),
+            name = self.name,
+            input = self.input(),
+            events = self.events(),
+            dead_letters = self.dead_letters(),
+            photos = services.value(bucket::PHOTOS),
+            private = services.value(bucket::PRIVATE),
+            endpoint = services.value("S3_ENDPOINT"),
+            region = services.value("S3_REGION"),
+            key = services.value("S3_WORKER_KEY"),
+            secret = services.value("S3_WORKER_SECRET"),
+        )
+    }
+
+    /// A consumer of its own that sees what came out.
+    pub(crate) fn oracle(&self) -> Oracle {
+        Oracle::new(&self.client(), [self.events(), self.dead_letters()], self.partitions)
+    }
+
+    /// Stops a worker gracefully, which must succeed.
+    pub(crate) fn stop(&self, worker: Process) {
+        worker.terminate();
+        let status = worker.wait(PATIENCE);
+        assert!(status.success(), "a worker of {} ended with {status}", self.name);
+    }
+
+    /// The group's committed offsets are the ends of all partitions.
+    pub(crate) fn assert_everything_is_committed(&self) {
+        let consumer: BaseConsumer = self.client().set("group.id", self.name).create().unwrap();
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_range(&self.input(), 0, self.partitions - 1);
+        let committed = consumer.committed_offsets(partitions, PATIENCE).unwrap();
+        let committed = committed.elements_for_topic(&self.input());
+        let committed: Vec<_> = committed.iter().map(TopicPartitionListElem::offset).collect();
+        let ends: Vec<_> = self.end_offsets().into_iter().map(Offset::Offset).collect();
+        assert_eq!(committed, ends, "committed offsets and ends of {}", self.input());
+    }
+
+    fn end_offsets(&self) -> Vec<i64> {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        (0..self.partitions).map(|partition| self.end_offset(&consumer, partition)).collect()
+    }
+
+    /// A client may know of a topic before it knows who leads its partitions: it asks again.
+    fn end_offset(&self, consumer: &BaseConsumer, partition: i32) -> i64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match consumer.fetch_watermarks(&self.input(), partition, PATIENCE) {
+                Ok((_, end)) => return end,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            consumer.fetch_metadata(Some(&self.input()), PATIENCE).unwrap();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A child process under test: its log is read line by line, and it does not outlive its guard.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// A running child. Dropping it kills it.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    /// Standard error was closed: the process has ended, or is about to.
+    closed: bool,
+}
+
+impl Process {
+    /// Starts the command with its standard error captured as the log, and its standard output
+    /// thrown away.
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let stderr = child.stderr.take().expect("standard error was asked for");
+        let log = Arc::new(Log::default());
+        let writer = Arc::clone(&log);
+        // Ends with the process, which closes its standard error.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.state.lock().unwrap().lines.push(line);
+                writer.changed.notify_all();
+            }
+            writer.state.lock().unwrap().closed = true;
+            writer.changed.notify_all();
+        });
+        Self { name: name.to_owned(), child, log }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The first line of the log that holds `part`, now or within `limit`.
+    pub(crate) fn wait_for_line(&self, part: &str, limit: Duration) -> String {
+        let found = |state: &LogState| state.lines.iter().find(|line| line.contains(part)).cloned();
+        let state = self.log.state.lock().unwrap();
+        let waiting = |state: &mut LogState| found(state).is_none() && !state.closed;
+        let (state, _) = self.log.changed.wait_timeout_while(state, limit, waiting).unwrap();
+        let line = found(&state);
+        drop(state);
+        line.unwrap_or_else(|| self.fail(&format!("no log line with `{part}` within {limit:?}")))
+    }
+
+    /// Fails, with the end of the log, when it has ended.
+    pub(crate) fn assert_running(&self) {
+        if self.log.state.lock().unwrap().closed {
+            self.fail("has ended");
+        }
+    }
+
+    /// Asks it to stop (SIGTERM).
+    pub(crate) fn terminate(&self) {
+        let status = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
+        assert!(status.unwrap().success(), "{} cannot be signalled", self.name);
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// How it ended, which must be within `limit`.
+    pub(crate) fn wait(mut self, limit: Duration) -> ExitStatus {
+        let state = self.log.state.lock().unwrap();
+        let open = |state: &mut LogState| !state.closed;
+        let (state, timeout) = self.log.changed.wait_timeout_while(state, limit, open).unwrap();
+        drop(state);
+        if timeout.timed_out() {
+            self.fail(&format!("still runs after {limit:?}"));
+        }
+        self.child.wait().unwrap()
+    }
+
+    /// Panics with the end of the log.
+    pub(crate) fn fail(&self, reason: &str) -> ! {
+        let lines = self.log.state.lock().unwrap().lines.clone();
+        let mut tail = String::new();
+        for line in lines.iter().skip(lines.len().saturating_sub(40)) {
+            writeln!(tail, "  {line}").expect("a string grows");
+        }
+        panic!("{}: {reason}; its log ends:\n{tail}", self.name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself, and then there is nothing to kill.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
