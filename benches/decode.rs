@@ -1,0 +1,157 @@
+//! Decoding and cropping 12-megapixel JPEG files on one core, beside Pillow in the same run.
+//!
+//! ```text
+//! cargo bench --bench decode
+//! ```
+//!
+//! Pillow makes the photographs and does the same work (digest, decode, crop) through
+//! `benches/peers/decode_pillow.py`; set `PYTHON` to an interpreter that has it. Without one there
+//! is only a 4:4:4 file from the `image` crate and no peer. Both sides take turns and count the time
+//! of their thread; the figure is the median.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
+
+use std::error::Error;
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use dog_iqa::imaging::{CropMode, Filter, Picture, Settings, crop_region, decode, resize};
+use dog_iqa::method::{Mask, Region, RegionKind, Rle};
+use image::codecs::jpeg::JpegEncoder;
+
+const ROUNDS: usize = 5;
+const RUNS_PER_ROUND: u32 = 10;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let python = python();
+    match &python {
+        Some(python) => peer(python, &["make", path_str(folder.path())?]).map(drop)?,
+        None => make_plain(folder.path())?,
+    }
+    let mut files: Vec<PathBuf> = fs::read_dir(folder.path())?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_, std::io::Error>>()?;
+    files.sort();
+
+    println!("decode + crop of 12 MP on one core, images a second (median)\n");
+    println!("{:<18} {:>6} {:>9} {:>9} {:>7}", "file", "MB", "dog-iqa", "pillow", "ratio");
+    for file in files {
+        let bytes = fs::read(&file)?;
+        let region = region(&decode(&bytes, &Settings::default())?);
+        let mut ours = Vec::new();
+        let mut theirs = Vec::new();
+        for _ in 0..ROUNDS {
+            ours.push(timed(|| {
+                let picture = decode(&bytes, &Settings::default()).expect("decoded before");
+                crop_region(&picture, 0, &region, CropMode::BoundingBox)
+            }));
+            if let Some(python) = &python {
+                let runs = RUNS_PER_ROUND.to_string();
+                let seconds = peer(python, &["time", path_str(&file)?, &runs])?;
+                theirs.push(Duration::from_secs_f64(seconds.trim().parse()?));
+            }
+        }
+        let ours = median(&mut ours).as_secs_f64();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        print!("{name:<18} {:>6.2} {:>9.1}", bytes.len() as f64 / 1e6, 1.0 / ours);
+        if theirs.is_empty() {
+            println!("{:>10} {:>7}", "-", "-");
+        } else {
+            let theirs = median(&mut theirs).as_secs_f64();
+            println!(" {:>9.1} {:>7.2}", 1.0 / theirs, theirs / ours);
+        }
+        stages(&bytes, &region)?;
+    }
+    Ok(())
+}
+
+/// Where the time goes, for one file.
+fn stages(bytes: &[u8], region: &Region) -> Result<(), Box<dyn Error>> {
+    use sha2::{Digest, Sha256};
+    let picture = decode(bytes, &Settings::default())?;
+    let repeated = |work: &mut dyn FnMut()| timed(&mut *work).as_secs_f64() * 1e3;
+    let digest = repeated(&mut || {
+        black_box(Sha256::digest(bytes));
+    });
+    let crop = repeated(&mut || {
+        drop(black_box(crop_region(&picture, 0, region, CropMode::BoundingBox)));
+    });
+    let small = repeated(&mut || {
+        drop(black_box(resize(picture.pixels(), 378, 378, Filter::Bicubic)));
+    });
+    println!(
+        "  of which digest {digest:.1} ms, crop {crop:.1} ms; not counted: to 378×378 {small:.1} ms"
+    );
+    Ok(())
+}
+
+/// Mean time of a round: the clock ticks too coarsely for one run.
+fn timed<T>(mut work: impl FnMut() -> T) -> Duration {
+    let started = cpu_time();
+    for _ in 0..RUNS_PER_ROUND {
+        black_box(work());
+    }
+    cpu_time().saturating_sub(started) / RUNS_PER_ROUND
+}
+
+/// Time that this thread had a core; a busy machine then costs little. Elsewhere than on Linux it
+/// is the time of day.
+fn cpu_time() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    match statistics.split(' ').next().map(str::parse) {
+        Some(Ok(nanoseconds)) => Duration::from_nanos(nanoseconds),
+        _ => START.get_or_init(Instant::now).elapsed(),
+    }
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// A region of 2000 × 1500 pixels.
+fn region(picture: &Picture) -> Region {
+    let inside = |x: u32, y: u32| (500..2500).contains(&x) && (400..1900).contains(&y);
+    let rle = Rle::from_row_major(picture.width(), picture.height(), inside).expect("has pixels");
+    let mask = Mask::new(rle).expect("is not empty");
+    Region { kind: RegionKind::Object, mask, predicted_iou: None, stability_score: None }
+}
+
+/// An interpreter that has Pillow.
+fn python() -> Option<String> {
+    let named = option_env!("PYTHON").map(ToOwned::to_owned);
+    named.into_iter().chain(["python3".to_owned()]).find(|python| {
+        Command::new(python)
+            .args(["-c", "import PIL"])
+            .output()
+            .is_ok_and(|out| out.status.success())
+    })
+}
+
+fn peer(python: &str, arguments: &[&str]) -> Result<String, Box<dyn Error>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/decode_pillow.py");
+    let output = Command::new(python).arg(script).args(arguments).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn make_plain(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos/raccoon.jpg");
+    let picture = decode(&fs::read(photo)?, &Settings::default())?;
+    let large = resize(picture.pixels(), 4000, 3000, Filter::Lanczos);
+    let mut file = fs::File::create(folder.join("444.jpg"))?;
+    JpegEncoder::new_with_quality(&mut file, 90).encode_image(&large)?;
+    Ok(())
+}
+
+fn path_str(path: &Path) -> Result<&str, Box<dyn Error>> {
+    path.to_str().ok_or_else(|| "the temporary folder's name is not UTF-8".into())
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""The decoding benchmark's photographs, and the same work done by Pillow.
+
+    decode_pillow.py make FOLDER     writes the photographs
+    decode_pillow.py time FILE N     decodes and crops N times, prints the median seconds
+"""
+
+import hashlib
+import io
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+PHOTOS = Path(__file__).parent / "../../examples/photos"
+SIZE = (4000, 3000)
+# What is cut out: a region of the size that objects often have.
+BOX = (500, 400, 2500, 1900)
+
+
+def make(folder: Path) -> None:
+    """A collage of the sample photos at twice their size has about a phone photo's detail."""
+    collage = Image.new("RGB", SIZE)
+    photos = [Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("[!-]*.jpg"))]
+    photos = [photo.resize((photo.width * 2, photo.height * 2), Image.LANCZOS) for photo in photos]
+    index = 0
+    for top in range(0, SIZE[1], 600):
+        left = 0
+        while left < SIZE[0]:
+            collage.paste(photos[index % len(photos)].crop((0, 0, 4000, 600)), (left, top))
+            left += photos[index % len(photos)].width
+            index += 1
+    collage.save(folder / "420.jpg", quality=85, subsampling="4:2:0")
+    collage.save(folder / "420-fine.jpg", quality=92, subsampling="4:2:0")
+    collage.save(folder / "444.jpg", quality=90, subsampling="4:4:4")
+    collage.save(folder / "progressive.jpg", quality=85, subsampling="4:2:0", progressive=True)
+
+
+def run(data: bytes) -> float:
+    start = time.thread_time()
+    hashlib.sha256(data).digest()
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    image.crop(BOX)
+    return time.thread_time() - start
+
+
+def main() -> None:
+    if sys.argv[1] == "make":
+        make(Path(sys.argv[2]))
+        return
+    data = Path(sys.argv[2]).read_bytes()
+    run(data)
+    print(statistics.median(run(data) for _ in range(int(sys.argv[3]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+//! Records per second through the worker, beside what librdkafka alone does in the same run: a bare
+//! loop that consumes the same records and produces values of an event's size.
+//!
+//! The broker is the embedded one, in this process; the store is in memory and the engine does
+//! nothing. So everything here shares the cores that the process may use: `taskset -c 0 cargo bench
+//! --bench stream` shows what one core does, broker included.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use dog_iqa::imaging;
+use dog_iqa::method;
+use dog_iqa::pipeline::{self, Journey, JourneyParts};
+use dog_iqa::storage::{self, Scheme, Stores};
+use dog_iqa::stream::{EmbeddedBroker, Settings, worker};
+use dog_iqa::telemetry::Health;
+use image::{ImageFormat, Rgb, RgbImage};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+#[expect(dead_code, reason = "the tests ask more of it")]
+#[path = "../tests/support/noop.rs"]
+mod noop;
+
+const RECORDS: usize = 60_000;
+const PARTITIONS: i32 = 4;
+const OBJECTS: usize = 50;
+/// About what an event with one region has.
+const EVENT_BYTES: usize = 1_100;
+const BARE_OUTPUT: &str = "bare-output";
+const REFUSED_INPUT: &str = "refused-references";
+
+fn main() {
+    let mut settings = Settings::default();
+    let mut topics = settings.topics().to_vec();
+    topics.extend([BARE_OUTPUT, REFUSED_INPUT].map(str::to_owned));
+    let broker = EmbeddedBroker::start(&topics, PARTITIONS, None).expect("a broker starts");
+    broker.configure(&mut settings);
+    // The end is read off the committed offsets: they must not lag.
+    settings.commit_interval = Duration::from_millis(50);
+    // References to a bucket that is not allowed end at once: what remains is the stream alone.
+    let refused = Settings { input_topic: REFUSED_INPUT.to_owned(), ..settings.clone() };
+    write_references(&settings, "photos");
+    write_references(&refused, "elsewhere");
+
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let bare = bare_loop(&settings);
+    let stream = runtime.block_on(through_the_worker(&refused));
+    let journey = runtime.block_on(through_the_worker(&settings));
+    println!("                               records/s   of bare   CPU per record");
+    let rows = [
+        ("bare rdkafka loop", &bare),
+        ("worker, references refused", &stream),
+        ("worker, no-op engine", &journey),
+    ];
+    for (name, figures) in rows {
+        let share = figures.records_per_second / bare.records_per_second;
+        let (rate, cpu) = (figures.records_per_second, figures.cpu_per_record_us);
+        println!("{name:<28} {rate:>11.0} {share:>9.2} {cpu:>13.0} µs");
+    }
+}
+
+/// What a run showed.
+struct Figures {
+    records_per_second: f64,
+    /// Of all threads of this process, the broker's too.
+    cpu_per_record_us: f64,
+}
+
+/// Time and processor time since a moment.
+struct Stopwatch {
+    began: Instant,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { began: Instant::now(), cpu: cpu_time() }
+    }
+
+    fn stop(&self, records: usize) -> Figures {
+        let records = records as f64;
+        Figures {
+            records_per_second: records / self.began.elapsed().as_secs_f64(),
+            cpu_per_record_us: cpu_time().saturating_sub(self.cpu).as_secs_f64() * 1e6 / records,
+        }
+    }
+}
+
+/// Processor time of this process; nothing where the system does not tell.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let own = text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok());
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let of_thread = |entry: std::fs::DirEntry| -> Option<u64> {
+        let text = std::fs::read_to_string(entry.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    };
+    let all: u64 = threads.filter_map(of_thread).sum();
+    Duration::from_nanos(all.max(own.unwrap_or(0)))
+}
+
+fn client(settings: &Settings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &settings.bootstrap_servers);
+    config
+}
+
+fn producer(settings: &Settings) -> BaseProducer {
+    let mut config = client(settings);
+    config.set("enable.idempotence", "true").set("linger.ms", "5").set("compression.type", "zstd");
+    config.create().expect("a producer")
+}
+
+fn send(producer: &BaseProducer, topic: &str, key: &[u8], payload: &[u8]) {
+    let mut record = BaseRecord::to(topic).key(key).payload(payload);
+    while let Err((error, back)) = producer.send(record) {
+        assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+        producer.poll(Duration::from_millis(1));
+        record = back;
+    }
+}
+
+fn write_references(settings: &Settings, bucket: &str) {
+    let producer = producer(settings);
+    for number in 0..RECORDS {
+        let uri = format!("s3://{bucket}/{}.png", number % OBJECTS);
+        let value = json!({"id": number.to_string(), "uri": uri}).to_string();
+        send(&producer, &settings.input_topic, number.to_string().as_bytes(), value.as_bytes());
+    }
+    producer.flush(Duration::from_mins(1)).expect("the broker takes the references");
+}
+
+fn partitions(topic: &str, offset: Offset) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(topic, 0, PARTITIONS - 1);
+    list.set_all_offsets(offset).expect("an offset");
+    list
+}
+
+fn bare_loop(settings: &Settings) -> Figures {
+    let consumer: BaseConsumer =
+        client(settings).set("group.id", "bare").create().expect("a consumer");
+    consumer.assign(&partitions(&settings.input_topic, Offset::Beginning)).expect("partitions");
+    let producer = producer(settings);
+    // Not one byte repeated: compression has to work as it does on events.
+    let payload: Vec<u8> =
+        std::iter::repeat_with(|| fastrand::alphanumeric() as u8).take(EVENT_BYTES).collect();
+    let mut began = None;
+    let mut consumed = 0;
+    while consumed < RECORDS {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            began.get_or_insert_with(Stopwatch::start);
+            let message = message.expect("a record");
+            send(&producer, BARE_OUTPUT, message.key().unwrap_or_default(), &payload);
+            consumed += 1;
+            if consumed % 100 == 0 {
+                producer.poll(Duration::ZERO);
+            }
+        }
+    }
+    producer.flush(Duration::from_mins(1)).expect("the broker takes the records");
+    began.expect("records came").stop(RECORDS)
+}
+
+async fn through_the_worker(settings: &Settings) -> Figures {
+    let shutdown = CancellationToken::new();
+    let journey = journey().await;
+    let run = worker::run(settings.clone(), journey, Health::starting(), shutdown.clone());
+    let worker = tokio::spawn(run);
+    let of_watch = settings.clone();
+    let watch = tokio::task::spawn_blocking(move || watch_commits(&of_watch));
+    let figures = watch.await.expect("the watch ends");
+    shutdown.cancel();
+    let summary = worker.await.expect("no panic").expect("a graceful end");
+    assert_eq!(summary.events + summary.dead_letters, RECORDS as u64, "each has an answer");
+    figures
+}
+
+/// What happens between the first commit that shows and the last one.
+fn watch_commits(settings: &Settings) -> Figures {
+    let consumer: BaseConsumer =
+        client(settings).set("group.id", &settings.group_id).create().expect("a consumer");
+    let committed = || {
+        let list = partitions(&settings.input_topic, Offset::Invalid);
+        let list = consumer.committed_offsets(list, Duration::from_mins(1)).expect("offsets");
+        let offset = |offset: Offset| usize::try_from(offset.to_raw().unwrap_or(0)).unwrap_or(0);
+        list.elements().iter().map(|element| offset(element.offset())).sum::<usize>()
+    };
+    let mut first = None;
+    loop {
+        let records = committed();
+        if records > 0 {
+            let (stopwatch, before) = first.get_or_insert_with(|| (Stopwatch::start(), records));
+            if records == RECORDS {
+                return stopwatch.stop(records - *before);
+            }
+        }
+        consumer.poll(Duration::from_millis(10));
+    }
+}
+
+async fn journey() -> Journey {
+    let store = Arc::new(InMemory::new());
+    for number in 0..OBJECTS {
+        let mut bytes = Cursor::new(Vec::new());
+        let shade = u8::try_from(5 * number).expect("fifty shades");
+        let image = RgbImage::from_pixel(32, 32, Rgb([shade, 120, 150]));
+        image.write_to(&mut bytes, ImageFormat::Png).expect("a picture");
+        let path = Path::from(format!("{number}.png"));
+        store.put(&path, bytes.into_inner().into()).await.expect("room in memory");
+    }
+    let limits = storage::Settings { bytes_max: ByteSize::mib(1), ..storage::Settings::default() };
+    let store: Arc<dyn ObjectStore> = store;
+    let stores = Stores::new(&limits).expect("limits").with_store(Scheme::S3, "photos", store);
+    let engine = tokio::task::spawn_blocking(|| noop::engine(&[])).await.expect("an engine");
+    let parts = JourneyParts {
+        settings: pipeline::Settings::default(),
+        imaging: imaging::Settings::default(),
+        method: method::Settings::default(),
+        stores,
+        engine,
+    };
+    Journey::new(parts).expect("a journey")
+}
