@@ -82,8 +82,8 @@ start() {
   cluster_id=dogiqa$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
   ports=() controller_ports=()
   for node in $(seq "$brokers"); do
-    ports[node]=$(free_port)
-    controller_ports[node]=$(free_port)
+    ports[node]=$(free_port "${ports[@]}" "${controller_ports[@]}")
+    controller_ports[node]=$(free_port "${ports[@]}" "${controller_ports[@]}")
     bootstrap="$bootstrap${bootstrap:+,}127.0.0.1:${ports[$node]}"
   done
   for node in $(seq "$brokers"); do

@@ -40,10 +40,14 @@ cached() {
 
 # A loopback port that nobody listens on. It lies below the range that outgoing connections take theirs from, so it
 # stays free while a service is down between two starts.
+#
+# free_port TAKEN...: and that is none of these. A subshell may repeat the numbers of the one before it, so RANDOM will
+# not do.
 free_port() {
   local port
   while :; do
-    port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
+    port=$((20000 + $(od -An -N4 -tu4 /dev/urandom) % 12000))
+    case " $* " in *" $port "*) continue ;; esac
     if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
       printf '%s\n' "$port"
       return

@@ -51,7 +51,7 @@ administer() {
 start() {
   local folder=$1
   gateway=$(fetch)/versitygw
-  port=$(free_port)
+  port=$(free_port 0)
   endpoint="http://127.0.0.1:$port"
   mkdir "$folder/objects" "$folder/metadata" "$folder/accounts"
   "$gateway" --access dogiqa-root --secret dogiqa-root-secret --iam-dir "$folder/accounts" \
