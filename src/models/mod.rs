@@ -6,5 +6,6 @@
 
 pub mod classic;
 mod input;
+pub mod layers;
 
 pub use input::ModelInput;

@@ -1,0 +1,66 @@
+//! A linear layer over the last dimension.
+
+use candle_core::{Result, Tensor};
+
+use super::epilogue::{add_bias, add_bias_gelu, add_bias_residual};
+
+/// `x · weightᵀ + bias`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// Takes a weight `(out, in)` and a bias `(out)`.
+    pub fn new(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias }
+    }
+
+    /// The weight, `(out, in)`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias, `(out)`.
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// `(…, in)` to `(…, out)`, without the bias.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn product(&self, xs: &Tensor) -> Result<Tensor> {
+        let (out, width) = self.weight.dims2()?;
+        let mut shape = xs.dims().to_vec();
+        shape.pop();
+        let rows = shape.iter().product::<usize>();
+        shape.push(out);
+        xs.reshape((rows, width))?.matmul(&self.weight.t()?)?.reshape(shape)
+    }
+
+    /// `(…, in)` to `(…, out)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        add_bias(self.product(xs)?, &self.bias)
+    }
+
+    /// `(…, in)` to `gelu(…, out)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
+        add_bias_gelu(self.product(xs)?, &self.bias)
+    }
+
+    /// `(…, in)` to `(…, out)`, plus a shortcut of that shape.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn forward_residual(&self, xs: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        add_bias_residual(self.product(xs)?, &self.bias, shortcut)
+    }
+}
