@@ -7,5 +7,8 @@
 pub mod classic;
 mod input;
 pub mod layers;
+pub mod sam2;
+mod weights;
 
 pub use input::ModelInput;
+pub use weights::{Weights, WeightsError, sha256_of};

@@ -1,0 +1,313 @@
+//! From a path to the tensors of a SAM 2 network, whichever naming and format the file has.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use candle_core::{DType, Device, Error, Result, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+
+use super::config::{Config, Size};
+use super::names::{is_ignored, on_the_hub};
+use crate::models::weights::{Weights, WeightsError};
+
+/// The two releases; their image paths differ in the weights only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// SAM 2, July 2024.
+    V2_0,
+    /// SAM 2.1, September 2024.
+    V2_1,
+}
+
+impl Version {
+    /// `2` or `2.1`, as in the names of the files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V2_0 => "2",
+            Self::V2_1 => "2.1",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    Original,
+    Hub,
+}
+
+/// A file of SAM 2's weights, recognised.
+#[derive(Debug)]
+pub struct Checkpoint {
+    weights: Weights,
+    naming: Naming,
+    config: Config,
+    size: Option<Size>,
+    version: Version,
+}
+
+impl Checkpoint {
+    /// Opens a file, or a folder with one: `model.safetensors`, else the only `.safetensors`, `.pt`.
+    ///
+    /// A published size is recognised from its tensors. Another network needs the Hub's
+    /// `config.json` beside it, which is also followed for a published size if it agrees with the tensors.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is of another model.
+    pub fn open(path: &Path) -> std::result::Result<Self, WeightsError> {
+        let file = if path.is_dir() { file_in(path)? } else { path.to_owned() };
+        let weights = Weights::open(&file)?;
+        let unrecognised = |message: &str| WeightsError::Unrecognised {
+            path: file.clone(),
+            message: message.into(),
+        };
+        let has = |name: &str| weights.shapes().contains_key(name);
+        let naming = if has("image_encoder.trunk.pos_embed") {
+            Naming::Original
+        } else if has("vision_encoder.backbone.pos_embed") {
+            Naming::Hub
+        } else {
+            return Err(unrecognised("these are not the weights of a SAM 2"));
+        };
+        let is_newer = has("no_obj_embed_spatial") || has("occlusion_spatial_embedding_parameter");
+        let found = Shapes::of(&weights, naming)
+            .ok_or_else(|| unrecognised("the tensors of the image encoder are incomplete"))?;
+        let size = found.size();
+        let config = match (config_beside(&file), size) {
+            (Ok(Some(config)), _) if found.agree(&config) => config,
+            // What lies beside a network that is known need not be its own.
+            (_, Some(size)) => Config::of_size(size),
+            (Err(error), None) => return Err(error),
+            (Ok(Some(_)), None) => {
+                return Err(unrecognised("the config.json beside it is of another network"));
+            }
+            (Ok(None), None) => {
+                return Err(unrecognised(
+                    "of no published size, and without a config.json beside it",
+                ));
+            }
+        };
+        let version = if is_newer { Version::V2_1 } else { Version::V2_0 };
+        Ok(Self { weights, naming, config, size, version })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.weights.path()
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The published size, if it is one.
+    pub fn size(&self) -> Option<Size> {
+        self.size
+    }
+
+    /// The release that the weights are of.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Builds what `build` makes of the tensors, by their original names, and checks that it used all
+    /// that belong to the image path.
+    ///
+    /// # Errors
+    /// A missing, misshapen or extra tensor, each by its name in the file.
+    pub fn load<T>(
+        &self,
+        dtype: DType,
+        device: &Device,
+        build: impl FnOnce(&Config, VarBuilder<'_>) -> Result<T>,
+    ) -> std::result::Result<T, WeightsError> {
+        let read = Mutex::new(Read::default());
+        let source = Source { checkpoint: self, read: &read };
+        let vb = VarBuilder::from_backend(Box::new(source), dtype, device.clone());
+        let built = build(&self.config, vb);
+        let Read { names: used, failure } =
+            read.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let built = built?;
+        let names = self.weights.shapes().keys();
+        let extra = names.filter(|name| !used.contains(*name) && !is_ignored(name));
+        let names: Vec<String> = extra.cloned().collect();
+        if names.is_empty() { Ok(built) } else { Err(WeightsError::Extra { names }) }
+    }
+}
+
+/// The weights in a folder.
+fn file_in(folder: &Path) -> std::result::Result<PathBuf, WeightsError> {
+    let usual = folder.join("model.safetensors");
+    if usual.is_file() {
+        return Ok(usual);
+    }
+    let read = |source| WeightsError::Read { path: folder.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors" || extension == "pt")
+        {
+            found.push(path);
+        }
+    }
+    match &found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(WeightsError::Unrecognised {
+            path: folder.to_owned(),
+            message: "no `.safetensors` or `.pt` in this folder".to_owned(),
+        }),
+        several => Err(WeightsError::Unrecognised {
+            path: folder.to_owned(),
+            message: format!("{} files of weights in this folder; name one", several.len()),
+        }),
+    }
+}
+
+fn config_beside(file: &Path) -> std::result::Result<Option<Config>, WeightsError> {
+    let path = file.with_file_name("config.json");
+    match std::fs::read_to_string(&path) {
+        Ok(json) => match Config::from_hub_json(&json) {
+            Ok(config) => Ok(Some(config)),
+            Err(message) => Err(WeightsError::Config { path, message }),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(WeightsError::Read { path, source }),
+    }
+}
+
+/// What the tensors say of the trunk: heads and global blocks are not in them.
+struct Shapes {
+    embed_dim: usize,
+    stages: Vec<usize>,
+    window: usize,
+    position_size: [usize; 2],
+}
+
+impl Shapes {
+    fn of(weights: &Weights, naming: Naming) -> Option<Self> {
+        let dims = |original: &str| {
+            let name = match naming {
+                Naming::Original => original.to_owned(),
+                Naming::Hub => on_the_hub(original).0,
+            };
+            weights.shapes().get(&name).map(|shape| shape.dims().to_vec())
+        };
+        let &[_, embed_dim, height, width] = &dims("image_encoder.trunk.pos_embed")?[..] else {
+            return None;
+        };
+        let window = *dims("image_encoder.trunk.pos_embed_window")?.last()?;
+        let mut stages = vec![0];
+        for block in 0.. {
+            let name = format!("image_encoder.trunk.blocks.{block}");
+            if dims(&format!("{name}.norm1.weight")).is_none() {
+                break;
+            }
+            // Only the first block of a later stage has a projection of its own.
+            if dims(&format!("{name}.proj.weight")).is_some() {
+                stages.push(0);
+            }
+            *stages.last_mut()? += 1;
+        }
+        Some(Self { embed_dim, stages, window, position_size: [height, width] })
+    }
+
+    fn agree(&self, config: &Config) -> bool {
+        let trunk = &config.trunk;
+        self.embed_dim == trunk.embed_dim
+            && self.stages == trunk.stages
+            && self.window == trunk.window_spec[0]
+            && self.position_size == trunk.position_size
+    }
+
+    fn size(&self) -> Option<Size> {
+        Size::ALL.into_iter().find(|&size| self.agree(&Config::of_size(size)))
+    }
+}
+
+/// Rows of the table into which the Hub has joined the embeddings of points.
+const POINT_EMBEDDINGS: usize = 4;
+
+/// What became of the tensors that were asked for.
+#[derive(Default)]
+struct Read {
+    names: BTreeSet<String>,
+    /// The first that could not be had: the tensor library's errors cannot carry ours.
+    failure: Option<WeightsError>,
+}
+
+/// Tensors by their original names.
+struct Source<'a> {
+    checkpoint: &'a Checkpoint,
+    read: &'a Mutex<Read>,
+}
+
+impl Source<'_> {
+    fn named(&self, original: &str) -> (String, Option<usize>) {
+        match self.checkpoint.naming {
+            Naming::Original => (original.to_owned(), None),
+            Naming::Hub => on_the_hub(original),
+        }
+    }
+
+    fn load(
+        &self,
+        original: &str,
+        expected: Option<&Shape>,
+        dtype: DType,
+        device: &Device,
+    ) -> std::result::Result<Tensor, WeightsError> {
+        let (name, row) = self.named(original);
+        let weights = &self.checkpoint.weights;
+        // Looked at before any memory is taken on the file's word.
+        if let (Some(shape), Some(found)) = (expected, weights.shapes().get(&name)) {
+            let mut expected = shape.dims().to_vec();
+            if row.is_some() {
+                expected[0] = POINT_EMBEDDINGS;
+            }
+            if found.dims() != expected {
+                return Err(WeightsError::Misshapen {
+                    name,
+                    found: found.dims().to_vec(),
+                    expected,
+                });
+            }
+        }
+        let mut tensor = weights.load(&name, dtype, device)?;
+        if let Some(row) = row {
+            tensor = tensor.narrow(0, row, 1)?.contiguous()?;
+        }
+        self.record(|read| read.names.insert(name));
+        Ok(tensor)
+    }
+
+    fn record<T>(&self, note: impl FnOnce(&mut Read) -> T) {
+        note(&mut self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    fn told(&self, loaded: std::result::Result<Tensor, WeightsError>) -> Result<Tensor> {
+        loaded.map_err(|failure| {
+            let message = failure.to_string();
+            self.record(|read| read.failure.get_or_insert(failure).to_string());
+            Error::Msg(message)
+        })
+    }
+}
+
+impl SimpleBackend for Source<'_> {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
+        self.told(self.load(name, Some(&shape), dtype, dev))
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> Result<Tensor> {
+        self.told(self.load(name, None, dtype, dev))
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.checkpoint.weights.shapes().contains_key(&self.named(name).0)
+    }
+}

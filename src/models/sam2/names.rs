@@ -1,0 +1,150 @@
+//! The two namings of SAM 2's tensors: the original checkpoints' and the Hub's.
+//!
+//! The model asks by the original names; this says what they are called in a file of the Hub.
+
+/// Tensors of the video path, which an image never touches, by their original and their Hub prefix.
+const VIDEO_ONLY: [&str; 17] = [
+    "memory_attention.",
+    "memory_encoder.",
+    "maskmem_tpos_enc",
+    "memory_temporal_positional_encoding",
+    "no_mem_pos_enc",
+    "no_memory_positional_encoding",
+    "no_obj_ptr",
+    "no_object_pointer",
+    "obj_ptr_proj.",
+    "object_pointer_proj.",
+    "mask_downsample.",
+    "no_obj_embed_spatial",
+    "occlusion_spatial_embedding_parameter",
+    "obj_ptr_tpos_proj.",
+    "temporal_positional_encoding_projection_layer.",
+    // A second copy of `shared_image_embedding.positional_embedding`.
+    "prompt_encoder.shared_embedding.",
+    "_metadata",
+];
+
+/// Whether a tensor, by either of its names, is knowingly not read.
+pub(super) fn is_ignored(name: &str) -> bool {
+    VIDEO_ONLY.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The Hub's name of a tensor, and the row of it where the Hub has joined several into one.
+pub(super) fn on_the_hub(original: &str) -> (String, Option<usize>) {
+    if let Some(index) = original
+        .strip_prefix("sam_prompt_encoder.point_embeddings.")
+        .and_then(|rest| rest.strip_suffix(".weight"))
+        .and_then(|index| index.parse().ok())
+    {
+        return ("prompt_encoder.point_embed.weight".to_owned(), Some(index));
+    }
+    let mut name = original.to_owned();
+    for (from, to) in PARTS {
+        if name.contains(from) {
+            name = name.replacen(from, to, 1);
+        }
+    }
+    if !name.starts_with("vision_encoder.neck") {
+        name = layers_by_place(&name);
+    }
+    (name, None)
+}
+
+/// Parts of names that differ, in the order in which they are replaced.
+const PARTS: [(&str, &str); 24] = [
+    ("image_encoder.trunk.", "vision_encoder.backbone."),
+    ("image_encoder.neck.", "vision_encoder.neck."),
+    ("patch_embed.proj.", "patch_embed.projection."),
+    (".conv.", "."),
+    ("no_mem_embed", "no_memory_embedding"),
+    (
+        "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+        "shared_image_embedding.positional_embedding",
+    ),
+    ("sam_prompt_encoder.mask_downscaling.0.", "prompt_encoder.mask_embed.conv1."),
+    ("sam_prompt_encoder.mask_downscaling.1.", "prompt_encoder.mask_embed.layer_norm1."),
+    ("sam_prompt_encoder.mask_downscaling.3.", "prompt_encoder.mask_embed.conv2."),
+    ("sam_prompt_encoder.mask_downscaling.4.", "prompt_encoder.mask_embed.layer_norm2."),
+    ("sam_prompt_encoder.mask_downscaling.6.", "prompt_encoder.mask_embed.conv3."),
+    ("sam_prompt_encoder.", "prompt_encoder."),
+    ("sam_mask_decoder.output_upscaling.0.", "mask_decoder.upscale_conv1."),
+    ("sam_mask_decoder.output_upscaling.1.", "mask_decoder.upscale_layer_norm."),
+    ("sam_mask_decoder.output_upscaling.3.", "mask_decoder.upscale_conv2."),
+    ("sam_mask_decoder.", "mask_decoder."),
+    (".out_proj.", ".o_proj."),
+    (".norm_final_attn.", ".layer_norm_final_attn."),
+    (".norm1.", ".layer_norm1."),
+    (".norm2.", ".layer_norm2."),
+    (".norm3.", ".layer_norm3."),
+    (".norm4.", ".layer_norm4."),
+    (".mlp.layers.0.", ".mlp.proj_in."),
+    (".mlp.layers.1.", ".mlp.proj_out."),
+];
+
+/// The heads' three layers are called by their place: the Hub's `layers.0` is the original's second.
+fn layers_by_place(name: &str) -> String {
+    let is_head = ["output_hypernetworks_mlps.", "iou_prediction_head.", "pred_obj_score_head."]
+        .iter()
+        .any(|head| name.contains(head));
+    if !is_head {
+        return name.to_owned();
+    }
+    for (from, to) in [(".layers.0.", ".proj_in."), (".layers.2.", ".proj_out.")] {
+        if name.contains(from) {
+            return name.replacen(from, to, 1);
+        }
+    }
+    name.replacen(".layers.1.", ".layers.0.", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_tensor_has_its_hub_name() {
+        for (original, hub) in [
+            (
+                "image_encoder.trunk.patch_embed.proj.bias",
+                "vision_encoder.backbone.patch_embed.projection.bias",
+            ),
+            (
+                "image_encoder.trunk.blocks.3.norm1.weight",
+                "vision_encoder.backbone.blocks.3.layer_norm1.weight",
+            ),
+            (
+                "image_encoder.trunk.blocks.3.attn.proj.bias",
+                "vision_encoder.backbone.blocks.3.attn.proj.bias",
+            ),
+            (
+                "image_encoder.trunk.blocks.1.mlp.layers.1.bias",
+                "vision_encoder.backbone.blocks.1.mlp.proj_out.bias",
+            ),
+            ("image_encoder.neck.convs.0.conv.weight", "vision_encoder.neck.convs.0.weight"),
+            (
+                "sam_mask_decoder.transformer.layers.1.norm4.bias",
+                "mask_decoder.transformer.layers.1.layer_norm4.bias",
+            ),
+            (
+                "sam_mask_decoder.transformer.layers.0.mlp.layers.0.bias",
+                "mask_decoder.transformer.layers.0.mlp.proj_in.bias",
+            ),
+            (
+                "sam_mask_decoder.transformer.norm_final_attn.bias",
+                "mask_decoder.transformer.layer_norm_final_attn.bias",
+            ),
+            (
+                "sam_mask_decoder.iou_prediction_head.layers.1.bias",
+                "mask_decoder.iou_prediction_head.layers.0.bias",
+            ),
+            (
+                "sam_mask_decoder.pred_obj_score_head.layers.2.bias",
+                "mask_decoder.pred_obj_score_head.proj_out.bias",
+            ),
+        ] {
+            assert_eq!(on_the_hub(original), (hub.to_owned(), None));
+        }
+        let joined = on_the_hub("sam_prompt_encoder.point_embeddings.2.weight");
+        assert_eq!(joined, ("prompt_encoder.point_embed.weight".to_owned(), Some(2)));
+    }
+}

@@ -1,0 +1,120 @@
+//! Position: the trunk's learned embedding, and the random Fourier features of prompts and image.
+
+use std::f64::consts::TAU;
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+/// Constant of the cubic convolution, as in torch's `interpolate`.
+const CUBIC: f64 = -0.75;
+
+/// The trunk's position embedding for a map of `height` × `width` tokens.
+///
+/// `background (1, channels, h, w)` is enlarged by cubic convolution (no antialiasing, corners not
+/// aligned) and `window (1, channels, s, s)` tiled over it. Gives `(1, height, width, channels)` in
+/// `f32` (Hiera's `_get_pos_embed`).
+///
+/// # Errors
+/// What candle says of shapes and dtypes.
+pub fn trunk_position(
+    background: &Tensor,
+    window: &Tensor,
+    (height, width): (usize, usize),
+) -> Result<Tensor> {
+    let enlarged = enlarge(background, (height, width))?;
+    let (_, channels, side, _) = window.dims4()?;
+    let window = flat(window)?;
+    let mut values = flat(&enlarged)?;
+    for (index, value) in values.iter_mut().enumerate() {
+        let (channel, y, x) = (index / (height * width), index / width % height, index % width);
+        *value += window[(channel * side + y % side) * side + x % side];
+    }
+    let sum = Tensor::from_vec(values, (1, channels, height, width), &Device::Cpu)?;
+    sum.permute((0, 2, 3, 1))?.contiguous()?.to_device(background.device())
+}
+
+/// Cubic enlargement of `(1, channels, h, w)` to `(1, channels, height, width)`, in `f32` on the CPU.
+///
+/// # Errors
+/// What candle says of shapes and dtypes.
+pub fn enlarge(background: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    let (_, channels, rows, columns) = background.dims4()?;
+    let source = flat(background)?;
+    let (down, across) = (cubic_taps(rows, height), cubic_taps(columns, width));
+    let mut values = Vec::with_capacity(channels * height * width);
+    for plane in source.chunks_exact(rows * columns) {
+        for down in &down {
+            for across in &across {
+                let row = |&(y, weight): &(usize, f64)| {
+                    let value =
+                        |&(x, weight): &(usize, f64)| weight * f64::from(plane[y * columns + x]);
+                    weight * across.iter().map(value).sum::<f64>()
+                };
+                values.push(down.iter().map(row).sum::<f64>() as f32);
+            }
+        }
+    }
+    Tensor::from_vec(values, (1, channels, height, width), &Device::Cpu)
+}
+
+/// For each of `to` positions the four source positions it is made of, with their weights.
+fn cubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
+    let near = |x: f64| ((CUBIC + 2.0) * x - (CUBIC + 3.0)) * x * x + 1.0;
+    let far = |x: f64| ((CUBIC * x - 5.0 * CUBIC) * x + 8.0 * CUBIC) * x - 4.0 * CUBIC;
+    let taps = |index: usize| {
+        let source = (index as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+        let first = source.floor();
+        let rest = source - first;
+        let weights = [far(rest + 1.0), near(rest), near(1.0 - rest), far(2.0 - rest)];
+        std::array::from_fn(|tap| {
+            let position = (first + tap as f64 - 1.0).clamp(0.0, (from - 1) as f64);
+            (position as usize, weights[tap])
+        })
+    };
+    (0..to).map(taps).collect()
+}
+
+fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+/// Random Fourier features of positions (`PositionEmbeddingRandom`); always in `f32`.
+#[derive(Debug, Clone)]
+pub struct FourierPosition {
+    /// `(2, channels / 2)`, rows for x and y.
+    matrix: Tensor,
+}
+
+impl FourierPosition {
+    /// Takes the stored matrix `(2, channels / 2)` in `f32`.
+    pub fn new(matrix: Tensor) -> Self {
+        Self { matrix }
+    }
+
+    /// `(…, 2)`, x and y in 0..=1, to `(…, channels)` in `f32`: sines, then cosines.
+    ///
+    /// # Errors
+    /// What candle says of shapes and dtypes.
+    pub fn forward(&self, positions: &Tensor) -> Result<Tensor> {
+        let shape = positions.dims();
+        let rows = shape[..shape.len() - 1].iter().product::<usize>();
+        let centred = ((positions.reshape((rows, 2))? * 2.0)? - 1.0)?;
+        let angles = (centred.matmul(&self.matrix)? * TAU)?;
+        let features = Tensor::cat(&[angles.sin()?, angles.cos()?], D::Minus1)?;
+        let channels = features.dim(1)?;
+        let shape: Vec<usize> =
+            shape[..shape.len() - 1].iter().copied().chain([channels]).collect();
+        features.reshape(shape)
+    }
+
+    /// The features of the centres of a square map's cells: `(side², channels)` in `f32`, row by row.
+    ///
+    /// # Errors
+    /// What candle says of the device.
+    pub fn of_map(&self, side: usize) -> Result<Tensor> {
+        let centre = |index: usize| (index as f32 + 0.5) / side as f32;
+        let cells = 0..side * side;
+        let positions: Vec<f32> =
+            cells.flat_map(|cell| [centre(cell % side), centre(cell / side)]).collect();
+        self.forward(&Tensor::from_vec(positions, (side * side, 2), self.matrix.device())?)
+    }
+}

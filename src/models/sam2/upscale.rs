@@ -1,0 +1,207 @@
+//! From the image's tokens to masks: two transposed convolutions that take in the finer maps of the
+//! neck, and the product with a mask's own vector (`MaskDecoder.output_upscaling`).
+//!
+//! The convolutions do not overlap (2 × 2, stride 2), so that each is a linear layer from a token to
+//! its four children. Children stand behind their parent, `(tokens, 2, 2, channels)`, and only the
+//! finished masks are brought into rows and columns.
+
+use candle_core::{DType, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::config::Config;
+use super::load::{layer_norm, select_rows};
+use super::upscale_cpu as cpu;
+use crate::models::layers::{LayerNorm, Linear, gelu_plain};
+
+const NORM_EPS: f32 = 1e-6;
+
+/// The finer maps of the neck, each token's children behind it.
+#[derive(Debug, Clone)]
+pub struct FineFeatures {
+    /// `(images, side², 4 · d_model/4)`: children in 2 × 2.
+    pub children: Tensor,
+    /// `(images, side², 16 · d_model/8)`: their children, 2 × 2 in 2 × 2.
+    pub grandchildren: Tensor,
+}
+
+impl FineFeatures {
+    /// Takes maps `(images, 2 · side, 2 · side, d_model/4)` and `(images, 4 · side, 4 · side,
+    /// d_model/8)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes.
+    pub fn new(half: &Tensor, quarter: &Tensor) -> Result<Self> {
+        Ok(Self { children: by_parent(half, 1)?, grandchildren: by_parent(quarter, 2)? })
+    }
+}
+
+/// `(images, side · 2^levels, …, channels)` to `(images, side², 4^levels · channels)`.
+fn by_parent(map: &Tensor, levels: usize) -> Result<Tensor> {
+    let (images, height, width, channels) = map.dims4()?;
+    let (down, across) = (height >> levels, width >> levels);
+    let pairs = vec![2; levels];
+    let shape = [&[images, down], &pairs[..], &[across], &pairs[..], &[channels]].concat();
+    // Rows and columns of each level side by side.
+    let row = |level: usize| 2 + level;
+    let column = |level: usize| 3 + levels + level;
+    let axes = (0..levels).flat_map(|level| [row(level), column(level)]);
+    let order: Vec<usize> =
+        [0, 1, 2 + levels].into_iter().chain(axes).chain([shape.len() - 1]).collect();
+    let children = channels << (2 * levels);
+    map.reshape(shape)?.permute(order)?.reshape((images, down * across, children))
+}
+
+/// Both convolutions with what stands between them.
+#[derive(Debug, Clone)]
+pub struct Upscale {
+    /// `(4 · d_model/4, d_model)`.
+    pub(super) first: Linear,
+    pub(super) norm: LayerNorm,
+    /// `(4 · d_model/8, d_model/4)`.
+    pub(super) second: Linear,
+}
+
+impl Upscale {
+    /// Opens the weights below `sam_mask_decoder.output_upscaling`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn new(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
+        let dim = config.d_model;
+        Ok(Self {
+            first: transposed_convolution(dim, dim / 4, &vb.pp(0))?,
+            norm: layer_norm(dim / 4, NORM_EPS, &vb.pp(1))?,
+            second: transposed_convolution(dim / 4, dim / 8, &vb.pp(3))?,
+        })
+    }
+
+    /// Mask logits `(prompts, masks, 4 · side, 4 · side)` in `f32` of tokens `(prompts, side², d_model)`
+    /// with the masks' vectors `(prompts, masks, d_model/8)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn masks(
+        &self,
+        tokens: &Tensor,
+        (fine, image_of): (&FineFeatures, &[usize]),
+        vectors: &Tensor,
+    ) -> Result<Tensor> {
+        if cpu::takes(tokens, fine, vectors) {
+            return cpu::masks(self, tokens, (fine, image_of), vectors);
+        }
+        let children = self.children(tokens, &select_rows(&fine.children, image_of)?)?;
+        let activated = self.activated(&children)?;
+        let pixels = self.pixels(&activated, &select_rows(&fine.grandchildren, image_of)?)?;
+        let vectors = vectors.to_dtype(DType::F32)?.transpose(1, 2)?.contiguous()?;
+        let masks = pixels.to_dtype(DType::F32)?.matmul(&vectors)?;
+        in_rows(&masks)?.permute((0, 3, 1, 2))?.contiguous()
+    }
+
+    /// The first convolution plus the finer map: `(prompts, side² · 4, d_model/4)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn children(&self, tokens: &Tensor, finer: &Tensor) -> Result<Tensor> {
+        let (prompts, count, dim) = tokens.dims3()?;
+        (self.first.forward(tokens)? + finer)?.reshape((prompts, count * 4, dim / 4))
+    }
+
+    /// Norm and GELU.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn activated(&self, children: &Tensor) -> Result<Tensor> {
+        gelu_plain(&self.norm.forward(children)?)
+    }
+
+    /// The second convolution plus the finest map, then GELU: `(prompts, side² · 16, d_model/8)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn pixels(&self, activated: &Tensor, finest: &Tensor) -> Result<Tensor> {
+        let (prompts, count, dim) = activated.dims3()?;
+        let product = self.second.forward(activated)?.reshape(finest.dims())?;
+        gelu_plain(&(product + finest)?)?.reshape((prompts, count * 4, dim / 2))
+    }
+}
+
+/// `(prompts, side² · 16, channels)` to `(prompts, 4 · side, 4 · side, channels)`.
+///
+/// # Errors
+/// What candle says of shapes.
+pub fn in_rows(pixels: &Tensor) -> Result<Tensor> {
+    let (prompts, count, channels) = pixels.dims3()?;
+    let side = (count / 16).isqrt();
+    pixels
+        .reshape(&[prompts, side, side, 2, 2, 2, 2, channels][..])?
+        .permute([0, 1, 3, 5, 2, 4, 6, 7])?
+        .reshape((prompts, 4 * side, 4 * side, channels))
+}
+
+/// A transposed convolution of 2 × 2 with stride 2 as a linear layer to four children: the stored
+/// weight is `(in, out, 2, 2)`.
+fn transposed_convolution(
+    width_in: usize,
+    width_out: usize,
+    vb: &VarBuilder<'_>,
+) -> Result<Linear> {
+    let weight = vb.get((width_in, width_out, 2, 2), "weight")?;
+    let weight = weight.permute((2, 3, 1, 0))?.reshape((4 * width_out, width_in))?;
+    let bias = vb.get(width_out, "bias")?;
+    Ok(Linear::new(weight, Tensor::cat(&[&bias, &bias, &bias, &bias], 0)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use candle_core::Device;
+
+    use super::*;
+    use crate::models::layers::testing;
+    use crate::models::sam2::config::Size;
+
+    fn random(shape: &[usize]) -> Tensor {
+        testing::random(0.0, 0.3, shape).unwrap()
+    }
+
+    fn upscale(dim: usize, dtype: DType) -> Upscale {
+        let config = Config { d_model: dim, ..Config::of_size(Size::Tiny) };
+        let tensors = [
+            ("0.weight", vec![dim, dim / 4, 2, 2]),
+            ("0.bias", vec![dim / 4]),
+            ("1.weight", vec![dim / 4]),
+            ("1.bias", vec![dim / 4]),
+            ("3.weight", vec![dim / 4, dim / 8, 2, 2]),
+            ("3.bias", vec![dim / 8]),
+        ];
+        let tensors: HashMap<String, Tensor> =
+            tensors.into_iter().map(|(name, shape)| (name.to_owned(), random(&shape))).collect();
+        Upscale::new(&config, &VarBuilder::from_tensors(tensors, dtype, &Device::Cpu)).unwrap()
+    }
+
+    #[test]
+    fn the_op_equals_the_plain_form() {
+        for (dim, side, image_of, masks) in [(32, 4, vec![0], 4), (64, 6, vec![1, 0, 1], 3)] {
+            let upscale = upscale(dim, DType::F32);
+            let half = random(&[2, 2 * side, 2 * side, dim / 4]);
+            let quarter = random(&[2, 4 * side, 4 * side, dim / 8]);
+            let fine = FineFeatures::new(&half, &quarter).unwrap();
+            let tokens = random(&[image_of.len(), side * side, dim]);
+            let vectors = random(&[image_of.len(), masks, dim / 8]);
+            assert!(cpu::takes(&tokens, &fine, &vectors));
+            let ours = upscale.masks(&tokens, (&fine, &image_of), &vectors).unwrap();
+
+            let children = select_rows(&fine.children, &image_of).unwrap();
+            let activated =
+                upscale.activated(&upscale.children(&tokens, &children).unwrap()).unwrap();
+            let grandchildren = select_rows(&fine.grandchildren, &image_of).unwrap();
+            let pixels = in_rows(&upscale.pixels(&activated, &grandchildren).unwrap()).unwrap();
+            let vectors = vectors.transpose(1, 2).unwrap().contiguous().unwrap();
+            let pixels = pixels.flatten(1, 2).unwrap();
+            let expected = pixels.matmul(&vectors).unwrap().transpose(1, 2).unwrap();
+            let expected = expected.reshape(ours.dims()).unwrap();
+            testing::assert_close(&ours, &expected, 1e-5).unwrap();
+        }
+    }
+}
