@@ -137,6 +137,28 @@ impl Rle {
         Ok(Self { width, height, counts: runs.counts })
     }
 
+    /// Takes the start and end (exclusive) of each run of ones, counted down the columns, ascending and
+    /// apart from each other.
+    ///
+    /// # Errors
+    /// A frame without pixels or beyond [`PIXELS_MAX`], or runs that leave it or stand in another order.
+    pub fn from_spans(
+        width: u32,
+        height: u32,
+        spans: impl IntoIterator<Item = (u32, u32)>,
+    ) -> Result<Self, MaskError> {
+        let expected = pixels_in_frame(width, height)?;
+        let mut runs = Runs::new();
+        for (start, end) in spans {
+            if start < runs.end || end < start || u64::from(end) > expected {
+                return Err(MaskError::Sum { found: u64::from(end), expected });
+            }
+            runs.push_at(start, end - start);
+        }
+        runs.push_at(width * height, 0);
+        Ok(Self { width, height, counts: runs.counts })
+    }
+
     /// One mask per label `0..label_count` of a row-major label map, in one pass; pixels with
     /// another label are in no mask, and a label without pixels gives an empty mask.
     ///

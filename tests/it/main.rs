@@ -5,8 +5,14 @@
 mod conformance;
 #[path = "../support/distort.rs"]
 mod distort;
+#[path = "../support/goldens.rs"]
+mod goldens;
 #[path = "../support/noop.rs"]
 mod noop;
+#[path = "../support/random_checkpoint.rs"]
+mod random_checkpoint;
+#[path = "../support/random_sam2.rs"]
+mod random_sam2;
 #[path = "../support/raw_fetch.rs"]
 mod raw_fetch;
 #[path = "../support/stream.rs"]
@@ -25,10 +31,14 @@ mod event_quality;
 mod event_reference;
 mod goldens_agreement;
 mod goldens_rle;
+mod goldens_sam2;
+mod goldens_sam2_amg;
+mod goldens_sam2_steps;
 mod imaging_decode;
 mod imaging_limits;
 mod pipeline;
 mod report;
+mod sam2_checkpoints;
 mod schema;
 mod storage_buckets;
 mod storage_files;

@@ -179,8 +179,11 @@ async fn an_abandoned_journey_gives_back_what_it_held() {
         settings.bytes_budget = bytesize::ByteSize::b(1);
     })
     .await;
-    let mut abandoned = Box::pin(assess(&journey, "a.png"));
-    assert!(futures::poll!(&mut abandoned).is_pending());
-    drop(abandoned);
+    // On a busy machine a journey may end before its first look is over; another one will not.
+    let mut is_abandoned = false;
+    while !is_abandoned {
+        let mut abandoned = Box::pin(assess(&journey, "a.png"));
+        is_abandoned = futures::poll!(&mut abandoned).is_pending();
+    }
     assert!(assess(&journey, "a.png").await.is_ok());
 }

@@ -5,6 +5,7 @@
 //!  points, boxes, masks ─ prompt_encoder ─► tokens ─┐
 //!                        two_way (cross_attention) ◄┴─ image tokens              once per prompt
 //!                        mask_decoder, upscale ─► mask logits, predicted IoU
+//!  amg: a grid of points ─► masks, filtered, without duplicates
 //! ```
 //! `checkpoint` opens either format under either naming; `model` holds the parts together. Modules and
 //! tensors are named as in facebookresearch/sam2; maps have their channels last.
@@ -15,6 +16,7 @@
     reason = "positions lie within images and maps of at most 2^30 cells; sums are f32 at last"
 )]
 
+pub mod amg;
 mod checkpoint;
 mod config;
 mod cross_attention;

@@ -1,0 +1,213 @@
+//! The parameters of the mask generator, by the names they have in the reference.
+
+use serde::{Deserialize, Serialize};
+
+/// Most points along a side of the grid: 4,096 prompts for a crop, whose masks are held until the last is
+/// drawn.
+const POINTS_PER_SIDE_MAX: usize = 64;
+/// Most prompts in one call of the decoder.
+const POINTS_PER_BATCH_MAX: usize = 4096;
+/// Most layers of crops: 85 crops, whose inputs take a gigabyte.
+const CROP_LAYERS_MAX: usize = 3;
+
+/// A named set of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// The reference's defaults: 1,024 points, many small parts.
+    Sam2Default,
+    /// Few, large objects, as the paper reports them (7.22 masks per photo on average, 71 at most).
+    /// The paper's own parameters are not public; these are ours: 256 points, surer masks, and little
+    /// overlap.
+    DogIqa,
+}
+
+impl Preset {
+    /// Its parameters.
+    pub fn settings(self) -> AmgSettings {
+        match self {
+            Self::Sam2Default => AmgSettings::default(),
+            Self::DogIqa => AmgSettings {
+                points_per_side: 16,
+                pred_iou_thresh: 0.85,
+                box_nms_thresh: 0.5,
+                min_mask_region_area: 25,
+                masks_max: 70,
+                ..AmgSettings::default()
+            },
+        }
+    }
+}
+
+/// Parameters of `SAM2AutomaticMaskGenerator`, with its defaults, and two of ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AmgSettings {
+    /// Points along a side of the grid over the image.
+    pub points_per_side: usize,
+    /// Instead of a regular grid: points for each layer of crops, x and y in 0..=1.
+    pub point_grids: Option<Vec<Vec<[f64; 2]>>>,
+    /// Prompts in one call of the decoder; it costs memory, and changes results by rounding only.
+    pub points_per_batch: usize,
+    /// A mask is kept if its predicted intersection over union is above this; 0 keeps all.
+    pub pred_iou_thresh: f64,
+    /// A mask is kept if its stability score is at least this; 0 keeps all.
+    pub stability_score_thresh: f64,
+    /// How far the threshold is moved for the stability score, in logits.
+    pub stability_score_offset: f64,
+    /// Logit above which a pixel is in the mask.
+    pub mask_threshold: f64,
+    /// Of two masks whose boxes overlap more than this (intersection over union) the better stays.
+    pub box_nms_thresh: f64,
+    /// Layers of crops beside the whole image; layer i has 4^i crops.
+    pub crop_n_layers: usize,
+    /// The same as `box_nms_thresh`, between crops; the mask of the smaller crop stays.
+    pub crop_nms_thresh: f64,
+    /// Overlap of the first layer's crops, as a share of the image's shorter side.
+    pub crop_overlap_ratio: f64,
+    /// Layer i has `points_per_side` / factor^i points along a side of a crop.
+    pub crop_n_points_downscale_factor: usize,
+    /// Holes and islands of a mask of at most this many pixels, of the network's own coarse mask, are
+    /// filled and removed; 0 leaves them. The reference does so on CUDA only.
+    pub min_mask_region_area: u32,
+    /// Every mask is asked for once more with itself as prompt.
+    pub use_m2m: bool,
+    /// Three masks for each point instead of one.
+    pub multimask_output: bool,
+    /// Holes and islands smaller than this many pixels of the image are filled and removed from the
+    /// finished masks, and duplicates that arise are dropped, as SAM 1 did; 0 leaves them.
+    pub small_region_area: u32,
+    /// Most masks of an image, the largest ones; 0 keeps all. The reference has no such limit.
+    pub masks_max: usize,
+}
+
+impl Default for AmgSettings {
+    fn default() -> Self {
+        Self {
+            points_per_side: 32,
+            point_grids: None,
+            points_per_batch: 64,
+            pred_iou_thresh: 0.8,
+            stability_score_thresh: 0.95,
+            stability_score_offset: 1.0,
+            mask_threshold: 0.0,
+            box_nms_thresh: 0.7,
+            crop_n_layers: 0,
+            crop_nms_thresh: 0.7,
+            crop_overlap_ratio: 512.0 / 1500.0,
+            crop_n_points_downscale_factor: 1,
+            min_mask_region_area: 0,
+            use_m2m: false,
+            multimask_output: true,
+            small_region_area: 0,
+            masks_max: 0,
+        }
+    }
+}
+
+impl AmgSettings {
+    /// Refuses parameters that no run could have, saying which and why.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: usize, max: usize| {
+            if (1..=max).contains(&value) {
+                return Ok(());
+            }
+            Err(format!("{name} is {value}, it lies in 1..={max}"))
+        };
+        within("points_per_side", self.points_per_side, POINTS_PER_SIDE_MAX)?;
+        within("points_per_batch", self.points_per_batch, POINTS_PER_BATCH_MAX)?;
+        let factor = self.crop_n_points_downscale_factor;
+        within("crop_n_points_downscale_factor", factor, POINTS_PER_SIDE_MAX)?;
+        if self.crop_n_layers > CROP_LAYERS_MAX {
+            let layers = self.crop_n_layers;
+            return Err(format!("crop_n_layers is {layers}, it is at most {CROP_LAYERS_MAX}"));
+        }
+        for (name, value) in [
+            ("pred_iou_thresh", self.pred_iou_thresh),
+            ("stability_score_thresh", self.stability_score_thresh),
+            ("stability_score_offset", self.stability_score_offset),
+            ("mask_threshold", self.mask_threshold),
+            ("box_nms_thresh", self.box_nms_thresh),
+            ("crop_nms_thresh", self.crop_nms_thresh),
+        ] {
+            if !value.is_finite() {
+                return Err(format!("{name} is {value}, not a number that can be compared"));
+            }
+        }
+        if self.stability_score_offset < 0.0 {
+            return Err(format!("stability_score_offset is {} < 0", self.stability_score_offset));
+        }
+        if !(0.0..1.0).contains(&self.crop_overlap_ratio) {
+            return Err(format!("crop_overlap_ratio is {}, not in 0..1", self.crop_overlap_ratio));
+        }
+        self.check_points()
+    }
+
+    fn check_points(&self) -> Result<(), String> {
+        let Some(grids) = &self.point_grids else {
+            if self.points_per_side_of(self.crop_n_layers) == 0 {
+                let layer = self.crop_n_layers;
+                return Err(format!("points_per_side leaves no points for layer {layer} of crops"));
+            }
+            return Ok(());
+        };
+        if grids.len() != self.crop_n_layers + 1 {
+            let (found, needed) = (grids.len(), self.crop_n_layers + 1);
+            return Err(format!("point_grids has {found} grids, one per layer makes {needed}"));
+        }
+        let count_max = POINTS_PER_SIDE_MAX * POINTS_PER_SIDE_MAX;
+        for grid in grids {
+            if grid.len() > count_max {
+                return Err(format!("a grid of {} points, at most {count_max}", grid.len()));
+            }
+            if !grid.as_flattened().iter().all(|place| (0.0..=1.0).contains(place)) {
+                return Err("point_grids has a point outside 0..=1".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Points along a side in a layer of crops.
+    pub(super) fn points_per_side_of(&self, layer: usize) -> usize {
+        let factor = self.crop_n_points_downscale_factor as f64;
+        let points =
+            self.points_per_side as f64 / factor.powi(i32::try_from(layer).unwrap_or(i32::MAX));
+        points as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_can_run() {
+        for preset in [Preset::Sam2Default, Preset::DogIqa] {
+            preset.settings().check().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_by_name() {
+        let base = AmgSettings::default;
+        for (settings, name) in [
+            (AmgSettings { points_per_side: 0, ..base() }, "points_per_side"),
+            (AmgSettings { points_per_batch: 0, ..base() }, "points_per_batch"),
+            (AmgSettings { crop_n_layers: 9, ..base() }, "crop_n_layers"),
+            (AmgSettings { pred_iou_thresh: f64::NAN, ..base() }, "pred_iou_thresh"),
+            (AmgSettings { stability_score_offset: -1.0, ..base() }, "stability_score_offset"),
+            (AmgSettings { crop_overlap_ratio: 1.0, ..base() }, "crop_overlap_ratio"),
+            (AmgSettings { point_grids: Some(vec![]), ..base() }, "point_grids"),
+            (AmgSettings { point_grids: Some(vec![vec![[0.5, 1.5]]]), ..base() }, "point_grids"),
+            (
+                AmgSettings { crop_n_layers: 2, crop_n_points_downscale_factor: 8, ..base() },
+                "points_per_side",
+            ),
+        ] {
+            let message = settings.check().unwrap_err();
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! SAM 2 against tensors of the reference, stage by stage, for every golden folder.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{D, DType, Device, IndexOp, Tensor};
+use dog_iqa::models::sam2::amg::Enlarge;
+use dog_iqa::models::sam2::{
+    Answers, Checkpoint, Encoded, Exchange, FineFeatures, Label, MASKS, Prompts, Sam2, in_rows,
+    preprocess,
+};
+use serde_json::Value;
+
+use crate::goldens::{Comparison, folders, json, picture, tensors};
+
+const FILES: [&str; 4] =
+    ["io.safetensors", "tolerance.json", "config.json", "model.hf.safetensors"];
+
+/// One golden folder, opened.
+struct Golden {
+    io: HashMap<String, Tensor>,
+    tolerance: Value,
+    comparison: Comparison,
+}
+
+impl Golden {
+    fn open(folder: &Path) -> Self {
+        Self {
+            io: tensors(&folder.join("io.safetensors")),
+            tolerance: json(&folder.join("tolerance.json")),
+            comparison: Comparison::new(folder, "network"),
+        }
+    }
+
+    fn input(&self, name: &str) -> &Tensor {
+        self.io.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.io.contains_key(name)
+    }
+
+    /// The README's rule: 20 times what single precision costs the reference, but no less than 1e-6
+    /// of the largest value.
+    fn check(&mut self, name: &str, ours: &Tensor) {
+        let entry = &self.tolerance[name];
+        let number =
+            |key: &str| entry[key].as_f64().unwrap_or_else(|| panic!("`{name}` lacks {key}"));
+        let tolerance = (20.0 * number("err_f32_vs_f64")).max(1e-6 * number("max_abs").max(1.0));
+        let golden = self.io.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"));
+        self.comparison.close(name, ours, golden, tolerance);
+    }
+}
+
+/// Channels to the front, as in the reference.
+fn channels_first(map: &Tensor) -> Tensor {
+    map.permute((0, 3, 1, 2)).unwrap()
+}
+
+/// `(n, side², channels)` as `(n, channels, side, side)`.
+fn as_map(tokens: &Tensor) -> Tensor {
+    let (count, area, channels) = tokens.dims3().unwrap();
+    let side = area.isqrt();
+    channels_first(&tokens.reshape((count, side, side, channels)).unwrap())
+}
+
+fn check_encoder(golden: &mut Golden, model: &Sam2) {
+    let trunk = model.image_encoder().trunk();
+    let mut map = trunk.patch_embed().forward(golden.input("image")).unwrap();
+    golden.check("trunk.patch_embed", &map);
+    golden.check("trunk.pos_embed", trunk.position());
+    map = map.broadcast_add(trunk.position()).unwrap();
+    let mut stages = Vec::new();
+    for (index, block) in trunk.blocks().iter().enumerate() {
+        map = block.forward(&map).unwrap();
+        golden.check(&format!("trunk.block{index}"), &map);
+        if trunk.stage_ends().contains(&index) {
+            golden.check(&format!("trunk.stage{}", stages.len()), &channels_first(&map));
+            stages.push(map.clone());
+        }
+    }
+    let levels = model.image_encoder().neck().forward(&stages).unwrap();
+    for (index, level) in levels.iter().enumerate() {
+        golden.check(&format!("neck.level{index}"), &channels_first(level));
+    }
+    let narrowed = model.mask_decoder().narrowed(&levels[0], &levels[1]).unwrap();
+    golden.check("high_res_feats.0", &channels_first(&narrowed[0]));
+    golden.check("high_res_feats.1", &channels_first(&narrowed[1]));
+    let encoded = model.encode(golden.input("image")).unwrap();
+    golden.check("image_embed", &as_map(&encoded.tokens));
+    golden.check("dense_pe", &as_map(&model.position().unsqueeze(0).unwrap()));
+}
+
+struct Case {
+    coords: Tensor,
+    labels: Vec<Label>,
+    masks: Option<Tensor>,
+}
+
+impl Case {
+    fn read(golden: &Golden, name: &str) -> Self {
+        let prompts = golden.input(&format!("{name}.masks4")).dim(0).unwrap();
+        let without = || Tensor::zeros((prompts, 0, 2), DType::F32, &Device::Cpu).unwrap();
+        let coords = golden.io.get(&format!("{name}.coords")).cloned().unwrap_or_else(without);
+        let labels = golden.io.get(&format!("{name}.labels")).map_or_else(Vec::new, |labels| {
+            let labels = labels.to_dtype(DType::I64).unwrap().flatten_all().unwrap();
+            let labels: Vec<i64> = labels.to_vec1().unwrap();
+            labels.into_iter().map(|label| Label::from_number(label).unwrap()).collect()
+        });
+        let masks = golden.io.get(&format!("{name}.mask_input"));
+        let masks = masks.map(|masks| masks.squeeze(1).unwrap());
+        Self { coords, labels, masks }
+    }
+}
+
+fn check_prompts(golden: &mut Golden, model: &Sam2, encoded: &Encoded, name: &str) {
+    let case = Case::read(golden, name);
+    let encoder = model.prompt_encoder();
+    if golden.has(&format!("{name}.sparse")) && golden.has(&format!("{name}.coords")) {
+        let sparse = encoder.sparse(&case.coords, &case.labels).unwrap();
+        golden.check(&format!("{name}.sparse"), &sparse);
+        let dense = match &case.masks {
+            Some(masks) => as_map(&encoder.of_masks(masks).unwrap()),
+            None => encoder.without_mask().unwrap().flatten_all().unwrap(),
+        };
+        golden.check(&format!("{name}.dense"), &dense);
+    }
+    let image_of = vec![0; case.coords.dim(0).unwrap()];
+    let prompts = Prompts {
+        image_of: &image_of,
+        points: &case.coords,
+        labels: &case.labels,
+        masks: case.masks.as_ref(),
+    };
+    let mut layers: Vec<Exchange> = Vec::new();
+    let answers =
+        model.answer(encoded, &prompts, |exchange| layers.push(exchange.clone())).unwrap();
+    if golden.has(&format!("{name}.tw.queries")) {
+        check_transformer(golden, name, &layers, &answers);
+        check_upscaling(golden, model, encoded, name, &answers);
+    }
+    let decoder = model.mask_decoder();
+    if golden.has(&format!("{name}.mask_tokens")) {
+        golden.check(&format!("{name}.mask_tokens"), &answers.mask_tokens);
+    }
+    golden.check(&format!("{name}.iou4"), &answers.iou);
+    golden.check(&format!("{name}.obj_score"), &decoder.object_score(&answers).unwrap());
+    let masks = decoder.masks(&answers, (&encoded.fine, &image_of), 0..MASKS).unwrap();
+    golden.check(&format!("{name}.masks4"), &masks);
+    check_enlarged(golden, name, &masks);
+    if golden.has(&format!("{name}.single_index")) {
+        check_choice(golden, model, name, &answers, &masks);
+    }
+}
+
+/// Masks at the sizes that the file has them in: `NAME.upsampled_96x128`.
+fn check_enlarged(golden: &mut Golden, name: &str, masks: &Tensor) {
+    let prefix = format!("{name}.upsampled_");
+    let enlarged: Vec<String> =
+        golden.io.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
+    for key in enlarged {
+        let (prompts, count, rows, columns) = masks.dims4().unwrap();
+        let (height, width) = key.strip_prefix(&prefix).unwrap().split_once('x').unwrap();
+        let (height, width): (u32, u32) = (height.parse().unwrap(), width.parse().unwrap());
+        let enlarge = Enlarge::new((columns, rows), (width, height));
+        let masks: Vec<f32> = masks.flatten_all().unwrap().to_vec1().unwrap();
+        let values: Vec<f32> =
+            masks.chunks_exact(rows * columns).flat_map(|mask| enlarge.map(mask)).collect();
+        let shape = (prompts, count, height as usize, width as usize);
+        golden.check(&key, &Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
+    }
+}
+
+fn check_transformer(golden: &mut Golden, name: &str, layers: &[Exchange], answers: &Answers) {
+    for (index, layer) in layers.iter().enumerate() {
+        golden.check(&format!("{name}.tw.layer{index}.queries"), &layer.queries);
+        golden.check(&format!("{name}.tw.layer{index}.keys"), &layer.keys);
+    }
+    golden.check(&format!("{name}.tw.keys"), &answers.image);
+    // The last attention's queries are seen through their rows 2 to 5.
+    let queries = golden.input(&format!("{name}.tw.queries")).narrow(1, 2, MASKS).unwrap();
+    let tolerance =
+        golden.tolerance[format!("{name}.tw.queries")]["err_f32_vs_f64"].as_f64().unwrap();
+    let part = format!("{name}.tw.queries");
+    golden.comparison.close(&part, &answers.mask_tokens, &queries, 20.0 * tolerance.max(1e-7));
+}
+
+fn check_upscaling(
+    golden: &mut Golden,
+    model: &Sam2,
+    encoded: &Encoded,
+    name: &str,
+    answers: &Answers,
+) {
+    let upscale = model.mask_decoder().upscale();
+    let FineFeatures { children: half, grandchildren: quarter } = &encoded.fine;
+    let children = upscale.children(&answers.image, half).unwrap();
+    let without = (&children - half.reshape(children.dims()).unwrap()).unwrap();
+    golden.check(&format!("{name}.up.dc1"), &of_children(&without));
+    let activated = upscale.activated(&children).unwrap();
+    golden.check(&format!("{name}.up.act1"), &of_children(&activated));
+    let pixels = upscale.pixels(&activated, quarter).unwrap();
+    golden.check(&format!("{name}.upscaled"), &channels_first(&in_rows(&pixels).unwrap()));
+}
+
+/// `(n, side² · 4, channels)` as `(n, channels, 2 · side, 2 · side)`.
+fn of_children(children: &Tensor) -> Tensor {
+    let (count, area, channels) = children.dims3().unwrap();
+    let side = (area / 4).isqrt();
+    let map = children.reshape(&[count, side, side, 2, 2, channels][..]).unwrap();
+    let map = map.permute([0, 1, 3, 2, 4, 5]).unwrap();
+    channels_first(&map.reshape((count, 2 * side, 2 * side, channels)).unwrap())
+}
+
+fn check_choice(golden: &mut Golden, model: &Sam2, name: &str, answers: &Answers, masks: &Tensor) {
+    let chosen = model.mask_decoder().choose_one(masks, &answers.iou).unwrap();
+    let index: Vec<i64> =
+        golden.input(&format!("{name}.single_index")).flatten_all().unwrap().to_vec1().unwrap();
+    let index: Vec<usize> = index.into_iter().map(|mask| usize::try_from(mask).unwrap()).collect();
+    let ours: Vec<usize> = chosen.iter().map(|&(mask, _)| mask).collect();
+    golden.comparison.equal(&format!("{name}.single_index"), &ours, &index);
+    let stability: Vec<f32> = chosen.iter().map(|&(_, stability)| stability).collect();
+    let stability = Tensor::new(stability, &Device::Cpu).unwrap();
+    golden.check(&format!("{name}.single_stability"), &stability);
+    let pick = |tensor: &Tensor| {
+        let rows = chosen
+            .iter()
+            .enumerate()
+            .map(|(row, &(mask, _))| tensor.i((row, mask..=mask)).unwrap());
+        Tensor::stack(&rows.collect::<Vec<_>>(), 0).unwrap()
+    };
+    golden.check(&format!("{name}.single_mask"), &pick(masks));
+    golden.check(&format!("{name}.single_iou"), &pick(&answers.iou));
+}
+
+/// Names of the cases, taken from the file.
+fn cases(golden: &Golden) -> Vec<String> {
+    let mut names: Vec<String> = golden
+        .io
+        .keys()
+        .filter_map(|name| name.strip_suffix(".masks4"))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_stage_of_the_network_follows_the_reference() {
+    for folder in folders("sam2", &FILES) {
+        let mut golden = Golden::open(&folder);
+        let model =
+            Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+        let image = picture(&folder.join("image.png"));
+        let image =
+            preprocess(image.pixels(), model.config().image_size).unwrap().unsqueeze(0).unwrap();
+        let input = golden.input("image").clone();
+        golden.comparison.close("image", &image, &input, 1e-5);
+        check_encoder(&mut golden, &model);
+        let encoded = model.encode(&input).unwrap();
+        let cases = cases(&golden);
+        assert!(!cases.is_empty());
+        for case in cases {
+            check_prompts(&mut golden, &model, &encoded, &case);
+        }
+        golden.comparison.finish();
+    }
+}
+
+/// The case with the most prompts that have points and no mask.
+fn largest_case(golden: &Golden) -> String {
+    let mut cases = cases(golden);
+    cases.retain(|name| {
+        golden.has(&format!("{name}.coords")) && !golden.has(&format!("{name}.mask_input"))
+    });
+    let prompts = |name: &String| golden.input(&format!("{name}.coords")).dim(0).unwrap();
+    cases.into_iter().max_by_key(prompts).expect("a case with points")
+}
+
+/// All outputs of a network for the largest case, in a row.
+fn outputs(model: &Sam2, golden: &Golden) -> Vec<f32> {
+    let encoded = model.encode(golden.input("image")).unwrap();
+    let case = Case::read(golden, &largest_case(golden));
+    let image_of = vec![0; case.coords.dim(0).unwrap()];
+    let prompts =
+        Prompts { image_of: &image_of, points: &case.coords, labels: &case.labels, masks: None };
+    let answers = model.answer(&encoded, &prompts, |_| {}).unwrap();
+    let masks = model.mask_decoder().masks(&answers, (&encoded.fine, &image_of), 0..MASKS).unwrap();
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    [flat(&answers.iou), flat(&masks)].concat()
+}
+
+#[test]
+fn both_formats_and_both_namings_give_equal_bits() {
+    for folder in folders("sam2", &FILES) {
+        let golden = Golden::open(&folder);
+        let open = |name: &str| Sam2::open(&folder.join(name), DType::F32, &Device::Cpu).unwrap();
+        let of_the_hub = outputs(&open("model.hf.safetensors"), &golden);
+        for name in ["model.original.safetensors", "model.original.pt"] {
+            // The pickle is left out of some folders.
+            if folder.join(name).exists() {
+                assert!(outputs(&open(name), &golden) == of_the_hub, "{name} gives other bits");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_images_is_encoded_as_each_alone() {
+    for folder in folders("sam2", &FILES) {
+        let golden = Golden::open(&folder);
+        let model =
+            Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+        let image = golden.input("image");
+        let other = (image * -0.5).unwrap();
+        let batch = model.encode(&Tensor::cat(&[image, &other], 0).unwrap()).unwrap();
+        let mut comparison = Comparison::new(&folder, "batched encoder");
+        for (index, image) in [image, &other].into_iter().enumerate() {
+            let alone = model.encode(image).unwrap();
+            for (name, together, alone) in [
+                ("tokens", &batch.tokens, &alone.tokens),
+                ("children", &batch.fine.children, &alone.fine.children),
+                ("grandchildren", &batch.fine.grandchildren, &alone.fine.grandchildren),
+            ] {
+                let together = together.narrow(0, index, 1).unwrap();
+                comparison.close(&format!("{name} {index}"), &together, alone, 1e-4);
+            }
+        }
+        comparison.finish();
+    }
+}
+
+#[test]
+fn size_and_version_of_a_checkpoint_are_in_its_tensors() {
+    for folder in folders("sam2", &FILES) {
+        let checkpoint = Checkpoint::open(&folder.join("model.hf.safetensors")).unwrap();
+        let config = json(&folder.join("config.json"));
+        let embed = &config["vision_config"]["backbone_config"]["hidden_size"];
+        assert_eq!(checkpoint.config().trunk.embed_dim as u64, embed.as_u64().unwrap());
+        let names = tensors(&folder.join("model.hf.safetensors"));
+        let is_newer = names.contains_key("occlusion_spatial_embedding_parameter");
+        assert_eq!(checkpoint.version().name(), if is_newer { "2.1" } else { "2" });
+    }
+}
+
+/// Half precisions on the CPU, where everything runs in its plain form; norms, softmax, sigmoid and
+/// positions stay in single precision. The bounds are of the largest value of each tensor: some forty
+/// roundings in a row, of 2⁻⁹ and 2⁻¹² each, none of which helps another.
+#[test]
+fn half_precisions_lose_no_more_than_their_digits() {
+    for (dtype, loss) in [(DType::BF16, 0.16), (DType::F16, 0.02)] {
+        for folder in folders("sam2", &FILES) {
+            let golden = Golden::open(&folder);
+            let mut comparison =
+                Comparison::new(&folder, if dtype == DType::BF16 { "bf16" } else { "f16" });
+            let model =
+                Sam2::open(&folder.join("model.hf.safetensors"), dtype, &Device::Cpu).unwrap();
+            let encoded = model.encode(golden.input("image")).unwrap();
+            let mut check = |name: &str, ours: &Tensor| {
+                let largest = golden.tolerance[name]["max_abs"].as_f64().unwrap();
+                let ours = ours.to_dtype(DType::F32).unwrap();
+                comparison.close(name, &ours, golden.input(name), loss * largest);
+            };
+            check("image_embed", &as_map(&encoded.tokens));
+            let name = largest_case(&golden);
+            let case = Case::read(&golden, &name);
+            let image_of = vec![0; case.coords.dim(0).unwrap()];
+            let prompts = Prompts {
+                image_of: &image_of,
+                points: &case.coords,
+                labels: &case.labels,
+                masks: None,
+            };
+            let answers = model.answer(&encoded, &prompts, |_| {}).unwrap();
+            check(&format!("{name}.iou4"), &answers.iou);
+            let decoder = model.mask_decoder();
+            let masks = decoder.masks(&answers, (&encoded.fine, &image_of), 0..MASKS).unwrap();
+            check(&format!("{name}.masks4"), &masks);
+            assert_eq!(masks.dim(D::Minus1).unwrap(), model.config().mask_side());
+            comparison.finish();
+        }
+    }
+}

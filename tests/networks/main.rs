@@ -1,0 +1,10 @@
+//! The networks at their real shapes, with random weights: a minute of all cores and some gigabytes, in a
+//! binary of its own so that no test that waits for something runs beside it.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+#[path = "../support/random_checkpoint.rs"]
+mod random_checkpoint;
+#[path = "../support/random_sam2.rs"]
+mod random_sam2;
+
+mod sam2;
