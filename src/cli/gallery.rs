@@ -61,7 +61,7 @@ impl Gallery {
 }
 
 /// A file name that every system takes, still readable as the id it stands for.
-fn picture_name(index: usize, id: &str) -> String {
+pub(super) fn picture_name(index: usize, id: &str) -> String {
     let stem = Path::new(id).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let stem: String = stem.unwrap_or_default().chars().map(plain).take(60).collect();

@@ -8,13 +8,14 @@ mod check;
 mod config;
 mod demo;
 mod gallery;
+mod inputs;
 mod output;
 mod run;
 mod samples;
 mod schema;
 mod score;
-mod score_inputs;
 mod score_output;
+mod segment;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ enum Command {
     Run(run::Args),
     /// Score files, folders, globs or URIs without Kafka
     Score(score::Args),
+    /// Look at what SAM 2 sees: masks as JSON, and outlined pictures
+    Segment(segment::Args),
     /// See the whole road in one process: embedded broker, sample photos, report
     Demo(demo::Args),
     /// Print the wire contract: JSON Schemas, AsyncAPI document, examples
@@ -99,6 +102,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         match cli.command {
             Command::Run(args) => run::run(args, settings).await,
             Command::Score(args) => score::run(args, settings).await,
+            Command::Segment(args) => segment::run(args, settings).await,
             Command::Demo(args) => demo::run(args, settings).await,
             Command::Check(args) => check::run(args, settings).await,
             Command::Schema(_) | Command::Config(_) => unreachable!("answered above"),

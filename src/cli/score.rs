@@ -1,6 +1,5 @@
 //! `dogiqa score`: the journey without Kafka.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -11,11 +10,10 @@ use tempfile::TempDir;
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Failure;
-use crate::storage::file_uri;
 
 use super::gallery::Gallery;
+use super::inputs::references;
 use super::output::complain;
-use super::score_inputs::{Input, resolve};
 use super::score_output::{Format, Printer};
 use super::{Outcome, build};
 
@@ -43,9 +41,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Outcome> {
-    let inputs = resolve(&args.images)?;
     let piped = TempDir::new().context("a temporary folder")?;
-    let references = references(inputs, &piped, &mut settings)?;
+    let references = references(&args.images, &piped, &mut settings)?;
     settings.pipeline.masks_in_events |= args.report.is_some();
     let journey = build::journey(&settings).await?;
     let mut gallery = args.report.as_deref().map(Gallery::create).transpose()?;
@@ -89,30 +86,6 @@ fn show(
         }
     }
     Ok(())
-}
-
-/// Inputs as references. What the user names is thereby allowed: the allow-lists keep strangers
-/// out, and the one who types is none.
-fn references(
-    inputs: Vec<Input>,
-    piped: &TempDir,
-    settings: &mut Settings,
-) -> anyhow::Result<Vec<ImageReference>> {
-    let mut references = Vec::with_capacity(inputs.len());
-    for (index, input) in inputs.into_iter().enumerate() {
-        let (id, uri) = match input {
-            Input::File(path) => (path.display().to_string(), file_uri(&path)),
-            Input::Uri(uri) => (uri.clone(), uri),
-            Input::Bytes(bytes) => {
-                let path = piped.path().join(index.to_string());
-                fs::write(&path, bytes).context("keeping standard input")?;
-                ("-".to_owned(), file_uri(&path))
-            }
-        };
-        settings.storage.allow(&uri).with_context(|| id.clone())?;
-        references.push(ImageReference { id, ..ImageReference::new(uri) });
-    }
-    Ok(references)
 }
 
 /// What the exit code depends on.

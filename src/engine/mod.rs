@@ -6,16 +6,19 @@
 //!             (blocking threads)     (queue, batches, one device thread)
 //! ```
 //! [`Engine`] is what the pipeline holds; [`traits`] is what a model must do; [`lane`] is the queue
-//! in front of a device; `classic` adapts the models that need no weights.
+//! in front of a device; `classic` adapts the models that need no weights, `sam2` the segmenter of the
+//! paper.
 
 mod classic;
 mod handle;
 pub mod lane;
+mod sam2;
 mod settings;
 pub mod traits;
 
 pub use classic::{ClassicScorer, ClassicSegmenter};
 pub use handle::{Engine, EngineError, EngineInfo, EngineLimits};
 pub use lane::{Limits, RunError};
+pub use sam2::{Sam2Error, Sam2Segmenter};
 pub use settings::{EngineName, LaneSettings, Settings};
 pub use traits::{ModelInfo, Scorer, Segmenter, WeightsFile};

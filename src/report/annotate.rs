@@ -2,18 +2,11 @@
 
 use image::{Rgb, RgbImage};
 
+use super::outlines::{LINES_A_SIDE, Outline, SIDE_MIN_PX, draw, shown_size};
 use super::scale;
 use crate::event::{ObjectQuality, QualityEvent};
-use crate::imaging::draw::{Lettering, Plate, Stencil, fill};
+use crate::imaging::draw::{Lettering, Stencil, fill};
 use crate::imaging::{Filter, Picture, resize};
-
-/// The longer side of what is drawn on lies within these limits: larger pictures are shrunk, and
-/// smaller ones enlarged so that the labels have a place.
-const SIDE_MIN_PX: u32 = 480;
-const SIDE_MAX_PX: u32 = 1600;
-
-/// The longer side holds this many lines of text.
-const LINES_A_SIDE: u32 = 45;
 
 const BANNER: Rgb<u8> = Rgb([24, 27, 32]);
 const BANNER_TEXT: Rgb<u8> = Rgb([240, 242, 245]);
@@ -60,38 +53,15 @@ pub fn annotate(picture: &Picture, event: &QualityEvent) -> Result<RgbImage, Ann
     Ok(with_banner(&rgb, event))
 }
 
-/// The size at which a picture is shown; neither side is below 1 px.
-fn shown_size(width: u32, height: u32) -> (u32, u32) {
-    let longer = width.max(height);
-    let shown = longer.clamp(SIDE_MIN_PX, SIDE_MAX_PX);
-    let scaled = |side: u32| {
-        let side = u64::from(side) * u64::from(shown) / u64::from(longer);
-        u32::try_from(side).unwrap_or(SIDE_MAX_PX).max(1)
-    };
-    (scaled(width), scaled(height))
-}
-
 fn draw_regions(rgb: &mut RgbImage, event: &QualityEvent) {
-    let (width, height) = rgb.dimensions();
-    let longer = width.max(height);
-    let thickness_px = (longer / 320).max(2);
-    let lettering = Lettering::at_most(longer / LINES_A_SIDE);
-    // Large regions first, so that the outlines and labels of small ones lie on top.
-    let mut objects: Vec<&ObjectQuality> = event.objects.iter().collect();
-    objects.sort_by_key(|object| std::cmp::Reverse(object.area));
-    let stencils = objects.iter().map(|object| stencil(object, event, (width, height)));
-    let drawn: Vec<(&ObjectQuality, Stencil)> = objects.iter().copied().zip(stencils).collect();
-    for (object, stencil) in &drawn {
-        stencil.outline(rgb, colour_of(object), thickness_px);
-    }
-    let mut placed = Vec::with_capacity(drawn.len());
-    for (object, stencil) in drawn.iter().rev() {
-        let text = format!("{} {}", object.rating.level, object.rating.word.to_lowercase());
-        let text = lettering.fitted(&text, width / 2);
-        let plate = free_place(lettering.plate(&text, stencil.deepest()), (width, height), &placed);
-        lettering.write_plate(rgb, plate, &text, colour_of(object));
-        placed.push(plate);
-    }
+    let size = rgb.dimensions();
+    let outline = |object: &ObjectQuality| Outline {
+        area: object.area,
+        stencil: stencil(object, event, size),
+        label: format!("{} {}", object.rating.level, object.rating.word.to_lowercase()),
+        colour: colour_of(object),
+    };
+    draw(rgb, event.objects.iter().map(outline).collect());
 }
 
 fn stencil(object: &ObjectQuality, event: &QualityEvent, (width, height): (u32, u32)) -> Stencil {
@@ -110,25 +80,6 @@ fn stencil(object: &ObjectQuality, event: &QualityEvent, (width, height): (u32, 
 
 fn colour_of(object: &ObjectQuality) -> Rgb<u8> {
     Rgb(scale::colour(f64::from(object.rating.level), object.rating.probabilities.len()))
-}
-
-/// Centres a plate on where it stands and moves it up or down until it covers no other.
-fn free_place(plate: Plate, (width, height): (u32, u32), placed: &[Plate]) -> Plate {
-    let x = plate.x.saturating_sub(plate.width / 2).min(width.saturating_sub(plate.width));
-    let y_max = height.saturating_sub(plate.height);
-    let wanted = plate.y.saturating_sub(plate.height / 2).min(y_max);
-    let step = plate.height + 1;
-    let steps = height / step;
-    let below = (0..=steps).map(|index| wanted.saturating_add(index * step));
-    let above = (1..=steps).map_while(|index| wanted.checked_sub(index * step));
-    let mut candidates: Vec<u32> = below.filter(|y| *y <= y_max).chain(above).collect();
-    candidates.sort_by_key(|y| y.abs_diff(wanted));
-    let is_free = |y: &u32| {
-        let candidate = Plate { x, y: *y, ..plate };
-        !placed.iter().any(|other| candidate.overlaps(*other))
-    };
-    let y = candidates.into_iter().find(is_free).unwrap_or(wanted);
-    Plate { x, y, ..plate }
 }
 
 /// Puts the picture above a banner that names it and tells its scores.
@@ -172,30 +123,4 @@ fn facts(event: &QualityEvent) -> String {
         facts.insert(0, verdict.outcome.name().to_owned());
     }
     facts.join(" | ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pictures_are_shown_at_a_size_between_the_limits() {
-        assert_eq!(shown_size(640, 480), (640, 480));
-        assert_eq!(shown_size(4000, 3000), (1600, 1200));
-        assert_eq!(shown_size(1, 1), (480, 480));
-        assert_eq!(shown_size(100_000, 3), (1600, 1));
-    }
-
-    #[test]
-    fn labels_give_way_to_each_other_and_stay_in_the_picture() {
-        let plate = Plate { x: 50, y: 95, width: 30, height: 10 };
-        let first = free_place(plate, (100, 100), &[]);
-        assert_eq!((first.x, first.y), (35, 90));
-        let second = free_place(plate, (100, 100), &[first]);
-        assert!(!second.overlaps(first) && second.y + second.height <= 100, "{second:?}");
-        let corner = free_place(Plate { x: 0, y: 0, ..plate }, (100, 100), &[]);
-        assert_eq!((corner.x, corner.y), (0, 0));
-        // Wider than the picture: the left edge is what is read first.
-        assert_eq!(free_place(Plate { width: 300, ..plate }, (100, 100), &[]).x, 0);
-    }
 }

@@ -2,8 +2,10 @@
 
 mod annotate;
 mod html;
+mod outlines;
 mod scale;
 pub mod table;
 
 pub use annotate::{AnnotateError, annotate};
 pub use html::Page;
+pub use outlines::outline_masks;

@@ -27,7 +27,7 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn every_help_page_has_an_example() {
-    for subcommand in ["run", "score", "demo", "schema", "config", "check"] {
+    for subcommand in ["run", "score", "segment", "demo", "schema", "config", "check"] {
         let output = dogiqa(&[subcommand, "--help"]);
         assert!(output.status.success());
         assert!(text(&output.stdout).contains("Example"), "{subcommand} --help has no example");
@@ -111,6 +111,50 @@ fn score_writes_a_report_to_look_through() {
     assert!(page.contains("000-cat.jpg"));
     assert!(report.join("000-cat.jpg").is_file());
     assert_eq!(std::fs::read_to_string(report.join("events.jsonl")).unwrap().lines().count(), 1);
+}
+
+/// With the small random network of the goldens, which seldom believes in its masks.
+#[test]
+fn segment_writes_masks_as_json_and_outlined_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let annotated = folder.path().join("outlined");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2/model.original.pt");
+    let (cat, coffee) = (photo("cat.jpg"), photo("coffee.jpg"));
+    let segment = |images: &[&str]| {
+        let mut command = command(&["segment", "--preset", "sam2-default", "--model"]);
+        command.arg(&model).args(["--amg", "points_per_side=4", "--amg", "pred_iou_thresh=0.2"]);
+        command.args(["--amg", "stability_score_thresh=0.1", "--annotate"]).arg(&annotated);
+        command.args(images).output().unwrap()
+    };
+    let output = segment(&[&cat, &coffee]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["width"], 451);
+    assert_eq!(lines[0]["model"]["weights"], "model.original.pt");
+    for line in &lines {
+        let masks = line["masks"].as_array().unwrap();
+        assert!(!masks.is_empty());
+        for mask in masks {
+            let rle: dog_iqa::method::Rle =
+                serde_json::from_value(mask["segmentation"].clone()).unwrap();
+            assert_eq!(rle.area(), mask["area"].as_u64().unwrap());
+            let bbox = rle.bbox().map(<[u32; 4]>::from);
+            assert_eq!(serde_json::to_value(bbox).unwrap(), mask["bbox"]);
+        }
+    }
+    assert!(annotated.join("000-cat.jpg").is_file() && annotated.join("001-coffee.jpg").is_file());
+
+    let absent = folder.path().join("absent.jpg");
+    std::fs::write(&absent, "<html>").unwrap();
+    let output = segment(&[&cat, absent.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "the others are segmented all the same");
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+
+    let output = dogiqa(&["segment", "--model", "no/such/weights.pt", &cat]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no/such/weights.pt"), "{}", text(&output.stderr));
 }
 
 #[test]

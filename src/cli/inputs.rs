@@ -1,10 +1,16 @@
 //! What the user typed, as references: files, folders, globs, URIs and standard input.
 
+use std::fs;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use tempfile::TempDir;
 use walkdir::WalkDir;
+
+use crate::config::Settings;
+use crate::event::ImageReference;
+use crate::storage::file_uri;
 
 /// What a folder is searched for; a file that is named itself may have any name.
 const IMAGE_EXTENSIONS: [&str; 9] =
@@ -12,9 +18,9 @@ const IMAGE_EXTENSIONS: [&str; 9] =
 /// Longest input that is read from standard input to tell an image from a list.
 const STDIN_BYTES_MAX: u64 = 1 << 30;
 
-/// One thing to score.
+/// One thing to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Input {
+enum Input {
     /// A file on this machine.
     File(PathBuf),
     /// Anything storage can read.
@@ -23,8 +29,34 @@ pub(super) enum Input {
     Bytes(Vec<u8>),
 }
 
+/// What was typed as references, in its order; an image from standard input is kept in the folder
+/// `piped`. What the user names is thereby allowed: the allow-lists keep strangers
+/// out, and the one who types is none.
+pub(super) fn references(
+    arguments: &[String],
+    piped: &TempDir,
+    settings: &mut Settings,
+) -> anyhow::Result<Vec<ImageReference>> {
+    let inputs = resolve(arguments)?;
+    let mut references = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.into_iter().enumerate() {
+        let (id, uri) = match input {
+            Input::File(path) => (path.display().to_string(), file_uri(&path)),
+            Input::Uri(uri) => (uri.clone(), uri),
+            Input::Bytes(bytes) => {
+                let path = piped.path().join(index.to_string());
+                fs::write(&path, bytes).context("keeping standard input")?;
+                ("-".to_owned(), file_uri(&path))
+            }
+        };
+        settings.storage.allow(&uri).with_context(|| id.clone())?;
+        references.push(ImageReference { id, ..ImageReference::new(uri) });
+    }
+    Ok(references)
+}
+
 /// Resolves the arguments, in their order, folders and globs sorted by name.
-pub(super) fn resolve(arguments: &[String]) -> anyhow::Result<Vec<Input>> {
+fn resolve(arguments: &[String]) -> anyhow::Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for argument in arguments {
         if argument == "-" {
@@ -102,7 +134,6 @@ fn is_uri(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn resolve_all(arguments: &[&str]) -> anyhow::Result<Vec<Input>> {
         resolve(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())

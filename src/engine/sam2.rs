@@ -1,0 +1,111 @@
+//! SAM 2 behind the segmenter's trait.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+
+use crate::engine::lane::RunError;
+use crate::engine::traits::{ModelInfo, Segmenter, WeightsFile};
+use crate::imaging::Picture;
+use crate::method::{Mask, RawMask};
+use crate::models::sam2::amg::{AmgError, AmgSettings, Found, MaskGenerator, Prepared, prepare};
+use crate::models::sam2::{Checkpoint, Sam2};
+use crate::models::{ModelInput, WeightsError, sha256_of};
+
+/// Raised whenever the same picture may get other masks with the same weights and parameters.
+const VERSION: &str = "1";
+
+/// Why a SAM 2 did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum Sam2Error {
+    /// The weights.
+    #[error("{path}: {source}", path = .path.display())]
+    Weights {
+        /// Where they were looked for.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: WeightsError,
+    },
+    /// The parameters of the mask generator.
+    #[error(transparent)]
+    Amg(#[from] AmgError),
+}
+
+/// Every object of a picture, found by SAM 2's automatic mask generator.
+#[derive(Debug)]
+pub struct Sam2Segmenter {
+    generator: MaskGenerator,
+    info: ModelInfo,
+}
+
+impl Sam2Segmenter {
+    /// Opens a checkpoint: a file or a folder, original or from the Hub, of any size.
+    ///
+    /// # Errors
+    /// Weights that cannot be used, or parameters that no run could have.
+    pub fn open(
+        path: &Path,
+        settings: AmgSettings,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, Sam2Error> {
+        let of_weights = |source| Sam2Error::Weights { path: path.to_owned(), source };
+        let checkpoint = Checkpoint::open(path).map_err(of_weights)?;
+        let model = Sam2::load(&checkpoint, dtype, device).map_err(of_weights)?;
+        let file = checkpoint.path();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sha256 = sha256_of(file).map_err(of_weights)?;
+        let size = checkpoint.size().map_or("custom", |size| size.name());
+        let info = ModelInfo {
+            name: format!("sam{}-{size}", checkpoint.version().name()),
+            version: VERSION.to_owned(),
+            weights: vec![WeightsFile { name, sha256 }],
+        };
+        Ok(Self { generator: MaskGenerator::new(model, settings)?, info })
+    }
+
+    /// The masks of one picture with all that the generator knows of them, in its order.
+    ///
+    /// # Errors
+    /// What [`Segmenter::segment`] says.
+    pub fn find(&self, picture: &Picture) -> Result<Vec<Found>, RunError> {
+        let input = self.prepare(picture)?;
+        Ok(self.found(std::slice::from_ref(&input))?.into_iter().flatten().collect())
+    }
+
+    fn found(&self, batch: &[ModelInput]) -> Result<Vec<Vec<Found>>, RunError> {
+        let prepared: Vec<Prepared> = batch
+            .iter()
+            .map(|input| Prepared { crops: input.tensor().clone(), size: input.source_size() })
+            .collect();
+        self.generator
+            .generate(&prepared)
+            .map_err(|error| RunError::Batch(error.to_string().into()))
+    }
+}
+
+impl Segmenter for Sam2Segmenter {
+    fn info(&self) -> ModelInfo {
+        self.info.clone()
+    }
+
+    /// Costs the pixels of the network's input, of all crops.
+    fn prepare(&self, picture: &Picture) -> Result<ModelInput, RunError> {
+        let size = self.generator.model().config().image_size;
+        let prepared = prepare(picture.pixels(), self.generator.settings(), size)
+            .map_err(|error| RunError::Batch(error.to_string().into()))?;
+        let cost = prepared.crops.elem_count() / 3;
+        Ok(ModelInput::of_tensor(prepared.crops, prepared.size, cost))
+    }
+
+    fn segment(&self, batch: &[ModelInput]) -> Result<Vec<Vec<RawMask>>, RunError> {
+        let raw = |found: Found| {
+            // Without filters the generator also gives masks without a pixel.
+            let mask = Mask::new(found.rle).ok()?;
+            let (iou, stability) = (found.predicted_iou, found.stability_score);
+            Some(RawMask { mask, predicted_iou: Some(iou), stability_score: Some(stability) })
+        };
+        let found = self.found(batch)?.into_iter();
+        Ok(found.map(|found| found.into_iter().filter_map(raw).collect()).collect())
+    }
+}
