@@ -1,0 +1,217 @@
+//! SAM 2 at its real shapes with random weights, on all cores, beside PyTorch in the same run.
+//!
+//! ```text
+//! cargo bench --bench sam2                 tiny and large; PyTorch in a virtual environment of its own
+//! cargo bench --bench sam2 -- tiny alone   one size, without the peer
+//! cargo bench --bench sam2 -- memory       peak memory of the large one on photos of 12 megapixels
+//! ```
+//!
+//! `encoder`: one image of 1024 × 1024. `decoder`: 64 clicks about it, all three masks of each drawn.
+//! `whole`: resizing, 32 × 32 clicks, filters, suppression, encoding, for a photo of 1024 × 768; ours
+//! twice: with a threshold that half of the masks pass, and with one that all pass. The peer's work
+//! does not depend on it.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
+#![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
+
+#[path = "../tests/support/random_sam2.rs"]
+mod random_sam2;
+
+use std::env;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use dog_iqa::models::sam2::amg::{AmgSettings, MaskGenerator, prepare};
+use dog_iqa::models::sam2::{Config, Label, MASKS, Prompts, Sam2, Size, preprocess};
+use image::RgbImage;
+
+const CLICKS: usize = 64;
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let is_named = |name: &str| arguments.iter().any(|argument| argument == name);
+    let sizes = [Size::Tiny, Size::Large].into_iter().filter(|size| {
+        let any_named = is_named("tiny") || is_named("large");
+        !any_named || is_named(size.name())
+    });
+    if is_named("memory") {
+        return memory();
+    }
+    println!("  size | stage            | ours, s | PyTorch, s | PyTorch / ours");
+    for size in sizes {
+        let bench = Bench::new(size);
+        for (stage, runs) in [("encoder", 3), ("decoder", 3), ("whole", 1)] {
+            bench.row(stage, runs, !is_named("alone"));
+        }
+    }
+}
+
+struct Bench {
+    size: Size,
+    model: Sam2,
+    photo: RgbImage,
+}
+
+impl Bench {
+    fn new(size: Size) -> Self {
+        let photo = RgbImage::from_fn(1024, 768, |x, y| {
+            let wave = |period: u32| (x * y / 64 + (x + y) * 255 / period).to_le_bytes()[0];
+            image::Rgb([wave(500), wave(90), wave(33)])
+        });
+        Self { size, model: random_sam2::network(&Config::of_size(size)).0, photo }
+    }
+
+    /// Ours, the peer, ours, the peer: what changes in the machine meanwhile meets both.
+    fn row(&self, stage: &str, runs: usize, with_peer: bool) {
+        let variants: &[&str] =
+            if stage == "whole" { &["whole, half pass", "whole, all pass"] } else { &[stage] };
+        let mut ours = vec![Vec::new(); variants.len()];
+        let mut theirs = Vec::new();
+        for _ in 0..if runs > 1 { 2 } else { 1 } {
+            for (variant, ours) in variants.iter().zip(&mut ours) {
+                ours.extend(self.ours(variant, runs));
+            }
+            if with_peer {
+                theirs.extend(peer(self.size, stage, runs));
+            }
+        }
+        for (variant, ours) in variants.iter().zip(ours) {
+            let ours = median(ours);
+            let (peer, ratio) = if with_peer {
+                let theirs = median(theirs.clone());
+                (format!("{theirs:.3}"), format!("{:.2}", theirs / ours))
+            } else {
+                ("-".to_owned(), "-".to_owned())
+            };
+            let size = self.size.name();
+            println!("{size:>6} | {variant:<16} | {ours:>7.3} | {peer:>10} | {ratio:>14}");
+        }
+    }
+
+    fn ours(&self, stage: &str, runs: usize) -> Vec<f64> {
+        match stage {
+            "encoder" => {
+                let input = preprocess(&self.photo, 1024).unwrap().unsqueeze(0).unwrap();
+                times(runs, || drop(black_box(self.model.encode(&input).unwrap())))
+            }
+            "decoder" => self.decoder(runs),
+            _ => self.whole(runs, stage.contains("half")),
+        }
+    }
+
+    fn decoder(&self, runs: usize) -> Vec<f64> {
+        let input = preprocess(&self.photo, 1024).unwrap().unsqueeze(0).unwrap();
+        let encoded = self.model.encode(&input).unwrap();
+        let (points, labels, image_of) = clicks();
+        let prompts =
+            Prompts { image_of: &image_of, points: &points, labels: &labels, masks: None };
+        times(runs, || {
+            let answers = self.model.answer(&encoded, &prompts, |_| {}).unwrap();
+            let fine = (&encoded.fine, &image_of[..]);
+            drop(black_box(self.model.mask_decoder().masks(&answers, fine, 1..MASKS).unwrap()));
+        })
+    }
+
+    fn whole(&self, runs: usize, half: bool) -> Vec<f64> {
+        let threshold = if half { self.median_iou() } else { 0.0 };
+        let settings = AmgSettings {
+            pred_iou_thresh: threshold,
+            stability_score_thresh: 0.0,
+            ..AmgSettings::default()
+        };
+        let generator = MaskGenerator::new(self.model.clone(), settings).unwrap();
+        let mut found = 0;
+        let times = times(runs, || {
+            let prepared = prepare(&self.photo, generator.settings(), 1024).unwrap();
+            found = generator.generate(&[prepared]).unwrap()[0].len();
+        });
+        assert!(found > 0);
+        times
+    }
+
+    fn median_iou(&self) -> f64 {
+        let input = preprocess(&self.photo, 1024).unwrap().unsqueeze(0).unwrap();
+        let encoded = self.model.encode(&input).unwrap();
+        let (points, labels, image_of) = clicks();
+        let prompts =
+            Prompts { image_of: &image_of, points: &points, labels: &labels, masks: None };
+        let iou = self.model.answer(&encoded, &prompts, |_| {}).unwrap().iou;
+        let iou = iou.narrow(1, 1, 3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        median(iou.into_iter().map(f64::from).collect())
+    }
+}
+
+/// The reference's 1,024 clicks with the large network, on one photo of 12 megapixels after the other;
+/// half of the masks pass, so that none is held back by filters that random weights would not meet.
+fn memory() {
+    let bench = Bench::new(Size::Large);
+    let settings = AmgSettings {
+        pred_iou_thresh: bench.median_iou(),
+        stability_score_thresh: 0.0,
+        ..AmgSettings::default()
+    };
+    let photo = image::imageops::resize(&bench.photo, 4000, 3000, image::imageops::Triangle);
+    let generator = MaskGenerator::new(bench.model, settings).unwrap();
+    println!("photos | seconds | masks | peak memory, MiB");
+    println!("     0 |       - |     - | {:>16}", peak_mib());
+    for count in 1..=3 {
+        let mut masks = 0;
+        let seconds = times(1, || {
+            let prepared = prepare(&photo, generator.settings(), 1024).unwrap();
+            masks = generator.generate(&[prepared]).unwrap()[0].len();
+        })[0];
+        println!("{count:>6} | {seconds:>7.1} | {masks:>5} | {:>16}", peak_mib());
+    }
+}
+
+/// Most memory that this process has held, as Linux counts it.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() / 1024
+}
+
+/// Sixty-four clicks all over one image.
+fn clicks() -> (Tensor, Vec<Label>, Vec<usize>) {
+    let place = |index: usize| 64.0 + 128.0 * index as f32;
+    let points: Vec<f32> =
+        (0..CLICKS).flat_map(|index| [place(index % 8), place(index / 8)]).collect();
+    let points = Tensor::from_vec(points, (CLICKS, 1, 2), &Device::Cpu).unwrap();
+    (points, vec![Label::Foreground; CLICKS], vec![0; CLICKS])
+}
+
+fn times(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
+    let time = || {
+        let started = Instant::now();
+        work();
+        started.elapsed().as_secs_f64()
+    };
+    std::iter::repeat_with(time).take(runs).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Seconds of each run of the peer.
+fn peer(size: Size, stage: &str, runs: usize) -> Vec<f64> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/sam2_torch.py");
+    let threads = std::thread::available_parallelism().unwrap().to_string();
+    let python = env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+    let output = Command::new(python)
+        .arg(script)
+        .args([size.name(), stage, &runs.to_string(), &threads])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let seconds = printed.lines().last().unwrap_or_default().split_whitespace();
+    let seconds: Result<Vec<f64>, _> = seconds.map(str::parse).collect();
+    seconds.ok().filter(|seconds| seconds.len() == runs).unwrap_or_else(|| {
+        panic!("the peer failed: {printed}{}", String::from_utf8_lossy(&output.stderr))
+    })
+}
