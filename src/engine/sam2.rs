@@ -1,6 +1,6 @@
 //! SAM 2 behind the segmenter's trait.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device};
 
@@ -19,13 +19,8 @@ const VERSION: &str = "1";
 #[derive(Debug, thiserror::Error)]
 pub enum Sam2Error {
     /// The weights.
-    #[error("{path}: {source}", path = .path.display())]
-    Weights {
-        /// Where they were looked for.
-        path: PathBuf,
-        /// What is wrong with them.
-        source: WeightsError,
-    },
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// The parameters of the mask generator.
     #[error(transparent)]
     Amg(#[from] AmgError),
@@ -49,12 +44,11 @@ impl Sam2Segmenter {
         dtype: DType,
         device: &Device,
     ) -> Result<Self, Sam2Error> {
-        let of_weights = |source| Sam2Error::Weights { path: path.to_owned(), source };
-        let checkpoint = Checkpoint::open(path).map_err(of_weights)?;
-        let model = Sam2::load(&checkpoint, dtype, device).map_err(of_weights)?;
+        let checkpoint = Checkpoint::open(path)?;
+        let model = Sam2::load(&checkpoint, dtype, device)?;
         let file = checkpoint.path();
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let sha256 = sha256_of(file).map_err(of_weights)?;
+        let sha256 = sha256_of(file)?;
         let size = checkpoint.size().map_or("custom", |size| size.name());
         let info = ModelInfo {
             name: format!("sam{}-{size}", checkpoint.version().name()),

@@ -53,14 +53,24 @@ pub enum WeightsError {
         message: String,
     },
     /// A tensor that the model needs is not in the file.
-    #[error("the tensor `{name}` is missing; the file is of another model, or incomplete")]
+    #[error(
+        "{path}: the tensor `{name}` is missing; the file is of another model, or incomplete",
+        path = .path.display()
+    )]
     Missing {
+        /// The file.
+        path: PathBuf,
         /// The tensor, as it would be called in this file.
         name: String,
     },
     /// A tensor of another shape than the model's.
-    #[error("the tensor `{name}` has the shape {found:?}, the model needs {expected:?}")]
+    #[error(
+        "{path}: the tensor `{name}` has the shape {found:?}, the model needs {expected:?}",
+        path = .path.display()
+    )]
     Misshapen {
+        /// The file.
+        path: PathBuf,
         /// The tensor, as it is called in this file.
         name: String,
         /// Its shape in the file.
@@ -69,8 +79,13 @@ pub enum WeightsError {
         expected: Vec<usize>,
     },
     /// Tensors that no part of the model asks for.
-    #[error("unknown tensors, the file is of another model: {}", shown(.names))]
+    #[error(
+        "{path}: unknown tensors, the file is of another model: {}", shown(.names),
+        path = .path.display()
+    )]
     Extra {
+        /// The file.
+        path: PathBuf,
         /// Their names in this file.
         names: Vec<String>,
     },
@@ -177,7 +192,7 @@ impl Weights {
     /// # Errors
     /// A tensor that is not there, or data that cannot be read.
     pub fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
-        let missing = || WeightsError::Missing { name: name.to_owned() };
+        let missing = || WeightsError::Missing { path: self.path.clone(), name: name.to_owned() };
         let tensor = match &self.file {
             _ if !self.shapes.contains_key(name) => return Err(missing()),
             File::Mapped(file) => file.load(name, device)?,

@@ -154,7 +154,8 @@ fn segment_writes_masks_as_json_and_outlined_pictures() {
 
     let output = dogiqa(&["segment", "--model", "no/such/weights.pt", &cat]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("no/such/weights.pt"), "{}", text(&output.stderr));
+    let errors = text(&output.stderr);
+    assert_eq!(errors.matches("no/such/weights.pt").count(), 1, "{errors}");
 }
 
 #[test]

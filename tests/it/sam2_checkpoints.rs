@@ -44,7 +44,7 @@ fn a_missing_misshapen_or_extra_tensor_is_named_as_in_the_file() {
     ] {
         let (_folder, opened) = changed(file, |weights| drop(weights.remove(name).unwrap()));
         match opened.unwrap_err() {
-            WeightsError::Missing { name: missing } => assert_eq!(missing, name),
+            WeightsError::Missing { name: missing, .. } => assert_eq!(missing, name),
             other => panic!("{other}"),
         }
         for shape in [&[1, 5][..], &[7, 32], &[], &[1 << 20]] {
@@ -61,7 +61,7 @@ fn a_missing_misshapen_or_extra_tensor_is_named_as_in_the_file() {
         let (_folder, opened) =
             changed(file, |weights| drop(weights.insert(extra.to_owned(), zeros(&[3]))));
         match opened.unwrap_err() {
-            WeightsError::Extra { names } => assert_eq!(names, [extra]),
+            WeightsError::Extra { names, .. } => assert_eq!(names, [extra]),
             other => panic!("{other}"),
         }
     }

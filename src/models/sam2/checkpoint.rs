@@ -136,7 +136,11 @@ impl Checkpoint {
         let names = self.weights.shapes().keys();
         let extra = names.filter(|name| !used.contains(*name) && !is_ignored(name));
         let names: Vec<String> = extra.cloned().collect();
-        if names.is_empty() { Ok(built) } else { Err(WeightsError::Extra { names }) }
+        if names.is_empty() {
+            Ok(built)
+        } else {
+            Err(WeightsError::Extra { path: self.path().to_owned(), names })
+        }
     }
 }
 
@@ -270,11 +274,8 @@ impl Source<'_> {
                 expected[0] = POINT_EMBEDDINGS;
             }
             if found.dims() != expected {
-                return Err(WeightsError::Misshapen {
-                    name,
-                    found: found.dims().to_vec(),
-                    expected,
-                });
+                let (path, found) = (weights.path().to_owned(), found.dims().to_vec());
+                return Err(WeightsError::Misshapen { path, name, found, expected });
             }
         }
         let mut tensor = weights.load(&name, dtype, device)?;
