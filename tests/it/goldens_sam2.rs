@@ -344,8 +344,8 @@ fn size_and_version_of_a_checkpoint_are_in_its_tensors() {
 }
 
 /// Half precisions on the CPU, where everything runs in its plain form; norms, softmax, sigmoid and
-/// positions stay in single precision. The bounds are of the largest value of each tensor: some forty
-/// roundings in a row, of 2⁻⁹ and 2⁻¹² each, none of which helps another.
+/// positions stay in single precision. The reference gives no bound; these are ours: some forty units
+/// in the last place (2⁻⁸ and 2⁻¹¹) of each tensor's largest value.
 #[test]
 fn half_precisions_lose_no_more_than_their_digits() {
     for (dtype, loss) in [(DType::BF16, 0.16), (DType::F16, 0.02)] {
