@@ -25,6 +25,7 @@ pub use aggregate::{AggregationSettings, Assessment, ObjectAssessment, Weighting
 pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError};
 pub use mask::{BoundingBox, Mask};
 pub use policy::{Basis, Outcome, Policies, Policy, PolicyError, PolicySettings, Verdict};
+pub(crate) use regions::keep_largest;
 pub use regions::{RawMask, Region, RegionKind, RegionSettings, Segmentation, select_regions};
 pub use rle::{MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use settings::{Settings, SettingsError};

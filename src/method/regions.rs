@@ -93,7 +93,7 @@ pub fn select_regions(
 
     let mut kept = raw_masks;
     kept.retain(|raw| is_large(&raw.mask));
-    keep_largest(&mut kept, settings.regions_max);
+    keep_largest(&mut kept, settings.regions_max, |raw| raw.mask.area_px());
 
     let union = Rle::union(width, height, kept.iter().map(|raw| raw.mask.rle()))?;
     let mut covered_px = union.area();
@@ -109,13 +109,14 @@ pub fn select_regions(
     Ok(Segmentation { width, height, regions, coverage })
 }
 
-/// Drops the smallest masks until `count_max` are left; of equals the later one goes.
-fn keep_largest(masks: &mut Vec<RawMask>, count_max: usize) {
+/// Drops the smallest masks until `count_max` are left, in their order; of equals the later one goes.
+pub(crate) fn keep_largest<T>(masks: &mut Vec<T>, count_max: usize, area_px: impl Fn(&T) -> u64) {
     if masks.len() <= count_max {
         return;
     }
+    let areas: Vec<u64> = masks.iter().map(area_px).collect();
     let mut by_area: Vec<usize> = (0..masks.len()).collect();
-    by_area.sort_by_key(|&index| Reverse(masks[index].mask.area_px()));
+    by_area.sort_by_key(|&index| Reverse(areas[index]));
     let mut is_kept = vec![false; masks.len()];
     for &index in &by_area[..count_max] {
         is_kept[index] = true;

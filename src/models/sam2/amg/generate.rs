@@ -18,7 +18,7 @@ use super::nms::non_maximum_suppression;
 use super::settings::AmgSettings;
 use super::small_regions::fill_holes;
 use super::survivors;
-use crate::method::{MaskError, Rle};
+use crate::method::{MaskError, Rle, keep_largest};
 use crate::models::sam2::mask_decoder::{Answers, MASKS};
 use crate::models::sam2::model::{Encoded, Prompts, Sam2};
 use crate::models::sam2::processor::preprocess;
@@ -394,7 +394,7 @@ impl MaskGenerator {
             found = survivors::cleaned(found, small_region_area, threshold)?;
         }
         if masks_max > 0 {
-            survivors::keep_largest(&mut found, masks_max);
+            keep_largest(&mut found, masks_max, |mask| mask.rle.area());
         }
         Ok(found)
     }

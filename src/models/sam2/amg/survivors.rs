@@ -35,19 +35,3 @@ pub(super) fn cleaned(
     };
     Ok(clean(&rles, area_px, threshold)?.into_iter().map(take).collect())
 }
-
-/// The largest masks in their order; of equals the earlier.
-pub(super) fn keep_largest(found: &mut Vec<Found>, count_max: usize) {
-    if found.len() <= count_max {
-        return;
-    }
-    let mut by_area: Vec<(usize, u64)> =
-        found.iter().map(|mask| mask.rle.area()).enumerate().collect();
-    by_area.sort_by_key(|&(_, area)| std::cmp::Reverse(area));
-    let mut is_kept = vec![false; found.len()];
-    for (index, _) in &by_area[..count_max] {
-        is_kept[*index] = true;
-    }
-    let mut flags = is_kept.into_iter();
-    found.retain(|_| flags.next().unwrap_or(false));
-}
