@@ -11,4 +11,4 @@ pub mod sam2;
 mod weights;
 
 pub use input::ModelInput;
-pub use weights::{Weights, WeightsError, sha256_of};
+pub use weights::{Stored, Weights, WeightsError, sha256_of, write_gguf};

@@ -1,16 +1,13 @@
 //! From a path to the tensors of a SAM 2 network, whichever naming and format the file has.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::Path;
 
-use candle_core::{DType, Device, Error, Result, Shape, Tensor};
-use candle_nn::var_builder::SimpleBackend;
-use candle_nn::{Init, VarBuilder};
+use candle_core::{DType, Device, Result};
+use candle_nn::VarBuilder;
 
 use super::config::{Config, Size};
 use super::names::{is_ignored, on_the_hub};
-use crate::models::weights::{Weights, WeightsError};
+use crate::models::weights::{Stored, Weights, WeightsError};
 
 /// The two releases; their image paths differ in the weights only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,8 +53,8 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read or is of another model.
     pub fn open(path: &Path) -> std::result::Result<Self, WeightsError> {
-        let file = if path.is_dir() { file_in(path)? } else { path.to_owned() };
-        let weights = Weights::open(&file)?;
+        let weights = Weights::open(path)?;
+        let file = weights.path().to_owned();
         let unrecognised = |message: &str| WeightsError::Unrecognised {
             path: file.clone(),
             message: message.into(),
@@ -123,52 +120,11 @@ impl Checkpoint {
         device: &Device,
         build: impl FnOnce(&Config, VarBuilder<'_>) -> Result<T>,
     ) -> std::result::Result<T, WeightsError> {
-        let read = Mutex::new(Read::default());
-        let source = Source { checkpoint: self, read: &read };
-        let vb = VarBuilder::from_backend(Box::new(source), dtype, device.clone());
-        let built = build(&self.config, vb);
-        let Read { names: used, failure } =
-            read.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        let built = built?;
-        let names = self.weights.shapes().keys();
-        let extra = names.filter(|name| !used.contains(*name) && !is_ignored(name));
-        let names: Vec<String> = extra.cloned().collect();
-        if names.is_empty() {
-            Ok(built)
-        } else {
-            Err(WeightsError::Extra { path: self.path().to_owned(), names })
-        }
-    }
-}
-
-/// The weights in a folder.
-fn file_in(folder: &Path) -> std::result::Result<PathBuf, WeightsError> {
-    let usual = folder.join("model.safetensors");
-    if usual.is_file() {
-        return Ok(usual);
-    }
-    let read = |source| WeightsError::Read { path: folder.to_owned(), source };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors" || extension == "pt")
-        {
-            found.push(path);
-        }
-    }
-    match &found[..] {
-        [one] => Ok(one.clone()),
-        [] => Err(WeightsError::Unrecognised {
-            path: folder.to_owned(),
-            message: "no `.safetensors` or `.pt` in this folder".to_owned(),
-        }),
-        several => Err(WeightsError::Unrecognised {
-            path: folder.to_owned(),
-            message: format!("{} files of weights in this folder; name one", several.len()),
-        }),
+        let stored = |original: &str| match self.naming {
+            Naming::Original => Stored::whole(original),
+            Naming::Hub => on_the_hub(original),
+        };
+        self.weights.build((dtype, device), &stored, is_ignored, |vb| build(&self.config, vb))
     }
 }
 
@@ -197,7 +153,7 @@ impl Shapes {
         let dims = |original: &str| {
             let name = match naming {
                 Naming::Original => original.to_owned(),
-                Naming::Hub => on_the_hub(original).0,
+                Naming::Hub => on_the_hub(original).name,
             };
             weights.shapes().get(&name).map(|shape| shape.dims().to_vec())
         };
@@ -230,85 +186,5 @@ impl Shapes {
 
     fn size(&self) -> Option<Size> {
         Size::ALL.into_iter().find(|&size| self.agree(&Config::of_size(size)))
-    }
-}
-
-/// Rows of the table into which the Hub has joined the embeddings of points.
-const POINT_EMBEDDINGS: usize = 4;
-
-/// What became of the tensors that were asked for.
-#[derive(Default)]
-struct Read {
-    names: BTreeSet<String>,
-    /// The first that could not be had: the tensor library's errors cannot carry ours.
-    failure: Option<WeightsError>,
-}
-
-/// Tensors by their original names.
-struct Source<'a> {
-    checkpoint: &'a Checkpoint,
-    read: &'a Mutex<Read>,
-}
-
-impl Source<'_> {
-    fn named(&self, original: &str) -> (String, Option<usize>) {
-        match self.checkpoint.naming {
-            Naming::Original => (original.to_owned(), None),
-            Naming::Hub => on_the_hub(original),
-        }
-    }
-
-    fn load(
-        &self,
-        original: &str,
-        expected: Option<&Shape>,
-        dtype: DType,
-        device: &Device,
-    ) -> std::result::Result<Tensor, WeightsError> {
-        let (name, row) = self.named(original);
-        let weights = &self.checkpoint.weights;
-        // Looked at before any memory is taken on the file's word.
-        if let (Some(shape), Some(found)) = (expected, weights.shapes().get(&name)) {
-            let mut expected = shape.dims().to_vec();
-            if row.is_some() {
-                expected[0] = POINT_EMBEDDINGS;
-            }
-            if found.dims() != expected {
-                let (path, found) = (weights.path().to_owned(), found.dims().to_vec());
-                return Err(WeightsError::Misshapen { path, name, found, expected });
-            }
-        }
-        let mut tensor = weights.load(&name, dtype, device)?;
-        if let Some(row) = row {
-            tensor = tensor.narrow(0, row, 1)?.contiguous()?;
-        }
-        self.record(|read| read.names.insert(name));
-        Ok(tensor)
-    }
-
-    fn record<T>(&self, note: impl FnOnce(&mut Read) -> T) {
-        note(&mut self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    }
-
-    fn told(&self, loaded: std::result::Result<Tensor, WeightsError>) -> Result<Tensor> {
-        loaded.map_err(|failure| {
-            let message = failure.to_string();
-            self.record(|read| read.failure.get_or_insert(failure).to_string());
-            Error::Msg(message)
-        })
-    }
-}
-
-impl SimpleBackend for Source<'_> {
-    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
-        self.told(self.load(name, Some(&shape), dtype, dev))
-    }
-
-    fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> Result<Tensor> {
-        self.told(self.load(name, None, dtype, dev))
-    }
-
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.checkpoint.weights.shapes().contains_key(&self.named(name).0)
     }
 }

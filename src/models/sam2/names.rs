@@ -2,6 +2,11 @@
 //!
 //! The model asks by the original names; this says what they are called in a file of the Hub.
 
+use crate::models::weights::Stored;
+
+/// Rows of the table into which the Hub has joined the embeddings of points.
+const POINT_EMBEDDINGS: usize = 4;
+
 /// Tensors of the video path, which an image never touches, by their original and their Hub prefix.
 const VIDEO_ONLY: [&str; 17] = [
     "memory_attention.",
@@ -29,14 +34,15 @@ pub(super) fn is_ignored(name: &str) -> bool {
     VIDEO_ONLY.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The Hub's name of a tensor, and the row of it where the Hub has joined several into one.
-pub(super) fn on_the_hub(original: &str) -> (String, Option<usize>) {
+/// The Hub's name of a tensor, or the row of one where the Hub has joined several.
+pub(super) fn on_the_hub(original: &str) -> Stored {
     if let Some(index) = original
         .strip_prefix("sam_prompt_encoder.point_embeddings.")
         .and_then(|rest| rest.strip_suffix(".weight"))
         .and_then(|index| index.parse().ok())
     {
-        return ("prompt_encoder.point_embed.weight".to_owned(), Some(index));
+        let name = "prompt_encoder.point_embed.weight".to_owned();
+        return Stored { name, row: Some((index, POINT_EMBEDDINGS)) };
     }
     let mut name = original.to_owned();
     for (from, to) in PARTS {
@@ -47,7 +53,7 @@ pub(super) fn on_the_hub(original: &str) -> (String, Option<usize>) {
     if !name.starts_with("vision_encoder.neck") {
         name = layers_by_place(&name);
     }
-    (name, None)
+    Stored { name, row: None }
 }
 
 /// Parts of names that differ, in the order in which they are replaced.
@@ -142,9 +148,10 @@ mod tests {
                 "mask_decoder.pred_obj_score_head.proj_out.bias",
             ),
         ] {
-            assert_eq!(on_the_hub(original), (hub.to_owned(), None));
+            assert_eq!(on_the_hub(original), Stored::whole(hub));
         }
         let joined = on_the_hub("sam_prompt_encoder.point_embeddings.2.weight");
-        assert_eq!(joined, ("prompt_encoder.point_embed.weight".to_owned(), Some(2)));
+        let name = "prompt_encoder.point_embed.weight".to_owned();
+        assert_eq!(joined, Stored { name, row: Some((2, 4)) });
     }
 }

@@ -1,0 +1,91 @@
+//! GGUF: quantised matrices, with all else that a network needs in one file.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::quantized::gguf_file::{Content, Value, write};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Shape};
+
+use super::error::{WeightsError, damaged};
+
+/// An open file and its table.
+pub(super) struct GgufFile {
+    content: Content,
+    reader: Mutex<BufReader<File>>,
+}
+
+impl GgufFile {
+    pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
+        let read = |source| WeightsError::Read { path: path.to_owned(), source };
+        let mut reader = BufReader::new(File::open(path).map_err(read)?);
+        let content = Content::read(&mut reader).map_err(|error| damaged(path, "GGUF", &error))?;
+        let length = reader.get_ref().metadata().map_err(read)?.len();
+        for (name, info) in &content.tensor_infos {
+            let bytes = info.shape.elem_count() / info.ggml_dtype.block_size()
+                * info.ggml_dtype.type_size();
+            if content.tensor_data_offset + info.offset + bytes as u64 > length {
+                return Err(damaged(path, "GGUF", &format!("`{name}` ends after the file")));
+            }
+        }
+        Ok(Self { content, reader: Mutex::new(reader) })
+    }
+
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (String, Shape)> {
+        let infos = self.content.tensor_infos.iter();
+        infos.map(|(name, info)| (name.clone(), info.shape.clone()))
+    }
+
+    /// Whether the tensor is in blocks that share their scales.
+    pub(super) fn is_quantised(&self, name: &str) -> bool {
+        self.content.tensor_infos.get(name).is_some_and(|info| is_quantised(info.ggml_dtype))
+    }
+
+    /// A text that was written beside the tensors.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        let value = self.content.metadata.get(key)?;
+        value.to_string().ok().map(String::as_str)
+    }
+
+    /// The tensor as it is stored; none when it is not there.
+    pub(super) fn load(&self, name: &str, device: &Device) -> candle_core::Result<Option<QTensor>> {
+        if !self.content.tensor_infos.contains_key(name) {
+            return Ok(None);
+        }
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        self.content.tensor(&mut *reader, name, device).map(Some)
+    }
+}
+
+fn is_quantised(dtype: GgmlDType) -> bool {
+    !matches!(dtype, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16)
+}
+
+/// Writes texts and tensors as a GGUF, first beside its place: what stands at `path` is whole.
+///
+/// # Errors
+/// A folder that cannot be written to.
+pub fn write_gguf(
+    path: &Path,
+    texts: &[(&str, String)],
+    tensors: &[(String, QTensor)],
+) -> Result<(), WeightsError> {
+    let failed = |source| WeightsError::Write { path: path.to_owned(), source };
+    let refused = |error: &dyn Display| failed(std::io::Error::other(error.to_string()));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+    let mut writer = BufWriter::new(file.map_err(failed)?);
+    let values: Vec<(&str, Value)> =
+        texts.iter().map(|(key, text)| (*key, Value::String(text.clone()))).collect();
+    let metadata: Vec<(&str, &Value)> = values.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    write(&mut writer, &metadata, &tensors).map_err(|error| refused(&error))?;
+    writer.flush().map_err(failed)?;
+    let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Which files a path means.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::error::{WeightsError, damaged};
+
+/// The usual names in a folder, in the order in which they are looked for.
+const USUAL: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+/// End of an index's name.
+const INDEX: &str = ".safetensors.index.json";
+
+/// The weights in a folder: the usual file or index, else the only file of weights; a file is itself.
+pub(super) fn file_of(path: &Path) -> Result<PathBuf, WeightsError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    if let Some(usual) = USUAL.iter().map(|name| path.join(name)).find(|path| path.is_file()) {
+        return Ok(usual);
+    }
+    let read = |source| WeightsError::Read { path: path.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("safetensors" | "pt" | "gguf")) {
+            found.push(path);
+        }
+    }
+    let unrecognised = |message| WeightsError::Unrecognised { path: path.to_owned(), message };
+    match &found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(unrecognised("no `.safetensors`, `.gguf` or `.pt` in this folder".to_owned())),
+        several => Err(unrecognised(format!(
+            "{} files of weights in this folder and no index of them; name one",
+            several.len()
+        ))),
+    }
+}
+
+/// Whether the file lists the shards of a checkpoint.
+pub(super) fn is_index(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(INDEX))
+}
+
+/// What the Hub writes beside shards.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// For each tensor the file that an index says it is in. Files lie beside the index.
+pub(super) fn shards_of(index: &Path) -> Result<BTreeMap<String, PathBuf>, WeightsError> {
+    let read = |source| WeightsError::Read { path: index.to_owned(), source };
+    let text = std::fs::read_to_string(index).map_err(read)?;
+    let unreadable = |message: &dyn std::fmt::Display| damaged(index, "index", message);
+    let Index { weight_map } = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+    let mut shards = BTreeMap::new();
+    for (tensor, name) in weight_map {
+        if Path::new(&name).file_name() != Some(name.as_ref()) {
+            return Err(unreadable(&format!("`{name}` is no name of a file beside it")));
+        }
+        shards.insert(tensor, index.with_file_name(name));
+    }
+    if shards.is_empty() {
+        return Err(unreadable(&"it lists no tensor"));
+    }
+    Ok(shards)
+}

@@ -1,0 +1,20 @@
+//! Files of weights, read as named tensors, and networks built from them.
+//!
+//! ```text
+//!  path ─ locate ─► file, index of shards ─ open ─► Weights ─ load, quantised ─► Tensor, QTensor
+//!                                            build ─► VarBuilder that knows what was asked for
+//! ```
+//! Safetensors are mapped, one tensor at a time. A `.pt` is a zip around a pickle: only tensors are read
+//! from it, by a reader that knows no other objects; nothing in it is executed.
+
+mod build;
+mod error;
+mod gguf;
+mod locate;
+mod mapped;
+mod open;
+
+pub use build::Stored;
+pub use error::WeightsError;
+pub use gguf::write_gguf;
+pub use open::{Weights, sha256_of};
