@@ -2,16 +2,13 @@
 //! they are gathered, so that no copy of the map is made; scores never leave the cache.
 
 use candle_core::{Result, Tensor};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 use rayon::prelude::*;
 
+use super::attend::{Attend, QUERY_BLOCK};
 use super::attention::Windows;
 use super::cpu::Values;
-use super::panels::{Panels, multiply, padded};
-use super::vector;
-
-/// Queries that are answered together: their scores stay in the second-level cache.
-const QUERY_BLOCK: usize = 32;
+use super::panels::{Panels, padded};
 
 pub(super) fn windowed_attention(qkv: &Tensor, bias: &Tensor, windows: &Windows) -> Result<Tensor> {
     let (batch, height, width, channels) = qkv.dims4()?;
@@ -150,7 +147,7 @@ impl Map<'_> {
                 queries,
                 keys,
                 values,
-                tokens,
+                hide: |_, scores: &mut [f32]| scores[tokens..].fill(f32::NEG_INFINITY),
                 scores: &mut scores[..count * padded(tokens)],
                 found,
             });
@@ -190,37 +187,6 @@ impl Map<'_> {
         let values = &self.values[token * 3 * self.channels + channel..][..gathered.len()];
         for ((to, value), bias) in gathered.iter_mut().zip(values).zip(bias) {
             *to = value + bias;
-        }
-    }
-}
-
-/// `softmax(queries · keys) · values`, each side of it in rows padded to whole vectors.
-struct Attend<'a> {
-    queries: &'a [f32],
-    keys: &'a Panels,
-    values: &'a Panels,
-    tokens: usize,
-    scores: &'a mut [f32],
-    found: &'a mut [f32],
-}
-
-impl WithSimd for Attend<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let score_len = self.tokens.next_multiple_of(S::F32_LANES);
-        let count = self.scores.len() / score_len;
-        let head_dim = self.queries.len() / count;
-        multiply(simd, (self.queries, head_dim), self.keys, self.scores);
-        let mut scales = [0.0; QUERY_BLOCK];
-        for (row, scale) in self.scores.chunks_exact_mut(score_len).zip(&mut scales) {
-            row[self.tokens..].fill(f32::NEG_INFINITY);
-            *scale = vector::exponentials(simd, row);
-        }
-        multiply(simd, (self.scores, score_len), self.values, self.found);
-        for (row, scale) in self.found.chunks_exact_mut(self.found.len() / count).zip(scales) {
-            vector::scale(simd, row, scale);
         }
     }
 }

@@ -31,6 +31,32 @@ pub fn add_bias_gelu(product: Tensor, bias: &Tensor) -> Result<Tensor> {
     in_place(product, |values| each_row(values, bias.len(), &AddBiasGelu(&bias)))
 }
 
+/// `gelu(product (…, n) + bias (n))` in the tanh approximation, taken in `f32` whatever the dtype.
+/// `product` must be nobody else's.
+///
+/// # Errors
+/// What candle says of shapes, dtypes and devices.
+pub fn add_bias_gelu_tanh(product: Tensor, bias: &Tensor) -> Result<Tensor> {
+    if !takes(&product) {
+        let sum = product.broadcast_add(bias)?;
+        return sum.to_dtype(candle_core::DType::F32)?.gelu()?.to_dtype(sum.dtype());
+    }
+    let bias = Values::of(bias)?;
+    in_place(product, |values| each_row(values, bias.len(), &AddBiasGeluTanh(&bias)))
+}
+
+/// `product (…, n) + shortcut (…, n)`. `product` must be nobody else's.
+///
+/// # Errors
+/// What candle says of shapes, dtypes and devices.
+pub fn add_residual(product: Tensor, shortcut: &Tensor) -> Result<Tensor> {
+    if !takes(&product) || !takes(shortcut) {
+        return product + shortcut;
+    }
+    let (columns, shortcut) = (product.dim(candle_core::D::Minus1)?, Values::of(shortcut)?);
+    in_place(product, |values| each_row(values, columns, &AddResidual(&shortcut)))
+}
+
 /// `product (…, n) + bias (n) + shortcut (…, n)`. `product` must be nobody else's.
 ///
 /// # Errors
@@ -72,6 +98,26 @@ impl RowOp for AddBiasGelu<'_> {
     }
 }
 
+struct AddBiasGeluTanh<'a>(&'a [f32]);
+
+impl RowOp for AddBiasGeluTanh<'_> {
+    #[inline(always)]
+    fn apply<S: Simd>(&self, simd: S, _: usize, row: &mut [f32]) {
+        vector::add(simd, row, self.0);
+        vector::gelu_tanh_each(simd, row);
+    }
+}
+
+struct AddResidual<'a>(&'a [f32]);
+
+impl RowOp for AddResidual<'_> {
+    #[inline(always)]
+    fn apply<S: Simd>(&self, simd: S, index: usize, row: &mut [f32]) {
+        let columns = row.len();
+        vector::add(simd, row, &self.0[index * columns..][..columns]);
+    }
+}
+
 struct AddBiasResidual<'a> {
     bias: &'a [f32],
     shortcut: &'a [f32],
@@ -100,8 +146,12 @@ mod tests {
             let sum = product.broadcast_add(&bias)?;
             assert_close(&add_bias(product.copy()?, &bias)?, &sum, 1e-6)?;
             assert_close(&add_bias_gelu(product.copy()?, &bias)?, &gelu_plain(&sum)?, 1e-6)?;
+            let ours = add_bias_gelu_tanh(product.copy()?, &bias)?;
+            assert_close(&ours, &sum.gelu()?, 3e-6)?;
             let ours = add_bias_residual(product.copy()?, &bias, &shortcut)?;
             assert_close(&ours, &(sum + &shortcut)?, 1e-6)?;
+            let ours = add_residual(product.copy()?, &shortcut)?;
+            assert_close(&ours, &(product + &shortcut)?, 1e-6)?;
         }
         Ok(())
     }

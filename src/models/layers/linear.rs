@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::epilogue::{add_bias, add_bias_gelu, add_bias_residual};
+use super::epilogue::{add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual};
+use super::matrix::product;
 
 /// `x · weightᵀ + bias`.
 #[derive(Debug, Clone)]
@@ -32,12 +33,7 @@ impl Linear {
     /// # Errors
     /// What candle says of shapes, dtypes and devices.
     pub fn product(&self, xs: &Tensor) -> Result<Tensor> {
-        let (out, width) = self.weight.dims2()?;
-        let mut shape = xs.dims().to_vec();
-        shape.pop();
-        let rows = shape.iter().product::<usize>();
-        shape.push(out);
-        xs.reshape((rows, width))?.matmul(&self.weight.t()?)?.reshape(shape)
+        product(&self.weight, xs)
     }
 
     /// `(…, in)` to `(…, out)`.
@@ -54,6 +50,14 @@ impl Linear {
     /// What candle says of shapes, dtypes and devices.
     pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
         add_bias_gelu(self.product(xs)?, &self.bias)
+    }
+
+    /// `(…, in)` to `gelu(…, out)` in the tanh approximation.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn forward_gelu_tanh(&self, xs: &Tensor) -> Result<Tensor> {
+        add_bias_gelu_tanh(self.product(xs)?, &self.bias)
     }
 
     /// `(…, in)` to `(…, out)`, plus a shortcut of that shape.

@@ -70,6 +70,26 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_add_f32s(half, erf(simd, scaled), half)
 }
 
+/// x / (1 + e^−y).
+#[inline(always)]
+fn times_sigmoid<S: Simd>(simd: S, x: S::f32s, y: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    simd.div_f32s(x, simd.add_f32s(one, exp(simd, simd.neg_f32s(y))))
+}
+
+/// The tanh approximation of GELU: x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))), which is x times the
+/// sigmoid of twice the inner part.
+#[inline(always)]
+pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    const TWICE: f32 = 1.595_769_2;
+    let inner = simd.mul_add_f32s(
+        simd.mul_f32s(x, x),
+        simd.splat_f32s(0.044_715 * TWICE),
+        simd.splat_f32s(TWICE),
+    );
+    times_sigmoid(simd, x, simd.mul_f32s(x, inner))
+}
+
 /// Replaces each value by its GELU.
 #[inline(always)]
 pub(crate) fn gelu_each<S: Simd>(simd: S, row: &mut [f32]) {
@@ -79,6 +99,32 @@ pub(crate) fn gelu_each<S: Simd>(simd: S, row: &mut [f32]) {
     }
     if !rest.is_empty() {
         simd.partial_store_f32s(rest, gelu(simd, simd.partial_load_f32s(rest)));
+    }
+}
+
+/// Replaces each value by its GELU in the tanh approximation.
+#[inline(always)]
+pub(crate) fn gelu_tanh_each<S: Simd>(simd: S, row: &mut [f32]) {
+    let (vectors, rest) = S::as_mut_simd_f32s(row);
+    for vector in vectors {
+        *vector = gelu_tanh(simd, *vector);
+    }
+    if !rest.is_empty() {
+        simd.partial_store_f32s(rest, gelu_tanh(simd, simd.partial_load_f32s(rest)));
+    }
+}
+
+/// to[i] = silu(gate[i]) · up[i].
+#[inline(always)]
+pub(crate) fn silu_product<S: Simd>(simd: S, to: &mut [f32], gate: &[f32], up: &[f32]) {
+    let (vectors, rest) = S::as_mut_simd_f32s(to);
+    let ((gates, gates_rest), (ups, ups_rest)) = (S::as_simd_f32s(gate), S::as_simd_f32s(up));
+    for ((vector, &gate), &up) in vectors.iter_mut().zip(gates).zip(ups) {
+        *vector = simd.mul_f32s(times_sigmoid(simd, gate, gate), up);
+    }
+    if !rest.is_empty() {
+        let (gate, up) = (simd.partial_load_f32s(gates_rest), simd.partial_load_f32s(ups_rest));
+        simd.partial_store_f32s(rest, simd.mul_f32s(times_sigmoid(simd, gate, gate), up));
     }
 }
 
@@ -109,6 +155,33 @@ pub(crate) fn normalise<S: Simd>(simd: S, row: &mut [f32], weight: &[f32], bias:
     }
     for ((x, weight), bias) in rest.iter_mut().zip(weights_rest).zip(biases_rest) {
         *x = (*x - mean) * scale * weight + bias;
+    }
+}
+
+/// to = from/√(mean square + eps) · weight, rows of any length.
+#[inline(always)]
+pub(crate) fn normalise_by_square<S: Simd>(
+    simd: S,
+    to: &mut [f32],
+    from: &[f32],
+    weight: &[f32],
+    eps: f32,
+) {
+    let (sources, sources_rest) = S::as_simd_f32s(from);
+    let mut sums = simd.splat_f32s(0.0);
+    for &source in sources {
+        sums = simd.mul_add_f32s(source, source, sums);
+    }
+    let squares = simd.reduce_sum_f32s(sums) + sources_rest.iter().map(|x| x * x).sum::<f32>();
+    let scale = 1.0 / (squares / from.len() as f32 + eps).sqrt();
+    let scales = simd.splat_f32s(scale);
+    let (weights, weights_rest) = S::as_simd_f32s(weight);
+    let (vectors, rest) = S::as_mut_simd_f32s(to);
+    for ((vector, &source), &weight) in vectors.iter_mut().zip(sources).zip(weights) {
+        *vector = simd.mul_f32s(simd.mul_f32s(source, scales), weight);
+    }
+    for ((x, source), weight) in rest.iter_mut().zip(sources_rest).zip(weights_rest) {
+        *x = source * scale * weight;
     }
 }
 
@@ -193,6 +266,7 @@ mod tests {
     enum Function {
         Exp,
         Gelu,
+        GeluTanh,
     }
 
     impl WithSimd for Each<'_> {
@@ -205,6 +279,7 @@ mod tests {
                 *vector = match self.1 {
                     Function::Exp => exp(simd, *vector),
                     Function::Gelu => gelu(simd, *vector),
+                    Function::GeluTanh => gelu_tanh(simd, *vector),
                 };
             }
         }
@@ -232,6 +307,16 @@ mod tests {
             let exact = 0.5 * x * (1.0 + erf_by_series(x / 2_f64.sqrt()));
             let bound = 3e-7 * x.abs().max(1.0);
             assert!((y - exact).abs() < bound, "gelu({x}) is {exact}, not {y}");
+        }
+    }
+
+    #[test]
+    fn its_approximation_follows_tanh() {
+        for (x, y) in apply(Function::GeluTanh, -12.0, 12.0) {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            let exact = 0.5 * x * (1.0 + inner.tanh());
+            let bound = 4e-7 * x.abs().max(1.0);
+            assert!((y - exact).abs() < bound, "gelu_tanh({x}) is {exact}, not {y}");
         }
     }
 
