@@ -7,6 +7,7 @@
 pub mod classic;
 mod input;
 pub mod layers;
+pub mod mplug_owl3;
 pub mod sam2;
 mod weights;
 

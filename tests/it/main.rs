@@ -30,6 +30,8 @@ mod engine_handle;
 mod event_quality;
 mod event_reference;
 mod goldens_agreement;
+mod goldens_mplug_owl3;
+mod goldens_mplug_owl3_processor;
 mod goldens_rle;
 mod goldens_sam2;
 mod goldens_sam2_amg;

@@ -1,0 +1,126 @@
+//! Weighting along a direction of words: the next token's strongest logits, each counted by how far its
+//! embedding points from words for bad quality to words for good.
+//!
+//! Source: "adaptive logit weighting" of SeP-IQA (github.com/weolix/SeP-IQA), training-free, for the same
+//! language model. Its prompt begins the answer, so that an adjective follows.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::prompt::{IMAGE, Message, Role};
+use super::qwen2::Decoder;
+use super::settings::Poles;
+use super::tokenizer::{Tokenizer, TokenizerError};
+
+/// Logits that count, the largest ones.
+const STRONGEST: usize = 100;
+/// Rows of the embedding that are looked at together.
+const ROWS: usize = 4096;
+
+/// Why a direction cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectionError {
+    /// One of the ends has no word.
+    #[error("a direction needs words for good and for bad quality; one list is empty")]
+    NoWords,
+    /// A word cannot be tokenised.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// What the tensor library says.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// How far each token points from bad to good.
+#[derive(Debug, Clone)]
+pub struct Direction {
+    /// Cosine for each token of the tokenizer.
+    cosines: Vec<f32>,
+}
+
+impl Direction {
+    /// The conversation that asks for an adjective.
+    pub fn messages() -> Vec<Message> {
+        vec![
+            Message::new(
+                Role::User,
+                format!(
+                    "{IMAGE}Taking the details and the rationality of the image into account, how \
+                     would you rate its quality?"
+                ),
+            ),
+            Message::new(Role::Assistant, "The quality of the image is very"),
+        ]
+    }
+
+    /// Compares every token's embedding with the difference of the mean embeddings of the two ends.
+    ///
+    /// # Errors
+    /// An empty list of words; a word that cannot be tokenised; what candle says.
+    pub fn new(
+        decoder: &Decoder,
+        tokenizer: &Tokenizer,
+        poles: &Poles,
+    ) -> std::result::Result<Self, DirectionError> {
+        let mean = |words: &[String]| {
+            let mut tokens = Vec::new();
+            for word in words {
+                tokens.extend(tokenizer.encode(&format!(" {word}"))?);
+            }
+            if tokens.is_empty() {
+                return Err(DirectionError::NoWords);
+            }
+            Ok(embeddings(decoder, &tokens)?.mean(0)?)
+        };
+        let direction = (mean(&poles.good)? - mean(&poles.bad)?)?;
+        let mut cosines = Vec::with_capacity(tokenizer.len());
+        let tokens: Vec<u32> = (0..).take(tokenizer.len()).collect();
+        for tokens in tokens.chunks(ROWS) {
+            let rows = embeddings(decoder, tokens)?;
+            let lengths = (rows.sqr()?.sum(1)?.sqrt()? * length(&direction)?)?.maximum(1e-8)?;
+            let along = rows.broadcast_mul(&direction)?.sum(1)?;
+            cosines.extend((along / lengths)?.to_vec1::<f32>()?);
+        }
+        Ok(Self { cosines })
+    }
+
+    /// The weighted sum of the strongest of one token's logits, which are as many as the vocabulary has.
+    /// Larger is better; the scale is the model's own.
+    pub fn score(&self, logits: &[f32]) -> f64 {
+        let mut weighted: Vec<(f32, f32)> =
+            logits.iter().copied().zip(self.cosines.iter().copied()).collect();
+        if weighted.len() > STRONGEST {
+            weighted.select_nth_unstable_by(STRONGEST, |one, other| other.0.total_cmp(&one.0));
+            weighted.truncate(STRONGEST);
+        }
+        // In one order, whatever the selection's: sums of floats depend on it.
+        weighted.sort_by(|one, other| other.0.total_cmp(&one.0).then(other.1.total_cmp(&one.1)));
+        weighted.iter().map(|&(logit, cosine)| f64::from(logit) * f64::from(cosine)).sum()
+    }
+}
+
+/// `(n, hidden)` f32.
+fn embeddings(decoder: &Decoder, tokens: &[u32]) -> Result<Tensor> {
+    let tokens = Tensor::new(tokens, decoder.device())?;
+    decoder.embedding().rows(&tokens)?.to_dtype(DType::F32)
+}
+
+fn length(vector: &Tensor) -> Result<f64> {
+    Ok(f64::from(vector.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_strongest_logits_count_each_by_its_cosine() {
+        let direction = Direction { cosines: vec![0.5, -1.0, 0.25, 1.0] };
+        assert!((direction.score(&[2.0, 1.0, 4.0, 0.0]) - 1.0).abs() < 1e-12);
+        // Of 300 tokens the last 100 are the strongest.
+        let cosines = (0..300).map(|token| if token < 200 { 9.0 } else { 0.01 }).collect();
+        let logits: Vec<f32> =
+            (0_u8..=255).map(f32::from).chain((256..300).map(|x: u16| x.into())).collect();
+        let expected: f64 = (200..300).map(|token| f64::from(token) * f64::from(0.01_f32)).sum();
+        assert!((Direction { cosines }.score(&logits) - expected).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,105 @@
+//! The whole network.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::checkpoint::Checkpoint;
+use super::config::{Config, Generation};
+use super::load::Tensors;
+use super::processor::normalise;
+use super::projector::Projector;
+use super::qwen2::Decoder;
+use super::siglip::VisionModel;
+use crate::models::weights::WeightsError;
+
+/// An mPLUG-Owl3 of any generation.
+#[derive(Debug, Clone)]
+pub struct MplugOwl3 {
+    config: Config,
+    generation: Generation,
+    vision: VisionModel,
+    projector: Projector,
+    decoder: Decoder,
+    dtype: DType,
+    device: Device,
+}
+
+impl MplugOwl3 {
+    /// Opens a checkpoint: a file, an index of shards, or the folder with it.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or with which tensor in it.
+    pub fn open(
+        path: &Path,
+        dtype: DType,
+        device: &Device,
+    ) -> std::result::Result<Self, WeightsError> {
+        Checkpoint::open(path)?.load(dtype, device)
+    }
+
+    /// Builds the network from tensors by the checkpoint's names.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn new(config: &Config, generation: Generation, tensors: &Tensors<'_>) -> Result<Self> {
+        let vision = &config.vision_config;
+        // The last layer's output is never looked at.
+        let layers = vision.num_hidden_layers - 1;
+        Ok(Self {
+            vision: VisionModel::new(vision, layers, &tensors.pp("vision_model"))?,
+            projector: Projector::new(config, generation, &tensors.pp("vision2text_model"))?,
+            decoder: Decoder::new(config, generation, &tensors.pp("language_model"))?,
+            config: config.clone(),
+            generation,
+            dtype: tensors.vb().dtype(),
+            device: tensors.vb().device().clone(),
+        })
+    }
+
+    /// Views, `(views, 3, size, size)` u8 or already in −1..=1, to what hyper layers are shown:
+    /// `(views, tokens, hidden)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn encode(&self, views: &Tensor) -> Result<Tensor> {
+        let views = views.to_device(&self.device)?;
+        let views = if views.dtype() == DType::U8 { normalise(&views)? } else { views };
+        self.projector.forward(&self.vision.forward(&views.to_dtype(self.dtype)?)?)
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Which arithmetic it has.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The vision tower.
+    pub fn vision(&self) -> &VisionModel {
+        &self.vision
+    }
+
+    /// What follows the vision tower.
+    pub fn projector(&self) -> &Projector {
+        &self.projector
+    }
+
+    /// The language model.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Where the network runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The dtype that it runs in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+}

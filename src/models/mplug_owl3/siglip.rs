@@ -1,0 +1,135 @@
+//! The vision tower: SigLIP so400m/14 without its end. The reference takes the residual stream before
+//! the last layer (`hidden_states[-2]`), so neither that layer nor what follows it is built.
+
+use candle_core::{Result, Tensor};
+
+use super::config::VisionConfig;
+use super::load::Tensors;
+use crate::models::layers::{LayerNorm, Linear, Windows, windowed_attention};
+
+/// Views in one run: more only make larger intermediates.
+const VIEWS: usize = 4;
+
+/// Views to tokens.
+#[derive(Debug, Clone)]
+pub struct VisionModel {
+    patch_embedding: Linear,
+    /// `(tokens, hidden)`.
+    position: Tensor,
+    layers: Vec<EncoderLayer>,
+    config: VisionConfig,
+}
+
+impl VisionModel {
+    /// Builds the tower with so many of its layers.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn new(config: &VisionConfig, layers: usize, tensors: &Tensors<'_>) -> Result<Self> {
+        let VisionConfig { hidden_size, patch_size: side, .. } = *config;
+        let embeddings = tensors.pp("embeddings");
+        let patch = embeddings.pp("patch_embedding");
+        let weight = patch.get((hidden_size, 3, side, side), "weight")?;
+        let weight = weight.reshape((hidden_size, 3 * side * side))?;
+        let position = embeddings.pp("position_embedding");
+        let encoder = tensors.pp("encoder.layers");
+        Ok(Self {
+            patch_embedding: Linear::new(weight, patch.get(hidden_size, "bias")?),
+            position: position.get((config.tokens(), hidden_size), "weight")?,
+            layers: (0..layers)
+                .map(|layer| EncoderLayer::new(config, &encoder.pp(layer)))
+                .collect::<Result<_>>()?,
+            config: config.clone(),
+        })
+    }
+
+    /// `(views, 3, size, size)` in −1..=1 to `(views, tokens, hidden)`.
+    ///
+    /// # Errors
+    /// What candle says of shapes, dtypes and devices.
+    pub fn forward(&self, views: &Tensor) -> Result<Tensor> {
+        let count = views.dim(0)?;
+        let runs = (0..count)
+            .step_by(VIEWS)
+            .map(|first| self.run(&views.narrow(0, first, VIEWS.min(count - first))?, |_| Ok(())));
+        let runs = runs.collect::<Result<Vec<_>>>()?;
+        if let [one] = &runs[..] { Ok(one.clone()) } else { Tensor::cat(&runs, 0) }
+    }
+
+    /// The same for all views at once. `observe` sees the tokens before the first layer and after
+    /// each.
+    ///
+    /// # Errors
+    /// What candle and `observe` say.
+    pub fn run(
+        &self,
+        views: &Tensor,
+        mut observe: impl FnMut(&Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
+        let mut tokens = self.embed(views)?;
+        observe(&tokens)?;
+        for layer in &self.layers {
+            tokens = layer.forward(&tokens, &self.config)?;
+            observe(&tokens)?;
+        }
+        Ok(tokens)
+    }
+
+    /// Patches, row by row, with their positions.
+    fn embed(&self, views: &Tensor) -> Result<Tensor> {
+        let side = self.config.patch_size;
+        let across = self.config.image_size / side;
+        let count = views.dim(0)?;
+        let patches = views
+            .narrow(2, 0, across * side)?
+            .narrow(3, 0, across * side)?
+            .reshape(&[count, 3, across, side, across, side][..])?
+            .permute([0, 2, 4, 1, 3, 5])?
+            .reshape((count, across * across, 3 * side * side))?;
+        self.patch_embedding.forward(&patches)?.broadcast_add(&self.position)
+    }
+}
+
+/// One layer: attention of all tokens to all, then an MLP, each on a normalised copy.
+#[derive(Debug, Clone)]
+struct EncoderLayer {
+    layer_norm1: LayerNorm,
+    qkv: Linear,
+    out_proj: Linear,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl EncoderLayer {
+    fn new(config: &VisionConfig, tensors: &Tensors<'_>) -> Result<Self> {
+        let VisionConfig { hidden_size: hidden, intermediate_size: inner, .. } = *config;
+        let norm = |name| tensors.pp(name).layer_norm(hidden, config.layer_norm_eps);
+        let attention = tensors.pp("self_attn");
+        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| attention.pp(name));
+        let joined = |shape: &[usize], name| {
+            let parts = parts.each_ref().map(|part| part.get(shape, name));
+            Tensor::cat(&parts.into_iter().collect::<Result<Vec<_>>>()?, 0)
+        };
+        Ok(Self {
+            layer_norm1: norm("layer_norm1")?,
+            qkv: Linear::new(joined(&[hidden, hidden], "weight")?, joined(&[hidden], "bias")?),
+            out_proj: attention.pp("out_proj").linear(hidden, hidden)?,
+            layer_norm2: norm("layer_norm2")?,
+            fc1: tensors.pp("mlp.fc1").linear(hidden, inner)?,
+            fc2: tensors.pp("mlp.fc2").linear(inner, hidden)?,
+        })
+    }
+
+    fn forward(&self, tokens: &Tensor, config: &VisionConfig) -> Result<Tensor> {
+        let (views, count, _) = tokens.dims3()?;
+        let qkv = self.qkv.product(&self.layer_norm1.forward(tokens)?)?;
+        // Every token sees every other, so the map may as well be one row.
+        let map = qkv.reshape((views, 1, count, qkv.elem_count() / (views * count)))?;
+        let all = Windows { heads: config.num_attention_heads, side: None, pools_queries: false };
+        let attended = windowed_attention(&map, self.qkv.bias(), &all)?.reshape(tokens.shape())?;
+        let tokens = self.out_proj.forward_residual(&attended, tokens)?;
+        let inner = self.fc1.forward_gelu_tanh(&self.layer_norm2.forward(&tokens)?)?;
+        self.fc2.forward_residual(&inner, &tokens)
+    }
+}

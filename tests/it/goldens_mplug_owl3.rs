@@ -1,0 +1,285 @@
+//! mPLUG-Owl3 against tensors of the reference, layer by layer, for every golden folder.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use dog_iqa::models::mplug_owl3::{Attended, Context, Greedy, MplugOwl3, Tensors, VisionModel};
+
+use crate::goldens::{Comparison, folders, json, tensors};
+
+const GENERATIONS: [&str; 3] = ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"];
+const FILES: [&str; 3] = ["config.json", "io.safetensors", "model.safetensors"];
+
+/// Every golden folder of the networks, each once.
+fn all_folders() -> Vec<std::path::PathBuf> {
+    let mut all: Vec<_> = GENERATIONS.iter().flat_map(|name| folders(name, &FILES)).collect();
+    all.sort();
+    all.dedup();
+    // Another folder of `DOGIQA_GOLDENS` may be of another network.
+    all.retain(|folder| json(&folder.join("config.json"))["model_type"] == "mplugowl3");
+    all
+}
+
+/// One golden folder, opened.
+struct Golden {
+    io: HashMap<String, Tensor>,
+    comparison: Comparison,
+    model: MplugOwl3,
+    /// Tensors that were compared.
+    seen: BTreeSet<String>,
+}
+
+impl Golden {
+    fn open(folder: &Path, part: &'static str) -> Self {
+        Self {
+            io: tensors(&folder.join("io.safetensors")),
+            comparison: Comparison::new(folder, part),
+            model: MplugOwl3::open(folder, DType::F32, &Device::Cpu).unwrap(),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    fn input(&self, name: &str) -> &Tensor {
+        self.io.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"))
+    }
+
+    fn numbers(&self, name: &str) -> Vec<Vec<i64>> {
+        let tensor = self.input(name);
+        match tensor.rank() {
+            1 => vec![tensor.to_vec1().unwrap()],
+            _ => tensor.to_vec2().unwrap(),
+        }
+    }
+
+    /// The README's rule: 2e-5 of the largest value.
+    fn check(&mut self, name: &str, ours: &Tensor) {
+        let golden = self.input(name).clone();
+        let largest = golden.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+        let tolerance = 2e-5 * f64::from(largest.to_scalar::<f32>().unwrap());
+        self.comparison.close(name, &ours.contiguous().unwrap(), &golden, tolerance);
+        self.seen.insert(name.to_owned());
+    }
+
+    fn check_if_there(&mut self, name: &str, ours: &Tensor) {
+        if self.io.contains_key(name) {
+            self.check(name, ours);
+        }
+    }
+}
+
+/// A batch of the file: rows of tokens, and where each row's images stand.
+struct Case {
+    name: String,
+    rows: Vec<Vec<u32>>,
+    starts: Vec<Vec<usize>>,
+    /// The images of all rows, one after the other, `(images, tokens, hidden)`.
+    embeds: Tensor,
+}
+
+impl Case {
+    fn read(golden: &Golden, name: &str) -> Self {
+        let rows = golden.numbers(&format!("{name}.input_ids"));
+        let rows: Vec<Vec<u32>> = rows
+            .into_iter()
+            .map(|row| row.into_iter().map(|id| u32::try_from(id).unwrap()).collect())
+            .collect();
+        let mut starts = vec![Vec::new(); rows.len()];
+        let embeds = golden.input("vision.image_embeds");
+        let embeds = if golden.io.contains_key(&format!("{name}.image_row")) {
+            let number =
+                |part: &str| golden.numbers(&format!("{name}.{part}")).into_iter().next().unwrap();
+            for (row, start) in number("image_row").into_iter().zip(number("image_start")) {
+                starts[usize::try_from(row).unwrap()].push(usize::try_from(start).unwrap());
+            }
+            let indices: Vec<u32> = number("image_index")
+                .into_iter()
+                .map(|index| u32::try_from(index).unwrap())
+                .collect();
+            embeds.index_select(&Tensor::new(indices, &Device::Cpu).unwrap(), 0).unwrap()
+        } else {
+            embeds.narrow(0, 0, 0).unwrap()
+        };
+        Self { name: name.to_owned(), rows, starts, embeds }
+    }
+
+    fn contexts(&self, model: &MplugOwl3) -> Vec<Context> {
+        let mut contexts = vec![model.decoder().context(); self.rows.len()];
+        let starts: Vec<&[usize]> = self.starts.iter().map(Vec::as_slice).collect();
+        model.decoder().show(&self.embeds, &mut contexts, &starts).unwrap();
+        contexts
+    }
+
+    fn tokens(&self, model: &MplugOwl3) -> Tensor {
+        model.decoder().embed(&self.rows.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
+    }
+}
+
+/// Names of the cases, taken from the file.
+fn cases(golden: &Golden) -> Vec<Case> {
+    let mut names: Vec<&str> =
+        golden.io.keys().filter_map(|name| name.strip_suffix(".input_ids")).collect();
+    names.sort_unstable();
+    assert!(!names.is_empty(), "there are cases");
+    names.into_iter().map(|name| Case::read(golden, name)).collect()
+}
+
+fn check_vision(golden: &mut Golden, folder: &Path) {
+    let pixels = golden.input("pixel_pool").clone();
+    let mut states = Vec::new();
+    golden
+        .model
+        .vision()
+        .run(&pixels, |tokens| {
+            states.push(tokens.clone());
+            Ok(())
+        })
+        .unwrap();
+    // The network leaves the last layer out; here it is looked at, too.
+    let config = &golden.model.config().vision_config;
+    let weights = tensors(&folder.join("model.safetensors"));
+    let vb = VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
+    let tower = Tensors::new(vb.pp("vision_model"), None);
+    let whole = VisionModel::new(config, config.num_hidden_layers, &tower).unwrap();
+    states.push(whole.forward(&pixels).unwrap());
+    assert_eq!(states.len(), config.num_hidden_layers + 1);
+    for (index, state) in states.iter().enumerate() {
+        golden.check(&format!("vision.hidden_states.{index}"), state);
+    }
+    let embeds = golden.model.encode(&pixels).unwrap();
+    golden.check("vision.image_embeds", &embeds);
+}
+
+/// The parts of a hyper layer's attention, as far as the file has them.
+fn check_attention(golden: &mut Golden, case: &Case, layer: usize, attended: &Attended) {
+    let name = |part: &str| format!("{}.layer.{layer}.{part}", case.name);
+    golden.check_if_there(&name("attn_ctx"), &attended.context);
+    if let Some(text) = &attended.text {
+        golden.check_if_there(&name("self_ctx"), text);
+    }
+    if let Some(gate) = &attended.gate {
+        golden.check_if_there(&name("gate"), gate);
+    }
+    let Some(images) = &attended.images else {
+        return;
+    };
+    for (row, starts) in case.starts.iter().enumerate() {
+        let part = name(&format!("cross_ctx.{row}"));
+        if golden.io.contains_key(&part) {
+            let first = starts[0] + golden.model.generation().image_offset();
+            let seeing = images.get(row).unwrap();
+            golden.check(&part, &seeing.narrow(0, first, seeing.dim(0).unwrap() - first).unwrap());
+        }
+    }
+}
+
+/// What a hyper layer makes of images: its norm, its projection, the turned keys.
+fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
+    let name = |part: &str| format!("{}.layer.{layer}.{part}", case.name);
+    let model = golden.model.clone();
+    let block = &model.decoder().layers()[layer];
+    if case.embeds.dim(0).unwrap() == 0 {
+        return;
+    }
+    let normed = block.input_norm().forward(&case.embeds).unwrap();
+    golden.check_if_there(&name("image_normed"), &normed);
+    let rows = block.attention().image_rows(&normed).unwrap();
+    let (images, tokens, width) = rows.dims3().unwrap();
+    let heads = block.attention().heads();
+    // In the file each head's key is followed by its value.
+    let as_stored = rows
+        .reshape((images, tokens, 2, heads.keys, heads.head_dim))
+        .unwrap()
+        .transpose(2, 3)
+        .unwrap()
+        .reshape((images, tokens, width))
+        .unwrap();
+    golden.check_if_there(&name("v_kv"), &as_stored);
+    let mut first = 0;
+    for (row, starts) in case.starts.iter().enumerate() {
+        let part = name(&format!("image_k_rope.{row}"));
+        if golden.io.contains_key(&part) {
+            let mut context = [model.decoder().context()];
+            let embeds = case.embeds.narrow(0, first, starts.len()).unwrap();
+            model.decoder().show(&embeds, &mut context, &[starts]).unwrap();
+            let rows = context[0].images(layer).unwrap();
+            let keys = rows.narrow(1, 0, heads.keys * heads.head_dim).unwrap();
+            let keys = keys.reshape((starts.len() * tokens, heads.keys, heads.head_dim)).unwrap();
+            golden.check(&part, &keys.transpose(0, 1).unwrap());
+        }
+        first += starts.len();
+    }
+}
+
+fn check_case(golden: &mut Golden, case: &Case) {
+    let model = golden.model.clone();
+    let decoder = model.decoder();
+    let mut contexts = case.contexts(&model);
+    let mut xs = case.tokens(&model);
+    golden.check(&format!("{}.embed", case.name), &xs);
+    let count = xs.dim(1).unwrap();
+    let angles = decoder.angles(0, &contexts, count).unwrap();
+    for (index, layer) in decoder.layers().iter().enumerate() {
+        if layer.attention().is_hyper() {
+            check_images(golden, case, index);
+        }
+        let attended = layer.attend(&xs, &angles, (index, &mut contexts), count).unwrap();
+        check_attention(golden, case, index, &attended);
+        xs = layer.finish(&attended.context, &xs).unwrap();
+        golden.check(&format!("{}.layer.{index}.out", case.name), &xs);
+    }
+    let normed = decoder.norm().forward(&xs).unwrap();
+    golden.check(&format!("{}.final_norm", case.name), &normed);
+    let logits = decoder.logits(&normed).unwrap();
+    golden.check(&format!("{}.logits", case.name), &logits);
+}
+
+fn check_decoding(golden: &mut Golden, case: &Case) {
+    let tokens = format!("{}.decode.tokens", case.name);
+    if !golden.io.contains_key(&tokens) {
+        return;
+    }
+    let expected = golden.numbers(&tokens);
+    let model = golden.model.clone();
+    let decoder = model.decoder();
+    let mut contexts = case.contexts(&model);
+    let hidden = decoder.run_to_end(case.tokens(&model), 0, &mut contexts).unwrap();
+    let mut greedy = Greedy::new(decoder, contexts, hidden);
+    let mut logits = Vec::new();
+    for step in 0..expected[0].len() {
+        logits.push(greedy.logits().unwrap());
+        let chosen = greedy.likeliest(usize::MAX).unwrap();
+        let golden_step: Vec<u32> =
+            expected.iter().map(|row| u32::try_from(row[step]).unwrap()).collect();
+        golden.comparison.equal(&format!("{tokens}, step {step}"), &chosen, &golden_step);
+        greedy.feed(&chosen).unwrap();
+    }
+    golden.seen.insert(tokens);
+    golden.check(&format!("{}.decode.logits", case.name), &Tensor::stack(&logits, 1).unwrap());
+}
+
+#[test]
+fn every_layer_follows_the_reference() {
+    let mut generations = BTreeMap::new();
+    for folder in all_folders() {
+        let mut golden = Golden::open(&folder, "network");
+        check_vision(&mut golden, &folder);
+        for case in cases(&golden) {
+            check_case(&mut golden, &case);
+            check_decoding(&mut golden, &case);
+        }
+        let inputs =
+            ["pixel_pool", "input_ids", "image_index", "image_row", "image_start", "media_offset"];
+        let is_input = |name: &str| inputs.contains(&name.rsplit('.').next().unwrap());
+        let left: Vec<&String> = golden
+            .io
+            .keys()
+            .filter(|name| !is_input(name) && !golden.seen.contains(*name))
+            .collect();
+        assert!(left.is_empty(), "{}: not compared: {left:?}", folder.display());
+        *generations.entry(golden.model.generation().name()).or_insert(0) += 1;
+        golden.comparison.finish();
+    }
+    assert_eq!(generations.len(), 3, "each generation is held to its goldens");
+}
