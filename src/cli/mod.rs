@@ -3,13 +3,16 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage.
 
+mod ask;
 mod build;
 mod check;
 mod config;
 mod demo;
 mod gallery;
 mod inputs;
+mod models;
 mod output;
+mod precision;
 mod run;
 mod samples;
 mod schema;
@@ -49,8 +52,12 @@ enum Command {
     Score(score::Args),
     /// Look at what SAM 2 sees: masks as JSON, and outlined pictures
     Segment(segment::Args),
+    /// Ask mPLUG-Owl3 about an image, in words
+    Ask(ask::Args),
     /// See the whole road in one process: embedded broker, sample photos, report
     Demo(demo::Args),
+    /// Make smaller files of weights
+    Models(models::Args),
     /// Print the wire contract: JSON Schemas, AsyncAPI document, examples
     Schema(schema::Args),
     /// Show the effective configuration, secrets hidden
@@ -103,6 +110,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
             Command::Run(args) => run::run(args, settings).await,
             Command::Score(args) => score::run(args, settings).await,
             Command::Segment(args) => segment::run(args, settings).await,
+            Command::Ask(args) => ask::run(args, settings).await,
+            Command::Models(args) => models::run(args).await,
             Command::Demo(args) => demo::run(args, settings).await,
             Command::Check(args) => check::run(args, settings).await,
             Command::Schema(_) | Command::Config(_) => unreachable!("answered above"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -22,6 +22,7 @@ use crate::report::outline_masks;
 use super::gallery::picture_name;
 use super::inputs::references;
 use super::output::{complain, say};
+use super::precision::Precision;
 use super::{Outcome, build};
 
 /// What to look at, with which network.
@@ -61,14 +62,6 @@ enum PresetName {
     Sam2Default,
 }
 
-/// Number formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Precision {
-    F32,
-    F16,
-    Bf16,
-}
-
 /// One line of output.
 #[derive(Debug, Serialize)]
 struct Segmented<'a> {
@@ -101,11 +94,7 @@ struct MaskLine<'a> {
 
 pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Outcome> {
     let amg = amg_settings(args.preset, &args.amg)?;
-    let dtype = match args.dtype {
-        Precision::F32 => DType::F32,
-        Precision::F16 => DType::F16,
-        Precision::Bf16 => DType::BF16,
-    };
+    let dtype = args.dtype.dtype();
     if let Some(folder) = &args.annotate {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }

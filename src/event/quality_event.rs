@@ -110,6 +110,10 @@ pub struct Rating {
     /// Probability of each level from 1 to K; they sum to 1.
     #[schemars(length(min = 2, max = 9), inner(range(min = 0, max = 1)))]
     pub probabilities: Vec<f64>,
+    /// A second opinion, where the scorer is asked for it: how far its next words point from bad to
+    /// good quality. Larger is better; the scale is the model's own, so it ranks and is not a level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<f64>,
 }
 
 /// How the image was cut into regions.
@@ -345,6 +349,7 @@ impl Rating {
             expected: distribution.expected(),
             confidence: distribution.confidence(),
             probabilities: distribution.probabilities().to_vec(),
+            direction: distribution.direction(),
         }
     }
 }

@@ -37,6 +37,7 @@ pub enum LevelsError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct LevelDistribution {
     probabilities: Vec<f64>,
+    direction: Option<f64>,
 }
 
 impl LevelDistribution {
@@ -78,7 +79,20 @@ impl LevelDistribution {
 
     /// `+ 0.0` turns a negative zero into zero, so that no event ever shows `-0.0`.
     fn normalised(weights: Vec<f64>, sum: f64) -> Self {
-        Self { probabilities: weights.into_iter().map(|weight| weight / sum + 0.0).collect() }
+        let probabilities = weights.into_iter().map(|weight| weight / sum + 0.0).collect();
+        Self { probabilities, direction: None }
+    }
+
+    /// The same with a second opinion: how far the scorer's words point from bad to good quality.
+    #[must_use]
+    pub fn with_direction(mut self, direction: f64) -> Self {
+        self.direction = direction.is_finite().then_some(direction);
+        self
+    }
+
+    /// The second opinion, if the scorer was asked for it. Larger is better; its scale is the model's.
+    pub fn direction(&self) -> Option<f64> {
+        self.direction
     }
 
     /// Probability of each level, from level 1 to level K.

@@ -1,0 +1,109 @@
+//! `dogiqa ask`: what mPLUG-Owl3 says about an image, in its own words.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use candle_core::Device;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::config::Settings;
+use crate::engine::MplugOwl3Talker;
+use crate::event::ImageReference;
+use crate::pipeline::Journey;
+
+use super::inputs::references;
+use super::output::{complain, say};
+use super::precision::Precision;
+use super::{Outcome, build};
+
+/// Words on their way to the terminal.
+const WORDS: usize = 64;
+
+/// What to ask, about what, and whom.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  dogiqa ask --model mPLUG-Owl3-2B-241014/ --prompt 'What spoils this photo?' photo.jpg\n  \
+    dogiqa ask --model owl3-7b-q4.gguf --prompt 'Compare <|image|> with a sharp photo.' photos/"
+)]
+pub(super) struct Args {
+    /// Files, folders, globs, URIs; `-` reads an image or a list of them from standard input
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// The question. The image stands before it, or where it says `<|image|>`
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// Instructions before the question
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Weights of mPLUG-Owl3: a folder, a `.safetensors`, its index, or a `.gguf`
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// Show the model enlarged parts of the image, too
+    #[arg(long)]
+    cut: bool,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// Number format of the weights; half formats are slow on a CPU
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    dtype: Precision,
+}
+
+pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Outcome> {
+    let piped = TempDir::new().context("a temporary folder")?;
+    let references = references(&args.images, &piped, &mut settings)?;
+    let (model, dtype) = (args.model.clone(), args.dtype.dtype());
+    let open = move || MplugOwl3Talker::open(&model, (dtype, &Device::Cpu));
+    let talker = tokio::task::spawn_blocking(open).await?.context("--model")?;
+    let talker = Arc::new(talker.with_cutting(args.cut));
+    let journey = build::journey(&settings).await?;
+    let mut failed = 0;
+    for reference in &references {
+        if references.len() > 1 {
+            say(&format!("== {}", reference.id))?;
+        }
+        if let Err(error) = ask(&journey, &talker, reference, &args).await {
+            if super::is_broken_pipe(&error) {
+                return Err(error);
+            }
+            failed += 1;
+            complain(&format!("{}: {error:#}", reference.id));
+        }
+    }
+    Ok(if failed > 0 { Outcome::Negative } else { Outcome::Done })
+}
+
+/// Prints the answer word by word, as it comes.
+async fn ask(
+    journey: &Journey,
+    talker: &Arc<MplugOwl3Talker>,
+    reference: &ImageReference,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let picture = match journey.look(reference).await {
+        Ok(picture) => picture,
+        Err(failure) => bail!("{} [{}]", failure.message, failure.code),
+    };
+    let (words, mut heard) = mpsc::channel::<String>(WORDS);
+    let talker = Arc::clone(talker);
+    let (system, prompt, most) = (args.system.clone(), args.prompt.clone(), args.max_tokens);
+    let talking = tokio::task::spawn_blocking(move || {
+        talker.answer(&picture, system.as_deref(), (&prompt, most as usize), |word| {
+            match words.blocking_send(word) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        })
+    });
+    while let Some(word) = heard.recv().await {
+        let mut out = io::stdout().lock();
+        out.write_all(word.as_bytes())?;
+        out.flush()?;
+    }
+    talking.await??;
+    Ok(say("")?)
+}
