@@ -14,8 +14,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
-#[path = "../tests/support/random_sam2.rs"]
-mod random_sam2;
+#[path = "../tests/support/random_weights.rs"]
+mod random_weights;
 
 use std::env;
 use std::hint::black_box;
@@ -61,7 +61,11 @@ impl Bench {
             let wave = |period: u32| (x * y / 64 + (x + y) * 255 / period).to_le_bytes()[0];
             image::Rgb([wave(500), wave(90), wave(33)])
         });
-        Self { size, model: random_sam2::network(&Config::of_size(size)).0, photo }
+        Self {
+            size,
+            model: random_weights::network(|vb| Sam2::new(&Config::of_size(size), &vb)).0,
+            photo,
+        }
     }
 
     /// Ours, the peer, ours, the peer: what changes in the machine meanwhile meets both.

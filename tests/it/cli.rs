@@ -10,24 +10,26 @@ fn dogiqa(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
     command.args(arguments).env_remove("DOGIQA_CONFIG");
     command
 }
 
-fn photo(name: &str) -> String {
+pub(crate) fn photo(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos").join(name);
     path.to_str().unwrap().to_owned()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
 #[test]
 fn every_help_page_has_an_example() {
-    for subcommand in ["run", "score", "segment", "demo", "schema", "config", "check"] {
+    for subcommand in
+        ["run", "score", "segment", "ask", "models", "demo", "schema", "config", "check"]
+    {
         let output = dogiqa(&[subcommand, "--help"]);
         assert!(output.status.success());
         assert!(text(&output.stdout).contains("Example"), "{subcommand} --help has no example");

@@ -13,7 +13,7 @@ const GENERATIONS: [&str; 3] = ["mplug_owl3_240728", "mplug_owl3_241014", "mplug
 const FILES: [&str; 3] = ["config.json", "io.safetensors", "model.safetensors"];
 
 /// Every golden folder of the networks, each once.
-fn all_folders() -> Vec<std::path::PathBuf> {
+pub(crate) fn all_folders() -> Vec<std::path::PathBuf> {
     let mut all: Vec<_> = GENERATIONS.iter().flat_map(|name| folders(name, &FILES)).collect();
     all.sort();
     all.dedup();

@@ -13,13 +13,20 @@ use sha2::{Digest, Sha256};
 
 use crate::goldens::{Comparison, folders, json, picture, tensors};
 
+const TOKENIZER: &str = "tokenizer.json.gz";
+
+/// The file that all checkpoints come with.
+pub(crate) fn tokenizer_json() -> Vec<u8> {
+    let folder = folders("qwen2_tokenizer", &[TOKENIZER]).remove(0);
+    let mut json = Vec::new();
+    let file = std::fs::File::open(folder.join(TOKENIZER)).unwrap();
+    GzDecoder::new(file).read_to_end(&mut json).unwrap();
+    json
+}
+
 /// The tokenizer of all checkpoints.
 pub(crate) fn tokenizer() -> Tokenizer {
-    let folder = folders("qwen2_tokenizer", &["tokenizer.json.gz"]).remove(0);
-    let path = folder.join("tokenizer.json.gz");
-    let mut json = Vec::new();
-    GzDecoder::new(std::fs::File::open(&path).unwrap()).read_to_end(&mut json).unwrap();
-    Tokenizer::from_json(&path, &json).unwrap()
+    Tokenizer::from_json(Path::new(TOKENIZER), &tokenizer_json()).unwrap()
 }
 
 fn number(value: &Value) -> u32 {

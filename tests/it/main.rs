@@ -11,8 +11,8 @@ mod goldens;
 mod noop;
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
-#[path = "../support/random_sam2.rs"]
-mod random_sam2;
+#[path = "../support/random_weights.rs"]
+mod random_weights;
 #[path = "../support/raw_fetch.rs"]
 mod raw_fetch;
 #[path = "../support/stream.rs"]
@@ -24,6 +24,7 @@ mod wire;
 
 mod classic_monotone;
 mod cli;
+mod cli_ask;
 mod documents;
 mod engine_conformance;
 mod engine_handle;
@@ -38,6 +39,8 @@ mod goldens_sam2_amg;
 mod goldens_sam2_steps;
 mod imaging_decode;
 mod imaging_limits;
+mod mplug_owl3_checkpoints;
+mod mplug_owl3_ratings;
 mod pipeline;
 mod report;
 mod sam2_checkpoints;

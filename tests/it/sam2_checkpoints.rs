@@ -9,8 +9,8 @@ use dog_iqa::models::sam2::{Checkpoint, Config, Sam2, Size};
 use tempfile::TempDir;
 
 use crate::goldens::tensors;
-use crate::random_checkpoint;
-use crate::random_sam2::network;
+use crate::random_checkpoint::write;
+use crate::random_weights::network;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2").join(name)
@@ -116,16 +116,16 @@ fn another_model_or_no_model_is_refused_with_its_path() {
 fn a_configuration_that_disagrees_with_a_published_size_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(golden("config.json"), folder.path().join("config.json")).unwrap();
-    let (_, mut shapes) = network(&Config::of_size(Size::Tiny));
+    let (_, mut shapes) = network(|vb| Sam2::new(&Config::of_size(Size::Tiny), &vb));
     let path = folder.path().join("sam2_hiera_tiny.safetensors");
-    random_checkpoint::write(&path, &shapes);
+    write(&path, DType::F32, &shapes);
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert_eq!(checkpoint.size(), Some(Size::Tiny));
     assert_eq!(checkpoint.version().name(), "2");
 
     std::fs::write(folder.path().join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
     shapes.insert("no_obj_embed_spatial".to_owned(), (1, 64).into());
-    random_checkpoint::write(&path, &shapes);
+    write(&path, DType::F32, &shapes);
     assert_eq!(Checkpoint::open(folder.path()).unwrap().version().name(), "2.1");
 }
 

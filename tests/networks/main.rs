@@ -4,7 +4,8 @@
 
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
-#[path = "../support/random_sam2.rs"]
-mod random_sam2;
+#[path = "../support/random_weights.rs"]
+mod random_weights;
 
+mod mplug_owl3;
 mod sam2;

@@ -6,8 +6,8 @@ use dog_iqa::models::sam2::amg::{AmgSettings, MaskGenerator, prepare};
 use dog_iqa::models::sam2::{Checkpoint, Config, Sam2, Size};
 use image::{Rgb, RgbImage};
 
-use crate::random_checkpoint;
-use crate::random_sam2::network;
+use crate::random_checkpoint::write;
+use crate::random_weights::network;
 
 /// Millions of parameters of the image path: the trunk's and the neck's by size, and the prompt
 /// encoder, the mask decoder and the embedding of no memory, which are the same for all. The whole
@@ -23,7 +23,7 @@ fn parameters(size: Size) -> (f64, f64) {
 
 fn check(size: Size) {
     let config = Config::of_size(size);
-    let (model, shapes) = network(&config);
+    let (model, shapes) = network(|vb| Sam2::new(&config, &vb));
     let millions = |prefix: &str| {
         let of_part = shapes.iter().filter(|(name, _)| name.starts_with(prefix));
         of_part.map(|(_, shape)| shape.elem_count()).sum::<usize>() as f64 / 1e6
@@ -38,7 +38,7 @@ fn check(size: Size) {
     // A checkpoint of the real names and shapes, without anything but its path.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    random_checkpoint::write(&path, &shapes);
+    write(&path, DType::F32, &shapes);
     let checkpoint = Checkpoint::open(&path).unwrap();
     assert_eq!(checkpoint.size(), Some(size));
     assert_eq!(checkpoint.config(), &config);

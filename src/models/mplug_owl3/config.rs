@@ -1,6 +1,6 @@
 //! The shape of an mPLUG-Owl3: a checkpoint's `config.json`, and which of the three generations it is.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Largest number that a size in a configuration may have; far above any network, and small enough
 /// that no product of sizes overflows.
@@ -76,7 +76,7 @@ impl Release {
 }
 
 /// Shape of the SigLIP tower.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
     /// Width of a token.
     pub hidden_size: usize,
@@ -97,14 +97,14 @@ pub struct VisionConfig {
     hidden_act: VisionActivation,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum VisionActivation {
     #[default]
     #[serde(rename = "gelu_pytorch_tanh")]
     GeluTanh,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum TextActivation {
     #[default]
     #[serde(rename = "silu")]
@@ -127,7 +127,7 @@ impl VisionConfig {
 }
 
 /// The shape of a network.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Width of a token.
     pub hidden_size: usize,
@@ -296,8 +296,10 @@ mod tests {
         let hyper: Vec<usize> = (0..28).filter(|&layer| config.is_hyper(layer)).collect();
         assert_eq!((hyper, config.first_hyper()), (vec![6, 14, 22, 25], 6));
         for release in Release::ALL {
-            Config::of_release(release).check().unwrap();
-            assert_eq!(Config::of_release(release).vision_config.tokens(), 729);
+            let config = Config::of_release(release);
+            assert_eq!(config.vision_config.tokens(), 729);
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(Config::from_json(&json).unwrap(), config);
         }
     }
 

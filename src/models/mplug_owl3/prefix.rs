@@ -22,7 +22,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Reads the prompt.
+    /// Reads the prompt, which has a place for a view at least.
     ///
     /// # Errors
     /// A token that the network does not have; what candle says.
@@ -30,10 +30,11 @@ impl Prefix {
         let decoder = model.decoder();
         let first_hyper = model.config().first_hyper();
         let count = prompt.ids.len();
-        // The last token answers, so it is done for each image even if none is placed before it.
-        let blind = prompt.image_starts.first();
-        let blind = blind.map_or(count, |start| start + model.generation().image_offset());
-        let blind = blind.min(count.saturating_sub(1));
+        // The last token answers, so it is done for each image even if it sees none.
+        let Some(start) = prompt.image_starts.first() else {
+            candle_core::bail!("the prompt has no place for an image");
+        };
+        let blind = (start + model.generation().image_offset()).min(count - 1);
         let mut contexts = [decoder.context()];
         let xs = decoder.embed(&[&prompt.ids])?;
         let xs = decoder.run(xs, 0..first_hyper, &mut contexts)?;
@@ -63,7 +64,7 @@ impl Prefix {
     /// What candle says of shapes, dtypes and devices.
     pub fn go_on(&self, model: &MplugOwl3, embeds: &Tensor) -> Result<(Vec<Context>, Tensor)> {
         let decoder = model.decoder();
-        let images = embeds.dim(0)? / self.views().max(1);
+        let images = embeds.dim(0)? / self.views();
         let mut contexts = vec![self.context.clone(); images];
         decoder.show(embeds, &mut contexts, &vec![&self.starts[..]; images])?;
         let entries = Tensor::cat(&vec![&self.entry; images], 0)?;

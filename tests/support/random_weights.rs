@@ -1,4 +1,4 @@
-//! SAM 2 networks of any shape with random weights: real work without real weights.
+//! Networks of any shape with random weights: real work without real weights.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
-use dog_iqa::models::sam2::{Config, Sam2};
 
 /// Makes each tensor that is asked for, the same for the same name, and notes names and shapes.
 #[derive(Clone, Default)]
@@ -48,11 +47,13 @@ pub(crate) fn random(name: &str, shape: &Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// A network of this shape, and the names and shapes of the tensors that it asked for.
-pub(crate) fn network(config: &Config) -> (Sam2, BTreeMap<String, Shape>) {
+/// What `build` makes of random tensors, and the names and shapes of those that it asked for.
+pub(crate) fn network<T>(
+    build: impl FnOnce(VarBuilder<'static>) -> Result<T>,
+) -> (T, BTreeMap<String, Shape>) {
     let source = Random::default();
     let vb = VarBuilder::from_backend(Box::new(source.clone()), DType::F32, Device::Cpu);
-    let network = Sam2::new(config, &vb).unwrap();
+    let network = build(vb).unwrap();
     let shapes = source.asked.lock().unwrap().clone();
     (network, shapes)
 }

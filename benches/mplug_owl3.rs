@@ -1,0 +1,292 @@
+//! mPLUG-Owl3 1B and 2B at their real shapes with random weights, on all cores, beside PyTorch in the
+//! same run.
+//!
+//! ```text
+//! cargo bench --bench mplug_owl3                 both sizes; PyTorch in a virtual environment of its own
+//! cargo bench --bench mplug_owl3 -- 1b alone     one size, without the peer
+//! cargo bench --bench mplug_owl3 -- 1b parts     where the time of one crop goes
+//! cargo bench --bench mplug_owl3 -- memory       peak memory while the 2B is loaded in bf16
+//! ```
+//!
+//! Rows, each for batches of 1, 4 and 16 crops with the paper's prompt of seven words: `plain`, the whole
+//! prompt for each crop and the K level tokens' logits; `prefix`, what owes nothing to the image read
+//! once; `greedy`, as the reference answers: the whole vocabulary's logits, then a step for the token
+//! that ends the answer. The peer has `plain` and `greedy`; `prefix` stands beside its `plain`, which
+//! gives the same ratings.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
+#![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
+
+#[path = "../tests/support/random_weights.rs"]
+mod random_weights;
+
+use std::env;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use dog_iqa::method::{Standard, StandardForm};
+use dog_iqa::models::mplug_owl3::{
+    Config, Greedy, IMAGE, LevelHead, Message, MplugOwl3, Prefix, Prompt, Release, Role, Tensors,
+    Tokenizer,
+};
+use flate2::read::GzDecoder;
+
+const BATCHES: [usize; 3] = [1, 4, 16];
+/// Token ids of the levels.
+const LEVELS: [u32; 7] = [16, 17, 18, 19, 20, 21, 22];
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let is_named = |name: &str| arguments.iter().any(|argument| argument == name);
+    if is_named("memory") {
+        return memory();
+    }
+    let sizes = [("1b", Release::B1V241014), ("2b", Release::B2V241014)].into_iter();
+    let sizes = sizes.filter(|(name, _)| !(is_named("1b") || is_named("2b")) || is_named(name));
+    if !is_named("parts") {
+        println!("size | row    | batch | ours, crops/s | PyTorch, crops/s | ours / PyTorch");
+    }
+    for (name, release) in sizes {
+        let bench = Bench::new(release);
+        if is_named("parts") {
+            bench.parts();
+            continue;
+        }
+        let mut peer = (!is_named("alone")).then(|| Peer::start(name, &bench.prompt));
+        for batch in BATCHES {
+            bench.rows(name, batch, peer.as_mut());
+        }
+    }
+}
+
+struct Bench {
+    model: MplugOwl3,
+    prompt: Prompt,
+    prefix: Prefix,
+    head: LevelHead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Plain,
+    Prefix,
+    Greedy,
+}
+
+impl Bench {
+    fn new(release: Release) -> Self {
+        let config = Config::of_release(release);
+        let generation = release.generation();
+        let build = |vb| MplugOwl3::new(&config, generation, &Tensors::new(vb, None));
+        let (model, _) = random_weights::network(build);
+        let prompt = paper_prompt();
+        Self {
+            prefix: Prefix::new(&model, &prompt).unwrap(),
+            head: LevelHead::new(model.decoder(), &LEVELS).unwrap(),
+            model,
+            prompt,
+        }
+    }
+
+    /// Ours, the peer, ours, the peer: what changes in the machine meanwhile meets both.
+    fn rows(&self, size: &str, batch: usize, mut peer: Option<&mut Peer>) {
+        let rows = [Row::Plain, Row::Prefix, Row::Greedy];
+        let mut ours = [const { Vec::new() }; 3];
+        let (mut plain, mut greedy) = (Vec::new(), Vec::new());
+        // Small batches are short, and so are measured more often.
+        for _ in 0..(8 / batch).clamp(2, 5) {
+            for (row, ours) in rows.iter().zip(&mut ours) {
+                ours.push(self.seconds(*row, batch));
+            }
+            if let Some(peer) = &mut peer {
+                plain.push(peer.seconds("plain", batch));
+                greedy.push(peer.seconds("greedy", batch));
+            }
+        }
+        let rate = |seconds: Vec<f64>| batch as f64 / median(seconds);
+        for (row, ours) in rows.into_iter().zip(ours) {
+            let ours = rate(ours);
+            let theirs = if row == Row::Greedy { &greedy } else { &plain };
+            let (peer, ratio) = if theirs.is_empty() {
+                ("-".to_owned(), "-".to_owned())
+            } else {
+                let theirs = rate(theirs.clone());
+                (format!("{theirs:.3}"), format!("{:.2}", ours / theirs))
+            };
+            let row = format!("{row:?}").to_lowercase();
+            println!("{size:>4} | {row:<6} | {batch:>5} | {ours:>13.3} | {peer:>16} | {ratio:>14}");
+        }
+    }
+
+    fn seconds(&self, row: Row, batch: usize) -> f64 {
+        let crops = crops(batch);
+        let decoder = self.model.decoder();
+        let started = Instant::now();
+        let embeds = self.model.encode(&crops).unwrap();
+        match row {
+            Row::Prefix => {
+                let (_, hidden) = self.prefix.go_on(&self.model, &embeds).unwrap();
+                drop(black_box(self.head.logits(&hidden).unwrap()));
+            }
+            Row::Plain | Row::Greedy => {
+                let mut contexts = vec![decoder.context(); batch];
+                let starts = vec![&self.prompt.image_starts[..]; batch];
+                decoder.show(&embeds, &mut contexts, &starts).unwrap();
+                let xs = decoder.embed(&vec![&self.prompt.ids[..]; batch]).unwrap();
+                let hidden = decoder.run_to_end(xs, 0, &mut contexts).unwrap();
+                if row == Row::Plain {
+                    drop(black_box(self.head.logits(&hidden).unwrap()));
+                } else {
+                    let mut greedy = Greedy::new(decoder, contexts, hidden);
+                    let first = greedy.likeliest(151_646).unwrap();
+                    greedy.feed(&first).unwrap();
+                    drop(black_box(greedy.likeliest(151_646).unwrap()));
+                }
+            }
+        }
+        started.elapsed().as_secs_f64()
+    }
+
+    /// Seconds of one crop's parts, and what the shapes make of them.
+    fn parts(&self) {
+        let crops = crops(1);
+        let decoder = self.model.decoder();
+        let time = |name: &str, work: &dyn Fn()| {
+            let mut runs: Vec<f64> = (0..5)
+                .map(|_| {
+                    let started = Instant::now();
+                    work();
+                    started.elapsed().as_secs_f64()
+                })
+                .collect();
+            runs.sort_by(f64::total_cmp);
+            println!("{name:<24} {:>8.3} s", runs[2]);
+        };
+        let embeds = self.model.encode(&crops).unwrap();
+        time("vision and projector", &|| drop(black_box(self.model.encode(&crops).unwrap())));
+        time("images' keys", &|| {
+            let mut contexts = [decoder.context()];
+            decoder.show(&embeds, &mut contexts, &[&self.prompt.image_starts]).unwrap();
+        });
+        time("the rest, prefix", &|| drop(black_box(self.prefix.go_on(&self.model, &embeds))));
+        time("the rest, whole prompt", &|| {
+            let mut contexts = [decoder.context()];
+            decoder.show(&embeds, &mut contexts, &[&self.prompt.image_starts]).unwrap();
+            let xs = decoder.embed(&[&self.prompt.ids]).unwrap();
+            drop(black_box(decoder.run_to_end(xs, 0, &mut contexts).unwrap()));
+        });
+    }
+}
+
+/// The paper's question, as the scorer asks it, in real tokens.
+fn paper_prompt() -> Prompt {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens/qwen2_tokenizer/tokenizer.json.gz");
+    let mut json = Vec::new();
+    GzDecoder::new(std::fs::File::open(&path).unwrap()).read_to_end(&mut json).unwrap();
+    let tokenizer = Tokenizer::from_json(&path, &json).unwrap();
+    let standard = Standard::builtin(7, StandardForm::Word).unwrap();
+    let messages = [
+        Message::new(Role::System, standard.system_message()),
+        Message::new(Role::User, format!("{IMAGE}\n{}", standard.user_message())),
+        Message::new(Role::Assistant, ""),
+    ];
+    Prompt::new(&messages, &tokenizer).unwrap()
+}
+
+/// Noise in −1..=1; flat images run faster than any real one.
+fn crops(batch: usize) -> Tensor {
+    let mut random = fastrand::Rng::with_seed(batch as u64);
+    let values: Vec<f32> =
+        std::iter::repeat_with(|| 2.0 * random.f32() - 1.0).take(batch * 3 * 384 * 384).collect();
+    Tensor::from_vec(values, (batch, 3, 384, 384), &Device::Cpu).unwrap()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// PyTorch in a process of its own, which waits while ours runs.
+struct Peer {
+    process: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(size: &str, prompt: &Prompt) -> Self {
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/mplug_owl3_torch.py");
+        let threads = std::thread::available_parallelism().unwrap().to_string();
+        let python = env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+        let (tokens, start) = (prompt.ids.len().to_string(), prompt.image_starts[0].to_string());
+        let mut process = Command::new(python)
+            .arg(script)
+            .args([size, &tokens, &start, &threads])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut answers = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        answers.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the peer did not start");
+        Self { process, answers }
+    }
+
+    fn seconds(&mut self, row: &str, batch: usize) -> f64 {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{row} {batch}").unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        line.trim().parse().unwrap_or_else(|_| panic!("the peer failed: {line}"))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+    }
+}
+
+/// Writes a 2B of random weights in bf16, and loads it in a process that has done nothing else.
+fn memory() {
+    if let Some(path) = env::args().skip_while(|argument| argument != "load").nth(1) {
+        let model = MplugOwl3::open(Path::new(&path), DType::BF16, &Device::Cpu).unwrap();
+        println!("{}", peak_bytes());
+        return drop(model);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::of_release(Release::B2V241014);
+    let generation = Release::B2V241014.generation();
+    let build = |vb| MplugOwl3::new(&config, generation, &Tensors::new(vb, None));
+    let (_, shapes) = random_weights::network(build);
+    let tensors = shapes.iter().map(|(name, shape)| {
+        let tensor = random_weights::random(name, shape).unwrap().to_dtype(DType::BF16).unwrap();
+        (name.clone(), tensor)
+    });
+    let path = folder.path().join("model.safetensors");
+    candle_core::safetensors::save(&tensors.collect(), &path).unwrap();
+    let json = serde_json::to_string(&config).unwrap();
+    std::fs::write(folder.path().join("config.json"), json).unwrap();
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["memory", "load", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let file = std::fs::metadata(&path).unwrap().len();
+    let peak: u64 = String::from_utf8_lossy(&child.stdout).trim().parse().unwrap();
+    println!("file, MiB | peak while loading, MiB | peak / file");
+    println!("{:>9} | {:>23} | {:>11.2}", file >> 20, peak >> 20, peak as f64 / file as f64);
+}
+
+/// Most memory that this process has held, as Linux counts it.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}

@@ -1,0 +1,423 @@
+//! Ratings of mPLUG-Owl3: one pass with what was computed before, batches in any order, other number
+//! formats. The golden networks have 300 tokens, too few for a real prompt; where one is needed, a
+//! network of their shape and a real vocabulary is made of random weights.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Shape, Tensor};
+use dog_iqa::engine::{MplugOwl3Error, MplugOwl3Scorer, Scorer};
+use dog_iqa::imaging::{Crop, CropSource};
+use dog_iqa::method::{LevelDistribution, OwnStandard, Standard, StandardForm, StandardSettings};
+use dog_iqa::models::ModelInput;
+use dog_iqa::models::mplug_owl3::{
+    Checkpoint, Format, Generation, Greedy, Grid, IMAGE, LevelHead, Message, MplugOwl3, Prefix,
+    Prompt, RatingSettings, Role, Tensors, quantize,
+};
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+use crate::conformance;
+use crate::goldens::{Comparison, tensors};
+use crate::goldens_mplug_owl3::all_folders;
+use crate::goldens_mplug_owl3_processor::tokenizer_json;
+use crate::random_checkpoint;
+use crate::random_weights::network;
+
+/// Rows of the embedding; a little more than the tokenizer has tokens, as in the real ones.
+const VOCABULARY: usize = 151_851;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+}
+
+/// A checkpoint of a golden network's shape that knows all real tokens.
+pub(crate) fn checkpoint_with_real_vocabulary(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
+    let config = config.replace("\"vocab_size\": 300", &format!("\"vocab_size\": {VOCABULARY}"));
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let mut shapes: BTreeMap<String, Shape> = tensors(&golden(name).join("model.safetensors"))
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.shape().clone()))
+        .collect();
+    for table in ["language_model.model.embed_tokens.weight", "language_model.lm_head.weight"] {
+        if let Some(shape) = shapes.get_mut(table) {
+            *shape = (VOCABULARY, shape.dims()[1]).into();
+        }
+    }
+    random_checkpoint::write(&folder.path().join("model.safetensors"), DType::F32, &shapes);
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+    folder
+}
+
+const GENERATIONS: [&str; 3] = ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"];
+
+fn standard() -> Standard {
+    Standard::from_settings(&StandardSettings::default()).unwrap()
+}
+
+fn scorer(folder: &Path, settings: RatingSettings) -> MplugOwl3Scorer {
+    MplugOwl3Scorer::open(folder, &standard(), settings, (DType::F32, &Device::Cpu)).unwrap()
+}
+
+/// Single precision sums in another order: probabilities differ in the sixth digit.
+fn alike_to_rounding(a: &LevelDistribution, b: &LevelDistribution) -> bool {
+    let near = |a: f64, b: f64, tolerance: f64| (a - b).abs() <= tolerance;
+    let shares = a.probabilities().iter().zip(b.probabilities());
+    let second = match (a.direction(), b.direction()) {
+        (Some(a), Some(b)) => near(a, b, 2e-4 * a.abs().max(1.0)),
+        (None, None) => true,
+        _ => false,
+    };
+    second && shares.into_iter().all(|(a, b)| near(*a, *b, 2e-5))
+}
+
+#[test]
+fn the_scorer_conforms_in_every_generation_and_mode() {
+    for name in GENERATIONS {
+        let folder = checkpoint_with_real_vocabulary(name);
+        for settings in [
+            RatingSettings::default(),
+            RatingSettings { cut: true, direction: true, ..RatingSettings::default() },
+        ] {
+            conformance::scorer(&scorer(folder.path(), settings), 7, alike_to_rounding);
+        }
+    }
+}
+
+/// Crops of different sizes and contents.
+fn crops(count: usize) -> Vec<Crop> {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut paint = || {
+        let (width, height) = (random.u32(8..200), random.u32(8..200));
+        let (step, shift) = (random.u32(1..40), random.u32(0..200));
+        RgbImage::from_fn(width, height, |x, y| {
+            Rgb([x * step + shift, y * step, (x + y) * shift].map(|value| value.to_le_bytes()[0]))
+        })
+    };
+    (0..count)
+        .map(|_| Crop { source: CropSource::Whole, pixels: std::sync::Arc::new(paint()) })
+        .collect()
+}
+
+#[test]
+fn a_rating_does_not_depend_on_the_batch_or_the_order() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
+    for cut in [false, true] {
+        let scorer = scorer(folder.path(), RatingSettings { cut, ..RatingSettings::default() });
+        let inputs: Vec<ModelInput> =
+            crops(32).iter().map(|crop| scorer.prepare(crop).unwrap()).collect();
+        let alone: Vec<LevelDistribution> = inputs
+            .iter()
+            .map(|input| scorer.rate(std::slice::from_ref(input)).unwrap().remove(0))
+            .collect();
+        let distinct = alone.iter().any(|rating| !alike_to_rounding(rating, &alone[0]));
+        assert!(distinct, "crops have ratings of their own");
+        let mut random = fastrand::Rng::with_seed(9);
+        for size in [2, 7, 32] {
+            let mut order: Vec<usize> = (0..inputs.len()).collect();
+            random.shuffle(&mut order);
+            for batch in order.chunks(size) {
+                let shuffled: Vec<ModelInput> =
+                    batch.iter().map(|&index| inputs[index].clone()).collect();
+                let together = scorer.rate(&shuffled).unwrap();
+                for (&index, rating) in batch.iter().zip(&together) {
+                    assert!(alike_to_rounding(rating, &alone[index]), "{size}: crop {index}");
+                }
+            }
+        }
+    }
+}
+
+/// A prompt of the golden networks' 300 tokens, with its image or images.
+fn small_prompts(generation: Generation) -> Vec<Prompt> {
+    let image = [27, 91, 105, 91, 29];
+    let with = |before: &[u32], images: usize, after: &[u32]| {
+        let mut ids = before.to_vec();
+        let mut image_starts = Vec::new();
+        for _ in 0..images {
+            image_starts.push(ids.len());
+            ids.extend(image);
+            ids.push(11);
+        }
+        ids.extend(after);
+        Prompt { ids, image_starts }
+    };
+    let mut prompts = vec![
+        with(&[3, 8, 19, 44, 5, 100, 7], 1, &[9, 201, 33, 280, 5]),
+        with(&[], 1, &[9, 201]),
+        with(&[250, 4], 3, &[7]),
+    ];
+    if generation == Generation::V241101 {
+        // The placeholder's first token is the last of all, and already sees the image.
+        prompts.push(Prompt { ids: vec![6, 70, 27], image_starts: vec![2] });
+    }
+    prompts
+}
+
+/// The last token's hidden state of the whole prompt, all at once.
+fn plain(model: &MplugOwl3, prompt: &Prompt, embeds: &Tensor) -> Tensor {
+    let decoder = model.decoder();
+    let mut contexts = [decoder.context()];
+    decoder.show(embeds, &mut contexts, &[&prompt.image_starts]).unwrap();
+    let xs = decoder.embed(&[&prompt.ids]).unwrap();
+    let xs = decoder.run(xs, 0..decoder.layers().len(), &mut contexts).unwrap();
+    let last = xs.narrow(1, prompt.ids.len() - 1, 1).unwrap().squeeze(1).unwrap();
+    decoder.norm().forward(&last).unwrap()
+}
+
+fn close(one: &Tensor, other: &Tensor) -> bool {
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (one, other) = (values(one), values(other));
+    let largest = one.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    one.len() == other.len() && one.iter().zip(&other).all(|(a, b)| (a - b).abs() <= 2e-5 * largest)
+}
+
+#[test]
+fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
+    for folder in all_folders() {
+        let model = MplugOwl3::open(&folder, DType::F32, &Device::Cpu).unwrap();
+        let io = tensors(&folder.join("io.safetensors"));
+        for prompt in small_prompts(model.generation()) {
+            let views = prompt.image_starts.len();
+            let prefix = Prefix::new(&model, &prompt).unwrap();
+            let images = 7 / views;
+            let embeds = io["vision.image_embeds"].narrow(0, 0, images * views).unwrap();
+            let (_, hidden) = prefix.go_on(&model, &embeds).unwrap();
+            for image in 0..images {
+                let own = embeds.narrow(0, image * views, views).unwrap();
+                let whole = plain(&model, &prompt, &own);
+                let reused = hidden.narrow(0, image, 1).unwrap();
+                assert!(close(&whole, &reused), "{}: {prompt:?}", folder.display());
+            }
+        }
+    }
+}
+
+/// The single pass picks the level that greedy generation writes, whenever that writes a level.
+#[test]
+fn the_single_pass_picks_the_token_that_generation_writes() {
+    for folder in all_folders() {
+        let model = MplugOwl3::open(&folder, DType::F32, &Device::Cpu).unwrap();
+        let decoder = model.decoder();
+        let io = tensors(&folder.join("io.safetensors"));
+        let embeds = io["vision.image_embeds"].narrow(0, 0, 7).unwrap();
+        let prompt = small_prompts(model.generation()).remove(0);
+        // All tokens are levels here, nine at a time.
+        for first in (0..300).step_by(9).take(33) {
+            let tokens: Vec<u32> = (first..first + 9).collect();
+            let head = LevelHead::new(decoder, &tokens).unwrap();
+            let (contexts, hidden) =
+                Prefix::new(&model, &prompt).unwrap().go_on(&model, &embeds).unwrap();
+            let written = Greedy::new(decoder, contexts, hidden.clone()).likeliest(300).unwrap();
+            for (logits, written) in head.logits(&hidden).unwrap().iter().zip(written) {
+                if !tokens.contains(&written) {
+                    continue;
+                }
+                let level = LevelDistribution::from_logits(logits).unwrap().level();
+                assert_eq!(tokens[usize::from(level) - 1], written, "{}", folder.display());
+            }
+        }
+    }
+}
+
+/// Logits of seven levels for each image, after one prompt.
+fn level_logits(model: &MplugOwl3, io_embeds: &Tensor, prompt: &Prompt) -> Vec<Vec<f64>> {
+    let head = LevelHead::new(model.decoder(), &[16, 17, 18, 19, 20, 21, 22]).unwrap();
+    let prefix = Prefix::new(model, prompt).unwrap();
+    let embeds = io_embeds.to_dtype(model.dtype()).unwrap();
+    head.logits(&prefix.go_on(model, &embeds).unwrap().1).unwrap()
+}
+
+fn level_and_margin(logits: &[f64]) -> (usize, f64) {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    (order[0], logits[order[0]] - logits[order[1]])
+}
+
+/// Other number formats against `f32`, on the goldens' images and prompts. What a format may do to a
+/// logit is stated as a share of the largest: some units in the last place of bf16 (2⁻⁸) and f16
+/// (2⁻¹¹), and what 8 and 4 bits leave of the weights. Where the margin of the best level is more than
+/// twice that, the level must be the same.
+#[test]
+fn other_number_formats_give_the_same_levels_wherever_the_margin_allows() {
+    let mut decided = 0;
+    for folder in all_folders() {
+        let exact = MplugOwl3::open(&folder, DType::F32, &Device::Cpu).unwrap();
+        let views = tensors(&folder.join("io.safetensors"))["pixel_pool"].clone();
+        let quantised = tempfile::tempdir().unwrap();
+        let whole = quantised.path().join("q8.gguf");
+        let with_tokenizer = tempfile::tempdir().unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(folder.join(file), with_tokenizer.path().join(file)).unwrap();
+        }
+        std::fs::write(with_tokenizer.path().join("tokenizer.json"), "{}").unwrap();
+        let checkpoint = Checkpoint::open(with_tokenizer.path()).unwrap();
+        quantize(&checkpoint, Format::Q8_0, &whole, |_, _| {}).unwrap();
+        for (part, path, dtype, loss) in [
+            ("bf16", &folder, DType::BF16, 0.15),
+            ("f16", &folder, DType::F16, 0.02),
+            ("q8-0", &whole, DType::F32, 0.2),
+        ] {
+            let model = MplugOwl3::open(path, dtype, &Device::Cpu).unwrap();
+            let mut comparison = Comparison::new(&folder, part);
+            for (index, prompt) in small_prompts(exact.generation()).iter().enumerate().take(2) {
+                let expected = level_logits(&exact, &exact.encode(&views).unwrap(), prompt);
+                let found = level_logits(&model, &model.encode(&views).unwrap(), prompt);
+                for (image, (expected, found)) in expected.iter().zip(&found).enumerate() {
+                    let name = format!("prompt {index}, image {image}");
+                    let largest = expected.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
+                    let apart = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
+                    let apart = apart.fold(0.0_f64, f64::max);
+                    comparison.close_by(&name, apart, loss * largest);
+                    let (level, margin) = level_and_margin(expected);
+                    if margin > 2.0 * loss * largest {
+                        decided += 1;
+                        comparison.equal(&name, &level_and_margin(found).0, &level);
+                    }
+                }
+            }
+            comparison.finish();
+        }
+    }
+    assert!(decided > 20, "margins decide {decided} levels");
+}
+
+/// Four bits need rows of whole blocks of 256, which the golden networks do not have.
+#[test]
+fn four_bits_hold_a_network_and_its_tokenizer_in_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(golden("mplug_owl3_241101").join("config.json")).unwrap();
+    let config = config
+        .replace("\"hidden_size\": 64", "\"hidden_size\": 256")
+        .replace("\"intermediate_size\": 96", "\"intermediate_size\": 320")
+        .replace("\"vocab_size\": 300", &format!("\"vocab_size\": {VOCABULARY}"));
+    std::fs::write(folder.path().join("config.json"), &config).unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+    let config = dog_iqa::models::mplug_owl3::Config::from_json(&config).unwrap();
+    let (_, shapes) =
+        network(|vb| MplugOwl3::new(&config, Generation::V241101, &Tensors::new(vb, None)));
+    let original = folder.path().join("model.safetensors");
+    random_checkpoint::write(&original, DType::BF16, &shapes);
+
+    let small = tempfile::tempdir().unwrap();
+    let path = small.path().join("model.gguf");
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let mut told = Vec::new();
+    quantize(&checkpoint, Format::Q4K, &path, |done, of| told.push((done, of))).unwrap();
+    assert_eq!(told.last(), Some(&(shapes.len(), shapes.len())));
+    let quantised = Checkpoint::open(small.path()).unwrap();
+    let is_quantised = |name: &str| quantised.weights().is_quantised(name);
+    assert!(is_quantised("language_model.model.layers.0.mlp.up_proj.weight"));
+    // Rows of 320 values are no whole number of 256; they take 8 bits.
+    assert!(is_quantised("language_model.model.layers.0.mlp.down_proj.weight"));
+    assert!(!is_quantised("vision_model.encoder.layers.0.mlp.fc1.weight"));
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    assert!(size(&path) < size(&original) * 6 / 10, "{} bytes", size(&path));
+    let refused = quantize(&quantised, Format::Q4K, &small.path().join("again.gguf"), |_, _| {});
+    assert!(refused.unwrap_err().to_string().contains("quantised already"));
+
+    let scorer = |path: &Path| scorer(path, RatingSettings::default());
+    let (exact, quantised) = (scorer(folder.path()), scorer(&path));
+    assert_eq!(quantised.info().weights[0].name, "model.gguf");
+    for crop in crops(4) {
+        let rate = |scorer: &MplugOwl3Scorer| {
+            scorer.rate(&[scorer.prepare(&crop).unwrap()]).unwrap().remove(0)
+        };
+        let (exact, quantised) = (rate(&exact), rate(&quantised));
+        let apart = exact.probabilities().iter().zip(quantised.probabilities());
+        let apart = apart.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(apart < 0.25, "{apart}: {exact:?} {quantised:?}");
+    }
+}
+
+/// The standards' prompts by the chunk rule: the parts' tokens one after the other.
+#[test]
+fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
+    let tokenizer = crate::goldens_mplug_owl3_processor::tokenizer();
+    let ids = |text: &str| tokenizer.encode(text).unwrap();
+    for k in [3, 5, 7, 9] {
+        for form in [StandardForm::Number, StandardForm::Word, StandardForm::Sentence] {
+            let standard = Standard::builtin(k, form).unwrap();
+            let (system, user) = (standard.system_message(), standard.user_message());
+            let messages = [
+                Message::new(Role::System, system),
+                Message::new(Role::User, format!("{IMAGE}\n{user}")),
+                Message::new(Role::Assistant, ""),
+            ];
+            let prompt = Prompt::new(&messages, &tokenizer).unwrap();
+            // 151644 <|im_start|>, 8948 system, 872 user, 77091 assistant, 198 newline, 151645 <|im_end|>.
+            let before =
+                [&[151_644, 8948, 198], &ids(system)[..], &[151_645, 198, 151_644, 872, 198]];
+            let before = before.concat();
+            let after =
+                [&ids(&format!("\n{user}"))[..], &[151_645, 198, 151_644, 77_091, 198]].concat();
+            assert_eq!(prompt.image_starts, [before.len()]);
+            assert_eq!(prompt.ids, [&before[..], &[27, 91, 1805, 91, 29], &after].concat());
+        }
+    }
+    for (level, id) in (1..=9).zip(16..) {
+        assert_eq!(tokenizer.token(&level.to_string()).unwrap(), id);
+    }
+}
+
+#[test]
+fn a_second_opinion_is_given_where_it_is_asked_for() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_241014");
+    let rate = |direction| {
+        let settings = RatingSettings { direction, ..RatingSettings::default() };
+        let scorer = scorer(folder.path(), settings);
+        let input = scorer.prepare(&crops(1)[0]).unwrap();
+        scorer.rate(&[input]).unwrap().remove(0)
+    };
+    let (with, without) = (rate(true), rate(false));
+    assert!(with.direction().is_some_and(f64::is_finite));
+    assert_eq!(without.direction(), None);
+    assert_eq!(with.level(), without.level());
+}
+
+#[test]
+fn what_cannot_be_a_scorer_is_refused_in_words() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
+    let open = |path: &Path, standard: &Standard, settings| {
+        MplugOwl3Scorer::open(path, standard, settings, (DType::F32, &Device::Cpu)).unwrap_err()
+    };
+    let words = ["bad", "as in <|image|>"].map(str::to_owned).to_vec();
+    let own = OwnStandard { name: "odd".to_owned(), words, sentences: Vec::new() };
+    let odd = Standard::custom(2, StandardForm::Word, &own).unwrap();
+    let error = open(folder.path(), &odd, RatingSettings::default());
+    assert!(matches!(error, MplugOwl3Error::Placeholder), "{error}");
+
+    let mut settings = RatingSettings { direction: true, ..RatingSettings::default() };
+    settings.poles.bad.clear();
+    let message = open(folder.path(), &standard(), settings).to_string();
+    assert!(message.contains("needs words"), "{message}");
+
+    // The golden network has 300 tokens.
+    let small = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("mplug_owl3_240728").join(file), small.path().join(file)).unwrap();
+    }
+    let message = open(small.path(), &standard(), RatingSettings::default()).to_string();
+    assert!(message.contains("tokenizer.json") && message.contains("comes with"), "{message}");
+    std::fs::write(small.path().join("tokenizer.json"), "{").unwrap();
+    let message = open(small.path(), &standard(), RatingSettings::default()).to_string();
+    assert!(message.contains("was the download complete?"), "{message}");
+    std::fs::write(small.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+    let message = open(small.path(), &standard(), RatingSettings::default()).to_string();
+    assert!(message.contains("300 rows"), "{message}");
+}
+
+#[test]
+fn cut_crops_cost_their_views() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_241014");
+    let crop = &crops(1)[0];
+    let cost = |cut| {
+        let settings = RatingSettings { cut, ..RatingSettings::default() };
+        scorer(folder.path(), settings).prepare(crop).unwrap().cost()
+    };
+    let Grid { rows, columns } = Grid::choose(crop.pixels.dimensions(), 60);
+    assert_eq!(cost(false), 60 * 60);
+    assert_eq!(cost(true), 60 * 60 * (rows * columns + 1) as usize);
+}
