@@ -98,7 +98,7 @@ impl Bench {
         let mut ours = [const { Vec::new() }; 3];
         let (mut plain, mut greedy) = (Vec::new(), Vec::new());
         // Small batches are short, and so are measured more often.
-        for _ in 0..(8 / batch).clamp(2, 5) {
+        for _ in 0..if batch == 1 { 4 } else { (8 / batch).max(1) } {
             for (row, ours) in rows.iter().zip(&mut ours) {
                 ours.push(self.seconds(*row, batch));
             }

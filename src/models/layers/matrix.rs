@@ -1,20 +1,37 @@
-//! The matrix of a linear layer without bias, plain or in quantised blocks.
+//! The matrix of a linear layer without bias, in whichever form is fastest or smallest.
 
 use std::sync::Arc;
 
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{D, DType, Module, Result, Tensor};
 
+use super::cpu::takes;
+use super::packed::Packed;
+
 /// `x · weightᵀ` for a weight `(out, in)`.
 #[derive(Debug, Clone)]
 pub enum Matrix {
     /// In the dtype that the network runs in.
     Plain(Tensor),
+    /// Packed once, for `f32` on the CPU.
+    Packed(Packed),
     /// In quantised blocks; several lie below each other. Inputs are taken in `f32`.
     Quantised(Vec<QMatMul>),
 }
 
 impl Matrix {
+    /// A weight `(out, in)` that is only multiplied with, and never looked up in.
+    ///
+    /// # Errors
+    /// What candle says of its shape.
+    pub fn new(weight: Tensor) -> Result<Self> {
+        if takes(&weight) {
+            Packed::new(&weight).map(Self::Packed)
+        } else {
+            Ok(Self::Plain(weight))
+        }
+    }
+
     /// Matrices of one width, below each other.
     ///
     /// # Errors
@@ -31,6 +48,7 @@ impl Matrix {
     pub fn width(&self) -> Result<usize> {
         match self {
             Self::Plain(weight) => weight.dim(D::Minus1),
+            Self::Packed(packed) => Ok(packed.width()),
             Self::Quantised(parts) => match &parts[0] {
                 QMatMul::QTensor(part) => Ok(part.shape().dims2()?.1),
                 QMatMul::Tensor(part) | QMatMul::TensorF16(part) => part.dim(D::Minus1),
@@ -38,17 +56,16 @@ impl Matrix {
         }
     }
 
-    /// Some rows, `(n)` u32, as a tensor `(n, in)`; of a quantised matrix in `f32`. It must not be of
-    /// several parts.
+    /// Some rows, `(n)` u32, as a tensor `(n, in)`; of a quantised matrix in `f32`.
     ///
     /// # Errors
-    /// A row that is not there.
+    /// A row that is not there, or a matrix that is not for looking up.
     pub fn rows(&self, indices: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => weight.index_select(indices, 0),
-            Self::Quantised(parts) => {
-                debug_assert_eq!(parts.len(), 1, "rows of one part");
-                parts[0].embedding(indices)
+            Self::Quantised(parts) if parts.len() == 1 => parts[0].embedding(indices),
+            Self::Packed(_) | Self::Quantised(_) => {
+                candle_core::bail!("rows of a matrix that is only multiplied with")
             }
         }
     }
@@ -60,6 +77,8 @@ impl Matrix {
     pub fn product(&self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => product(weight, xs),
+            Self::Packed(packed) if takes(xs) => packed.product(xs),
+            Self::Packed(packed) => packed.product(&xs.contiguous()?),
             Self::Quantised(parts) => {
                 let wide = xs.to_dtype(DType::F32)?.contiguous()?;
                 let parts = parts.iter().map(|part| part.forward(&wide));

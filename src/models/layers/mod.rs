@@ -2,7 +2,7 @@
 //! time on a CPU, an op of our own stands behind the same signature.
 //!
 //! ```text
-//!  linear ── product, then epilogue (bias, GELU, residual in one pass)      matrix ─ or quantised
+//!  linear ── product, then epilogue (bias, GELU, residual in one pass)      matrix ─ packed or quantised
 //!  norm ──── LayerNorm over the channels      rms_norm, rotary, gated ─ what a language model has
 //!  attention ── windows of a map of tokens          attention_cpu ─ the same without copies
 //!  grouped_attention ── heads that share keys, rows that see a part      grouped_attention_cpu
@@ -20,6 +20,7 @@ mod grouped_attention_cpu;
 mod linear;
 mod matrix;
 mod norm;
+mod packed;
 pub(super) mod panels;
 mod pool;
 mod rms_norm;
@@ -37,6 +38,7 @@ pub use grouped_attention::{Heads, Look, Seen, grouped_attention};
 pub use linear::Linear;
 pub use matrix::Matrix;
 pub use norm::LayerNorm;
+pub use packed::Packed;
 pub use pool::max_pool_2x2;
 pub use rms_norm::RmsNorm;
 pub use rotary::{Angles, Rotary};

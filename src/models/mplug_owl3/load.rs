@@ -52,6 +52,14 @@ impl<'a> Tensors<'a> {
         Ok(RmsNorm::new(self.get(width, "weight")?, single(eps)))
     }
 
+    /// A matrix whose rows are looked up: the embedding or the head.
+    pub(super) fn table(&self, width_in: usize, name: &str, rows: usize) -> Result<Matrix> {
+        match self.weights.filter(|weights| self.is_quantised(weights, name)) {
+            Some(_) => self.matrix(width_in, &[(name, rows)]),
+            None => Ok(Matrix::Plain(self.pp(name).get((rows, width_in), "weight")?)),
+        }
+    }
+
     /// The weights of parts of one input, below each other; each by its name and its output's width.
     pub(super) fn matrix(&self, width_in: usize, parts: &[(&str, usize)]) -> Result<Matrix> {
         let Some(weights) = self.weights.filter(|weights| self.is_quantised(weights, parts[0].0))
@@ -59,10 +67,10 @@ impl<'a> Tensors<'a> {
             let parts =
                 parts.iter().map(|(name, out)| self.pp(name).get((*out, width_in), "weight"));
             let parts = parts.collect::<Result<Vec<_>>>()?;
-            return Ok(Matrix::Plain(match parts.len() {
+            return Matrix::new(match parts.len() {
                 1 => parts.into_iter().next().expect("there is one"),
                 _ => Tensor::cat(&parts, 0)?,
-            }));
+            });
         };
         let parts = parts.iter().map(|(name, out)| {
             let name = self.full(name);

@@ -42,11 +42,11 @@ impl Decoder {
         let model = tensors.pp("model");
         let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
         let layer = |index| DecoderLayer::new(config, generation, index, &model.pp("layers"));
-        let embedding = model.matrix(hidden, &[("embed_tokens", vocabulary)])?;
+        let embedding = model.table(hidden, "embed_tokens", vocabulary)?;
         let head = if config.tie_word_embeddings {
             embedding.clone()
         } else {
-            tensors.matrix(hidden, &[("lm_head", vocabulary)])?
+            tensors.table(hidden, "lm_head", vocabulary)?
         };
         Ok(Self {
             embedding,

@@ -7,8 +7,10 @@ use super::config::VisionConfig;
 use super::load::Tensors;
 use crate::models::layers::{LayerNorm, Linear, Windows, windowed_attention};
 
-/// Views in one run: more only make larger intermediates.
-const VIEWS: usize = 4;
+/// Views in one run: on a CPU more only make intermediates that are too large to stay in the
+/// allocator's hands, elsewhere so many fill the device (the reference's `vision_batch_size`).
+const VIEWS_CPU: usize = 2;
+const VIEWS: usize = 16;
 
 /// Views to tokens.
 #[derive(Debug, Clone)]
@@ -49,9 +51,10 @@ impl VisionModel {
     /// What candle says of shapes, dtypes and devices.
     pub fn forward(&self, views: &Tensor) -> Result<Tensor> {
         let count = views.dim(0)?;
+        let most = if views.device().is_cpu() { VIEWS_CPU } else { VIEWS };
         let runs = (0..count)
-            .step_by(VIEWS)
-            .map(|first| self.run(&views.narrow(0, first, VIEWS.min(count - first))?, |_| Ok(())));
+            .step_by(most)
+            .map(|first| self.run(&views.narrow(0, first, most.min(count - first))?, |_| Ok(())));
         let runs = runs.collect::<Result<Vec<_>>>()?;
         if let [one] = &runs[..] { Ok(one.clone()) } else { Tensor::cat(&runs, 0) }
     }

@@ -1,0 +1,113 @@
+//! A weight that is packed once, for products with few rows: reading it is then the whole work, and
+//! packing it anew for each product, as a general routine must, would double that.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{D, Result, Tensor};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::cpu::Values;
+use super::panels::{Panels, multiply};
+
+/// Outputs that one task computes.
+const OUTPUTS: usize = 128;
+/// Rows that pass a part of the weight together; with it they stay in the second-level cache.
+const ROWS: usize = 128;
+
+/// A weight `(out, in)` f32 on the CPU, packed. Clones share it.
+#[derive(Clone)]
+pub struct Packed {
+    /// Outputs in parts, each as a matrix of `in` rows.
+    parts: Arc<[Panels]>,
+    out: usize,
+    width: usize,
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Packed({} × {})", self.out, self.width)
+    }
+}
+
+impl Packed {
+    /// Packs a weight.
+    pub(super) fn new(weight: &Tensor) -> Result<Self> {
+        let (out, width) = weight.dims2()?;
+        let values = Values::of(weight)?;
+        let values = &*values;
+        let parts = values.par_chunks(OUTPUTS * width);
+        let parts: Vec<Panels> = parts.map(|rows| Panels::pack_transposed(rows, width)).collect();
+        Ok(Self { parts: parts.into(), out, width })
+    }
+
+    /// The input's width.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// `(…, in)` to `(…, out)`.
+    pub(super) fn product(&self, xs: &Tensor) -> Result<Tensor> {
+        let source = Values::of(xs)?;
+        let source = &*source;
+        let count = source.len() / self.width;
+        let found: Vec<Vec<f32>> = self
+            .parts
+            .par_iter()
+            .map(|part| {
+                let mut found = vec![0.0; count * part.padded_columns()];
+                let blocks = found.chunks_mut(ROWS * part.padded_columns());
+                for (block, found) in blocks.enumerate() {
+                    let left = &source[block * ROWS * self.width..];
+                    Arch::new().dispatch(Product { left, width: self.width, part, found });
+                }
+                found
+            })
+            .collect();
+        let mut values = vec![0.0; count * self.out];
+        values.par_chunks_mut(self.out.max(1)).enumerate().for_each(|(row, values)| {
+            for (to, (part, from)) in values.chunks_mut(OUTPUTS).zip(self.parts.iter().zip(&found))
+            {
+                to.copy_from_slice(&from[row * part.padded_columns()..][..to.len()]);
+            }
+        });
+        let mut shape = xs.dims().to_vec();
+        *shape.last_mut().expect("rows have a length") = self.out;
+        debug_assert_eq!(xs.dim(D::Minus1)?, self.width);
+        Tensor::from_vec(values, shape, xs.device())
+    }
+}
+
+struct Product<'a> {
+    left: &'a [f32],
+    width: usize,
+    part: &'a Panels,
+    found: &'a mut [f32],
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        multiply(simd, (self.left, self.width), self.part, self.found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::layers::testing::{assert_close, random};
+
+    #[test]
+    fn a_packed_product_is_the_product() -> Result<()> {
+        for (rows, width, out) in [(1, 5, 3), (9, 70, 300), (130, 33, 512)] {
+            let weight = random(0.0, 0.1, &[out, width])?;
+            let xs = random(0.0, 1.0, &[rows, width])?;
+            let plain = xs.matmul(&weight.t()?)?;
+            assert_close(&Packed::new(&weight)?.product(&xs)?, &plain, 2e-5)?;
+        }
+        Ok(())
+    }
+}
