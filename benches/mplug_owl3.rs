@@ -5,7 +5,7 @@
 //! cargo bench --bench mplug_owl3                 both sizes; PyTorch in a virtual environment of its own
 //! cargo bench --bench mplug_owl3 -- 1b alone     one size, without the peer
 //! cargo bench --bench mplug_owl3 -- 1b parts     where the time of one crop goes
-//! cargo bench --bench mplug_owl3 -- memory       peak memory while the 2B is loaded in bf16
+//! cargo bench --bench mplug_owl3 -- memory       peak memory of a 2B, loaded in bf16 and run in q4-k
 //! ```
 //!
 //! Rows, each for batches of 1, 4 and 16 crops with the paper's prompt of seven words: `plain`, the whole
@@ -17,12 +17,16 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
+#[path = "support/measure.rs"]
+mod measure;
+#[path = "../tests/support/qwen2.rs"]
+mod qwen2;
 #[path = "../tests/support/random_weights.rs"]
 mod random_weights;
 
 use std::env;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -30,10 +34,12 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::method::{Standard, StandardForm};
 use dog_iqa::models::mplug_owl3::{
-    Config, Greedy, IMAGE, LevelHead, Message, MplugOwl3, Prefix, Prompt, Release, Role, Tensors,
-    Tokenizer,
+    Checkpoint, Config, Format, Greedy, LevelHead, MplugOwl3, Prefix, Prompt, Release, Tensors,
+    Tokenizer, quantize, rating_messages,
 };
-use flate2::read::GzDecoder;
+
+use measure::{median, peak_mib};
+use qwen2::tokenizer_json;
 
 const BATCHES: [usize; 3] = [1, 4, 16];
 /// Token ids of the levels.
@@ -56,6 +62,7 @@ fn main() {
             bench.parts();
             continue;
         }
+        println!("{}", bench.prediction(name));
         let mut peer = (!is_named("alone")).then(|| Peer::start(name, &bench.prompt));
         for batch in BATCHES {
             bench.rows(name, batch, peer.as_mut());
@@ -151,7 +158,30 @@ impl Bench {
         started.elapsed().as_secs_f64()
     }
 
-    /// Seconds of one crop's parts, and what the shapes make of them.
+    /// What the shapes say of one crop, counting products only.
+    fn prediction(&self, size: &str) -> String {
+        let config = self.model.config();
+        let (vision, tokens) = (&config.vision_config, config.vision_config.tokens());
+        let (wide, inner) = (vision.hidden_size, vision.intermediate_size);
+        let layer = tokens * (4 * wide * wide + 2 * wide * inner) + 2 * tokens * tokens * wide;
+        let (hidden, keys) = (config.hidden_size, config.num_key_value_heads * config.head_dim());
+        let images = tokens * hidden * (wide + 2 * keys * config.hyper_layers.len());
+        let shared = layer * (vision.num_hidden_layers - 1) + images;
+        let decoder = 2 * hidden * (hidden + keys) + 3 * hidden * config.intermediate_size;
+        let (all, layers) = (self.prompt.ids.len(), config.num_hidden_layers);
+        let seeing = all - self.prompt.image_starts[0] - 1;
+        let plain = shared + all * layers * decoder;
+        let prefix = shared + seeing * (layers - config.first_hyper()) * decoder;
+        let giga = |products: usize| 2e-9 * products as f64;
+        format!(
+            "{size}: {:.0} GFLOP plain, {:.0} with prefix reuse: {:.2} times as many crops predicted",
+            giga(plain),
+            giga(prefix),
+            plain as f64 / prefix as f64
+        )
+    }
+
+    /// Seconds of one crop's parts. Of the language model they contain the images' keys.
     fn parts(&self) {
         let crops = crops(1);
         let decoder = self.model.decoder();
@@ -172,8 +202,10 @@ impl Bench {
             let mut contexts = [decoder.context()];
             decoder.show(&embeds, &mut contexts, &[&self.prompt.image_starts]).unwrap();
         });
-        time("the rest, prefix", &|| drop(black_box(self.prefix.go_on(&self.model, &embeds))));
-        time("the rest, whole prompt", &|| {
+        time("language model, prefix", &|| {
+            drop(black_box(self.prefix.go_on(&self.model, &embeds)))
+        });
+        time("language model, plain", &|| {
             let mut contexts = [decoder.context()];
             decoder.show(&embeds, &mut contexts, &[&self.prompt.image_starts]).unwrap();
             let xs = decoder.embed(&[&self.prompt.ids]).unwrap();
@@ -184,18 +216,9 @@ impl Bench {
 
 /// The paper's question, as the scorer asks it, in real tokens.
 fn paper_prompt() -> Prompt {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/goldens/qwen2_tokenizer/tokenizer.json.gz");
-    let mut json = Vec::new();
-    GzDecoder::new(std::fs::File::open(&path).unwrap()).read_to_end(&mut json).unwrap();
-    let tokenizer = Tokenizer::from_json(&path, &json).unwrap();
+    let tokenizer = Tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json()).unwrap();
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
-    let messages = [
-        Message::new(Role::System, standard.system_message()),
-        Message::new(Role::User, format!("{IMAGE}\n{}", standard.user_message())),
-        Message::new(Role::Assistant, ""),
-    ];
-    Prompt::new(&messages, &tokenizer).unwrap()
+    Prompt::new(&rating_messages(&standard), &tokenizer).unwrap()
 }
 
 /// Noise in −1..=1; flat images run faster than any real one.
@@ -204,11 +227,6 @@ fn crops(batch: usize) -> Tensor {
     let values: Vec<f32> =
         std::iter::repeat_with(|| 2.0 * random.f32() - 1.0).take(batch * 3 * 384 * 384).collect();
     Tensor::from_vec(values, (batch, 3, 384, 384), &Device::Cpu).unwrap()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// PyTorch in a process of its own, which waits while ours runs.
@@ -253,12 +271,17 @@ impl Drop for Peer {
     }
 }
 
-/// Writes a 2B of random weights in bf16, and loads it in a process that has done nothing else.
+/// Writes a 2B of random weights in bf16, and loads it in processes that have done nothing else.
 fn memory() {
     if let Some(path) = env::args().skip_while(|argument| argument != "load").nth(1) {
-        let model = MplugOwl3::open(Path::new(&path), DType::BF16, &Device::Cpu).unwrap();
-        println!("{}", peak_bytes());
-        return drop(model);
+        let path = Path::new(&path);
+        let model = MplugOwl3::open(path, DType::BF16, &Device::Cpu).unwrap();
+        if path.extension().unwrap() == "gguf" {
+            // Some of a quantised network's memory is taken when it is first run.
+            let prefix = Prefix::new(&model, &paper_prompt()).unwrap();
+            prefix.go_on(&model, &model.encode(&crops(1)).unwrap()).unwrap();
+        }
+        return println!("{}", peak_mib());
     }
     let folder = tempfile::tempdir().unwrap();
     let config = Config::of_release(Release::B2V241014);
@@ -269,24 +292,22 @@ fn memory() {
         let tensor = random_weights::random(name, shape).unwrap().to_dtype(DType::BF16).unwrap();
         (name.clone(), tensor)
     });
-    let path = folder.path().join("model.safetensors");
-    candle_core::safetensors::save(&tensors.collect(), &path).unwrap();
+    let whole = folder.path().join("model.safetensors");
+    candle_core::safetensors::save(&tensors.collect(), &whole).unwrap();
     let json = serde_json::to_string(&config).unwrap();
     std::fs::write(folder.path().join("config.json"), json).unwrap();
-    let child = Command::new(env::current_exe().unwrap())
-        .args(["memory", "load", path.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let file = std::fs::metadata(&path).unwrap().len();
-    let peak: u64 = String::from_utf8_lossy(&child.stdout).trim().parse().unwrap();
-    println!("file, MiB | peak while loading, MiB | peak / file");
-    println!("{:>9} | {:>23} | {:>11.2}", file >> 20, peak >> 20, peak as f64 / file as f64);
-}
-
-/// Most memory that this process has held, as Linux counts it.
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+    let quantised = folder.path().join("q4-k.gguf");
+    let checkpoint = Checkpoint::open(&whole).unwrap();
+    quantize(&checkpoint, Format::Q4K, &quantised, |_, _| {}).unwrap();
+    println!("2b                   | file, MiB | peak, MiB | peak / file");
+    for (name, path) in [("bf16, loaded", &whole), ("q4-k, loaded and run", &quantised)] {
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["memory", "load", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let file = std::fs::metadata(path).unwrap().len() >> 20;
+        let peak: u64 = String::from_utf8_lossy(&child.stdout).trim().parse().unwrap();
+        println!("{name:<20} | {file:>9} | {peak:>9} | {:>11.2}", peak as f64 / file as f64);
+    }
 }

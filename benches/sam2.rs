@@ -14,6 +14,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
+#[path = "support/measure.rs"]
+mod measure;
 #[path = "../tests/support/random_weights.rs"]
 mod random_weights;
 
@@ -27,6 +29,8 @@ use candle_core::{Device, Tensor};
 use dog_iqa::models::sam2::amg::{AmgSettings, MaskGenerator, prepare};
 use dog_iqa::models::sam2::{Config, Label, MASKS, Prompts, Sam2, Size, preprocess};
 use image::RgbImage;
+
+use measure::{median, peak_mib};
 
 const CLICKS: usize = 64;
 
@@ -171,14 +175,6 @@ fn memory() {
     }
 }
 
-/// Most memory that this process has held, as Linux counts it.
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default() / 1024
-}
-
 /// Sixty-four clicks all over one image.
 fn clicks() -> (Tensor, Vec<Label>, Vec<usize>) {
     let place = |index: usize| 64.0 + 128.0 * index as f32;
@@ -195,11 +191,6 @@ fn times(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
         started.elapsed().as_secs_f64()
     };
     std::iter::repeat_with(time).take(runs).collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Seconds of each run of the peer.

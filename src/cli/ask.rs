@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
-use crate::engine::MplugOwl3Talker;
+use crate::engine::{Ask, MplugOwl3Talker};
 use crate::event::ImageReference;
 use crate::pipeline::Journey;
 
@@ -48,7 +48,7 @@ pub(super) struct Args {
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// Number format of the weights; half formats are slow on a CPU
+    /// Number format of the weights; half formats are slow on a CPU. A `.gguf` has its own
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
 }
@@ -57,9 +57,8 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
     let piped = TempDir::new().context("a temporary folder")?;
     let references = references(&args.images, &piped, &mut settings)?;
     let (model, dtype) = (args.model.clone(), args.dtype.dtype());
-    let open = move || MplugOwl3Talker::open(&model, (dtype, &Device::Cpu));
-    let talker = tokio::task::spawn_blocking(open).await?.context("--model")?;
-    let talker = Arc::new(talker.with_cutting(args.cut));
+    let open = move || MplugOwl3Talker::open(&model, dtype, &Device::Cpu);
+    let talker = Arc::new(tokio::task::spawn_blocking(open).await?.context("--model")?);
     let journey = build::journey(&settings).await?;
     let mut failed = 0;
     for reference in &references {
@@ -90,20 +89,25 @@ async fn ask(
     };
     let (words, mut heard) = mpsc::channel::<String>(WORDS);
     let talker = Arc::clone(talker);
-    let (system, prompt, most) = (args.system.clone(), args.prompt.clone(), args.max_tokens);
+    let (system, question) = (args.system.clone(), args.prompt.clone());
+    let (cut, tokens_max) = (args.cut, args.max_tokens as usize);
     let talking = tokio::task::spawn_blocking(move || {
-        talker.answer(&picture, system.as_deref(), (&prompt, most as usize), |word| {
-            match words.blocking_send(word) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
+        let ask = Ask { system: system.as_deref(), question: &question, cut, tokens_max };
+        talker.answer(&picture, ask, |word| match words.blocking_send(word) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
         })
     });
+    let mut is_silent = true;
     while let Some(word) = heard.recv().await {
+        is_silent = false;
         let mut out = io::stdout().lock();
         out.write_all(word.as_bytes())?;
         out.flush()?;
     }
-    talking.await??;
-    Ok(say("")?)
+    let told = talking.await?;
+    if told.is_ok() || !is_silent {
+        say("")?;
+    }
+    Ok(told?)
 }

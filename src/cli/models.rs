@@ -11,11 +11,12 @@ use crate::models::mplug_owl3::{Checkpoint, Format, quantize};
 use super::Outcome;
 use super::output::complain;
 
+const EXAMPLE: &str = "Example:\n  dogiqa models quantize --model mPLUG-Owl3-7B-241101/ \
+    --format q4-k --output owl3-7b-q4.gguf";
+
 /// Files of weights.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  dogiqa models quantize --model mPLUG-Owl3-7B-241101/ --format q4-k --output owl3-7b-q4.gguf"
-)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -23,14 +24,13 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a smaller file of an mPLUG-Owl3, its language model in quantised blocks
+    /// Make a smaller file of an mPLUG-Owl3, its language model in quantised blocks; holds the new file
+    /// in memory until it is written, 6 to 9 GB for a 7B
     Quantize(Quantize),
 }
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  dogiqa models quantize --model mPLUG-Owl3-7B-241101/ --format q4-k --output owl3-7b-q4.gguf"
-)]
+#[command(after_help = EXAMPLE)]
 struct Quantize {
     /// Weights of mPLUG-Owl3: a folder, a `.safetensors`, or its index
     #[arg(long, value_name = "PATH")]
@@ -46,10 +46,10 @@ struct Quantize {
 /// The formats by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FormatName {
-    /// 8.5 bits for each weight
+    /// 8.5 bits for each weight of the language model
     #[value(name = "q8-0")]
     Q8_0,
-    /// 4.5 bits
+    /// 4.5 bits where rows divide into blocks of 256, else 8.5, as for the embedding and the head
     #[value(name = "q4-k")]
     Q4K,
 }
@@ -66,6 +66,10 @@ fn quantize_to(args: &Quantize) -> anyhow::Result<Outcome> {
     };
     if args.output.extension().is_none_or(|extension| extension != "gguf") {
         bail!("--output {}: the name must end in `.gguf`", args.output.display());
+    }
+    let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        bail!("--output {}: there is no such folder", args.output.display());
     }
     let checkpoint = Checkpoint::open(&args.model).context("--model")?;
     let progress = ProgressBar::new(0);

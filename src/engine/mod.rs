@@ -7,12 +7,14 @@
 //! ```
 //! [`Engine`] is what the pipeline holds; [`traits`] is what a model must do; [`lane`] is the queue
 //! in front of a device; `classic` adapts the models that need no weights, `sam2` and `mplug_owl3` those
-//! of the paper; `talk` lets the latter speak freely.
+//! of the paper; `talk` lets the latter speak freely, from what `opened` holds of both.
 
 mod classic;
+mod failure;
 mod handle;
 pub mod lane;
 mod mplug_owl3;
+mod opened;
 mod sam2;
 mod settings;
 mod talk;
@@ -21,8 +23,9 @@ pub mod traits;
 pub use classic::{ClassicScorer, ClassicSegmenter};
 pub use handle::{Engine, EngineError, EngineInfo, EngineLimits};
 pub use lane::{Limits, RunError};
-pub use mplug_owl3::{MplugOwl3Error, MplugOwl3Scorer};
+pub use mplug_owl3::MplugOwl3Scorer;
+pub use opened::MplugOwl3Error;
 pub use sam2::{Sam2Error, Sam2Segmenter};
 pub use settings::{EngineName, LaneSettings, Settings};
-pub use talk::MplugOwl3Talker;
+pub use talk::{Ask, MplugOwl3Talker};
 pub use traits::{ModelInfo, Scorer, Segmenter, WeightsFile};

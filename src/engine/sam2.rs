@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
+use crate::engine::failure::run_error;
 use crate::engine::lane::RunError;
 use crate::engine::traits::{ModelInfo, Segmenter, WeightsFile};
 use crate::imaging::Picture;
@@ -72,9 +73,10 @@ impl Sam2Segmenter {
             .iter()
             .map(|input| Prepared { crops: input.tensor().clone(), size: input.source_size() })
             .collect();
-        self.generator
-            .generate(&prepared)
-            .map_err(|error| RunError::Batch(error.to_string().into()))
+        self.generator.generate(&prepared).map_err(|error| match error {
+            AmgError::Tensor(error) => run_error(&error),
+            other => RunError::Batch(other.to_string().into()),
+        })
     }
 }
 

@@ -5,19 +5,42 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use crate::engine::mplug_owl3::MplugOwl3Error;
+use crate::engine::opened::{MplugOwl3Error, Opened};
 use crate::imaging::Picture;
-use crate::models::mplug_owl3::{
-    Checkpoint, END_OF_TEXT, Greedy, Grid, IM_END, IMAGE, Message, MplugOwl3, Prefix, Prompt, Role,
-    Tokenizer, stack, views,
-};
+use crate::models::mplug_owl3::{END_OF_TEXT, Greedy, IM_END, IMAGE, Message, Prefix, Role};
 
 /// A model that answers questions about pictures.
 #[derive(Debug)]
 pub struct MplugOwl3Talker {
-    model: MplugOwl3,
-    tokenizer: Tokenizer,
-    cut: bool,
+    opened: Opened,
+    /// Tokens that an answer ends with.
+    ends: [u32; 2],
+}
+
+/// A question about a picture.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Instructions before it.
+    pub system: Option<&'a str>,
+    /// The question. The picture stands before it, or where it says `<|image|>`.
+    pub question: &'a str,
+    /// Whether enlarged parts of the picture are shown, too.
+    pub cut: bool,
+    /// Most tokens of the answer.
+    pub tokens_max: usize,
+}
+
+impl Ask<'_> {
+    fn messages(&self) -> Vec<Message> {
+        let question = if self.question.contains(IMAGE) {
+            self.question.to_owned()
+        } else {
+            format!("{IMAGE}\n{}", self.question)
+        };
+        let system = self.system.map(|text| Message::new(Role::System, text));
+        let turns = [Message::new(Role::User, question), Message::new(Role::Assistant, "")];
+        system.into_iter().chain(turns).collect()
+    }
 }
 
 impl MplugOwl3Talker {
@@ -25,57 +48,34 @@ impl MplugOwl3Talker {
     ///
     /// # Errors
     /// Weights or a tokenizer that cannot be used.
-    pub fn open(path: &Path, (dtype, device): (DType, &Device)) -> Result<Self, MplugOwl3Error> {
-        let checkpoint = Checkpoint::open(path)?;
-        let tokenizer = checkpoint.tokenizer()?;
-        Ok(Self { model: checkpoint.load(dtype, device)?, tokenizer, cut: false })
+    pub fn open(path: &Path, dtype: DType, device: &Device) -> Result<Self, MplugOwl3Error> {
+        let opened = Opened::open(path, dtype, device)?;
+        let ends = [opened.tokenizer.token(IM_END)?, opened.tokenizer.token(END_OF_TEXT)?];
+        Ok(Self { opened, ends })
     }
 
-    /// Whether enlarged parts of each picture are shown, too.
-    #[must_use]
-    pub fn with_cutting(mut self, cut: bool) -> Self {
-        self.cut = cut;
-        self
-    }
-
-    /// Answers a question about a picture with at most so many tokens. The picture stands before the
-    /// question, or where it says `<|image|>`. `hear` is told of each piece of text and may end it.
+    /// Answers a question about a picture. `hear` is told of each piece of text and may end it.
     ///
     /// # Errors
-    /// A question with several placeholders; what candle and the tokenizer say.
+    /// A question with several placeholders, or too long for the network; logits that are no numbers;
+    /// what candle and the tokenizer say.
     pub fn answer(
         &self,
         picture: &Picture,
-        system: Option<&str>,
-        (question, most): (&str, usize),
+        ask: Ask<'_>,
         mut hear: impl FnMut(String) -> ControlFlow<()>,
     ) -> Result<(), MplugOwl3Error> {
-        let config = self.model.config();
-        let view = u32::try_from(config.vision_config.image_size).unwrap_or(u32::MAX);
-        let grid = self.cut.then(|| Grid::choose((picture.width(), picture.height()), view));
-        let shown =
-            grid.map_or_else(|| IMAGE.to_owned(), |grid| grid.text(self.model.generation()));
-        let placed = match question.matches(IMAGE).count() {
-            0 => format!("{shown}\n{question}"),
-            1 => question.replace(IMAGE, &shown),
-            _ => return Err(MplugOwl3Error::Placeholder),
-        };
-        if system.is_some_and(|text| text.contains(IMAGE)) {
-            return Err(MplugOwl3Error::Placeholder);
-        }
-        let system = system.map(|text| Message::new(Role::System, text));
-        let turns = [Message::new(Role::User, placed), Message::new(Role::Assistant, "")];
-        let messages: Vec<Message> = system.into_iter().chain(turns).collect();
-        let prompt = Prompt::new(&messages, &self.tokenizer)?;
-        let embeds = self.model.encode(&stack(&views(picture.pixels(), view, grid))?)?;
-        let (contexts, hidden) = Prefix::new(&self.model, &prompt)?.go_on(&self.model, &embeds)?;
-        let ends = [self.tokenizer.token(IM_END)?, self.tokenizer.token(END_OF_TEXT)?];
-        let left = config.max_position_embeddings.saturating_sub(prompt.ids.len());
-        let mut greedy = Greedy::new(self.model.decoder(), contexts, hidden);
-        let mut stream = self.tokenizer.stream();
-        for _ in 0..most.min(left) {
-            let token = greedy.likeliest(self.tokenizer.len())?[0];
-            if ends.contains(&token) {
+        let Opened { model, tokenizer, .. } = &self.opened;
+        let grid = ask.cut.then(|| self.opened.grid((picture.width(), picture.height())));
+        let prompt = self.opened.prompt(&ask.messages(), grid)?;
+        let embeds = model.encode(&self.opened.views(picture.pixels(), grid)?)?;
+        let (contexts, hidden) = Prefix::new(model, &prompt)?.go_on(model, &embeds)?;
+        let mut greedy = Greedy::new(model.decoder(), contexts, hidden);
+        let mut stream = tokenizer.stream();
+        let left = model.config().max_position_embeddings - prompt.ids.len();
+        for count in 1..=ask.tokens_max.min(left) {
+            let token = greedy.likeliest(tokenizer.end())?[0];
+            if self.ends.contains(&token) {
                 break;
             }
             if let Some(text) = stream(token)?
@@ -83,7 +83,9 @@ impl MplugOwl3Talker {
             {
                 break;
             }
-            greedy.feed(&[token])?;
+            if count < ask.tokens_max {
+                greedy.feed(&[token])?;
+            }
         }
         Ok(())
     }

@@ -25,6 +25,12 @@ pub enum LevelsError {
         /// Its number.
         value: f64,
     },
+    /// A second opinion that is no number.
+    #[error("the direction is {value}; it must be finite")]
+    Direction {
+        /// What it is.
+        value: f64,
+    },
     /// Probabilities that do not sum to 1.
     #[error("probabilities sum to {sum}, not to 1 within {SUM_TOLERANCE}")]
     Sum {
@@ -84,10 +90,15 @@ impl LevelDistribution {
     }
 
     /// The same with a second opinion: how far the scorer's words point from bad to good quality.
-    #[must_use]
-    pub fn with_direction(mut self, direction: f64) -> Self {
-        self.direction = direction.is_finite().then_some(direction);
-        self
+    ///
+    /// # Errors
+    /// One that is not finite.
+    pub fn with_direction(mut self, direction: f64) -> Result<Self, LevelsError> {
+        if !direction.is_finite() {
+            return Err(LevelsError::Direction { value: direction });
+        }
+        self.direction = Some(direction);
+        Ok(self)
     }
 
     /// The second opinion, if the scorer was asked for it. Larger is better; its scale is the model's.

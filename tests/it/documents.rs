@@ -22,8 +22,13 @@ fn every_command_of_the_readme_is_one() {
             part.strip_prefix("cargo run --release -- ").or_else(|| part.strip_prefix("dogiqa "))
         });
         let Some(command) = command else { continue };
-        let words = command.split(" && ").next().unwrap().split_whitespace();
-        let words = words.map(|word| word.trim_matches('\''));
+        let command = command.split(" && ").next().unwrap();
+        // Between quotes is one word.
+        let parts = command.split('\'').enumerate();
+        let words = parts.flat_map(|(index, part)| match index % 2 {
+            0 => part.split_whitespace().collect(),
+            _ => vec![part],
+        });
         let parsed = Cli::try_parse_from(std::iter::once("dogiqa").chain(words));
         assert!(parsed.is_ok(), "`{command}`: {}", parsed.unwrap_err());
         checked += 1;

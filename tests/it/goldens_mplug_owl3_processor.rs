@@ -1,32 +1,20 @@
 //! Views, grids, texts and tokens against the reference's image processor and the real tokenizer.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use dog_iqa::models::mplug_owl3::{
     Generation, Grid, IMAGE, Message, Prompt, Role, Tokenizer, chunks, normalise, stack, views,
 };
-use flate2::read::GzDecoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::goldens::{Comparison, folders, json, picture, tensors};
-
-const TOKENIZER: &str = "tokenizer.json.gz";
-
-/// The file that all checkpoints come with.
-pub(crate) fn tokenizer_json() -> Vec<u8> {
-    let folder = folders("qwen2_tokenizer", &[TOKENIZER]).remove(0);
-    let mut json = Vec::new();
-    let file = std::fs::File::open(folder.join(TOKENIZER)).unwrap();
-    GzDecoder::new(file).read_to_end(&mut json).unwrap();
-    json
-}
+use crate::qwen2::tokenizer_json;
 
 /// The tokenizer of all checkpoints.
 pub(crate) fn tokenizer() -> Tokenizer {
-    Tokenizer::from_json(Path::new(TOKENIZER), &tokenizer_json()).unwrap()
+    Tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json()).unwrap()
 }
 
 fn number(value: &Value) -> u32 {

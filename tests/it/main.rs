@@ -9,6 +9,8 @@ mod distort;
 mod goldens;
 #[path = "../support/noop.rs"]
 mod noop;
+#[path = "../support/qwen2.rs"]
+mod qwen2;
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
 #[path = "../support/random_weights.rs"]
@@ -40,6 +42,7 @@ mod goldens_sam2_steps;
 mod imaging_decode;
 mod imaging_limits;
 mod mplug_owl3_checkpoints;
+mod mplug_owl3_formats;
 mod mplug_owl3_ratings;
 mod pipeline;
 mod report;

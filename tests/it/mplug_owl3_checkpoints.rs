@@ -126,6 +126,18 @@ fn what_is_wrong_with_shards_is_said_of_which() {
         other => panic!("{other}"),
     }
 
+    // What a shard holds besides is not what the index means.
+    let mut both = tensors(&copy.folder.path().join("model-00001-of-00002.safetensors"));
+    both.insert(name.to_owned(), copy.tensors[name].zeros_like().unwrap());
+    candle_core::safetensors::save(
+        &both,
+        copy.folder.path().join("model-00001-of-00002.safetensors"),
+    )
+    .unwrap();
+    std::fs::write(copy.index(), &index).unwrap();
+    let expected = embeds(&open(&golden("241101")).unwrap(), "241101");
+    assert!(embeds(&open(copy.folder.path()).unwrap(), "241101") == expected);
+
     for (index, part) in [
         (r#"{"weight_map": {"a": "../elsewhere.safetensors"}}"#, "no name of a file beside it"),
         (r#"{"weight_map": {}}"#, "no tensor"),
@@ -204,6 +216,13 @@ fn a_configuration_that_is_absent_or_of_another_network_is_refused() {
     std::fs::write(&config, r#"{"model_type": "bert"}"#).unwrap();
     let message = copy.failure().to_string();
     assert!(message.contains("not the configuration of an mPLUG-Owl3"), "{message}");
+
+    let mut whole_numbers = Copy::of("241014");
+    let name = "language_model.model.norm.weight".to_owned();
+    let rounded = whole_numbers.tensors[&name].to_dtype(DType::U8).unwrap();
+    whole_numbers.tensors.insert(name.clone(), rounded);
+    let message = whole_numbers.failure().to_string();
+    assert!(message.contains(&name) && message.contains("U8"), "{message}");
 
     let other = copy.folder.path().join("other.safetensors");
     let weights = HashMap::from([("a".to_owned(), copy.tensors.values().next().unwrap().clone())]);

@@ -1,5 +1,4 @@
-//! Ratings of mPLUG-Owl3: one pass with what was computed before, batches in any order, other number
-//! formats. The golden networks have 300 tokens, too few for a real prompt; where one is needed, a
+//! Ratings of mPLUG-Owl3: one pass with what was computed before, batches in any order. The golden networks have 300 tokens, too few for a real prompt; where one is needed, a
 //! network of their shape and a real vocabulary is made of random weights.
 
 use std::collections::BTreeMap;
@@ -11,18 +10,18 @@ use dog_iqa::imaging::{Crop, CropSource};
 use dog_iqa::method::{LevelDistribution, OwnStandard, Standard, StandardForm, StandardSettings};
 use dog_iqa::models::ModelInput;
 use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Format, Generation, Greedy, Grid, IMAGE, LevelHead, Message, MplugOwl3, Prefix,
-    Prompt, RatingSettings, Role, Tensors, quantize,
+    Checkpoint, Direction, Generation, Greedy, Grid, LevelHead, MplugOwl3, Poles, Prefix, Prompt,
+    RatingSettings, rating_messages,
 };
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
 use crate::conformance;
-use crate::goldens::{Comparison, tensors};
+use crate::goldens::tensors;
 use crate::goldens_mplug_owl3::all_folders;
-use crate::goldens_mplug_owl3_processor::tokenizer_json;
+use crate::goldens_mplug_owl3_processor::tokenizer;
+use crate::qwen2::tokenizer_json;
 use crate::random_checkpoint;
-use crate::random_weights::network;
 
 /// Rows of the embedding; a little more than the tokenizer has tokens, as in the real ones.
 const VOCABULARY: usize = 151_851;
@@ -103,8 +102,13 @@ fn crops(count: usize) -> Vec<Crop> {
 
 #[test]
 fn a_rating_does_not_depend_on_the_batch_or_the_order() {
-    let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
-    for cut in [false, true] {
+    for (name, cut) in [
+        (GENERATIONS[0], false),
+        (GENERATIONS[1], false),
+        (GENERATIONS[1], true),
+        (GENERATIONS[2], false),
+    ] {
+        let folder = checkpoint_with_real_vocabulary(name);
         let scorer = scorer(folder.path(), RatingSettings { cut, ..RatingSettings::default() });
         let inputs: Vec<ModelInput> =
             crops(32).iter().map(|crop| scorer.prepare(crop).unwrap()).collect();
@@ -195,158 +199,42 @@ fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
     }
 }
 
-/// The single pass picks the level that greedy generation writes, whenever that writes a level.
+/// The single pass, from what was read before, picks the level that greedy generation writes after reading
+/// the whole prompt, whenever that writes a level.
 #[test]
 fn the_single_pass_picks_the_token_that_generation_writes() {
     for folder in all_folders() {
         let model = MplugOwl3::open(&folder, DType::F32, &Device::Cpu).unwrap();
         let decoder = model.decoder();
         let io = tensors(&folder.join("io.safetensors"));
-        let embeds = io["vision.image_embeds"].narrow(0, 0, 7).unwrap();
         let prompt = small_prompts(model.generation()).remove(0);
-        // All tokens are levels here, nine at a time.
-        for first in (0..300).step_by(9).take(33) {
-            let tokens: Vec<u32> = (first..first + 9).collect();
+        let prefix = Prefix::new(&model, &prompt).unwrap();
+        for image in 0..7 {
+            let embeds = io["vision.image_embeds"].narrow(0, image, 1).unwrap();
+            let whole = plain(&model, &prompt, &embeds);
+            let written = Greedy::new(decoder, Vec::new(), whole).likeliest(300).unwrap()[0];
+            // Nine tokens are levels, the written one among them.
+            let first = written / 9 * 9;
+            let tokens: Vec<u32> = (first..(first + 9).min(300)).collect();
             let head = LevelHead::new(decoder, &tokens).unwrap();
-            let (contexts, hidden) =
-                Prefix::new(&model, &prompt).unwrap().go_on(&model, &embeds).unwrap();
-            let written = Greedy::new(decoder, contexts, hidden.clone()).likeliest(300).unwrap();
-            for (logits, written) in head.logits(&hidden).unwrap().iter().zip(written) {
-                if !tokens.contains(&written) {
-                    continue;
-                }
-                let level = LevelDistribution::from_logits(logits).unwrap().level();
-                assert_eq!(tokens[usize::from(level) - 1], written, "{}", folder.display());
-            }
+            let (_, hidden) = prefix.go_on(&model, &embeds).unwrap();
+            let logits = head.logits(&hidden).unwrap().remove(0);
+            let level = LevelDistribution::from_logits(&logits).unwrap().level();
+            assert_eq!(tokens[usize::from(level) - 1], written, "{}", folder.display());
         }
-    }
-}
-
-/// Logits of seven levels for each image, after one prompt.
-fn level_logits(model: &MplugOwl3, io_embeds: &Tensor, prompt: &Prompt) -> Vec<Vec<f64>> {
-    let head = LevelHead::new(model.decoder(), &[16, 17, 18, 19, 20, 21, 22]).unwrap();
-    let prefix = Prefix::new(model, prompt).unwrap();
-    let embeds = io_embeds.to_dtype(model.dtype()).unwrap();
-    head.logits(&prefix.go_on(model, &embeds).unwrap().1).unwrap()
-}
-
-fn level_and_margin(logits: &[f64]) -> (usize, f64) {
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-    (order[0], logits[order[0]] - logits[order[1]])
-}
-
-/// Other number formats against `f32`, on the goldens' images and prompts. What a format may do to a
-/// logit is stated as a share of the largest: some units in the last place of bf16 (2⁻⁸) and f16
-/// (2⁻¹¹), and what 8 and 4 bits leave of the weights. Where the margin of the best level is more than
-/// twice that, the level must be the same.
-#[test]
-fn other_number_formats_give_the_same_levels_wherever_the_margin_allows() {
-    let mut decided = 0;
-    for folder in all_folders() {
-        let exact = MplugOwl3::open(&folder, DType::F32, &Device::Cpu).unwrap();
-        let views = tensors(&folder.join("io.safetensors"))["pixel_pool"].clone();
-        let quantised = tempfile::tempdir().unwrap();
-        let whole = quantised.path().join("q8.gguf");
-        let with_tokenizer = tempfile::tempdir().unwrap();
-        for file in ["config.json", "model.safetensors"] {
-            std::fs::copy(folder.join(file), with_tokenizer.path().join(file)).unwrap();
-        }
-        std::fs::write(with_tokenizer.path().join("tokenizer.json"), "{}").unwrap();
-        let checkpoint = Checkpoint::open(with_tokenizer.path()).unwrap();
-        quantize(&checkpoint, Format::Q8_0, &whole, |_, _| {}).unwrap();
-        for (part, path, dtype, loss) in [
-            ("bf16", &folder, DType::BF16, 0.15),
-            ("f16", &folder, DType::F16, 0.02),
-            ("q8-0", &whole, DType::F32, 0.2),
-        ] {
-            let model = MplugOwl3::open(path, dtype, &Device::Cpu).unwrap();
-            let mut comparison = Comparison::new(&folder, part);
-            for (index, prompt) in small_prompts(exact.generation()).iter().enumerate().take(2) {
-                let expected = level_logits(&exact, &exact.encode(&views).unwrap(), prompt);
-                let found = level_logits(&model, &model.encode(&views).unwrap(), prompt);
-                for (image, (expected, found)) in expected.iter().zip(&found).enumerate() {
-                    let name = format!("prompt {index}, image {image}");
-                    let largest = expected.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
-                    let apart = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
-                    let apart = apart.fold(0.0_f64, f64::max);
-                    comparison.close_by(&name, apart, loss * largest);
-                    let (level, margin) = level_and_margin(expected);
-                    if margin > 2.0 * loss * largest {
-                        decided += 1;
-                        comparison.equal(&name, &level_and_margin(found).0, &level);
-                    }
-                }
-            }
-            comparison.finish();
-        }
-    }
-    assert!(decided > 20, "margins decide {decided} levels");
-}
-
-/// Four bits need rows of whole blocks of 256, which the golden networks do not have.
-#[test]
-fn four_bits_hold_a_network_and_its_tokenizer_in_one_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = std::fs::read_to_string(golden("mplug_owl3_241101").join("config.json")).unwrap();
-    let config = config
-        .replace("\"hidden_size\": 64", "\"hidden_size\": 256")
-        .replace("\"intermediate_size\": 96", "\"intermediate_size\": 320")
-        .replace("\"vocab_size\": 300", &format!("\"vocab_size\": {VOCABULARY}"));
-    std::fs::write(folder.path().join("config.json"), &config).unwrap();
-    std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
-    let config = dog_iqa::models::mplug_owl3::Config::from_json(&config).unwrap();
-    let (_, shapes) =
-        network(|vb| MplugOwl3::new(&config, Generation::V241101, &Tensors::new(vb, None)));
-    let original = folder.path().join("model.safetensors");
-    random_checkpoint::write(&original, DType::BF16, &shapes);
-
-    let small = tempfile::tempdir().unwrap();
-    let path = small.path().join("model.gguf");
-    let checkpoint = Checkpoint::open(folder.path()).unwrap();
-    let mut told = Vec::new();
-    quantize(&checkpoint, Format::Q4K, &path, |done, of| told.push((done, of))).unwrap();
-    assert_eq!(told.last(), Some(&(shapes.len(), shapes.len())));
-    let quantised = Checkpoint::open(small.path()).unwrap();
-    let is_quantised = |name: &str| quantised.weights().is_quantised(name);
-    assert!(is_quantised("language_model.model.layers.0.mlp.up_proj.weight"));
-    // Rows of 320 values are no whole number of 256; they take 8 bits.
-    assert!(is_quantised("language_model.model.layers.0.mlp.down_proj.weight"));
-    assert!(!is_quantised("vision_model.encoder.layers.0.mlp.fc1.weight"));
-    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
-    assert!(size(&path) < size(&original) * 6 / 10, "{} bytes", size(&path));
-    let refused = quantize(&quantised, Format::Q4K, &small.path().join("again.gguf"), |_, _| {});
-    assert!(refused.unwrap_err().to_string().contains("quantised already"));
-
-    let scorer = |path: &Path| scorer(path, RatingSettings::default());
-    let (exact, quantised) = (scorer(folder.path()), scorer(&path));
-    assert_eq!(quantised.info().weights[0].name, "model.gguf");
-    for crop in crops(4) {
-        let rate = |scorer: &MplugOwl3Scorer| {
-            scorer.rate(&[scorer.prepare(&crop).unwrap()]).unwrap().remove(0)
-        };
-        let (exact, quantised) = (rate(&exact), rate(&quantised));
-        let apart = exact.probabilities().iter().zip(quantised.probabilities());
-        let apart = apart.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        assert!(apart < 0.25, "{apart}: {exact:?} {quantised:?}");
     }
 }
 
 /// The standards' prompts by the chunk rule: the parts' tokens one after the other.
 #[test]
 fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
-    let tokenizer = crate::goldens_mplug_owl3_processor::tokenizer();
+    let tokenizer = tokenizer();
     let ids = |text: &str| tokenizer.encode(text).unwrap();
     for k in [3, 5, 7, 9] {
         for form in [StandardForm::Number, StandardForm::Word, StandardForm::Sentence] {
             let standard = Standard::builtin(k, form).unwrap();
             let (system, user) = (standard.system_message(), standard.user_message());
-            let messages = [
-                Message::new(Role::System, system),
-                Message::new(Role::User, format!("{IMAGE}\n{user}")),
-                Message::new(Role::Assistant, ""),
-            ];
-            let prompt = Prompt::new(&messages, &tokenizer).unwrap();
+            let prompt = Prompt::new(&rating_messages(&standard), &tokenizer).unwrap();
             // 151644 <|im_start|>, 8948 system, 872 user, 77091 assistant, 198 newline, 151645 <|im_end|>.
             let before =
                 [&[151_644, 8948, 198], &ids(system)[..], &[151_645, 198, 151_644, 872, 198]];
@@ -378,6 +266,29 @@ fn a_second_opinion_is_given_where_it_is_asked_for() {
 }
 
 #[test]
+fn a_direction_points_from_bad_words_to_good_ones() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let (model, tokenizer) =
+        (checkpoint.load(DType::F32, &Device::Cpu).unwrap(), checkpoint.tokenizer().unwrap());
+    let one = |word: &str| vec![word.to_owned()];
+    let poles = Poles { good: one("perfect"), bad: one("bad") };
+    let turned = Poles { good: poles.bad.clone(), bad: poles.good.clone() };
+    let direction = |poles| Direction::new(model.decoder(), &tokenizer, poles).unwrap();
+    let (direction, turned) = (direction(&poles), direction(&turned));
+    let score = |direction: &Direction, word: &str| {
+        let mut logits = vec![0.0; VOCABULARY];
+        logits[tokenizer.token(word).unwrap() as usize] = 10.0;
+        direction.score(&logits)
+    };
+    // Two random embeddings are nearly at right angles, so each is half a right angle from the difference.
+    assert!(score(&direction, " perfect") > 4.0 && score(&direction, " bad") < -4.0);
+    for word in [" perfect", " bad", " table"] {
+        assert!((score(&direction, word) + score(&turned, word)).abs() < 1e-4, "{word}");
+    }
+}
+
+#[test]
 fn what_cannot_be_a_scorer_is_refused_in_words() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
     let open = |path: &Path, standard: &Standard, settings| {
@@ -393,6 +304,14 @@ fn what_cannot_be_a_scorer_is_refused_in_words() {
     settings.poles.bad.clear();
     let message = open(folder.path(), &standard(), settings).to_string();
     assert!(message.contains("needs words"), "{message}");
+
+    // A network of 512 positions and a standard of more tokens.
+    let sentences = ["0 ".repeat(190), "1 ".repeat(190), "2 ".repeat(190)].to_vec();
+    let words = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let own = OwnStandard { name: "long".to_owned(), words, sentences };
+    let long = Standard::custom(3, StandardForm::Sentence, &own).unwrap();
+    let error = open(folder.path(), &long, RatingSettings::default());
+    assert!(matches!(error, MplugOwl3Error::TooLong { most: 512, .. }), "{error}");
 
     // The golden network has 300 tokens.
     let small = tempfile::tempdir().unwrap();

@@ -93,7 +93,7 @@ fn another_model_or_no_model_is_refused_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let open = |path: &Path| Checkpoint::open(path).unwrap_err().to_string();
     let message = open(folder.path());
-    assert!(message.contains("no `.safetensors` or `.pt`"), "{message}");
+    assert!(message.contains("no `.safetensors`, `.gguf` or `.pt`"), "{message}");
 
     let other = folder.path().join("bert.safetensors");
     let weights = HashMap::from([("embeddings.weight".to_owned(), zeros(&[2, 2]))]);

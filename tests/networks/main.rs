@@ -2,6 +2,8 @@
 //! binary of its own so that no test that waits for something runs beside it.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+#[path = "../support/qwen2.rs"]
+mod qwen2;
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
 #[path = "../support/random_weights.rs"]

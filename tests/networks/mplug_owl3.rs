@@ -2,8 +2,6 @@
 //! names, and a photo from pixels to levels.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Shape};
@@ -13,9 +11,9 @@ use dog_iqa::method::{Standard, StandardSettings};
 use dog_iqa::models::mplug_owl3::{
     Checkpoint, Config, MplugOwl3, RatingSettings, Release, Tensors,
 };
-use flate2::read::GzDecoder;
 use image::{Rgb, RgbImage};
 
+use crate::qwen2::tokenizer_json;
 use crate::random_checkpoint::write_sharded;
 use crate::random_weights::{network, random};
 
@@ -90,14 +88,6 @@ fn check(release: Release, millions: f64) {
     let rating = scorer.rate(&[scorer.prepare(&crop).unwrap()]).unwrap().remove(0);
     assert_eq!(rating.levels(), 7);
     assert!((1.0..=7.0).contains(&rating.expected()), "{rating:?}");
-}
-
-fn tokenizer_json() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/goldens/qwen2_tokenizer/tokenizer.json.gz");
-    let mut json = Vec::new();
-    GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut json).unwrap();
-    json
 }
 
 #[test]

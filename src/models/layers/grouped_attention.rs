@@ -6,6 +6,9 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use super::cpu::takes;
 use super::grouped_attention_cpu;
 
+/// Queries whose scores exist at once in the plain form.
+const QUERIES: usize = 512;
+
 /// How heads lie in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
@@ -63,8 +66,25 @@ fn are_alike(one: &Look<'_>, other: &Look<'_>) -> bool {
         && pairs().all(|(one, other)| one.rows.dims() == other.rows.dims())
 }
 
-/// Sequences that see as many rows each.
+/// Sequences that see as many rows each, some queries after the others.
 fn alike(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
+    let count = queries.dim(1)?;
+    let parts = (0..count).step_by(QUERIES).map(|first| {
+        let length = QUERIES.min(count - first);
+        let of = |seen: &Seen<'_>| seen.counts[first..first + length].to_vec();
+        let looks: Vec<Look<'_>> = looks
+            .iter()
+            .map(|look| {
+                let seen = look.seen.iter().map(|seen| Seen { rows: seen.rows, counts: of(seen) });
+                Look { seen: seen.collect() }
+            })
+            .collect();
+        plain(&queries.narrow(1, first, length)?, &looks, heads)
+    });
+    Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
+}
+
+fn plain(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
     let Heads { queries: query_heads, keys: key_heads, head_dim } = heads;
     let (sequences, count, _) = queries.dims3()?;
     let share = query_heads / key_heads;
@@ -86,8 +106,9 @@ fn alike(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
         .reshape((sequences, count, key_heads, share, head_dim))?
         .permute((0, 2, 3, 1, 4))?
         .reshape((sequences, key_heads, share * count, head_dim))?;
-    let scale = (head_dim as f64).powf(-0.5);
-    let scores = (asked * scale)?.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
+    // A product in a half format would round the scores, and with them the shares.
+    let asked = (asked.to_dtype(DType::F32)? * (head_dim as f64).powf(-0.5))?;
+    let scores = asked.matmul(&keys.to_dtype(DType::F32)?.t()?)?;
     let mut scores = scores.reshape((sequences, key_heads, share, count, total))?;
     if let Some(hidden) = hidden(&looks[0], count, queries.device())? {
         scores = scores.broadcast_add(&hidden)?;
@@ -180,6 +201,9 @@ mod tests {
         check(three, 4, &[&both, &[picture(vec![0, 0, 0, 20]), (4, vec![0, 1, 2, 4])]])?;
         check(three, 4, &[&[], &[picture(vec![0, 9, 9, 49])]])?;
         let many = Heads { queries: 7, keys: 1, head_dim: 64 };
-        check(many, 40, &[&[(300, (0..40).map(|query| query * 7).collect())]])
+        check(many, 40, &[&[(300, (0..40).map(|query| query * 7).collect())]])?;
+        // More queries than one part of the plain form has.
+        let long = 2 * QUERIES + 3;
+        check(one, long, &[&[(long, (1..=long).collect())]])
     }
 }

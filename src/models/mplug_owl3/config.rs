@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// that no product of sizes overflows.
 const SIZE_MAX: usize = 1 << 20;
 
+/// Largest side of a view in pixels.
+const VIEW_MAX: usize = 4096;
+
 /// The generations share their configuration's `model_type`, but not their arithmetic: hyper attention,
 /// projector, what an image's position is, and the texts of cut images differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -157,6 +160,8 @@ pub struct Config {
     pub vision_config: VisionConfig,
     #[serde(default)]
     use_sliding_window: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rope_scaling: Option<serde_json::Value>,
     #[serde(default)]
     hidden_act: TextActivation,
 }
@@ -210,6 +215,7 @@ impl Config {
                 hidden_act: VisionActivation::GeluTanh,
             },
             use_sliding_window: false,
+            rope_scaling: None,
             hidden_act: TextActivation::Silu,
         }
     }
@@ -252,6 +258,18 @@ impl Config {
         let even = |whole: usize, part: usize| whole.is_multiple_of(part);
         for (holds, message) in [
             (!self.use_sliding_window, "use_sliding_window is not supported"),
+            (self.rope_scaling.is_none(), "rope_scaling is not supported"),
+            (
+                self.rope_theta > 1.0 && self.rope_theta.is_finite(),
+                "rope_theta must be a number above 1",
+            ),
+            (
+                [self.rms_norm_eps, vision.layer_norm_eps]
+                    .iter()
+                    .all(|eps| (0.0..0.1).contains(eps)),
+                "rms_norm_eps and vision_config.layer_norm_eps must be in 0..0.1",
+            ),
+            (vision.image_size <= VIEW_MAX, "vision_config.image_size is above 4096"),
             (
                 even(self.hidden_size, 2 * self.num_attention_heads),
                 "num_attention_heads does not divide hidden_size into heads of an even width",
@@ -319,6 +337,10 @@ mod tests {
             ("\"hidden_size\": 32", "\"hidden_size\": 0", "vision_config.hidden_size"),
             ("\"vocab_size\": 300", "\"vocab_size\": 300, \"use_sliding_window\": true", "sliding"),
             ("\"vocab_size\": 300", "\"vocab_size\": 300, \"hidden_act\": \"gelu\"", "gelu"),
+            ("\"vocab_size\": 300", "\"vocab_size\": 300, \"rope_theta\": 0", "rope_theta"),
+            ("\"vocab_size\": 300", "\"vocab_size\": 300, \"rope_scaling\": {}", "rope_scaling"),
+            ("\"rms_norm_eps\": 1e-6", "\"rms_norm_eps\": -1", "rms_norm_eps"),
+            ("\"image_size\": 60", "\"image_size\": 99999", "image_size"),
         ] {
             let message = Config::from_json(&json.replacen(from, to, 1)).unwrap_err();
             assert!(message.contains(named), "{message}");

@@ -72,8 +72,8 @@ impl Direction {
             Ok(embeddings(decoder, &tokens)?.mean(0)?)
         };
         let direction = (mean(&poles.good)? - mean(&poles.bad)?)?;
-        let mut cosines = Vec::with_capacity(tokenizer.len());
-        let tokens: Vec<u32> = (0..).take(tokenizer.len()).collect();
+        let tokens: Vec<u32> = (0..).take(tokenizer.end()).collect();
+        let mut cosines = Vec::with_capacity(tokens.len());
         for tokens in tokens.chunks(ROWS) {
             let rows = embeddings(decoder, tokens)?;
             let lengths = (rows.sqr()?.sum(1)?.sqrt()? * length(&direction)?)?.maximum(1e-8)?;

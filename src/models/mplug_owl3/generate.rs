@@ -1,7 +1,7 @@
 //! Going on with texts token by token, as the reference's `generate` does without sampling arguments:
 //! greedily.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 
 use super::context::Context;
 use super::qwen2::Decoder;
@@ -44,19 +44,38 @@ impl<'a> Greedy<'a> {
     /// `vocabulary` tokens that mean something are left out.
     ///
     /// # Errors
-    /// What candle says of the device.
+    /// Logits that are no numbers; what candle says of the device.
     pub fn likeliest(&self, vocabulary: usize) -> Result<Vec<u32>> {
         let logits = self.logits()?.to_vec2::<f32>()?;
-        Ok(logits.iter().map(|logits| argmax(&logits[..vocabulary.min(logits.len())])).collect())
+        logits.iter().map(|logits| argmax(&logits[..vocabulary.min(logits.len())])).collect()
     }
 }
 
-fn argmax(logits: &[f32]) -> u32 {
+fn argmax(logits: &[f32]) -> Result<u32> {
     let mut best = (0, f32::NEG_INFINITY);
     for (token, &logit) in (0..).zip(logits) {
         if logit > best.1 {
             best = (token, logit);
         }
     }
-    best.0
+    if logits.iter().any(|logit| logit.is_nan()) || !best.1.is_finite() {
+        return Err(Error::Msg(
+            "the network's logits are not numbers: its weights are damaged, or too large for f16"
+                .to_owned(),
+        ));
+    }
+    Ok(best.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_largest_logits_is_taken_and_no_logit_is_an_error() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]).unwrap(), 1);
+        for logits in [&[f32::NAN, 1.0][..], &[f32::INFINITY], &[]] {
+            assert!(argmax(logits).unwrap_err().to_string().contains("not numbers"));
+        }
+    }
 }

@@ -24,19 +24,28 @@ struct Hyper {
     /// `v_kv_proj`, its rows reordered: all heads' keys, then all heads' values.
     image_kv: Matrix,
     image_bias: Tensor,
+    /// See [`Generation::image_offset`].
+    image_offset: usize,
     fusion: Fusion,
 }
 
 /// How text and images meet.
 #[derive(Debug, Clone)]
 enum Fusion {
-    /// Two softmaxes, mixed by the sigmoid of a product with the text's result, for each head alike:
-    /// weight `(head_dim, head_dim)` and bias `(head_dim)`.
-    Dynamic { weight: Tensor, bias: Tensor },
-    /// Two softmaxes, mixed by this share of the images, `(hidden)`.
-    Static { share: Tensor },
-    /// One softmax over the keys of images and text.
+    /// In two softmaxes, mixed.
+    Apart(Gate),
+    /// In one softmax over the keys of images and text.
     Joint,
+}
+
+/// The images' share of a mix.
+#[derive(Debug, Clone)]
+enum Gate {
+    /// The sigmoid of a product with the text's result, for each head alike: weight `(head_dim, head_dim)`
+    /// and bias `(head_dim)`.
+    Dynamic { weight: Tensor, bias: Tensor },
+    /// Learnt, `(hidden)`.
+    Static { share: Tensor },
 }
 
 /// The result of an attention and, where they exist, the parts of it; each `(sequences, n, hidden)`.
@@ -53,16 +62,11 @@ pub struct Attended {
 }
 
 impl Attention {
-    /// Builds a layer's attention.
+    /// Builds a layer's attention; of a layer that sees images as its generation does.
     ///
     /// # Errors
     /// A missing or misshapen tensor.
-    pub fn new(
-        config: &Config,
-        generation: Generation,
-        is_hyper: bool,
-        tensors: &Tensors<'_>,
-    ) -> Result<Self> {
+    pub fn new(config: &Config, hyper: Option<Generation>, tensors: &Tensors<'_>) -> Result<Self> {
         let heads = Heads {
             queries: config.num_attention_heads,
             keys: config.num_key_value_heads,
@@ -73,7 +77,7 @@ impl Attention {
         let parts = [("q_proj", hidden), ("k_proj", keys), ("v_proj", keys)];
         let biases = parts.map(|(name, width)| tensors.pp(name).get(width, "bias"));
         let biases = biases.into_iter().collect::<Result<Vec<_>>>()?;
-        let hyper = is_hyper.then(|| Hyper::new(heads, hidden, generation, tensors));
+        let hyper = hyper.map(|generation| Hyper::new(heads, hidden, generation, tensors));
         Ok(Self {
             qkv: tensors.matrix(hidden, &parts)?,
             qkv_bias: Tensor::cat(&biases, 0)?,
@@ -162,13 +166,13 @@ impl Attention {
         let wanted = asked.dim(1)?;
         let images = contexts.iter().map(|context| images_of(context, layer, wanted, hyper));
         let images = images.collect::<Result<Vec<_>>>()?;
-        if let Fusion::Joint = hyper.fusion {
+        let Fusion::Apart(gate) = &hyper.fusion else {
             let looks = texts.into_iter().zip(images);
             let looks = looks
                 .map(|(text, images)| Look { seen: images.into_iter().chain([text]).collect() });
             let context = grouped_attention(asked, &looks.collect::<Vec<_>>(), self.heads)?;
             return Ok(Attended { text: None, images: None, gate: None, context });
-        }
+        };
         let sees = images.iter().flat_map(|images| {
             (0..wanted).map(move |query| images.as_ref().is_some_and(|seen| seen.counts[query] > 0))
         });
@@ -179,7 +183,7 @@ impl Attention {
         };
         let text = looks(texts.into_iter().map(Some).collect())?;
         let images = looks(images)?;
-        let gate = hyper.gate(&text, self.heads)?;
+        let gate = gate.share(&text, self.heads)?;
         let share = if sees.contains(&0.0) {
             let sees = Tensor::from_vec(sees, (contexts.len(), wanted, 1), text.device())?;
             gate.broadcast_as(text.shape())?.broadcast_mul(&sees.to_dtype(text.dtype())?)?
@@ -210,12 +214,9 @@ fn images_of<'a>(
     };
     let read = context.read(layer)?;
     let tokens = rows.dim(0)? / context.starts().len();
-    let offset = match hyper.fusion {
-        Fusion::Joint => Generation::V241101.image_offset(),
-        Fusion::Dynamic { .. } | Fusion::Static { .. } => Generation::V240728.image_offset(),
-    };
     let seen_at = |position: usize| {
-        context.starts().iter().filter(|&&start| start + offset <= position).count() * tokens
+        context.starts().iter().filter(|&&start| start + hyper.image_offset <= position).count()
+            * tokens
     };
     Ok(Some(Seen { rows, counts: (read - wanted..read).map(seen_at).collect() }))
 }
@@ -238,31 +239,33 @@ impl Hyper {
             Generation::V240728 => {
                 let gate = tensors.pp("gate_proj.0");
                 let weight = gate.get((head_dim, head_dim), "weight")?;
-                Fusion::Dynamic { weight, bias: gate.get(head_dim, "bias")? }
+                Fusion::Apart(Gate::Dynamic { weight, bias: gate.get(head_dim, "bias")? })
             }
             Generation::V241014 => {
                 let share = candle_nn::ops::sigmoid(&tensors.get(hidden, "gate")?)?;
-                Fusion::Static { share }
+                Fusion::Apart(Gate::Static { share })
             }
             Generation::V241101 => Fusion::Joint,
         };
         Ok(Self {
             image_kv: Matrix::Plain(weight.reshape((width, hidden))?),
             image_bias: bias.reshape(width)?,
+            image_offset: generation.image_offset(),
             fusion,
         })
     }
+}
 
-    /// Share of the images, of the text's result `(sequences, n, hidden)`.
-    fn gate(&self, text: &Tensor, heads: Heads) -> Result<Tensor> {
-        match &self.fusion {
-            Fusion::Dynamic { weight, bias } => {
+impl Gate {
+    /// The share of each token, of the text's result `(sequences, n, hidden)`.
+    fn share(&self, text: &Tensor, heads: Heads) -> Result<Tensor> {
+        match self {
+            Self::Dynamic { weight, bias } => {
                 let rows = text.elem_count() / heads.head_dim;
                 let logits = text.reshape((rows, heads.head_dim))?.matmul(&weight.t()?)?;
                 candle_nn::ops::sigmoid(&logits.broadcast_add(bias)?)?.reshape(text.shape())
             }
-            Fusion::Static { share } => Ok(share.clone()),
-            Fusion::Joint => candle_core::bail!("one softmax has no gate"),
+            Self::Static { share } => Ok(share.clone()),
         }
     }
 }

@@ -40,7 +40,7 @@ pub use model::MplugOwl3;
 pub use prefix::Prefix;
 pub use processor::{Grid, normalise, stack, views};
 pub use projector::Projector;
-pub use prompt::{IMAGE, Message, Prompt, Role, chunks};
+pub use prompt::{IMAGE, Message, Prompt, Role, chunks, rating_messages};
 pub use quantize::{Format, QuantizeError, quantize};
 pub use qwen2::{Decoder, DecoderLayer};
 pub use settings::{Poles, RatingSettings};

@@ -31,7 +31,7 @@ impl Prefix {
         let first_hyper = model.config().first_hyper();
         let count = prompt.ids.len();
         // The last token answers, so it is done for each image even if it sees none.
-        let Some(start) = prompt.image_starts.first() else {
+        let Some(start) = prompt.image_starts.first().filter(|_| count > 0) else {
             candle_core::bail!("the prompt has no place for an image");
         };
         let blind = (start + model.generation().image_offset()).min(count - 1);

@@ -20,19 +20,19 @@ pub struct Grid {
     pub columns: u32,
 }
 
-/// What an image may be cut into, in the reference's order, which decides between equals. There is no
-/// 1 × 1: with cutting, the smallest image has five views.
-const GRIDS: [Grid; 7] = [
-    Grid { rows: 2, columns: 2 },
-    Grid { rows: 1, columns: 3 },
-    Grid { rows: 1, columns: 4 },
-    Grid { rows: 3, columns: 1 },
-    Grid { rows: 4, columns: 1 },
-    Grid { rows: 2, columns: 3 },
-    Grid { rows: 3, columns: 2 },
-];
-
 impl Grid {
+    /// What an image may be cut into, in the reference's order, which decides between equals. There is no
+    /// 1 × 1: with cutting, the smallest image has four views.
+    pub const ALL: [Self; 7] = [
+        Self { rows: 2, columns: 2 },
+        Self { rows: 1, columns: 3 },
+        Self { rows: 1, columns: 4 },
+        Self { rows: 3, columns: 1 },
+        Self { rows: 4, columns: 1 },
+        Self { rows: 2, columns: 3 },
+        Self { rows: 3, columns: 2 },
+    ];
+
     /// The grid for an image of this size: the most alike in shape, then in resolution
     /// (`anchor_rank`, in single precision as there).
     #[expect(
@@ -53,8 +53,8 @@ impl Grid {
             let shape = over(shared, wide * tall + wide * as_tall - shared);
             shape * 100.0 + resolution
         };
-        let mut best = (GRIDS[0], score(GRIDS[0]));
-        for grid in &GRIDS[1..] {
+        let mut best = (Self::ALL[0], score(Self::ALL[0]));
+        for grid in &Self::ALL[1..] {
             let score = score(*grid);
             if score > best.1 {
                 best = (*grid, score);

@@ -2,6 +2,7 @@
 //! across the border of a placeholder.
 
 use super::tokenizer::{Tokenizer, TokenizerError};
+use crate::method::Standard;
 
 /// The placeholder of a view in a text. For the tokenizer it is ordinary text of five tokens.
 pub const IMAGE: &str = "<|image|>";
@@ -57,6 +58,16 @@ impl Prompt {
         }
         Ok(prompt)
     }
+}
+
+/// The paper's question for a level of a standard. The image stands before the question, as the model is
+/// used to; the system's turn, which has the standard, is then the same for all images.
+pub fn rating_messages(standard: &Standard) -> Vec<Message> {
+    vec![
+        Message::new(Role::System, standard.system_message()),
+        Message::new(Role::User, format!("{IMAGE}\n{}", standard.user_message())),
+        Message::new(Role::Assistant, ""),
+    ]
 }
 
 /// The texts that are tokenised on their own, in order.

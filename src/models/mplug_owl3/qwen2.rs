@@ -202,11 +202,11 @@ impl DecoderLayer {
         let tensors = tensors.pp(index);
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let norm = |name| tensors.pp(name).rms_norm(hidden, config.rms_norm_eps);
-        let (is_hyper, attention) = (config.is_hyper(index), tensors.pp("self_attn"));
+        let hyper = config.is_hyper(index).then_some(generation);
         let mlp = tensors.pp("mlp");
         Ok(Self {
             input_norm: norm("input_layernorm")?,
-            attention: Attention::new(config, generation, is_hyper, &attention)?,
+            attention: Attention::new(config, hyper, &tensors.pp("self_attn"))?,
             post_norm: norm("post_attention_layernorm")?,
             gate_up: mlp.matrix(hidden, &[("gate_proj", inner), ("up_proj", inner)])?,
             down: mlp.matrix(inner, &[("down_proj", hidden)])?,

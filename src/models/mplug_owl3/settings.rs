@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RatingSettings {
-    /// Whether the model looks at five to seven views of a crop, cut out of it and enlarged, instead of
+    /// Whether the model looks at four to seven views of a crop, cut out of it and enlarged, instead of
     /// the whole alone. The paper does not; it costs as many times more.
     pub cut: bool,
     /// Whether each rating gets a second opinion, `direction`, from a second pass of the language model:

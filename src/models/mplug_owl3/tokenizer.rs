@@ -47,10 +47,13 @@ impl Tokenizer {
     /// # Errors
     /// A text that is none.
     pub fn from_json(path: &Path, json: &[u8]) -> Result<Self, TokenizerError> {
-        let tokens = Tokens::from_bytes(json).map_err(|error| TokenizerError::Open {
+        let mut tokens = Tokens::from_bytes(json).map_err(|error| TokenizerError::Open {
             path: path.to_owned(),
             message: format!("no readable tokenizer: {error}; was the download complete?"),
         })?;
+        // What the file was last used with is not how prompts are read.
+        tokens.with_padding(None);
+        tokens.with_truncation(None).map_err(failed)?;
         Ok(Self { tokens: Arc::new(tokens) })
     }
 
@@ -74,14 +77,10 @@ impl Tokenizer {
         }
     }
 
-    /// Number of tokens; an embedding may have more rows, which mean nothing.
-    pub fn len(&self) -> usize {
-        self.tokens.get_vocab_size(true)
-    }
-
-    /// Whether there are no tokens at all.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The number behind the last token's; an embedding may have more rows, which mean nothing.
+    pub fn end(&self) -> usize {
+        let last = self.tokens.get_vocab(true).into_values().max();
+        last.map_or(0, |last| last as usize + 1)
     }
 
     /// Turns tokens to text one by one, holding back what is only a part of a character.

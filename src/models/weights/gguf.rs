@@ -3,10 +3,12 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::quantized::gguf_file::{Content, Value, write};
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Shape};
 
@@ -22,12 +24,14 @@ impl GgufFile {
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
         let read = |source| WeightsError::Read { path: path.to_owned(), source };
         let mut reader = BufReader::new(File::open(path).map_err(read)?);
-        let content = Content::read(&mut reader).map_err(|error| damaged(path, "GGUF", &error))?;
+        // The reader takes a file's word for its alignment, and divides by it.
+        let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut reader)))
+            .map_err(|_| damaged(path, "GGUF", &"its table is malformed"))?
+            .map_err(|error| damaged(path, "GGUF", &error))?;
         let length = reader.get_ref().metadata().map_err(read)?.len();
         for (name, info) in &content.tensor_infos {
-            let bytes = info.shape.elem_count() / info.ggml_dtype.block_size()
-                * info.ggml_dtype.type_size();
-            if content.tensor_data_offset + info.offset + bytes as u64 > length {
+            let end = end_of(info).and_then(|end| end.checked_add(content.tensor_data_offset));
+            if end.is_none_or(|end| end > length) {
                 return Err(damaged(path, "GGUF", &format!("`{name}` ends after the file")));
             }
         }
@@ -60,6 +64,15 @@ impl GgufFile {
     }
 }
 
+/// Where a tensor ends, counted from the first one; none beyond all numbers.
+fn end_of(info: &TensorInfo) -> Option<u64> {
+    let mut dims = info.shape.dims().iter();
+    let values = dims.try_fold(1_u64, |values, &dim| values.checked_mul(dim as u64))?;
+    let bytes = (values / info.ggml_dtype.block_size() as u64)
+        .checked_mul(info.ggml_dtype.type_size() as u64)?;
+    info.offset.checked_add(bytes)
+}
+
 fn is_quantised(dtype: GgmlDType) -> bool {
     !matches!(dtype, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16)
 }
@@ -76,7 +89,11 @@ pub fn write_gguf(
     let failed = |source| WeightsError::Write { path: path.to_owned(), source };
     let refused = |error: &dyn Display| failed(std::io::Error::other(error.to_string()));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+    // As any file that is created, for whomever the umask lets read it.
+    let everyone = std::fs::Permissions::from_mode(0o666);
+    let file = tempfile::Builder::new()
+        .permissions(everyone)
+        .tempfile_in(folder.unwrap_or(Path::new(".")));
     let mut writer = BufWriter::new(file.map_err(failed)?);
     let values: Vec<(&str, Value)> =
         texts.iter().map(|(key, text)| (*key, Value::String(text.clone()))).collect();

@@ -12,7 +12,8 @@ const USUAL: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 /// End of an index's name.
 const INDEX: &str = ".safetensors.index.json";
 
-/// The weights in a folder: the usual file or index, else the only file of weights; a file is itself.
+/// The weights in a folder: the usual file or index, else the only index, else the only file of weights.
+/// A file is itself.
 pub(super) fn file_of(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
@@ -21,21 +22,26 @@ pub(super) fn file_of(path: &Path) -> Result<PathBuf, WeightsError> {
         return Ok(usual);
     }
     let read = |source| WeightsError::Read { path: path.to_owned(), source };
-    let mut found = Vec::new();
+    let (mut indices, mut files) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(path).map_err(read)? {
         let path = entry.map_err(read)?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
-        if matches!(extension, Some("safetensors" | "pt" | "gguf")) {
-            found.push(path);
+        if is_index(&path) {
+            indices.push(path);
+        } else if matches!(extension, Some("safetensors" | "gguf" | "pt" | "pth" | "bin")) {
+            files.push(path);
         }
     }
     let unrecognised = |message| WeightsError::Unrecognised { path: path.to_owned(), message };
-    match &found[..] {
-        [one] => Ok(one.clone()),
-        [] => Err(unrecognised("no `.safetensors`, `.gguf` or `.pt` in this folder".to_owned())),
-        several => Err(unrecognised(format!(
-            "{} files of weights in this folder and no index of them; name one",
-            several.len()
+    match (&indices[..], &files[..]) {
+        ([one], _) | ([], [one]) => Ok(one.clone()),
+        ([], []) => {
+            Err(unrecognised("no `.safetensors`, `.gguf` or `.pt` in this folder".to_owned()))
+        }
+        (indices, files) => Err(unrecognised(format!(
+            "{} files of weights and {} indices of shards in this folder; name one",
+            files.len(),
+            indices.len()
         ))),
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use candle_core::safetensors::Load;
 use candle_core::{Device, Shape, Tensor};
 use memmap2::{Mmap, MmapOptions};
-use safetensors::SafeTensors;
 use safetensors::tensor::{TensorInfo, TensorView};
+use safetensors::{Dtype, SafeTensors};
 
 use super::error::{WeightsError, damaged};
 
@@ -55,6 +55,15 @@ impl MappedFile {
         let Some(info) = self.tensors.get(name) else {
             return Ok(None);
         };
+        if !matches!(info.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
+            return Err(WeightsError::Unrecognised {
+                path: self.path.clone(),
+                message: format!(
+                    "the tensor `{name}` is stored as {:?}; weights are F16, BF16, F32 or F64",
+                    info.dtype
+                ),
+            });
+        }
         let read = |source| WeightsError::Read { path: self.path.clone(), source };
         let (start, end) = info.data_offsets;
         let bytes = map(&self.file, self.data + start, end - start).map_err(read)?;

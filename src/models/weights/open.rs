@@ -27,8 +27,10 @@ pub struct Weights {
 }
 
 enum Source {
-    /// One file, or the shards of an index.
-    Mapped(Vec<MappedFile>),
+    /// One file.
+    Mapped(MappedFile),
+    /// The files of an index, and for each tensor which of them it is in.
+    Sharded(Vec<MappedFile>, BTreeMap<String, usize>),
     Pickle(PthTensors),
     Gguf(GgufFile),
 }
@@ -57,7 +59,7 @@ impl Weights {
             Some("safetensors") => {
                 let file = MappedFile::open(&path)?;
                 let shapes = file.shapes().collect();
-                Ok(Self { shapes, source: Source::Mapped(vec![file]), path })
+                Ok(Self { shapes, source: Source::Mapped(file), path })
             }
             Some("gguf") => {
                 let file = GgufFile::open(&path)?;
@@ -73,23 +75,24 @@ impl Weights {
 
     fn sharded(path: PathBuf) -> Result<Self, WeightsError> {
         let shards = shards_of(&path)?;
-        let mut files: Vec<&PathBuf> = shards.values().collect();
-        files.sort();
-        files.dedup();
-        let files =
-            files.into_iter().map(|file| MappedFile::open(file)).collect::<Result<Vec<_>, _>>()?;
-        let mut shapes = BTreeMap::new();
-        for file in &files {
-            for (name, shape) in file.shapes() {
-                if shards.get(&name).map(PathBuf::as_path) == Some(file.path()) {
-                    shapes.insert(name, shape);
-                }
+        let mut names: Vec<&PathBuf> = shards.values().collect();
+        names.sort();
+        names.dedup();
+        let files = names.iter().map(|file| MappedFile::open(file));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let (mut shapes, mut places) = (BTreeMap::new(), BTreeMap::new());
+        for (index, file) in files.iter().enumerate() {
+            // A shard may hold what the index has elsewhere; the index is right.
+            let listed = file.shapes().filter(|(name, _)| shards.get(name) == Some(names[index]));
+            for (name, shape) in listed {
+                places.insert(name.clone(), index);
+                shapes.insert(name, shape);
             }
         }
         if let Some((name, file)) = shards.iter().find(|(name, _)| !shapes.contains_key(*name)) {
             return Err(WeightsError::Missing { path: file.clone(), name: name.clone() });
         }
-        Ok(Self { path, shapes, source: Source::Mapped(files) })
+        Ok(Self { path, shapes, source: Source::Sharded(files, places) })
     }
 
     fn pickled(path: PathBuf) -> Result<Self, WeightsError> {
@@ -119,8 +122,8 @@ impl Weights {
     /// All files that tensors are read from.
     pub fn files(&self) -> Vec<&Path> {
         match &self.source {
-            Source::Mapped(files) => files.iter().map(MappedFile::path).collect(),
-            Source::Pickle(_) | Source::Gguf(_) => vec![&self.path],
+            Source::Sharded(files, _) => files.iter().map(MappedFile::path).collect(),
+            Source::Mapped(_) | Source::Pickle(_) | Source::Gguf(_) => vec![&self.path],
         }
     }
 
@@ -138,7 +141,7 @@ impl Weights {
     pub fn text(&self, key: &str) -> Option<&str> {
         match &self.source {
             Source::Gguf(file) => file.text(key),
-            Source::Mapped(_) | Source::Pickle(_) => None,
+            Source::Mapped(_) | Source::Sharded(..) | Source::Pickle(_) => None,
         }
     }
 
@@ -151,8 +154,12 @@ impl Weights {
         if found == expected {
             return Ok(());
         }
+        let path = match &self.source {
+            Source::Sharded(files, places) => files[places[name]].path().to_owned(),
+            Source::Mapped(_) | Source::Pickle(_) | Source::Gguf(_) => self.path.clone(),
+        };
         Err(WeightsError::Misshapen {
-            path: self.path.clone(),
+            path,
             name: name.to_owned(),
             found: found.to_vec(),
             expected: expected.to_vec(),
@@ -167,7 +174,7 @@ impl Weights {
         Ok(self.load_as_stored(name, device)?.to_dtype(dtype)?)
     }
 
-    /// Reads one tensor in the dtype that it is stored in; a quantised one in `f32`.
+    /// Reads one tensor in the dtype that it is stored in; one of a GGUF in `f32`.
     ///
     /// # Errors
     /// A tensor that is not there, or data that cannot be read.
@@ -175,13 +182,10 @@ impl Weights {
         let missing = || self.missing(name);
         match &self.source {
             _ if !self.shapes.contains_key(name) => Err(missing()),
-            Source::Mapped(files) => {
-                for file in files {
-                    if let Some(tensor) = file.load(name, device)? {
-                        return Ok(tensor);
-                    }
-                }
-                Err(missing())
+            Source::Mapped(file) => file.load(name, device)?.ok_or_else(missing),
+            Source::Sharded(files, places) => {
+                let file = places.get(name).map(|&index| &files[index]).ok_or_else(missing)?;
+                file.load(name, device)?.ok_or_else(missing)
             }
             Source::Gguf(file) => {
                 Ok(file.load(name, device)?.ok_or_else(missing)?.dequantize(device)?)
