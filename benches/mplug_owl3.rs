@@ -203,7 +203,7 @@ impl Bench {
             decoder.show(&embeds, &mut contexts, &[&self.prompt.image_starts]).unwrap();
         });
         time("language model, prefix", &|| {
-            drop(black_box(self.prefix.go_on(&self.model, &embeds)))
+            drop(black_box(self.prefix.go_on(&self.model, &embeds)));
         });
         time("language model, plain", &|| {
             let mut contexts = [decoder.context()];

@@ -8,27 +8,16 @@ whole head, then a step for the second token, for which it projects the image to
 it makes a virtual environment of its own under target/peers and installs it there. Weights are random.
 """
 
-import os
-import subprocess
 import sys
 import time
-import venv
-from pathlib import Path
-
-HOME = Path(__file__).resolve().parents[2] / "target" / "peers" / "mplug_owl3"
 
 try:
     import torch
     import torch.nn.functional as F
 except ImportError:
-    python = HOME / "bin" / "python"
-    if Path(sys.executable) == python:
-        raise
-    if not (HOME / ".complete").exists():
-        venv.create(HOME, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "torch"], check=True, stdout=sys.stderr)
-        (HOME / ".complete").touch()
-    os.execv(python, [str(python), *sys.argv])
+    from virtual_environment import restart_in
+
+    restart_in("mplug_owl3", ["torch"])
 
 SIZES = {
     "1b": dict(hidden=896, inner=4864, layers=24, heads=14, keys=2, hyper=[5, 12, 19, 21]),

@@ -6,29 +6,17 @@ Prints the seconds of each run. Without PyTorch it makes a virtual environment o
 target/peers and installs it there. Weights are random: nothing is downloaded.
 """
 
-import os
-import subprocess
 import sys
 import time
-import venv
-from pathlib import Path
-
-PACKAGES = ["torch", "torchvision", "transformers", "pillow"]
-HOME = Path(__file__).resolve().parents[2] / "target" / "peers" / "sam2"
 
 try:
     import torch
     import torchvision
     from transformers import Sam2Config, Sam2Model
 except ImportError:
-    python = HOME / "bin" / "python"
-    if Path(sys.executable) == python:
-        raise
-    if not (HOME / ".complete").exists():
-        venv.create(HOME, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True, stdout=sys.stderr)
-        (HOME / ".complete").touch()
-    os.execv(python, [str(python), *sys.argv])
+    from virtual_environment import restart_in
+
+    restart_in("sam2", ["torch", "torchvision", "transformers", "pillow"])
 
 BACKBONES = {
     "tiny": dict(hidden_size=96, num_attention_heads=1, blocks_per_stage=[1, 2, 7, 2],
