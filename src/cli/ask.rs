@@ -11,13 +11,12 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
-use crate::engine::{Ask, MplugOwl3Talker};
+use crate::engine::{Ask, MplugOwl3Talker, Precision};
 use crate::event::ImageReference;
 use crate::pipeline::Journey;
 
 use super::inputs::references;
 use super::output::{complain, say};
-use super::precision::Precision;
 use super::{Outcome, build};
 
 /// Words on their way to the terminal.
@@ -49,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     /// Number format of the weights; half formats are slow on a CPU. A `.gguf` has its own
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_name = "f32|f16|bf16", default_value = "f32")]
     dtype: Precision,
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::engine::EngineName;
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
 use crate::report::table;
@@ -44,6 +45,10 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
     samples::write(&photos)?;
     settings.storage.allow(&file_uri(&photos))?;
     settings.pipeline.masks_in_events = true;
+    if settings.engine.name == EngineName::Auto {
+        // The first run is of what needs nothing.
+        settings.engine.name = EngineName::Classic;
+    }
 
     let topics = settings.kafka.topics();
     let start = move || EmbeddedBroker::start(&topics, PARTITIONS, args.port);

@@ -12,7 +12,6 @@ mod gallery;
 mod inputs;
 mod models;
 mod output;
-mod precision;
 mod run;
 mod samples;
 mod schema;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::config::Settings;
-use crate::engine::{ModelInfo, Sam2Segmenter, Segmenter};
+use crate::engine::{ModelInfo, Precision, Sam2Segmenter, Segmenter};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::method::Rle;
@@ -22,7 +22,6 @@ use crate::report::outline_masks;
 use super::gallery::picture_name;
 use super::inputs::references;
 use super::output::{complain, say};
-use super::precision::Precision;
 use super::{Outcome, build};
 
 /// What to look at, with which network.
@@ -46,7 +45,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "KEY=VALUE")]
     amg: Vec<String>,
     /// Number format of the weights; half formats are slow on a CPU
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_name = "f32|f16|bf16", default_value = "f32")]
     dtype: Precision,
     /// Write each picture with its masks outlined into this folder
     #[arg(long, value_name = "DIR")]

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::engine::classic::{self, ClassicScorer, ClassicSegmenter};
+use crate::engine::dog_iqa::{self, DogIqa};
 use crate::engine::lane::{Lane, LaneError, LaneSpec, Limits, RunError};
-use crate::engine::settings::{EngineName, Settings};
+use crate::engine::settings::Settings;
 use crate::engine::traits::{ModelInfo, Scorer, Segmenter};
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask, Standard};
@@ -21,6 +22,22 @@ pub enum EngineError {
     /// The operating system refused a thread.
     #[error("the engine's thread did not start: {0}")]
     Start(#[from] io::Error),
+    /// The engine needs weights, and none are named.
+    #[error(
+        "engine.dog_iqa.{key} names no weights; set it to a file or folder, or engine.name = \"classic\""
+    )]
+    NoWeights {
+        /// The setting.
+        key: &'static str,
+    },
+    /// Weights that cannot be used.
+    #[error("engine.dog_iqa.{key}: {message}")]
+    Weights {
+        /// The setting that names them.
+        key: &'static str,
+        /// What is wrong, with the file.
+        message: String,
+    },
     /// This picture could not be segmented; others can.
     #[error("segmentation failed: {0}")]
     Segment(Arc<str>),
@@ -37,6 +54,7 @@ impl EngineError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Start(_) => "engine.start_failed",
+            Self::NoWeights { .. } | Self::Weights { .. } => "engine.weights_failed",
             Self::Segment(_) => "segment.failed",
             Self::Score(_) => "score.failed",
             Self::Lost(_) => "engine.lost",
@@ -100,17 +118,19 @@ impl Engine {
     /// Opens the configured engine, to rate on the levels of `standard`.
     ///
     /// # Errors
-    /// When a thread does not start.
+    /// Weights that cannot be used, or a thread that does not start.
     pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
-        match settings.name {
-            EngineName::Classic => Self::new(
-                classic::NAME,
-                classic::VERSION,
-                Arc::new(ClassicSegmenter::new()),
-                Arc::new(ClassicScorer::new(standard.k())),
-                settings.into(),
-            ),
+        if settings.is_dog_iqa() {
+            let DogIqa { version, segmenter, scorer } = dog_iqa::open(&settings.dog_iqa, standard)?;
+            return Self::new(dog_iqa::NAME, &version, segmenter, scorer, settings.into());
         }
+        Self::new(
+            classic::NAME,
+            classic::VERSION,
+            Arc::new(ClassicSegmenter::new()),
+            Arc::new(ClassicScorer::new(standard.k())),
+            settings.into(),
+        )
     }
 
     /// An engine of one's own models; name and version stand in every event.

@@ -7,9 +7,10 @@
 //! ```
 //! [`Engine`] is what the pipeline holds; [`traits`] is what a model must do; [`lane`] is the queue
 //! in front of a device; `classic` adapts the models that need no weights, `sam2` and `mplug_owl3` those
-//! of the paper; `talk` lets the latter speak freely, from what `opened` holds of both.
+//! of the paper, which `dog_iqa` joins; `talk` lets the latter speak freely, from what `opened` holds of both.
 
 mod classic;
+mod dog_iqa;
 mod failure;
 mod handle;
 pub mod lane;
@@ -26,6 +27,6 @@ pub use lane::{Limits, RunError};
 pub use mplug_owl3::MplugOwl3Scorer;
 pub use opened::MplugOwl3Error;
 pub use sam2::{Sam2Error, Sam2Segmenter};
-pub use settings::{EngineName, LaneSettings, Settings};
+pub use settings::{DogIqaSettings, EngineName, LaneSettings, Precision, Settings};
 pub use talk::{Ask, MplugOwl3Talker};
 pub use traits::{ModelInfo, Scorer, Segmenter, WeightsFile};

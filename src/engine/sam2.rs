@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device};
+use sha2::{Digest, Sha256};
 
 use crate::engine::failure::run_error;
 use crate::engine::lane::RunError;
@@ -51,9 +52,12 @@ impl Sam2Segmenter {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let sha256 = sha256_of(file)?;
         let size = checkpoint.size().map_or("custom", |size| size.name());
+        // The same weights find other masks with other parameters.
+        let parameters = serde_json::to_vec(&settings).unwrap_or_default();
+        let parameters: String = hex::encode(Sha256::digest(parameters)).chars().take(8).collect();
         let info = ModelInfo {
             name: format!("sam{}-{size}", checkpoint.version().name()),
-            version: VERSION.to_owned(),
+            version: format!("{VERSION}-{}-{parameters}", dtype.as_str()),
             weights: vec![WeightsFile { name, sha256 }],
         };
         Ok(Self { generator: MaskGenerator::new(model, settings)?, info })

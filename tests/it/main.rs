@@ -28,6 +28,7 @@ mod classic_monotone;
 mod cli;
 mod cli_ask;
 mod documents;
+mod dog_iqa;
 mod engine_conformance;
 mod engine_handle;
 mod event_quality;
