@@ -21,6 +21,8 @@
 mod measure;
 #[path = "../tests/support/qwen2.rs"]
 mod qwen2;
+#[path = "../tests/support/random_tensor.rs"]
+mod random_tensor;
 #[path = "../tests/support/random_weights.rs"]
 mod random_weights;
 
@@ -289,7 +291,7 @@ fn memory() {
     let build = |vb| MplugOwl3::new(&config, generation, &Tensors::new(vb, None));
     let (_, shapes) = random_weights::network(build);
     let tensors = shapes.iter().map(|(name, shape)| {
-        let tensor = random_weights::random(name, shape).unwrap().to_dtype(DType::BF16).unwrap();
+        let tensor = random_tensor::random(name, shape).unwrap().to_dtype(DType::BF16).unwrap();
         (name.clone(), tensor)
     });
     let whole = folder.path().join("model.safetensors");

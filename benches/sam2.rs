@@ -16,6 +16,8 @@
 
 #[path = "support/measure.rs"]
 mod measure;
+#[path = "../tests/support/random_tensor.rs"]
+mod random_tensor;
 #[path = "../tests/support/random_weights.rs"]
 mod random_weights;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::cli::{command, photo, text};
-use crate::mplug_owl3_ratings::checkpoint_with_real_vocabulary;
+use crate::small_networks::checkpoint_with_real_vocabulary;
 
 fn ask(model: &Path, arguments: &[&str]) -> Output {
     let mut command: Command = command(&["ask", "--model"]);

@@ -1,38 +1,25 @@
 //! The paper's engine from configuration to events, with small random networks for both models: what they
 //! say means nothing, but it goes the whole road.
 
-use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::cli::{command, photo, text};
-use crate::mplug_owl3_ratings::checkpoint_with_real_vocabulary;
+use crate::small_networks::{SmallNetworks, number, recomputed};
 
-/// Settings that make the small networks an engine.
-struct Networks {
-    scorer: TempDir,
-}
+/// Both models, and the command line with them.
+struct Networks(SmallNetworks);
 
 impl Networks {
     fn new() -> Self {
-        Self { scorer: checkpoint_with_real_vocabulary("mplug_owl3_241101") }
+        Self(SmallNetworks::new())
     }
 
     fn run(&self, subcommand: &[&str], more: &[&str]) -> Output {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
-        let settings = [
-            format!("engine.dog_iqa.segmenter={}", golden.join("model.hf.safetensors").display()),
-            format!("engine.dog_iqa.scorer={}", self.scorer.path().display()),
-            // The small network seldom believes in its masks.
-            "engine.dog_iqa.masks.points_per_side=4".to_owned(),
-            "engine.dog_iqa.masks.pred_iou_thresh=0.15".to_owned(),
-            "engine.dog_iqa.masks.stability_score_thresh=0.02".to_owned(),
-        ];
         let mut command = command(subcommand);
-        for setting in &settings {
-            command.args(["--set", setting]);
+        for setting in self.0.settings() {
+            command.args(["--set", &setting]);
         }
         command.args(more).output().unwrap()
     }
@@ -42,21 +29,6 @@ impl Networks {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
-/// The paper's formula, from what the event itself says of its objects.
-fn recomputed(event: &Value) -> f64 {
-    let objects = event["objects"].as_array().unwrap();
-    let area = |object: &Value| number(&object["area"]);
-    let level = |object: &Value| number(&object["rating"]["level"]);
-    let all: f64 = objects.iter().map(area).sum();
-    let local = objects.iter().map(|object| level(object) * area(object)).sum::<f64>() / all;
-    let seg = (objects.len() as f64 * 7.0 / number(&event["segmentation"]["c_max"])).min(7.0);
-    f64::midpoint(number(&event["global"]["level"]), local) + seg
 }
 
 #[test]

@@ -13,10 +13,14 @@ mod noop;
 mod qwen2;
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
+#[path = "../support/random_tensor.rs"]
+mod random_tensor;
 #[path = "../support/random_weights.rs"]
 mod random_weights;
 #[path = "../support/raw_fetch.rs"]
 mod raw_fetch;
+#[path = "../support/small_networks.rs"]
+mod small_networks;
 #[path = "../support/stream.rs"]
 mod stream;
 #[path = "../support/web_server.rs"]

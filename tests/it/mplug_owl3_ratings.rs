@@ -1,10 +1,9 @@
 //! Ratings of mPLUG-Owl3: one pass with what was computed before, batches in any order. The golden networks have 300 tokens, too few for a real prompt; where one is needed, a
 //! network of their shape and a real vocabulary is made of random weights.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Tensor};
 use dog_iqa::engine::{MplugOwl3Error, MplugOwl3Scorer, Scorer};
 use dog_iqa::imaging::{Crop, CropSource};
 use dog_iqa::method::{LevelDistribution, OwnStandard, Standard, StandardForm, StandardSettings};
@@ -14,40 +13,16 @@ use dog_iqa::models::mplug_owl3::{
     RatingSettings, rating_messages,
 };
 use image::{Rgb, RgbImage};
-use tempfile::TempDir;
 
 use crate::conformance;
 use crate::goldens::tensors;
 use crate::goldens_mplug_owl3::all_folders;
 use crate::goldens_mplug_owl3_processor::tokenizer;
 use crate::qwen2::tokenizer_json;
-use crate::random_checkpoint;
-
-/// Rows of the embedding; a little more than the tokenizer has tokens, as in the real ones.
-const VOCABULARY: usize = 151_851;
+use crate::small_networks::{VOCABULARY, checkpoint_with_real_vocabulary};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
-}
-
-/// A checkpoint of a golden network's shape that knows all real tokens.
-pub(crate) fn checkpoint_with_real_vocabulary(name: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let config = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
-    let config = config.replace("\"vocab_size\": 300", &format!("\"vocab_size\": {VOCABULARY}"));
-    std::fs::write(folder.path().join("config.json"), config).unwrap();
-    let mut shapes: BTreeMap<String, Shape> = tensors(&golden(name).join("model.safetensors"))
-        .into_iter()
-        .map(|(name, tensor)| (name, tensor.shape().clone()))
-        .collect();
-    for table in ["language_model.model.embed_tokens.weight", "language_model.lm_head.weight"] {
-        if let Some(shape) = shapes.get_mut(table) {
-            *shape = (VOCABULARY, shape.dims()[1]).into();
-        }
-    }
-    random_checkpoint::write(&folder.path().join("model.safetensors"), DType::F32, &shapes);
-    std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
-    folder
 }
 
 const GENERATIONS: [&str; 3] = ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"];

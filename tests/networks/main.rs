@@ -6,6 +6,8 @@
 mod qwen2;
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
+#[path = "../support/random_tensor.rs"]
+mod random_tensor;
 #[path = "../support/random_weights.rs"]
 mod random_weights;
 

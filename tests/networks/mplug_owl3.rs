@@ -15,7 +15,8 @@ use image::{Rgb, RgbImage};
 
 use crate::qwen2::tokenizer_json;
 use crate::random_checkpoint::write_sharded;
-use crate::random_weights::{network, random};
+use crate::random_tensor::random;
+use crate::random_weights::network;
 
 /// What checkpoints have besides, which never influences a result: the last vision layer and what
 /// follows it.

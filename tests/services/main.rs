@@ -9,14 +9,21 @@
 mod bad_input;
 mod bucket;
 mod delivery;
+mod dog_iqa;
 mod http;
 mod images;
 mod memory;
 mod oracle;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/qwen2.rs"]
+mod qwen2;
+#[path = "../support/random_tensor.rs"]
+mod random_tensor;
 mod rebalance;
 mod scene;
 mod services;
+#[path = "../support/small_networks.rs"]
+mod small_networks;
 #[path = "../support/wire.rs"]
 mod wire;

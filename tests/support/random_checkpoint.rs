@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Shape, Tensor};
 
-use crate::random_weights::random;
+use crate::random_tensor::random;
 
 /// Writes a safetensors file with random tensors of these names and shapes.
 pub(crate) fn write(path: &Path, dtype: DType, shapes: &BTreeMap<String, Shape>) {

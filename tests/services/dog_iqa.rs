@@ -1,0 +1,51 @@
+//! The paper's engine behind real Kafka and S3, with small random networks: a worker is killed in the middle,
+//! another goes on, and what both say of a photo is the same.
+
+use crate::delivery::wait_until_ready;
+use crate::scene::Scene;
+use crate::services::services;
+use crate::small_networks::{SmallNetworks, number, recomputed};
+
+/// References, to fifty photos in turn.
+const COUNT: usize = 60;
+
+#[test]
+fn the_papers_engine_answers_every_reference_also_when_a_worker_is_killed() {
+    let Some(services) = services() else { return };
+    let scene = Scene::new(services, "dog-iqa", 2);
+    let networks = SmallNetworks::new();
+    scene.publish_references(COUNT);
+
+    let killed = scene.start_worker("the killed", &settings(&networks));
+    wait_until_ready(&killed);
+    let mut oracle = scene.oracle();
+    oracle.read_until(&[&killed], |oracle| oracle.event_count() >= 5);
+    killed.kill();
+    let worker = scene.start_worker("the next", &settings(&networks));
+    oracle.read_until(&[&worker], |oracle| oracle.events.len() >= COUNT);
+    scene.stop(worker);
+    oracle.read_to_end();
+
+    assert_eq!((oracle.events.len(), oracle.dead_letters.len()), (COUNT, 0));
+    for answers in oracle.events.values() {
+        let first = answers[0].json();
+        assert_eq!(first["engine"]["name"], "dog-iqa");
+        assert!((number(&first["score"]) - recomputed(&first)).abs() < 1e-9);
+        for again in &answers[1..] {
+            let again = again.json();
+            for field in ["event_id", "engine"] {
+                assert_eq!(again[field], first[field], "{field}");
+            }
+            // In another batch sums come in another order.
+            let apart = number(&again["score_expected"]) - number(&first["score_expected"]);
+            assert!(apart.abs() < 0.01, "{apart}");
+        }
+    }
+    scene.assert_everything_is_committed();
+}
+
+fn settings(networks: &SmallNetworks) -> Vec<String> {
+    let mut settings = networks.settings();
+    settings.push("engine.name=dog-iqa".to_owned());
+    settings
+}
