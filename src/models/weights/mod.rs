@@ -8,6 +8,7 @@
 //! from it, by a reader that knows no other objects; nothing in it is executed.
 
 mod build;
+mod digest;
 mod error;
 mod gguf;
 mod locate;
@@ -15,6 +16,7 @@ mod mapped;
 mod open;
 
 pub use build::Stored;
+pub use digest::sha256_of;
 pub use error::WeightsError;
 pub use gguf::write_gguf;
-pub use open::{Weights, sha256_of};
+pub use open::Weights;

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use candle_core::pickle::PthTensors;
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Shape, Tensor};
-use sha2::{Digest, Sha256};
 
 use super::error::{WeightsError, damaged};
 use super::gguf::GgufFile;
@@ -214,18 +212,6 @@ impl Weights {
     fn missing(&self, name: &str) -> WeightsError {
         WeightsError::Missing { path: self.path.clone(), name: name.to_owned() }
     }
-}
-
-/// SHA-256 of a file in lower-case hexadecimal: the weights' name in events.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn sha256_of(path: &Path) -> Result<String, WeightsError> {
-    let read = |source| WeightsError::Read { path: path.to_owned(), source };
-    let mut file = std::fs::File::open(path).map_err(read)?;
-    let mut hasher = Sha256::new();
-    io::copy(&mut file, &mut hasher).map_err(read)?;
-    Ok(hex::encode(hasher.finalize()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,99 @@
+//! SHA-256 of files of weights, computed once: a large file's stands beside it, with the length and the
+//! time of change that it was computed for.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use sha2::{Digest, Sha256};
+
+use super::error::WeightsError;
+
+/// Files below this are read again faster than a note of them is worth.
+const NOTED_FROM_BYTES: u64 = 64 << 20;
+
+/// SHA-256 of a file in lower-case hexadecimal: the weights' name in events.
+///
+/// Of a large file it is noted in `<name>.sha256` beside it; a folder that cannot be written to only costs
+/// the time to read the file at each start.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String, WeightsError> {
+    noted(path, NOTED_FROM_BYTES)
+        .map_err(|source| WeightsError::Read { path: path.to_owned(), source })
+}
+
+fn noted(path: &Path, from_bytes: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let state = state_of(&file.metadata()?);
+    let beside = beside(path);
+    let known = std::fs::read_to_string(&beside).unwrap_or_default();
+    if let Some((digest, of)) = known.trim_end().split_once("  ")
+        && of == state
+        && digest.len() == 64
+        && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return Ok(digest.to_owned());
+    }
+    let mut hasher = Sha256::new();
+    let length = io::copy(&mut file, &mut hasher)?;
+    let digest = hex::encode(hasher.finalize());
+    if length >= from_bytes {
+        // Without the note the next start takes longer, and that is all.
+        drop(note(&beside, &format!("{digest}  {state}\n")));
+    }
+    Ok(digest)
+}
+
+/// What changes when the file does.
+fn state_of(metadata: &Metadata) -> String {
+    let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    format!("{} bytes of {} ns", metadata.len(), changed.unwrap_or_default().as_nanos())
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".sha256");
+    path.with_file_name(name)
+}
+
+/// Whole or not at all: two processes may start at once.
+fn note(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_noted_once_and_forgotten_when_the_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, "abc").unwrap();
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(noted(&path, 4).unwrap(), abc);
+        assert!(!beside(&path).exists(), "a small file is not worth a note");
+        assert_eq!(noted(&path, 0).unwrap(), abc);
+
+        // What is noted of this very file is believed.
+        let text = std::fs::read_to_string(beside(&path)).unwrap();
+        let other = "0".repeat(64);
+        std::fs::write(beside(&path), text.replace(abc, &other)).unwrap();
+        assert_eq!(noted(&path, 0).unwrap(), other);
+
+        // Of another file, or damaged, it is not.
+        for note in ["", "abc  3 bytes", &text.replace("3 bytes", "4 bytes")] {
+            std::fs::write(beside(&path), note).unwrap();
+            assert_eq!(noted(&path, 0).unwrap(), abc);
+        }
+        std::fs::write(&path, "abcd").unwrap();
+        assert_ne!(noted(&path, 0).unwrap(), abc);
+    }
+}
