@@ -150,6 +150,7 @@ fn quality_event() -> QualityEvent {
             segmenter: "felzenszwalb".to_owned(),
             scorer: "no-reference-measures".to_owned(),
             standard: standard.name(),
+            objects: None,
             weights: Vec::new(),
         },
         timings: TimingsMs { fetch: 12.4, decode: 6.1, segment: 48.75, score: 31.2, total: 101.3 },

@@ -130,6 +130,9 @@ pub struct SegmentationSummary {
     /// Share of the image that the regions cover.
     #[schemars(range(min = 0, max = 1))]
     pub coverage: f64,
+    /// Whether objects were not looked for: the score is then the rating of the whole alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
 }
 
 /// One region and its rating.
@@ -186,6 +189,10 @@ pub struct EngineProvenance {
     pub scorer: String,
     /// The standard that the scorer was given, such as `word-7`.
     pub standard: String,
+    /// When objects are looked for: `never`, or `cascade-` with the band of expected levels and the
+    /// confidence below which they are; absent where they always are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<String>,
     /// The weights that were loaded; empty for an engine without.
     pub weights: Vec<WeightsDigest>,
 }
@@ -297,6 +304,7 @@ impl QualityEvent {
                 mask_count: u32::try_from(parts.segmentation.regions.len()).unwrap_or(u32::MAX),
                 c_max: parts.c_max,
                 coverage: parts.segmentation.coverage,
+                skipped: parts.segmentation.is_skipped,
             },
             objects: objects.collect(),
             image: parts.image,

@@ -73,6 +73,15 @@ pub struct Segmentation {
     pub regions: Vec<Region>,
     /// Share of the image that the regions cover, in 0..=1.
     pub coverage: f64,
+    /// Whether objects were not looked for at all.
+    pub is_skipped: bool,
+}
+
+impl Segmentation {
+    /// Of an image whose objects are not looked for.
+    pub fn skipped(width: u32, height: u32) -> Self {
+        Self { width, height, regions: Vec::new(), coverage: 0.0, is_skipped: true }
+    }
 }
 
 /// Algorithm 1: keeps the masks of at least the threshold's area, then appends the pixels in none
@@ -106,7 +115,7 @@ pub fn select_regions(
         regions.push(Region::remainder(remainder));
     }
     let coverage = covered_px as f64 / frame_px as f64;
-    Ok(Segmentation { width, height, regions, coverage })
+    Ok(Segmentation { width, height, regions, coverage, is_skipped: false })
 }
 
 /// Drops the smallest masks until `count_max` are left, in their order; of equals the later one goes.

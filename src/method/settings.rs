@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::AggregationSettings;
+use super::objects::{ObjectsError, ObjectsSettings};
 use super::policy::{Policies, PolicyError};
 use super::regions::RegionSettings;
 use super::standard::{Standard, StandardError, StandardSettings};
@@ -15,6 +16,8 @@ pub struct Settings {
     pub standard: StandardSettings,
     /// Which masks become regions.
     pub regions: RegionSettings,
+    /// When objects are looked for, beside the whole image.
+    pub objects: ObjectsSettings,
     /// How ratings become one score.
     pub aggregation: AggregationSettings,
     /// Thresholds that turn scores into advice.
@@ -27,18 +30,22 @@ pub enum SettingsError {
     /// The standard cannot be built.
     #[error("method.standard: {0}")]
     Standard(#[from] StandardError),
+    /// The cascade contradicts itself.
+    #[error("method.objects: {0}")]
+    Objects(#[from] ObjectsError),
     /// The default policy does not exist.
     #[error("method.policies: {0}")]
     Policy(#[from] PolicyError),
 }
 
 impl Settings {
-    /// Builds the standard and checks the policies.
+    /// Builds the standard and checks the rest.
     ///
     /// # Errors
-    /// When the standard or the default policy does not exist.
+    /// When the standard or the default policy does not exist, or the cascade contradicts itself.
     pub fn check(&self) -> Result<Standard, SettingsError> {
         self.policies.check()?;
+        self.objects.check()?;
         Ok(Standard::from_settings(&self.standard)?)
     }
 }

@@ -77,7 +77,7 @@ impl Journey {
         let standard = parts.method.check()?;
         let limits = &parts.settings;
         let shared = Shared {
-            provenance: provenance(parts.engine.info(), &standard),
+            provenance: provenance(parts.engine.info(), &standard, &parts.method.objects),
             standard,
             bytes: Budget::new(limits.bytes_budget.as_u64()),
             pixels: Budget::new(limits.pixels_budget),
@@ -141,8 +141,8 @@ impl Journey {
         let (fetched, fetch) = self.fetch(reference).await?;
         let etag = fetched.image.etag.clone();
         let (picture, decode) = self.decode(fetched).await?;
-        let (segmentation, segment) = self.segment(&picture.picture).await?;
-        let ((global, objects), score) = self.rate(&picture.picture, &segmentation).await?;
+        let Rated { global, objects, segmentation, segment, score } =
+            self.rate(&picture.picture).await?;
 
         let assessment = assess(global, objects, &method.aggregation);
         let verdict = policy.map(|policy| policy.judge(&assessment));
@@ -219,11 +219,36 @@ impl Journey {
         shared.segment.pass(work).await
     }
 
-    async fn rate(
+    /// Looks for objects and rates all; or the whole first, if the rest may depend on it.
+    async fn rate(&self, picture: &Picture) -> Result<Rated, Failure> {
+        let shared = &self.shared;
+        let settings = &shared.parts.method.objects;
+        if !settings.wants_the_whole_first() {
+            let (segmentation, segment) = self.segment(picture).await?;
+            let work = async {
+                let whole = self.rate_crop(crop_whole(picture));
+                futures::try_join!(whole, self.rate_regions(picture, &segmentation))
+            };
+            let ((global, objects), score) = shared.score.pass(work).await?;
+            return Ok(Rated { global, objects, segmentation, segment, score });
+        }
+        let (global, first) = shared.score.pass(self.rate_crop(crop_whole(picture))).await?;
+        if !settings.asks_for(&global) {
+            let segmentation = Segmentation::skipped(picture.width(), picture.height());
+            let (objects, segment) = (Vec::new(), Duration::ZERO);
+            return Ok(Rated { global, objects, segmentation, segment, score: first });
+        }
+        let (segmentation, segment) = self.segment(picture).await?;
+        let work = self.rate_regions(picture, &segmentation);
+        let (objects, then) = shared.score.pass(work).await?;
+        Ok(Rated { global, objects, segmentation, segment, score: first + then })
+    }
+
+    async fn rate_regions(
         &self,
         picture: &Picture,
         segmentation: &Segmentation,
-    ) -> Result<((LevelDistribution, Vec<ObjectAssessment>), Duration), Failure> {
+    ) -> Result<Vec<ObjectAssessment>, Failure> {
         let shared = &self.shared;
         let pixels = pixels_of(picture);
         let rate_region = |index: usize| {
@@ -236,14 +261,8 @@ impl Journey {
                 Ok(ObjectAssessment { region, rating })
             }
         };
-        let work = async {
-            let objects = stream::iter(0..segmentation.regions.len())
-                .map(rate_region)
-                .buffered(CROPS_AT_ONCE)
-                .try_collect();
-            futures::try_join!(self.rate_crop(crop_whole(picture)), objects)
-        };
-        shared.score.pass(work).await
+        let regions = stream::iter(0..segmentation.regions.len());
+        regions.map(rate_region).buffered(CROPS_AT_ONCE).try_collect().await
     }
 
     async fn rate_crop(&self, crop: Crop) -> Result<LevelDistribution, Failure> {
@@ -261,6 +280,15 @@ fn event_image(picture: &Picture, etag: Option<String>) -> EventImage {
         sha256: hex::encode(picture.sha256()),
         etag,
     }
+}
+
+/// All ratings of an image, and how long finding and rating its objects took.
+struct Rated {
+    global: LevelDistribution,
+    objects: Vec<ObjectAssessment>,
+    segmentation: Segmentation,
+    segment: Duration,
+    score: Duration,
 }
 
 /// An image's bytes and their part of the budget.

@@ -2,10 +2,14 @@
 
 use crate::engine::{EngineInfo, ModelInfo};
 use crate::event::{EngineProvenance, WeightsDigest};
-use crate::method::Standard;
+use crate::method::{ObjectsSettings, Standard};
 
 /// What every event of this engine and this standard says of them.
-pub(super) fn provenance(engine: &EngineInfo, standard: &Standard) -> EngineProvenance {
+pub(super) fn provenance(
+    engine: &EngineInfo,
+    standard: &Standard,
+    objects: &ObjectsSettings,
+) -> EngineProvenance {
     let weights = engine.segmenter.weights.iter().chain(&engine.scorer.weights);
     let digest =
         weights.map(|file| WeightsDigest { name: file.name.clone(), sha256: file.sha256.clone() });
@@ -15,6 +19,7 @@ pub(super) fn provenance(engine: &EngineInfo, standard: &Standard) -> EngineProv
         segmenter: model(&engine.segmenter),
         scorer: model(&engine.scorer),
         standard: standard.name(),
+        objects: objects.name(),
         weights: digest.collect(),
     }
 }

@@ -67,6 +67,7 @@ fn parts(answer: &Answer, source: Option<Source>) -> EventParts<'_> {
             segmenter: "s".to_owned(),
             scorer: "r".to_owned(),
             standard: answer.standard.name(),
+            objects: None,
             weights: Vec::new(),
         },
         verdict: None,

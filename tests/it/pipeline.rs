@@ -65,6 +65,30 @@ async fn an_image_travels_from_reference_to_event() {
     assert!((event.score - (4.0 + 7.0 / 71.0)).abs() < 1e-12);
 }
 
+/// The no-op engine rates every whole with level 4.
+#[tokio::test]
+async fn objects_are_looked_for_only_where_the_whole_leaves_it_open() {
+    use method::ObjectsWhen::{Always, Cascade, Never};
+    for (when, from, name, skipped) in [
+        (Always, 5.0, None, false),
+        (Never, 0.0, Some("never"), true),
+        (Cascade, 0.0, Some("cascade-0-7-0"), false),
+        (Cascade, 5.0, Some("cascade-5-7-0"), true),
+    ] {
+        let journey = road(&[("a.png", png(40, 30))], &[], |_, method| {
+            method.objects.when = when;
+            (method.objects.expected_from, method.objects.expected_to) = (from, 7.0);
+            method.objects.confidence_below = 0.0;
+        })
+        .await;
+        let event = assess(&journey, "a.png").await.unwrap();
+        assert_eq!((event.engine.objects.as_deref(), event.segmentation.skipped), (name, skipped));
+        assert_eq!(event.objects.is_empty(), skipped);
+        let score = if skipped { 4.0 } else { 4.0 + 7.0 / 71.0 };
+        assert!((event.score - score).abs() < 1e-12, "{when:?}: {}", event.score);
+    }
+}
+
 #[tokio::test]
 async fn a_single_pixel_is_scored_as_a_whole_without_regions() {
     let journey = road(&[("dot.png", png(1, 1))], &[], |_, _| {}).await;

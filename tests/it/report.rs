@@ -69,6 +69,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             segmenter: "s".to_owned(),
             scorer: "r".to_owned(),
             standard: "word-7".to_owned(),
+            objects: None,
             weights: Vec::new(),
         },
         verdict: Some(Verdict { policy: "shop".to_owned(), outcome: Outcome::Review, reasons }),
