@@ -36,8 +36,8 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::method::{Standard, StandardForm};
 use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Config, Format, Greedy, LevelHead, MplugOwl3, Prefix, Prompt, Release, Tensors,
-    Tokenizer, quantize, rating_messages,
+    Checkpoint, Config, Format, Greedy, ImagePlace, LevelHead, MplugOwl3, Prefix, Prompt, Release,
+    Tensors, Tokenizer, quantize, rating_messages,
 };
 
 use measure::{median, peak_mib};
@@ -220,7 +220,7 @@ impl Bench {
 fn paper_prompt() -> Prompt {
     let tokenizer = Tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json()).unwrap();
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
-    Prompt::new(&rating_messages(&standard), &tokenizer).unwrap()
+    Prompt::new(&rating_messages(&standard, ImagePlace::First), &tokenizer).unwrap()
 }
 
 /// Noise in −1..=1; flat images run faster than any real one.

@@ -14,7 +14,7 @@ use crate::imaging::Crop;
 use crate::method::{LevelDistribution, Standard};
 use crate::models::ModelInput;
 use crate::models::mplug_owl3::{
-    Direction, Grid, LevelHead, Message, Prefix, RatingSettings, rating_messages,
+    Direction, Grid, ImagePlace, LevelHead, Message, Prefix, RatingSettings, rating_messages,
 };
 
 /// Raised whenever the same crop may get another rating with the same weights and settings.
@@ -60,7 +60,7 @@ impl MplugOwl3Scorer {
         } else {
             None
         };
-        let levels = Question::new(rating_messages(standard));
+        let levels = Question::new(rating_messages(standard, settings.image));
         // What is wrong with a prompt is wrong with it for every image, so it is said now.
         let grids: Vec<Option<Grid>> =
             if settings.cut { Grid::ALL.map(Some).to_vec() } else { vec![None] };
@@ -69,7 +69,9 @@ impl MplugOwl3Scorer {
                 opened.prompt(&question.messages, *grid)?;
             }
         }
-        let info = opened.info(&format!("{VERSION}{}", if settings.cut { "-cut" } else { "" }))?;
+        let cut = if settings.cut { "-cut" } else { "" };
+        let last = if settings.image == ImagePlace::Last { "-image-last" } else { "" };
+        let info = opened.info(&format!("{VERSION}{cut}{last}"))?;
         Ok(Self { opened, settings, info, levels, head, second })
     }
 

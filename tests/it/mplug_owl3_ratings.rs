@@ -9,8 +9,8 @@ use dog_iqa::imaging::{Crop, CropSource};
 use dog_iqa::method::{LevelDistribution, OwnStandard, Standard, StandardForm, StandardSettings};
 use dog_iqa::models::ModelInput;
 use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Direction, Generation, Greedy, Grid, LevelHead, MplugOwl3, Poles, Prefix, Prompt,
-    RatingSettings, rating_messages,
+    Checkpoint, Direction, Generation, Greedy, Grid, ImagePlace, LevelHead, MplugOwl3, Poles,
+    Prefix, Prompt, RatingSettings, rating_messages,
 };
 use image::{Rgb, RgbImage};
 
@@ -54,6 +54,7 @@ fn the_scorer_conforms_in_every_generation_and_mode() {
         for settings in [
             RatingSettings::default(),
             RatingSettings { cut: true, direction: true, ..RatingSettings::default() },
+            RatingSettings { image: ImagePlace::Last, ..RatingSettings::default() },
         ] {
             conformance::scorer(&scorer(folder.path(), settings), 7, alike_to_rounding);
         }
@@ -209,7 +210,15 @@ fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
         for form in [StandardForm::Number, StandardForm::Word, StandardForm::Sentence] {
             let standard = Standard::builtin(k, form).unwrap();
             let (system, user) = (standard.system_message(), standard.user_message());
-            let prompt = Prompt::new(&rating_messages(&standard), &tokenizer).unwrap();
+            let prompt =
+                |place| Prompt::new(&rating_messages(&standard, place), &tokenizer).unwrap();
+            let last = prompt(ImagePlace::Last);
+            assert_eq!(
+                last.ids.len() - last.image_starts[0],
+                5 + 5,
+                "all else is before the image"
+            );
+            let prompt = prompt(ImagePlace::First);
             // 151644 <|im_start|>, 8948 system, 872 user, 77091 assistant, 198 newline, 151645 <|im_end|>.
             let before =
                 [&[151_644, 8948, 198], &ids(system)[..], &[151_645, 198, 151_644, 872, 198]];

@@ -43,6 +43,6 @@ pub use projector::Projector;
 pub use prompt::{IMAGE, Message, Prompt, Role, chunks, rating_messages};
 pub use quantize::{Format, QuantizeError, quantize};
 pub use qwen2::{Decoder, DecoderLayer};
-pub use settings::{Poles, RatingSettings};
+pub use settings::{ImagePlace, Poles, RatingSettings};
 pub use siglip::VisionModel;
 pub use tokenizer::{END_OF_TEXT, IM_END, Tokenizer, TokenizerError};

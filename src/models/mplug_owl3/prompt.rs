@@ -1,6 +1,7 @@
 //! From a conversation to tokens: chunk by chunk, each tokenised on its own, so that nothing merges
 //! across the border of a placeholder.
 
+use super::settings::ImagePlace;
 use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::method::Standard;
 
@@ -60,12 +61,17 @@ impl Prompt {
     }
 }
 
-/// The paper's question for a level of a standard. The image stands before the question, as the model is
-/// used to; the system's turn, which has the standard, is then the same for all images.
-pub fn rating_messages(standard: &Standard) -> Vec<Message> {
+/// The paper's question for a level of a standard. The system's turn, which has the standard, is the same
+/// for all images.
+pub fn rating_messages(standard: &Standard, place: ImagePlace) -> Vec<Message> {
+    let question = standard.user_message();
+    let question = match place {
+        ImagePlace::First => format!("{IMAGE}\n{question}"),
+        ImagePlace::Last => format!("{question}\n{IMAGE}"),
+    };
     vec![
         Message::new(Role::System, standard.system_message()),
-        Message::new(Role::User, format!("{IMAGE}\n{}", standard.user_message())),
+        Message::new(Role::User, question),
         Message::new(Role::Assistant, ""),
     ]
 }

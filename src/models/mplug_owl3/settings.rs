@@ -2,6 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Where the image stands in the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImagePlace {
+    /// Before it, as the model is used to.
+    #[default]
+    First,
+    /// After it: nearly the whole prompt is then the same for all images, and computed once.
+    Last,
+}
+
 /// Settings of the ratings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -9,6 +20,9 @@ pub struct RatingSettings {
     /// Whether the model looks at four to seven views of a crop, cut out of it and enlarged, instead of
     /// the whole alone. The paper does not; it costs as many times more.
     pub cut: bool,
+    /// Where the image stands in the question: `first`, as the model is used to, or `last`, which leaves
+    /// about ten tokens to compute for a crop instead of forty. It is another question, with other answers.
+    pub image: ImagePlace,
     /// Whether each rating gets a second opinion, `direction`, from a second pass of the language model:
     /// how far its next words point from bad to good quality.
     pub direction: bool,
