@@ -19,6 +19,8 @@
 
 #[path = "support/measure.rs"]
 mod measure;
+#[path = "support/question.rs"]
+mod question;
 #[path = "../tests/support/qwen2.rs"]
 mod qwen2;
 #[path = "../tests/support/random_tensor.rs"]
@@ -34,13 +36,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::method::{Standard, StandardForm};
 use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Config, Format, Greedy, ImagePlace, LevelHead, MplugOwl3, Prefix, Prompt, Release,
-    Tensors, Tokenizer, quantize, rating_messages,
+    Checkpoint, Config, Format, Greedy, LevelHead, MplugOwl3, Prefix, Prompt, Release, Tensors,
+    quantize,
 };
 
 use measure::{median, peak_mib};
+use question::{giga_flop, paper_prompt};
 use qwen2::tokenizer_json;
 
 const BATCHES: [usize; 3] = [1, 4, 16];
@@ -160,26 +162,12 @@ impl Bench {
         started.elapsed().as_secs_f64()
     }
 
-    /// What the shapes say of one crop, counting products only.
+    /// What the shapes say of one crop.
     fn prediction(&self, size: &str) -> String {
-        let config = self.model.config();
-        let (vision, tokens) = (&config.vision_config, config.vision_config.tokens());
-        let (wide, inner) = (vision.hidden_size, vision.intermediate_size);
-        let layer = tokens * (4 * wide * wide + 2 * wide * inner) + 2 * tokens * tokens * wide;
-        let (hidden, keys) = (config.hidden_size, config.num_key_value_heads * config.head_dim());
-        let images = tokens * hidden * (wide + 2 * keys * config.hyper_layers.len());
-        let shared = layer * (vision.num_hidden_layers - 1) + images;
-        let decoder = 2 * hidden * (hidden + keys) + 3 * hidden * config.intermediate_size;
-        let (all, layers) = (self.prompt.ids.len(), config.num_hidden_layers);
-        let seeing = all - self.prompt.image_starts[0] - 1;
-        let plain = shared + all * layers * decoder;
-        let prefix = shared + seeing * (layers - config.first_hyper()) * decoder;
-        let giga = |products: usize| 2e-9 * products as f64;
+        let [plain, prefix] = giga_flop(self.model.config(), &self.prompt);
+        let more = plain / prefix;
         format!(
-            "{size}: {:.0} GFLOP plain, {:.0} with prefix reuse: {:.2} times as many crops predicted",
-            giga(plain),
-            giga(prefix),
-            plain as f64 / prefix as f64
+            "{size}: {plain:.0} GFLOP plain, {prefix:.0} with prefix reuse: {more:.2} times as many crops predicted"
         )
     }
 
@@ -214,13 +202,6 @@ impl Bench {
             drop(black_box(decoder.run_to_end(xs, 0, &mut contexts).unwrap()));
         });
     }
-}
-
-/// The paper's question, as the scorer asks it, in real tokens.
-fn paper_prompt() -> Prompt {
-    let tokenizer = Tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json()).unwrap();
-    let standard = Standard::builtin(7, StandardForm::Word).unwrap();
-    Prompt::new(&rating_messages(&standard, ImagePlace::First), &tokenizer).unwrap()
 }
 
 /// Noise in −1..=1; flat images run faster than any real one.

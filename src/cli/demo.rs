@@ -2,7 +2,6 @@
 //! as `dogiqa run`, sample photos as the load.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +20,6 @@ use super::output::{complain, say};
 use super::run::Signals;
 use super::{Outcome, build, samples};
 
-/// The demo ends with an error when the next answer takes longer.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Partitions of each of the demo's topics.
 const PARTITIONS: i32 = 3;
 
@@ -96,11 +93,12 @@ async fn watch(
     let kafka = settings.kafka.clone();
     let mut reader = tokio::task::spawn_blocking(move || AnswerReader::connect(&kafka)).await??;
     let mut gallery = Gallery::create(folder)?;
+    let patience = settings.pipeline.segment.timeout + settings.pipeline.score.timeout;
     let mut events: Vec<QualityEvent> = Vec::with_capacity(references.len());
     say(&table::header())?;
     while events.len() < references.len() {
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, reader.next()).await;
-        match answer.context("no answer within a minute")?? {
+        let answer = tokio::time::timeout(patience, reader.next()).await;
+        match answer.context("no answer within the time that both stages have")?? {
             Answer::Event(event) => {
                 say(&table::line(&event))?;
                 events.push(*event);

@@ -35,6 +35,7 @@ pub(super) fn open(settings: &DogIqaSettings, standard: &Standard) -> Result<Dog
         key,
         message: error.to_string(),
     };
+    settings.masks.check().map_err(|message| failed("masks", &message))?;
     let dtype = settings.dtype.dtype();
     let path = &settings.segmenter;
     let segmenter = Sam2Segmenter::open(path, settings.masks.clone(), dtype, &Device::Cpu)
@@ -47,8 +48,7 @@ pub(super) fn open(settings: &DogIqaSettings, standard: &Standard) -> Result<Dog
     Ok(DogIqa { version, segmenter: Arc::new(segmenter), scorer: Arc::new(scorer) })
 }
 
-/// Differs whenever a model, its parameters or its weights do: events of another engine must not have
-/// the ids of this one's.
+/// Differs whenever a model, its parameters or its weights do.
 fn version(models: &[ModelInfo]) -> String {
     let mut hasher = Sha256::new();
     for model in models {

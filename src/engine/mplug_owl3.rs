@@ -71,7 +71,7 @@ impl MplugOwl3Scorer {
         }
         let cut = if settings.cut { "-cut" } else { "" };
         let last = if settings.image == ImagePlace::Last { "-image-last" } else { "" };
-        let info = opened.info(&format!("{VERSION}{cut}{last}"))?;
+        let info = opened.info(&format!("{VERSION}{cut}{last}"), &settings)?;
         Ok(Self { opened, settings, info, levels, head, second })
     }
 

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
+use sha2::{Digest, Sha256};
 
 use crate::engine::traits::{ModelInfo, WeightsFile};
 use crate::models::mplug_owl3::{
-    Checkpoint, DirectionError, Grid, IMAGE, Message, MplugOwl3, Prompt, Tokenizer, TokenizerError,
-    stack, views,
+    Checkpoint, DirectionError, Grid, IMAGE, Message, MplugOwl3, Prompt, RatingSettings, Tokenizer,
+    TokenizerError, stack, views,
 };
 use crate::models::{WeightsError, sha256_of};
 
@@ -111,8 +112,21 @@ impl Opened {
         Ok(prompt)
     }
 
-    /// Name and weights, with what else changes its answers in the version.
-    pub(super) fn info(&self, version: &str) -> Result<ModelInfo, WeightsError> {
+    /// Name and weights; in the version stands what else changes its answers: the number format, and a
+    /// digest of the configuration, the tokenizer and how it is asked.
+    pub(super) fn info(
+        &self,
+        version: &str,
+        settings: &RatingSettings,
+    ) -> Result<ModelInfo, MplugOwl3Error> {
+        let mut hasher = Sha256::new();
+        let (_, tokenizer) = self.checkpoint.tokenizer_json()?;
+        let settings = serde_json::to_string(settings).expect("settings are plain texts");
+        for text in [self.checkpoint.config_json(), &tokenizer, &settings] {
+            hasher.update(text.len().to_be_bytes());
+            hasher.update(text);
+        }
+        let digest: String = hex::encode(hasher.finalize()).chars().take(8).collect();
         let name = self.checkpoint.release().map_or_else(
             || format!("{}-custom", self.checkpoint.generation().name()),
             |release| release.name().to_owned(),
@@ -124,7 +138,7 @@ impl Opened {
         let weights = self.checkpoint.weights().files().into_iter().map(file);
         Ok(ModelInfo {
             name: format!("mplug-owl3-{name}"),
-            version: format!("{version}-{}", self.model.dtype().as_str()),
+            version: format!("{version}-{}-{digest}", self.model.dtype().as_str()),
             weights: weights.collect::<Result<_, WeightsError>>()?,
         })
     }

@@ -52,8 +52,8 @@ impl Sam2Segmenter {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let sha256 = sha256_of(file)?;
         let size = checkpoint.size().map_or("custom", |size| size.name());
-        // The same weights find other masks with other parameters.
-        let parameters = serde_json::to_vec(&settings).unwrap_or_default();
+        // The same weights find other masks with other parameters, or as another network.
+        let parameters = format!("{settings:?} {:?}", checkpoint.config());
         let parameters: String = hex::encode(Sha256::digest(parameters)).chars().take(8).collect();
         let info = ModelInfo {
             name: format!("sam{}-{size}", checkpoint.version().name()),

@@ -117,7 +117,7 @@ impl From<&LaneSettings> for Limits {
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `dog-iqa`: the paper's method, with the weights below. `classic`: graph-based segmentation and
-    /// hand-crafted measures, without weights. `auto`: the former where both weights are named, else the
+    /// hand-crafted measures, without weights. `auto`: the former where weights are named, else the
     /// latter.
     pub name: EngineName,
     /// The paper's engine.
@@ -135,7 +135,7 @@ impl Settings {
         match self.name {
             EngineName::DogIqa => true,
             EngineName::Classic => false,
-            EngineName::Auto => named(&self.dog_iqa.segmenter) && named(&self.dog_iqa.scorer),
+            EngineName::Auto => named(&self.dog_iqa.segmenter) || named(&self.dog_iqa.scorer),
         }
     }
 }

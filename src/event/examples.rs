@@ -151,6 +151,7 @@ fn quality_event() -> QualityEvent {
             scorer: "no-reference-measures".to_owned(),
             standard: standard.name(),
             objects: None,
+            settings: "5f0c19aa".to_owned(),
             weights: Vec::new(),
         },
         timings: TimingsMs { fetch: 12.4, decode: 6.1, segment: 48.75, score: 31.2, total: 101.3 },

@@ -193,6 +193,10 @@ pub struct EngineProvenance {
     /// confidence below which they are; absent where they always are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<String>,
+    /// Changes with every other setting that a score depends on: how crops are cut, which masks become
+    /// regions, when objects are looked for, how ratings become one score.
+    #[serde(default)]
+    pub settings: String,
     /// The weights that were loaded; empty for an engine without.
     pub weights: Vec<WeightsDigest>,
 }
@@ -342,6 +346,8 @@ fn event_id(parts: &EventParts<'_>) -> Uuid {
             parts.image.sha256,
             parts.engine.name,
             parts.engine.version,
+            parts.engine.standard,
+            parts.engine.settings,
         ]),
     };
     Uuid::new_v5(&EVENT_ID_NAMESPACE, name.to_string().as_bytes())

@@ -23,7 +23,8 @@ pub enum ObjectsWhen {
 pub struct ObjectsSettings {
     /// `always` (the paper), `cascade` or `never`.
     pub when: ObjectsWhen,
-    /// In a cascade: they are, where the expected level of the whole image is at least this …
+    /// In a cascade: they are, where the expected level of the whole image is at least this … (the
+    /// defaults are for seven levels)
     pub expected_from: f64,
     /// … and at most this, …
     pub expected_to: f64,
@@ -46,7 +47,7 @@ impl Default for ObjectsSettings {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "a cascade from {from} to {to} or below a confidence of {confidence}: the first must not be above the \
-     second, and the last lies in 0..=1"
+     second, both meet the levels 1 to {k}, and the last lies in 0..=1"
 )]
 pub struct ObjectsError {
     /// Lower end.
@@ -55,6 +56,8 @@ pub struct ObjectsError {
     pub to: f64,
     /// Confidence.
     pub confidence: f64,
+    /// Number of levels.
+    pub k: u8,
 }
 
 impl ObjectsSettings {
@@ -91,12 +94,14 @@ impl ObjectsSettings {
     ///
     /// # Errors
     /// Its three numbers.
-    pub fn check(&self) -> Result<(), ObjectsError> {
+    pub fn check(&self, k: u8) -> Result<(), ObjectsError> {
         let Self { expected_from: from, expected_to: to, confidence_below: confidence, .. } = *self;
-        if from <= to && (0.0..=1.0).contains(&confidence) {
+        let meets_levels = from <= f64::from(k) && to >= 1.0;
+        let holds = from <= to && meets_levels && (0.0..=1.0).contains(&confidence);
+        if holds || self.when != ObjectsWhen::Cascade {
             return Ok(());
         }
-        Err(ObjectsError { from, to, confidence })
+        Err(ObjectsError { from, to, confidence, k })
     }
 }
 
@@ -132,14 +137,17 @@ mod tests {
 
     #[test]
     fn a_cascade_without_a_band_is_refused() {
-        let base = ObjectsSettings::default;
+        let base = || ObjectsSettings { when: ObjectsWhen::Cascade, ..ObjectsSettings::default() };
         for settings in [
+            ObjectsSettings { expected_from: 8.0, expected_to: 9.0, ..base() },
             ObjectsSettings { expected_from: 6.0, ..base() },
             ObjectsSettings { expected_to: f64::NAN, ..base() },
             ObjectsSettings { confidence_below: 1.5, ..base() },
         ] {
-            assert!(settings.check().is_err());
+            assert!(settings.check(7).is_err());
         }
-        base().check().unwrap();
+        base().check(7).unwrap();
+        let unused = ObjectsSettings { when: ObjectsWhen::Never, expected_from: 9.0, ..base() };
+        unused.check(3).unwrap();
     }
 }

@@ -195,6 +195,16 @@ impl Policy {
         verdict
     }
 
+    /// What a verdict is worth if objects were not looked for: a policy that counts them cannot pass the
+    /// image on its whole alone.
+    pub fn without_objects(&self, mut verdict: Verdict) -> Verdict {
+        if self.settings.object_score_min.is_some() {
+            let why = (Outcome::Review, "were not looked for".to_owned());
+            verdict.hear(why, || "objects".to_owned());
+        }
+        verdict
+    }
+
     fn value(&self, rating: &LevelDistribution) -> f64 {
         match self.settings.basis {
             Basis::Level => f64::from(rating.level()),
@@ -259,6 +269,18 @@ mod tests {
 
     fn judge(settings: PolicySettings, assessment: &Assessment) -> Verdict {
         Policy::new("web".to_owned(), settings).judge(assessment)
+    }
+
+    #[test]
+    fn objects_that_were_not_looked_for_pass_no_policy_that_counts_them() {
+        let counting = PolicySettings { object_score_min: Some(3.0), ..PolicySettings::default() };
+        for (settings, outcome) in
+            [(counting, Outcome::Review), (PolicySettings::default(), Outcome::Pass)]
+        {
+            let policy = Policy::new("web".to_owned(), settings);
+            let verdict = policy.without_objects(policy.judge(&assessment(6.0, &[])));
+            assert_eq!(verdict.outcome, outcome, "{:?}", verdict.reasons);
+        }
     }
 
     #[test]

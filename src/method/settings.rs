@@ -45,7 +45,8 @@ impl Settings {
     /// When the standard or the default policy does not exist, or the cascade contradicts itself.
     pub fn check(&self) -> Result<Standard, SettingsError> {
         self.policies.check()?;
-        self.objects.check()?;
-        Ok(Standard::from_settings(&self.standard)?)
+        let standard = Standard::from_settings(&self.standard)?;
+        self.objects.check(standard.k())?;
+        Ok(standard)
     }
 }

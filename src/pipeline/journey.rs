@@ -77,7 +77,11 @@ impl Journey {
         let standard = parts.method.check()?;
         let limits = &parts.settings;
         let shared = Shared {
-            provenance: provenance(parts.engine.info(), &standard, &parts.method.objects),
+            provenance: provenance(
+                parts.engine.info(),
+                &standard,
+                (&parts.method, parts.settings.crop),
+            ),
             standard,
             bytes: Budget::new(limits.bytes_budget.as_u64()),
             pixels: Budget::new(limits.pixels_budget),
@@ -145,7 +149,10 @@ impl Journey {
             self.rate(&picture.picture).await?;
 
         let assessment = assess(global, objects, &method.aggregation);
-        let verdict = policy.map(|policy| policy.judge(&assessment));
+        let verdict = policy.map(|policy| {
+            let verdict = policy.judge(&assessment);
+            if segmentation.is_skipped { policy.without_objects(verdict) } else { verdict }
+        });
         Ok(QualityEvent::new(EventParts {
             reference,
             image: event_image(&picture.picture, etag),

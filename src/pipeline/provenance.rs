@@ -1,14 +1,17 @@
-//! Who rated: the engine's own words in the form that events carry.
+//! Who rated, and how: the engine's own words in the form that events carry.
+
+use sha2::{Digest, Sha256};
 
 use crate::engine::{EngineInfo, ModelInfo};
 use crate::event::{EngineProvenance, WeightsDigest};
-use crate::method::{ObjectsSettings, Standard};
+use crate::imaging::CropMode;
+use crate::method::{self, Standard};
 
 /// What every event of this engine and this standard says of them.
 pub(super) fn provenance(
     engine: &EngineInfo,
     standard: &Standard,
-    objects: &ObjectsSettings,
+    (method, crop): (&method::Settings, CropMode),
 ) -> EngineProvenance {
     let weights = engine.segmenter.weights.iter().chain(&engine.scorer.weights);
     let digest =
@@ -19,9 +22,17 @@ pub(super) fn provenance(
         segmenter: model(&engine.segmenter),
         scorer: model(&engine.scorer),
         standard: standard.name(),
-        objects: objects.name(),
+        objects: method.objects.name(),
+        settings: digest_of(method, crop),
         weights: digest.collect(),
     }
+}
+
+/// Of what a score depends on beside the models and the standard, which have names of their own.
+fn digest_of(method: &method::Settings, crop: CropMode) -> String {
+    let settings = (crop, &method.regions, &method.objects, &method.aggregation);
+    let json = serde_json::to_vec(&settings).expect("settings are plain numbers and names");
+    hex::encode(Sha256::digest(json)).chars().take(8).collect()
 }
 
 fn model(info: &ModelInfo) -> String {

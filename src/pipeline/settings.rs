@@ -55,8 +55,8 @@ impl Default for Settings {
             masks_in_events: false,
             fetch: limits(64, 120),
             decode: limits(8, 60),
-            segment: limits(16, 300),
-            score: limits(16, 300),
+            segment: limits(16, 900),
+            score: limits(16, 900),
         }
     }
 }

@@ -68,6 +68,7 @@ fn parts(answer: &Answer, source: Option<Source>) -> EventParts<'_> {
             scorer: "r".to_owned(),
             standard: answer.standard.name(),
             objects: None,
+            settings: "5f0c19aa".to_owned(),
             weights: Vec::new(),
         },
         verdict: None,
@@ -127,7 +128,7 @@ fn the_same_record_has_the_same_id_for_ever() {
     let id = |parts| QualityEvent::new(parts).event_id;
     let first = id(parts(&answer, Some(record(5))));
     assert_eq!(first, "8b0a0c0f-497a-536c-9cdf-6750feb3dffc");
-    assert_eq!(id(parts(&answer, None)), "972c4ad4-1c57-5a85-864c-4cafbc6c3670");
+    assert_eq!(id(parts(&answer, None)), "575b7a4b-5db4-5d57-8f3a-e80c4e878426");
 
     let later = EventParts {
         time: time(9000),
@@ -150,6 +151,9 @@ fn outside_the_stream_the_id_follows_the_image_and_the_engine() {
     assert_ne!(QualityEvent::new(other).event_id, first);
     let mut other = parts(&answer, None);
     other.engine.version = "2".to_owned();
+    assert_ne!(QualityEvent::new(other).event_id, first);
+    let mut other = parts(&answer, None);
+    other.engine.settings = "5f0c19ab".to_owned();
     assert_ne!(QualityEvent::new(other).event_id, first);
 }
 

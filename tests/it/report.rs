@@ -70,6 +70,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             scorer: "r".to_owned(),
             standard: "word-7".to_owned(),
             objects: None,
+            settings: "5f0c19aa".to_owned(),
             weights: Vec::new(),
         },
         verdict: Some(Verdict { policy: "shop".to_owned(), outcome: Outcome::Review, reasons }),

@@ -77,7 +77,11 @@ impl Checkpoint {
         Tokenizer::from_json(&path, json.as_bytes())
     }
 
-    pub(super) fn tokenizer_json(&self) -> Result<(PathBuf, String), TokenizerError> {
+    /// Its `tokenizer.json`, as it is, and the file that has it.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn tokenizer_json(&self) -> Result<(PathBuf, String), TokenizerError> {
         if let Some(json) = self.weights.text(TOKENIZER_KEY) {
             return Ok((self.weights.path().to_owned(), json.to_owned()));
         }
@@ -113,7 +117,8 @@ impl Checkpoint {
         &self.config
     }
 
-    pub(super) fn config_json(&self) -> &str {
+    /// Its `config.json`, as it is.
+    pub fn config_json(&self) -> &str {
         &self.config_json
     }
 

@@ -1,10 +1,10 @@
-//! SHA-256 of files of weights, computed once: a large file's stands beside it, with the length and the
-//! time of change that it was computed for.
+//! SHA-256 of files of weights, computed once: a large file's stands beside it, with what identifies the
+//! very file that it was computed of.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
@@ -15,7 +15,7 @@ const NOTED_FROM_BYTES: u64 = 64 << 20;
 
 /// SHA-256 of a file in lower-case hexadecimal: the weights' name in events.
 ///
-/// Of a large file it is noted in `<name>.sha256` beside it; a folder that cannot be written to only costs
+/// Of a large file it is noted in `.<name>.dogiqa-sha256` beside it; a folder that cannot be written to only costs
 /// the time to read the file at each start.
 ///
 /// # Errors
@@ -47,22 +47,30 @@ fn noted(path: &Path, from_bytes: u64) -> io::Result<String> {
     Ok(digest)
 }
 
-/// What changes when the file does.
+/// What changes when the file does. The time of the last change to its inode is the system's own: copying
+/// tools, which set the time of its contents, cannot set it.
 fn state_of(metadata: &Metadata) -> String {
-    let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    format!("{} bytes of {} ns", metadata.len(), changed.unwrap_or_default().as_nanos())
+    format!(
+        "{} bytes, inode {} of {}, changed {}.{:09}",
+        metadata.len(),
+        metadata.ino(),
+        metadata.dev(),
+        metadata.ctime(),
+        metadata.ctime_nsec()
+    )
 }
 
 fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".sha256");
-    path.with_file_name(name)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.dogiqa-sha256"))
 }
 
 /// Whole or not at all: two processes may start at once.
 fn note(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
     file.write_all(text.as_bytes())?;
     file.persist(path)?;
     Ok(())
@@ -93,7 +101,13 @@ mod tests {
             std::fs::write(beside(&path), note).unwrap();
             assert_eq!(noted(&path, 0).unwrap(), abc);
         }
-        std::fs::write(&path, "abcd").unwrap();
+        // Another file of the same length and the same time of its contents.
+        assert_eq!(noted(&path, 0).unwrap(), abc);
+        let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+        let replaced = folder.path().join("other");
+        std::fs::write(&replaced, "abd").unwrap();
+        File::options().write(true).open(&replaced).unwrap().set_modified(time).unwrap();
+        std::fs::rename(&replaced, &path).unwrap();
         assert_ne!(noted(&path, 0).unwrap(), abc);
     }
 }
