@@ -40,11 +40,13 @@ use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
 use dog_iqa::models::sam2::{Config as Sam2Config, Sam2, Size};
 use image::RgbImage;
 
-use measure::{median, peak_mib};
+use measure::{median, peak_mib, times};
 use question::{giga_flop, paper_prompt};
 
 /// Crops of a photo, the whole among them.
 const CROPS: usize = 9;
+/// Runs of each stage.
+const RUNS: usize = 3;
 /// Of the encoder of SAM 2.1 tiny, and of one click of its decoder, all included.
 const GIGA_FLOP_SAM2: [f64; 2] = [292.0, 3.64];
 const RELEASE: Release = Release::B1V241014;
@@ -128,29 +130,24 @@ fn run(segmenter: &Path, scorer: &Path, peak: f64) {
         let wave = |period: u32| (x * y / 64 + (x + y) * 255 / period).to_le_bytes()[0];
         image::Rgb([wave(500), wave(90), wave(33)])
     }));
-    let seconds = times(&|| {
+    let seconds = times(RUNS, || {
         let input = segmenter.prepare(&photo).unwrap();
         drop(segmenter.segment(&[input]).unwrap());
     });
-    row("masks, 256 points", seconds, Some(GIGA_FLOP_SAM2[0] + clicks * GIGA_FLOP_SAM2[1]), peak);
+    row(
+        "masks, 256 points",
+        median(seconds),
+        Some(GIGA_FLOP_SAM2[0] + clicks * GIGA_FLOP_SAM2[1]),
+        peak,
+    );
 
     let crop = Crop { source: CropSource::Whole, pixels: Arc::clone(photo.pixels()) };
-    let seconds = times(&|| {
+    let seconds = times(RUNS, || {
         let inputs: Vec<_> = (0..CROPS).map(|_| scorer.prepare(&crop).unwrap()).collect();
         drop(scorer.rate(&inputs).unwrap());
     });
     let [_, of_one] = giga_flop(&Config::of_release(RELEASE), &paper_prompt());
-    row("ratings of 9 crops", seconds, Some(CROPS as f64 * of_one), peak);
-}
-
-/// The median of three runs.
-fn times(work: &dyn Fn()) -> f64 {
-    let time = || {
-        let started = Instant::now();
-        work();
-        started.elapsed().as_secs_f64()
-    };
-    median(std::iter::repeat_with(time).take(3).collect())
+    row("ratings of 9 crops", median(seconds), Some(CROPS as f64 * of_one), peak);
 }
 
 fn row(stage: &str, seconds: f64, giga_flop: Option<f64>, peak: f64) {

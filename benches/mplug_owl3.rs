@@ -41,7 +41,7 @@ use dog_iqa::models::mplug_owl3::{
     quantize,
 };
 
-use measure::{median, peak_mib};
+use measure::{median, peak_mib, times};
 use question::{giga_flop, paper_prompt};
 use qwen2::tokenizer_json;
 
@@ -176,15 +176,7 @@ impl Bench {
         let crops = crops(1);
         let decoder = self.model.decoder();
         let time = |name: &str, work: &dyn Fn()| {
-            let mut runs: Vec<f64> = (0..5)
-                .map(|_| {
-                    let started = Instant::now();
-                    work();
-                    started.elapsed().as_secs_f64()
-                })
-                .collect();
-            runs.sort_by(f64::total_cmp);
-            println!("{name:<24} {:>8.3} s", runs[2]);
+            println!("{name:<24} {:>8.3} s", median(times(5, work)));
         };
         let embeds = self.model.encode(&crops).unwrap();
         time("vision and projector", &|| drop(black_box(self.model.encode(&crops).unwrap())));

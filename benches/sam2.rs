@@ -25,14 +25,13 @@ use std::env;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use dog_iqa::models::sam2::amg::{AmgSettings, MaskGenerator, prepare};
 use dog_iqa::models::sam2::{Config, Label, MASKS, Prompts, Sam2, Size, preprocess};
 use image::RgbImage;
 
-use measure::{median, peak_mib};
+use measure::{median, peak_mib, times};
 
 const CLICKS: usize = 64;
 
@@ -184,15 +183,6 @@ fn clicks() -> (Tensor, Vec<Label>, Vec<usize>) {
         (0..CLICKS).flat_map(|index| [place(index % 8), place(index / 8)]).collect();
     let points = Tensor::from_vec(points, (CLICKS, 1, 2), &Device::Cpu).unwrap();
     (points, vec![Label::Foreground; CLICKS], vec![0; CLICKS])
-}
-
-fn times(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
-    let time = || {
-        let started = Instant::now();
-        work();
-        started.elapsed().as_secs_f64()
-    };
-    std::iter::repeat_with(time).take(runs).collect()
 }
 
 /// Seconds of each run of the peer.

@@ -1,5 +1,17 @@
 //! What the benchmarks of networks share.
 
+use std::time::Instant;
+
+/// Seconds of each of some runs.
+pub(crate) fn times(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
+    let time = || {
+        let started = Instant::now();
+        work();
+        started.elapsed().as_secs_f64()
+    };
+    std::iter::repeat_with(time).take(runs).collect()
+}
+
 /// The middle of some values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

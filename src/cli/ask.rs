@@ -84,7 +84,7 @@ async fn ask(
 ) -> anyhow::Result<()> {
     let picture = match journey.look(reference).await {
         Ok(picture) => picture,
-        Err(failure) => bail!("{} [{}]", failure.message, failure.code),
+        Err(failure) => bail!(failure.with_code()),
     };
     let (words, mut heard) = mpsc::channel::<String>(WORDS);
     let talker = Arc::clone(talker);

@@ -82,7 +82,7 @@ fn show(
     match result {
         Ok(event) => printer.print(event)?,
         Err(failure) => {
-            complain(&format!("{}: {} [{}]", reference.id, failure.message, failure.code));
+            complain(&format!("{}: {}", reference.id, failure.with_code()));
         }
     }
     Ok(())

@@ -139,10 +139,7 @@ async fn look(
     segmenter: &Arc<Sam2Segmenter>,
     reference: &ImageReference,
 ) -> Result<(Picture, Vec<Found>), String> {
-    let picture = journey
-        .look(reference)
-        .await
-        .map_err(|failure| format!("{} [{}]", failure.message, failure.code))?;
+    let picture = journey.look(reference).await.map_err(|failure| failure.with_code())?;
     let (looked_at, by) = (picture.clone(), Arc::clone(segmenter));
     let found = tokio::task::spawn_blocking(move || by.find(&looked_at)).await;
     let found = found.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use sha2::{Digest, Sha256};
 
 use crate::engine::handle::EngineError;
 use crate::engine::mplug_owl3::MplugOwl3Scorer;
 use crate::engine::sam2::Sam2Segmenter;
 use crate::engine::settings::DogIqaSettings;
 use crate::engine::traits::{ModelInfo, Scorer, Segmenter};
-use crate::method::Standard;
+use crate::method::{Standard, fingerprint, short};
 
 /// Name of the engine in events.
 pub(super) const NAME: &str = "dog-iqa";
@@ -50,14 +49,9 @@ pub(super) fn open(settings: &DogIqaSettings, standard: &Standard) -> Result<Dog
 
 /// Differs whenever a model, its parameters or its weights do.
 fn version(models: &[ModelInfo]) -> String {
-    let mut hasher = Sha256::new();
-    for model in models {
+    let texts = models.iter().flat_map(|model| {
         let digests = model.weights.iter().map(|file| &file.sha256);
-        for part in [&model.name, &model.version].into_iter().chain(digests) {
-            hasher.update(part.len().to_be_bytes());
-            hasher.update(part);
-        }
-    }
-    let digest: String = hex::encode(hasher.finalize()).chars().take(8).collect();
-    format!("{VERSION}-{digest}")
+        [&model.name, &model.version].into_iter().chain(digests)
+    });
+    format!("{VERSION}-{}", short(&fingerprint(texts)))
 }

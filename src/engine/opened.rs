@@ -4,14 +4,14 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
-use sha2::{Digest, Sha256};
 
 use crate::engine::traits::{ModelInfo, WeightsFile};
+use crate::method::{LevelsError, fingerprint, short};
+use crate::models::WeightsError;
 use crate::models::mplug_owl3::{
     Checkpoint, DirectionError, Grid, IMAGE, Message, MplugOwl3, Prompt, RatingSettings, Tokenizer,
     TokenizerError, stack, views,
 };
-use crate::models::{WeightsError, sha256_of};
 
 /// Why an mPLUG-Owl3 did not open, or has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum MplugOwl3Error {
     },
     /// A rating that is none.
     #[error("the network's answer is no rating: {0}")]
-    Rating(#[from] crate::method::LevelsError),
+    Rating(#[from] LevelsError),
     /// What the tensor library says.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -119,26 +119,17 @@ impl Opened {
         version: &str,
         settings: &RatingSettings,
     ) -> Result<ModelInfo, MplugOwl3Error> {
-        let mut hasher = Sha256::new();
         let (_, tokenizer) = self.checkpoint.tokenizer_json()?;
         let settings = serde_json::to_string(settings).expect("settings are plain texts");
-        for text in [self.checkpoint.config_json(), &tokenizer, &settings] {
-            hasher.update(text.len().to_be_bytes());
-            hasher.update(text);
-        }
-        let digest: String = hex::encode(hasher.finalize()).chars().take(8).collect();
+        let digest = fingerprint([self.checkpoint.config_json(), &tokenizer, &settings]);
         let name = self.checkpoint.release().map_or_else(
             || format!("{}-custom", self.checkpoint.generation().name()),
             |release| release.name().to_owned(),
         );
-        let file = |path: &Path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(WeightsFile { name, sha256: sha256_of(path)? })
-        };
-        let weights = self.checkpoint.weights().files().into_iter().map(file);
+        let weights = self.checkpoint.weights().files().into_iter().map(WeightsFile::of);
         Ok(ModelInfo {
             name: format!("mplug-owl3-{name}"),
-            version: format!("{version}-{}-{digest}", self.model.dtype().as_str()),
+            version: format!("{version}-{}-{}", self.model.dtype().as_str(), short(&digest)),
             weights: weights.collect::<Result<_, WeightsError>>()?,
         })
     }

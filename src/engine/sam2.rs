@@ -9,10 +9,10 @@ use crate::engine::failure::run_error;
 use crate::engine::lane::RunError;
 use crate::engine::traits::{ModelInfo, Segmenter, WeightsFile};
 use crate::imaging::Picture;
-use crate::method::{Mask, RawMask};
+use crate::method::{Mask, RawMask, short};
 use crate::models::sam2::amg::{AmgError, AmgSettings, Found, MaskGenerator, Prepared, prepare};
 use crate::models::sam2::{Checkpoint, Sam2};
-use crate::models::{ModelInput, WeightsError, sha256_of};
+use crate::models::{ModelInput, WeightsError};
 
 /// Raised whenever the same picture may get other masks with the same weights and parameters.
 const VERSION: &str = "1";
@@ -48,17 +48,15 @@ impl Sam2Segmenter {
     ) -> Result<Self, Sam2Error> {
         let checkpoint = Checkpoint::open(path)?;
         let model = Sam2::load(&checkpoint, dtype, device)?;
-        let file = checkpoint.path();
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let sha256 = sha256_of(file)?;
+        let weights = WeightsFile::of(checkpoint.path())?;
         let size = checkpoint.size().map_or("custom", |size| size.name());
         // The same weights find other masks with other parameters, or as another network.
         let parameters = format!("{settings:?} {:?}", checkpoint.config());
-        let parameters: String = hex::encode(Sha256::digest(parameters)).chars().take(8).collect();
+        let parameters = short(&hex::encode(Sha256::digest(parameters)));
         let info = ModelInfo {
             name: format!("sam{}-{size}", checkpoint.version().name()),
             version: format!("{VERSION}-{}-{parameters}", dtype.as_str()),
-            weights: vec![WeightsFile { name, sha256 }],
+            weights: vec![weights],
         };
         Ok(Self { generator: MaskGenerator::new(model, settings)?, info })
     }

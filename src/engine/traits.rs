@@ -1,9 +1,11 @@
 //! What a model must do to be part of an engine.
 
+use std::path::Path;
+
 use crate::engine::lane::RunError;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask};
-use crate::models::ModelInput;
+use crate::models::{ModelInput, WeightsError, sha256_of};
 
 /// One file of weights, as events name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +14,17 @@ pub struct WeightsFile {
     pub name: String,
     /// SHA-256 of its bytes in lower-case hexadecimal.
     pub sha256: String,
+}
+
+impl WeightsFile {
+    /// Names a file of weights.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of(path: &Path) -> Result<Self, WeightsError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { name, sha256: sha256_of(path)? })
+    }
 }
 
 /// Which model answered: every event carries it.

@@ -10,6 +10,7 @@
 mod aggregate;
 pub mod agreement;
 mod bounds;
+mod fingerprint;
 mod levels;
 mod logistic;
 mod mask;
@@ -23,6 +24,7 @@ mod standard;
 mod standard_table;
 
 pub use aggregate::{AggregationSettings, Assessment, ObjectAssessment, Weighting, assess};
+pub(crate) use fingerprint::{fingerprint, short};
 pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError};
 pub use mask::{BoundingBox, Mask};
 pub use objects::{ObjectsError, ObjectsSettings, ObjectsWhen};

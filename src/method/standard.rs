@@ -1,9 +1,9 @@
 //! What the scorer is asked: the levels, what each one means, and the two messages of the prompt.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::fingerprint::{fingerprint, short};
 use super::levels::LEVELS_MAX;
 use super::standard_table;
 
@@ -223,22 +223,14 @@ impl Standard {
         match &self.own_name {
             None => base,
             Some(own) => {
-                let hash: String = self.hash().chars().take(8).collect();
-                format!("{own}-{base}-{hash}")
+                format!("{own}-{base}-{}", short(&self.hash()))
             }
         }
     }
 
     /// SHA-256 of the words and both messages, in hexadecimal.
     pub fn hash(&self) -> String {
-        let mut hasher = Sha256::new();
-        let texts = self.words.iter().chain([&self.system_message, &self.user_message]);
-        for text in texts {
-            // The length before each text keeps "ab", "c" apart from "a", "bc".
-            hasher.update(text.len().to_be_bytes());
-            hasher.update(text);
-        }
-        hex::encode(hasher.finalize())
+        fingerprint(self.words.iter().chain([&self.system_message, &self.user_message]))
     }
 }
 

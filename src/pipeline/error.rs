@@ -28,6 +28,11 @@ impl Failure {
     pub fn permanent(stage: Stage, code: &'static str, message: String) -> Self {
         Self { code, stage, transient: false, fatal: false, attempts: 1, message }
     }
+
+    /// The message with its code, for a person at a terminal.
+    pub fn with_code(&self) -> String {
+        format!("{} [{}]", self.message, self.code)
+    }
 }
 
 impl From<FetchError> for Failure {

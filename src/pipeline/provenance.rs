@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::engine::{EngineInfo, ModelInfo};
 use crate::event::{EngineProvenance, WeightsDigest};
 use crate::imaging::CropMode;
-use crate::method::{self, Standard};
+use crate::method::{self, Standard, short};
 
 /// What every event of this engine and this standard says of them.
 pub(super) fn provenance(
@@ -32,7 +32,7 @@ pub(super) fn provenance(
 fn digest_of(method: &method::Settings, crop: CropMode) -> String {
     let settings = (crop, &method.regions, &method.objects, &method.aggregation);
     let json = serde_json::to_vec(&settings).expect("settings are plain numbers and names");
-    hex::encode(Sha256::digest(json)).chars().take(8).collect()
+    short(&hex::encode(Sha256::digest(json)))
 }
 
 fn model(info: &ModelInfo) -> String {

@@ -75,12 +75,10 @@ impl Attention {
         let hidden = config.hidden_size;
         let keys = heads.keys * heads.head_dim;
         let parts = [("q_proj", hidden), ("k_proj", keys), ("v_proj", keys)];
-        let biases = parts.map(|(name, width)| tensors.pp(name).get(width, "bias"));
-        let biases = biases.into_iter().collect::<Result<Vec<_>>>()?;
         let hyper = hyper.map(|generation| Hyper::new(heads, hidden, generation, tensors));
         Ok(Self {
             qkv: tensors.matrix(hidden, &parts)?,
-            qkv_bias: Tensor::cat(&biases, 0)?,
+            qkv_bias: tensors.biases(&parts)?,
             out: tensors.matrix(hidden, &[("o_proj", hidden)])?,
             heads,
             hyper: hyper.transpose()?,

@@ -12,7 +12,7 @@ use crate::models::weights::Weights;
 pub struct Tensors<'a> {
     vb: VarBuilder<'a>,
     /// Where quantised matrices are, if any.
-    weights: Option<&'a Weights>,
+    file: Option<&'a Weights>,
 }
 
 impl std::fmt::Debug for Tensors<'_> {
@@ -22,9 +22,9 @@ impl std::fmt::Debug for Tensors<'_> {
 }
 
 impl<'a> Tensors<'a> {
-    /// Tensors of `vb`; matrices that `weights` has quantised are taken from there.
-    pub fn new(vb: VarBuilder<'a>, weights: Option<&'a Weights>) -> Self {
-        Self { vb, weights }
+    /// Tensors of `vb`; matrices that `file` has quantised are taken from there.
+    pub fn new(vb: VarBuilder<'a>, file: Option<&'a Weights>) -> Self {
+        Self { vb, file }
     }
 
     pub(super) fn vb(&self) -> &VarBuilder<'a> {
@@ -32,7 +32,7 @@ impl<'a> Tensors<'a> {
     }
 
     pub(super) fn pp(&self, part: impl ToString) -> Self {
-        Self { vb: self.vb.pp(part), weights: self.weights }
+        Self { vb: self.vb.pp(part), file: self.file }
     }
 
     pub(super) fn get(&self, shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
@@ -52,25 +52,31 @@ impl<'a> Tensors<'a> {
         Ok(RmsNorm::new(self.get(width, "weight")?, single(eps)))
     }
 
+    /// The weights of parts of one input, below each other; each by its name and its output's width.
+    pub(super) fn weights(&self, width_in: usize, parts: &[(&str, usize)]) -> Result<Tensor> {
+        let parts = parts.iter().map(|(name, out)| self.pp(name).get((*out, width_in), "weight"));
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// Their biases, one after the other.
+    pub(super) fn biases(&self, parts: &[(&str, usize)]) -> Result<Tensor> {
+        let parts = parts.iter().map(|(name, out)| self.pp(name).get(*out, "bias"));
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
     /// A matrix whose rows are looked up: the embedding or the head.
     pub(super) fn table(&self, width_in: usize, name: &str, rows: usize) -> Result<Matrix> {
-        match self.weights.filter(|weights| self.is_quantised(weights, name)) {
+        match self.file.filter(|weights| self.is_quantised(weights, name)) {
             Some(_) => self.matrix(width_in, &[(name, rows)]),
             None => Ok(Matrix::Plain(self.pp(name).get((rows, width_in), "weight")?)),
         }
     }
 
-    /// The weights of parts of one input, below each other; each by its name and its output's width.
+    /// The same as a matrix that is only multiplied with, quantised where the file has it so.
     pub(super) fn matrix(&self, width_in: usize, parts: &[(&str, usize)]) -> Result<Matrix> {
-        let Some(weights) = self.weights.filter(|weights| self.is_quantised(weights, parts[0].0))
+        let Some(weights) = self.file.filter(|weights| self.is_quantised(weights, parts[0].0))
         else {
-            let parts =
-                parts.iter().map(|(name, out)| self.pp(name).get((*out, width_in), "weight"));
-            let parts = parts.collect::<Result<Vec<_>>>()?;
-            return Matrix::new(match parts.len() {
-                1 => parts.into_iter().next().expect("there is one"),
-                _ => Tensor::cat(&parts, 0)?,
-            });
+            return Matrix::new(self.weights(width_in, parts)?);
         };
         let parts = parts.iter().map(|(name, out)| {
             let name = self.full(name);

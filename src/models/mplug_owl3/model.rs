@@ -83,11 +83,6 @@ impl MplugOwl3 {
         &self.vision
     }
 
-    /// What follows the vision tower.
-    pub fn projector(&self) -> &Projector {
-        &self.projector
-    }
-
     /// The language model.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder

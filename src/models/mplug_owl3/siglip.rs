@@ -109,14 +109,10 @@ impl EncoderLayer {
         let VisionConfig { hidden_size: hidden, intermediate_size: inner, .. } = *config;
         let norm = |name| tensors.pp(name).layer_norm(hidden, config.layer_norm_eps);
         let attention = tensors.pp("self_attn");
-        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| attention.pp(name));
-        let joined = |shape: &[usize], name| {
-            let parts = parts.each_ref().map(|part| part.get(shape, name));
-            Tensor::cat(&parts.into_iter().collect::<Result<Vec<_>>>()?, 0)
-        };
+        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| (name, hidden));
         Ok(Self {
             layer_norm1: norm("layer_norm1")?,
-            qkv: Linear::new(joined(&[hidden, hidden], "weight")?, joined(&[hidden], "bias")?),
+            qkv: Linear::new(attention.weights(hidden, &parts)?, attention.biases(&parts)?),
             out_proj: attention.pp("out_proj").linear(hidden, hidden)?,
             layer_norm2: norm("layer_norm2")?,
             fc1: tensors.pp("mlp.fc1").linear(hidden, inner)?,

@@ -1,13 +1,14 @@
 //! SHA-256 of files of weights, computed once: a large file's stands beside it, with what identifies the
 //! very file that it was computed of.
 
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::beside::temporary_beside;
 use super::error::WeightsError;
 
 /// Files below this are read again faster than a note of them is worth.
@@ -67,10 +68,7 @@ fn beside(path: &Path) -> PathBuf {
 
 /// Whole or not at all: two processes may start at once.
 fn note(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    let mut file = temporary_beside(path)?;
     file.write_all(text.as_bytes())?;
     file.persist(path)?;
     Ok(())

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +11,7 @@ use candle_core::quantized::gguf_file::{Content, TensorInfo, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Shape};
 
+use super::beside::temporary_beside;
 use super::error::{WeightsError, damaged};
 
 /// An open file and its table.
@@ -88,13 +88,7 @@ pub fn write_gguf(
 ) -> Result<(), WeightsError> {
     let failed = |source| WeightsError::Write { path: path.to_owned(), source };
     let refused = |error: &dyn Display| failed(std::io::Error::other(error.to_string()));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    // As any file that is created, for whomever the umask lets read it.
-    let everyone = std::fs::Permissions::from_mode(0o666);
-    let file = tempfile::Builder::new()
-        .permissions(everyone)
-        .tempfile_in(folder.unwrap_or(Path::new(".")));
-    let mut writer = BufWriter::new(file.map_err(failed)?);
+    let mut writer = BufWriter::new(temporary_beside(path).map_err(failed)?);
     let values: Vec<(&str, Value)> =
         texts.iter().map(|(key, text)| (*key, Value::String(text.clone()))).collect();
     let metadata: Vec<(&str, &Value)> = values.iter().map(|(key, value)| (*key, value)).collect();

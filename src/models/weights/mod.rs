@@ -7,6 +7,7 @@
 //! Safetensors are mapped, one tensor at a time. A `.pt` is a zip around a pickle: only tensors are read
 //! from it, by a reader that knows no other objects; nothing in it is executed.
 
+mod beside;
 mod build;
 mod digest;
 mod error;
