@@ -5,6 +5,8 @@
 //! ```
 
 pub mod classic;
+pub mod device;
+pub mod hub;
 mod input;
 pub mod layers;
 pub mod mplug_owl3;

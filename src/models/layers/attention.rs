@@ -5,6 +5,7 @@ use candle_core::{D, DType, Result, Tensor};
 
 use super::attention_cpu;
 use super::cpu::takes;
+use super::matmul::matmul;
 
 /// How the tokens of a map attend to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +78,9 @@ fn plain(qkv: &Tensor, bias: &Tensor, windows: &Windows) -> Result<Tensor> {
 /// What candle says of shapes, dtypes and devices.
 pub fn softmax_attention(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
     let scale = (queries.dim(D::Minus1)? as f64).powf(-0.5);
-    let scores = (queries * scale)?.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
+    let scores = matmul(&(queries * scale)?, &keys.t()?)?.to_dtype(DType::F32)?;
     let shares = candle_nn::ops::softmax_last_dim(&scores)?;
-    shares.to_dtype(values.dtype())?.matmul(values)
+    matmul(&shares.to_dtype(values.dtype())?, values)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::cpu::takes;
 use super::grouped_attention_cpu;
+use super::matmul::matmul;
 
 /// Queries whose scores exist at once in the plain form.
 const QUERIES: usize = 512;
@@ -108,7 +109,7 @@ fn plain(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
         .reshape((sequences, key_heads, share * count, head_dim))?;
     // A product in a half format would round the scores, and with them the shares.
     let asked = (asked.to_dtype(DType::F32)? * (head_dim as f64).powf(-0.5))?;
-    let scores = asked.matmul(&keys.to_dtype(DType::F32)?.t()?)?;
+    let scores = matmul(&asked, &keys.to_dtype(DType::F32)?.t()?)?;
     let mut scores = scores.reshape((sequences, key_heads, share, count, total))?;
     if let Some(hidden) = hidden(&looks[0], count, queries.device())? {
         scores = scores.broadcast_add(&hidden)?;
@@ -119,9 +120,7 @@ fn plain(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
         share * count,
         total,
     ))?;
-    let found = shares
-        .to_dtype(values.dtype())?
-        .matmul(&values)?
+    let found = matmul(&shares.to_dtype(values.dtype())?, &values)?
         .reshape((sequences, key_heads, share, count, head_dim))?
         .permute((0, 3, 1, 2, 4))?
         .reshape((sequences, count, query_heads * head_dim))?;

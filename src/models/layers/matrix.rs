@@ -6,6 +6,7 @@ use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{D, DType, Module, Result, Tensor};
 
 use super::cpu::takes;
+use super::matmul::matmul;
 use super::packed::Packed;
 
 /// `x · weightᵀ` for a weight `(out, in)`.
@@ -99,7 +100,7 @@ pub(super) fn product(weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
     shape.pop();
     let rows = shape.iter().product::<usize>();
     shape.push(out);
-    xs.reshape((rows, width))?.matmul(&weight.t()?)?.reshape(shape)
+    matmul(&xs.reshape((rows, width))?, &weight.t()?)?.reshape(shape)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod gated;
 mod grouped_attention;
 mod grouped_attention_cpu;
 mod linear;
+mod matmul;
 mod matrix;
 mod norm;
 mod packed;
@@ -36,6 +37,7 @@ pub use epilogue::{
 pub use gated::silu_gate;
 pub use grouped_attention::{Heads, Look, Seen, grouped_attention};
 pub use linear::Linear;
+pub(super) use matmul::matmul;
 pub use matrix::Matrix;
 pub use norm::LayerNorm;
 pub use packed::Packed;

@@ -6,7 +6,9 @@ use candle_core::{D, Result, Tensor};
 use super::config::{Config, Generation};
 use super::context::Context;
 use super::load::Tensors;
-use crate::models::layers::{Angles, Heads, Look, Matrix, Seen, add_bias, grouped_attention};
+use crate::models::layers::{
+    Angles, Heads, Look, Matrix, Seen, add_bias, grouped_attention, matmul,
+};
 
 /// Queries, keys and values of the text, keys and values of images where the layer has them.
 #[derive(Debug, Clone)]
@@ -260,7 +262,7 @@ impl Gate {
         match self {
             Self::Dynamic { weight, bias } => {
                 let rows = text.elem_count() / heads.head_dim;
-                let logits = text.reshape((rows, heads.head_dim))?.matmul(&weight.t()?)?;
+                let logits = matmul(&text.reshape((rows, heads.head_dim))?, &weight.t()?)?;
                 candle_nn::ops::sigmoid(&logits.broadcast_add(bias)?)?.reshape(text.shape())
             }
             Self::Static { share } => Ok(share.clone()),

@@ -3,6 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::qwen2::Decoder;
+use crate::models::layers::matmul;
 
 /// Rows of the head.
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ impl LevelHead {
     /// # Errors
     /// What candle says of shapes, dtypes and devices.
     pub fn logits(&self, hidden: &Tensor) -> Result<Vec<Vec<f64>>> {
-        let logits = hidden.to_dtype(DType::F32)?.matmul(&self.rows.t()?)?;
+        let logits = matmul(&hidden.to_dtype(DType::F32)?, &self.rows.t()?)?;
         logits.to_dtype(DType::F64)?.to_vec2()
     }
 }

@@ -11,6 +11,7 @@ use super::processor::normalise;
 use super::projector::Projector;
 use super::qwen2::Decoder;
 use super::siglip::VisionModel;
+use crate::models::device::forward;
 use crate::models::weights::WeightsError;
 
 /// An mPLUG-Owl3 of any generation.
@@ -64,8 +65,10 @@ impl MplugOwl3 {
     /// What candle says of shapes, dtypes and devices.
     pub fn encode(&self, views: &Tensor) -> Result<Tensor> {
         let views = views.to_device(&self.device)?;
-        let views = if views.dtype() == DType::U8 { normalise(&views)? } else { views };
-        self.projector.forward(&self.vision.forward(&views.to_dtype(self.dtype)?)?)
+        forward(&self.device, || {
+            let views = if views.dtype() == DType::U8 { normalise(&views)? } else { views };
+            self.projector.forward(&self.vision.forward(&views.to_dtype(self.dtype)?)?)
+        })
     }
 
     /// The network's shape.

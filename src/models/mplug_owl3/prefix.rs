@@ -10,6 +10,7 @@ use candle_core::Tensor;
 use super::context::Context;
 use super::model::MplugOwl3;
 use super::prompt::Prompt;
+use crate::models::device::forward;
 
 /// A prompt, read as far as it can be without its images.
 #[derive(Debug, Clone)]
@@ -65,10 +66,12 @@ impl Prefix {
     pub fn go_on(&self, model: &MplugOwl3, embeds: &Tensor) -> Result<(Vec<Context>, Tensor)> {
         let decoder = model.decoder();
         let images = embeds.dim(0)? / self.views();
-        let mut contexts = vec![self.context.clone(); images];
-        decoder.show(embeds, &mut contexts, &vec![&self.starts[..]; images])?;
-        let entries = Tensor::cat(&vec![&self.entry; images], 0)?;
-        let hidden = decoder.run_to_end(entries, self.first_hyper, &mut contexts)?;
-        Ok((contexts, hidden))
+        forward(model.device(), || {
+            let mut contexts = vec![self.context.clone(); images];
+            decoder.show(embeds, &mut contexts, &vec![&self.starts[..]; images])?;
+            let entries = Tensor::cat(&vec![&self.entry; images], 0)?;
+            let hidden = decoder.run_to_end(entries, self.first_hyper, &mut contexts)?;
+            Ok((contexts, hidden))
+        })
     }
 }

@@ -89,6 +89,11 @@ impl Checkpoint {
         Ok(Self { weights, naming, config, size, version })
     }
 
+    /// The opened file.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         self.weights.path()

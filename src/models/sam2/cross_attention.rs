@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 
 use super::cross_attention_cpu as cpu;
 use super::load::{linear, select_rows};
-use crate::models::layers::{LayerNorm, Linear};
+use crate::models::layers::{LayerNorm, Linear, matmul};
 
 /// The image's side of both attentions.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ impl Heads {
         let (head_dim, width) = (self.head_dim()?, weight.dim(1)?);
         let tokens = tokens.reshape((prompts * count, self.count, head_dim))?;
         let weight = weight.reshape((self.count, head_dim, width))?;
-        let rows = tokens.transpose(0, 1)?.contiguous()?.matmul(&weight)?;
+        let rows = matmul(&tokens.transpose(0, 1)?.contiguous()?, &weight)?;
         rows.transpose(0, 1)?.reshape((prompts, count * self.count, width))
     }
 }
@@ -132,7 +132,7 @@ impl TokenToImage {
         let found = found.reshape((prompts * count, heads.count, width))?;
         let found = found.transpose(0, 1)?.contiguous()?;
         let weight = heads.value.weight().reshape((heads.count, heads.head_dim()?, width))?;
-        let values = found.matmul(&weight.transpose(1, 2)?.contiguous()?)?.transpose(0, 1)?;
+        let values = matmul(&found, &weight.transpose(1, 2)?.contiguous()?)?.transpose(0, 1)?;
         let values = values.reshape((prompts, count, heads.count * heads.head_dim()?))?;
         heads.out.forward(&values.broadcast_add(heads.value.bias())?)
     }
@@ -203,10 +203,10 @@ fn gathered(queries: &Tensor, sight: &Sight<'_>) -> Result<Tensor> {
     if let Some(position) = sight.position {
         keys = keys.broadcast_add(position)?;
     }
-    let scores = queries.matmul(&keys.transpose(1, 2)?)?.to_dtype(DType::F32)?;
+    let scores = matmul(queries, &keys.transpose(1, 2)?)?.to_dtype(DType::F32)?;
     let shares = candle_nn::ops::softmax_last_dim(&scores)?;
     let values = of_images(sight.values, sight.image_of)?;
-    shares.to_dtype(values.dtype())?.matmul(&values)
+    matmul(&shares.to_dtype(values.dtype())?, &values)
 }
 
 /// `(prompts, …)` of `(images, …)`.
@@ -238,12 +238,12 @@ fn updated(image: &ImageTokens<'_>, update: &Update<'_>) -> Result<Tensor> {
     }
     let tokens = of_images(image.tokens, image.image_of)?;
     let queries = tokens.broadcast_add(image.position)?;
-    let scores = queries.matmul(&update.keys.transpose(1, 2)?.contiguous()?)?;
+    let scores = matmul(&queries, &update.keys.transpose(1, 2)?.contiguous()?)?;
     let scores = scores.broadcast_add(&update.offsets.unsqueeze(1)?)?.to_dtype(DType::F32)?;
     let (prompts, count, rows) = scores.dims3()?;
     let by_token = scores.reshape((prompts, count, rows / update.heads, update.heads))?;
     let shares = candle_nn::ops::softmax(&by_token, 2)?.reshape((prompts, count, rows))?;
-    let found = shares.to_dtype(tokens.dtype())?.matmul(&update.values)?;
+    let found = matmul(&shares.to_dtype(tokens.dtype())?, &update.values)?;
     update.norm.forward(&(tokens + found.broadcast_add(update.bias)?)?)
 }
 

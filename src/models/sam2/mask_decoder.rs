@@ -7,6 +7,7 @@ use super::config::{Config, DynamicMultimask};
 use super::load::{Mlp, pointwise, select_rows};
 use super::two_way::{Exchange, ImageSide, TwoWayTransformer};
 use super::upscale::{FineFeatures, Upscale};
+use crate::models::device::forward;
 use crate::models::layers::Linear;
 
 /// Masks of a prompt: one for a prompt that is clear, and three for one that is not.
@@ -143,13 +144,14 @@ impl MaskDecoder {
         fine: (&FineFeatures, &[usize]),
         masks: std::ops::Range<usize>,
     ) -> Result<Tensor> {
-        let vectors: Vec<Tensor> = masks
-            .map(|mask| {
-                let token = answers.mask_tokens.i((.., mask, ..))?.contiguous()?;
-                self.hypernetworks[mask].forward(&token)
-            })
-            .collect::<Result<_>>()?;
-        self.upscale.masks(&answers.image, fine, &Tensor::stack(&vectors, 1)?)
+        let vector = |mask: usize| {
+            let token = answers.mask_tokens.i((.., mask, ..))?.contiguous()?;
+            self.hypernetworks[mask].forward(&token)
+        };
+        forward(answers.image.device(), || {
+            let vectors = masks.map(vector).collect::<Result<Vec<_>>>()?;
+            self.upscale.masks(&answers.image, fine, &Tensor::stack(&vectors, 1)?)
+        })
     }
 
     /// The transposed convolutions.

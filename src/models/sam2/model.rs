@@ -14,6 +14,7 @@ use super::mask_decoder::{Answers, MaskDecoder};
 use super::prompt_encoder::{Label, PromptEncoder};
 use super::two_way::{Exchange, ImageSide};
 use super::upscale::FineFeatures;
+use crate::models::device::forward;
 use crate::models::weights::WeightsError;
 
 /// A SAM 2 or 2.1 of any size.
@@ -123,12 +124,14 @@ impl Sam2 {
     /// # Errors
     /// What candle says of shapes, dtypes and devices.
     pub fn encode(&self, images: &Tensor) -> Result<Encoded> {
-        let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
-        let maps = self.image_encoder.forward(&images)?;
-        let [finest, half] = self.mask_decoder.narrowed(&maps[0], &maps[1])?;
-        Ok(Encoded {
-            tokens: maps[2].flatten(1, 2)?.broadcast_add(&self.no_memory)?,
-            fine: FineFeatures::new(&half, &finest)?,
+        let images = images.to_device(&self.device)?;
+        forward(&self.device, || {
+            let maps = self.image_encoder.forward(&images.to_dtype(self.dtype)?)?;
+            let [finest, half] = self.mask_decoder.narrowed(&maps[0], &maps[1])?;
+            Ok(Encoded {
+                tokens: maps[2].flatten(1, 2)?.broadcast_add(&self.no_memory)?,
+                fine: FineFeatures::new(&half, &finest)?,
+            })
         })
     }
 
@@ -166,7 +169,7 @@ impl Sam2 {
             }
         };
         let side = ImageSide { tokens: &tokens, position: &self.position, image_of };
-        self.mask_decoder.answer(&sparse, &side, observe)
+        forward(&self.device, || self.mask_decoder.answer(&sparse, &side, observe))
     }
 
     /// The network's shape.

@@ -4,6 +4,8 @@ use std::f64::consts::TAU;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
+use crate::models::layers::matmul;
+
 /// Constant of the cubic convolution, as in torch's `interpolate`.
 const CUBIC: f64 = -0.75;
 
@@ -98,7 +100,7 @@ impl FourierPosition {
         let shape = positions.dims();
         let rows = shape[..shape.len() - 1].iter().product::<usize>();
         let centred = ((positions.reshape((rows, 2))? * 2.0)? - 1.0)?;
-        let angles = (centred.matmul(&self.matrix)? * TAU)?;
+        let angles = (matmul(&centred, &self.matrix)? * TAU)?;
         let features = Tensor::cat(&[angles.sin()?, angles.cos()?], D::Minus1)?;
         let channels = features.dim(1)?;
         let shape: Vec<usize> =

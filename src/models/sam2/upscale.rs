@@ -11,7 +11,7 @@ use candle_nn::VarBuilder;
 use super::config::Config;
 use super::load::{layer_norm, select_rows};
 use super::upscale_cpu as cpu;
-use crate::models::layers::{LayerNorm, Linear, gelu_plain};
+use crate::models::layers::{LayerNorm, Linear, gelu_plain, matmul};
 
 const NORM_EPS: f32 = 1e-6;
 
@@ -93,7 +93,7 @@ impl Upscale {
         let activated = self.activated(&children)?;
         let pixels = self.pixels(&activated, &select_rows(&fine.grandchildren, image_of)?)?;
         let vectors = vectors.to_dtype(DType::F32)?.transpose(1, 2)?.contiguous()?;
-        let masks = pixels.to_dtype(DType::F32)?.matmul(&vectors)?;
+        let masks = matmul(&pixels.to_dtype(DType::F32)?, &vectors)?;
         in_rows(&masks)?.permute((0, 3, 1, 2))?.contiguous()
     }
 

@@ -1,0 +1,66 @@
+//! Products of matrices on every device.
+
+use candle_core::{Result, Shape, Tensor};
+
+/// `a (…, m, k)` times `b (…, k, n)`.
+///
+/// The library of a GPU takes matrices whose rows or columns lie one behind the other, and batches in one
+/// stride; anything else is copied into that form first. The processor's takes all.
+///
+/// # Errors
+/// What candle says of shapes, dtypes and devices.
+pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.device().is_cpu() {
+        return a.matmul(b);
+    }
+    let ready = |tensor: &Tensor| {
+        if is_dense(tensor.shape(), tensor.stride()) {
+            Ok(tensor.clone())
+        } else {
+            tensor.contiguous()
+        }
+    };
+    ready(a)?.matmul(&ready(b)?)
+}
+
+/// Whether a matrix lies row by row or column by column without a gap, and matrices of a batch one after
+/// the other at one distance.
+fn is_dense(shape: &Shape, strides: &[usize]) -> bool {
+    let dims = shape.dims();
+    let split = dims.len().saturating_sub(2);
+    let ([rows, columns], [down, along]) = (&dims[split..], &strides[split..]) else {
+        return false;
+    };
+    let by_rows = (*along == 1 || *columns == 1) && (*down == *columns || *rows == 1);
+    let by_columns = (*down == 1 || *rows == 1) && (*along == *rows || *columns == 1);
+    let batches: Vec<(usize, usize)> =
+        dims[..split].iter().copied().zip(strides[..split].iter().copied()).collect();
+    let in_one_stride = batches.windows(2).all(|pair| {
+        let [(outer, outer_stride), (inner, inner_stride)] = [pair[0], pair[1]];
+        outer == 1 || inner == 1 || outer_stride == inner * inner_stride
+    });
+    (by_rows || by_columns) && in_one_stride && batches.len() <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn what_a_gpu_cannot_multiply_is_known() {
+        let cube = Tensor::zeros((4, 6, 8), DType::F32, &Device::Cpu).unwrap();
+        let dense = |tensor: Tensor| is_dense(tensor.shape(), tensor.stride());
+        assert!(dense(cube.clone()));
+        assert!(dense(cube.transpose(1, 2).unwrap()), "columns one behind the other");
+        assert!(dense(cube.narrow(0, 1, 2).unwrap()));
+        assert!(dense(cube.narrow(0, 0, 1).unwrap().broadcast_as((3, 6, 8)).unwrap()));
+        assert!(!dense(cube.narrow(2, 0, 4).unwrap()), "a gap behind each row");
+        assert!(!dense(cube.transpose(0, 1).unwrap()), "rows from different matrices");
+        let deeper = cube.reshape((2, 2, 6, 8)).unwrap();
+        assert!(dense(deeper.clone()));
+        assert!(!dense(deeper.transpose(0, 1).unwrap()), "batches out of their order");
+        assert!(!dense(cube.reshape((2, 2, 2, 3, 8)).unwrap()), "candle folds two of them at most");
+        assert!(!dense(cube.flatten_all().unwrap()));
+    }
+}
