@@ -1,22 +1,19 @@
-//! `dogiqa models`: what is done with files of weights.
+//! `dogiqa models`: fetching, listing, checking and shrinking files of weights.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, bail};
-use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::models::mplug_owl3::{Checkpoint, Format, quantize};
+mod list;
+mod pull;
+mod quantize;
+mod verify;
 
 use super::Outcome;
-use super::output::complain;
 
-const EXAMPLE: &str = "Example:\n  dogiqa models quantize --model mPLUG-Owl3-7B-241101/ \
-    --format q4-k --output owl3-7b-q4.gguf";
+const EXAMPLES: &str = "Examples:\n  dogiqa models pull laptop\n  dogiqa models list\n  \
+    dogiqa models verify mplug-owl3-1b\n  \
+    dogiqa models quantize --model mplug-owl3-7b-241101 --format q4-k --output owl3-7b-q4.gguf";
 
 /// Files of weights.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -24,68 +21,24 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Fetch models from the Hugging Face Hub into the cache that other programs share; what is there is kept,
+    /// what was cut off is continued
+    Pull(pull::Args),
+    /// Show the presets: what each is fetched from, its size and licence, and whether it is on this machine
+    List(list::Args),
+    /// Read every file of a model and compare it with the digest that the Hub gave
+    Verify(verify::Args),
     /// Make a smaller file of an mPLUG-Owl3, its language model in quantised blocks; holds the new file
     /// in memory until it is written, 6 to 9 GB for a 7B
-    Quantize(Quantize),
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
-struct Quantize {
-    /// Weights of mPLUG-Owl3: a folder, a `.safetensors`, or its index
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
-    /// How matrices are stored
-    #[arg(long, value_enum, default_value_t = FormatName::Q4K)]
-    format: FormatName,
-    /// The file to write; it has the tokenizer and the configuration in it, too
-    #[arg(long, value_name = "FILE.gguf")]
-    output: PathBuf,
-}
-
-/// The formats by their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormatName {
-    /// 8.5 bits for each weight of the language model
-    #[value(name = "q8-0")]
-    Q8_0,
-    /// 4.5 bits where rows divide into blocks of 256, else 8.5, as for the embedding and the head
-    #[value(name = "q4-k")]
-    Q4K,
+    Quantize(quantize::Args),
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
-    let Command::Quantize(args) = args.command;
-    tokio::task::spawn_blocking(move || quantize_to(&args)).await?
-}
-
-fn quantize_to(args: &Quantize) -> anyhow::Result<Outcome> {
-    let format = match args.format {
-        FormatName::Q8_0 => Format::Q8_0,
-        FormatName::Q4K => Format::Q4K,
-    };
-    if args.output.extension().is_none_or(|extension| extension != "gguf") {
-        bail!("--output {}: the name must end in `.gguf`", args.output.display());
-    }
-    let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.is_dir()) {
-        bail!("--output {}: there is no such folder", args.output.display());
-    }
-    let checkpoint = Checkpoint::open(&args.model).context("--model")?;
-    let progress = ProgressBar::new(0);
-    progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} tensors {eta}")?);
-    quantize(&checkpoint, format, &args.output, |done, of| {
-        progress.set_length(of as u64);
-        progress.set_position(done as u64);
-    })?;
-    progress.finish_and_clear();
-    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
-    let before = checkpoint.weights().files().into_iter().map(bytes).sum();
-    complain(&format!(
-        "{}: {}, of {}",
-        args.output.display(),
-        bytesize::ByteSize(bytes(&args.output)),
-        bytesize::ByteSize(before)
-    ));
-    Ok(Outcome::Done)
+    tokio::task::spawn_blocking(move || match args.command {
+        Command::Pull(args) => pull::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Verify(args) => Ok(verify::run(&args)),
+        Command::Quantize(args) => quantize::run(&args),
+    })
+    .await?
 }

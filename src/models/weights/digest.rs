@@ -20,17 +20,42 @@ const NOTED_FROM_BYTES: u64 = 64 << 20;
 /// the time to read the file at each start.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file that cannot be read, or one in a cache of the Hub that is not what the Hub said it would be.
 pub fn sha256_of(path: &Path) -> Result<String, WeightsError> {
-    noted(path, NOTED_FROM_BYTES)
-        .map_err(|source| WeightsError::Read { path: path.to_owned(), source })
+    compared(path, noted(path, NOTED_FROM_BYTES))
+}
+
+/// The same, but every byte is read now, whatever is noted.
+///
+/// # Errors
+/// As [`sha256_of`].
+pub(crate) fn sha256_anew(path: &Path) -> Result<String, WeightsError> {
+    compared(path, computed(path, NOTED_FROM_BYTES))
+}
+
+fn compared(path: &Path, found: io::Result<String>) -> Result<String, WeightsError> {
+    let found = found.map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+    match given_digest(path) {
+        Some(expected) if expected.len() == found.len() && expected != found => {
+            Err(WeightsError::Digest { path: path.to_owned(), found, expected })
+        }
+        _ => Ok(found),
+    }
+}
+
+/// The digest that the Hub gave a file: the name of its blob, if it is a link into a cache. That is SHA-256 of
+/// a large file and git's own digest (40 digits) of a small one.
+pub(crate) fn given_digest(path: &Path) -> Option<String> {
+    let blob = std::fs::canonicalize(path).ok()?;
+    let name = blob.file_name()?.to_str()?;
+    let is_blob = blob.parent()?.file_name()? == "blobs";
+    let is_digest = matches!(name.len(), 40 | 64) && name.bytes().all(|c| c.is_ascii_hexdigit());
+    (is_blob && is_digest).then(|| name.to_owned())
 }
 
 fn noted(path: &Path, from_bytes: u64) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let state = state_of(&file.metadata()?);
-    let beside = beside(path);
-    let known = std::fs::read_to_string(&beside).unwrap_or_default();
+    let state = state_of(&std::fs::metadata(path)?);
+    let known = std::fs::read_to_string(beside(path)).unwrap_or_default();
     if let Some((digest, of)) = known.trim_end().split_once("  ")
         && of == state
         && digest.len() == 64
@@ -38,12 +63,18 @@ fn noted(path: &Path, from_bytes: u64) -> io::Result<String> {
     {
         return Ok(digest.to_owned());
     }
+    computed(path, from_bytes)
+}
+
+fn computed(path: &Path, from_bytes: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let state = state_of(&file.metadata()?);
     let mut hasher = Sha256::new();
     let length = io::copy(&mut file, &mut hasher)?;
     let digest = hex::encode(hasher.finalize());
     if length >= from_bytes {
         // Without the note the next start takes longer, and that is all.
-        drop(note(&beside, &format!("{digest}  {state}\n")));
+        drop(note(&beside(path), &format!("{digest}  {state}\n")));
     }
     Ok(digest)
 }

@@ -41,6 +41,19 @@ pub enum WeightsError {
         /// What the reader says.
         message: String,
     },
+    /// A file that is not what it should be.
+    #[error(
+        "{path} has the digest {found} instead of {expected}: it was damaged on its way or since; delete it \
+         and fetch it again", path = .path.display()
+    )]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Its digest.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
     /// A folder or file in which there are no weights of a known kind.
     #[error("{path}: {message}", path = .path.display())]
     Unrecognised {

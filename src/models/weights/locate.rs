@@ -12,42 +12,49 @@ const USUAL: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 /// End of an index's name.
 const INDEX: &str = ".safetensors.index.json";
 
-/// The weights in a folder: the usual file or index, else the only index, else the only file of weights.
-/// A file is itself.
-pub(super) fn file_of(path: &Path) -> Result<PathBuf, WeightsError> {
+/// The weights in a folder, by the rule of [`choose`]. A file is itself.
+pub(crate) fn file_of(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
-    if let Some(usual) = USUAL.iter().map(|name| path.join(name)).find(|path| path.is_file()) {
+    let read = |source| WeightsError::Read { path: path.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(read)? {
+        names.push(entry.map_err(read)?.file_name().to_string_lossy().into_owned());
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    choose(&names)
+        .map(|name| path.join(name))
+        .map_err(|message| WeightsError::Unrecognised { path: path.to_owned(), message })
+}
+
+/// Which of a folder's files has the weights: the usual file or index, else the only index, else the only
+/// file of weights; else what is wrong.
+pub(crate) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
+    let usual = |usual: &&str| names.iter().find(|name| *name == usual);
+    if let Some(usual) = USUAL.iter().find_map(usual) {
         return Ok(usual);
     }
-    let read = |source| WeightsError::Read { path: path.to_owned(), source };
-    let (mut indices, mut files) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(path).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if is_index(&path) {
-            indices.push(path);
-        } else if matches!(extension, Some("safetensors" | "gguf" | "pt" | "pth" | "bin")) {
-            files.push(path);
-        }
-    }
-    let unrecognised = |message| WeightsError::Unrecognised { path: path.to_owned(), message };
+    let is_weights = |name: &str| {
+        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("safetensors" | "gguf" | "pt" | "pth" | "bin"))
+    };
+    let in_folder = || names.iter().filter(|name| !name.contains('/'));
+    let indices: Vec<_> = in_folder().filter(|name| is_index(Path::new(name))).collect();
+    let files: Vec<_> = in_folder().filter(|name| is_weights(name)).collect();
     match (&indices[..], &files[..]) {
-        ([one], _) | ([], [one]) => Ok(one.clone()),
-        ([], []) => {
-            Err(unrecognised("no `.safetensors`, `.gguf` or `.pt` in this folder".to_owned()))
-        }
-        (indices, files) => Err(unrecognised(format!(
+        ([one], _) | ([], [one]) => Ok(one),
+        ([], []) => Err("no `.safetensors`, `.gguf` or `.pt` in this folder".to_owned()),
+        (indices, files) => Err(format!(
             "{} files of weights and {} indices of shards in this folder; name one",
             files.len(),
             indices.len()
-        ))),
+        )),
     }
 }
 
 /// Whether the file lists the shards of a checkpoint.
-pub(super) fn is_index(path: &Path) -> bool {
+pub(crate) fn is_index(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(INDEX))
 }
 
@@ -58,7 +65,7 @@ struct Index {
 }
 
 /// For each tensor the file that an index says it is in. Files lie beside the index.
-pub(super) fn shards_of(index: &Path) -> Result<BTreeMap<String, PathBuf>, WeightsError> {
+pub(crate) fn shards_of(index: &Path) -> Result<BTreeMap<String, PathBuf>, WeightsError> {
     let read = |source| WeightsError::Read { path: index.to_owned(), source };
     let text = std::fs::read_to_string(index).map_err(read)?;
     let unreadable = |message: &dyn std::fmt::Display| damaged(index, "index", message);

@@ -135,6 +135,16 @@ impl Weights {
         matches!(&self.source, Source::Gguf(file) if file.is_quantised(name))
     }
 
+    /// What its tensors take in memory in this dtype. Quantised blocks are held more than once, arranged for
+    /// the processor's instructions: they take about twice their file (measured, `benches/README.md`).
+    pub fn bytes_in(&self, dtype: DType) -> u64 {
+        if let Source::Gguf(_) = &self.source {
+            return 2 * std::fs::metadata(&self.path).map_or(0, |data| data.len());
+        }
+        let count: usize = self.shapes.values().map(Shape::elem_count).sum();
+        count as u64 * dtype.size_in_bytes() as u64
+    }
+
     /// A text that a GGUF has beside its tensors.
     pub fn text(&self, key: &str) -> Option<&str> {
         match &self.source {

@@ -1,0 +1,73 @@
+//! `dogiqa models quantize`: a smaller file of a scorer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::Outcome;
+use crate::cli::output::complain;
+use crate::models::hub::locate;
+use crate::models::mplug_owl3::{Checkpoint, Format, quantize};
+
+const EXAMPLE: &str = "Example:\n  dogiqa models quantize --model mplug-owl3-7b-241101 \
+    --format q4-k --output owl3-7b-q4.gguf";
+
+/// Which model, and how small.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Args {
+    /// mPLUG-Owl3: a preset, an `owner/name` of the Hub, a folder, a `.safetensors`, or its index
+    #[arg(long, value_name = "MODEL")]
+    model: String,
+    /// How matrices are stored
+    #[arg(long, value_enum, default_value_t = FormatName::Q4K)]
+    format: FormatName,
+    /// The file to write; it has the tokenizer and the configuration in it, too
+    #[arg(long, value_name = "FILE.gguf")]
+    output: PathBuf,
+}
+
+/// The formats by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatName {
+    /// 8.5 bits for each weight of the language model
+    #[value(name = "q8-0")]
+    Q8_0,
+    /// 4.5 bits where rows divide into blocks of 256, else 8.5, as for the embedding and the head
+    #[value(name = "q4-k")]
+    Q4K,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let format = match args.format {
+        FormatName::Q8_0 => Format::Q8_0,
+        FormatName::Q4K => Format::Q4K,
+    };
+    if args.output.extension().is_none_or(|extension| extension != "gguf") {
+        bail!("--output {}: the name must end in `.gguf`", args.output.display());
+    }
+    let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        bail!("--output {}: there is no such folder", args.output.display());
+    }
+    let path = locate(&args.model).context("--model")?;
+    let checkpoint = Checkpoint::open(&path).context("--model")?;
+    let progress = ProgressBar::new(0);
+    progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} tensors {eta}")?);
+    quantize(&checkpoint, format, &args.output, |done, of| {
+        progress.set_length(of as u64);
+        progress.set_position(done as u64);
+    })?;
+    progress.finish_and_clear();
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
+    let before = checkpoint.weights().files().into_iter().map(bytes).sum();
+    complain(&format!(
+        "{}: {}, of {}",
+        args.output.display(),
+        bytesize::ByteSize(bytes(&args.output)),
+        bytesize::ByteSize(before)
+    ));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,21 @@
+//! Models by name: presets, repositories of the Hugging Face Hub, and the cache on disk that other programs
+//! share (`huggingface_hub`'s, with its variables).
+//!
+//! ```text
+//!  "sam2.1-large", "owner/name@revision", a path ─ ModelName ─► locate ─► file or folder ─► Weights
+//!                                                     └─ pull ─► cache (checked against the Hub's digests)
+//! ```
+//! Nothing is fetched unless [`pull`] is called: a worker that starts reads the disk, not the network.
+
+mod cache;
+mod environment;
+mod error;
+mod name;
+mod presets;
+mod pull;
+
+pub use cache::{Checked, Snapshot, locate, verify};
+pub use error::HubError;
+pub use name::{HubModel, ModelName};
+pub use presets::{BUNDLES, Bundle, PRESETS, Preset};
+pub use pull::{Progress, pull};

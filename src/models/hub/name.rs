@@ -1,0 +1,121 @@
+//! What a user may write where a model is wanted.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::presets::Preset;
+
+/// The branch of a repository that is meant when none is named.
+const BRANCH: &str = "main";
+
+/// A model, by whatever it was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelName {
+    /// A file or folder.
+    Path(PathBuf),
+    /// A repository of the Hub.
+    Hub(HubModel),
+}
+
+/// A repository of the Hub at a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubModel {
+    /// As the user wrote it.
+    pub written: String,
+    /// `owner/name`.
+    pub repo: String,
+    /// A branch, a tag or a commit.
+    pub revision: String,
+    /// The preset that it was named by.
+    pub preset: Option<&'static Preset>,
+}
+
+impl ModelName {
+    /// Reads a name: what is there as a file or folder is that; else the name of a preset, or an
+    /// `owner/name` of the Hub, each with `@revision` if wanted; else a path that is not there.
+    pub fn new(text: &str) -> Self {
+        let path = Path::new(text);
+        if path.exists() {
+            return Self::Path(path.to_owned());
+        }
+        HubModel::new(text).map_or_else(|| Self::Path(path.to_owned()), Self::Hub)
+    }
+}
+
+impl HubModel {
+    /// Reads a preset or an `owner/name`, with `@revision` if wanted; none if it can be neither.
+    pub fn new(text: &str) -> Option<Self> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, BRANCH));
+        let preset = Preset::find(name);
+        let repo = preset.map_or(name, |preset| preset.repo);
+        let (owner, rest) = repo.split_once('/')?;
+        let is_part = |part: &str| {
+            let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(is_known)
+        };
+        let is_file = Path::new(rest).extension().is_some_and(|extension| {
+            ["safetensors", "gguf", "pt", "pth", "bin", "json"]
+                .iter()
+                .any(|kind| extension == *kind)
+        });
+        let is_revision = |revision: &str| {
+            let mut parts = revision.split('/');
+            !revision.is_empty() && parts.all(is_part)
+        };
+        let is_hub = is_part(owner) && is_part(rest) && !is_file && is_revision(revision);
+        is_hub.then(|| Self {
+            written: text.to_owned(),
+            repo: repo.to_owned(),
+            revision: revision.to_owned(),
+            preset,
+        })
+    }
+}
+
+impl fmt::Display for HubModel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.repo)?;
+        if self.revision == BRANCH { Ok(()) } else { write!(formatter, "@{}", self.revision) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_preset_a_repository_or_a_path() {
+        let hub = |text| match ModelName::new(text) {
+            ModelName::Hub(model) => Some((model.to_string(), model.preset.is_some())),
+            ModelName::Path(_) => None,
+        };
+        let known = |repo: &str| Some((repo.to_owned(), true));
+        let other = |repo: &str| Some((repo.to_owned(), false));
+        assert_eq!(hub("sam2.1-large"), known("facebook/sam2.1-hiera-large"));
+        assert_eq!(hub("mplug-owl3-1b"), known("mPLUG/mPLUG-Owl3-1B-241014"));
+        assert_eq!(hub("sam2-tiny@v1"), known("facebook/sam2-hiera-tiny@v1"));
+        assert_eq!(hub("someone/their-owl"), other("someone/their-owl"));
+        assert_eq!(hub("someone/their-owl@refs/pr/3"), other("someone/their-owl@refs/pr/3"));
+        // A folder that is there, and what no repository is called.
+        for path in [
+            "src/models",
+            "/a/b",
+            "./a/b",
+            "../b",
+            "a/b/c",
+            "a/../b",
+            "a",
+            "",
+            "a/b.safetensors",
+            "models/owl.gguf",
+            "a/",
+            "/b",
+            "a b/c",
+            "a/b@",
+            "a/b@../c",
+            ".a/b",
+        ] {
+            assert_eq!(hub(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! `dogiqa models` against a Hub on loopback, with the small networks of the goldens.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use candle_core::Device;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cli::{command, photo, text};
+use crate::hub::{COMMIT, Repository};
+use crate::small_networks::checkpoint_with_real_vocabulary;
+use crate::web_server::WebServer;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2").join(name)
+}
+
+/// A SAM 2 as the Hub has it, with files that nobody needs.
+fn sam2() -> Repository {
+    Repository::default()
+        .with_file("model.safetensors", &golden("model.hf.safetensors"))
+        .with_file("config.json", &golden("config.json"))
+        .with_file("sam2.pt", &golden("model.original.pt"))
+        .with("README.md", b"# A model".to_vec())
+}
+
+/// A Hub, and a home for what is fetched from it.
+struct Home {
+    hub: WebServer,
+    folder: TempDir,
+}
+
+impl Home {
+    fn new(repository: Repository) -> Self {
+        Self { hub: repository.serve(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = command(arguments);
+        command.env("HF_HOME", self.folder.path()).env("HF_ENDPOINT", self.hub.url(""));
+        for name in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"] {
+            command.env_remove(name);
+        }
+        command.envs(variables.iter().copied()).output().unwrap()
+    }
+
+    fn pull(&self, model: &str) -> Output {
+        self.run(&["models", "pull", model], &[])
+    }
+
+    /// Where the cache keeps a repository, as `huggingface_hub` lays it out.
+    fn repository(&self, name: &str) -> PathBuf {
+        self.folder.path().join("hub").join(name)
+    }
+
+    /// What was asked for of a file's bytes.
+    fn ranges(&self, file: &str) -> Vec<String> {
+        let of_file = |target: &str| target.ends_with(&format!("/{file}"));
+        let requests = self.hub.requests().into_iter();
+        requests
+            .filter(|request| {
+                of_file(&request.target) && request.header("range") != Some("bytes=0-0")
+            })
+            .map(|request| request.header("range").unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn succeeded(output: &Output) -> &str {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn failed(output: &Output) -> &str {
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+#[test]
+fn a_model_is_fetched_once_and_used_by_its_name() {
+    let home = Home::new(sam2());
+    let pulled = home.pull("some/sam2");
+    let snapshot = home.repository("models--some--sam2").join("snapshots").join(COMMIT);
+    assert_eq!(succeeded(&pulled).trim(), snapshot.to_str().unwrap());
+    let noted = std::fs::read_to_string(home.repository("models--some--sam2").join("refs/main"));
+    assert_eq!(noted.unwrap(), COMMIT);
+    let blob = home.repository("models--some--sam2/blobs").join(sam2().digest("model.safetensors"));
+    assert_eq!(
+        std::fs::read(blob).unwrap(),
+        std::fs::read(golden("model.hf.safetensors")).unwrap()
+    );
+    for unwanted in ["README.md", "sam2.pt"] {
+        assert!(!snapshot.join(unwanted).exists(), "{unwanted}");
+    }
+
+    succeeded(&home.pull("some/sam2"));
+    assert_eq!(home.ranges("model.safetensors").len(), 2, "by its name and where it lies, once");
+
+    // By its name it is the model that it is by its path, and nothing is asked of the Hub.
+    let asked = home.hub.requests().len();
+    let cat = photo("cat.jpg");
+    let masks = |model: &str| -> Value {
+        let lenient = ["--amg", "points_per_side=3", "--amg", "pred_iou_thresh=0.1"];
+        let arguments = [&["segment", "--model", model][..], &lenient, &[&cat]].concat();
+        let line = home.run(&arguments, &[]);
+        serde_json::from_str(succeeded(&line)).unwrap()
+    };
+    assert_eq!(masks("some/sam2"), masks(&golden_folder()));
+    let verified = home.run(&["models", "verify", "some/sam2"], &[]);
+    let verified = succeeded(&verified);
+    assert_eq!(verified.matches("as the Hub gave it").count(), 2, "{verified}");
+    assert!(verified.contains("SAM 2.1 of an unpublished size"), "{verified}");
+    assert_eq!(home.hub.requests().len(), asked);
+}
+
+/// The same files without a Hub.
+fn golden_folder() -> String {
+    let folder = tempfile::tempdir().unwrap().keep();
+    std::fs::copy(golden("config.json"), folder.join("config.json")).unwrap();
+    std::fs::copy(golden("model.hf.safetensors"), folder.join("model.safetensors")).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_download_that_is_cut_off_goes_on_where_it_stopped() {
+    let home = Home::new(sam2().cut("model.safetensors", 100_000));
+    succeeded(&home.pull("some/sam2"));
+    let ranges = home.ranges("model.safetensors");
+    assert_eq!(ranges.last().unwrap(), "bytes=100000-", "{ranges:?}");
+
+    // Also in another process, which finds what the first has left.
+    let home = Home::new(sam2());
+    let blobs = home.repository("models--some--sam2/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let bytes = std::fs::read(golden("model.hf.safetensors")).unwrap();
+    let part = blobs.join(format!("{}.part", sam2().digest("model.safetensors")));
+    std::fs::write(part, &bytes[..300_000]).unwrap();
+    succeeded(&home.pull("some/sam2"));
+    assert!(home.ranges("model.safetensors").iter().all(|range| range == "bytes=300000-"));
+}
+
+#[test]
+fn what_arrives_damaged_is_not_kept() {
+    for file in ["model.safetensors", "config.json"] {
+        let home = Home::new(sam2().damaged(file));
+        let errors = home.pull("some/sam2");
+        let digest = sam2().digest(file);
+        let errors = failed(&errors);
+        assert!(errors.contains(file) && errors.contains(&digest), "{errors}");
+        let left = home.repository("models--some--sam2/blobs").join(&digest);
+        assert!(!left.exists(), "{file}");
+        // Nor does anything take it for a model.
+        let errors = home.run(&["segment", "--model", "some/sam2", &photo("cat.jpg")], &[]);
+        assert!(failed(&errors).contains("dogiqa models pull some/sam2"));
+    }
+}
+
+#[test]
+fn what_is_damaged_later_is_found_by_verify_and_by_the_engine() {
+    let home = Home::new(sam2());
+    succeeded(&home.pull("some/sam2"));
+    let digest = sam2().digest("model.safetensors");
+    let blob = home.repository("models--some--sam2/blobs").join(&digest);
+    let mut bytes = std::fs::read(&blob).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&blob, bytes).unwrap();
+    let cat = photo("cat.jpg");
+    for arguments in
+        [&["models", "verify", "some/sam2"][..], &["segment", "--model", "some/sam2", &cat]]
+    {
+        let errors = home.run(arguments, &[]);
+        let errors = failed(&errors);
+        assert!(errors.contains(&digest) && errors.contains("damaged"), "{errors}");
+    }
+}
+
+#[test]
+fn a_private_model_wants_a_token_and_says_so() {
+    let home = Home::new(sam2().gated("hf_secret"));
+    let errors = home.pull("some/sam2");
+    let errors = failed(&errors);
+    assert!(errors.contains("HF_TOKEN") && errors.contains("401"), "{errors}");
+    let pulled = home.run(&["models", "pull", "some/sam2"], &[("HF_TOKEN", "hf_secret")]);
+    succeeded(&pulled);
+    assert!(!text(&pulled.stderr).contains("hf_secret"));
+}
+
+#[test]
+fn revisions_offline_mode_and_wrong_names() {
+    let home = Home::new(sam2());
+    let offline = |model: &str| home.run(&["models", "pull", model], &[("HF_HUB_OFFLINE", "1")]);
+    assert!(failed(&offline("some/sam2")).contains("HF_HUB_OFFLINE"));
+    assert!(home.hub.requests().is_empty());
+    succeeded(&home.pull("some/sam2@v1"));
+    let errors = home.run(&["models", "verify", "some/sam2"], &[]);
+    assert!(failed(&errors).contains("not on this machine"), "only v1 was fetched");
+    succeeded(&home.run(&["models", "verify", "some/sam2@v1"], &[]));
+    succeeded(&home.run(&["models", "verify", &format!("some/sam2@{COMMIT}")], &[]));
+    succeeded(&offline("some/sam2@v1"));
+    assert!(failed(&home.pull("some/sam2@v2")).contains("404"));
+    let asked = home.hub.requests().len();
+    assert!(failed(&home.run(&["models", "pull", "laptop", "sam3"], &[])).contains("`sam3`"));
+    assert_eq!(home.hub.requests().len(), asked, "nothing is fetched of a list with a wrong name");
+
+    let home = Home::new(Repository::default().with("README.md", b"nothing".to_vec()));
+    assert!(failed(&home.pull("some/notes")).contains("no weights"));
+}
+
+#[test]
+fn shards_come_with_their_index_and_a_missing_one_is_named() {
+    let owl = checkpoint_with_real_vocabulary("mplug_owl3_241014");
+    let (weights, index) = sharded(owl.path());
+    let repository = Repository::default()
+        .with("model-1.safetensors", weights[0].clone())
+        .with("model-2.safetensors", weights[1].clone())
+        .with("model.safetensors.index.json", index)
+        .with_file("config.json", &owl.path().join("config.json"))
+        .with_file("tokenizer.json", &owl.path().join("tokenizer.json"));
+    let home = Home::new(repository);
+    succeeded(&home.pull("some/owl"));
+    let ask = |model: &str| {
+        let question = ["--prompt", "Why?", "--max-tokens", "3", &photo("cat.jpg")];
+        home.run(&[&["ask", "--model", model][..], &question].concat(), &[])
+    };
+    assert_eq!(succeeded(&ask("some/owl")), succeeded(&ask(owl.path().to_str().unwrap())));
+
+    let snapshot = home.repository("models--some--owl").join("snapshots").join(COMMIT);
+    std::fs::remove_file(snapshot.join("model-2.safetensors")).unwrap();
+    let errors = ask("some/owl");
+    let errors = failed(&errors);
+    assert!(errors.contains("only partly") && errors.contains("model-2.safetensors"), "{errors}");
+    succeeded(&home.pull("some/owl"));
+    succeeded(&ask("some/owl"));
+}
+
+/// The tensors of a checkpoint in two files, and the index of both.
+fn sharded(folder: &Path) -> ([Vec<u8>; 2], Vec<u8>) {
+    let all =
+        candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap();
+    let mut names: Vec<&String> = all.keys().collect();
+    names.sort();
+    let mut places = serde_json::Map::new();
+    let halves = [&names[..names.len() / 2], &names[names.len() / 2..]];
+    let mut number = 0;
+    let files = halves.map(|names| {
+        number += 1;
+        let file = format!("model-{number}.safetensors");
+        let path = folder.join(&file);
+        for name in names {
+            places.insert((*name).clone(), Value::String(file.clone()));
+        }
+        let part = names.iter().map(|name| ((*name).clone(), all[*name].clone())).collect();
+        candle_core::safetensors::save(&part, &path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        bytes
+    });
+    (files, serde_json::json!({"weight_map": places}).to_string().into_bytes())
+}
+
+#[test]
+fn the_presets_tell_size_licence_and_what_is_here() {
+    let home = Home::new(sam2());
+    let list = |home: &Home| text(&home.run(&["models", "list"], &[]).stdout).to_owned();
+    let line = |list: &str| {
+        let line = list.lines().find(|line| line.starts_with("sam2.1-tiny")).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = line(&list(&home));
+    assert_eq!(before[1..].join(" "), "156.0 MB Apache-2.0 no facebook/sam2.1-hiera-tiny");
+    let absent = home.run(&["segment", "--model", "sam2.1-tiny", &photo("cat.jpg")], &[]);
+    let absent = failed(&absent);
+    for part in ["`dogiqa models pull sam2.1-tiny`", "156.0 MB", "Apache-2.0"] {
+        assert!(absent.contains(part), "{absent}");
+    }
+    succeeded(&home.pull("sam2.1-tiny"));
+    assert!(line(&list(&home)).contains(&"yes".to_owned()));
+}
