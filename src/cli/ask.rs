@@ -2,19 +2,20 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use candle_core::Device;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
-use crate::engine::{Ask, MplugOwl3Talker, Precision};
+use crate::engine::lane::{Lane, Run};
+use crate::engine::{Ask, Devices, MplugOwl3Talker, Precision, RunError};
 use crate::event::ImageReference;
+use crate::imaging::Picture;
+use crate::models::hub::locate;
 use crate::pipeline::Journey;
 
+use super::device::on_device;
 use super::inputs::references;
 use super::output::{complain, say};
 use super::{Outcome, build};
@@ -25,7 +26,7 @@ const WORDS: usize = 64;
 /// What to ask, about what, and whom.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  dogiqa ask --model mPLUG-Owl3-2B-241014/ --prompt 'What spoils this photo?' photo.jpg\n  \
+    after_help = "Examples:\n  dogiqa ask --model mplug-owl3-2b --prompt 'What spoils this photo?' photo.jpg\n  \
     dogiqa ask --model owl3-7b-q4.gguf --prompt 'Compare <|image|> with a sharp photo.' photos/"
 )]
 pub(super) struct Args {
@@ -38,33 +39,50 @@ pub(super) struct Args {
     /// Instructions before the question
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Weights of mPLUG-Owl3: a folder, a `.safetensors`, its index, or a `.gguf`
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
+    /// mPLUG-Owl3: a preset, an `owner/name` of the Hub, a folder, a `.safetensors`, its index, or a `.gguf`
+    #[arg(long, value_name = "MODEL")]
+    model: String,
     /// Show the model enlarged parts of the image, too
     #[arg(long)]
     cut: bool,
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// Number format of the weights; half formats are slow on a CPU. A `.gguf` has its own
-    #[arg(long, value_name = "f32|f16|bf16", default_value = "f32")]
+    /// Where it runs: `auto`, `cpu`, `cuda:0`, `metal`
+    #[arg(long, default_value = "auto")]
+    device: Devices,
+    /// Number format of the weights; half formats are slow on a processor. A `.gguf` has its own
+    #[arg(long, value_name = "auto|f32|f16|bf16", default_value = "auto")]
     dtype: Precision,
 }
 
 pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Outcome> {
     let piped = TempDir::new().context("a temporary folder")?;
     let references = references(&args.images, &piped, &mut settings)?;
-    let (model, dtype) = (args.model.clone(), args.dtype.dtype());
-    let open = move || MplugOwl3Talker::open(&model, dtype, &Device::Cpu);
-    let talker = Arc::new(tokio::task::spawn_blocking(open).await?.context("--model")?);
+    let (model, place, precision) = (args.model.clone(), args.device.places()[0], args.dtype);
+    let question = Ask {
+        system: args.system.clone(),
+        question: args.prompt.clone(),
+        cut: args.cut,
+        tokens_max: args.max_tokens as usize,
+    };
+    let open = move || -> anyhow::Result<(Run<Shown, ()>, ())> {
+        let path = locate(&model).context("--model")?;
+        let device = place.open().context("--device")?;
+        let talker = MplugOwl3Talker::open(&path, precision.on(place), &device);
+        let talker = talker.context("--model")?;
+        let answer =
+            move |shown: &[Shown]| shown.iter().map(|one| one.answer(&talker, &question)).collect();
+        Ok((Box::new(answer), ()))
+    };
+    let (talker, ()) = on_device("ask", open).await?;
     let journey = build::journey(&settings).await?;
     let mut failed = 0;
     for reference in &references {
         if references.len() > 1 {
             say(&format!("== {}", reference.id))?;
         }
-        if let Err(error) = ask(&journey, &talker, reference, &args).await {
+        if let Err(error) = ask(&journey, &talker, reference).await {
             if super::is_broken_pipe(&error) {
                 return Err(error);
             }
@@ -75,28 +93,36 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
     Ok(if failed > 0 { Outcome::Negative } else { Outcome::Done })
 }
 
+/// A picture that the question is asked about, and who hears the answer.
+struct Shown {
+    picture: Picture,
+    words: mpsc::Sender<String>,
+}
+
+impl Shown {
+    fn answer(&self, talker: &MplugOwl3Talker, question: &Ask) -> Result<(), RunError> {
+        let hear = |word| match self.words.blocking_send(word) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        let answered = talker.answer(&self.picture, question, hear);
+        answered.map_err(|error| RunError::Batch(error.to_string().into()))
+    }
+}
+
 /// Prints the answer word by word, as it comes.
 async fn ask(
     journey: &Journey,
-    talker: &Arc<MplugOwl3Talker>,
+    talker: &Lane<Shown, ()>,
     reference: &ImageReference,
-    args: &Args,
 ) -> anyhow::Result<()> {
     let picture = match journey.look(reference).await {
         Ok(picture) => picture,
         Err(failure) => bail!(failure.with_code()),
     };
     let (words, mut heard) = mpsc::channel::<String>(WORDS);
-    let talker = Arc::clone(talker);
-    let (system, question) = (args.system.clone(), args.prompt.clone());
-    let (cut, tokens_max) = (args.cut, args.max_tokens as usize);
-    let talking = tokio::task::spawn_blocking(move || {
-        let ask = Ask { system: system.as_deref(), question: &question, cut, tokens_max };
-        talker.answer(&picture, ask, |word| match words.blocking_send(word) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        })
-    });
+    let talker = talker.clone();
+    let talking = tokio::spawn(async move { talker.submit(Shown { picture, words }).await });
     let mut is_silent = true;
     while let Some(word) = heard.recv().await {
         is_silent = false;

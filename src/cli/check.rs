@@ -68,7 +68,7 @@ async fn engine(settings: &Settings) -> Finding {
             let info = journey.engine().info();
             finding(Verdict::Fine, format!("engine: {} {} opens", info.name, info.version))
         }
-        Err(error) => finding(Verdict::Broken, format!("engine: {error:#}")),
+        Err(error) => finding(Verdict::Broken, format!("{error:#}")),
     }
 }
 

@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod config;
 mod demo;
+mod device;
 mod gallery;
 mod inputs;
 mod models;

@@ -1,24 +1,25 @@
 //! `dogiqa segment`: what SAM 2 sees in an image.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use candle_core::Device;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::config::Settings;
-use crate::engine::{ModelInfo, Precision, Sam2Segmenter, Segmenter};
+use crate::engine::lane::{Lane, Run};
+use crate::engine::{Devices, ModelInfo, Precision, Sam2Segmenter, Segmenter};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::method::Rle;
+use crate::models::hub::locate;
 use crate::models::sam2::amg::{AmgSettings, Found, Preset};
 use crate::pipeline::Journey;
 use crate::report::outline_masks;
 
+use super::device::on_device;
 use super::gallery::picture_name;
 use super::inputs::references;
 use super::output::{complain, say};
@@ -27,7 +28,7 @@ use super::{Outcome, build};
 /// What to look at, with which network.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  dogiqa segment --model sam2.1_hiera_tiny.pt photo.jpg | jq '.masks | length'\n  \
+    after_help = "Examples:\n  dogiqa segment --model sam2.1-tiny photo.jpg | jq '.masks | length'\n  \
     dogiqa segment --model sam2/ --preset sam2-default --annotate outlined/ photos/\n  \
     dogiqa segment --model sam2/ --amg points_per_side=24 --amg use_m2m=true photo.jpg"
 )]
@@ -35,17 +36,20 @@ pub(super) struct Args {
     /// Files, folders, globs, URIs; `-` reads an image or a list of them from standard input
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// Weights of SAM 2 or 2.1: a `.pt` or `.safetensors` file, or a folder with one
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
+    /// SAM 2 or 2.1: a preset, an `owner/name` of the Hub, a `.pt` or `.safetensors`, or a folder with one
+    #[arg(long, value_name = "MODEL")]
+    model: String,
     /// Parameters of the mask generator
     #[arg(long, value_enum, default_value_t = PresetName::DogIqa)]
     preset: PresetName,
     /// One parameter by its name in the reference: `--amg points_per_side=24`. May be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     amg: Vec<String>,
-    /// Number format of the weights; half formats are slow on a CPU
-    #[arg(long, value_name = "f32|f16|bf16", default_value = "f32")]
+    /// Where it runs: `auto`, `cpu`, `cuda:0`, `metal`
+    #[arg(long, default_value = "auto")]
+    device: Devices,
+    /// Number format of the weights; half formats are slow on a processor
+    #[arg(long, value_name = "auto|f32|f16|bf16", default_value = "auto")]
     dtype: Precision,
     /// Write each picture with its masks outlined into this folder
     #[arg(long, value_name = "DIR")]
@@ -93,16 +97,23 @@ struct MaskLine<'a> {
 
 pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Outcome> {
     let amg = amg_settings(args.preset, &args.amg)?;
-    let dtype = args.dtype.dtype();
     if let Some(folder) = &args.annotate {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     let piped = TempDir::new().context("a temporary folder")?;
     let references = references(&args.images, &piped, &mut settings)?;
-    let model = args.model.clone();
-    let open = move || Sam2Segmenter::open(&model, amg, dtype, &Device::Cpu);
-    let segmenter = Arc::new(tokio::task::spawn_blocking(open).await?.context("--model")?);
-    let info = segmenter.info();
+    let (model, place, precision) = (args.model.clone(), args.device.places()[0], args.dtype);
+    let open = move || -> anyhow::Result<(Run<Picture, Vec<Found>>, ModelInfo)> {
+        let path = locate(&model).context("--model")?;
+        let device = place.open().context("--device")?;
+        let segmenter = Sam2Segmenter::open(&path, amg, precision.on(place), &device);
+        let segmenter = segmenter.context("--model")?;
+        let info = segmenter.info();
+        let find =
+            move |pictures: &[Picture]| pictures.iter().map(|one| segmenter.find(one)).collect();
+        Ok((Box::new(find), info))
+    };
+    let (segmenter, info) = on_device("segment", open).await?;
     let journey = build::journey(&settings).await?;
 
     let mut failed = 0;
@@ -136,13 +147,11 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
 /// The picture and its masks, or why this image has none; others may.
 async fn look(
     journey: &Journey,
-    segmenter: &Arc<Sam2Segmenter>,
+    segmenter: &Lane<Picture, Vec<Found>>,
     reference: &ImageReference,
 ) -> Result<(Picture, Vec<Found>), String> {
     let picture = journey.look(reference).await.map_err(|failure| failure.with_code())?;
-    let (looked_at, by) = (picture.clone(), Arc::clone(segmenter));
-    let found = tokio::task::spawn_blocking(move || by.find(&looked_at)).await;
-    let found = found.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let found = segmenter.submit(picture.clone()).await.map_err(|error| error.to_string())?;
     Ok((picture, found))
 }
 

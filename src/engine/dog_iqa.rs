@@ -2,56 +2,134 @@
 
 use std::sync::Arc;
 
-use candle_core::Device;
-
-use crate::engine::handle::EngineError;
+use crate::engine::handle::{EngineError, Open, Parts, Stage};
+use crate::engine::memory;
 use crate::engine::mplug_owl3::MplugOwl3Scorer;
 use crate::engine::sam2::Sam2Segmenter;
-use crate::engine::settings::DogIqaSettings;
+use crate::engine::settings::{DogIqaSettings, Settings};
 use crate::engine::traits::{ModelInfo, Scorer, Segmenter};
+use crate::imaging::{Crop, CropSource, Picture};
 use crate::method::{Standard, fingerprint, short};
+use crate::models::device::Place;
+use crate::models::hub::{HubModel, ModelName, locate};
+use crate::models::{ModelInput, mplug_owl3, sam2};
 
 /// Name of the engine in events.
-pub(super) const NAME: &str = "dog-iqa";
+const NAME: &str = "dog-iqa";
 /// Raised whenever the same picture may get another answer from the same models.
 const VERSION: &str = "1";
 
-/// Both models, opened, and the version of what they are together.
-pub(super) struct DogIqa {
-    pub(super) version: String,
-    pub(super) segmenter: Arc<dyn Segmenter>,
-    pub(super) scorer: Arc<dyn Scorer>,
-}
-
-/// Opens both checkpoints; a path that is not set is refused before anything is read.
-pub(super) fn open(settings: &DogIqaSettings, standard: &Standard) -> Result<DogIqa, EngineError> {
-    for (key, path) in [("segmenter", &settings.segmenter), ("scorer", &settings.scorer)] {
-        if path.as_os_str().is_empty() {
+/// What opens both models on every device, after everything was looked at that can be without reading weights.
+///
+/// # Errors
+/// A model that is not named, not there, or of another kind; devices that cannot hold both.
+pub(super) fn parts(settings: &Settings, standard: &Standard) -> Result<Parts, EngineError> {
+    let dog_iqa = &settings.dog_iqa;
+    for (key, model) in [("segmenter", &dog_iqa.segmenter), ("scorer", &dog_iqa.scorer)] {
+        if model.is_empty() {
             return Err(EngineError::NoWeights { key });
         }
     }
-    let failed = |key, error: &dyn std::fmt::Display| EngineError::Weights {
-        key,
-        message: error.to_string(),
+    dog_iqa.masks.check().map_err(|message| failed("masks", &message))?;
+    let places = dog_iqa.device.places();
+    let kind = places[0];
+    let dtype = dog_iqa.dtype.on(kind);
+    let segmenter = locate(&dog_iqa.segmenter).map_err(|error| failed("segmenter", &error))?;
+    let scorer = locate(&dog_iqa.scorer).map_err(|error| failed("scorer", &error))?;
+    let sam2 = sam2::Checkpoint::open(&segmenter).map_err(|error| failed("segmenter", &error))?;
+    let owl = mplug_owl3::Checkpoint::open(&scorer).map_err(|error| failed("scorer", &error))?;
+    memory::check(&places, sam2.weights().bytes_in(dtype) + owl.weights().bytes_in(dtype))?;
+
+    let open_segmenter = |place: Place| -> Open<dyn Segmenter> {
+        let (path, masks) = (segmenter.clone(), dog_iqa.masks.clone());
+        Box::new(move || {
+            let device = place.open().map_err(|error| failed("device", &error))?;
+            let model = Sam2Segmenter::open(&path, masks, dtype, &device);
+            Ok(Arc::new(model.map_err(|error| failed("segmenter", &error))?))
+        })
     };
-    settings.masks.check().map_err(|message| failed("masks", &message))?;
-    let dtype = settings.dtype.dtype();
-    let path = &settings.segmenter;
-    let segmenter = Sam2Segmenter::open(path, settings.masks.clone(), dtype, &Device::Cpu)
-        .map_err(|error| failed("segmenter", &error))?;
-    let path = &settings.scorer;
-    let on = (dtype, &Device::Cpu);
-    let scorer = MplugOwl3Scorer::open(path, standard, settings.rating.clone(), on)
-        .map_err(|error| failed("scorer", &error))?;
-    let version = version(&[segmenter.info(), scorer.info()]);
-    Ok(DogIqa { version, segmenter: Arc::new(segmenter), scorer: Arc::new(scorer) })
+    let open_scorer = |place: Place| -> Open<dyn Scorer> {
+        let (path, standard, rating) = (scorer.clone(), standard.clone(), dog_iqa.rating.clone());
+        Box::new(move || {
+            let device = place.open().map_err(|error| failed("device", &error))?;
+            let model = MplugOwl3Scorer::open(&path, &standard, rating, (dtype, &device));
+            Ok(Arc::new(model.map_err(|error| failed("scorer", &error))?))
+        })
+    };
+    let is_warmed_up = dog_iqa.warm_up.is_wanted_on(kind);
+    let on_each = |place: &Place| place.to_string();
+    let checked = dog_iqa.clone();
+    Ok(Parts {
+        name: NAME.to_owned(),
+        segment: Stage {
+            limits: settings.segment.limits_on(kind),
+            models: places.iter().map(|place| (on_each(place), open_segmenter(*place))).collect(),
+            largest: is_warmed_up.then_some(largest_picture),
+        },
+        score: Stage {
+            limits: settings.score.limits_on(kind),
+            models: places.iter().map(|place| (on_each(place), open_scorer(*place))).collect(),
+            largest: is_warmed_up.then_some(largest_crop),
+        },
+        version: Box::new(move |models| version(&checked, models)),
+    })
 }
 
-/// Differs whenever a model, its parameters or its weights do.
-fn version(models: &[ModelInfo]) -> String {
-    let texts = models.iter().flat_map(|model| {
+fn failed(key: &'static str, error: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Weights { key, message: error.to_string() }
+}
+
+/// Differs whenever a model, its parameters or its weights do. Refuses weights that are not those that were
+/// asked for.
+fn version(settings: &DogIqaSettings, models: [&ModelInfo; 2]) -> Result<String, EngineError> {
+    let asked = [("segmenter", &settings.segmenter), ("scorer", &settings.scorer)];
+    for ((key, name), model) in asked.into_iter().zip(models) {
+        if let ModelName::Hub(HubModel { preset: Some(preset), .. }) = ModelName::new(name)
+            && preset.name != model.name
+        {
+            let message = format!("{name} was asked for, and the weights are of {}", model.name);
+            return Err(EngineError::Weights { key, message });
+        }
+        let is_pinned = |digest: &String| {
+            settings.sha256.iter().any(|pinned| pinned.eq_ignore_ascii_case(digest))
+        };
+        let stranger = model.weights.iter().find(|file| !is_pinned(&file.sha256));
+        if let Some(file) = stranger.filter(|_| !settings.sha256.is_empty()) {
+            let message = format!(
+                "{} has the digest {}, which is none of engine.dog_iqa.sha256; it is another file than was \
+                 pinned, or damaged",
+                file.name, file.sha256
+            );
+            return Err(EngineError::Weights { key, message });
+        }
+    }
+    let texts = models.into_iter().flat_map(|model| {
         let digests = model.weights.iter().map(|file| &file.sha256);
         [&model.name, &model.version].into_iter().chain(digests)
     });
-    format!("{VERSION}-{}", short(&fingerprint(texts)))
+    Ok(format!("{VERSION}-{}", short(&fingerprint(texts))))
+}
+
+/// A picture for the dearest input of a segmenter: its square is filled whatever the size.
+fn largest_picture(segmenter: &dyn Segmenter) -> Result<ModelInput, EngineError> {
+    let picture = Picture::from_rgb(image::RgbImage::from_fn(256, 256, shade));
+    segmenter.prepare(&picture).map_err(|error| failed("warm_up", &error))
+}
+
+/// The crop whose views cost most; how it is cut depends on its shape.
+fn largest_crop(scorer: &dyn Scorer) -> Result<ModelInput, EngineError> {
+    let shapes = [(128, 128), (128, 256), (256, 128), (128, 384), (128, 512), (512, 128)];
+    let crop = |(width, height)| Crop {
+        source: CropSource::Whole,
+        pixels: Arc::new(image::RgbImage::from_fn(width, height, shade)),
+    };
+    let inputs = shapes.into_iter().map(|shape| scorer.prepare(&crop(shape)));
+    let inputs = inputs.collect::<Result<Vec<_>, _>>();
+    let inputs = inputs.map_err(|error| failed("warm_up", &error))?;
+    Ok(inputs.into_iter().max_by_key(ModelInput::cost).expect("there are shapes"))
+}
+
+fn shade(x: u32, y: u32) -> image::Rgb<u8> {
+    let wave = |period: u32| (x * y / 8 + (x + y) * 255 / period).to_le_bytes()[0];
+    image::Rgb([wave(100), wave(37), wave(11)])
 }

@@ -8,13 +8,19 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::engine::classic::{self, ClassicScorer, ClassicSegmenter};
-use crate::engine::dog_iqa::{self, DogIqa};
-use crate::engine::lane::{Lane, LaneError, LaneSpec, Limits, RunError};
+use crate::engine::dog_iqa;
+use crate::engine::lane::{Lane, LaneError, LaneSpec, Opener, Ready, Run, RunError};
+use crate::engine::memory::TooLittleMemory;
 use crate::engine::settings::Settings;
 use crate::engine::traits::{ModelInfo, Scorer, Segmenter};
+use crate::engine::warm_up::warm_up;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask, Standard};
 use crate::models::ModelInput;
+use crate::models::device::Place;
+
+/// What metrics call the device of models that were opened elsewhere.
+const DEVICE_OWN: &str = "own";
 
 /// Why an engine did not open, or has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +30,8 @@ pub enum EngineError {
     Start(#[from] io::Error),
     /// The engine needs weights, and none are named.
     #[error(
-        "engine.dog_iqa.{key} names no weights; set it to a file or folder, or engine.name = \"classic\""
+        "engine.dog_iqa.{key} names no model; set it to a preset (`dogiqa models list`), a file or a folder, \
+         or engine.name = \"classic\""
     )]
     NoWeights {
         /// The setting.
@@ -38,6 +45,12 @@ pub enum EngineError {
         /// What is wrong, with the file.
         message: String,
     },
+    /// The device cannot hold the models.
+    #[error("engine.dog_iqa: {0}")]
+    Memory(#[from] TooLittleMemory),
+    /// The device cannot run even one input.
+    #[error("engine.dog_iqa: the first batch failed: {0}")]
+    WarmUp(RunError),
     /// This picture could not be segmented; others can.
     #[error("segmentation failed: {0}")]
     Segment(Arc<str>),
@@ -53,7 +66,8 @@ impl EngineError {
     /// The stable name in dead letters, metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Start(_) => "engine.start_failed",
+            Self::Start(_) | Self::WarmUp(_) => "engine.start_failed",
+            Self::Memory(_) => "engine.too_little_memory",
             Self::NoWeights { .. } | Self::Weights { .. } => "engine.weights_failed",
             Self::Segment(_) => "segment.failed",
             Self::Score(_) => "score.failed",
@@ -75,6 +89,15 @@ pub struct EngineInfo {
     pub scorer: ModelInfo,
 }
 
+/// Sizes of a lane, in the unit of its models' cost: pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Inputs that may wait before the asker waits too: this bounds memory. At least 1.
+    pub queue: usize,
+    /// Summed cost of one batch. An input dearer than this runs alone.
+    pub batch_cost: usize,
+}
+
 /// Sizes of both lanes.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineLimits {
@@ -92,8 +115,35 @@ impl Default for EngineLimits {
 
 impl From<&Settings> for EngineLimits {
     fn from(settings: &Settings) -> Self {
-        Self { segment: (&settings.segment).into(), score: (&settings.score).into() }
+        let Settings { segment, score, .. } = settings;
+        Self { segment: segment.limits_on(Place::Cpu), score: score.limits_on(Place::Cpu) }
     }
+}
+
+/// Opens a model on the thread that will run it.
+pub(super) type Open<M> = Box<dyn FnOnce() -> Result<Arc<M>, EngineError> + Send>;
+
+/// Makes an input of a model.
+pub(super) type Sample<M> = fn(&M) -> Result<ModelInput, EngineError>;
+
+/// One of the two stages, before it is opened.
+pub(super) struct Stage<M: ?Sized> {
+    pub(super) limits: Limits,
+    /// For each device its name, and what opens the model there.
+    pub(super) models: Vec<(String, Open<M>)>,
+    /// The dearest input, if the largest batch is to be run at the start.
+    pub(super) largest: Option<Sample<M>>,
+}
+
+/// The engine's version, from what was opened.
+type Version = Box<dyn FnOnce([&ModelInfo; 2]) -> Result<String, EngineError>>;
+
+/// An engine before it is opened.
+pub(super) struct Parts {
+    pub(super) name: String,
+    pub(super) segment: Stage<dyn Segmenter>,
+    pub(super) score: Stage<dyn Scorer>,
+    pub(super) version: Version,
 }
 
 /// A segmenter and a scorer, each behind its lane. Clones share them; the threads end with the
@@ -115,14 +165,13 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Opens the configured engine, to rate on the levels of `standard`.
+    /// Opens the configured engine, to rate on the levels of `standard`. Blocks while models open.
     ///
     /// # Errors
-    /// Weights that cannot be used, or a thread that does not start.
+    /// Weights or a device that cannot be used, or a thread that does not start.
     pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
-            let DogIqa { version, segmenter, scorer } = dog_iqa::open(&settings.dog_iqa, standard)?;
-            return Self::new(dog_iqa::NAME, &version, segmenter, scorer, settings.into());
+            return Self::assemble(dog_iqa::parts(settings, standard)?);
         }
         Self::new(
             classic::NAME,
@@ -144,26 +193,37 @@ impl Engine {
         scorer: Arc<dyn Scorer>,
         limits: EngineLimits,
     ) -> Result<Self, EngineError> {
-        let (health, healthy) = watch::channel(true);
-        let spec = |lane, limits| LaneSpec {
-            name: lane,
-            limits,
-            cost: ModelInput::cost,
-            health: health.clone(),
-        };
-        let (model, spec_segment) = (Arc::clone(&segmenter), spec("segment", limits.segment));
-        let segment = Lane::spawn(spec_segment, move || {
-            Ok::<_, EngineError>(Box::new(move |batch: &[ModelInput]| model.segment(batch)))
-        })?;
-        let (model, spec_score) = (Arc::clone(&scorer), spec("score", limits.score));
-        let score = Lane::spawn(spec_score, move || {
-            Ok::<_, EngineError>(Box::new(move |batch: &[ModelInput]| model.rate(batch)))
-        })?;
-        let info = Arc::new(EngineInfo {
+        let version = version.to_owned();
+        let open_segmenter: Open<dyn Segmenter> = Box::new(|| Ok(segmenter));
+        let open_scorer: Open<dyn Scorer> = Box::new(|| Ok(scorer));
+        let own = || DEVICE_OWN.to_owned();
+        Self::assemble(Parts {
             name: name.to_owned(),
-            version: version.to_owned(),
-            segmenter: segmenter.info(),
-            scorer: scorer.info(),
+            segment: Stage {
+                limits: limits.segment,
+                models: vec![(own(), open_segmenter)],
+                largest: None,
+            },
+            score: Stage {
+                limits: limits.score,
+                models: vec![(own(), open_scorer)],
+                largest: None,
+            },
+            version: Box::new(|_| Ok(version)),
+        })
+    }
+
+    fn assemble(parts: Parts) -> Result<Self, EngineError> {
+        let Parts { name, segment, score, version } = parts;
+        let (health, healthy) = watch::channel(true);
+        let (segment, segmenter) = lane(("segment", health.clone()), segment, Segmenter::segment)?;
+        let (score, scorer) = lane(("score", health), score, Scorer::rate)?;
+        let (segmenter_info, scorer_info) = (segmenter.info(), scorer.info());
+        let info = Arc::new(EngineInfo {
+            name,
+            version: version([&segmenter_info, &scorer_info])?,
+            segmenter: segmenter_info,
+            scorer: scorer_info,
         });
         Ok(Self { info, segmenter, scorer, segment, score, healthy })
     }
@@ -201,6 +261,35 @@ impl Engine {
     pub fn healthy(&self) -> watch::Receiver<bool> {
         self.healthy.clone()
     }
+}
+
+/// Opens a stage: a lane with a thread for each device, and the model that prepares its inputs.
+fn lane<M: ?Sized + Send + Sync + 'static, O: Send + 'static>(
+    (name, health): (&'static str, watch::Sender<bool>),
+    stage: Stage<M>,
+    run: fn(&M, &[ModelInput]) -> Result<Vec<O>, RunError>,
+) -> Result<(Lane<ModelInput, O>, Arc<M>), EngineError> {
+    let Stage { limits: Limits { queue, batch_cost }, models, largest } = stage;
+    let opener = |(device, open): (String, Open<M>)| -> Opener<_, _, _, EngineError> {
+        let on_device = move || {
+            let model = open()?;
+            let runner = Arc::clone(&model);
+            let mut run: Run<ModelInput, O> = Box::new(move |batch| run(&runner, batch));
+            let batch_cost = match largest {
+                None => batch_cost,
+                Some(largest) => {
+                    let input = largest(&model)?;
+                    warm_up(&mut run, (&input, input.cost()), batch_cost)
+                        .map_err(EngineError::WarmUp)?
+                }
+            };
+            Ok(Ready { run, model, batch_cost })
+        };
+        (device, Box::new(on_device))
+    };
+    let spec = LaneSpec { name, queue, cost: ModelInput::cost, health };
+    let (lane, mut models) = Lane::spawn(spec, models.into_iter().map(opener).collect())?;
+    Ok((lane, models.swap_remove(0)))
 }
 
 fn preparation_panicked() -> RunError {

@@ -1,17 +1,18 @@
-//! A bounded queue in front of one device thread, with batching and blame isolation.
+//! A bounded queue in front of a stage's device threads, with batching and blame isolation.
 //!
 //! ```text
 //!  submit(item).await ──► bounded channel ──► device thread: drain, take a batch, run, reply
-//!        ▲                                          │
+//!        ▲                               └──► device thread, if the stage has another device
 //!        └──────────────── oneshot ◄────────────────┘
 //! ```
-//! The batch forms while the device is busy with the one before: no timer, no second thread.
+//! The batch forms while the device is busy with the one before: no timer. Several devices take from one
+//! queue, so that none waits beside a full one.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc as handshake};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as handshake};
 use std::thread;
 use std::time::Instant;
 
@@ -47,37 +48,52 @@ pub enum LaneError {
     Closed(&'static str),
 }
 
-/// Sizes of a lane, in the unit of its cost function (tokens, pixels, items).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Items that may wait before `submit` waits too: this bounds memory. At least 1.
-    pub queue: usize,
-    /// Summed cost of one batch. An item dearer than this runs alone.
+/// What a device thread opened.
+pub struct Ready<I, O, M> {
+    /// What batches are run by.
+    pub run: Run<I, O>,
+    /// What the lane's owner keeps of the model.
+    pub model: M,
+    /// What a batch may cost on this device.
     pub batch_cost: usize,
 }
+
+impl<I, O, M> fmt::Debug for Ready<I, O, M> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Ready")
+            .field("batch_cost", &self.batch_cost)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A device's name, and what opens the model on its thread.
+pub type Opener<I, O, M, E> = (String, Box<dyn FnOnce() -> Result<Ready<I, O, M>, E> + Send>);
 
 /// What a lane is called, how much it takes, and whom it tells that its device is gone.
 #[derive(Debug)]
 pub struct LaneSpec<I> {
-    /// The thread's name, and the lane's in metrics.
+    /// The threads' name, and the lane's in metrics.
     pub name: &'static str,
-    /// Queue and batch sizes.
-    pub limits: Limits,
-    /// What one item takes of `limits.batch_cost`.
+    /// Items that may wait before `submit` waits too: this bounds memory. At least 1.
+    pub queue: usize,
+    /// What one item takes of a batch's cost.
     pub cost: fn(&I) -> usize,
     /// Set to false once, when the device is lost; the lanes of one engine share it.
     pub health: watch::Sender<bool>,
 }
 
-/// A handle to the device thread; clones share it. The thread ends when the last one is dropped.
+/// A handle to the device threads; clones share it. They end when the last one is dropped.
 pub struct Lane<I, O> {
     name: &'static str,
     jobs: mpsc::Sender<Job<I, O>>,
+    /// Why it is closed, if a device was lost.
+    lost: Arc<OnceLock<RunError>>,
 }
 
 impl<I, O> Clone for Lane<I, O> {
     fn clone(&self) -> Self {
-        Self { name: self.name, jobs: self.jobs.clone() }
+        Self { name: self.name, jobs: self.jobs.clone(), lost: Arc::clone(&self.lost) }
     }
 }
 
@@ -101,37 +117,43 @@ impl<I, O> Job<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
-    /// Starts the thread and opens the model on it; returns when it is open, or why it is not.
-    /// Blocks while the model opens.
+    /// Starts a thread for each device and opens the model on it; returns when all are open, with what
+    /// they gave, or why one is not. Blocks while the models open.
     ///
     /// # Errors
-    /// What `open` says, or that the operating system refused a thread.
+    /// What an opener says, or that the operating system refused a thread.
     ///
     /// # Panics
-    /// When `open` does.
-    pub fn spawn<E: From<io::Error> + Send + 'static>(
+    /// When an opener does.
+    pub fn spawn<M: Send + 'static, E: From<io::Error> + Send + 'static>(
         spec: LaneSpec<I>,
-        open: impl FnOnce() -> Result<Run<I, O>, E> + Send + 'static,
-    ) -> Result<Self, E> {
-        let name = spec.name;
-        let (jobs, inbox) = mpsc::channel(spec.limits.queue);
-        let (opened, is_open) = handshake::sync_channel(1);
-        let device = move || {
-            let answer = match open() {
-                Ok(run) => (Ok(()), Some(run)),
-                Err(error) => (Err(error), None),
+        openers: Vec<Opener<I, O, M, E>>,
+    ) -> Result<(Self, Vec<M>), E> {
+        let LaneSpec { name, queue, cost, health } = spec;
+        let (jobs, inbox) = mpsc::channel(queue);
+        let (inbox, lost) = (Arc::new(Mutex::new(inbox)), Arc::new(OnceLock::new()));
+        let start = |(device, open): Opener<I, O, M, E>| {
+            let (opened, is_open) = handshake::sync_channel(1);
+            let (inbox, health, lost) = (Arc::clone(&inbox), health.clone(), Arc::clone(&lost));
+            let thread = move || match open() {
+                Ok(Ready { run, model, batch_cost }) => {
+                    metrics::lane_opened(name, &device, batch_cost);
+                    // The opener waits right below; were it gone, nobody would be owed an answer.
+                    drop(opened.send(Ok(model)));
+                    let waiting = Waiting::new(batch_cost, cost);
+                    Device { names: (name, device), run, waiting, health, lost }.serve(&inbox);
+                }
+                Err(error) => drop(opened.send(Err(error))),
             };
-            // The opener waits right below; were it gone, nobody would be owed an answer.
-            drop(opened.send(answer.0));
-            if let Some(run) = answer.1 {
-                Device { run, waiting: Waiting::new(spec.limits.batch_cost, spec.cost) }
-                    .serve(inbox, &spec);
-            }
+            thread::Builder::new().name(name.to_owned()).spawn(thread)?;
+            Ok(is_open)
         };
-        thread::Builder::new().name(name.to_owned()).spawn(device)?;
-        is_open.recv().expect("opening answers, or panics and is a bug")?;
-        metrics::lane_health(name, true);
-        Ok(Self { name, jobs })
+        let started = openers.into_iter().map(start).collect::<Result<Vec<_>, E>>()?;
+        let opened = started
+            .into_iter()
+            .map(|is_open| is_open.recv().expect("opening answers, or panics and is a bug"));
+        let models = opened.collect::<Result<Vec<_>, E>>()?;
+        Ok((Self { name, jobs, lost }, models))
     }
 
     /// Waits for a place in the queue, then for the answer.
@@ -140,38 +162,74 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
     /// the device already.
     ///
     /// # Errors
-    /// [`LaneError::Run`] when the model failed on it, [`LaneError::Closed`] when no one is left to
-    /// run it.
+    /// [`LaneError::Run`] when the model failed on it or the device is lost, [`LaneError::Closed`] when
+    /// no one is left to run it.
     pub async fn submit(&self, input: I) -> Result<O, LaneError> {
         let (reply, answer) = oneshot::channel();
-        let closed = LaneError::Closed(self.name);
-        self.jobs.send(Job { input, reply }).await.map_err(|_| closed.clone())?;
-        Ok(answer.await.map_err(|_| closed)??)
+        self.jobs.send(Job { input, reply }).await.map_err(|_| self.closed())?;
+        Ok(answer.await.map_err(|_| self.closed())??)
+    }
+
+    fn closed(&self) -> LaneError {
+        let lost = self.lost.get().cloned();
+        lost.map_or(LaneError::Closed(self.name), LaneError::Run)
     }
 }
 
-/// What lives on the device thread.
+/// What lives on a device thread.
 struct Device<I, O> {
+    /// Its lane, and its own name.
+    names: (&'static str, String),
     run: Run<I, O>,
     waiting: Waiting<I, O>,
+    health: watch::Sender<bool>,
+    lost: Arc<OnceLock<RunError>>,
 }
 
+type Inbox<I, O> = Mutex<mpsc::Receiver<Job<I, O>>>;
+
 impl<I, O> Device<I, O> {
-    fn serve(mut self, mut inbox: mpsc::Receiver<Job<I, O>>, spec: &LaneSpec<I>) {
-        while self.waiting.fill(&mut inbox) {
+    fn serve(mut self, inbox: &Inbox<I, O>) {
+        while self.fill(inbox) {
             let batch = self.waiting.take();
             let (items, started) = (batch.len(), Instant::now());
-            let cost = batch.iter().map(|job| (spec.cost)(&job.input)).sum();
+            let cost: usize = batch.iter().map(|job| (self.waiting.cost)(&job.input)).sum();
             let answered = answer(batch, &mut self.run);
-            metrics::batch_run(spec.name, items, cost, started.elapsed());
+            let lane = (self.names.0, &*self.names.1);
+            let fill = cost as f64 / self.waiting.batch_cost as f64;
+            metrics::batch_run(lane, (items, fill), started.elapsed());
             if let Err(lost) = answered {
-                metrics::lane_health(spec.name, false);
-                spec.health.send_replace(false);
-                inbox.close();
-                self.waiting.refuse(&mut inbox, &lost);
+                metrics::lane_lost(lane);
+                // Of several losses the first is told.
+                drop(self.lost.set(lost.clone()));
+                self.health.send_replace(false);
+                self.waiting.refuse(&lost);
+                // Another device that waits here with the queue in its hand goes on answering.
+                if let Ok(mut inbox) = inbox.try_lock() {
+                    inbox.close();
+                    refuse(&mut inbox, &lost);
+                }
                 return;
             }
         }
+    }
+
+    /// Waits for the queue and then for an item in it; one device does at a time. What is left of the last
+    /// batch does not wait.
+    fn fill(&mut self, inbox: &Inbox<I, O>) -> bool {
+        let mut inbox = if self.waiting.has_any() {
+            let Ok(inbox) = inbox.try_lock() else { return true };
+            inbox
+        } else {
+            inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        self.waiting.fill(&mut inbox)
+    }
+}
+
+fn refuse<I, O>(inbox: &mut mpsc::Receiver<Job<I, O>>, error: &RunError) {
+    while let Some(job) = inbox.blocking_recv() {
+        drop(job.reply.send(Err(error.clone())));
     }
 }
 
@@ -240,12 +298,17 @@ impl<I, O> Waiting<I, O> {
         Self { jobs: VecDeque::new(), batch_cost, cost }
     }
 
+    /// Whether an item is here that somebody still wants; the others are dropped.
+    fn has_any(&mut self) -> bool {
+        self.jobs.retain(Job::is_wanted);
+        !self.jobs.is_empty()
+    }
+
     /// Blocks until an item is there, then takes at most one batch's worth more and never waits for
     /// it. What does not fit stays in the channel, where it holds the senders back. False when all
     /// senders are gone and nothing waits.
     fn fill(&mut self, inbox: &mut mpsc::Receiver<Job<I, O>>) -> bool {
-        self.jobs.retain(Job::is_wanted);
-        while self.jobs.is_empty() {
+        while !self.has_any() {
             match inbox.blocking_recv() {
                 Some(job) => self.jobs.extend(Some(job).filter(Job::is_wanted)),
                 None => return false,
@@ -276,8 +339,8 @@ impl<I, O> Waiting<I, O> {
         self.jobs.drain(..count).collect()
     }
 
-    fn refuse(&mut self, inbox: &mut mpsc::Receiver<Job<I, O>>, error: &RunError) {
-        while let Some(job) = self.jobs.pop_front().or_else(|| inbox.blocking_recv()) {
+    fn refuse(&mut self, error: &RunError) {
+        for job in self.jobs.drain(..) {
             drop(job.reply.send(Err(error.clone())));
         }
     }
@@ -296,6 +359,16 @@ mod tests {
     const UNLUCKY: usize = 13;
     const PANICS: usize = 66;
     const LOSES_DEVICE: usize = 99;
+
+    type TestOpener = Opener<usize, usize, (), io::Error>;
+
+    fn opener(
+        run: impl FnMut(&[usize]) -> Result<Vec<usize>, RunError> + Send + 'static,
+        batch_cost: usize,
+    ) -> TestOpener {
+        let open = move || Ok(Ready { run: Box::new(run), model: (), batch_cost });
+        ("0".to_owned(), Box::new(open))
+    }
 
     /// A lane that doubles its inputs. Each batch says what it holds, then waits until told to go:
     /// the tests need no sleep and no luck.
@@ -323,10 +396,10 @@ mod tests {
                 }
                 Ok(batch.iter().map(|x| x * 2).collect())
             };
-            let limits = Limits { queue, batch_cost };
-            let spec = LaneSpec { name: "bench", limits, cost: |_| 1, health };
-            let lane = Lane::spawn(spec, || Ok::<Run<usize, usize>, io::Error>(Box::new(run)));
-            Self { lane: lane.unwrap(), healthy, started, go }
+            let spec = LaneSpec { name: "bench", queue, cost: |_| 1, health };
+            let open = opener(run, batch_cost);
+            let (lane, _) = Lane::spawn(spec, vec![open]).unwrap();
+            Self { lane, healthy, started, go }
         }
 
         /// A bench whose device is busy with the item 0, and that item's answer.
@@ -379,7 +452,8 @@ mod tests {
         let answered = answers.iter().map(Result::is_ok).collect::<Vec<_>>();
         assert_eq!(answered, [true, false, false, false]);
         assert!(!*bench.healthy.borrow());
-        assert_eq!(bench.lane.submit(1).await, Err(LaneError::Closed("bench")));
+        let gone = LaneError::Run(RunError::Device("gone".into()));
+        assert_eq!(bench.lane.submit(1).await, Err(gone));
     }
 
     #[tokio::test]
@@ -423,12 +497,82 @@ mod tests {
         assert!(*healthy.borrow());
     }
 
+    /// Which device began which batch.
+    type Started = Receiver<(usize, Vec<usize>)>;
+
+    /// A lane of two devices, which tell when they begin a batch and go on when they are told to.
+    fn two_devices() -> (Lane<usize, usize>, Started, [Sender<bool>; 2]) {
+        let (announce, started) = channel();
+        let (health, _) = watch::channel(true);
+        let devices = [0, 1].map(|device| {
+            let announce = announce.clone();
+            let (go, wait) = channel();
+            let run = move |batch: &[usize]| {
+                announce.send((device, batch.to_vec())).expect("the test outlives its lane");
+                let survives: bool = wait.recv().expect("the test lets every batch go");
+                if !survives {
+                    return Err(RunError::Device("gone".into()));
+                }
+                Ok(batch.iter().map(|x| x * 2).collect())
+            };
+            (opener(run, 1), go)
+        });
+        let [(first, go_first), (second, go_second)] = devices;
+        let spec = LaneSpec { name: "bench", queue: 8, cost: |_| 1, health };
+        let (lane, _) = Lane::spawn(spec, vec![first, second]).unwrap();
+        (lane, started, [go_first, go_second])
+    }
+
+    #[tokio::test]
+    async fn two_devices_work_at_once_and_share_one_queue() {
+        let (lane, started, go) = two_devices();
+        let ask = |x| {
+            let lane = lane.clone();
+            tokio::spawn(async move { lane.submit(x).await })
+        };
+        let (one, two) = (ask(1), ask(2));
+        yield_now().await;
+        let mut busy = [started.recv().unwrap(), started.recv().unwrap()];
+        busy.sort_by_key(|(_, batch)| batch.clone());
+        let [(first, _), (second, _)] = busy;
+        assert_ne!(first, second, "each has one of them");
+        // The device of 2 is done and takes what comes, while the other is still busy.
+        let three = ask(3);
+        yield_now().await;
+        go[second].send(true).unwrap();
+        assert_eq!(two.await.unwrap(), Ok(4));
+        assert_eq!(started.recv().unwrap(), (second, vec![3]));
+        go[second].send(true).unwrap();
+        go[first].send(true).unwrap();
+        assert_eq!((one.await.unwrap(), three.await.unwrap()), (Ok(2), Ok(6)));
+    }
+
+    #[tokio::test]
+    async fn what_one_of_two_devices_loses_is_told_and_nobody_is_left_waiting() {
+        let (lane, started, go) = two_devices();
+        let ask = |x| {
+            let lane = lane.clone();
+            tokio::spawn(async move { lane.submit(x).await })
+        };
+        let first = ask(1);
+        yield_now().await;
+        let (device, _) = started.recv().unwrap();
+        go[device].send(false).unwrap();
+        assert!(matches!(first.await.unwrap(), Err(LaneError::Run(RunError::Device(_)))));
+        // The other device answers if it had the queue in its hand; else the lane is closed.
+        go[1 - device].send(true).unwrap();
+        let second = ask(2).await.unwrap();
+        let gone = Err(LaneError::Run(RunError::Device("gone".into())));
+        assert!([Ok(4), gone].contains(&second), "{second:?}");
+    }
+
     #[test]
     fn a_model_that_does_not_open_says_why() {
         let (health, _) = watch::channel(true);
-        let limits = Limits { queue: 1, batch_cost: 1 };
-        let spec = LaneSpec { name: "bench", limits, cost: |_: &usize| 1, health };
-        let refused = Lane::<usize, usize>::spawn(spec, || Err(io::Error::other("no weights")));
+        let spec = LaneSpec { name: "bench", queue: 1, cost: |_: &usize| 1, health };
+        let fails: TestOpener = ("1".to_owned(), Box::new(|| Err(io::Error::other("no weights"))));
+        let opens = opener(|_| Ok(Vec::new()), 1);
+        let refused = Lane::spawn(spec, vec![opens, fails]);
         assert_eq!(refused.unwrap_err().to_string(), "no weights");
     }
 

@@ -8,6 +8,7 @@ use image::RgbImage;
 use crate::engine::traits::{ModelInfo, WeightsFile};
 use crate::method::{LevelsError, fingerprint, short};
 use crate::models::WeightsError;
+use crate::models::device::kind_of;
 use crate::models::mplug_owl3::{
     Checkpoint, DirectionError, Grid, IMAGE, Message, MplugOwl3, Prompt, RatingSettings, Tokenizer,
     TokenizerError, stack, views,
@@ -129,7 +130,12 @@ impl Opened {
         let weights = self.checkpoint.weights().files().into_iter().map(WeightsFile::of);
         Ok(ModelInfo {
             name: format!("mplug-owl3-{name}"),
-            version: format!("{version}-{}-{}", self.model.dtype().as_str(), short(&digest)),
+            version: format!(
+                "{version}-{}-{}-{}",
+                kind_of(self.model.device()),
+                self.model.dtype().as_str(),
+                short(&digest)
+            ),
             weights: weights.collect::<Result<_, WeightsError>>()?,
         })
     }

@@ -10,6 +10,7 @@ use crate::engine::lane::RunError;
 use crate::engine::traits::{ModelInfo, Segmenter, WeightsFile};
 use crate::imaging::Picture;
 use crate::method::{Mask, RawMask, short};
+use crate::models::device::kind_of;
 use crate::models::sam2::amg::{AmgError, AmgSettings, Found, MaskGenerator, Prepared, prepare};
 use crate::models::sam2::{Checkpoint, Sam2};
 use crate::models::{ModelInput, WeightsError};
@@ -55,7 +56,7 @@ impl Sam2Segmenter {
         let parameters = short(&hex::encode(Sha256::digest(parameters)));
         let info = ModelInfo {
             name: format!("sam{}-{size}", checkpoint.version().name()),
-            version: format!("{VERSION}-{}-{parameters}", dtype.as_str()),
+            version: format!("{VERSION}-{}-{}-{parameters}", kind_of(device), dtype.as_str()),
             weights: vec![weights],
         };
         Ok(Self { generator: MaskGenerator::new(model, settings)?, info })

@@ -18,26 +18,26 @@ pub struct MplugOwl3Talker {
 }
 
 /// A question about a picture.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+#[derive(Debug, Clone)]
+pub struct Ask {
     /// Instructions before it.
-    pub system: Option<&'a str>,
+    pub system: Option<String>,
     /// The question. The picture stands before it, or where it says `<|image|>`.
-    pub question: &'a str,
+    pub question: String,
     /// Whether enlarged parts of the picture are shown, too.
     pub cut: bool,
     /// Most tokens of the answer.
     pub tokens_max: usize,
 }
 
-impl Ask<'_> {
+impl Ask {
     fn messages(&self) -> Vec<Message> {
         let question = if self.question.contains(IMAGE) {
-            self.question.to_owned()
+            self.question.clone()
         } else {
             format!("{IMAGE}\n{}", self.question)
         };
-        let system = self.system.map(|text| Message::new(Role::System, text));
+        let system = self.system.as_deref().map(|text| Message::new(Role::System, text));
         let turns = [Message::new(Role::User, question), Message::new(Role::Assistant, "")];
         system.into_iter().chain(turns).collect()
     }
@@ -62,7 +62,7 @@ impl MplugOwl3Talker {
     pub fn answer(
         &self,
         picture: &Picture,
-        ask: Ask<'_>,
+        ask: &Ask,
         mut hear: impl FnMut(String) -> ControlFlow<()>,
     ) -> Result<(), MplugOwl3Error> {
         let Opened { model, tokenizer, .. } = &self.opened;

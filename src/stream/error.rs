@@ -69,7 +69,7 @@ pub enum StreamError {
     #[error("no broker could be reached for {0}")]
     BrokersLost(humantime::FormattedDuration),
     /// The engine lost its device.
-    #[error("the engine is lost, {message} ({code}); restart the worker")]
+    #[error("{message} ({code}); restart the worker")]
     EngineLost {
         /// The failure's stable name.
         code: &'static str,

@@ -14,6 +14,8 @@ const LATENCY_BUCKETS_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Upper bounds of the buckets for items per batch.
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+/// Upper bounds of the buckets for how full a batch is; one item that is too large alone is above 1.
+const FILL_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0];
 /// Upper bounds of the score buckets, in levels: the seg term lifts scores above the top level.
 const SCORE_BUCKETS: [f64; 15] =
     [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0];
@@ -27,6 +29,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(suffix("_seconds"), &LATENCY_BUCKETS_SECONDS)?
         .set_buckets_for_metric(suffix("_items"), &BATCH_BUCKETS)?
+        .set_buckets_for_metric(suffix("_fill_ratio"), &FILL_BUCKETS)?
         .set_buckets_for_metric(suffix("_score"), &SCORE_BUCKETS)?
         .install_recorder()?;
     describe();
@@ -52,10 +55,11 @@ fn describe() {
     describe_histogram!("dogiqa_stage_duration_seconds", "Time an image spends in a stage");
     describe_histogram!("dogiqa_image_duration_seconds", "Reference received to answer published");
     describe_histogram!("dogiqa_image_score", "Scores of the images");
-    describe_histogram!("dogiqa_lane_batch_items", "Items per device batch, by lane");
-    describe_histogram!("dogiqa_lane_batch_duration_seconds", "Time of a device batch, by lane");
-    describe_gauge!("dogiqa_lane_busy_seconds", "Seconds a lane's device was busy");
-    describe_counter!("dogiqa_lane_cost_total", "Summed cost of what a lane ran");
+    describe_histogram!("dogiqa_lane_batch_items", "Items per batch, by lane and device");
+    describe_histogram!("dogiqa_lane_batch_fill_ratio", "Cost of a batch over what one may cost");
+    describe_histogram!("dogiqa_lane_batch_duration_seconds", "Time of a batch");
+    describe_gauge!("dogiqa_lane_busy_seconds", "Seconds a device was busy; its rate is its share");
+    describe_gauge!("dogiqa_lane_batch_cost_max", "What a batch may cost, as found at the start");
     describe_gauge!("dogiqa_lane_healthy", "1 while the lane's device answers");
     describe_gauge!("dogiqa_stage_in_flight", "Images in a stage now");
     describe_gauge!("dogiqa_consumer_lag", "Records behind the end of a partition");
@@ -170,18 +174,30 @@ pub fn in_flight(references: usize, oldest: Duration) {
     gauge!("dogiqa_oldest_in_flight_seconds").set(oldest);
 }
 
-/// A device ran a batch.
-pub fn batch_run(lane: &'static str, items: usize, cost: usize, duration: Duration) {
-    histogram!("dogiqa_lane_batch_items", "lane" => lane).record(items as f64);
-    histogram!("dogiqa_lane_batch_duration_seconds", "lane" => lane).record(duration);
-    counter!("dogiqa_lane_cost_total", "lane" => lane).increment(cost as u64);
-    // Counters are whole numbers here; busy time is a gauge that only grows.
-    gauge!("dogiqa_lane_busy_seconds", "lane" => lane).increment(duration);
+/// A lane opened a device, whose batches may cost so much.
+pub fn lane_opened(lane: &'static str, device: &str, batch_cost: usize) {
+    let most = gauge!("dogiqa_lane_batch_cost_max", "lane" => lane, "device" => device.to_owned());
+    most.set(batch_cost as f64);
+    gauge!("dogiqa_lane_healthy", "lane" => lane, "device" => device.to_owned()).set(1.0);
 }
 
-/// A lane opened its device, or lost it.
-pub fn lane_health(lane: &'static str, healthy: bool) {
-    gauge!("dogiqa_lane_healthy", "lane" => lane).set(if healthy { 1.0 } else { 0.0 });
+/// A device ran a batch of some items, which filled it to some share.
+pub fn batch_run(
+    (lane, device): (&'static str, &str),
+    (items, fill): (usize, f64),
+    duration: Duration,
+) {
+    let labels = [("lane", lane.to_owned()), ("device", device.to_owned())];
+    histogram!("dogiqa_lane_batch_items", &labels).record(items as f64);
+    histogram!("dogiqa_lane_batch_fill_ratio", &labels).record(fill);
+    histogram!("dogiqa_lane_batch_duration_seconds", &labels).record(duration);
+    // Counters are whole numbers here; busy time is a gauge that only grows.
+    gauge!("dogiqa_lane_busy_seconds", &labels).increment(duration);
+}
+
+/// A lane lost a device.
+pub fn lane_lost((lane, device): (&'static str, &str)) {
+    gauge!("dogiqa_lane_healthy", "lane" => lane, "device" => device.to_owned()).set(0.0);
 }
 
 /// What is left of the budgets that bound memory.

@@ -45,7 +45,7 @@ pub(crate) struct Scene {
     pub(crate) broker: EmbeddedBroker,
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
-    engine: Engine,
+    pub(crate) engine: Engine,
     masks_in_events: bool,
     partitions: i32,
 }

@@ -1,0 +1,21 @@
+//! A model on the thread of its device, for commands that ask one model.
+
+use tokio::sync::watch;
+
+use crate::engine::lane::{Lane, LaneSpec, Opener, Ready, Run};
+
+/// Opens a model on a thread of its own; gives the lane to it, and what is to be known of it.
+pub(super) async fn on_device<I: Send + 'static, O: Send + 'static, M: Send + 'static>(
+    name: &'static str,
+    open: impl FnOnce() -> anyhow::Result<(Run<I, O>, M)> + Send + 'static,
+) -> anyhow::Result<(Lane<I, O>, M)> {
+    let spawn = move || {
+        let (health, _) = watch::channel(true);
+        let spec = LaneSpec { name, queue: 1, cost: |_: &I| 1, health };
+        let ready = move || open().map(|(run, model)| Ready { run, model, batch_cost: 1 });
+        let opener: Opener<I, O, M, anyhow::Error> = (name.to_owned(), Box::new(ready));
+        let (lane, mut models) = Lane::spawn(spec, vec![opener])?;
+        anyhow::Ok((lane, models.swap_remove(0)))
+    };
+    tokio::task::spawn_blocking(spawn).await?
+}

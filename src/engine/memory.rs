@@ -1,0 +1,75 @@
+//! Whether a device can hold the models, asked before the weights are read.
+
+use bytesize::ByteSize;
+use sysinfo::System;
+
+use crate::models::device::Place;
+
+/// What both models need beside their weights while they run: 0.7 GB on a processor (`benches/engine`), and on
+/// a GPU, whose batches are larger, by arithmetic.
+const WORKING_BYTES_CPU: u64 = 1 << 30;
+const WORKING_BYTES_GPU: u64 = 4 << 30;
+
+/// A device that is too small.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the models take about {} on {place}, which has {}; choose smaller ones, a half format \
+     (`engine.dog_iqa.dtype = \"bf16\"`), or a scorer made smaller by `dogiqa models quantize`",
+    ByteSize(*.needed), ByteSize(*.total)
+)]
+pub struct TooLittleMemory {
+    /// The device.
+    pub place: Place,
+    /// Bytes that the models need.
+    pub needed: u64,
+    /// Bytes that the device has in all.
+    pub total: u64,
+}
+
+/// Refuses models that a device cannot hold: their weights, once for each lane on it.
+///
+/// # Errors
+/// The device that is too small, with both figures.
+pub(super) fn check(places: &[Place], weights: u64) -> Result<(), TooLittleMemory> {
+    let mut distinct = places.to_vec();
+    distinct.sort();
+    distinct.dedup();
+    for place in distinct {
+        let lanes = places.iter().filter(|other| **other == place).count() as u64;
+        let Some(total) = memory_of(place) else { continue };
+        let working = if place == Place::Cpu { WORKING_BYTES_CPU } else { WORKING_BYTES_GPU };
+        let needed = weights.saturating_add(working).saturating_mul(lanes);
+        if needed > total {
+            return Err(TooLittleMemory { place, needed, total });
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a device; of the processor they are the machine's, or the container's where that is less.
+fn memory_of(place: Place) -> Option<u64> {
+    if place != Place::Cpu {
+        return place.memory();
+    }
+    let mut system = System::new();
+    system.refresh_memory();
+    let total = system.total_memory();
+    let total = system.cgroup_limits().map_or(total, |limits| total.min(limits.total_memory));
+    (total > 0).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_cannot_hold_is_refused_with_both_figures() {
+        check(&[Place::Cpu], 0).unwrap();
+        let total = memory_of(Place::Cpu).unwrap();
+        let refused = check(&[Place::Cpu], total).unwrap_err();
+        assert_eq!((refused.needed, refused.total), (total + WORKING_BYTES_CPU, total));
+        // Two lanes on one device hold the models twice.
+        check(&[Place::Cpu], total / 2).unwrap();
+        check(&[Place::Cpu; 2], total / 2).unwrap_err();
+    }
+}

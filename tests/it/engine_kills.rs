@@ -1,0 +1,158 @@
+//! The lane with the networks of the paper's engine behind it (small and random): an input that fails alone, a
+//! device that is lost.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{DType, Device, Tensor};
+use dog_iqa::engine::{
+    Engine, EngineLimits, Limits, ModelInfo, MplugOwl3Scorer, RunError, Sam2Segmenter, Scorer,
+    Segmenter,
+};
+use dog_iqa::imaging::{Crop, Picture, crop_whole};
+use dog_iqa::method::{LevelDistribution, RawMask, Standard, StandardForm};
+use dog_iqa::models::ModelInput;
+use dog_iqa::models::mplug_owl3::RatingSettings;
+use dog_iqa::models::sam2::amg::AmgSettings;
+use dog_iqa::stream::StreamError;
+use futures::future::join_all;
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+use crate::small_networks::checkpoint_with_real_vocabulary;
+use crate::stream::Scene;
+
+/// Pictures of this width become inputs that no network can take.
+const MALFORMED: u32 = 13;
+
+/// A model whose device is lost after so many batches.
+struct Mortal<M> {
+    model: M,
+    batches_left: AtomicUsize,
+}
+
+impl<M> Mortal<M> {
+    fn new(model: M, batches: usize) -> Arc<Self> {
+        Arc::new(Self { model, batches_left: AtomicUsize::new(batches) })
+    }
+
+    fn live(&self) -> Result<&M, RunError> {
+        let left = |left: usize| left.checked_sub(1);
+        match self.batches_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            Ok(_) => Ok(&self.model),
+            Err(_) => Err(RunError::Device("CUDA_ERROR_ECC_UNCORRECTABLE".into())),
+        }
+    }
+}
+
+fn spoilt(input: ModelInput) -> ModelInput {
+    if input.source_size().0 != MALFORMED {
+        return input;
+    }
+    let size = input.source_size();
+    let shape = (1, 3, 7, 5);
+    let tensor = Tensor::zeros(shape, input.tensor().dtype(), &Device::Cpu).unwrap();
+    ModelInput::of_tensor(tensor, size, 1)
+}
+
+impl Segmenter for Mortal<Sam2Segmenter> {
+    fn info(&self) -> ModelInfo {
+        self.model.info()
+    }
+
+    fn prepare(&self, picture: &Picture) -> Result<ModelInput, RunError> {
+        self.model.prepare(picture).map(spoilt)
+    }
+
+    fn segment(&self, batch: &[ModelInput]) -> Result<Vec<Vec<RawMask>>, RunError> {
+        self.live()?.segment(batch)
+    }
+}
+
+impl Scorer for Mortal<MplugOwl3Scorer> {
+    fn info(&self) -> ModelInfo {
+        self.model.info()
+    }
+
+    fn prepare(&self, crop: &Crop) -> Result<ModelInput, RunError> {
+        self.model.prepare(crop).map(spoilt)
+    }
+
+    fn rate(&self, batch: &[ModelInput]) -> Result<Vec<LevelDistribution>, RunError> {
+        self.live()?.rate(batch)
+    }
+}
+
+/// An engine of the small networks whose segmenter's device is lost after so many batches.
+fn engine(owl: &TempDir, batches: usize) -> Engine {
+    let sam2 =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2/model.hf.safetensors");
+    let lenient = AmgSettings {
+        points_per_side: 3,
+        pred_iou_thresh: 0.15,
+        stability_score_thresh: 0.02,
+        ..AmgSettings::default()
+    };
+    let segmenter = Sam2Segmenter::open(&sam2, lenient, DType::F32, &Device::Cpu).unwrap();
+    let standard = Standard::builtin(7, StandardForm::Word).unwrap();
+    let on = (DType::F32, &Device::Cpu);
+    let scorer =
+        MplugOwl3Scorer::open(owl.path(), &standard, RatingSettings::default(), on).unwrap();
+    // Everything that waits becomes one batch.
+    let limits = Limits { queue: 64, batch_cost: usize::MAX };
+    let limits = EngineLimits { segment: limits, score: limits };
+    let scorer = Mortal::new(scorer, usize::MAX);
+    Engine::new("dog-iqa", "1", Mortal::new(segmenter, batches), scorer, limits).unwrap()
+}
+
+fn picture(width: u32) -> Picture {
+    let shade = |place: u32| u8::try_from(place * 9 % 256).unwrap();
+    Picture::from_rgb(RgbImage::from_fn(width, 20, |x, y| Rgb([shade(x), shade(y), 40])))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_input_that_no_network_can_take_fails_alone() {
+    let owl = checkpoint_with_real_vocabulary("mplug_owl3_241101");
+    let engine = engine(&owl, usize::MAX);
+    let pictures: Vec<Picture> = (MALFORMED - 3..MALFORMED + 3).map(picture).collect();
+    let masks = join_all(pictures.iter().map(|picture| engine.segment(picture))).await;
+    let ratings = join_all(pictures.iter().map(|picture| engine.rate(crop_whole(picture)))).await;
+    for ((picture, masks), rating) in pictures.iter().zip(masks).zip(ratings) {
+        if picture.width() == MALFORMED {
+            assert_eq!(masks.unwrap_err().code(), "segment.failed");
+            assert_eq!(rating.unwrap_err().code(), "score.failed");
+        } else {
+            let alone = engine.segment(picture).await.unwrap();
+            assert_eq!(masks.unwrap().len(), alone.len());
+            let alone = engine.rate(crop_whole(picture)).await.unwrap();
+            assert_eq!(rating.unwrap().level(), alone.level());
+        }
+    }
+    assert!(*engine.healthy().borrow());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_device_is_lost_commits_nothing_unanswered_and_its_successor_finishes() {
+    let owl = checkpoint_with_real_vocabulary("mplug_owl3_241101");
+    let (dying, living) = (engine(&owl, 2), engine(&owl, usize::MAX));
+    let mut scene = Scene::with_engine(1, || dying).await;
+    let worker = scene.start().await;
+    // Two images pass one by one; the device is lost with the next, while others wait.
+    scene.refer("first", 1, "a.png").await;
+    scene.events(1).await;
+    scene.refer("second", 1, "a.png").await;
+    scene.events(2).await;
+    scene.until_offsets(|offsets| offsets == [(2, 2)]).await;
+    scene.refer("lost", 12, "a.png").await;
+    let error = worker.end().await.unwrap_err();
+    assert!(matches!(error, StreamError::EngineLost { .. }), "{error}");
+    assert!(error.to_string().contains("CUDA_ERROR_ECC_UNCORRECTABLE"), "{error}");
+    assert_eq!(scene.offsets().await, [(2, 14)]);
+
+    scene.engine = living;
+    let worker = scene.start().await;
+    scene.until_offsets(|offsets| offsets == [(14, 14)]).await;
+    assert_eq!(crate::stream::ids(&scene.events(14).await).len(), 14);
+    worker.stop().await;
+}
