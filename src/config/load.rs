@@ -1,14 +1,18 @@
-//! Reads the settings: defaults < file < environment < flags.
+//! Reads the settings: defaults < preset < file < environment < flags.
 
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 
+use super::preset;
 use super::settings::Settings;
+use crate::method::Preset;
 
 /// Variables look like `DOGIQA_KAFKA__GROUP_ID`: two underscores go one section down.
 const PREFIX: &str = "DOGIQA_";
+/// The setting that names the preset.
+const PRESET: &str = "method.preset";
 /// Names the file where no flag does.
 const FILE_VARIABLE: &str = "DOGIQA_CONFIG";
 
@@ -40,21 +44,29 @@ pub enum ConfigError {
 /// When the file is missing or not TOML, or when a setting is unknown or has a wrong value; the
 /// message names the setting and where it stands.
 pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError> {
-    let mut layers = Figment::from(Serialized::defaults(Settings::default()));
+    let mut given = Figment::new();
     let from_environment = std::env::var_os(FILE_VARIABLE).map(PathBuf::from);
     if let Some(path) = file.map(Path::to_owned).or(from_environment) {
         if !path.is_file() {
             return Err(ConfigError::NoFile(path));
         }
-        layers = layers.merge(Toml::file_exact(path));
+        given = given.merge(Toml::file_exact(path));
     }
     // Other variables may share the prefix; only those with a section are settings.
     let environment = Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).split("__");
-    layers = layers.merge(environment);
+    given = given.merge(environment);
     for flag in flags {
         let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::Flag(flag.clone()))?;
-        layers = layers.merge(Serialized::default(key.trim(), flag_value(value)));
+        given = given.merge(Serialized::default(key.trim(), flag_value(value)));
     }
+    let mut layers = Figment::from(Serialized::defaults(Settings::default()));
+    // One that is not there is said below, with where it was written.
+    if let Ok(preset) = given.extract_inner::<Preset>(PRESET) {
+        for layer in preset::layers(preset) {
+            layers = layers.merge(Toml::string(layer));
+        }
+    }
+    let layers = layers.merge(given);
     let settings = layers.extract().map_err(|errors| ConfigError::Invalid(describe(errors)))?;
     Ok(Loaded { settings, layers })
 }
@@ -114,6 +126,7 @@ fn origin(metadata: &figment::Metadata) -> String {
     let name = metadata.name.as_ref();
     match &metadata.source {
         Some(figment::Source::File(path)) => path.display().to_string(),
+        _ if name.contains("string") => format!("the preset of {PRESET}"),
         _ if name.contains("environment") => "environment".to_owned(),
         _ if name.contains("Settings") => "default".to_owned(),
         _ => "flag --set".to_owned(),
@@ -123,6 +136,7 @@ fn origin(metadata: &figment::Metadata) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::method;
     use std::io::Write;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -138,6 +152,36 @@ mod tests {
     #[test]
     fn without_anything_the_defaults_hold() {
         assert_eq!(load(None, &[]).unwrap().settings, Settings::default());
+    }
+
+    #[test]
+    fn a_preset_stands_between_the_defaults_and_what_is_given() {
+        for preset in Preset::ALL {
+            let flag = format!("method.preset={}", preset.name());
+            let settings = load(None, &flags(&[&flag])).unwrap().settings;
+            assert_eq!(settings.method.preset, Some(preset));
+            settings.method.check().unwrap();
+            // The defaults are the best row, and every other row is another.
+            let plain = Settings::default();
+            let is_default = settings.method.standard == plain.method.standard
+                && settings.method.objects == plain.method.objects
+                && settings.method.aggregation == plain.method.aggregation
+                && settings.pipeline == plain.pipeline
+                && settings.engine == plain.engine;
+            assert_eq!(is_default, preset == Preset::Paper, "{preset:?}");
+        }
+        let file = file(
+            "[method]\npreset = 'paper-mean'\n[method.aggregation]\nglobal = true\n[pipeline]\ncrop = 'mask'",
+        );
+        let loaded = load(Some(file.path()), &flags(&["method.standard.levels=5"])).unwrap();
+        let method::Settings { aggregation, standard, .. } = &loaded.settings.method;
+        assert!(aggregation.global && aggregation.weighting == method::Weighting::Mean);
+        assert_eq!(standard.levels, 5);
+        let sources = loaded.changed();
+        let weighting = sources.iter().find(|(key, _)| key == "method.aggregation.weighting");
+        assert_eq!(weighting.unwrap().1, "the preset of method.preset");
+        let error = load(None, &flags(&["method.preset=papers"])).unwrap_err().to_string();
+        assert!(error.contains("method.preset") && error.contains("paper-mean"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! defaults, then a file, then the environment, then flags; the later one wins.
 
 mod load;
+mod preset;
 mod settings;
 
 pub use load::{ConfigError, Loaded, load};

@@ -189,6 +189,9 @@ pub struct EngineProvenance {
     pub scorer: String,
     /// The standard that the scorer was given, such as `word-7`.
     pub standard: String,
+    /// The row of the paper that the settings started from, such as `paper`; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// When objects are looked for: `never`, or `cascade-` with the band of expected levels and the
     /// confidence below which they are; absent where they always are.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::picture::Picture;
+use super::resample::{Filter, resize};
 use crate::method::{BoundingBox, Region, Rle};
 
 /// How a region is cut out of its picture.
@@ -70,6 +71,22 @@ pub fn crop_region(picture: &Picture, index: usize, region: &Region, mode: CropM
         blacken_outside(&mut pixels, bbox, region.mask.rle());
     }
     Crop { source: CropSource::Region(index), pixels: Arc::new(pixels) }
+}
+
+/// The picture with no side above `side_max`, in its proportions; none if it has none already.
+pub fn shrink(picture: &Picture, side_max: u32) -> Option<Picture> {
+    let (width, height) = (picture.width(), picture.height());
+    let largest = width.max(height);
+    if side_max == 0 || largest <= side_max {
+        return None;
+    }
+    let scaled = |side: u32| {
+        let rounded =
+            (u64::from(side) * u64::from(side_max) + u64::from(largest) / 2) / u64::from(largest);
+        u32::try_from(rounded).unwrap_or(side_max).max(1)
+    };
+    let rgb = resize(picture.pixels(), scaled(width), scaled(height), Filter::Bicubic);
+    Some(Picture::from_rgb(rgb))
 }
 
 /// Copies a box out of a picture, row by row: the image crate's views copy pixel by pixel.

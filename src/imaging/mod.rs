@@ -20,7 +20,7 @@ mod resample;
 mod tiff;
 mod tiff_directory;
 
-pub use crop::{Crop, CropMode, CropSource, crop_region, crop_whole};
+pub use crop::{Crop, CropMode, CropSource, crop_region, crop_whole, shrink};
 pub use decode::{DecodeError, Settings, decode, probe};
 pub use header::{Header, ImageFormat};
 pub use picture::Picture;

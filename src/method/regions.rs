@@ -20,11 +20,14 @@ pub struct RegionSettings {
     pub area_min_px: u64,
     /// Most regions per image; of more masks the largest are kept, in the segmenter's order.
     pub regions_max: usize,
+    /// Largest side of the picture that the segmenter sees; a larger picture is shrunk for it, and the masks
+    /// are enlarged again. 0: none. Ratings are always of the original pixels.
+    pub side_max: u32,
 }
 
 impl Default for RegionSettings {
     fn default() -> Self {
-        Self { area_min_fraction: 0.01, area_min_px: 64, regions_max: 256 }
+        Self { area_min_fraction: 0.01, area_min_px: 64, regions_max: 256, side_max: 0 }
     }
 }
 
@@ -87,8 +90,10 @@ impl Segmentation {
 /// Algorithm 1: keeps the masks of at least the threshold's area, then appends the pixels in none
 /// of them as one more region if they reach the threshold too.
 ///
+/// With a [`RegionSettings::side_max`] masks may come in a smaller frame, and are enlarged to this one.
+///
 /// # Errors
-/// A mask whose frame is not `width × height`, or a frame that no mask can have.
+/// A mask of another frame, or a frame that no mask can have.
 pub fn select_regions(
     width: u32,
     height: u32,
@@ -101,6 +106,13 @@ pub fn select_regions(
     let is_large = |mask: &Mask| mask.area_px() as f64 >= threshold_px;
 
     let mut kept = raw_masks;
+    if settings.side_max > 0 {
+        for raw in &mut kept {
+            if (raw.mask.rle().width(), raw.mask.rle().height()) != (width, height) {
+                raw.mask = Mask::new(raw.mask.rle().resized(width, height)?)?;
+            }
+        }
+    }
     kept.retain(|raw| is_large(&raw.mask));
     keep_largest(&mut kept, settings.regions_max, |raw| raw.mask.area_px());
 

@@ -287,6 +287,44 @@ impl Rle {
         Self { counts, ..*self }
     }
 
+    /// The mask in a frame of another size: each pixel is what the nearest one was.
+    ///
+    /// # Errors
+    /// A frame without pixels or beyond [`PIXELS_MAX`].
+    pub fn resized(&self, width: u32, height: u32) -> Result<Self, MaskError> {
+        pixels_in_frame(width, height)?;
+        let mut columns = vec![Vec::new(); self.width as usize];
+        for (mut start, end) in self.spans() {
+            // A run may go on over several columns.
+            while start < end {
+                let column = start / self.height;
+                let until = end.min((column + 1) * self.height);
+                let top = column * self.height;
+                columns[column as usize].push((start - top, until - top));
+                start = until;
+            }
+        }
+        // The first pixel whose centre lies at or behind the edge before this pixel of the old frame.
+        let (old, new) = (u64::from(self.height), u64::from(height));
+        let edge = |y: u32| {
+            let first = (2 * new * u64::from(y)).saturating_sub(old).div_ceil(2 * old);
+            u32::try_from(first).unwrap_or(height)
+        };
+        let mut runs = Runs::new();
+        for x in 0..width {
+            let centre = (2 * u64::from(x) + 1) * u64::from(self.width) / (2 * u64::from(width));
+            let column = usize::try_from(centre).ok().and_then(|centre| columns.get(centre));
+            for &(start, end) in column.into_iter().flatten() {
+                let (start, end) = (edge(start), edge(end));
+                if start < end {
+                    runs.push_at(x * height + start, end - start);
+                }
+            }
+        }
+        runs.push_at(width * height, 0);
+        Ok(Self { width, height, counts: runs.counts })
+    }
+
     /// Start and end (exclusive) of each run of ones, counted down the columns.
     fn spans(&self) -> impl Iterator<Item = (u32, u32)> {
         let mut position = 0;
@@ -351,6 +389,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_resized_mask_has_each_nearest_pixel(
+            (width, height, bitmap) in bitmaps(),
+            (to_width, to_height) in (1_u32..40, 1_u32..40),
+        ) {
+            let mask = Rle::from_bitmap(width, height, &bitmap).unwrap();
+            let nearest = |x: u32, from: u32, to: u32| (2 * x + 1) * from / (2 * to);
+            let expected = Rle::from_row_major(to_width, to_height, |x, y| {
+                let (x, y) = (nearest(x, width, to_width), nearest(y, height, to_height));
+                bitmap[(y * width + x) as usize]
+            });
+            prop_assert_eq!(mask.resized(to_width, to_height), expected);
+        }
+    }
 
     /// Width, height and one value per pixel.
     fn bitmaps() -> impl Strategy<Value = (u32, u32, Vec<bool>)> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::AggregationSettings;
 use super::objects::{ObjectsError, ObjectsSettings};
 use super::policy::{Policies, PolicyError};
+use super::preset::Preset;
 use super::regions::RegionSettings;
 use super::standard::{Standard, StandardError, StandardSettings};
 
@@ -12,6 +13,10 @@ use super::standard::{Standard, StandardError, StandardSettings};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// A row of the paper's Table 4 to start from: `paper` (the best, and what the defaults are), `paper-boxes`,
+    /// `paper-no-seg`, `paper-whole`, `paper-mask`, `paper-mean`, `paper-sentence`, `paper-number`. What is set
+    /// beside it wins over it.
+    pub preset: Option<Preset>,
     /// The levels and their words.
     pub standard: StandardSettings,
     /// Which masks become regions.

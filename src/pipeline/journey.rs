@@ -213,12 +213,17 @@ impl Journey {
     async fn segment(&self, picture: &Picture) -> Result<(Segmentation, Duration), Failure> {
         let shared = &self.shared;
         let work = async {
-            let masks = shared.parts.engine.segment(picture).await;
+            let (settings, pixels) = (shared.parts.method.regions.clone(), pixels_of(picture));
+            let (mut seen, side_max) = (picture.clone(), settings.side_max);
+            if side_max > 0 {
+                let shrink = move || imaging::shrink(&seen, side_max).unwrap_or(seen);
+                seen = off_thread(Stage::Segment, pixels, shrink).await?;
+            }
+            let masks = shared.parts.engine.segment(&seen).await;
             let masks = masks.map_err(|error| Failure::engine(Stage::Segment, &error))?;
             let (width, height) = (picture.width(), picture.height());
-            let settings = shared.parts.method.regions.clone();
             let select = move || select_regions(width, height, masks, &settings);
-            let segmentation = off_thread(Stage::Segment, pixels_of(picture), select).await?;
+            let segmentation = off_thread(Stage::Segment, pixels, select).await?;
             segmentation.map_err(|error| {
                 Failure::permanent(Stage::Segment, "segment.invalid_mask", error.to_string())
             })

@@ -22,6 +22,7 @@ pub(super) fn provenance(
         segmenter: model(&engine.segmenter),
         scorer: model(&engine.scorer),
         standard: standard.name(),
+        preset: method.preset.map(|preset| preset.name().to_owned()),
         objects: method.objects.name(),
         settings: digest_of(method, crop),
         weights: digest.collect(),
