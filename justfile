@@ -35,6 +35,15 @@ deny:
 demo *arguments:
     cargo run --release -- demo {{ arguments }}
 
+# With the networks on NVIDIA GPUs; needs a CUDA toolkit (nvcc on the PATH), or a script that sets one up
+build-cuda environment="/dev/null":
+    bash -c 'source "$0" && cargo build --release --locked --features cuda' {{ environment }}
+
+# Images per second on a GPU at the largest shapes, and its answers beside the processor's
+bench-cuda device="cuda:0":
+    cargo test --release --locked --features cuda --test it cuda_parity
+    cargo bench --locked --features cuda --bench throughput -- --size production --device {{ device }}
+
 # Every benchmark, or the named one
 bench *arguments:
     cargo bench {{ arguments }}

@@ -11,6 +11,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
+#[path = "support/checkpoints.rs"]
+mod checkpoints;
 #[path = "support/measure.rs"]
 mod measure;
 #[path = "support/question.rs"]
@@ -19,25 +21,20 @@ mod question;
 mod qwen2;
 #[path = "../tests/support/random_tensor.rs"]
 mod random_tensor;
-#[path = "../tests/support/random_weights.rs"]
-mod random_weights;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Tensor};
 use dog_iqa::engine::{MplugOwl3Scorer, Sam2Segmenter, Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, CropSource, Picture};
 use dog_iqa::method::{Standard, StandardForm};
-use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Config, Format, MplugOwl3, RatingSettings, Release, Tensors, quantize,
-};
+use dog_iqa::models::mplug_owl3::{Checkpoint, Config, Format, RatingSettings, Release, quantize};
+use dog_iqa::models::sam2::Size;
 use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
-use dog_iqa::models::sam2::{Config as Sam2Config, Sam2, Size};
 use image::RgbImage;
 
 use measure::{median, peak_mib, times};
@@ -57,18 +54,8 @@ fn main() {
         return run(Path::new(segmenter), Path::new(scorer), peak.parse().unwrap());
     }
     let folder = tempfile::tempdir().unwrap();
-    let segmenter = folder.path().join("sam2.1_hiera_tiny.safetensors");
-    let (_, shapes) =
-        random_weights::network(|vb| Sam2::new(&Sam2Config::of_size(Size::Tiny), &vb));
-    save(&segmenter, DType::F32, &shapes);
-    let owl = folder.path().join("owl");
-    std::fs::create_dir(&owl).unwrap();
-    let config = Config::of_release(RELEASE);
-    let build = |vb| MplugOwl3::new(&config, RELEASE.generation(), &Tensors::new(vb, None));
-    let (_, shapes) = random_weights::network(build);
-    save(&owl.join("model.safetensors"), DType::BF16, &shapes);
-    std::fs::write(owl.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
-    std::fs::write(owl.join("tokenizer.json"), qwen2::tokenizer_json()).unwrap();
+    let segmenter = checkpoints::sam2(folder.path(), Size::Tiny);
+    let owl = checkpoints::owl(folder.path(), RELEASE);
     let small = folder.path().join("q4-k.gguf");
     quantize(&Checkpoint::open(&owl).unwrap(), Format::Q4K, &small, |_, _| {}).unwrap();
 
@@ -88,14 +75,6 @@ fn main() {
         }
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-}
-
-fn save(path: &Path, dtype: DType, shapes: &BTreeMap<String, Shape>) {
-    let tensors = shapes.iter().map(|(name, shape)| {
-        let tensor = random_tensor::random(name, shape).unwrap().to_dtype(dtype).unwrap();
-        (name.clone(), tensor)
-    });
-    candle_core::safetensors::save(&tensors.collect(), path).unwrap();
 }
 
 /// GFLOP/s of the best of some large products.

@@ -44,8 +44,10 @@ fn events_have_the_papers_score_of_their_own_objects_and_say_who_judged() {
         assert!((score - own).abs() < 1e-9, "{score} is not {own}");
         let engine = &event["engine"];
         assert_eq!(engine["name"], "dog-iqa");
-        assert!(engine["segmenter"].as_str().unwrap().starts_with("sam2.1-custom/1-f32-"));
-        assert!(engine["scorer"].as_str().unwrap().starts_with("mplug-owl3-241101-custom/1-f32-"));
+        assert!(engine["segmenter"].as_str().unwrap().starts_with("sam2.1-custom/1-cpu-f32-"));
+        assert!(
+            engine["scorer"].as_str().unwrap().starts_with("mplug-owl3-241101-custom/1-cpu-f32-")
+        );
         let weights = engine["weights"].as_array().unwrap();
         assert_eq!(weights.len(), 2, "one digest for each model: {weights:?}");
     }
@@ -64,6 +66,64 @@ fn events_have_the_papers_score_of_their_own_objects_and_say_who_judged() {
         assert!(apart.abs() < 1e-3, "{apart}");
         assert_eq!(alone["event_id"], together[index]["event_id"]);
     }
+}
+
+#[test]
+fn two_lanes_and_a_warm_up_change_no_answer() {
+    let networks = Networks::new();
+    let photos = [photo("cat.jpg"), photo("coffee.jpg"), photo("rocket.jpg"), photo("hopper.jpg")];
+    let events = |settings: &[&str]| {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        networks.events(&settings.chain(photos.iter().map(String::as_str)).collect::<Vec<_>>())
+    };
+    let levels = |event: &Value| {
+        let objects = event["objects"].as_array().unwrap().iter();
+        let of_objects = objects.map(|object| number(&object["rating"]["level"]));
+        of_objects.chain([number(&event["global"]["level"])]).collect::<Vec<_>>()
+    };
+    let usual = events(&[]);
+    for settings in [
+        &["engine.dog_iqa.device=cpu,cpu"][..],
+        // A warm-up may do no more than come first.
+        &["engine.dog_iqa.warm_up=always", "engine.segment.batch_pixels=300000"],
+    ] {
+        for (usual, other) in usual.iter().zip(events(settings)) {
+            assert_eq!(
+                usual["event_id"], other["event_id"],
+                "the same engine gives the same event"
+            );
+            assert_eq!(levels(usual), levels(&other));
+            let apart = number(&usual["score_expected"]) - number(&other["score_expected"]);
+            assert!(apart.abs() < 1e-3, "{apart}");
+        }
+    }
+}
+
+#[test]
+fn the_cost_dials_stand_in_the_event() {
+    let networks = Networks::new();
+    let cat = photo("cat.jpg");
+    let usual = networks.events(&[&cat]).remove(0);
+    let other = |settings: &[&str]| {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        networks.events(&settings.chain([&*cat]).collect::<Vec<_>>()).remove(0)
+    };
+    let shrunk = other(&["method.regions.side_max=100"]);
+    assert_eq!(shrunk["image"], usual["image"], "ratings are of the whole picture");
+    assert_eq!(shrunk["global"]["level"], usual["global"]["level"]);
+    assert_ne!(shrunk["engine"]["settings"], usual["engine"]["settings"]);
+    let objects = shrunk["objects"].as_array().unwrap().iter();
+    let right = |object: &Value| number(&object["bbox"][0]) + number(&object["bbox"][2]);
+    assert!(objects.map(right).any(|right| right > 100.0), "boxes are in the picture's frame");
+    let few = other(&["method.regions.regions_max=1"]);
+    assert_eq!(few["objects"].as_array().unwrap().len(), 1);
+    assert_ne!(few["engine"]["settings"], usual["engine"]["settings"]);
+    let whole = other(&["method.preset=paper-whole"]);
+    assert_eq!(whole["engine"]["preset"], "paper-whole");
+    let difference = number(&whole["score"]) - number(&whole["global"]["level"]);
+    assert!(difference.abs() < 1e-9);
+    assert!(whole["objects"].as_array().unwrap().is_empty());
+    assert!(usual["engine"]["preset"].is_null());
 }
 
 #[test]

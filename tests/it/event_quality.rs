@@ -62,6 +62,7 @@ fn parts(answer: &Answer, source: Option<Source>) -> EventParts<'_> {
             etag: None,
         },
         engine: EngineProvenance {
+            preset: None,
             name: "classic".to_owned(),
             version: "1".to_owned(),
             segmenter: "s".to_owned(),

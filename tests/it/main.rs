@@ -7,6 +7,8 @@ mod conformance;
 mod distort;
 #[path = "../support/goldens.rs"]
 mod goldens;
+#[path = "../support/hub.rs"]
+mod hub;
 #[path = "../support/noop.rs"]
 mod noop;
 #[path = "../support/qwen2.rs"]
@@ -28,13 +30,17 @@ mod web_server;
 #[path = "../support/wire.rs"]
 mod wire;
 
+mod check_engine;
 mod classic_monotone;
 mod cli;
 mod cli_ask;
+#[cfg(feature = "cuda")]
+mod cuda_parity;
 mod documents;
 mod dog_iqa;
 mod engine_conformance;
 mod engine_handle;
+mod engine_kills;
 mod event_quality;
 mod event_reference;
 mod goldens_agreement;
@@ -46,6 +52,7 @@ mod goldens_sam2_amg;
 mod goldens_sam2_steps;
 mod imaging_decode;
 mod imaging_limits;
+mod models_hub;
 mod mplug_owl3_checkpoints;
 mod mplug_owl3_formats;
 mod mplug_owl3_ratings;

@@ -64,6 +64,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             etag: None,
         },
         engine: EngineProvenance {
+            preset: None,
             name: "classic".to_owned(),
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
