@@ -19,6 +19,7 @@ use crate::telemetry::{Stage, metrics};
 use super::delivery::Record;
 use super::error::StreamError;
 use super::headers;
+use super::offsets::Place;
 use super::outage::{Advice, Outages};
 use super::publisher::{Outgoing, PublishError, Publisher};
 use super::shared::{Counts, Shared};
@@ -31,10 +32,26 @@ const HOLD_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Answers {
     pub(super) shared: Arc<Shared>,
     journey: Journey,
-    publisher: Publisher,
+    road: Road,
     outages: Mutex<Outages>,
     /// Wakes the references that wait for a store.
     recovered: Notify,
+}
+
+/// How answers leave.
+pub(super) enum Road {
+    /// Each by itself, again until the brokers have it.
+    Direct(Publisher),
+    /// Together with the positions behind them, by the polling thread.
+    Transactions,
+}
+
+/// A record, its place in line, and when it was taken in.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) record: &'a Record,
+    pub(super) place: Place,
+    pub(super) taken_in: Instant,
 }
 
 /// An event, with what its record adds to it.
@@ -64,25 +81,32 @@ enum Outcome {
 }
 
 impl Answers {
-    pub(super) fn new(shared: Arc<Shared>, journey: Journey, publisher: Publisher) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, journey: Journey, road: Road) -> Self {
         let outages = Mutex::new(Outages::new(shared.settings.outage_after));
-        Self { shared, journey, publisher, outages, recovered: Notify::new() }
+        Self { shared, journey, road, outages, recovered: Notify::new() }
     }
 
-    /// Answers the record; when this returns well, the answer is acknowledged.
+    /// Answers the record; when this returns well, the answer is acknowledged, or committed with its
+    /// position.
     ///
     /// Cancel safe: an abandoned record is answered by whoever reads it next.
     ///
     /// # Errors
     /// What ends the worker.
-    pub(super) async fn answer(
-        &self,
-        record: &Record,
-        taken_in: Instant,
-    ) -> Result<(), StreamError> {
-        match self.assess(record).await? {
-            Ok(assessed) => self.publish_event(record, *assessed, taken_in).await,
-            Err(reason) => self.publish_dead_letter(record, reason, taken_in).await,
+    pub(super) async fn answer(&self, asked: Asked<'_>) -> Result<(), StreamError> {
+        match self.assess(asked.record).await? {
+            Ok(assessed) => self.publish_event(asked, *assessed).await,
+            Err(reason) => self.publish_dead_letter(asked, reason).await,
+        }
+    }
+
+    async fn write(&self, asked: Asked<'_>, outgoing: Outgoing<'_>) -> Result<(), PublishError> {
+        match &self.road {
+            Road::Direct(publisher) => publisher.publish(outgoing).await,
+            Road::Transactions => {
+                let place = (asked.place, asked.record.offset);
+                self.shared.outbox.publish(place, outgoing).await
+            }
         }
     }
 
@@ -177,23 +201,18 @@ impl Answers {
         }
     }
 
-    async fn publish_event(
-        &self,
-        record: &Record,
-        assessed: Assessed,
-        taken_in: Instant,
-    ) -> Result<(), StreamError> {
+    async fn publish_event(&self, asked: Asked<'_>, assessed: Assessed) -> Result<(), StreamError> {
         let Assessed { mut event, reference_id, trace } = assessed;
-        let mut result = self.send_event(record, &event, &reference_id, &trace).await;
+        let mut result = self.send_event(asked, &event, &reference_id, &trace).await;
         let has_masks = event.objects.iter().any(|object| object.mask.is_some());
         if matches!(result, Err(PublishError::TooLarge { .. })) && has_masks {
             event.remove_masks();
-            result = self.send_event(record, &event, &reference_id, &trace).await;
+            result = self.send_event(asked, &event, &reference_id, &trace).await;
         }
         match result {
             Ok(()) => {
                 Counts::add(&self.shared.counts.events);
-                metrics::event_published(event.score, taken_in.elapsed());
+                metrics::event_published(event.score, asked.taken_in.elapsed());
                 Ok(())
             }
             Err(PublishError::Permanent(error)) => Err(error),
@@ -202,14 +221,14 @@ impl Answers {
                 metrics::stage_failed(Stage::Publish, code);
                 let message = error.to_string();
                 let reason = Reason { code, stage: Stage::Publish, attempts: 1, message };
-                self.publish_dead_letter(record, reason, taken_in).await
+                self.publish_dead_letter(asked, reason).await
             }
         }
     }
 
     async fn send_event(
         &self,
-        record: &Record,
+        asked: Asked<'_>,
         event: &QualityEvent,
         reference_id: &str,
         trace: &TraceContext,
@@ -218,11 +237,11 @@ impl Answers {
         let names = cloudevents::headers_for(event, Some(trace));
         let outgoing = Outgoing {
             topic: &self.shared.settings.output_topic,
-            key: Some(record.key.as_deref().unwrap_or(reference_id.as_bytes())),
+            key: Some(asked.record.key.as_deref().unwrap_or(reference_id.as_bytes())),
             payload: &payload,
             headers: headers::append(OwnedHeaders::new(), &names),
         };
-        self.publisher.publish(outgoing).await
+        self.write(asked, outgoing).await
     }
 
     /// Writes the record as it came, with the reason in its headers. Where that is larger than the
@@ -230,10 +249,10 @@ impl Answers {
     /// record lies, and a poison record must not stop its partition.
     async fn publish_dead_letter(
         &self,
-        record: &Record,
+        asked: Asked<'_>,
         reason: Reason,
-        taken_in: Instant,
     ) -> Result<(), StreamError> {
+        let Asked { record, taken_in, .. } = asked;
         let code = reason.code;
         let mut names = self.reason_headers(record, reason);
         let original = record.headers.as_ref();
@@ -256,7 +275,7 @@ impl Answers {
                 payload,
                 headers: headers::with_reason(original, &names),
             };
-            match self.publisher.publish(outgoing).await {
+            match self.write(asked, outgoing).await {
                 Ok(()) => {
                     Counts::add(&self.shared.counts.dead_letters);
                     metrics::dead_letter_published(code, taken_in.elapsed());

@@ -22,6 +22,7 @@ use super::intake::Intake;
 use super::properties::explain;
 use super::rebalance::{Context, pause, resume};
 use super::shared::Shared;
+use super::transaction::Transactions;
 
 /// How long a poll waits for a record; also how soon commands and permits are seen.
 const POLL: Duration = Duration::from_millis(50);
@@ -77,12 +78,16 @@ impl Polling {
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
-    pub(super) fn start(shared: &Arc<Shared>, health: Health) -> Result<Self, StreamError> {
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        health: Health,
+        transactions: Option<Transactions>,
+    ) -> Result<Self, StreamError> {
         let (sender, deliveries) = mpsc::channel(BATCHES_MAX);
         let (commands, inbox) = sync_channel(COMMANDS_MAX);
         let (finish, closed) = oneshot::channel();
         let is_drained = Arc::new(AtomicBool::new(false));
-        let context = Context::new(Arc::clone(shared), Intake::new(sender));
+        let context = Context::new(Arc::clone(shared), Intake::new(sender), transactions);
         let config = shared.settings.consumer_config()?;
         let consumer: BaseConsumer<Context> =
             config.create_with_context(context).map_err(|error| explain(&error))?;
@@ -243,6 +248,14 @@ impl Poller {
     fn commit_when_due(&mut self) {
         let now = Instant::now();
         let settings = &self.shared.settings;
+        if let Some(transactions) = &self.context().transactions {
+            if now >= self.commit_at || self.is_worth_a_cut() {
+                transactions.cut(&self.consumer);
+                // From its end on: however long one takes, the worker also takes in.
+                self.commit_at = Instant::now() + settings.commit_interval;
+            }
+            return;
+        }
         let is_full = self.shared.partitions.completions() >= settings.commit_completions.get();
         if now < self.commit_at && !is_full {
             return;
@@ -254,6 +267,16 @@ impl Poller {
             let positions = self.shared.partitions.take_changed(now);
             self.context().commit(&self.consumer, &positions);
         }
+    }
+
+    /// Whether answers that wait for their transaction hold up what comes after them.
+    fn is_worth_a_cut(&self) -> bool {
+        let settings = &self.shared.settings;
+        let waiting = self.shared.outbox.len();
+        // Half of the places: the other half goes on working meanwhile.
+        let most = settings.commit_completions.get().min(settings.in_flight_max.get().div_ceil(2));
+        let is_draining = self.is_drained.load(Ordering::Acquire);
+        waiting >= most || (waiting > 0 && (is_draining || self.context().intake().is_short()))
     }
 
     fn tick_when_due(&mut self) {
@@ -305,6 +328,10 @@ impl Poller {
     fn close(self, commit_until: Option<Instant>) -> Closed {
         let context = self.context();
         let is_committed = commit_until.is_some_and(|deadline| {
+            if context.transactions.is_some() {
+                // Every answer was committed with its position, or not at all.
+                return true;
+            }
             let partitions = &self.shared.partitions;
             let positions = || partitions.positions(&partitions.assigned());
             // Polling lets a rebalance go on that the commit waits for. What it brings is not

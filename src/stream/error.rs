@@ -57,6 +57,15 @@ pub enum StreamError {
         /// The consumer group.
         group: String,
     },
+    /// The brokers no longer take this worker's transactions.
+    #[error(
+        "the transactional id {id} belongs to somebody else: another worker uses it, or this one was away for too \
+         long; restart the worker, and give every worker its own kafka.transactional_id or none"
+    )]
+    Fenced {
+        /// The id.
+        id: String,
+    },
     /// A record of an output topic that this service did not write.
     #[error("the record at {place} is no answer of this service: {reason}")]
     Foreign {

@@ -15,6 +15,7 @@ use crate::telemetry::metrics;
 
 use super::delivery::{Delivery, Record};
 use super::offsets::Refused;
+use super::settings::DeliveryMode;
 use super::shared::{Counts, Shared};
 
 /// How long a shortage of budget lasts before partitions are paused.
@@ -26,7 +27,7 @@ const SHORTAGE_GRACE: Duration = Duration::from_millis(100);
 pub(super) struct Intake {
     deliveries: mpsc::Sender<Vec<Delivery>>,
     /// Taken in and not yet handed to the tasks.
-    outbox: Vec<Delivery>,
+    batch: Vec<Delivery>,
     /// Polled and not taken in, oldest first.
     held: VecDeque<Record>,
     paused: BTreeSet<i32>,
@@ -53,7 +54,7 @@ impl Intake {
     pub(super) fn new(deliveries: mpsc::Sender<Vec<Delivery>>) -> Self {
         Self {
             deliveries,
-            outbox: Vec::new(),
+            batch: Vec::new(),
             held: VecDeque::new(),
             paused: BTreeSet::new(),
             last_record: BTreeMap::new(),
@@ -111,12 +112,15 @@ impl Intake {
             // Its partition was taken away: the new owner reads it.
             Err(Refused::NotAssigned) => return Ok(()),
             Ok((ticket, _)) if is_tombstone => {
+                if shared.settings.delivery == DeliveryMode::ExactlyOnce {
+                    shared.outbox.skip(ticket.place(), record.offset);
+                }
                 shared.partitions.complete(ticket);
                 Counts::add(&shared.counts.tombstones);
                 metrics::tombstone_skipped();
             }
             Ok((ticket, revoked)) => {
-                self.outbox.push(Delivery { record, ticket, revoked, taken_in: now, permit });
+                self.batch.push(Delivery { record, ticket, revoked, taken_in: now, permit });
             }
         }
         Counts::add(&shared.counts.received);
@@ -126,14 +130,14 @@ impl Intake {
 
     /// Hands what was taken in to the tasks, as one batch. True when nothing is left behind.
     pub(super) fn flush(&mut self) -> bool {
-        if self.outbox.is_empty() {
+        if self.batch.is_empty() {
             return true;
         }
-        match self.deliveries.try_send(mem::take(&mut self.outbox)) {
+        match self.deliveries.try_send(mem::take(&mut self.batch)) {
             // Without a receiver the worker is ending; nothing of the batch is committed.
             Ok(()) | Err(TrySendError::Closed(_)) => true,
             Err(TrySendError::Full(batch)) => {
-                self.outbox = batch;
+                self.batch = batch;
                 false
             }
         }

@@ -16,13 +16,14 @@
 //! | `offsets`, `partition` | which offset may be committed (pure), and the lock around it |
 //! | `delivery`, `headers` | a record in flight with its part of the budget; headers byte for byte |
 //! | `answer`, `publisher`, `outage` | from a record to its event or dead letter |
+//! | `outbox`, `transaction` | exactly once: answers that are next in line (pure), written together with their positions |
 //! | `health`, `statistics` | whether the worker is ready, and how far it lags |
 //! | `settings`, `properties` | what a user sets, and what librdkafka is told |
 //! | `embedded`, `companion` | a broker in this process; writing references, reading answers |
 //!
-//! Delivery is at least once: a crash repeats what was not committed. One transaction around events
-//! and offsets would stand between `answer` and `partition`: results that are next in line are
-//! written and their positions committed together, everything else stays as it is.
+//! Delivery is at least once: a crash repeats what was not committed. Or exactly once: a task hands its
+//! answer in and waits, the polling thread writes what is next in line and commits the positions behind
+//! it, in one transaction.
 
 mod answer;
 mod companion;
@@ -35,6 +36,7 @@ mod health;
 mod intake;
 mod offsets;
 mod outage;
+mod outbox;
 mod partition;
 mod probe;
 mod properties;
@@ -43,6 +45,7 @@ mod rebalance;
 mod settings;
 mod shared;
 mod statistics;
+mod transaction;
 pub mod worker;
 
 pub use companion::{Answer, AnswerReader, DeadLetter, ReferenceWriter};
@@ -51,5 +54,5 @@ pub use error::StreamError;
 pub use probe::{ClusterReport, TopicReport, probe};
 pub use properties::Properties;
 pub use publisher::{Outgoing, PublishError, Publisher};
-pub use settings::{GroupProtocol, Settings};
+pub use settings::{DeliveryMode, GroupProtocol, Settings};
 pub use worker::Summary;

@@ -20,6 +20,24 @@ pub(super) struct Ticket {
     sequence: u64,
 }
 
+/// What a ticket says, for those who do not hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// Number of the partition.
+    pub(super) partition: i32,
+    /// Of the assignment; later ones are greater.
+    pub(super) epoch: u64,
+    /// Counted from the assignment's first record.
+    pub(super) sequence: u64,
+}
+
+impl Ticket {
+    /// Where the record stands.
+    pub(super) fn place(&self) -> Place {
+        Place { partition: self.partition, epoch: self.epoch, sequence: self.sequence }
+    }
+}
+
 /// Why a record cannot be taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {

@@ -20,7 +20,7 @@ use super::shared::Shared;
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Wait for room in the producer's queue.
-const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
+pub(super) const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 
 /// A record to be written.
 #[derive(Debug)]
@@ -59,8 +59,14 @@ pub struct Publisher {
 }
 
 /// Reports what librdkafka says about the producer.
-struct Context {
+pub(super) struct Context {
     shared: Option<Arc<Shared>>,
+}
+
+impl Context {
+    pub(super) fn new(shared: Option<Arc<Shared>>) -> Self {
+        Self { shared }
+    }
 }
 
 impl std::fmt::Debug for Publisher {
@@ -84,7 +90,7 @@ impl Publisher {
     }
 
     fn create(settings: &Settings, shared: Option<Arc<Shared>>) -> Result<Self, StreamError> {
-        let context = Context { shared: shared.clone() };
+        let context = Context::new(shared.clone());
         let producer = settings.producer_config()?.create_with_context(context);
         Ok(Self { producer: producer.map_err(|error| explain(&error))?, shared })
     }
@@ -114,7 +120,10 @@ impl Publisher {
                 Verdict::TooLarge => {
                     return Err(PublishError::TooLarge { topic: topic.to_owned() });
                 }
-                Verdict::Permanent => return Err(self.permanent(topic, error).into()),
+                Verdict::Permanent => {
+                    let fatal = self.producer.client().fatal_error();
+                    return Err(permanent(fatal, topic, error).into());
+                }
                 Verdict::Transient => {}
             }
             trouble = trouble.or_else(|| self.shared.as_deref().map(Trouble::begin));
@@ -148,17 +157,22 @@ impl Publisher {
             Err(_) => Err((KafkaError::Canceled, OwnedHeaders::new())),
         }
     }
+}
 
-    fn permanent(&self, topic: &str, error: KafkaError) -> StreamError {
-        if let Some((_, reason)) = self.producer.client().fatal_error() {
-            return StreamError::Fatal(reason);
+/// What ends the worker, of an error that does not pass and of what its client says of itself.
+pub(super) fn permanent(
+    fatal: Option<(RDKafkaErrorCode, String)>,
+    topic: &str,
+    error: KafkaError,
+) -> StreamError {
+    if let Some((_, reason)) = fatal {
+        return StreamError::Fatal(reason);
+    }
+    match error.rdkafka_error_code() {
+        Some(code) if StreamError::is_forbidden(code) => {
+            StreamError::Forbidden { action: format!("write to topic {topic}"), code }
         }
-        match error.rdkafka_error_code() {
-            Some(code) if StreamError::is_forbidden(code) => {
-                StreamError::Forbidden { action: format!("write to topic {topic}"), code }
-            }
-            _ => StreamError::Publish { topic: topic.to_owned(), reason: error },
-        }
+        _ => StreamError::Publish { topic: topic.to_owned(), reason: error },
     }
 }
 
@@ -195,8 +209,9 @@ impl ClientContext for Context {
     }
 }
 
+/// What helps against an error of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     QueueFull,
     TooLarge,
     Transient,
@@ -205,7 +220,7 @@ enum Verdict {
 
 /// What helps against an error of a send. What is not known to pass by itself is permanent: better
 /// an end with a clear message than a partition that waits for ever.
-fn verdict(error: &KafkaError) -> Verdict {
+pub(super) fn verdict(error: &KafkaError) -> Verdict {
     let Some(code) = error.rdkafka_error_code() else { return Verdict::Permanent };
     match code {
         RDKafkaErrorCode::QueueFull => Verdict::QueueFull,

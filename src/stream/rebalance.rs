@@ -21,6 +21,7 @@ use super::intake::Intake;
 use super::offsets::{Audit, Position};
 use super::shared::Shared;
 use super::statistics::{Extent, Statistics};
+use super::transaction::Transactions;
 
 /// Without a record for so long, a partition that has some is paused and resumed.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
@@ -36,6 +37,8 @@ const FLUSH_AGAIN: Duration = Duration::from_millis(5);
 /// The consumer's context.
 pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
+    /// What commits answers with their positions, where they are not written one by one.
+    pub(super) transactions: Option<Transactions>,
     intake: Mutex<Intake>,
     /// Partitions that have records and bring none.
     silent: Mutex<Vec<i32>>,
@@ -44,9 +47,14 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(shared: Arc<Shared>, intake: Intake) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        intake: Intake,
+        transactions: Option<Transactions>,
+    ) -> Self {
         Self {
             shared,
+            transactions,
             intake: Mutex::new(intake),
             silent: Mutex::default(),
             abandoned: AtomicBool::new(false),
@@ -122,7 +130,7 @@ impl Context {
         }
     }
 
-    fn list(&self, positions: &[Position]) -> TopicPartitionList {
+    pub(super) fn list(&self, positions: &[Position]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for Position { partition, offset } in positions {
             let added =
@@ -158,10 +166,15 @@ impl Context {
         let paused = self.intake().forget(partitions);
         if !is_lost && !self.abandoned.load(Ordering::Acquire) {
             let deadline = Instant::now() + shared.settings.revoke_timeout;
-            self.wait_for_answers(partitions, deadline);
-            let deadline = deadline.max(Instant::now() + COMMIT_AT_LEAST);
-            let positions = || shared.partitions.positions(partitions);
-            self.commit_now(consumer, positions, deadline, || thread::sleep(COMMIT_AGAIN));
+            self.wait_for_answers(consumer, partitions, deadline);
+            if self.transactions.is_none() {
+                let deadline = deadline.max(Instant::now() + COMMIT_AT_LEAST);
+                let positions = || shared.partitions.positions(partitions);
+                self.commit_now(consumer, positions, deadline, || thread::sleep(COMMIT_AGAIN));
+            }
+        }
+        for number in partitions {
+            shared.outbox.forget(*number);
         }
         // A pause survives in librdkafka, and the partition would come back silent.
         resume(consumer, self.topic(), &paused);
@@ -172,12 +185,28 @@ impl Context {
         tracing::info!(?partitions, unfinished, kind, "partitions were taken away");
     }
 
-    fn wait_for_answers(&self, partitions: &[i32], deadline: Instant) {
+    fn wait_for_answers(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[i32],
+        deadline: Instant,
+    ) {
         // What was taken in has to reach the tasks before its answer can be waited for.
         while !self.intake().flush() && Instant::now() < deadline {
             thread::sleep(FLUSH_AGAIN);
         }
-        self.shared.partitions.wait_idle(partitions, deadline);
+        let Some(transactions) = &self.transactions else {
+            self.shared.partitions.wait_idle(partitions, deadline);
+            return;
+        };
+        // Answers count when their transaction is committed, which only this thread can do.
+        while Instant::now() < deadline && !self.shared.fault.is_raised() {
+            transactions.cut(consumer);
+            let until = deadline.min(Instant::now() + FLUSH_AGAIN);
+            if self.shared.partitions.wait_idle(partitions, until) == 0 {
+                return;
+            }
+        }
     }
 
     fn assign(&self, partitions: &[i32]) {

@@ -1,6 +1,7 @@
 //! Settings of the Kafka side, and the librdkafka configurations made from them.
 
 use std::num::NonZeroUsize;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -21,6 +22,17 @@ pub enum GroupProtocol {
     Consumer,
 }
 
+/// What a crash may do to answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryMode {
+    /// Some are written twice, none is lost.
+    #[default]
+    AtLeastOnce,
+    /// Readers of committed records see each once: answers and positions are one transaction.
+    ExactlyOnce,
+}
+
 /// Settings of the stream worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +47,15 @@ pub struct Settings {
     pub output_topic: String,
     /// Topic of the dead letters.
     pub dead_letter_topic: String,
+    /// `at-least-once`: a crash may write an answer twice, under one `event_id`. `exactly-once`: answers and
+    /// positions are one transaction, and readers with `isolation.level=read_committed` see each once. They see
+    /// it up to `commit_interval` later, and in-flight references are held as long: raise `in_flight_max`.
+    pub delivery: DeliveryMode,
+    /// Name of this worker's transactions with `exactly-once`. Each worker needs its own, and the same again
+    /// after a restart ends at once what the last run left open. Without it the name is made of the group and
+    /// `group_instance_id`, or drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transactional_id: Option<String>,
     /// Whether missing topics are created at the start, with the brokers' default of partitions
     /// and replicas. Otherwise the worker refuses to start and says which topic is missing.
     pub create_topics: bool,
@@ -107,6 +128,8 @@ impl Default for Settings {
             input_topic: "image-references".to_owned(),
             output_topic: "image-quality".to_owned(),
             dead_letter_topic: "image-quality-dead-letters".to_owned(),
+            delivery: DeliveryMode::default(),
+            transactional_id: None,
             create_topics: false,
             group_protocol: GroupProtocol::Classic,
             group_instance_id: None,
@@ -261,6 +284,29 @@ impl Settings {
             .set("queue.buffering.max.kbytes", self.producer_queue_kbytes().to_string());
         pass_through(&mut config, &self.properties.resolve()?);
         Ok(config)
+    }
+
+    /// The configuration of a producer whose records are committed together with positions.
+    pub(super) fn transactional_config(&self) -> Result<ClientConfig, StreamError> {
+        let mut config = self.producer_config()?;
+        config
+            .set("transactional.id", self.transactional_id())
+            // None of these may outlast a transaction.
+            .set("transaction.timeout.ms", "60000")
+            .set("delivery.timeout.ms", "50000")
+            .set("socket.timeout.ms", "50000");
+        Ok(config)
+    }
+
+    /// The name of this worker's transactions; the same for one process.
+    pub(super) fn transactional_id(&self) -> String {
+        static DRAWN: OnceLock<u64> = OnceLock::new();
+        let own = || {
+            let drawn = || format!("{:016x}", DRAWN.get_or_init(|| fastrand::u64(..)));
+            let instance = self.group_instance_id.clone().unwrap_or_else(drawn);
+            format!("dogiqa-{}-{instance}", self.group_id)
+        };
+        self.transactional_id.clone().unwrap_or_else(own)
     }
 
     /// 64 MiB, or twice the largest record where that is more: one record must always fit.

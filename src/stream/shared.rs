@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::Budget;
 use super::error::StreamError;
 use super::health::Vitals;
+use super::outbox::Outbox;
 use super::partition::Partitions;
 use super::settings::Settings;
 
@@ -19,6 +20,8 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) fault: Fault,
     pub(super) counts: Counts,
+    /// Answers that wait for a transaction; empty where each is written by itself.
+    pub(super) outbox: Outbox,
     /// Ends every task of the worker.
     pub(super) tasks: CancellationToken,
     vitals: Mutex<Vitals>,
@@ -48,6 +51,7 @@ impl Shared {
             budget: Budget::new(settings.in_flight_max.get(), bytes_max),
             fault: Fault::default(),
             counts: Counts::default(),
+            outbox: Outbox::default(),
             tasks: CancellationToken::new(),
             vitals: Mutex::new(Vitals::new(std::time::Instant::now())),
             settings,

@@ -16,14 +16,15 @@ use tokio_util::task::TaskTracker;
 use crate::pipeline::Journey;
 use crate::telemetry::Health;
 
-use super::answer::Answers;
+use super::answer::{Answers, Asked, Road};
 use super::consumer::{Closed, Polling};
 use super::delivery::Delivery;
 use super::error::StreamError;
 use super::probe::ensure_topics;
 use super::publisher::Publisher;
-use super::settings::Settings;
+use super::settings::{DeliveryMode, Settings};
 use super::shared::Shared;
+use super::transaction::Transactions;
 
 /// How long closing the consumer may take; leaving a group without its coordinator can hang.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -64,8 +65,8 @@ pub async fn run(
         return Ok(Summary::default());
     }
     let shared = Arc::new(Shared::new(settings));
-    let publisher = Publisher::of_worker(&shared)?;
-    let polling = Polling::start(&shared, health.clone())?;
+    let (road, transactions) = road(&shared).await?;
+    let polling = Polling::start(&shared, health.clone(), transactions)?;
     // Where this future is dropped, its tasks end with it.
     let _end_of_tasks = shared.tasks.clone().drop_guard();
     tracing::info!(
@@ -75,16 +76,21 @@ pub async fn run(
         dead_letters = shared.settings.dead_letter_topic,
         "the worker takes in references"
     );
-    let answers = Answers::new(Arc::clone(&shared), journey, publisher.clone());
-    let worker = Worker {
-        shared,
-        health,
-        polling,
-        answers: Arc::new(answers),
-        publisher,
-        tasks: TaskTracker::new(),
-    };
+    let answers = Answers::new(Arc::clone(&shared), journey, road);
+    let worker =
+        Worker { shared, health, polling, answers: Arc::new(answers), tasks: TaskTracker::new() };
     worker.live(&shutdown).await
+}
+
+/// How answers leave, and what commits them where that is a transaction.
+async fn road(shared: &Arc<Shared>) -> Result<(Road, Option<Transactions>), StreamError> {
+    if shared.settings.delivery == DeliveryMode::AtLeastOnce {
+        return Ok((Road::Direct(Publisher::of_worker(shared)?), None));
+    }
+    let shared = Arc::clone(shared);
+    let opened = tokio::task::spawn_blocking(move || Transactions::open(&shared)).await;
+    let bug = |error| StreamError::Bug(format!("opening the transactions ended early: {error}"));
+    Ok((Road::Transactions, Some(opened.map_err(bug)??)))
 }
 
 struct Worker {
@@ -92,7 +98,6 @@ struct Worker {
     health: Health,
     polling: Polling,
     answers: Arc<Answers>,
-    publisher: Publisher,
     tasks: TaskTracker,
 }
 
@@ -220,8 +225,8 @@ impl Worker {
 
     /// The producer waits for its thread when it is dropped; a thread of the runtime must not.
     async fn drop_clients(self) {
-        let Self { answers, publisher, .. } = self;
-        let dropped = tokio::task::spawn_blocking(move || drop((answers, publisher)));
+        let Self { answers, .. } = self;
+        let dropped = tokio::task::spawn_blocking(move || drop(answers));
         if let Err(error) = dropped.await {
             tracing::warn!(%error, "the producer did not close");
         }
@@ -246,7 +251,8 @@ impl Summary {
 /// journey ends the worker: a record without an answer would stop its partition for ever.
 async fn serve_one(answers: Arc<Answers>, delivery: Delivery) {
     let Delivery { record, ticket, revoked, taken_in, permit } = delivery;
-    let answer = AssertUnwindSafe(answers.answer(&record, taken_in)).catch_unwind();
+    let asked = Asked { record: &record, place: ticket.place(), taken_in };
+    let answer = AssertUnwindSafe(answers.answer(asked)).catch_unwind();
     // A partition that was taken away comes first: its new owner answers the record.
     let answered = tokio::select! {
         biased;

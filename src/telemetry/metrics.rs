@@ -48,6 +48,7 @@ fn describe() {
         "Events sent again after a transient failure"
     );
     describe_counter!("dogiqa_offsets_committed_total", "Offset positions committed");
+    describe_counter!("dogiqa_transactions_aborted_total", "Transactions that were not committed");
     describe_counter!("dogiqa_commit_errors_total", "Failed commits, by librdkafka's error code");
     describe_counter!("dogiqa_rebalances_total", "Rebalances, by kind");
     describe_counter!("dogiqa_late_completions_total", "Results of revoked partitions, dropped");
@@ -166,6 +167,11 @@ pub fn consumer_paused() {
 pub fn lag(topic: &str, partition: i32, records: u64) {
     let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
     gauge!("dogiqa_consumer_lag", &labels).set(records as f64);
+}
+
+/// A transaction was not committed; its answers are written again.
+pub fn transaction_aborted() {
+    counter!("dogiqa_transactions_aborted_total").increment(1);
 }
 
 /// References taken in and not yet answered, and the age of the oldest.

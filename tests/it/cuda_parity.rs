@@ -29,7 +29,8 @@ fn gpu() -> Device {
 
 #[test]
 fn a_gpu_finds_the_masks_of_the_processor() {
-    let sam2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2/model.hf.safetensors");
+    let sam2 =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2/model.hf.safetensors");
     let lenient = AmgSettings {
         points_per_side: 8,
         pred_iou_thresh: 0.15,
@@ -38,7 +39,8 @@ fn a_gpu_finds_the_masks_of_the_processor() {
     };
     let masks = |dtype, device: &Device| -> Vec<usize> {
         let segmenter = Sam2Segmenter::open(&sam2, lenient.clone(), dtype, device).unwrap();
-        let inputs = pictures().iter().map(|one| segmenter.prepare(one).unwrap()).collect::<Vec<_>>();
+        let inputs =
+            pictures().iter().map(|one| segmenter.prepare(one).unwrap()).collect::<Vec<_>>();
         segmenter.segment(&inputs).unwrap().iter().map(Vec::len).collect()
     };
     let expected = masks(DType::F32, &Device::Cpu);

@@ -66,3 +66,4 @@ mod storage_web;
 mod stream_answers;
 mod stream_faults;
 mod stream_rebalance;
+mod stream_transactions;

@@ -10,6 +10,7 @@ mod bad_input;
 mod bucket;
 mod delivery;
 mod dog_iqa;
+mod exactly_once;
 mod http;
 mod images;
 mod memory;

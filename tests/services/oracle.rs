@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
@@ -55,6 +56,8 @@ impl Oracle {
             .clone()
             .set("group.id", "an oracle is in no group")
             .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "50")
             .create()
             .unwrap();
@@ -90,27 +93,31 @@ impl Oracle {
         self.read_until(workers, |oracle| oracle.events.len() >= references);
     }
 
-    /// Reads everything that is in the topics now.
+    /// Reads everything that is committed in the topics now, from the beginning, a partition at a time to its
+    /// end: behind the last record a transaction leaves a mark that no position reaches.
     pub(crate) fn read_to_end(&mut self) {
-        let mut ends = Vec::new();
-        for topic in &self.topics {
+        (self.events, self.dead_letters) = (BTreeMap::new(), Vec::new());
+        for topic in self.topics.clone() {
             for partition in 0..self.partitions {
-                let watermarks = self.consumer.fetch_watermarks(topic, partition, PATIENCE);
-                ends.push((topic.clone(), partition, watermarks.unwrap().1));
+                let mut assignment = TopicPartitionList::new();
+                let begin = Offset::Beginning;
+                assignment.add_partition_offset(&topic, partition, begin).unwrap();
+                self.consumer.assign(&assignment).unwrap();
+                let deadline = Instant::now() + LIMIT;
+                while !self.read_one(PATIENCE) {
+                    assert!(Instant::now() < deadline, "{topic} {partition} has no end");
+                }
             }
         }
-        self.read_until(&[], |oracle| {
-            let position = oracle.consumer.position().unwrap();
-            ends.iter().all(|(topic, partition, end)| {
-                let element = position.find_partition(topic, *partition).unwrap();
-                *end == 0 || element.offset() == Offset::Offset(*end)
-            })
-        });
     }
 
-    fn read_one(&mut self, wait: Duration) {
-        let Some(message) = self.consumer.poll(wait) else { return };
-        let message = message.unwrap();
+    /// Takes in one record; true when there is none behind the last one of a partition.
+    fn read_one(&mut self, wait: Duration) -> bool {
+        let message = match self.consumer.poll(wait) {
+            None => return false,
+            Some(Err(KafkaError::PartitionEOF(_))) => return true,
+            Some(message) => message.unwrap(),
+        };
         let answer = Answer {
             key: message.key().map(<[u8]>::to_vec),
             headers: message.headers().map(readable_headers).unwrap_or_default(),
@@ -118,10 +125,11 @@ impl Oracle {
         };
         if message.topic() == self.topics[1] {
             self.dead_letters.push(answer);
-            return;
+            return false;
         }
         let id = answer.json()["reference"]["id"].as_str().unwrap().to_owned();
         self.events.entry(id).or_default().push(answer);
+        false
     }
 
     pub(crate) fn event_count(&self) -> usize {

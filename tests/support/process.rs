@@ -75,7 +75,13 @@ impl Process {
 
     /// Asks it to stop (SIGTERM).
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
         assert!(status.unwrap().success(), "{} cannot be signalled", self.name);
     }
 
