@@ -192,13 +192,17 @@ impl<I, O> Device<I, O> {
     fn serve(mut self, inbox: &Inbox<I, O>) {
         while self.fill(inbox) {
             let batch = self.waiting.take();
-            let (items, started) = (batch.len(), Instant::now());
-            let cost: usize = batch.iter().map(|job| (self.waiting.cost)(&job.input)).sum();
-            let answered = answer(batch, &mut self.run);
             let lane = (self.names.0, &*self.names.1);
-            let fill = cost as f64 / self.waiting.batch_cost as f64;
-            metrics::batch_run(lane, (items, fill), started.elapsed());
-            if let Err(lost) = answered {
+            let Waiting { cost, batch_cost, .. } = self.waiting;
+            // Counted before anyone is answered: who has all answers finds all work in the metrics.
+            let run = |inputs: &[I]| {
+                let started = Instant::now();
+                let outputs = guarded(&mut self.run, inputs);
+                let fill = inputs.iter().map(cost).sum::<usize>() as f64 / batch_cost as f64;
+                metrics::batch_run(lane, (inputs.len(), fill), started.elapsed());
+                outputs
+            };
+            if let Err(lost) = answer(batch, run) {
                 metrics::lane_lost(lane);
                 // Of several losses the first is told.
                 drop(self.lost.set(lost.clone()));
@@ -235,14 +239,17 @@ fn refuse<I, O>(inbox: &mut mpsc::Receiver<Job<I, O>>, error: &RunError) {
 
 /// Runs a batch and replies. A batch that fails is halved until the input at fault stands alone,
 /// so that one bad image never fails its neighbours and an out-of-memory batch shrinks by itself.
-fn answer<I, O>(batch: Vec<Job<I, O>>, run: &mut Run<I, O>) -> Result<(), RunError> {
+fn answer<I, O>(
+    batch: Vec<Job<I, O>>,
+    mut run: impl FnMut(&[I]) -> Result<Vec<O>, RunError>,
+) -> Result<(), RunError> {
     let (inputs, replies): (Vec<I>, Vec<_>) =
         batch.into_iter().map(|job| (job.input, Some(job.reply))).unzip();
     let mut replies: Vec<Option<oneshot::Sender<_>>> = replies;
     let mut spans = Vec::new();
     spans.push(0..inputs.len());
     while let Some(span) = spans.pop() {
-        match guarded(run, &inputs[span.clone()]) {
+        match run(&inputs[span.clone()]) {
             Ok(outputs) => {
                 for (index, output) in span.zip(outputs) {
                     reply(&mut replies[index], Ok(output));
