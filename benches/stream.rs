@@ -6,37 +6,26 @@
 //! --bench stream` shows what one core does, broker included.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-use std::io::Cursor;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
-use dog_iqa::imaging;
-use dog_iqa::method;
-use dog_iqa::pipeline::{self, Journey, JourneyParts};
-use dog_iqa::storage::{self, Scheme, Stores};
 use dog_iqa::stream::{EmbeddedBroker, Settings, worker};
 use dog_iqa::telemetry::Health;
-use image::{ImageFormat, Rgb, RgbImage};
-use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
+
+use road::{client, journey, producer, reference, send};
 
 #[expect(dead_code, reason = "the tests ask more of it")]
 #[path = "../tests/support/noop.rs"]
 mod noop;
+#[path = "support/road.rs"]
+mod road;
 
 const RECORDS: usize = 60_000;
 const PARTITIONS: i32 = 4;
-const OBJECTS: usize = 50;
 /// About what an event with one region has.
 const EVENT_BYTES: usize = 1_100;
 const BARE_OUTPUT: &str = "bare-output";
@@ -112,32 +101,10 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(all.max(own.unwrap_or(0)))
 }
 
-fn client(settings: &Settings) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &settings.bootstrap_servers);
-    config
-}
-
-fn producer(settings: &Settings) -> BaseProducer {
-    let mut config = client(settings);
-    config.set("enable.idempotence", "true").set("linger.ms", "5").set("compression.type", "zstd");
-    config.create().expect("a producer")
-}
-
-fn send(producer: &BaseProducer, topic: &str, key: &[u8], payload: &[u8]) {
-    let mut record = BaseRecord::to(topic).key(key).payload(payload);
-    while let Err((error, back)) = producer.send(record) {
-        assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-        producer.poll(Duration::from_millis(1));
-        record = back;
-    }
-}
-
 fn write_references(settings: &Settings, bucket: &str) {
     let producer = producer(settings);
     for number in 0..RECORDS {
-        let uri = format!("s3://{bucket}/{}.png", number % OBJECTS);
-        let value = json!({"id": number.to_string(), "uri": uri}).to_string();
+        let value = reference(number, bucket);
         send(&producer, &settings.input_topic, number.to_string().as_bytes(), value.as_bytes());
     }
     producer.flush(Duration::from_mins(1)).expect("the broker takes the references");
@@ -210,28 +177,4 @@ fn watch_commits(settings: &Settings) -> Figures {
         }
         consumer.poll(Duration::from_millis(10));
     }
-}
-
-async fn journey() -> Journey {
-    let store = Arc::new(InMemory::new());
-    for number in 0..OBJECTS {
-        let mut bytes = Cursor::new(Vec::new());
-        let shade = u8::try_from(5 * number).expect("fifty shades");
-        let image = RgbImage::from_pixel(32, 32, Rgb([shade, 120, 150]));
-        image.write_to(&mut bytes, ImageFormat::Png).expect("a picture");
-        let path = Path::from(format!("{number}.png"));
-        store.put(&path, bytes.into_inner().into()).await.expect("room in memory");
-    }
-    let limits = storage::Settings { bytes_max: ByteSize::mib(1), ..storage::Settings::default() };
-    let store: Arc<dyn ObjectStore> = store;
-    let stores = Stores::new(&limits).expect("limits").with_store(Scheme::S3, "photos", store);
-    let engine = tokio::task::spawn_blocking(|| noop::engine(&[])).await.expect("an engine");
-    let parts = JourneyParts {
-        settings: pipeline::Settings::default(),
-        imaging: imaging::Settings::default(),
-        method: method::Settings::default(),
-        stores,
-        engine,
-    };
-    Journey::new(parts).expect("a journey")
 }
