@@ -15,7 +15,7 @@ use crate::imaging::Picture;
 use crate::models::hub::locate;
 use crate::pipeline::Journey;
 
-use super::device::on_device;
+use super::device::{on_device, one_place};
 use super::inputs::references;
 use super::output::{complain, say};
 use super::{Outcome, build};
@@ -59,7 +59,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Outcome> {
     let piped = TempDir::new().context("a temporary folder")?;
     let references = references(&args.images, &piped, &mut settings)?;
-    let (model, place, precision) = (args.model.clone(), args.device.places()[0], args.dtype);
+    let (model, place, precision) = (args.model.clone(), one_place(&args.device)?, args.dtype);
     let question = Ask {
         system: args.system.clone(),
         question: args.prompt.clone(),

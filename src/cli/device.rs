@@ -1,8 +1,19 @@
 //! A model on the thread of its device, for commands that ask one model.
 
+use anyhow::bail;
 use tokio::sync::watch;
 
+use crate::engine::Devices;
 use crate::engine::lane::{Lane, LaneSpec, Opener, Ready, Run};
+use crate::models::device::Place;
+
+/// The device of a command, which uses one.
+pub(super) fn one_place(devices: &Devices) -> anyhow::Result<Place> {
+    match &devices.places()[..] {
+        [place] => Ok(*place),
+        _ => bail!("--device: this command runs on one device; name one"),
+    }
+}
 
 /// Opens a model on a thread of its own; gives the lane to it, and what is to be known of it.
 pub(super) async fn on_device<I: Send + 'static, O: Send + 'static, M: Send + 'static>(

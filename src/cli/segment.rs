@@ -19,7 +19,7 @@ use crate::models::sam2::amg::{AmgSettings, Found, Preset};
 use crate::pipeline::Journey;
 use crate::report::outline_masks;
 
-use super::device::on_device;
+use super::device::{on_device, one_place};
 use super::gallery::picture_name;
 use super::inputs::references;
 use super::output::{complain, say};
@@ -102,7 +102,7 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
     }
     let piped = TempDir::new().context("a temporary folder")?;
     let references = references(&args.images, &piped, &mut settings)?;
-    let (model, place, precision) = (args.model.clone(), args.device.places()[0], args.dtype);
+    let (model, place, precision) = (args.model.clone(), one_place(&args.device)?, args.dtype);
     let open = move || -> anyhow::Result<(Run<Picture, Vec<Found>>, ModelInfo)> {
         let path = locate(&model).context("--model")?;
         let device = place.open().context("--device")?;

@@ -43,7 +43,7 @@ pub(super) fn parts(settings: &Settings, standard: &Standard) -> Result<Parts, E
     let open_segmenter = |place: Place| -> Open<dyn Segmenter> {
         let (path, masks) = (segmenter.clone(), dog_iqa.masks.clone());
         Box::new(move || {
-            let device = place.open().map_err(|error| failed("device", &error))?;
+            let device = place.open()?;
             let model = Sam2Segmenter::open(&path, masks, dtype, &device);
             Ok(Arc::new(model.map_err(|error| failed("segmenter", &error))?))
         })
@@ -51,24 +51,35 @@ pub(super) fn parts(settings: &Settings, standard: &Standard) -> Result<Parts, E
     let open_scorer = |place: Place| -> Open<dyn Scorer> {
         let (path, standard, rating) = (scorer.clone(), standard.clone(), dog_iqa.rating.clone());
         Box::new(move || {
-            let device = place.open().map_err(|error| failed("device", &error))?;
+            let device = place.open()?;
             let model = MplugOwl3Scorer::open(&path, &standard, rating, (dtype, &device));
             Ok(Arc::new(model.map_err(|error| failed("scorer", &error))?))
         })
     };
     let is_warmed_up = dog_iqa.warm_up.is_wanted_on(kind);
-    let on_each = |place: &Place| place.to_string();
+    // A device that is named twice has two lanes, each with figures of its own.
+    let name_of = |index: usize| {
+        let before = places[..index].iter().filter(|place| **place == places[index]).count();
+        if before == 0 {
+            places[index].to_string()
+        } else {
+            format!("{}#{}", places[index], before + 1)
+        }
+    };
+    let on_each = || places.iter().enumerate();
     let checked = dog_iqa.clone();
     Ok(Parts {
         name: NAME.to_owned(),
         segment: Stage {
             limits: settings.segment.limits_on(kind),
-            models: places.iter().map(|place| (on_each(place), open_segmenter(*place))).collect(),
+            models: on_each()
+                .map(|(index, place)| (name_of(index), open_segmenter(*place)))
+                .collect(),
             largest: is_warmed_up.then_some(largest_picture),
         },
         score: Stage {
             limits: settings.score.limits_on(kind),
-            models: places.iter().map(|place| (on_each(place), open_scorer(*place))).collect(),
+            models: on_each().map(|(index, place)| (name_of(index), open_scorer(*place))).collect(),
             largest: is_warmed_up.then_some(largest_crop),
         },
         version: Box::new(move |models| version(&checked, models)),

@@ -4,11 +4,28 @@ use candle_core::Error;
 
 use crate::engine::lane::RunError;
 
-/// An error of a device that is not its memory's leaves a context in which nothing passes any more;
-/// anything else is this batch's.
+/// What leaves a GPU in a state in which nothing passes any more, as its driver and libraries name it.
+const STICKY: [&str; 14] = [
+    "ILLEGAL_ADDRESS",
+    "LAUNCH_FAILED",
+    "LAUNCH_TIMEOUT",
+    "ECC_UNCORRECTABLE",
+    "NVLINK_UNCORRECTABLE",
+    "ILLEGAL_INSTRUCTION",
+    "MISALIGNED_ADDRESS",
+    "INVALID_PC",
+    "HARDWARE_STACK_ERROR",
+    "CONTEXT_IS_DESTROYED",
+    "DEINITIALIZED",
+    "DEVICE_UNAVAILABLE",
+    "CUDA_ERROR_UNKNOWN",
+    "EXECUTION_FAILED",
+];
+
+/// An error after which the device is lost, or one of this batch: its memory's, its shapes'.
 pub(super) fn run_error(error: &Error) -> RunError {
     let message = error.to_string();
-    if is_of_device(error) && !message.to_ascii_lowercase().contains("out_of_memory") {
+    if is_of_device(error) && STICKY.iter().any(|name| message.contains(name)) {
         return RunError::Device(message.into());
     }
     RunError::Batch(message.into())
@@ -33,7 +50,12 @@ mod tests {
         let cuda = |message: &str| Error::Cuda(message.into()).context("in a layer").bt();
         let lost = run_error(&cuda("CUDA_ERROR_ILLEGAL_ADDRESS"));
         assert!(matches!(lost, RunError::Device(_)), "{lost}");
-        for error in [cuda("CUDA_ERROR_OUT_OF_MEMORY"), Error::Msg("shapes differ".to_owned())] {
+        for error in [
+            cuda("CUDA_ERROR_OUT_OF_MEMORY"),
+            cuda("CUBLAS_STATUS_ALLOC_FAILED"),
+            cuda("matmul is only supported for contiguous tensors"),
+            Error::Msg("shapes differ, CUDA_ERROR_ILLEGAL_ADDRESS or not".to_owned()),
+        ] {
             assert!(matches!(run_error(&error), RunError::Batch(_)));
         }
     }

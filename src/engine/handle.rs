@@ -17,7 +17,7 @@ use crate::engine::warm_up::warm_up;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask, Standard};
 use crate::models::ModelInput;
-use crate::models::device::Place;
+use crate::models::device::{DeviceError, Place};
 
 /// What metrics call the device of models that were opened elsewhere.
 const DEVICE_OWN: &str = "own";
@@ -45,11 +45,17 @@ pub enum EngineError {
         /// What is wrong, with the file.
         message: String,
     },
+    /// A device that cannot be used.
+    #[error("engine.dog_iqa.device: {0}")]
+    Device(#[from] DeviceError),
     /// The device cannot hold the models.
     #[error("engine.dog_iqa: {0}")]
     Memory(#[from] TooLittleMemory),
     /// The device cannot run even one input.
-    #[error("engine.dog_iqa: the first batch failed: {0}")]
+    #[error(
+        "engine.dog_iqa: not even a batch of one passes: {0}; choose smaller models, another device, or \
+         warm_up = \"never\" to find out later"
+    )]
     WarmUp(RunError),
     /// This picture could not be segmented; others can.
     #[error("segmentation failed: {0}")]
@@ -67,6 +73,7 @@ impl EngineError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Start(_) | Self::WarmUp(_) => "engine.start_failed",
+            Self::Device(_) => "engine.no_device",
             Self::Memory(_) => "engine.too_little_memory",
             Self::NoWeights { .. } | Self::Weights { .. } => "engine.weights_failed",
             Self::Segment(_) => "segment.failed",
@@ -125,6 +132,12 @@ pub(super) type Open<M> = Box<dyn FnOnce() -> Result<Arc<M>, EngineError> + Send
 
 /// Makes an input of a model.
 pub(super) type Sample<M> = fn(&M) -> Result<ModelInput, EngineError>;
+
+/// Runs a model on a batch.
+type Batch<M, O> = fn(&M, &[ModelInput]) -> Result<Vec<O>, RunError>;
+
+/// What a model says of itself.
+type Info<M> = fn(&M) -> ModelInfo;
 
 /// One of the two stages, before it is opened.
 pub(super) struct Stage<M: ?Sized> {
@@ -216,8 +229,9 @@ impl Engine {
     fn assemble(parts: Parts) -> Result<Self, EngineError> {
         let Parts { name, segment, score, version } = parts;
         let (health, healthy) = watch::channel(true);
-        let (segment, segmenter) = lane(("segment", health.clone()), segment, Segmenter::segment)?;
-        let (score, scorer) = lane(("score", health), score, Scorer::rate)?;
+        let (segment, segmenter) =
+            lane(("segment", health.clone()), segment, (Segmenter::segment, Segmenter::info))?;
+        let (score, scorer) = lane(("score", health), score, (Scorer::rate, Scorer::info))?;
         let (segmenter_info, scorer_info) = (segmenter.info(), scorer.info());
         let info = Arc::new(EngineInfo {
             name,
@@ -267,7 +281,7 @@ impl Engine {
 fn lane<M: ?Sized + Send + Sync + 'static, O: Send + 'static>(
     (name, health): (&'static str, watch::Sender<bool>),
     stage: Stage<M>,
-    run: fn(&M, &[ModelInput]) -> Result<Vec<O>, RunError>,
+    (run, info): (Batch<M, O>, Info<M>),
 ) -> Result<(Lane<ModelInput, O>, Arc<M>), EngineError> {
     let Stage { limits: Limits { queue, batch_cost }, models, largest } = stage;
     let opener = |(device, open): (String, Open<M>)| -> Opener<_, _, _, EngineError> {
@@ -289,6 +303,12 @@ fn lane<M: ?Sized + Send + Sync + 'static, O: Send + 'static>(
     };
     let spec = LaneSpec { name, queue, cost: ModelInput::cost, health };
     let (lane, mut models) = Lane::spawn(spec, models.into_iter().map(opener).collect())?;
+    // Each device reads the files for itself; events name them once.
+    let first = info(&models[0]);
+    if models.iter().any(|model| info(model) != first) {
+        let message = format!("the files of {} changed while they were opened", first.name);
+        return Err(EngineError::Weights { key: name, message });
+    }
     Ok((lane, models.swap_remove(0)))
 }
 

@@ -22,8 +22,8 @@ use crate::telemetry::metrics;
 
 /// What the device thread does with a batch. Answers come in the order of the inputs.
 ///
-/// Not `Send`: it is opened, run and dropped on the device thread, because a device's stream
-/// belongs to the thread that made it.
+/// Not `Send`: it is opened and run on the device thread, because a device's stream belongs to the
+/// thread that made it.
 pub type Run<I, O> = Box<dyn FnMut(&[I]) -> Result<Vec<O>, RunError>>;
 
 /// Why a batch failed, told apart by what the lane can do about it.

@@ -13,7 +13,7 @@ const WORKING_BYTES_GPU: u64 = 4 << 30;
 /// A device that is too small.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the models take about {} on {place}, which has {}; choose smaller ones, a half format \
+    "the models take about {} in all lanes on {place}, which has {}; choose smaller ones, a half format \
      (`engine.dog_iqa.dtype = \"bf16\"`), or a scorer made smaller by `dogiqa models quantize`",
     ByteSize(*.needed), ByteSize(*.total)
 )]

@@ -7,7 +7,8 @@
 //! ```
 //! [`Engine`] is what the pipeline holds; [`traits`] is what a model must do; [`lane`] is the queue
 //! in front of a device; `classic` adapts the models that need no weights, `sam2` and `mplug_owl3` those
-//! of the paper, which `dog_iqa` joins; `memory` and `warm_up` say what a device holds; `talk` lets the latter speak freely, from what `opened` holds of both.
+//! of the paper, which `dog_iqa` joins; `memory` and `warm_up` say what a device holds; `talk` lets the
+//! latter speak freely, from what `opened` holds of both.
 
 mod classic;
 mod dog_iqa;

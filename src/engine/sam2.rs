@@ -49,15 +49,21 @@ impl Sam2Segmenter {
     ) -> Result<Self, Sam2Error> {
         let checkpoint = Checkpoint::open(path)?;
         let model = Sam2::load(&checkpoint, dtype, device)?;
-        let weights = WeightsFile::of(checkpoint.path())?;
+        let weights = checkpoint.weights().files().into_iter().map(WeightsFile::of);
         let size = checkpoint.size().map_or("custom", |size| size.name());
         // The same weights find other masks with other parameters, or as another network.
         let parameters = format!("{settings:?} {:?}", checkpoint.config());
         let parameters = short(&hex::encode(Sha256::digest(parameters)));
+        // What it costs most by can be read without a table.
+        let points = settings.points_per_side;
         let info = ModelInfo {
             name: format!("sam{}-{size}", checkpoint.version().name()),
-            version: format!("{VERSION}-{}-{}-{parameters}", kind_of(device), dtype.as_str()),
-            weights: vec![weights],
+            version: format!(
+                "{VERSION}-{}-{}-points{points}-{parameters}",
+                kind_of(device),
+                dtype.as_str()
+            ),
+            weights: weights.collect::<Result<_, WeightsError>>()?,
         };
         Ok(Self { generator: MaskGenerator::new(model, settings)?, info })
     }

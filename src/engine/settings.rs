@@ -199,25 +199,22 @@ impl Default for DogIqaSettings {
 }
 
 /// Sizes of the queue in front of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LaneSettings {
-    /// Prepared inputs that may wait for the model; more hold the pipeline back.
+    /// Prepared inputs that may wait for the model; more hold the pipeline back. 0: as many as suit the device.
     pub queue: usize,
     /// Pixels in one batch; 0: as many as suit the device. An input larger than this runs alone.
     pub batch_pixels: usize,
 }
 
+/// Inputs before a model on a processor, and on a GPU: two of its batches of crops.
+const QUEUE_CPU: usize = 16;
+const QUEUE_GPU: usize = 64;
 /// Pixels in a batch on a processor, which one image or fourteen crops fill already.
 const BATCH_PIXELS_CPU: usize = 2_000_000;
 /// Pixels in a batch on a GPU: four images, or thirty-two crops.
 const BATCH_PIXELS_GPU: usize = 4_600_000;
-
-impl Default for LaneSettings {
-    fn default() -> Self {
-        Self { queue: 16, batch_pixels: 0 }
-    }
-}
 
 impl LaneSettings {
     /// Sizes of a lane on a device.
@@ -227,7 +224,12 @@ impl LaneSettings {
             (0, Place::Cuda(_) | Place::Metal(_)) => BATCH_PIXELS_GPU,
             (pixels, _) => pixels,
         };
-        Limits { queue: self.queue.max(1), batch_cost }
+        let queue = match (self.queue, place) {
+            (0, Place::Cpu) => QUEUE_CPU,
+            (0, Place::Cuda(_) | Place::Metal(_)) => QUEUE_GPU,
+            (queue, _) => queue,
+        };
+        Limits { queue, batch_cost }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The largest batch, run once before the first image: what it needs is then reserved, and a device that cannot
-//! hold it is known now, not in the middle of the stream.
+//! The largest batch, run once before the first image: what it takes is then reserved, and a device that cannot
+//! hold it is known now, not in the middle of the stream. What a picture's own masks take on top is not tried.
 
 use crate::engine::lane::{Run, RunError};
 
@@ -15,14 +15,15 @@ pub(super) fn warm_up<I: Clone, O>(
 ) -> Result<usize, RunError> {
     let wanted = (batch_cost / item_cost.max(1)).max(1);
     let mut count = wanted;
+    let mut why = None;
     loop {
         match run(&vec![item.clone(); count]) {
             Ok(_) if count == wanted => return Ok(batch_cost),
             Ok(_) => {
-                tracing::warn!(count, wanted, "the device's memory holds smaller batches only");
+                tracing::warn!(count, wanted, ?why, "the device takes smaller batches only");
                 return Ok(count * item_cost);
             }
-            Err(RunError::Batch(_)) if count > 1 => count /= 2,
+            Err(RunError::Batch(error)) if count > 1 => (count, why) = (count / 2, Some(error)),
             Err(error) => return Err(error),
         }
     }

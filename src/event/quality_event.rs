@@ -197,7 +197,8 @@ pub struct EngineProvenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<String>,
     /// Changes with every other setting that a score depends on: how crops are cut, which masks become
-    /// regions, when objects are looked for, how ratings become one score.
+    /// regions, when objects are looked for, how ratings become one score. Before the digest of all of them
+    /// stand those that cost is saved by, such as `side1024-regions8-`.
     #[serde(default)]
     pub settings: String,
     /// The weights that were loaded; empty for an engine without.

@@ -32,7 +32,9 @@ pub use objects::{ObjectsError, ObjectsSettings, ObjectsWhen};
 pub use policy::{Basis, Outcome, Policies, Policy, PolicyError, PolicySettings, Verdict};
 pub use preset::Preset;
 pub(crate) use regions::keep_largest;
-pub use regions::{RawMask, Region, RegionKind, RegionSettings, Segmentation, select_regions};
+pub use regions::{
+    RawMask, Region, RegionKind, RegionSettings, Segmentation, enlarge, select_regions,
+};
 pub use rle::{MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use settings::{Settings, SettingsError};
 pub use standard::{OwnStandard, Standard, StandardError, StandardForm, StandardSettings};

@@ -87,13 +87,31 @@ impl Segmentation {
     }
 }
 
+/// Masks of a shrunken picture, in the frame of the whole one.
+///
+/// # Errors
+/// A mask whose frame is not `from`, or a frame that no mask can have.
+pub fn enlarge(
+    masks: Vec<RawMask>,
+    from: (u32, u32),
+    (width, height): (u32, u32),
+) -> Result<Vec<RawMask>, MaskError> {
+    let larger = |raw: RawMask| {
+        let rle = raw.mask.rle();
+        let found = (rle.width(), rle.height());
+        if found != from {
+            return Err(MaskError::Frame { found, expected: from });
+        }
+        Ok(RawMask { mask: Mask::new(rle.resized(width, height)?)?, ..raw })
+    };
+    masks.into_iter().map(larger).collect()
+}
+
 /// Algorithm 1: keeps the masks of at least the threshold's area, then appends the pixels in none
 /// of them as one more region if they reach the threshold too.
 ///
-/// With a [`RegionSettings::side_max`] masks may come in a smaller frame, and are enlarged to this one.
-///
 /// # Errors
-/// A mask of another frame, or a frame that no mask can have.
+/// A mask whose frame is not `width × height`, or a frame that no mask can have.
 pub fn select_regions(
     width: u32,
     height: u32,
@@ -106,13 +124,6 @@ pub fn select_regions(
     let is_large = |mask: &Mask| mask.area_px() as f64 >= threshold_px;
 
     let mut kept = raw_masks;
-    if settings.side_max > 0 {
-        for raw in &mut kept {
-            if (raw.mask.rle().width(), raw.mask.rle().height()) != (width, height) {
-                raw.mask = Mask::new(raw.mask.rle().resized(width, height)?)?;
-            }
-        }
-    }
     kept.retain(|raw| is_large(&raw.mask));
     keep_largest(&mut kept, settings.regions_max, |raw| raw.mask.area_px());
 

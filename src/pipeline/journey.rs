@@ -15,7 +15,7 @@ use crate::event::{
 };
 use crate::imaging::{self, Crop, Picture, crop_region, crop_whole};
 use crate::method::{
-    self, LevelDistribution, ObjectAssessment, Policy, Segmentation, Standard, assess,
+    self, LevelDistribution, ObjectAssessment, Policy, Segmentation, Standard, assess, enlarge,
     select_regions,
 };
 use crate::storage::{FetchRequest, FetchedImage, Stores};
@@ -222,7 +222,12 @@ impl Journey {
             let masks = shared.parts.engine.segment(&seen).await;
             let masks = masks.map_err(|error| Failure::engine(Stage::Segment, &error))?;
             let (width, height) = (picture.width(), picture.height());
-            let select = move || select_regions(width, height, masks, &settings);
+            let frame = (seen.width(), seen.height());
+            let select = move || {
+                let is_shrunk = frame != (width, height);
+                let masks = if is_shrunk { enlarge(masks, frame, (width, height))? } else { masks };
+                select_regions(width, height, masks, &settings)
+            };
             let segmentation = off_thread(Stage::Segment, pixels, select).await?;
             segmentation.map_err(|error| {
                 Failure::permanent(Stage::Segment, "segment.invalid_mask", error.to_string())

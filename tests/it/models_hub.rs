@@ -95,7 +95,7 @@ fn a_model_is_fetched_once_and_used_by_its_name() {
     }
 
     succeeded(&home.pull("some/sam2"));
-    assert_eq!(home.ranges("model.safetensors").len(), 2, "by its name and where it lies, once");
+    assert_eq!(home.ranges("model.safetensors").len(), 1, "once");
 
     // By its name it is the model that it is by its path, and nothing is asked of the Hub.
     let asked = home.hub.requests().len();
@@ -138,6 +138,59 @@ fn a_download_that_is_cut_off_goes_on_where_it_stopped() {
     std::fs::write(part, &bytes[..300_000]).unwrap();
     succeeded(&home.pull("some/sam2"));
     assert!(home.ranges("model.safetensors").iter().all(|range| range == "bytes=300000-"));
+
+    // Killed before the last step: everything is there, and only its name is not.
+    for length in [bytes.len(), bytes.len() + 7] {
+        let home = Home::new(sam2());
+        let blobs = home.repository("models--some--sam2/blobs");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let part = blobs.join(format!("{}.part", sam2().digest("model.safetensors")));
+        std::fs::write(part, [&bytes[..], b"too much"].concat().split_at(length).0).unwrap();
+        succeeded(&home.pull("some/sam2"));
+        succeeded(&home.run(&["models", "verify", "some/sam2"], &[]));
+    }
+}
+
+#[test]
+fn the_token_is_for_the_hub_alone_and_no_header_becomes_a_path() {
+    let elsewhere = sam2().serve();
+    let home = Home::new(sam2().gated("hf_secret").elsewhere(elsewhere.place()));
+    succeeded(&home.run(&["models", "pull", "some/sam2"], &[("HF_TOKEN", " hf_secret\n")]));
+    assert!(elsewhere.requests().len() >= 2, "the weights lie elsewhere");
+    for request in elsewhere.requests() {
+        assert_eq!(request.header("authorization"), None, "{request:?}");
+    }
+
+    for lie in ["../../../../evil", "/tmp/evil", "", "not a digest", &"0".repeat(39)] {
+        let home = Home::new(sam2().lying(lie));
+        let errors = home.pull("some/sam2");
+        assert!(failed(&errors).contains("is it a Hub?"), "{lie}");
+        let blobs = home.repository("models--some--sam2/blobs");
+        assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0, "{lie}");
+    }
+}
+
+/// As `huggingface_hub` leaves it: the branch is noted, the commit is not.
+#[test]
+fn what_another_program_has_fetched_is_not_fetched_again() {
+    let home = Home::new(sam2());
+    let repository = home.repository("models--some--sam2");
+    let snapshot = repository.join("snapshots").join(COMMIT);
+    for folder in ["blobs", "refs"] {
+        std::fs::create_dir_all(repository.join(folder)).unwrap();
+    }
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::write(repository.join("refs/main"), COMMIT).unwrap();
+    let files = [("model.safetensors", "model.hf.safetensors"), ("config.json", "config.json")];
+    for (name, source) in files {
+        let digest = sam2().digest(name);
+        std::fs::copy(golden(source), repository.join("blobs").join(&digest)).unwrap();
+        let blob = Path::new("../../blobs").join(digest);
+        std::os::unix::fs::symlink(blob, snapshot.join(name)).unwrap();
+    }
+    succeeded(&home.run(&["models", "verify", "some/sam2"], &[]));
+    succeeded(&home.pull("some/sam2"));
+    assert!(home.ranges("model.safetensors").is_empty() && home.ranges("config.json").is_empty());
 }
 
 #[test]
@@ -147,7 +200,7 @@ fn what_arrives_damaged_is_not_kept() {
         let errors = home.pull("some/sam2");
         let digest = sam2().digest(file);
         let errors = failed(&errors);
-        assert!(errors.contains(file) && errors.contains(&digest), "{errors}");
+        assert!(errors.contains(file) && errors.contains("another digest"), "{errors}");
         let left = home.repository("models--some--sam2/blobs").join(&digest);
         assert!(!left.exists(), "{file}");
         // Nor does anything take it for a model.

@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 
 use crate::cli::Outcome;
 use crate::cli::output::say;
-use crate::models::hub::{BUNDLES, HubError, HubModel, PRESETS, Snapshot};
+use crate::models::hub::{BUNDLES, HubError, HubModel, PRESETS, snapshot};
 
 /// Nothing to choose.
 #[derive(Debug, clap::Args)]
@@ -15,10 +15,11 @@ pub(super) fn run(_args: &Args) -> anyhow::Result<Outcome> {
     say(&row(["preset", "about", "licence", "here", "repository"]))?;
     for preset in &PRESETS {
         let model = HubModel::new(preset.name).expect("a preset has a repository");
-        let here = match Snapshot::of(&model) {
+        let here = match snapshot(&model) {
             Ok(_) => "yes",
             Err(HubError::Partial { .. }) => "partly",
-            Err(_) => "no",
+            Err(HubError::Absent { .. }) => "no",
+            Err(_) => "broken",
         };
         let size = ByteSize(preset.bytes).display().si().to_string();
         let alias = preset.alias.map(|alias| format!(" (or {alias})")).unwrap_or_default();

@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
             "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         )?);
-        let snapshot = pull(model, |progress| {
+        let folder = pull(model, |progress| {
             if bar.message() != progress.file {
                 bar.set_message(progress.file.to_owned());
             }
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
             bar.set_position(progress.done);
         });
         bar.finish_and_clear();
-        let folder = snapshot.with_context(|| model.written.clone())?.folder;
+        let folder = folder.with_context(|| model.written.clone())?;
         say(&folder.display().to_string())?;
     }
     Ok(Outcome::Done)

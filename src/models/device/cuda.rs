@@ -18,8 +18,9 @@ pub(super) fn open(number: usize) -> Result<Device, DeviceError> {
     }
     let device = Device::new_cuda(number).map_err(|error| driver(error.to_string()))?;
     let cuda = device.as_cuda_device().map_err(|error| driver(error.to_string()))?;
-    // SAFETY: the thread that opens a device is the only one that uses its tensors, on one stream, so there
-    // is no other stream whose work an event would have to wait for.
+    // SAFETY: the thread that opens a device is the only one that computes with its tensors, on one stream, so
+    // there is no other stream whose work an event would have to wait for. What another thread may do is drop
+    // the last handle to weights, after that work is done.
     unsafe { cuda.disable_event_tracking() };
     keep_memory(number).map_err(|error| driver(error.to_string()))?;
     Ok(device)
@@ -39,7 +40,7 @@ pub(super) fn memory(number: usize) -> Option<u64> {
     unsafe { result::device::total_mem(device) }.ok().map(|bytes| bytes as u64)
 }
 
-/// Uploads of small tables are remembered until this is dropped; forever, once they were seen.
+/// While this lives, uploads of small tables are looked up first; what was once uploaded stays on the device.
 pub(super) fn keep_tables(device: &Device) -> Option<impl Drop> {
     match device {
         Device::Cuda(cuda) => Some(cuda.enable_cuda_graph_htod_cache()),

@@ -79,7 +79,7 @@ impl Place {
         }
     }
 
-    /// Opens it for the calling thread: what is computed there must be made, used and dropped on this thread.
+    /// Opens it for the calling thread: what is computed there must be made and used on this thread.
     ///
     /// # Errors
     /// Why it cannot be used.

@@ -1,10 +1,10 @@
 //! Models on this machine: where the cache has them, and whether they are what they were.
 //!
-//! Files of a revision are links to blobs, and a blob is called by its digest: SHA-256 of a large file, git's
+//! Files of a commit are links to blobs, and a blob is called by its digest: SHA-256 of a large file, git's
 //! own of a small one.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
@@ -17,13 +17,6 @@ use crate::models::weights::{WeightsError, file_of, given_digest, sha256_anew, s
 
 /// Hexadecimal digits of git's digests.
 const GIT_DIGITS: usize = 40;
-
-/// A revision of a repository on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The folder with its files.
-    pub folder: PathBuf,
-}
 
 /// A file and what its digest says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,37 +32,52 @@ pub struct Checked {
 /// The file or folder that a name means.
 ///
 /// # Errors
-/// [`HubError::Absent`] and [`HubError::Partial`] for a model of the Hub that was not fetched; a path is taken
-/// as it is.
+/// [`HubError::Absent`] and [`HubError::Partial`] for a model of the Hub that was not fetched,
+/// [`HubError::Unknown`] for a word that means nothing; a path is taken as it is.
 pub fn locate(text: &str) -> Result<PathBuf, HubError> {
     match ModelName::new(text) {
+        ModelName::Path(path) if !path.exists() && path.components().count() == 1 => {
+            let has_extension = path.extension().is_some();
+            if has_extension { Ok(path) } else { Err(HubError::Unknown { text: text.to_owned() }) }
+        }
         ModelName::Path(path) => Ok(path),
-        ModelName::Hub(model) => Ok(Snapshot::of(&model)?.folder),
+        ModelName::Hub(model) => snapshot(&model),
     }
 }
 
-impl Snapshot {
-    /// Finds a model of the Hub in the cache, complete.
-    ///
-    /// # Errors
-    /// That it is not there, or not all of it.
-    pub fn of(model: &HubModel) -> Result<Self, HubError> {
-        let cache = Environment::read().cache;
-        let absent = || HubError::Absent { model: model.clone(), cache: cache.path().clone() };
-        let folder = folder_of(&cache, model).ok_or_else(absent)?;
-        let partial = |missing: String| HubError::Partial { model: model.clone(), missing };
-        let weights = file_of(&folder).map_err(|_| partial("the weights".to_owned()))?;
-        for file in parts_of(&weights)? {
-            if !file.is_file() {
-                return Err(partial(name_of(&file)));
-            }
-        }
-        Ok(Self { folder })
+/// The folder of a model of the Hub in the cache, complete.
+///
+/// # Errors
+/// That it is not there, or not all of it.
+pub fn snapshot(model: &HubModel) -> Result<PathBuf, HubError> {
+    let cache = Environment::read().cache;
+    let absent = || HubError::Absent { model: model.clone(), cache: cache.clone() };
+    let of_repo = cache.join(repo(model).folder_name());
+    // A branch or tag is noted with its commit; a commit is itself.
+    let noted = std::fs::read_to_string(of_repo.join("refs").join(&model.revision));
+    let commit = noted.as_deref().map_or(model.revision.as_str(), str::trim);
+    let folder = of_repo.join("snapshots").join(commit);
+    if !folder.is_dir() {
+        return Err(absent());
     }
+    let partial = |missing: String| HubError::Partial { model: model.clone(), missing };
+    let weights = match file_of(&folder) {
+        Ok(weights) => weights,
+        Err(WeightsError::Unrecognised { message, .. }) if message.starts_with("no ") => {
+            return Err(partial("the file of weights".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for file in parts_of(&weights)? {
+        if !file.is_file() {
+            return Err(partial(name_of(&file)));
+        }
+    }
+    Ok(folder)
 }
 
 /// Compares the files of a model with the digests that the Hub gave; of files that came otherwise it tells
-/// theirs.
+/// theirs. Reads every byte.
 ///
 /// # Errors
 /// The first file that cannot be read or has another digest than it should.
@@ -78,7 +86,18 @@ pub fn verify(path: &Path) -> Result<Vec<Checked>, HubError> {
     let mut files = parts_of(&weights)?;
     let beside = ["config.json", "tokenizer.json"].map(|name| weights.with_file_name(name));
     files.extend(beside.into_iter().filter(|path| path.is_file()));
-    files.into_iter().map(|path| check(path, sha256_anew)).collect()
+    files.into_iter().map(check).collect()
+}
+
+fn check(path: PathBuf) -> Result<Checked, HubError> {
+    let Some(expected) = given_digest(&path) else {
+        return Ok(Checked { digest: sha256_anew(&path)?, path, is_known: false });
+    };
+    let found = digest_like(&expected, &path)?;
+    if found == expected {
+        return Ok(Checked { path, digest: found, is_known: true });
+    }
+    Err(WeightsError::Digest { path, found, expected }.into())
 }
 
 /// The weights' files: the file itself, or an index and its shards.
@@ -93,43 +112,92 @@ fn parts_of(weights: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     Ok(files)
 }
 
-/// Compares a file with the digest that the Hub gave it, if it gave one.
-pub(super) fn check(
-    path: PathBuf,
-    sha256: fn(&Path) -> Result<String, WeightsError>,
-) -> Result<Checked, HubError> {
-    let Some(expected) = given_digest(&path) else {
-        return Ok(Checked { digest: sha256(&path)?, path, is_known: false });
-    };
-    if expected.len() == GIT_DIGITS {
-        let found = git_digest(&path);
-        let found = found.map_err(|source| HubError::Cache { path: path.clone(), source })?;
-        if found != expected {
-            return Err(WeightsError::Digest { path, found, expected }.into());
-        }
-    } else {
-        sha256(&path)?;
+/// A file's digest of the kind of another.
+pub(super) fn digest_like(other: &str, path: &Path) -> Result<String, HubError> {
+    if other.len() != GIT_DIGITS {
+        return Ok(sha256_anew(path)?);
     }
-    Ok(Checked { path, digest: expected, is_known: true })
+    git_digest(path).map_err(|source| HubError::Cache { path: path.to_owned(), reason: source })
 }
 
 /// What git calls a file's contents by.
 fn git_digest(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
-    let digest = Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(&bytes);
-    Ok(hex::encode(digest.finalize()))
+    let mut file = File::open(path)?;
+    let mut hasher = Sha1::new().chain_update(format!("blob {}\0", file.metadata()?.len()));
+    io::copy(&mut file, &mut hasher)?;
+    Ok(hex::encode(hasher.finalize()))
 }
 
-/// The folder of a model's revision, if there is one.
-pub(super) fn folder_of(cache: &Cache, model: &HubModel) -> Option<PathBuf> {
-    let repo = repo(model);
-    let of_repo = cache.path().join(repo.folder_name());
-    // A branch or tag is noted with its commit; a commit is itself.
-    let noted = std::fs::read_to_string(of_repo.join("refs").join(&model.revision));
-    let commit = noted.as_deref().map_or(model.revision.as_str(), str::trim);
-    let folder = cache.repo(repo).pointer_path(commit);
-    folder.is_dir().then_some(folder)
+/// Where the cache keeps one commit of a repository, as `huggingface_hub` lays it out.
+pub(super) struct Layout {
+    cache: PathBuf,
+    folder_name: String,
+    commit: String,
+}
+
+impl Layout {
+    /// Makes the folders of a commit, which is forty hexadecimal digits.
+    pub(super) fn new(cache: PathBuf, model: &HubModel, commit: &str) -> Result<Self, HubError> {
+        let folder_name = repo(model).folder_name();
+        let layout = Self { cache, folder_name, commit: commit.to_owned() };
+        let blobs = layout.cache.join(&layout.folder_name).join("blobs");
+        for folder in [blobs, layout.snapshot(), layout.locks()] {
+            std::fs::create_dir_all(&folder).map_err(|source| Self::failed(&folder, source))?;
+        }
+        Ok(layout)
+    }
+
+    pub(super) fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    pub(super) fn blob(&self, digest: &str) -> PathBuf {
+        self.cache.join(&self.folder_name).join("blobs").join(digest)
+    }
+
+    /// A file of the commit, if it is there.
+    pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
+        Some(self.snapshot().join(name)).filter(|path| path.is_file())
+    }
+
+    /// Holds off whoever fetches the same file, Python programs included, until it is dropped.
+    pub(super) fn lock(&self, digest: &str) -> Result<File, HubError> {
+        let path = self.locks().join(format!("{digest}.lock"));
+        let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| Self::failed(&path, source))
+    }
+
+    /// Makes a file of the commit of a blob.
+    pub(super) fn link(&self, name: &str, digest: &str) -> Result<PathBuf, HubError> {
+        let path = self.snapshot().join(name);
+        if path.symlink_metadata().is_ok() {
+            std::fs::remove_file(&path).map_err(|source| Self::failed(&path, source))?;
+        }
+        let target = Path::new("../../blobs").join(digest);
+        std::os::unix::fs::symlink(target, &path).map_err(|source| Self::failed(&path, source))?;
+        Ok(path)
+    }
+
+    /// Notes that a branch or tag is at this commit.
+    pub(super) fn note(&self, model: &HubModel) -> Result<(), HubError> {
+        if model.revision == self.commit {
+            return Ok(());
+        }
+        let noted = Cache::new(self.cache.clone()).repo(repo(model)).create_ref(&self.commit);
+        noted.map_err(|source| Self::failed(&self.cache, source))
+    }
+
+    pub(super) fn failed(path: &Path, source: io::Error) -> HubError {
+        HubError::Cache { path: path.to_owned(), reason: source }
+    }
+
+    fn snapshot(&self) -> PathBuf {
+        self.cache.join(&self.folder_name).join("snapshots").join(&self.commit)
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.cache.join(".locks").join(&self.folder_name)
+    }
 }
 
 pub(super) fn repo(model: &HubModel) -> Repo {

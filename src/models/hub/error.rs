@@ -69,26 +69,28 @@ pub enum HubError {
     },
     /// A file that arrived as another than the Hub said; it is not kept.
     #[error(
-        "{model}: {file} arrived with the digest {found} instead of {expected} and was removed; try again, \
-         and if it happens again, what lies between here and the Hub changes files"
+        "{model}: {file} arrived with another digest than the Hub's and is not kept; try again, and if it happens \
+         again, what lies between here and the Hub changes files"
     )]
     Damaged {
         /// What was to be fetched.
-        model: String,
+        model: HubModel,
         /// Its file.
         file: String,
-        /// The digest of what arrived.
-        found: String,
-        /// What the Hub calls it by.
-        expected: String,
+    },
+    /// A word that means nothing.
+    #[error("`{text}` is no preset, no file and no folder; `dogiqa models list` shows the presets")]
+    Unknown {
+        /// The word.
+        text: String,
     },
     /// The cache cannot be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {reason}", .path.display())]
     Cache {
         /// What was to be read or written.
         path: PathBuf,
         /// Why it could not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file of it.
     #[error(transparent)]
@@ -105,6 +107,9 @@ fn to_fetch(model: &HubModel) -> String {
                 preset.licence
             )
         }
-        None => " (its page on the Hub tells its size and licence)".to_owned(),
+        None => {
+            " (its page on the Hub tells its size and licence); nor is there such a file or folder"
+                .to_owned()
+        }
     }
 }

@@ -3,18 +3,19 @@
 //!
 //! ```text
 //!  "sam2.1-large", "owner/name@revision", a path ─ ModelName ─► locate ─► file or folder ─► Weights
-//!                                                     └─ pull ─► cache (checked against the Hub's digests)
+//!                                                     └─ pull ─► download ─► cache (digests are the Hub's)
 //! ```
 //! Nothing is fetched unless [`pull`] is called: a worker that starts reads the disk, not the network.
 
 mod cache;
+mod download;
 mod environment;
 mod error;
 mod name;
 mod presets;
 mod pull;
 
-pub use cache::{Checked, Snapshot, locate, verify};
+pub use cache::{Checked, locate, snapshot, verify};
 pub use error::HubError;
 pub use name::{HubModel, ModelName};
 pub use presets::{BUNDLES, Bundle, PRESETS, Preset};

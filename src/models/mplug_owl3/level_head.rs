@@ -1,6 +1,6 @@
 //! The output head for the tokens of the levels alone: K rows instead of a vocabulary.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::qwen2::Decoder;
 use crate::models::layers::matmul;
@@ -28,6 +28,8 @@ impl LevelHead {
     /// What candle says of shapes, dtypes and devices.
     pub fn logits(&self, hidden: &Tensor) -> Result<Vec<Vec<f64>>> {
         let logits = matmul(&hidden.to_dtype(DType::F32)?, &self.rows.t()?)?;
+        // Not every GPU has double precision.
+        let logits = logits.to_device(&Device::Cpu)?;
         logits.to_dtype(DType::F64)?.to_vec2()
     }
 }
