@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use dog_iqa::engine::{MplugOwl3Scorer, Sam2Segmenter, Scorer, Segmenter};
-use dog_iqa::imaging::{Picture, crop_whole};
+use dog_iqa::imaging::{self, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, Standard, StandardForm};
 use dog_iqa::models::device::Place;
 use dog_iqa::models::mplug_owl3::RatingSettings;
@@ -19,7 +19,10 @@ const PHOTOS: [&str; 4] = ["cat.jpg", "coffee.jpg", "rocket.jpg", "hopper.jpg"];
 const MARGIN: f64 = 0.1;
 
 fn pictures() -> Vec<Picture> {
-    let open = |name: &&str| Picture::from_rgb(image::open(photo(name)).unwrap().to_rgb8());
+    let open = |name: &&str| {
+        let bytes = std::fs::read(photo(name)).unwrap();
+        imaging::decode(&bytes, &imaging::Settings::default()).unwrap()
+    };
     PHOTOS.iter().map(open).collect()
 }
 

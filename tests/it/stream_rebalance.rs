@@ -76,7 +76,7 @@ async fn a_classic_group_hands_over_as_well() {
     let mut scene = Scene::new(2).await;
     scene.settings.group_protocol = GroupProtocol::Classic;
     // The double waits almost as long for members that may come.
-    scene.settings.session_timeout = Duration::from_secs(3);
+    scene.settings.session_timeout = Duration::from_secs(6);
     let first = scene.start().await;
     scene.refer("alone", 50, "a.png").await;
     scene.events(50).await;
