@@ -322,6 +322,10 @@ fn the_presets_tell_size_licence_and_what_is_here() {
     };
     let before = line(&list(&home));
     assert_eq!(before[1..].join(" "), "156.0 MB Apache-2.0 no facebook/sam2.1-hiera-tiny");
+    let mistyped = home.run(&["segment", "--model", "sam2.1-tin", &photo("cat.jpg")], &[]);
+    assert!(failed(&mistyped).contains("`dogiqa models list`"));
+    let nowhere = home.run(&["segment", "--model", "no/such/sam2.pt", &photo("cat.jpg")], &[]);
+    assert_eq!(failed(&nowhere).matches("No such file").count(), 1, "said once");
     let absent = home.run(&["segment", "--model", "sam2.1-tiny", &photo("cat.jpg")], &[]);
     let absent = failed(&absent);
     for part in ["`dogiqa models pull sam2.1-tiny`", "156.0 MB", "Apache-2.0"] {

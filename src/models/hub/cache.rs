@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 
 use super::environment::Environment;
 use super::error::HubError;
-use super::name::{HubModel, ModelName};
+use super::name::{HubModel, ModelName, is_called_like_a_file};
 use crate::models::weights::{WeightsError, file_of, given_digest, sha256_anew, shards_of};
 
 /// Hexadecimal digits of git's digests.
@@ -36,13 +36,17 @@ pub struct Checked {
 /// [`HubError::Unknown`] for a word that means nothing; a path is taken as it is.
 pub fn locate(text: &str) -> Result<PathBuf, HubError> {
     match ModelName::new(text) {
-        ModelName::Path(path) if !path.exists() && path.components().count() == 1 => {
-            let has_extension = path.extension().is_some();
-            if has_extension { Ok(path) } else { Err(HubError::Unknown { text: text.to_owned() }) }
+        ModelName::Path(path) if is_bare_word(&path) && !path.exists() => {
+            Err(HubError::Unknown { text: text.to_owned() })
         }
         ModelName::Path(path) => Ok(path),
         ModelName::Hub(model) => snapshot(&model),
     }
+}
+
+/// Whether a path is neither in a folder nor called like a file of weights: somebody meant a preset.
+fn is_bare_word(path: &Path) -> bool {
+    path.components().count() == 1 && !is_called_like_a_file(path)
 }
 
 /// The folder of a model of the Hub in the cache, complete.

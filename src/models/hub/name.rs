@@ -53,11 +53,7 @@ impl HubModel {
             let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(is_known)
         };
-        let is_file = Path::new(rest).extension().is_some_and(|extension| {
-            ["safetensors", "gguf", "pt", "pth", "bin", "json"]
-                .iter()
-                .any(|kind| extension == *kind)
-        });
+        let is_file = is_called_like_a_file(Path::new(rest));
         let is_revision = |revision: &str| {
             let mut parts = revision.split('/');
             !revision.is_empty() && parts.all(is_part)
@@ -70,6 +66,12 @@ impl HubModel {
             preset,
         })
     }
+}
+
+/// Whether a path ends as files of weights do.
+pub(super) fn is_called_like_a_file(path: &Path) -> bool {
+    let kinds = ["safetensors", "gguf", "pt", "pth", "bin", "json"];
+    path.extension().is_some_and(|extension| kinds.iter().any(|kind| extension == *kind))
 }
 
 impl fmt::Display for HubModel {

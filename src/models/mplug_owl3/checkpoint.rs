@@ -40,7 +40,7 @@ impl Checkpoint {
         } else {
             let place = weights.path().with_file_name("config.json");
             let json = std::fs::read_to_string(&place)
-                .map_err(|source| WeightsError::Read { path: place.clone(), source })?;
+                .map_err(|reason| WeightsError::Read { path: place.clone(), reason })?;
             (place, json)
         };
         let config = Config::from_json(&config_json)

@@ -141,7 +141,7 @@ fn config_beside(file: &Path) -> std::result::Result<Option<Config>, WeightsErro
             Err(message) => Err(WeightsError::Config { path, message }),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(WeightsError::Read { path, source }),
+        Err(reason) => Err(WeightsError::Read { path, reason }),
     }
 }
 

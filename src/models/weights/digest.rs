@@ -34,7 +34,7 @@ pub(crate) fn sha256_anew(path: &Path) -> Result<String, WeightsError> {
 }
 
 fn compared(path: &Path, found: io::Result<String>) -> Result<String, WeightsError> {
-    let found = found.map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+    let found = found.map_err(|reason| WeightsError::Read { path: path.to_owned(), reason })?;
     match given_digest(path) {
         Some(expected) if expected.len() == found.len() && expected != found => {
             Err(WeightsError::Digest { path: path.to_owned(), found, expected })

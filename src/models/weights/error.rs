@@ -13,20 +13,20 @@ const NAMES_SHOWN: usize = 5;
 #[derive(Debug, Error)]
 pub enum WeightsError {
     /// The file is not there or may not be read.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {reason}", path = .path.display())]
     Read {
         /// What was to be read.
         path: PathBuf,
         /// Why it could not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file cannot be written.
-    #[error("{path} was not written: {source}", path = .path.display())]
+    #[error("{path} was not written: {reason}", path = .path.display())]
     Write {
         /// What was to be written.
         path: PathBuf,
         /// Why it could not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file is no checkpoint, or only a part of one.
     #[error(

@@ -22,7 +22,7 @@ pub(super) struct GgufFile {
 
 impl GgufFile {
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let read = |source| WeightsError::Read { path: path.to_owned(), source };
+        let read = |reason| WeightsError::Read { path: path.to_owned(), reason };
         let mut reader = BufReader::new(File::open(path).map_err(read)?);
         // The reader takes a file's word for its alignment, and divides by it.
         let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut reader)))
@@ -86,7 +86,7 @@ pub fn write_gguf(
     texts: &[(&str, String)],
     tensors: &[(String, QTensor)],
 ) -> Result<(), WeightsError> {
-    let failed = |source| WeightsError::Write { path: path.to_owned(), source };
+    let failed = |reason| WeightsError::Write { path: path.to_owned(), reason };
     let refused = |error: &dyn Display| failed(std::io::Error::other(error.to_string()));
     let mut writer = BufWriter::new(temporary_beside(path).map_err(failed)?);
     let values: Vec<(&str, Value)> =

@@ -17,7 +17,7 @@ pub(crate) fn file_of(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
-    let read = |source| WeightsError::Read { path: path.to_owned(), source };
+    let read = |reason| WeightsError::Read { path: path.to_owned(), reason };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).map_err(read)? {
         names.push(entry.map_err(read)?.file_name().to_string_lossy().into_owned());
@@ -66,7 +66,7 @@ struct Index {
 
 /// For each tensor the file that an index says it is in. Files lie beside the index.
 pub(crate) fn shards_of(index: &Path) -> Result<BTreeMap<String, PathBuf>, WeightsError> {
-    let read = |source| WeightsError::Read { path: index.to_owned(), source };
+    let read = |reason| WeightsError::Read { path: index.to_owned(), reason };
     let text = std::fs::read_to_string(index).map_err(read)?;
     let unreadable = |message: &dyn std::fmt::Display| damaged(index, "index", message);
     let Index { weight_map } = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;

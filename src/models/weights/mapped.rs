@@ -29,7 +29,7 @@ pub(super) struct MappedFile {
 impl MappedFile {
     /// Reads the table, which must account for every byte of the file.
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let read = |source| WeightsError::Read { path: path.to_owned(), source };
+        let read = |reason| WeightsError::Read { path: path.to_owned(), reason };
         let file = File::open(path).map_err(read)?;
         let length = usize::try_from(file.metadata().map_err(read)?.len()).map_err(|_| {
             damaged(path, "safetensors", &"the file is larger than this machine can map")
@@ -64,7 +64,7 @@ impl MappedFile {
                 ),
             });
         }
-        let read = |source| WeightsError::Read { path: self.path.clone(), source };
+        let read = |reason| WeightsError::Read { path: self.path.clone(), reason };
         let (start, end) = info.data_offsets;
         let bytes = map(&self.file, self.data + start, end - start).map_err(read)?;
         let view = TensorView::new(info.dtype, info.shape.clone(), &bytes)

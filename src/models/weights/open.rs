@@ -48,7 +48,7 @@ impl Weights {
     /// A file that cannot be read, is damaged, or has another extension.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let path = file_of(path)?;
-        let read = |source| WeightsError::Read { path: path.clone(), source };
+        let read = |reason| WeightsError::Read { path: path.clone(), reason };
         std::fs::metadata(&path).map_err(read)?;
         if is_index(&path) {
             return Self::sharded(path);
