@@ -76,13 +76,16 @@ async fn a_classic_group_hands_over_as_well() {
     let mut scene = Scene::new(2).await;
     scene.settings.group_protocol = GroupProtocol::Classic;
     // The double waits almost as long for members that may come.
-    scene.settings.session_timeout = Duration::from_secs(6);
+    scene.settings.session_timeout = Duration::from_secs(3);
     let first = scene.start().await;
     scene.refer("alone", 50, "a.png").await;
     scene.events(50).await;
     let second = scene.start().await;
     scene.refer("joining", 100, "a.png").await;
     scene.events(150).await;
+    // A member that leaves while the double still arranges the group is told nothing any more, and its stop
+    // ends at its deadline only: two rounds of a session each have to be over.
+    tokio::time::sleep(3 * scene.settings.session_timeout).await;
     let first = first.stop().await;
     assert!(first.is_committed);
     scene.refer("left", 50, "a.png").await;
