@@ -530,13 +530,15 @@ mod tests {
         (lane, started, [go_first, go_second])
     }
 
+    fn submitted(lane: &Lane<usize, usize>, x: usize) -> JoinHandle<Result<usize, LaneError>> {
+        let lane = lane.clone();
+        tokio::spawn(async move { lane.submit(x).await })
+    }
+
     #[tokio::test]
     async fn two_devices_work_at_once_and_share_one_queue() {
         let (lane, started, go) = two_devices();
-        let ask = |x| {
-            let lane = lane.clone();
-            tokio::spawn(async move { lane.submit(x).await })
-        };
+        let ask = |x| submitted(&lane, x);
         let (one, two) = (ask(1), ask(2));
         yield_now().await;
         let mut busy = [started.recv().unwrap(), started.recv().unwrap()];
@@ -557,17 +559,15 @@ mod tests {
     #[tokio::test]
     async fn what_one_of_two_devices_loses_is_told_and_nobody_is_left_waiting() {
         let (lane, started, go) = two_devices();
-        let ask = |x| {
-            let lane = lane.clone();
-            tokio::spawn(async move { lane.submit(x).await })
-        };
+        let ask = |x| submitted(&lane, x);
         let first = ask(1);
         yield_now().await;
         let (device, _) = started.recv().unwrap();
+        // The other device may end with the lane: what it needs to go on has to be there before.
+        go[1 - device].send(true).unwrap();
         go[device].send(false).unwrap();
         assert!(matches!(first.await.unwrap(), Err(LaneError::Run(RunError::Device(_)))));
-        // The other device answers if it had the queue in its hand; else the lane is closed.
-        go[1 - device].send(true).unwrap();
+        // It answers if it had the queue in its hand; else the lane is closed.
         let second = ask(2).await.unwrap();
         let gone = Err(LaneError::Run(RunError::Device("gone".into())));
         assert!([Ok(4), gone].contains(&second), "{second:?}");

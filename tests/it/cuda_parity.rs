@@ -1,10 +1,8 @@
 //! The networks on a GPU beside the same networks on the processor: `cargo test --features cuda cuda_parity`, on a
 //! machine that has one.
 
-use std::path::Path;
-
 use candle_core::{DType, Device};
-use dog_iqa::engine::{MplugOwl3Scorer, Sam2Segmenter, Scorer, Segmenter};
+use dog_iqa::engine::{MplugOwl3Scorer, Scorer, Segmenter};
 use dog_iqa::imaging::{self, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, Standard, StandardForm};
 use dog_iqa::models::device::Place;
@@ -12,6 +10,7 @@ use dog_iqa::models::mplug_owl3::RatingSettings;
 use dog_iqa::models::sam2::amg::AmgSettings;
 
 use crate::cli::photo;
+use crate::engine_conformance::{lenient, sam2_on};
 use crate::small_networks::checkpoint_with_real_vocabulary;
 
 const PHOTOS: [&str; 4] = ["cat.jpg", "coffee.jpg", "rocket.jpg", "hopper.jpg"];
@@ -32,16 +31,9 @@ fn gpu() -> Device {
 
 #[test]
 fn a_gpu_finds_the_masks_of_the_processor() {
-    let sam2 =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2/model.hf.safetensors");
-    let lenient = AmgSettings {
-        points_per_side: 8,
-        pred_iou_thresh: 0.15,
-        stability_score_thresh: 0.02,
-        ..AmgSettings::default()
-    };
+    let many = AmgSettings { points_per_side: 8, ..lenient() };
     let masks = |dtype, device: &Device| -> Vec<usize> {
-        let segmenter = Sam2Segmenter::open(&sam2, lenient.clone(), dtype, device).unwrap();
+        let segmenter = sam2_on(many.clone(), (dtype, device));
         let inputs =
             pictures().iter().map(|one| segmenter.prepare(one).unwrap()).collect::<Vec<_>>();
         segmenter.segment(&inputs).unwrap().iter().map(Vec::len).collect()

@@ -25,12 +25,16 @@ fn the_classic_scorer_conforms_on_every_standard() {
 
 /// The small random network of the goldens, which seldom believes in its masks.
 fn sam2(settings: AmgSettings) -> Sam2Segmenter {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
-    let model = folder.join("model.hf.safetensors");
-    Sam2Segmenter::open(&model, settings, DType::F32, &Device::Cpu).unwrap()
+    sam2_on(settings, (DType::F32, &Device::Cpu))
 }
 
-fn lenient() -> AmgSettings {
+pub(crate) fn sam2_on(settings: AmgSettings, (dtype, device): (DType, &Device)) -> Sam2Segmenter {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
+    let model = folder.join("model.hf.safetensors");
+    Sam2Segmenter::open(&model, settings, dtype, device).unwrap()
+}
+
+pub(crate) fn lenient() -> AmgSettings {
     AmgSettings {
         points_per_side: 4,
         pred_iou_thresh: 0.15,

@@ -1,7 +1,6 @@
 //! The lane with the networks of the paper's engine behind it (small and random): an input that fails alone, a
 //! device that is lost.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,6 +19,7 @@ use futures::future::join_all;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
+use crate::engine_conformance::{lenient, sam2_on};
 use crate::small_networks::checkpoint_with_real_vocabulary;
 use crate::stream::Scene;
 
@@ -86,15 +86,8 @@ impl Scorer for Mortal<MplugOwl3Scorer> {
 
 /// An engine of the small networks whose segmenter's device is lost after so many batches.
 fn engine(owl: &TempDir, batches: usize) -> Engine {
-    let sam2 =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2/model.hf.safetensors");
-    let lenient = AmgSettings {
-        points_per_side: 3,
-        pred_iou_thresh: 0.15,
-        stability_score_thresh: 0.02,
-        ..AmgSettings::default()
-    };
-    let segmenter = Sam2Segmenter::open(&sam2, lenient, DType::F32, &Device::Cpu).unwrap();
+    let few = AmgSettings { points_per_side: 3, ..lenient() };
+    let segmenter = sam2_on(few, (DType::F32, &Device::Cpu));
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
     let on = (DType::F32, &Device::Cpu);
     let scorer =

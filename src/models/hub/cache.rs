@@ -13,10 +13,12 @@ use sha1::{Digest, Sha1};
 use super::environment::Environment;
 use super::error::HubError;
 use super::name::{HubModel, ModelName, is_called_like_a_file};
-use crate::models::weights::{WeightsError, file_of, given_digest, sha256_anew, shards_of};
+use crate::models::weights::{
+    GIT_DIGITS, WeightsError, file_of, given_digest, parts_of, sha256_anew,
+};
 
-/// Hexadecimal digits of git's digests.
-const GIT_DIGITS: usize = 40;
+/// What a network needs beside its weights, where there is such a file.
+pub(super) const BESIDE: [&str; 2] = ["config.json", "tokenizer.json"];
 
 /// A file and what its digest says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +69,7 @@ pub fn snapshot(model: &HubModel) -> Result<PathBuf, HubError> {
     let partial = |missing: String| HubError::Partial { model: model.clone(), missing };
     let weights = match file_of(&folder) {
         Ok(weights) => weights,
-        Err(WeightsError::Unrecognised { message, .. }) if message.starts_with("no ") => {
+        Err(WeightsError::NoWeights { .. }) => {
             return Err(partial("the file of weights".to_owned()));
         }
         Err(error) => return Err(error.into()),
@@ -88,7 +90,7 @@ pub fn snapshot(model: &HubModel) -> Result<PathBuf, HubError> {
 pub fn verify(path: &Path) -> Result<Vec<Checked>, HubError> {
     let weights = file_of(path)?;
     let mut files = parts_of(&weights)?;
-    let beside = ["config.json", "tokenizer.json"].map(|name| weights.with_file_name(name));
+    let beside = BESIDE.map(|name| weights.with_file_name(name));
     files.extend(beside.into_iter().filter(|path| path.is_file()));
     files.into_iter().map(check).collect()
 }
@@ -102,18 +104,6 @@ fn check(path: PathBuf) -> Result<Checked, HubError> {
         return Ok(Checked { path, digest: found, is_known: true });
     }
     Err(WeightsError::Digest { path, found, expected }.into())
-}
-
-/// The weights' files: the file itself, or an index and its shards.
-fn parts_of(weights: &Path) -> Result<Vec<PathBuf>, WeightsError> {
-    let mut files = vec![weights.to_owned()];
-    if weights.extension().is_some_and(|extension| extension == "json") {
-        let mut shards: Vec<PathBuf> = shards_of(weights)?.into_values().collect();
-        shards.sort();
-        shards.dedup();
-        files.append(&mut shards);
-    }
-    Ok(files)
 }
 
 /// A file's digest of the kind of another.

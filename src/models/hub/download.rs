@@ -16,6 +16,7 @@ use super::environment::Environment;
 use super::error::HubError;
 use super::name::HubModel;
 use super::pull::Progress;
+use crate::models::weights::is_digest;
 
 /// Attempts in a row that may bring nothing.
 const ATTEMPTS: u32 = 5;
@@ -94,7 +95,8 @@ impl<'a> Downloader<'a> {
         let mut url = self.url(&text)?;
         let mut digest = None;
         for _ in 0..REDIRECTS_MAX {
-            let response = self.get(&url, "bytes=0-0").map_err(|error| self.told(&error))?;
+            let response =
+                self.get(&url, "bytes=0-0").map_err(|error| self.odd(&error.to_string()))?;
             let header =
                 |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
             let status = response.status();
@@ -205,10 +207,6 @@ impl<'a> Downloader<'a> {
         Url::parse(text).map_err(|error| self.odd(&format!("{text}: {error}")))
     }
 
-    fn told(&self, error: &ureq::Error) -> HubError {
-        HubError::Request { model: self.model.clone(), message: error.to_string() }
-    }
-
     fn odd(&self, message: &str) -> HubError {
         HubError::Request { model: self.model.clone(), message: message.to_owned() }
     }
@@ -216,9 +214,4 @@ impl<'a> Downloader<'a> {
     fn refused(&self, status: u16) -> HubError {
         HubError::Refused { model: self.model.clone(), status }
     }
-}
-
-/// Whether a text is what the Hub calls files by.
-fn is_digest(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|c| c.is_ascii_hexdigit())
 }

@@ -6,15 +6,12 @@ use hf_hub::Cache;
 use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 
-use super::cache::{Layout, repo, snapshot};
+use super::cache::{BESIDE, Layout, repo, snapshot};
 use super::download::Downloader;
 use super::environment::Environment;
 use super::error::HubError;
 use super::name::HubModel;
-use crate::models::weights::{choose, is_index, shards_of};
-
-/// What a network needs beside its weights, where the repository has it.
-const BESIDE: [&str; 2] = ["config.json", "tokenizer.json"];
+use crate::models::weights::{GIT_DIGITS, choose, is_digest, parts_of};
 
 /// How far one file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +43,7 @@ pub fn pull(model: &HubModel, mut report: impl FnMut(Progress<'_>)) -> Result<Pa
         });
     }
     let RepoInfo { sha, siblings } = info(model, &environment)?;
-    if sha.len() != 40 || !sha.bytes().all(|c| c.is_ascii_hexdigit()) {
+    if sha.len() != GIT_DIGITS || !is_digest(&sha) {
         let message = "it names no commit; is it a Hub?".to_owned();
         return Err(HubError::Request { model: model.clone(), message });
     }
@@ -55,7 +52,8 @@ pub fn pull(model: &HubModel, mut report: impl FnMut(Progress<'_>)) -> Result<Pa
     let downloader = Downloader::new(model, &layout, &environment);
     let names: Vec<&str> = siblings.iter().map(|file| file.rfilename.as_str()).collect();
     let no_weights = |message: String| HubError::NoWeights { model: model.clone(), message };
-    let weights = choose(&names).map_err(no_weights)?;
+    let none = || no_weights("no `.safetensors`, `.gguf` or `.pt` in it".to_owned());
+    let weights = choose(&names).map_err(no_weights)?.ok_or_else(none)?;
     let mut fetch = |name: &str| match layout.file(name) {
         Some(path) => Ok(path),
         None => downloader.fetch(name, &mut report),
@@ -64,13 +62,8 @@ pub fn pull(model: &HubModel, mut report: impl FnMut(Progress<'_>)) -> Result<Pa
         fetch(name)?;
     }
     let path = fetch(weights)?;
-    if is_index(&path) {
-        let mut shards: Vec<PathBuf> = shards_of(&path)?.into_values().collect();
-        shards.sort();
-        shards.dedup();
-        for shard in shards {
-            fetch(&shard.file_name().unwrap_or_default().to_string_lossy())?;
-        }
+    for part in parts_of(&path)?.into_iter().skip(1) {
+        fetch(&part.file_name().unwrap_or_default().to_string_lossy())?;
     }
     layout.note(model)?;
     snapshot(model)

@@ -14,6 +14,10 @@ use super::error::WeightsError;
 /// Files below this are read again faster than a note of them is worth.
 const NOTED_FROM_BYTES: u64 = 64 << 20;
 
+/// Hexadecimal digits of git's digests, and of SHA-256.
+pub(crate) const GIT_DIGITS: usize = 40;
+const SHA256_DIGITS: usize = 64;
+
 /// SHA-256 of a file in lower-case hexadecimal: the weights' name in events.
 ///
 /// Of a large file it is noted in `.<name>.dogiqa-sha256` beside it; a folder that cannot be written to only costs
@@ -49,8 +53,13 @@ pub(crate) fn given_digest(path: &Path) -> Option<String> {
     let blob = std::fs::canonicalize(path).ok()?;
     let name = blob.file_name()?.to_str()?;
     let is_blob = blob.parent()?.file_name()? == "blobs";
-    let is_digest = matches!(name.len(), 40 | 64) && name.bytes().all(|c| c.is_ascii_hexdigit());
-    (is_blob && is_digest).then(|| name.to_owned())
+    (is_blob && is_digest(name)).then(|| name.to_owned())
+}
+
+/// Whether a text is what the Hub calls files by.
+pub(crate) fn is_digest(text: &str) -> bool {
+    let is_long = text.len() == GIT_DIGITS || text.len() == SHA256_DIGITS;
+    is_long && text.bytes().all(|c| c.is_ascii_hexdigit())
 }
 
 fn noted(path: &Path, from_bytes: u64) -> io::Result<String> {
@@ -58,8 +67,8 @@ fn noted(path: &Path, from_bytes: u64) -> io::Result<String> {
     let known = std::fs::read_to_string(beside(path)).unwrap_or_default();
     if let Some((digest, of)) = known.trim_end().split_once("  ")
         && of == state
-        && digest.len() == 64
-        && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && digest.len() == SHA256_DIGITS
+        && is_digest(digest)
     {
         return Ok(digest.to_owned());
     }

@@ -54,6 +54,12 @@ pub enum WeightsError {
         /// What it should be.
         expected: String,
     },
+    /// A folder without weights.
+    #[error("{path}: no `.safetensors`, `.gguf` or `.pt` in this folder", path = .path.display())]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder or file in which there are no weights of a known kind.
     #[error("{path}: {message}", path = .path.display())]
     Unrecognised {

@@ -1,6 +1,6 @@
 //! Which files a path means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -23,17 +23,19 @@ pub(crate) fn file_of(path: &Path) -> Result<PathBuf, WeightsError> {
         names.push(entry.map_err(read)?.file_name().to_string_lossy().into_owned());
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    choose(&names)
-        .map(|name| path.join(name))
-        .map_err(|message| WeightsError::Unrecognised { path: path.to_owned(), message })
+    match choose(&names) {
+        Ok(Some(name)) => Ok(path.join(name)),
+        Ok(None) => Err(WeightsError::NoWeights { path: path.to_owned() }),
+        Err(message) => Err(WeightsError::Unrecognised { path: path.to_owned(), message }),
+    }
 }
 
 /// Which of a folder's files has the weights: the usual file or index, else the only index, else the only
-/// file of weights; else what is wrong.
-pub(crate) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
+/// file of weights; none where there is none, and what is wrong where there are several.
+pub(crate) fn choose<'a>(names: &[&'a str]) -> Result<Option<&'a str>, String> {
     let usual = |usual: &&str| names.iter().find(|name| *name == usual);
     if let Some(usual) = USUAL.iter().find_map(usual) {
-        return Ok(usual);
+        return Ok(Some(usual));
     }
     let is_weights = |name: &str| {
         let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
@@ -43,8 +45,8 @@ pub(crate) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
     let indices: Vec<_> = in_folder().filter(|name| is_index(Path::new(name))).collect();
     let files: Vec<_> = in_folder().filter(|name| is_weights(name)).collect();
     match (&indices[..], &files[..]) {
-        ([one], _) | ([], [one]) => Ok(one),
-        ([], []) => Err("no `.safetensors`, `.gguf` or `.pt` in this folder".to_owned()),
+        ([one], _) | ([], [one]) => Ok(Some(one)),
+        ([], []) => Ok(None),
         (indices, files) => Err(format!(
             "{} files of weights and {} indices of shards in this folder; name one",
             files.len(),
@@ -54,7 +56,7 @@ pub(crate) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
 }
 
 /// Whether the file lists the shards of a checkpoint.
-pub(crate) fn is_index(path: &Path) -> bool {
+pub(super) fn is_index(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(INDEX))
 }
 
@@ -64,8 +66,23 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// The files of a checkpoint: the file itself, or an index and then its shards.
+pub(crate) fn parts_of(weights: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    let mut files = vec![weights.to_owned()];
+    if is_index(weights) {
+        files.extend(distinct(&shards_of(weights)?).into_iter().cloned());
+    }
+    Ok(files)
+}
+
+/// The files that an index names, each once, in their order.
+pub(super) fn distinct(shards: &BTreeMap<String, PathBuf>) -> Vec<&PathBuf> {
+    let files: BTreeSet<&PathBuf> = shards.values().collect();
+    files.into_iter().collect()
+}
+
 /// For each tensor the file that an index says it is in. Files lie beside the index.
-pub(crate) fn shards_of(index: &Path) -> Result<BTreeMap<String, PathBuf>, WeightsError> {
+pub(super) fn shards_of(index: &Path) -> Result<BTreeMap<String, PathBuf>, WeightsError> {
     let read = |reason| WeightsError::Read { path: index.to_owned(), reason };
     let text = std::fs::read_to_string(index).map_err(read)?;
     let unreadable = |message: &dyn std::fmt::Display| damaged(index, "index", message);

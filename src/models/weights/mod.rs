@@ -18,8 +18,8 @@ mod open;
 
 pub use build::Stored;
 pub use digest::sha256_of;
-pub(crate) use digest::{given_digest, sha256_anew};
+pub(crate) use digest::{GIT_DIGITS, given_digest, is_digest, sha256_anew};
 pub use error::WeightsError;
 pub use gguf::write_gguf;
-pub(crate) use locate::{choose, file_of, is_index, shards_of};
+pub(crate) use locate::{choose, file_of, parts_of};
 pub use open::Weights;

@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use super::error::{WeightsError, damaged};
 use super::gguf::GgufFile;
-use super::locate::{file_of, is_index, shards_of};
+use super::locate::{distinct, file_of, is_index, shards_of};
 use super::mapped::MappedFile;
 
 /// Key under which PyTorch checkpoints of the models here hold their tensors.
@@ -73,9 +73,7 @@ impl Weights {
 
     fn sharded(path: PathBuf) -> Result<Self, WeightsError> {
         let shards = shards_of(&path)?;
-        let mut names: Vec<&PathBuf> = shards.values().collect();
-        names.sort();
-        names.dedup();
+        let names = distinct(&shards);
         let files = names.iter().map(|file| MappedFile::open(file));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let (mut shapes, mut places) = (BTreeMap::new(), BTreeMap::new());
