@@ -25,7 +25,7 @@ mod random_tensor;
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 use dog_iqa::engine::{Devices, Engine, EngineName, MplugOwl3Scorer, Scorer, Settings};
@@ -51,6 +51,8 @@ const AT_ONCE: usize = 16;
 const GIGA_FLOP_CLICK: f64 = 3.64;
 /// Runs of each size of the batch-size curve.
 const RUNS: usize = 3;
+/// What no batch takes.
+const LIMIT: Duration = Duration::from_hours(1);
 
 /// What is measured.
 struct Plan {
@@ -196,10 +198,10 @@ impl Work {
         let picture = picture(number);
         let goes_on = self.masks < 2 || number.is_multiple_of(self.masks);
         if self.whole_first {
-            engine.rate(crop_whole(&picture)).await.unwrap();
+            engine.rate(crop_whole(&picture), LIMIT).await.unwrap();
         }
         if self.masks > 0 && goes_on {
-            engine.segment(&picture).await.unwrap();
+            engine.segment(&picture, LIMIT).await.unwrap();
         }
         if self.crops == 0 || !goes_on {
             return;
@@ -207,7 +209,7 @@ impl Work {
         let wholes = usize::from(!self.whole_first);
         let ratings = (0..self.crops + wholes).map(|index| {
             let pixels = Arc::clone(picture.pixels());
-            engine.rate(Crop { source: CropSource::Region(index), pixels })
+            engine.rate(Crop { source: CropSource::Region(index), pixels }, LIMIT)
         });
         for rating in join_all(ratings).await {
             rating.unwrap();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -63,6 +64,17 @@ pub enum EngineError {
     /// This crop could not be rated; others can.
     #[error("scoring failed: {0}")]
     Score(Arc<str>),
+    /// The device had this picture's batch for too long.
+    #[error(
+        "the device did not segment it within {0:?}; raise pipeline.segment.timeout or lower \
+         engine.segment.batch_pixels"
+    )]
+    SegmentTimeout(Duration),
+    /// The device had this crop's batch for too long.
+    #[error(
+        "the device did not rate it within {0:?}; raise pipeline.score.timeout or lower engine.score.batch_pixels"
+    )]
+    ScoreTimeout(Duration),
     /// The device is gone: nothing will be answered any more.
     #[error("the engine is lost: {0}")]
     Lost(String),
@@ -78,6 +90,8 @@ impl EngineError {
             Self::NoWeights { .. } | Self::Weights { .. } => "engine.weights_failed",
             Self::Segment(_) => "segment.failed",
             Self::Score(_) => "score.failed",
+            Self::SegmentTimeout(_) => "segment.timeout",
+            Self::ScoreTimeout(_) => "score.timeout",
             Self::Lost(_) => "engine.lost",
         }
     }
@@ -242,28 +256,42 @@ impl Engine {
         Ok(Self { info, segmenter, scorer, segment, score, healthy })
     }
 
-    /// The picture's masks. Dropping the future withdraws the picture.
+    /// The picture's masks, for which the device may take `limit`; the pictures of one batch share it, and waiting
+    /// does not count. Dropping the future withdraws the picture.
     ///
     /// # Errors
-    /// [`EngineError::Segment`] for this picture alone, [`EngineError::Lost`] for all that follow.
-    pub async fn segment(&self, picture: &Picture) -> Result<Vec<RawMask>, EngineError> {
+    /// [`EngineError::Segment`] and [`EngineError::SegmentTimeout`] for this picture alone, [`EngineError::Lost`]
+    /// for all that follow.
+    pub async fn segment(
+        &self,
+        picture: &Picture,
+        limit: Duration,
+    ) -> Result<Vec<RawMask>, EngineError> {
         let (segmenter, picture) = (Arc::clone(&self.segmenter), picture.clone());
         let prepared = spawn_blocking(move || segmenter.prepare(&picture)).await;
         let input = prepared.unwrap_or_else(|_| Err(preparation_panicked()));
-        let input = input.map_err(|error| failed(error.into(), EngineError::Segment))?;
-        self.segment.submit(input).await.map_err(|error| failed(error, EngineError::Segment))
+        let why = (EngineError::Segment as Why<_>, EngineError::SegmentTimeout as Why<_>);
+        let input = input.map_err(|error| failed(error.into(), why))?;
+        self.segment.submit_within(input, limit).await.map_err(|error| failed(error, why))
     }
 
-    /// The crop's levels. Dropping the future withdraws the crop.
+    /// The crop's levels, for which the device may take `limit`, as in [`segment`](Self::segment). Dropping the
+    /// future withdraws the crop.
     ///
     /// # Errors
-    /// [`EngineError::Score`] for this crop alone, [`EngineError::Lost`] for all that follow.
-    pub async fn rate(&self, crop: Crop) -> Result<LevelDistribution, EngineError> {
+    /// [`EngineError::Score`] and [`EngineError::ScoreTimeout`] for this crop alone, [`EngineError::Lost`] for all
+    /// that follow.
+    pub async fn rate(
+        &self,
+        crop: Crop,
+        limit: Duration,
+    ) -> Result<LevelDistribution, EngineError> {
         let scorer = Arc::clone(&self.scorer);
         let prepared = spawn_blocking(move || scorer.prepare(&crop)).await;
         let input = prepared.unwrap_or_else(|_| Err(preparation_panicked()));
-        let input = input.map_err(|error| failed(error.into(), EngineError::Score))?;
-        self.score.submit(input).await.map_err(|error| failed(error, EngineError::Score))
+        let why = (EngineError::Score as Why<_>, EngineError::ScoreTimeout as Why<_>);
+        let input = input.map_err(|error| failed(error.into(), why))?;
+        self.score.submit_within(input, limit).await.map_err(|error| failed(error, why))
     }
 
     /// Name, version and models.
@@ -316,9 +344,13 @@ fn preparation_panicked() -> RunError {
     RunError::Batch("the model's preparation panicked".into())
 }
 
-fn failed(error: LaneError, this_input: fn(Arc<str>) -> EngineError) -> EngineError {
+/// Makes the error of one of the two stages.
+type Why<T> = fn(T) -> EngineError;
+
+fn failed(error: LaneError, (fails, overruns): (Why<Arc<str>>, Why<Duration>)) -> EngineError {
     match error {
-        LaneError::Run(RunError::Batch(message)) => this_input(message),
+        LaneError::Run(RunError::Batch(message)) => fails(message),
+        LaneError::Overran(limit) => overruns(limit),
         LaneError::Run(RunError::Device(message)) => EngineError::Lost(message.to_string()),
         LaneError::Closed(_) => EngineError::Lost(error.to_string()),
     }

@@ -12,11 +12,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as handshake};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::telemetry::metrics;
 
@@ -43,6 +46,9 @@ pub enum LaneError {
     /// The model failed on this item, or its device is gone.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The device had its batch for too long; what becomes of it is not waited for.
+    #[error("the device did not answer within {0:?}")]
+    Overran(Duration),
     /// The device thread has ended.
     #[error("lane `{0}` is closed")]
     Closed(&'static str),
@@ -87,13 +93,16 @@ pub struct LaneSpec<I> {
 pub struct Lane<I, O> {
     name: &'static str,
     jobs: mpsc::Sender<Job<I, O>>,
+    /// Batches begun, by all devices.
+    begun: Arc<AtomicU64>,
     /// Why it is closed, if a device was lost.
     lost: Arc<OnceLock<RunError>>,
 }
 
 impl<I, O> Clone for Lane<I, O> {
     fn clone(&self) -> Self {
-        Self { name: self.name, jobs: self.jobs.clone(), lost: Arc::clone(&self.lost) }
+        let (begun, lost) = (Arc::clone(&self.begun), Arc::clone(&self.lost));
+        Self { name: self.name, jobs: self.jobs.clone(), begun, lost }
     }
 }
 
@@ -106,8 +115,13 @@ impl<I, O> fmt::Debug for Lane<I, O> {
 #[derive(Debug)]
 struct Job<I, O> {
     input: I,
+    /// Told when a device takes it.
+    taken: oneshot::Sender<()>,
     reply: oneshot::Sender<Result<O, RunError>>,
 }
+
+/// Says when the item is on the device, and brings its answer.
+type Ticket<O> = (oneshot::Receiver<()>, oneshot::Receiver<Result<O, RunError>>);
 
 impl<I, O> Job<I, O> {
     /// False once the asker has dropped its future: the image was withdrawn or timed out.
@@ -132,16 +146,19 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
         let LaneSpec { name, queue, cost, health } = spec;
         let (jobs, inbox) = mpsc::channel(queue);
         let (inbox, lost) = (Arc::new(Mutex::new(inbox)), Arc::new(OnceLock::new()));
+        let begun = Arc::new(AtomicU64::new(0));
         let start = |(device, open): Opener<I, O, M, E>| {
             let (opened, is_open) = handshake::sync_channel(1);
             let (inbox, health, lost) = (Arc::clone(&inbox), health.clone(), Arc::clone(&lost));
+            let begun = Arc::clone(&begun);
             let thread = move || match open() {
                 Ok(Ready { run, model, batch_cost }) => {
                     metrics::lane_opened(name, &device, batch_cost);
                     // The opener waits right below; were it gone, nobody would be owed an answer.
                     drop(opened.send(Ok(model)));
                     let waiting = Waiting::new(batch_cost, cost);
-                    Device { names: (name, device), run, waiting, health, lost }.serve(&inbox);
+                    let names = (name, device);
+                    Device { names, run, waiting, begun, health, lost }.serve(&inbox);
                 }
                 Err(error) => drop(opened.send(Err(error))),
             };
@@ -153,10 +170,10 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
             .into_iter()
             .map(|is_open| is_open.recv().expect("opening answers, or panics and is a bug"));
         let models = opened.collect::<Result<Vec<_>, E>>()?;
-        Ok((Self { name, jobs, lost }, models))
+        Ok((Self { name, jobs, begun, lost }, models))
     }
 
-    /// Waits for a place in the queue, then for the answer.
+    /// Waits for a place in the queue, then for the answer, however long either takes.
     ///
     /// Cancel safe: dropping the future withdraws the item, which then is not run unless it is on
     /// the device already.
@@ -165,9 +182,56 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
     /// [`LaneError::Run`] when the model failed on it or the device is lost, [`LaneError::Closed`] when
     /// no one is left to run it.
     pub async fn submit(&self, input: I) -> Result<O, LaneError> {
+        let (_, answer) = self.enqueue(input).await?;
+        self.read(answer.await)
+    }
+
+    /// The same, for at most `limit` on the device. Waiting for it does not count: who stands behind a stuck
+    /// item is not at fault. But when no device takes anything for twice the limit, none will.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), and [`LaneError::Overran`].
+    pub async fn submit_within(&self, input: I, limit: Duration) -> Result<O, LaneError> {
+        let enqueued = async {
+            let (taken, answer) = self.enqueue(input).await?;
+            // An item that is refused is answered without being taken.
+            drop(taken.await);
+            Ok(answer)
+        };
+        let answer = self.while_devices_move(enqueued, 2 * limit).await?;
+        let answered = timeout(limit, answer).await.map_err(|_| LaneError::Overran(limit))?;
+        self.read(answered)
+    }
+
+    async fn enqueue(&self, input: I) -> Result<Ticket<O>, LaneError> {
+        let (taken, is_taken) = oneshot::channel();
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { input, reply }).await.map_err(|_| self.closed())?;
-        Ok(answer.await.map_err(|_| self.closed())??)
+        self.jobs.send(Job { input, taken, reply }).await.map_err(|_| self.closed())?;
+        Ok((is_taken, answer))
+    }
+
+    /// Waits as long as a batch is begun in every `limit`.
+    async fn while_devices_move<T>(
+        &self,
+        wait: impl Future<Output = Result<T, LaneError>>,
+        limit: Duration,
+    ) -> Result<T, LaneError> {
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            let begun = self.begun.load(Ordering::Relaxed);
+            match timeout(limit, &mut wait).await {
+                Ok(done) => return done,
+                Err(_) if self.begun.load(Ordering::Relaxed) == begun => {
+                    let hangs = format!("it hangs, no batch was begun for {limit:?}");
+                    return Err(RunError::Device(hangs.into()).into());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn read(&self, answer: Result<Result<O, RunError>, RecvError>) -> Result<O, LaneError> {
+        Ok(answer.map_err(|_| self.closed())??)
     }
 
     fn closed(&self) -> LaneError {
@@ -182,6 +246,7 @@ struct Device<I, O> {
     names: (&'static str, String),
     run: Run<I, O>,
     waiting: Waiting<I, O>,
+    begun: Arc<AtomicU64>,
     health: watch::Sender<bool>,
     lost: Arc<OnceLock<RunError>>,
 }
@@ -192,6 +257,7 @@ impl<I, O> Device<I, O> {
     fn serve(mut self, inbox: &Inbox<I, O>) {
         while self.fill(inbox) {
             let batch = self.waiting.take();
+            self.begun.fetch_add(1, Ordering::Relaxed);
             let lane = (self.names.0, &*self.names.1);
             let Waiting { cost, batch_cost, .. } = self.waiting;
             // Counted before anyone is answered: who has all answers finds all work in the metrics.
@@ -243,8 +309,12 @@ fn answer<I, O>(
     batch: Vec<Job<I, O>>,
     mut run: impl FnMut(&[I]) -> Result<Vec<O>, RunError>,
 ) -> Result<(), RunError> {
-    let (inputs, replies): (Vec<I>, Vec<_>) =
-        batch.into_iter().map(|job| (job.input, Some(job.reply))).unzip();
+    let begin = |Job { input, taken, reply }| {
+        // The asker may have left meanwhile, or not want to know.
+        taken.send(()).ok();
+        (input, Some(reply))
+    };
+    let (inputs, replies): (Vec<I>, Vec<_>) = batch.into_iter().map(begin).unzip();
     let mut replies: Vec<Option<oneshot::Sender<_>>> = replies;
     let mut spans = Vec::new();
     spans.push(0..inputs.len());
@@ -356,6 +426,7 @@ impl<I, O> Waiting<I, O> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::task::Poll;
 
     use futures::future::join_all;
     use proptest::prelude::*;
@@ -363,6 +434,7 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(10);
     const UNLUCKY: usize = 13;
     const PANICS: usize = 66;
     const LOSES_DEVICE: usize = 99;
@@ -482,6 +554,44 @@ mod tests {
         assert_eq!(senders.join_all().await.len(), 20);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_item_has_its_time_on_the_device_and_no_longer() {
+        let bench = Bench::new(64, 1);
+        let mut stuck = Box::pin(bench.lane.submit_within(1, LIMIT));
+        assert!(futures::poll!(&mut stuck).is_pending());
+        assert_eq!(bench.started.recv().unwrap(), [1]);
+        assert_eq!(stuck.await, Err(LaneError::Overran(LIMIT)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_behind_a_stuck_item_does_not_count() {
+        let (bench, first) = Bench::busy(64, 1).await;
+        let mut behind = Box::pin(bench.lane.submit_within(1, LIMIT));
+        assert!(futures::poll!(&mut behind).is_pending());
+        tokio::time::advance(LIMIT * 3 / 2).await;
+        assert!(futures::poll!(&mut behind).is_pending());
+        bench.go(2);
+        // The clock stands still as long as this does not wait for it.
+        let answer = loop {
+            match futures::poll!(&mut behind) {
+                Poll::Ready(answer) => break answer,
+                Poll::Pending => thread::yield_now(),
+            }
+        };
+        assert_eq!(answer, Ok(2));
+        first.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_takes_nothing_any_more_is_lost() {
+        let (bench, _first) = Bench::busy(1, 1).await;
+        // One waits in the queue, the others for a place in it.
+        let waiting = (1..4).map(|item| bench.lane.submit_within(item, LIMIT));
+        for answer in join_all(waiting).await {
+            assert!(matches!(answer, Err(LaneError::Run(RunError::Device(_)))), "{answer:?}");
+        }
+    }
+
     #[tokio::test]
     async fn a_withdrawn_item_is_never_run() {
         let (bench, first) = Bench::busy(64, 1).await;
@@ -599,7 +709,8 @@ mod tests {
                 if !withdrawn[index] {
                     answers.push(answer);
                 }
-                jobs.try_send(Job { input: (index, cost), reply }).unwrap();
+                let (taken, _) = oneshot::channel();
+                jobs.try_send(Job { input: (index, cost), taken, reply }).unwrap();
             }
             drop(jobs);
             let mut waiting = Waiting::new(batch_cost, |&(_, cost): &(usize, usize)| cost);

@@ -85,10 +85,10 @@ impl Journey {
             standard,
             bytes: Budget::new(limits.bytes_budget.as_u64()),
             pixels: Budget::new(limits.pixels_budget),
-            fetch: Gate::new(Stage::Fetch, &limits.fetch),
-            decode: Gate::new(Stage::Decode, &limits.decode),
-            segment: Gate::new(Stage::Segment, &limits.segment),
-            score: Gate::new(Stage::Score, &limits.score),
+            fetch: Gate::timed(Stage::Fetch, &limits.fetch),
+            decode: Gate::timed(Stage::Decode, &limits.decode),
+            segment: Gate::of_device(Stage::Segment, &limits.segment),
+            score: Gate::of_device(Stage::Score, &limits.score),
             parts,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -219,7 +219,8 @@ impl Journey {
                 let shrink = move || imaging::shrink(&seen, side_max).unwrap_or(seen);
                 seen = off_thread(Stage::Segment, pixels, shrink).await?;
             }
-            let masks = shared.parts.engine.segment(&seen).await;
+            let limit = shared.parts.settings.segment.timeout;
+            let masks = shared.parts.engine.segment(&seen, limit).await;
             let masks = masks.map_err(|error| Failure::engine(Stage::Segment, &error))?;
             let (width, height) = (picture.width(), picture.height());
             let frame = (seen.width(), seen.height());
@@ -283,7 +284,8 @@ impl Journey {
     }
 
     async fn rate_crop(&self, crop: Crop) -> Result<LevelDistribution, Failure> {
-        let rating = self.shared.parts.engine.rate(crop).await;
+        let limit = self.shared.parts.settings.score.timeout;
+        let rating = self.shared.parts.engine.rate(crop, limit).await;
         rating.map_err(|error| Failure::engine(Stage::Score, &error))
     }
 }
@@ -325,12 +327,17 @@ struct Decoded {
 struct Gate {
     stage: Stage,
     places: Semaphore,
-    timeout: Duration,
+    /// None where the engine times the device, so that waiting for it does not count.
+    timeout: Option<Duration>,
 }
 
 impl Gate {
-    fn new(stage: Stage, limits: &StageLimits) -> Self {
-        Self { stage, places: Semaphore::new(limits.images.get()), timeout: limits.timeout }
+    fn timed(stage: Stage, limits: &StageLimits) -> Self {
+        Self { timeout: Some(limits.timeout), ..Self::of_device(stage, limits) }
+    }
+
+    fn of_device(stage: Stage, limits: &StageLimits) -> Self {
+        Self { stage, places: Semaphore::new(limits.images.get()), timeout: None }
     }
 
     /// Waits for a place, then does the work within the stage's time; gives its duration with it.
@@ -340,7 +347,10 @@ impl Gate {
     ) -> Result<(T, Duration), Failure> {
         let _place = self.places.acquire().await.expect("gates are never closed");
         let timer = metrics::stage_entered(self.stage);
-        let result = tokio::time::timeout(self.timeout, work).await;
+        let result = match self.timeout {
+            Some(limit) => tokio::time::timeout(limit, work).await,
+            None => Ok(work.await),
+        };
         let output = result.unwrap_or_else(|_| Err(self.timed_out()))?;
         Ok((output, timer.elapsed()))
     }
@@ -349,16 +359,14 @@ impl Gate {
         let code = match self.stage {
             Stage::Fetch => "fetch.timeout",
             Stage::Decode => "decode.timeout",
-            Stage::Segment => "segment.timeout",
-            Stage::Score => "score.timeout",
-            Stage::Reference | Stage::Publish => "pipeline.timeout",
+            _ => "pipeline.timeout",
         };
-        let (stage, limit) = (self.stage, humantime::format_duration(self.timeout));
+        let (stage, limit) = (self.stage, self.timeout.unwrap_or_default());
         let message = format!(
-            "{stage} took longer than {limit}; raise pipeline.{stage}.timeout or lower \
-             pipeline.{stage}.images"
+            "{stage} took longer than {}; raise pipeline.{stage}.timeout or lower pipeline.{stage}.images",
+            humantime::format_duration(limit)
         );
-        Failure::permanent(self.stage, code, message)
+        Failure::permanent(stage, code, message)
     }
 }
 

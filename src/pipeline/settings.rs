@@ -25,9 +25,10 @@ pub struct Settings {
     pub fetch: StageLimits,
     /// Limits of decoding.
     pub decode: StageLimits,
-    /// Limits of segmentation, waiting for the device included.
+    /// Limits of segmentation. Its time is what the device may take for the batch that an image is in; waiting for
+    /// the device does not count. A device that takes nothing for twice as long is given up, and the worker ends.
     pub segment: StageLimits,
-    /// Limits of scoring all crops of an image, waiting for the device included.
+    /// Limits of scoring. Its time is what the device may take for the batch that a crop is in, as in `segment`.
     pub score: StageLimits,
 }
 

@@ -1,6 +1,7 @@
 //! The engine as the pipeline holds it: both lanes, their errors, and its health.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dog_iqa::engine::{
     ClassicScorer, ClassicSegmenter, Engine, EngineError, EngineLimits, Settings,
@@ -11,6 +12,9 @@ use futures::future::join_all;
 use image::{Rgb, RgbImage};
 
 use crate::noop::{self, Trouble};
+
+/// Longer than any batch here takes.
+const LIMIT: Duration = Duration::from_mins(10);
 
 fn picture(width: u32) -> Picture {
     let shade = |place: u32| u8::try_from(place * 9 % 256).unwrap();
@@ -26,8 +30,8 @@ async fn the_classic_engine_opens_with_the_default_settings() {
         ("classic", 0)
     );
     let picture = picture(40);
-    assert!(!engine.segment(&picture).await.unwrap().is_empty());
-    assert_eq!(engine.rate(crop_whole(&picture)).await.unwrap().levels(), 5);
+    assert!(!engine.segment(&picture, LIMIT).await.unwrap().is_empty());
+    assert_eq!(engine.rate(crop_whole(&picture), LIMIT).await.unwrap().levels(), 5);
 }
 
 #[tokio::test]
@@ -35,9 +39,10 @@ async fn answers_do_not_depend_on_who_else_asks() {
     let (segmenter, scorer) = (Arc::new(ClassicSegmenter::new()), Arc::new(ClassicScorer::new(7)));
     let engine = Engine::new("classic", "1", segmenter, scorer, EngineLimits::default()).unwrap();
     let pictures: Vec<Picture> = (1..30).map(|width| picture(5 * width)).collect();
-    let together = join_all(pictures.iter().map(|picture| engine.rate(crop_whole(picture)))).await;
+    let together =
+        join_all(pictures.iter().map(|picture| engine.rate(crop_whole(picture), LIMIT))).await;
     for (picture, together) in pictures.iter().zip(together) {
-        assert_eq!(engine.rate(crop_whole(picture)).await.unwrap(), together.unwrap());
+        assert_eq!(engine.rate(crop_whole(picture), LIMIT).await.unwrap(), together.unwrap());
     }
 }
 
@@ -45,7 +50,7 @@ async fn answers_do_not_depend_on_who_else_asks() {
 async fn a_bad_picture_fails_alone() {
     let engine = noop::engine(&[(13, Trouble::Fails), (14, Trouble::Panics)]);
     let pictures: Vec<Picture> = (10..18).map(picture).collect();
-    let answers = join_all(pictures.iter().map(|picture| engine.segment(picture))).await;
+    let answers = join_all(pictures.iter().map(|picture| engine.segment(picture, LIMIT))).await;
     for (picture, answer) in pictures.iter().zip(answers) {
         match answer {
             Ok(_) => assert!(![13, 14].contains(&picture.width())),
@@ -61,9 +66,12 @@ async fn a_bad_picture_fails_alone() {
 async fn a_lost_device_is_told_to_everyone() {
     let engine = noop::engine(&[(66, Trouble::LosesDevice)]);
     let mut healthy = engine.healthy();
-    let lost = engine.segment(&picture(66)).await.unwrap_err();
+    let lost = engine.segment(&picture(66), LIMIT).await.unwrap_err();
     assert!(matches!(lost, EngineError::Lost(_)), "{lost}");
     healthy.wait_for(|healthy| !healthy).await.unwrap();
-    assert_eq!(engine.segment(&picture(8)).await.unwrap_err().code(), "engine.lost");
-    assert!(engine.rate(crop_whole(&picture(8))).await.is_ok(), "the other lane still answers");
+    assert_eq!(engine.segment(&picture(8), LIMIT).await.unwrap_err().code(), "engine.lost");
+    assert!(
+        engine.rate(crop_whole(&picture(8)), LIMIT).await.is_ok(),
+        "the other lane still answers"
+    );
 }

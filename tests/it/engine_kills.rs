@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::engine::{
@@ -23,6 +24,8 @@ use crate::engine_conformance::{lenient, sam2_on};
 use crate::small_networks::checkpoint_with_real_vocabulary;
 use crate::stream::Scene;
 
+/// Longer than any batch here takes.
+const LIMIT: Duration = Duration::from_mins(10);
 /// Pictures of this width become inputs that no network can take.
 const MALFORMED: u32 = 13;
 
@@ -109,16 +112,17 @@ async fn an_input_that_no_network_can_take_fails_alone() {
     let owl = checkpoint_with_real_vocabulary("mplug_owl3_241101");
     let engine = engine(&owl, usize::MAX);
     let pictures: Vec<Picture> = (MALFORMED - 3..MALFORMED + 3).map(picture).collect();
-    let masks = join_all(pictures.iter().map(|picture| engine.segment(picture))).await;
-    let ratings = join_all(pictures.iter().map(|picture| engine.rate(crop_whole(picture)))).await;
+    let masks = join_all(pictures.iter().map(|picture| engine.segment(picture, LIMIT))).await;
+    let ratings =
+        join_all(pictures.iter().map(|picture| engine.rate(crop_whole(picture), LIMIT))).await;
     for ((picture, masks), rating) in pictures.iter().zip(masks).zip(ratings) {
         if picture.width() == MALFORMED {
             assert_eq!(masks.unwrap_err().code(), "segment.failed");
             assert_eq!(rating.unwrap_err().code(), "score.failed");
         } else {
-            let alone = engine.segment(picture).await.unwrap();
+            let alone = engine.segment(picture, LIMIT).await.unwrap();
             assert_eq!(masks.unwrap().len(), alone.len());
-            let alone = engine.rate(crop_whole(picture)).await.unwrap();
+            let alone = engine.rate(crop_whole(picture), LIMIT).await.unwrap();
             assert_eq!(rating.unwrap().level(), alone.level());
         }
     }

@@ -145,9 +145,9 @@ async fn a_lost_device_is_fatal_for_all_that_follow() {
 
 #[tokio::test]
 async fn a_stuck_stage_ends_at_its_time_limit() {
-    let stuck = [(13, Trouble::Sleeps(Duration::from_millis(400)))];
+    let stuck = [(13, Trouble::Sleeps(Duration::from_secs(1)))];
     let journey = road(&[("stuck.png", png(13, 9))], &stuck, |settings, _| {
-        settings.segment.timeout = Duration::from_millis(20);
+        settings.segment.timeout = Duration::from_millis(200);
     })
     .await;
     let failure = assess(&journey, "stuck.png").await.unwrap_err();

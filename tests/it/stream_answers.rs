@@ -209,7 +209,7 @@ async fn a_panic_becomes_a_dead_letter_and_the_partition_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_is_too_large_loses_its_masks_first() {
     let scene = Scene::with_engine(1, || {
-        let scorer = Arc::new(noop::AlwaysFour);
+        let scorer = Arc::new(noop::AlwaysFour::default());
         Engine::new("masks", "1", Arc::new(FineMask), scorer, EngineLimits::default()).unwrap()
     });
     let mut scene = scene.await.with_masks();

@@ -7,14 +7,17 @@ use dog_iqa::engine::{Engine, EngineLimits, ModelInfo, RunError, Scorer, Segment
 use dog_iqa::imaging::{Crop, Picture};
 use dog_iqa::method::{LevelDistribution, RawMask};
 use dog_iqa::models::ModelInput;
+use image::RgbImage;
 
-/// What the engine does with an image that is so many pixels wide.
+/// What a model does with an image that is so many pixels wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Fails this image alone.
     Fails,
     /// Panics.
     Panics,
+    /// Panics while the image is made an input.
+    PanicsBefore,
     /// Loses the device.
     LosesDevice,
     /// Takes longer than any stage may.
@@ -23,9 +26,18 @@ pub(crate) enum Trouble {
 
 /// An engine that finds nothing and rates everything 4 of 7, but for images of the named widths.
 pub(crate) fn engine(troubles: &[(u32, Trouble)]) -> Engine {
-    let segmenter = Arc::new(NoMasks { troubles: troubles.to_vec() });
-    Engine::new("no-op", "1", segmenter, Arc::new(AlwaysFour), EngineLimits::default())
-        .expect("two threads start")
+    troubled_engine(troubles, &[], EngineLimits::default())
+}
+
+/// The same, with troubles of the segmenter and of the scorer.
+pub(crate) fn troubled_engine(
+    segmenter: &[(u32, Trouble)],
+    scorer: &[(u32, Trouble)],
+    limits: EngineLimits,
+) -> Engine {
+    let segmenter = Arc::new(NoMasks { troubles: segmenter.to_vec() });
+    let scorer = Arc::new(AlwaysFour { troubles: scorer.to_vec() });
+    Engine::new("no-op", "1", segmenter, scorer, limits).expect("two threads start")
 }
 
 struct NoMasks {
@@ -33,7 +45,35 @@ struct NoMasks {
 }
 
 /// Rates everything 4 of 7.
-pub(crate) struct AlwaysFour;
+#[derive(Default)]
+pub(crate) struct AlwaysFour {
+    troubles: Vec<(u32, Trouble)>,
+}
+
+/// Makes an input, unless the image's trouble comes before.
+fn prepared(pixels: &Arc<RgbImage>, troubles: &[(u32, Trouble)]) -> ModelInput {
+    let size = pixels.dimensions();
+    assert!(trouble_of(size.0, troubles) != Some(Trouble::PanicsBefore), "asked to panic");
+    ModelInput::new(Arc::clone(pixels), size, 1)
+}
+
+fn trouble_of(width: u32, troubles: &[(u32, Trouble)]) -> Option<Trouble> {
+    troubles.iter().find(|(of, _)| *of == width).map(|(_, trouble)| *trouble)
+}
+
+/// What the batch's images make of it.
+fn run(batch: &[ModelInput], troubles: &[(u32, Trouble)]) -> Result<(), RunError> {
+    for input in batch {
+        match trouble_of(input.source_size().0, troubles) {
+            Some(Trouble::Fails) => return Err(RunError::Batch("asked to fail".into())),
+            Some(Trouble::Panics) => panic!("asked to panic"),
+            Some(Trouble::LosesDevice) => return Err(RunError::Device("asked to".into())),
+            Some(Trouble::Sleeps(time)) => std::thread::park_timeout(time),
+            Some(Trouble::PanicsBefore) | None => {}
+        }
+    }
+    Ok(())
+}
 
 fn info(name: &str) -> ModelInfo {
     ModelInfo { name: name.to_owned(), version: "1".to_owned(), weights: Vec::new() }
@@ -45,21 +85,11 @@ impl Segmenter for NoMasks {
     }
 
     fn prepare(&self, picture: &Picture) -> Result<ModelInput, RunError> {
-        let size = (picture.width(), picture.height());
-        Ok(ModelInput::new(Arc::clone(picture.pixels()), size, 1))
+        Ok(prepared(picture.pixels(), &self.troubles))
     }
 
     fn segment(&self, batch: &[ModelInput]) -> Result<Vec<Vec<RawMask>>, RunError> {
-        for input in batch {
-            let width = input.source_size().0;
-            match self.troubles.iter().find(|(of, _)| *of == width).map(|(_, trouble)| *trouble) {
-                Some(Trouble::Fails) => return Err(RunError::Batch("asked to fail".into())),
-                Some(Trouble::Panics) => panic!("asked to panic"),
-                Some(Trouble::LosesDevice) => return Err(RunError::Device("asked to".into())),
-                Some(Trouble::Sleeps(time)) => std::thread::park_timeout(time),
-                None => {}
-            }
-        }
+        run(batch, &self.troubles)?;
         Ok(vec![Vec::new(); batch.len()])
     }
 }
@@ -70,11 +100,11 @@ impl Scorer for AlwaysFour {
     }
 
     fn prepare(&self, crop: &Crop) -> Result<ModelInput, RunError> {
-        let size = crop.pixels.dimensions();
-        Ok(ModelInput::new(Arc::clone(&crop.pixels), size, 1))
+        Ok(prepared(&crop.pixels, &self.troubles))
     }
 
     fn rate(&self, batch: &[ModelInput]) -> Result<Vec<LevelDistribution>, RunError> {
+        run(batch, &self.troubles)?;
         let four = LevelDistribution::new(vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         Ok(vec![four.expect("a distribution over seven levels"); batch.len()])
     }
