@@ -46,6 +46,7 @@ mod settings;
 mod shared;
 mod statistics;
 mod transaction;
+mod transactional;
 pub mod worker;
 
 pub use companion::{Answer, AnswerReader, DeadLetter, ReferenceWriter};

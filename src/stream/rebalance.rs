@@ -178,6 +178,10 @@ impl Context {
         }
         // A pause survives in librdkafka, and the partition would come back silent.
         resume(consumer, self.topic(), &paused);
+        for number in partitions {
+            // Its new owner tells how far behind it is.
+            metrics::lag(self.topic(), *number, 0);
+        }
         let unfinished: usize =
             partitions.iter().map(|number| shared.partitions.revoke(*number)).sum();
         let kind = if is_lost { "lost" } else { "revoked" };
