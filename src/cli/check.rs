@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::storage::Stores;
 use crate::stream::{TopicReport, probe};
 
+use super::memory::MemoryPlan;
 use super::output::say;
 use super::{Outcome, build};
 
@@ -35,7 +36,7 @@ enum Verdict {
 pub(super) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Outcome> {
     let mut findings = vec![finding(Verdict::Fine, "configuration is well formed")];
     findings.extend(storage(&settings).await);
-    findings.push(engine(&settings).await);
+    findings.extend(engine(&settings).await);
     findings.extend(kafka(&settings).await?);
     for finding in &findings {
         tell(finding)?;
@@ -62,14 +63,19 @@ async fn storage(settings: &Settings) -> Vec<Finding> {
     places.into_iter().map(judge).collect()
 }
 
-async fn engine(settings: &Settings) -> Finding {
-    match build::journey(settings).await {
-        Ok(journey) => {
-            let info = journey.engine().info();
-            finding(Verdict::Fine, format!("engine: {} {} opens", info.name, info.version))
-        }
-        Err(error) => finding(Verdict::Broken, format!("{error:#}")),
-    }
+async fn engine(settings: &Settings) -> Vec<Finding> {
+    let journey = match build::journey(settings).await {
+        Ok(journey) => journey,
+        Err(error) => return vec![finding(Verdict::Broken, format!("{error:#}"))],
+    };
+    let info = journey.engine().info();
+    let engine = format!("engine: {} {} opens", info.name, info.version);
+    let memory = MemoryPlan::of(&journey, settings);
+    let memory = match memory.check() {
+        Ok(()) => finding(Verdict::Fine, format!("memory: {}", memory.describe())),
+        Err(error) => finding(Verdict::Broken, format!("memory: {error}")),
+    };
+    vec![finding(Verdict::Fine, engine), memory]
 }
 
 async fn kafka(settings: &Settings) -> anyhow::Result<Vec<Finding>> {

@@ -11,6 +11,7 @@ mod demo;
 mod device;
 mod gallery;
 mod inputs;
+mod memory;
 mod models;
 mod output;
 mod run;

@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::stream::worker;
 use crate::telemetry::{self, Health, metrics};
 
+use super::memory::MemoryPlan;
 use super::{Outcome, build};
 
 /// Nothing beside the configuration.
@@ -29,6 +30,9 @@ pub(super) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Outco
     }
     let mut stop = Signals::listen()?;
     let journey = build::journey(&settings).await?;
+    let memory = MemoryPlan::of(&journey, &settings);
+    memory.tell();
+    memory.check()?;
 
     let mut work = std::pin::pin!(worker::run(settings.kafka, journey, health, shutdown.clone()));
     // The worker's own end comes first: a signal that arrives with it changes nothing any more.

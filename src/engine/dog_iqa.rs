@@ -38,7 +38,8 @@ pub(super) fn parts(settings: &Settings, standard: &Standard) -> Result<Parts, E
     let scorer = locate(&dog_iqa.scorer).map_err(|error| failed("scorer", &error))?;
     let sam2 = sam2::Checkpoint::open(&segmenter).map_err(|error| failed("segmenter", &error))?;
     let owl = mplug_owl3::Checkpoint::open(&scorer).map_err(|error| failed("scorer", &error))?;
-    memory::check(&places, sam2.weights().bytes_in(dtype) + owl.weights().bytes_in(dtype))?;
+    let memory =
+        memory::check(&places, sam2.weights().bytes_in(dtype) + owl.weights().bytes_in(dtype))?;
 
     let open_segmenter = |place: Place| -> Open<dyn Segmenter> {
         let (path, masks) = (segmenter.clone(), dog_iqa.masks.clone());
@@ -83,6 +84,7 @@ pub(super) fn parts(settings: &Settings, standard: &Standard) -> Result<Parts, E
             largest: is_warmed_up.then_some(largest_crop),
         },
         version: Box::new(move |models| version(&checked, models)),
+        memory,
     })
 }
 

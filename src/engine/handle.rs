@@ -22,6 +22,8 @@ use crate::models::device::{DeviceError, Place};
 
 /// What metrics call the device of models that were opened elsewhere.
 const DEVICE_OWN: &str = "own";
+/// What models without weights take while they run: those of `classic` some planes of a quarter of a megapixel.
+const MEMORY_OWN: u64 = 64 << 20;
 
 /// Why an engine did not open, or has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +173,8 @@ pub(super) struct Parts {
     pub(super) segment: Stage<dyn Segmenter>,
     pub(super) score: Stage<dyn Scorer>,
     pub(super) version: Version,
+    /// Bytes that the models take of the machine's memory at the most.
+    pub(super) memory: u64,
 }
 
 /// A segmenter and a scorer, each behind its lane. Clones share them; the threads end with the
@@ -178,6 +182,7 @@ pub(super) struct Parts {
 #[derive(Clone)]
 pub struct Engine {
     info: Arc<EngineInfo>,
+    memory: u64,
     segmenter: Arc<dyn Segmenter>,
     scorer: Arc<dyn Scorer>,
     segment: Lane<ModelInput, Vec<RawMask>>,
@@ -237,11 +242,12 @@ impl Engine {
                 largest: None,
             },
             version: Box::new(|_| Ok(version)),
+            memory: MEMORY_OWN,
         })
     }
 
     fn assemble(parts: Parts) -> Result<Self, EngineError> {
-        let Parts { name, segment, score, version } = parts;
+        let Parts { name, segment, score, version, memory } = parts;
         let (health, healthy) = watch::channel(true);
         let (segment, segmenter) =
             lane(("segment", health.clone()), segment, (Segmenter::segment, Segmenter::info))?;
@@ -253,7 +259,7 @@ impl Engine {
             segmenter: segmenter_info,
             scorer: scorer_info,
         });
-        Ok(Self { info, segmenter, scorer, segment, score, healthy })
+        Ok(Self { info, memory, segmenter, scorer, segment, score, healthy })
     }
 
     /// The picture's masks, for which the device may take `limit`; the pictures of one batch share it, and waiting
@@ -297,6 +303,11 @@ impl Engine {
     /// Name, version and models.
     pub fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    /// Bytes that the models take of the machine's own memory at the most, as far as the engine knows them.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Turns false once, when a lane has lost its device; the worker then leaves and restarts.

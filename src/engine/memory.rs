@@ -1,4 +1,4 @@
-//! Whether a device can hold the models, asked before the weights are read.
+//! Whether a device can hold the models, asked before the weights are read, and what they take of the machine.
 
 use bytesize::ByteSize;
 use sysinfo::System;
@@ -26,31 +26,37 @@ pub struct TooLittleMemory {
     pub total: u64,
 }
 
-/// Refuses models that a device cannot hold: their weights, once for each lane on it.
+/// Refuses models that a device cannot hold: their weights, once for each lane on it. Gives the bytes that they take
+/// of the machine's own memory.
 ///
 /// # Errors
 /// The device that is too small, with both figures.
-pub(super) fn check(places: &[Place], weights: u64) -> Result<(), TooLittleMemory> {
+pub(super) fn check(places: &[Place], weights: u64) -> Result<u64, TooLittleMemory> {
+    let mut of_machine = WORKING_BYTES_CPU;
     let mut distinct = places.to_vec();
     distinct.sort();
     distinct.dedup();
     for place in distinct {
         let lanes = places.iter().filter(|other| **other == place).count() as u64;
-        let Some(total) = memory_of(place) else { continue };
         let working = if place == Place::Cpu { WORKING_BYTES_CPU } else { WORKING_BYTES_GPU };
         let needed = weights.saturating_add(working).saturating_mul(lanes);
+        if place == Place::Cpu {
+            of_machine = needed;
+        }
+        let Some(total) = memory_of(place) else { continue };
         if needed > total {
             return Err(TooLittleMemory { place, needed, total });
         }
     }
-    Ok(())
+    Ok(of_machine)
 }
 
-/// Bytes of a device; of the processor they are the machine's, or the container's where that is less.
 fn memory_of(place: Place) -> Option<u64> {
-    if place != Place::Cpu {
-        return place.memory();
-    }
+    if place == Place::Cpu { machine_memory() } else { place.memory() }
+}
+
+/// Bytes of the machine, or of the container where that has less; none where the system does not tell.
+pub fn machine_memory() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
     let total = system.total_memory();
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_the_machine_cannot_hold_is_refused_with_both_figures() {
-        check(&[Place::Cpu], 0).unwrap();
+        assert_eq!(check(&[Place::Cpu], 7), Ok(7 + WORKING_BYTES_CPU));
         let total = memory_of(Place::Cpu).unwrap();
         let refused = check(&[Place::Cpu], total).unwrap_err();
         assert_eq!((refused.needed, refused.total), (total + WORKING_BYTES_CPU, total));

@@ -27,7 +27,7 @@ mod warm_up;
 pub use classic::{ClassicScorer, ClassicSegmenter};
 pub use handle::{Engine, EngineError, EngineInfo, EngineLimits, Limits};
 pub use lane::RunError;
-pub use memory::TooLittleMemory;
+pub use memory::{TooLittleMemory, machine_memory};
 pub use mplug_owl3::MplugOwl3Scorer;
 pub use opened::MplugOwl3Error;
 pub use sam2::{Sam2Error, Sam2Segmenter};

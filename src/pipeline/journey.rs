@@ -29,6 +29,8 @@ use super::settings::{Settings, StageLimits};
 /// Crops of one image that are cut and rated at once: enough to fill a batch, few enough that the
 /// copies of overlapping regions stay small beside the picture.
 const CROPS_AT_ONCE: usize = 8;
+/// How often the area of the picture these copies may have together: boxes may overlap as they like.
+const CROPS_AREA_MAX: u64 = 4;
 
 /// Work on so few pixels takes less than the half millisecond that a thread of the runtime may be
 /// held, and less than handing it to another thread would.
@@ -97,6 +99,10 @@ impl Journey {
     /// The engine that this road leads through.
     pub fn engine(&self) -> &Engine {
         &self.shared.parts.engine
+    }
+
+    pub(super) fn parts(&self) -> &JourneyParts {
+        &self.shared.parts
     }
 
     /// Takes one image the whole way.
@@ -269,10 +275,13 @@ impl Journey {
     ) -> Result<Vec<ObjectAssessment>, Failure> {
         let shared = &self.shared;
         let pixels = pixels_of(picture);
+        let area = &Budget::new(CROPS_AREA_MAX * pixels);
         let rate_region = |index: usize| {
             let region = segmentation.regions[index].clone();
             let (picture, mode) = (picture.clone(), shared.parts.settings.crop);
             async move {
+                let bbox = region.mask.bbox();
+                let _share = area.take(u64::from(bbox.width) * u64::from(bbox.height)).await;
                 let cut = move || (crop_region(&picture, index, &region, mode), region);
                 let (crop, region) = off_thread(Stage::Score, pixels, cut).await?;
                 let rating = self.rate_crop(crop).await?;

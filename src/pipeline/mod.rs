@@ -11,9 +11,11 @@
 mod budget;
 mod error;
 mod journey;
+mod memory;
 mod provenance;
 mod settings;
 
 pub use error::Failure;
 pub use journey::{Journey, JourneyParts};
+pub use memory::MemoryPart;
 pub use settings::{Settings, StageLimits};

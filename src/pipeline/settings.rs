@@ -15,7 +15,8 @@ pub struct Settings {
     /// Fetched bytes of all images in flight. An image reserves `storage.bytes_max` until its size
     /// is known, so `bytes_budget / storage.bytes_max` images are fetched at once at the least.
     pub bytes_budget: ByteSize,
-    /// Decoded pixels of all images in flight; three bytes each.
+    /// Pixels of all images from decoding to the event. Each takes up to 16 bytes while it is decoded, and with the
+    /// crops that are rated.
     pub pixels_budget: u64,
     /// What of a region the scorer sees: `bounding-box` (the paper's choice) or `mask`.
     pub crop: CropMode,
@@ -51,7 +52,7 @@ impl Default for Settings {
         };
         Self {
             bytes_budget: ByteSize::mib(512),
-            pixels_budget: 200_000_000,
+            pixels_budget: 100_000_000,
             crop: CropMode::BoundingBox,
             masks_in_events: false,
             fetch: limits(64, 120),

@@ -9,6 +9,8 @@ use humantime::format_duration;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::MemoryPart;
+
 use super::error::StreamError;
 use super::properties::{Properties, pass_through};
 
@@ -119,6 +121,13 @@ pub struct Settings {
     /// (`"sasl.password_file" = "/run/secrets/kafka"`), and a name may be written with `_` for `.`.
     pub properties: Properties,
 }
+
+/// A large event without masks; dead letters count as records.
+const ANSWER_BYTES: u64 = 32 << 10;
+/// What the consumer fetches ahead, and one fetch more.
+const FETCHED_BYTES: u64 = 16 << 20;
+/// Librdkafka spends half a kilobyte beside each record, and a reference is a hundred bytes.
+const FETCHED_SPREAD: u64 = 6;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -325,6 +334,21 @@ impl Settings {
             .set("fetch.wait.max.ms", "100");
         pass_through(&mut config, &self.properties.resolve()?);
         Ok(config)
+    }
+
+    /// What records, answers and librdkafka take of memory at the most.
+    pub fn memory(&self) -> [MemoryPart; 3] {
+        let part = |what, setting, bytes: u64| MemoryPart { what, setting, bytes };
+        // A dead letter is a copy of its record.
+        let records = self.in_flight_bytes_max.as_u64().saturating_mul(2);
+        let answers = (self.in_flight_max.get() as u64).saturating_mul(ANSWER_BYTES);
+        let fetched = FETCHED_BYTES * FETCHED_SPREAD;
+        let clients = fetched.saturating_add(self.producer_queue_kbytes().saturating_mul(1024));
+        [
+            part("records in flight", "kafka.in_flight_bytes_max", records),
+            part("answers in flight", "kafka.in_flight_max", answers),
+            part("Kafka clients", "kafka.message_bytes_max", clients),
+        ]
     }
 
     /// The worker's topics: references, events, dead letters.

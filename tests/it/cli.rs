@@ -43,6 +43,20 @@ fn a_usage_error_exits_with_2() {
 }
 
 #[test]
+fn a_worker_that_may_outgrow_the_machine_does_not_start() {
+    let large = "pipeline.pixels_budget=1_000_000_000_000_000";
+    let server = "telemetry.server.address=127.0.0.1:0";
+    for subcommand in ["run", "check"] {
+        let output = dogiqa(&[subcommand, "--set", large, "--set", server]);
+        assert_eq!(output.status.code(), Some(1), "{subcommand}");
+        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        for part in ["this machine has", "lower pipeline.pixels_budget", "fetched images"] {
+            assert!(told.contains(part), "{subcommand} says nothing of `{part}`: {told}");
+        }
+    }
+}
+
+#[test]
 fn score_prints_the_event_of_the_stream() {
     let output = dogiqa(&["score", "--format", "jsonl", &photo("cat.jpg")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
