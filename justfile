@@ -23,6 +23,10 @@ test:
 services:
     .ci/run services
 
+# Every fault at length, 300,000 references in all (about an hour on two cores); writes docs/faults.md
+soak references="16700":
+    tests/services/soak.sh {{ references }}
+
 # The documentation, without warnings
 doc:
     .ci/run doc

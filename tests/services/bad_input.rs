@@ -7,7 +7,6 @@ use image::{ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
 
 use crate::bucket::{self, PHOTOS, PRIVATE};
-use crate::delivery::wait_until_ready;
 use crate::http;
 use crate::images;
 use crate::oracle::Answer;
@@ -48,7 +47,7 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
     scene.publish(scored.iter().map(|(id, uri)| reference_record(id, uri)));
 
     let worker = scene.start_worker("the worker", &worker_settings(&stalling, &root));
-    wait_until_ready(&worker);
+    Scene::wait_until_ready(&worker);
     let mut oracle = scene.oracle();
     let (events, dead_letters) = (bad.len() + scored.len(), bad.len() + 1);
     oracle.read_until(&[&worker], |oracle| {
@@ -64,7 +63,7 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
     let published = "dogiqa_dead_letters_published_total{code=\"fetch.not_found\"} 1";
     assert!(metrics.contains(published), "{metrics}");
 
-    scene.stop(worker);
+    Scene::stop(worker);
     oracle.read_to_end();
     assert_eq!((oracle.event_count(), oracle.dead_letters.len()), (events, dead_letters));
     for bad in &bad {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::delivery::wait_until_ready;
 use crate::oracle::Answer;
 use crate::scene::Scene;
 use crate::services::services;
@@ -22,13 +21,13 @@ fn the_papers_engine_answers_every_reference_also_when_a_worker_is_killed() {
     scene.publish_references(COUNT);
 
     let killed = scene.start_worker("the killed", &settings(&networks));
-    wait_until_ready(&killed);
+    Scene::wait_until_ready(&killed);
     let mut oracle = scene.oracle();
     oracle.read_until(&[&killed], |oracle| oracle.event_count() >= 5);
     killed.kill();
     let worker = scene.start_worker("the next", &settings(&networks));
     oracle.read_until(&[&worker], |oracle| oracle.events.len() >= COUNT);
-    scene.stop(worker);
+    Scene::stop(worker);
     oracle.read_to_end();
 
     assert_eq!((oracle.events.len(), oracle.dead_letters.len()), (COUNT, 0));

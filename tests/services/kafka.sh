@@ -15,6 +15,9 @@ usage: kafka.sh available              is everything here that it takes? names w
        kafka.sh start [--brokers N]    start; prints KEY=value lines, leaves the brokers running
        kafka.sh run [--brokers N]      start; prints the same, and stops when standard input closes
        kafka.sh stop FOLDER            stop what `start` started; FOLDER is its DOGIQA_KAFKA_DIR
+       kafka.sh kill FOLDER NODE...    kill -9 these nodes, all at once; their data stay
+       kafka.sh revive FOLDER NODE...  start these nodes again, all at once; returns when they serve
+       kafka.sh quota FOLDER CLIENT BYTES   let clients of this id write only so many bytes in a second
 
 The cache folder is $DOGIQA_SERVICES_CACHE, or dogiqa-services in the user's cache folder.
 USAGE
@@ -66,18 +69,52 @@ PROPERTIES
 start_node() {
   local folder=$1 node=$2 libs
   libs=$(fetch)
-  java -Xmx"${heap_mb}m" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$libs/*" \
+  java -Xmx"$(cat "$folder/heap_mb")m" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$libs/*" \
     kafka.Kafka "$folder/node-$node/server.properties" \
-    >>"$folder/node-$node/broker.log" 2>&1 </dev/null &
+    >"$folder/node-$node/broker.log" 2>&1 </dev/null &
   echo $! >"$folder/node-$node/broker.pid"
   disown
 }
 
+# Returns when the nodes of the instance in FOLDER serve.
+await_nodes() {
+  local folder=$1 node
+  shift
+  for node in "$@"; do
+    wait_until "$folder/node-$node/broker.pid" \
+      grep -q 'Kafka Server started' "$folder/node-$node/broker.log" ||
+      die "node $node did not start: $(tail -n 20 "$folder/node-$node/broker.log")"
+  done
+}
+
+kill_nodes() {
+  local folder=$1 node
+  shift
+  for node in "$@"; do
+    kill -9 "$(cat "$folder/node-$node/broker.pid")"
+  done
+}
+
+revive_nodes() {
+  local folder=$1 node
+  shift
+  for node in "$@"; do start_node "$folder" "$node"; done
+  await_nodes "$folder" "$@"
+}
+
+set_quota() {
+  local folder=$1 client=$2 bytes=$3 bootstrap
+  bootstrap=$(sed -n 's,^advertised.listeners=PLAINTEXT://,,p' "$folder/node-1/server.properties")
+  java -XX:TieredStopAtLevel=1 -cp "$(fetch)/*" kafka.admin.ConfigCommand \
+    --bootstrap-server "$bootstrap" --alter --entity-type clients --entity-name "$client" \
+    --add-config "producer_byte_rate=$bytes" >&2
+}
+
 start() {
-  local folder=$1 brokers=1 node libs cluster_id bootstrap=""
+  local folder=$1 brokers=1 node nodes libs cluster_id bootstrap=""
   shift
   if [ "${1:-}" = --brokers ]; then brokers=${2:?--brokers needs a number}; fi
-  heap_mb=$((brokers > 1 ? 384 : 512))
+  echo $((brokers > 1 ? 384 : 512)) >"$folder/heap_mb"
   libs=$(fetch)
   cluster_id=dogiqa$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
   ports=() controller_ports=()
@@ -94,13 +131,15 @@ start() {
       die "could not format its storage: $(tail -n 5 "$folder/node-$node/format.log")"
     start_node "$folder" "$node"
   done
-  for node in $(seq "$brokers"); do
-    wait_until "$folder/node-$node/broker.pid" \
-      grep -q 'Kafka Server started' "$folder/node-$node/broker.log" ||
-      die "node $node did not start: $(tail -n 20 "$folder/node-$node/broker.log")"
-  done
+  mapfile -t nodes < <(seq "$brokers")
+  await_nodes "$folder" "${nodes[@]}"
   echo "DOGIQA_KAFKA_DIR=$folder"
   echo "DOGIQA_KAFKA_BOOTSTRAP=$bootstrap"
 }
 
-main "$@"
+case "${1:-}" in
+  kill) kill_nodes "${@:2}" ;;
+  revive) revive_nodes "${@:2}" ;;
+  quota) set_quota "${@:2}" ;;
+  *) main "$@" ;;
+esac

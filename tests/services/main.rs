@@ -8,12 +8,21 @@
 
 mod bad_input;
 mod bucket;
+mod cluster;
 mod delivery;
 mod dog_iqa;
-mod exactly_once;
+mod extent;
+mod faults_brokers;
+mod faults_inside;
+mod faults_stores;
+mod faults_workers;
 mod http;
 mod images;
+mod judgement;
 mod memory;
+#[expect(dead_code, reason = "the offline tests ask more of it")]
+#[path = "../support/noop.rs"]
+mod noop;
 mod oracle;
 #[path = "../support/process.rs"]
 mod process;
@@ -21,10 +30,13 @@ mod process;
 mod qwen2;
 #[path = "../support/random_tensor.rs"]
 mod random_tensor;
-mod rebalance;
 mod scene;
 mod services;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
+mod trial;
+#[expect(dead_code, reason = "the offline tests ask more of it")]
+#[path = "../support/web_server.rs"]
+mod web_server;
 #[path = "../support/wire.rs"]
 mod wire;

@@ -1,7 +1,15 @@
-//! Memory is bounded by configuration, not by the backlog.
+//! Memory is bounded by configuration: not by the backlog, not by the images, and by no more than the worker says.
 
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use serde_json::{Value, json};
+
+use crate::bucket::{self, PHOTOS};
+use crate::extent::Extent;
+use crate::images;
 use crate::process::Process;
-use crate::scene::Scene;
+use crate::scene::{PATIENCE, Record, Scene};
 use crate::services::{Services, announce, services};
 
 /// References the worker answers before its memory is read.
@@ -12,19 +20,76 @@ const WORKED_THROUGH: usize = 1_000;
 const TOLERANCE_KIB: u64 = 32 * 1024;
 
 #[test]
-fn the_memory_is_the_same_whether_a_thousand_or_a_hundred_thousand_references_wait() {
+fn the_memory_does_not_depend_on_how_many_references_wait() {
     let Some(services) = services() else { return };
+    let waiting = Extent::wanted().pick(100_000, 1_000_000);
     let short_kib = peak_kib(services, "short-backlog", 1_000);
-    let long_kib = peak_kib(services, "long-backlog", 100_000);
-    announce(&format!(
-        "memory: {} MiB with 1,000 references waiting, {} MiB with 100,000",
+    let long_kib = peak_kib(services, "long-backlog", waiting);
+    let figures = format!(
+        "memory: {} MiB with 1,000 references waiting, {} MiB with {waiting}",
         short_kib / 1024,
         long_kib / 1024
-    ));
-    assert!(
-        long_kib < short_kib + TOLERANCE_KIB,
-        "{short_kib} KiB with 1,000 references waiting, {long_kib} KiB with 100,000"
     );
+    announce(&figures);
+    assert!(long_kib < short_kib + TOLERANCE_KIB, "{figures}");
+}
+
+/// The largest image that the worker here takes.
+const PIXELS_MAX: u32 = 12_000_000;
+
+#[test]
+fn images_of_every_size_take_no_more_than_the_worker_says() {
+    let Some(services) = services() else { return };
+    let scene = Scene::new(services, "every-size", 3);
+    let keys = put_images_of_every_size(services);
+    let count = Extent::wanted().pick(60, 600);
+    scene.publish((0..count).map(|number| {
+        let uri = bucket::uri(services, &keys[number % keys.len()]);
+        let payload = json!({"id": number.to_string(), "uri": uri}).to_string().into_bytes();
+        Record { payload: Some(payload), ..Record::default() }
+    }));
+    let settings = [
+        "pipeline.bytes_budget=96MiB",
+        "pipeline.pixels_budget=24_000_000",
+        "imaging.pixels_max=12_000_000",
+        "imaging.spare_bytes_max=32MiB",
+        "kafka.in_flight_bytes_max=4MiB",
+    ];
+    let worker = scene.start_worker("the worker", &settings.map(str::to_owned));
+    let line = worker.wait_for_line("of memory", PATIENCE);
+    let promised = serde_json::from_str::<Value>(&line).unwrap()["bytes"].as_u64().unwrap();
+    let mut oracle = scene.oracle();
+    oracle.read_until_answered(count, &[&worker]);
+    assert_eq!(oracle.dead_letters.len(), 0, "dead letters: {:?}", oracle.dead_letters.first());
+    let (peak_mib, promised_mib) = (high_water_mark_kib(&worker) >> 10, promised >> 20);
+    Scene::stop(worker);
+    announce(&format!(
+        "memory: {peak_mib} MiB with images up to 12 MP, {promised_mib} MiB promised"
+    ));
+    assert!(peak_mib < promised_mib, "{peak_mib} MiB, {promised_mib} MiB promised");
+}
+
+/// Noise over a gradient, so that nothing compresses away, in each format and from a dot to the limit.
+fn put_images_of_every_size(services: &Services) -> Vec<String> {
+    let mut objects = Vec::new();
+    for (width, height) in [(1, 1), (640, 480), (2_000, 1_500), (4_000, PIXELS_MAX / 4_000)] {
+        let mut seed = fastrand::Rng::with_seed(u64::from(width));
+        let picture = RgbImage::from_fn(width, height, |x, y| {
+            Rgb([x, y, x ^ y].map(|base| (base >> 4).to_le_bytes()[0] ^ seed.u8(..16)))
+        });
+        let formats = [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Tiff, ImageFormat::Bmp];
+        for format in formats {
+            objects.push((format!("{width}.{format:?}"), images::encode(&picture, format)));
+        }
+        objects.push((format!("{width}.jpeg"), images::jpeg(&picture, 90)));
+        let deep = DynamicImage::from(picture).into_rgba16();
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::from(deep).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        objects.push((format!("{width}-deep.png"), bytes.into_inner()));
+    }
+    let named = objects.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
+    bucket::put_all(services, PHOTOS, named);
+    objects.into_iter().map(|(key, _)| key).collect()
 }
 
 /// The most memory a worker had when it had worked through the head of a backlog.

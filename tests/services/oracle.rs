@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
@@ -112,10 +112,15 @@ impl Oracle {
     }
 
     /// Takes in one record; true when there is none behind the last one of a partition.
-    fn read_one(&mut self, wait: Duration) -> bool {
+    ///
+    /// A client whose brokers are away says so and goes on looking for them.
+    pub(crate) fn read_one(&mut self, wait: Duration) -> bool {
         let message = match self.consumer.poll(wait) {
-            None => return false,
             Some(Err(KafkaError::PartitionEOF(_))) => return true,
+            None
+            | Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure,
+            ))) => return false,
             Some(message) => message.unwrap(),
         };
         let answer = Answer {
@@ -130,6 +135,11 @@ impl Oracle {
         let id = answer.json()["reference"]["id"].as_str().unwrap().to_owned();
         self.events.entry(id).or_default().push(answer);
         false
+    }
+
+    /// References with an answer, of whichever kind.
+    pub(crate) fn answered(&self) -> usize {
+        self.events.len() + self.dead_letters.len()
     }
 
     pub(crate) fn event_count(&self) -> usize {

@@ -1,5 +1,6 @@
 //! One test's corner of the broker: its three topics, its consumer group, and its workers.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::bucket;
+use crate::cluster::Cluster;
 use crate::oracle::Oracle;
 use crate::process::Process;
 use crate::services::Services;
@@ -33,18 +35,46 @@ pub(crate) struct Record {
 /// The topics and the group of one test.
 pub(crate) struct Scene {
     pub(crate) services: &'static Services,
-    name: &'static str,
+    bootstrap_servers: String,
+    name: String,
     partitions: i32,
     folder: TempDir,
 }
 
 impl Scene {
-    /// Makes the topics. `name` is unique among the tests.
-    pub(crate) fn new(services: &'static Services, name: &'static str, partitions: i32) -> Self {
-        let scene = Self { services, name, partitions, folder: TempDir::new().unwrap() };
+    /// Makes the topics on the single node. `name` is unique among the tests.
+    pub(crate) fn new(services: &'static Services, name: &str, partitions: i32) -> Self {
+        Self::on(services.bootstrap_servers(), 1, services, name, partitions)
+    }
+
+    /// Makes the topics on the three nodes, with a replica on each.
+    pub(crate) fn on_cluster(
+        cluster: &Cluster,
+        services: &'static Services,
+        name: &str,
+        partitions: i32,
+    ) -> Self {
+        Self::on(cluster.bootstrap_servers(), Cluster::NODES, services, name, partitions)
+    }
+
+    fn on(
+        bootstrap_servers: &str,
+        replicas: i32,
+        services: &'static Services,
+        name: &str,
+        partitions: i32,
+    ) -> Self {
+        let scene = Self {
+            services,
+            bootstrap_servers: bootstrap_servers.to_owned(),
+            name: name.to_owned(),
+            partitions,
+            folder: TempDir::new().unwrap(),
+        };
+        std::fs::write(scene.config_file(), scene.worker_config()).unwrap();
         let admin: AdminClient<DefaultClientContext> = scene.client().create().unwrap();
         let names = [scene.input(), scene.events(), scene.dead_letters()];
-        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topics: Vec<_> = names.iter().map(|name| topic(name)).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let created = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
@@ -72,7 +102,7 @@ impl Scene {
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.services.bootstrap_servers());
+        config.set("bootstrap.servers", &self.bootstrap_servers);
         config
     }
 
@@ -124,12 +154,19 @@ impl Scene {
 
     /// Starts the real binary on this scene's topics. `settings` are `section.key=value`.
     pub(crate) fn start_worker(&self, name: &str, settings: &[String]) -> Process {
-        let file = self.folder.path().join("dogiqa.toml");
-        std::fs::write(&file, self.worker_config()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
-        command.arg("run").arg("--config").arg(&file);
+        command.arg("run").arg("--config").arg(self.config_file());
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         Process::spawn(&format!("{} of {}", name, self.name), &mut command)
+    }
+
+    /// The same settings, for a worker in this process.
+    pub(crate) fn settings(&self, settings: &[String]) -> dog_iqa::config::Settings {
+        dog_iqa::config::load(Some(&self.config_file()), settings).unwrap().settings
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.folder.path().join("dogiqa.toml")
     }
 
     fn worker_config(&self) -> String {
@@ -164,7 +201,7 @@ format = "json"
 [telemetry.server]
 address = "127.0.0.1:0"
 "#,
-            bootstrap = services.bootstrap_servers(),
+            bootstrap = self.bootstrap_servers,
             name = self.name,
             input = self.input(),
             events = self.events(),
@@ -183,23 +220,37 @@ address = "127.0.0.1:0"
         Oracle::new(&self.client(), [self.events(), self.dead_letters()], self.partitions)
     }
 
+    /// Waits until a worker takes in references.
+    pub(crate) fn wait_until_ready(worker: &Process) {
+        worker.wait_for_line("\"ready\":true", PATIENCE);
+    }
+
     /// Stops a worker gracefully, which must succeed.
-    pub(crate) fn stop(&self, worker: Process) {
+    pub(crate) fn stop(worker: Process) {
         worker.terminate();
-        let status = worker.wait(PATIENCE);
-        assert!(status.success(), "a worker of {} ended with {status}", self.name);
+        worker.wait_for_success(PATIENCE);
     }
 
     /// The group's committed offsets are the ends of all partitions.
     pub(crate) fn assert_everything_is_committed(&self) {
-        let consumer: BaseConsumer = self.client().set("group.id", self.name).create().unwrap();
-        let mut partitions = TopicPartitionList::new();
-        partitions.add_partition_range(&self.input(), 0, self.partitions - 1);
-        let committed = consumer.committed_offsets(partitions, PATIENCE).unwrap();
-        let committed = committed.elements_for_topic(&self.input());
-        let committed: Vec<_> = committed.iter().map(TopicPartitionListElem::offset).collect();
+        let committed = self.group_view().committed(PATIENCE).unwrap();
         let ends: Vec<_> = self.end_offsets().into_iter().map(Offset::Offset).collect();
         assert_eq!(committed, ends, "committed offsets and ends of {}", self.input());
+    }
+
+    /// The eyes of a bystander on what the group commits.
+    pub(crate) fn group_view(&self) -> GroupView {
+        let consumer = self.client().set("group.id", &self.name).create().unwrap();
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_range(&self.input(), 0, self.partitions - 1);
+        GroupView { consumer, partitions }
+    }
+
+    /// The node that leads the first partition of the events.
+    pub(crate) fn leader_of_events(&self) -> i32 {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(&self.events()), PATIENCE).unwrap();
+        metadata.topics()[0].partitions()[0].leader()
     }
 
     fn end_offsets(&self) -> Vec<i64> {
@@ -217,5 +268,22 @@ address = "127.0.0.1:0"
             }
             consumer.fetch_metadata(Some(&self.input()), PATIENCE).unwrap();
         }
+    }
+}
+
+/// What a group has committed of a scene's input topic, asked by a client that is no member.
+pub(crate) struct GroupView {
+    consumer: BaseConsumer,
+    partitions: TopicPartitionList,
+}
+
+impl GroupView {
+    /// The position of each partition.
+    ///
+    /// # Errors
+    /// When no broker tells within `wait`.
+    pub(crate) fn committed(&self, wait: Duration) -> Result<Vec<Offset>, KafkaError> {
+        let committed = self.consumer.committed_offsets(self.partitions.clone(), wait)?;
+        Ok(committed.elements().iter().map(TopicPartitionListElem::offset).collect())
     }
 }

@@ -6,18 +6,46 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-/// Apache Kafka and the S3 server, as their scripts describe them.
-pub(crate) struct Services {
+/// What a script of this folder started. It stops when the script's standard input closes, which the end of this
+/// process brings about.
+pub(crate) struct Started {
     values: BTreeMap<String, String>,
-    /// A script stops its service when its standard input closes, which the end of this process
-    /// brings about.
-    scripts: Vec<Child>,
+    _script: Child,
+}
+
+impl Started {
+    /// Starts a service; the script closes its standard output when the service is ready.
+    pub(crate) fn by(script: &str, arguments: &[&str]) -> Self {
+        let mut child = script_command(script, "run")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{script} does not start: {error}"));
+        let mut printed = String::new();
+        child.stdout.take().expect("it is piped").read_to_string(&mut printed).unwrap();
+        assert!(!printed.is_empty(), "{script} did not start its service; its reason stands above");
+        let pairs = printed.lines().filter_map(|line| line.split_once('='));
+        let values = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { values, _script: child }
+    }
+
+    /// A value that the script printed, by its name without `DOGIQA_`.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(&format!("DOGIQA_{name}")).map(String::as_str)
+    }
+}
+
+/// Apache Kafka, one node, and the S3 server.
+pub(crate) struct Services {
+    kafka: Started,
+    s3: Started,
 }
 
 impl Services {
     /// A value that one of the scripts printed, by its name without `DOGIQA_`.
     pub(crate) fn value(&self, name: &str) -> &str {
-        let value = self.values.get(&format!("DOGIQA_{name}"));
+        let value = self.kafka.value(name).or_else(|| self.s3.value(name));
         value.unwrap_or_else(|| panic!("no script printed DOGIQA_{name}"))
     }
 
@@ -50,29 +78,11 @@ fn start_all() -> Option<Services> {
             return None;
         }
     }
-    let mut services = Services { values: BTreeMap::new(), scripts: Vec::new() };
-    for script in ["kafka.sh", "s3.sh"] {
-        start(script, &mut services);
-    }
-    Some(services)
+    Some(Services { kafka: Started::by("kafka.sh", &[]), s3: Started::by("s3.sh", &[]) })
 }
 
-/// Starts one service; the script closes its standard output when the service is ready.
-fn start(script: &str, services: &mut Services) {
-    let mut child = script_command(script, "run")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{script} does not start: {error}"));
-    let mut printed = String::new();
-    child.stdout.take().expect("it is piped").read_to_string(&mut printed).unwrap();
-    let pairs = printed.lines().filter_map(|line| line.split_once('='));
-    services.values.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    services.scripts.push(child);
-    assert!(!printed.is_empty(), "{script} did not start its service; its reason stands above");
-}
-
-fn script_command(script: &str, subcommand: &str) -> Command {
+/// A script of this folder with one of its subcommands.
+pub(crate) fn script_command(script: &str, subcommand: &str) -> Command {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services");
     let mut command = Command::new(folder.join(script));
     command.arg(subcommand).stdin(Stdio::null());

@@ -91,8 +91,15 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// How it ended, which must be within `limit`.
-    pub(crate) fn wait(mut self, limit: Duration) -> ExitStatus {
+    /// Waits for a good end, which must be within `limit`.
+    pub(crate) fn wait_for_success(mut self, limit: Duration) {
+        let status = self.end(limit);
+        if !status.success() {
+            self.fail(&format!("ended with {status}"));
+        }
+    }
+
+    fn end(&mut self, limit: Duration) -> ExitStatus {
         let state = self.log.state.lock().unwrap();
         let open = |state: &mut LogState| !state.closed;
         let (state, timeout) = self.log.changed.wait_timeout_while(state, limit, open).unwrap();
@@ -105,12 +112,17 @@ impl Process {
 
     /// Panics with the end of the log.
     pub(crate) fn fail(&self, reason: &str) -> ! {
+        panic!("{}: {reason}; its log ends:\n{}", self.name, self.tail())
+    }
+
+    /// The last lines of the log.
+    pub(crate) fn tail(&self) -> String {
         let lines = self.log.state.lock().unwrap().lines.clone();
         let mut tail = String::new();
         for line in lines.iter().skip(lines.len().saturating_sub(40)) {
             writeln!(tail, "  {line}").expect("a string grows");
         }
-        panic!("{}: {reason}; its log ends:\n{tail}", self.name)
+        tail
     }
 }
 

@@ -14,7 +14,8 @@ pub(crate) struct Request {
     pub(crate) method: String,
     /// Path and query, as they came.
     pub(crate) target: String,
-    headers: Vec<(String, String)>,
+    /// In their order.
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Request {

@@ -1,0 +1,109 @@
+//! Images that hang or panic in a stage. The worker runs in this process, with models that do so when asked.
+
+use std::time::Duration;
+
+use dog_iqa::engine::EngineLimits;
+use dog_iqa::pipeline::{Journey, JourneyParts};
+use dog_iqa::storage::Stores;
+use dog_iqa::stream::{StreamError, Summary, worker};
+use dog_iqa::telemetry::Health;
+use image::{ImageFormat, Rgb, RgbImage};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::{self, PHOTOS};
+use crate::images;
+use crate::noop::{self, Trouble};
+use crate::scene::Record;
+use crate::trial::{Mode, Trial};
+
+const STAGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The image, how wide it is, and the code it ends with. No other image here has such a width.
+const TROUBLES: [(&str, u32, &str); 5] = [
+    ("hangs-in-segmentation", 101, "segment.timeout"),
+    ("panics-before-segmentation", 102, "segment.failed"),
+    ("panics-in-segmentation", 103, "segment.failed"),
+    ("panics-before-scoring", 104, "score.failed"),
+    ("panics-in-scoring", 105, "score.failed"),
+];
+
+#[test]
+fn images_that_hang_or_panic_end_alone() {
+    for mode in Mode::BOTH {
+        let title = "images that hang or panic in a stage";
+        let Some(mut trial) = Trial::begin("inside", title, mode) else { return };
+        put_images(&trial);
+        let rounds = trial.extent.pick(2, 10);
+        for round in 0..rounds {
+            for (name, _, code) in TROUBLES {
+                let key = format!("{name}-{round}");
+                let uri = bucket::uri(trial.scene.services, &format!("{name}.png"));
+                let payload = Some(json!({"uri": uri}).to_string().into_bytes());
+                let record =
+                    Record { key: Some(key.clone().into_bytes()), payload, ..Record::default() };
+                trial.scene.publish([record].into_iter());
+                trial.expected.dead_letters.insert(key, code);
+                trial.faults += 1;
+            }
+        }
+        let timeout = humantime::format_duration(STAGE_TIMEOUT);
+        trial.set(format!("pipeline.segment.timeout={timeout}"));
+        let worker = Inside::start(&trial);
+        trial.until(1, 1);
+        let summary = worker.stop();
+        assert!(summary.is_committed && summary.unanswered == 0, "{summary:?}");
+        trial.end();
+    }
+}
+
+fn put_images(trial: &Trial) {
+    let encoded = TROUBLES.map(|(name, width, _)| {
+        let picture = RgbImage::from_pixel(width, 40, Rgb([90, 120, 30]));
+        (format!("{name}.png"), images::encode(&picture, ImageFormat::Png))
+    });
+    let objects = encoded.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
+    bucket::put_all(trial.scene.services, PHOTOS, objects);
+}
+
+/// A worker in this process.
+struct Inside {
+    runtime: Runtime,
+    shutdown: CancellationToken,
+    work: JoinHandle<Result<Summary, StreamError>>,
+}
+
+impl Inside {
+    fn start(trial: &Trial) -> Self {
+        let settings = trial.scene.settings(&trial.settings);
+        let [hangs, before_segment, in_segment, before_score, in_score] =
+            TROUBLES.map(|(_, width, _)| width);
+        let segmenter = [
+            (hangs, Trouble::Sleeps(STAGE_TIMEOUT * 3 / 2)),
+            (before_segment, Trouble::PanicsBefore),
+            (in_segment, Trouble::Panics),
+        ];
+        // The images of a batch share its time.
+        let mut limits = EngineLimits::default();
+        limits.segment.batch_cost = 1;
+        let scorer = [(before_score, Trouble::PanicsBefore), (in_score, Trouble::Panics)];
+        let journey = Journey::new(JourneyParts {
+            stores: Stores::new(&settings.storage).unwrap(),
+            engine: noop::troubled_engine(&segmenter, &scorer, limits),
+            settings: settings.pipeline,
+            imaging: settings.imaging,
+            method: settings.method,
+        });
+        let (runtime, shutdown) = (Runtime::new().unwrap(), CancellationToken::new());
+        let health = Health::starting();
+        let work = worker::run(settings.kafka, journey.unwrap(), health, shutdown.clone());
+        let work = runtime.spawn(work);
+        Self { runtime, shutdown, work }
+    }
+
+    fn stop(self) -> Summary {
+        self.shutdown.cancel();
+        self.runtime.block_on(self.work).unwrap().unwrap()
+    }
+}

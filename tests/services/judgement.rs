@@ -1,0 +1,116 @@
+//! What came out, held against what went in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bucket;
+use crate::images::Sample;
+use crate::oracle::{Answer, Oracle};
+use crate::scene::Scene;
+use crate::services::announce;
+
+/// What a run must have answered.
+pub(crate) struct Expected {
+    /// References by number: those of [`Scene::publish_references`].
+    pub(crate) references: usize,
+    /// The keys of further records, and the code of the dead letter that each must become.
+    pub(crate) dead_letters: BTreeMap<String, &'static str>,
+}
+
+impl Expected {
+    pub(crate) fn events(references: usize) -> Self {
+        Self { references, dead_letters: BTreeMap::new() }
+    }
+
+    pub(crate) fn answers(&self) -> usize {
+        self.references + self.dead_letters.len()
+    }
+}
+
+/// Counts of what must not be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    /// References without an answer.
+    pub(crate) lost: usize,
+    /// Answers beyond one for each reference.
+    pub(crate) twice: usize,
+    /// Answers that are not what they must be.
+    pub(crate) wrong: usize,
+}
+
+impl Judgement {
+    /// Reads both topics to their ends and counts; asserts that everything is committed.
+    ///
+    /// An answer is right when it is of the kind that its reference asks for, speaks of the image that its
+    /// reference names, has its record's key, and says the same each time: whoever answers twice does so under one
+    /// event id, and one image has one score. The first wrong ones are printed.
+    pub(crate) fn of(scene: &Scene, oracle: &mut Oracle, expected: &Expected) -> Self {
+        oracle.read_to_end();
+        scene.assert_everything_is_committed();
+        let mut counts = Self::default();
+        let mut answered = BTreeSet::new();
+        let samples = bucket::fifty_images(scene.services);
+        let mut known = Known { samples, scores: BTreeMap::new() };
+        for (id, events) in &oracle.events {
+            answered.insert(id.clone());
+            counts.twice += events.len() - 1;
+            for event in events {
+                let fault = known.fault_of_event(id, (event, &events[0]), expected.references);
+                counts.note(id, fault);
+            }
+        }
+        for letter in &oracle.dead_letters {
+            let key = String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default());
+            counts.twice += usize::from(!answered.insert(key.clone().into_owned()));
+            let (code, wanted) =
+                (letter.header("dogiqa.error.code"), expected.dead_letters.get(&*key).copied());
+            let fault = (code != wanted).then(|| format!("a dead letter {code:?}, not {wanted:?}"));
+            counts.note(&key, fault);
+        }
+        let numbers = (0..expected.references).map(|number| number.to_string());
+        let mut asked = numbers.chain(expected.dead_letters.keys().cloned());
+        let lost = asked.by_ref().filter(|id| !answered.contains(id));
+        counts.lost = lost.count();
+        counts
+    }
+
+    fn note(&mut self, id: &str, fault: Option<String>) {
+        let Some(fault) = fault else { return };
+        if self.wrong < 3 {
+            announce(&format!("the answer to {id}: {fault}"));
+        }
+        self.wrong += 1;
+    }
+}
+
+/// The images, and the scores seen of them.
+struct Known<'a> {
+    samples: &'a [Sample],
+    scores: BTreeMap<usize, f64>,
+}
+
+impl Known<'_> {
+    fn fault_of_event(
+        &mut self,
+        id: &str,
+        (answer, first): (&Answer, &Answer),
+        references: usize,
+    ) -> Option<String> {
+        let Some(number) = id.parse().ok().filter(|number: &usize| *number < references) else {
+            return Some("an event that nobody asked for".to_owned());
+        };
+        let (event, first) = (answer.json(), first.json());
+        if event["event_id"] != first["event_id"] {
+            return Some(format!("two event ids, {} and {}", first["event_id"], event["event_id"]));
+        }
+        if answer.key.as_deref() != Some(id.as_bytes()) {
+            return Some(format!("another key, {:?}", answer.key));
+        }
+        let image = number % self.samples.len();
+        if event["image"]["sha256"] != self.samples[image].sha256() {
+            return Some(format!("another image, {}", event["image"]["sha256"]));
+        }
+        let score = event["score"].as_f64().unwrap();
+        let known = *self.scores.entry(image).or_insert(score);
+        ((known - score).abs() > 1e-9).then(|| format!("the scores {known} and {score}"))
+    }
+}
