@@ -46,7 +46,7 @@ fn brokers_that_take_answers_slowly_hold_the_worker_back() {
         let title = "slow downstream: producer quota, queue of 20 records";
         let Some(mut trial) = Trial::begin("slow", title, mode) else { return };
         // What all answers take on the wire, in twenty seconds more or less; a third to each broker.
-        let bytes = u32::try_from(trial.extent.references).unwrap() * 300 / 20 / 3;
+        let bytes = u32::try_from(trial.extent.references).unwrap() * 2_400 / 20 / 3;
         trial.cluster.throttle(CLIENT, bytes);
         trial.set(format!("kafka.client_id={CLIENT}"));
         trial.set("kafka.properties.queue_buffering_max_messages=20");
