@@ -104,7 +104,7 @@ async fn watch(
                 events.push(*event);
             }
             Answer::DeadLetter(letter) => {
-                bail!("{} ended as a dead letter: {}", letter.reference, letter.reason.message);
+                bail!("{} ended as a dead letter: {}", letter.name(), letter.reason.message);
             }
         }
     }

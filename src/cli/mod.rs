@@ -7,10 +7,12 @@ mod ask;
 mod build;
 mod check;
 mod config;
+mod dead_letters;
 mod demo;
 mod device;
 mod gallery;
 mod inputs;
+mod letter_output;
 mod memory;
 mod models;
 mod output;
@@ -20,6 +22,8 @@ mod schema;
 mod score;
 mod score_output;
 mod segment;
+mod watch;
+mod when;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -57,6 +61,10 @@ enum Command {
     Ask(ask::Args),
     /// See the whole road in one process: embedded broker, sample photos, report
     Demo(demo::Args),
+    /// Watch quality events as they come, with running statistics
+    Watch(watch::Args),
+    /// Look at dead letters, and send them again
+    DeadLetters(dead_letters::Args),
     /// Make smaller files of weights
     Models(models::Args),
     /// Print the wire contract: JSON Schemas, AsyncAPI document, examples
@@ -112,6 +120,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
             Command::Score(args) => score::run(args, settings).await,
             Command::Segment(args) => segment::run(args, settings).await,
             Command::Ask(args) => ask::run(args, settings).await,
+            Command::Watch(args) => watch::run(args, settings).await,
+            Command::DeadLetters(args) => dead_letters::run(args, settings).await,
             Command::Models(args) => models::run(args).await,
             Command::Demo(args) => demo::run(args, settings).await,
             Command::Check(args) => check::run(args, settings).await,

@@ -2,6 +2,17 @@
 
 use std::io::{self, Write};
 
+use clap::ValueEnum;
+
+/// How a stream of results is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LineFormat {
+    /// A line for each, for people
+    Table,
+    /// A JSON object a line
+    Jsonl,
+}
+
 /// A line of the result, on standard output.
 pub(super) fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

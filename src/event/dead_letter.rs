@@ -15,6 +15,9 @@ pub const HEADER_PREFIX: &str = "dogiqa.error.";
 /// Counts how often a dead letter was sent again.
 pub const REPLAY_COUNT_HEADER: &str = "dogiqa.replay.count";
 
+/// Says which parts of the record did not fit into its dead letter.
+pub const LEFT_OUT_HEADER: &str = "dogiqa.error.left_out";
+
 /// Longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
@@ -144,7 +147,7 @@ fn readable(message: &str) -> String {
 }
 
 /// Removes the query and the credentials of every URI in a text.
-fn without_uri_secrets(message: &str) -> String {
+pub fn without_uri_secrets(message: &str) -> String {
     let mut clean = String::with_capacity(message.len());
     let mut rest = message;
     while let Some((before, tail)) = rest.split_once("://") {

@@ -1,5 +1,6 @@
 //! One line for each event, aligned under a header, for terminals.
 
+use crate::event::dead_letter::without_uri_secrets;
 use crate::event::{QualityEvent, Rating};
 
 /// Room for a rating's word; a longer one is cut.
@@ -18,7 +19,9 @@ pub fn line(event: &QualityEvent) -> String {
     let local = event.local.map_or_else(|| "-".to_owned(), |local| format!("{local:.2}"));
     let regions = event.objects.len().to_string();
     let verdict = event.verdict.as_ref().map_or("-", |verdict| verdict.outcome.name());
-    row([&score, &expected, &global, &local, &regions, verdict], &printable(&event.reference.id))
+    // Who gives no id is known by the address, which may hold a signature.
+    let id = printable(&without_uri_secrets(&event.reference.id));
+    row([&score, &expected, &global, &local, &regions, verdict], &id)
 }
 
 fn row([score, expected, global, local, regions, verdict]: [&str; 6], image: &str) -> String {
@@ -39,6 +42,6 @@ fn global(rating: &Rating) -> String {
 }
 
 /// The text without characters that a terminal would obey.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use rdkafka::message::OwnedHeaders;
 use tokio::sync::Notify;
 
+use crate::event::dead_letter::LEFT_OUT_HEADER;
 use crate::event::reference::{self, ReferenceError};
 use crate::event::{
     DeadLetterReason, Headers, ImageReference, QualityEvent, Source, TraceContext, cloudevents,
@@ -265,9 +266,9 @@ impl Answers {
                     offset = record.offset,
                     "the dead letter is too large for its topic, a part of it is left out"
                 );
-                names.retain(|(name, _)| name != TRUNCATED);
+                names.retain(|(name, _)| name != LEFT_OUT_HEADER);
                 let left_out = if stage == 1 { "value" } else { "value, headers" };
-                names.push((TRUNCATED.to_owned(), left_out.to_owned()));
+                names.push((LEFT_OUT_HEADER.to_owned(), left_out.to_owned()));
             }
             let outgoing = Outgoing {
                 topic: &self.shared.settings.dead_letter_topic,
@@ -305,9 +306,6 @@ impl Answers {
         reason.headers()
     }
 }
-
-/// Says what of the original did not fit into a dead letter.
-const TRUNCATED: &str = "dogiqa.error.left_out";
 
 /// A reference that is kept through an outage: the worker is not ready meanwhile.
 struct Hold<'a> {

@@ -45,6 +45,14 @@ pub enum StreamError {
         /// librdkafka's answer.
         reason: KafkaError,
     },
+    /// A topic that is only looked at cannot be read.
+    #[error("topic {topic} cannot be read: {reason}")]
+    Unreadable {
+        /// The topic.
+        topic: String,
+        /// librdkafka's answer.
+        reason: KafkaError,
+    },
     /// librdkafka declared its client dead.
     #[error("the Kafka client cannot go on: {0}; restart the worker")]
     Fatal(String),
@@ -65,6 +73,14 @@ pub enum StreamError {
     Fenced {
         /// The id.
         id: String,
+    },
+    /// A second replay of the same dead letters began.
+    #[error(
+        "another replay of {topic} began and took over; what this one had sent stays sent, and nothing is sent twice"
+    )]
+    Superseded {
+        /// The dead-letter topic.
+        topic: String,
     },
     /// A record of an output topic that this service did not write.
     #[error("the record at {place} is no answer of this service: {reason}")]

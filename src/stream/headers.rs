@@ -19,18 +19,26 @@ pub(super) type Pair = (String, Option<Vec<u8>>);
 /// # Errors
 /// The position of the first header whose name is not UTF-8.
 pub(super) fn read(headers: Option<&OwnedHeaders>) -> Result<Vec<Pair>, usize> {
-    let Some(headers) = headers else { return Ok(Vec::new()) };
-    quietly(|| {
-        let mut pairs = Vec::with_capacity(headers.count());
-        for index in 0..headers.count() {
-            let pair = panic::catch_unwind(AssertUnwindSafe(|| {
-                let header = headers.get(index);
-                (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
-            }));
-            pairs.push(pair.map_err(|_| index)?);
-        }
-        Ok(pairs)
-    })
+    let pairs = all(headers).into_iter().enumerate();
+    pairs.map(|(index, pair)| pair.ok_or(index)).collect()
+}
+
+/// Reads the headers whose names are UTF-8, in order.
+pub(super) fn readable(headers: Option<&OwnedHeaders>) -> Vec<Pair> {
+    all(headers).into_iter().flatten().collect()
+}
+
+/// Every header in order, none for one whose name is not UTF-8.
+fn all(headers: Option<&OwnedHeaders>) -> Vec<Option<Pair>> {
+    let Some(headers) = headers else { return Vec::new() };
+    let pair = |index| {
+        let pair = panic::catch_unwind(AssertUnwindSafe(|| {
+            let header = headers.get(index);
+            (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
+        }));
+        pair.ok()
+    };
+    quietly(|| (0..headers.count()).map(pair).collect())
 }
 
 /// The headers of a dead letter: the record's own, untouched, then the reason.
@@ -41,16 +49,28 @@ pub(super) fn with_reason(
     original: Option<&OwnedHeaders>,
     reason: &[(String, String)],
 ) -> OwnedHeaders {
-    let kept = match read(original) {
-        Ok(pairs) if pairs.iter().any(|(name, _)| dead_letter::is_reason_header(name)) => {
-            let kept = pairs.into_iter().filter(|(name, _)| !dead_letter::is_reason_header(name));
+    append(without(original, dead_letter::is_reason_header), reason)
+}
+
+/// The headers of a replay: the record's own, untouched, without the reason, then how often it was
+/// sent again. What cannot be taken out stays, as in [`with_reason`].
+pub(super) fn for_replay(original: Option<&OwnedHeaders>, replays: u64) -> OwnedHeaders {
+    let counted = dead_letter::REPLAY_COUNT_HEADER;
+    let kept = without(original, |name| dead_letter::is_reason_header(name) || name == counted);
+    append(kept, &[(counted.to_owned(), replays.to_string())])
+}
+
+/// The headers but those of certain names, if all names can be read; else all.
+fn without(headers: Option<&OwnedHeaders>, is_left_out: impl Fn(&str) -> bool) -> OwnedHeaders {
+    match read(headers) {
+        Ok(pairs) if pairs.iter().any(|(name, _)| is_left_out(name)) => {
+            let kept = pairs.into_iter().filter(|(name, _)| !is_left_out(name));
             kept.fold(OwnedHeaders::new(), |headers, (name, value)| {
                 headers.insert(Header { key: &name, value: value.as_ref() })
             })
         }
-        _ => original.cloned().unwrap_or_default(),
-    };
-    append(kept, reason)
+        _ => headers.cloned().unwrap_or_default(),
+    }
 }
 
 /// Adds text headers at the end.
@@ -120,6 +140,19 @@ mod tests {
         assert_eq!(pairs.len(), 3);
         assert_eq!(pairs[1], ("nothing".to_owned(), None));
         assert_eq!(pairs[2].1.as_deref(), Some(b"decode.truncated".as_slice()));
+    }
+
+    #[test]
+    fn a_replay_takes_the_reason_out_and_counts() {
+        let letter = headers(&[
+            ("dogiqa.replay.count", Some("1")),
+            ("tenant", Some("a")),
+            ("dogiqa.error.code", Some("fetch.timeout")),
+        ]);
+        let pairs = read(Some(&for_replay(Some(&letter), 2))).unwrap();
+        let expected = [("tenant", "a"), ("dogiqa.replay.count", "2")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), Some(value.into())));
+        assert_eq!(pairs, expected);
     }
 
     #[test]

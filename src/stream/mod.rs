@@ -17,8 +17,11 @@
 //! | `delivery`, `headers` | a record in flight with its part of the budget; headers byte for byte |
 //! | `answer`, `publisher`, `outage` | from a record to its event or dead letter |
 //! | `outbox`, `transaction` | exactly once: answers that are next in line (pure), written together with their positions |
+//! | `transactional` | a producer of transactions, step by step |
 //! | `health`, `statistics` | whether the worker is ready, and how far it lags |
 //! | `settings`, `properties` | what a user sets, and what librdkafka is told |
+//! | `tail`, `letter` | reading topics from a place on, in no group; dead letters read back |
+//! | `replay`, `ledger` | dead letters sent again, and the topic that remembers which were |
 //! | `embedded`, `companion` | a broker in this process; writing references, reading answers |
 //!
 //! Delivery is at least once: a crash repeats what was not committed. Or exactly once: a task hands its
@@ -34,6 +37,8 @@ mod error;
 mod headers;
 mod health;
 mod intake;
+mod ledger;
+mod letter;
 mod offsets;
 mod outage;
 mod outbox;
@@ -42,18 +47,23 @@ mod probe;
 mod properties;
 mod publisher;
 mod rebalance;
+mod replay;
 mod settings;
 mod shared;
 mod statistics;
+mod tail;
 mod transaction;
 mod transactional;
 pub mod worker;
 
-pub use companion::{Answer, AnswerReader, DeadLetter, ReferenceWriter};
+pub use companion::{Answer, AnswerReader, ReferenceWriter};
 pub use embedded::EmbeddedBroker;
 pub use error::StreamError;
+pub use letter::{DeadLetter, DeadLetters};
 pub use probe::{ClusterReport, TopicReport, probe};
 pub use properties::Properties;
 pub use publisher::{Outgoing, PublishError, Publisher};
+pub use replay::{Destination, Fate, Refusal, ReplayRequest, ReplaySummary, dry_run, replay};
 pub use settings::{DeliveryMode, GroupProtocol, Settings};
+pub use tail::Start;
 pub use worker::Summary;

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rdkafka::message::OwnedHeaders;
 use tokio::sync::oneshot;
 
 use super::offsets::{Place, Position};
 use super::publisher::{Outgoing, PublishError};
+use super::transactional::Written;
 
 /// Answers of one worker on their way into transactions.
 #[derive(Debug, Default)]
@@ -36,15 +36,6 @@ pub(super) struct Output {
     /// None for a record that asks for nothing, whose position moves all the same.
     pub(super) written: Option<Written>,
     reply: Option<oneshot::Sender<Result<(), PublishError>>>,
-}
-
-/// What is written of an answer.
-#[derive(Debug)]
-pub(super) struct Written {
-    pub(super) topic: String,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) payload: Vec<u8>,
-    pub(super) headers: OwnedHeaders,
 }
 
 impl Output {
@@ -75,8 +66,9 @@ impl Outbox {
             offset,
             written: Some(Written {
                 topic: topic.to_owned(),
+                partition: None,
                 key: key.map(<[u8]>::to_vec),
-                payload: payload.to_vec(),
+                payload: Some(payload.to_vec()),
                 headers,
             }),
             reply: Some(reply),

@@ -19,11 +19,11 @@ use super::settings::Settings;
 /// One attempt of the probe; errors of the connection are looked at in between.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a topic that was just created may take to show.
-const CREATED_SHOWS: Duration = Duration::from_secs(10);
+pub(super) const CREATED_SHOWS: Duration = Duration::from_secs(10);
 /// Events of the connection that are looked at between attempts.
 const EVENTS_AT_ONCE: usize = 64;
 /// Wait between looks at it.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A topic as the brokers describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +50,27 @@ pub struct ClusterReport {
 /// # Errors
 /// When no broker answers, or they and we do not accept each other.
 pub fn probe(settings: &Settings, stop: &CancellationToken) -> Result<ClusterReport, StreamError> {
+    find(settings, &settings.topics(), stop)
+}
+
+/// Asks the brokers for topics. Blocks, at most for `probe_timeout` or until `stop`.
+///
+/// # Errors
+/// When no broker answers, or they and we do not accept each other.
+pub(super) fn find(
+    settings: &Settings,
+    topics: &[String],
+    stop: &CancellationToken,
+) -> Result<ClusterReport, StreamError> {
     let config = settings.admin_config()?;
     let client: BaseConsumer<Context> =
         config.create_with_context(Context::default()).map_err(|error| explain(&error))?;
     let deadline = Instant::now() + settings.probe_timeout;
     let mut found = ClusterReport { topics: Vec::new(), missing: Vec::new() };
-    for topic in settings.topics() {
-        match describe(settings, &client, &topic, deadline, stop)? {
+    for topic in topics {
+        match describe(settings, &client, topic, deadline, stop)? {
             Some(report) => found.topics.push(report),
-            None => found.missing.push(topic),
+            None => found.missing.push(topic.clone()),
         }
     }
     Ok(found)
@@ -76,7 +88,10 @@ pub(super) async fn ensure_topics(
     if !settings.create_topics {
         return Err(missing(settings, &found.missing));
     }
-    create(settings, &found.missing).await?;
+    // -1: the brokers' default, of partitions as of replicas.
+    let wanted = |topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
+    let wanted: Vec<NewTopic<'_>> = found.missing.iter().map(|topic| wanted(topic)).collect();
+    create(settings, &wanted).await?;
     let deadline = Instant::now() + CREATED_SHOWS;
     loop {
         let found = probe_off_thread(settings, stop).await?;
@@ -116,19 +131,21 @@ fn missing(settings: &Settings, topics: &[String]) -> StreamError {
     ))
 }
 
-async fn create(settings: &Settings, topics: &[String]) -> Result<(), StreamError> {
+/// Creates topics; one that exists by now is fine.
+pub(super) async fn create(
+    settings: &Settings,
+    wanted: &[NewTopic<'_>],
+) -> Result<(), StreamError> {
     let config = settings.admin_config()?;
     let admin: AdminClient<DefaultClientContext> =
         config.create().map_err(|error| explain(&error))?;
-    // -1: the brokers' default, of partitions as of replicas.
-    let wanted: Vec<NewTopic<'_>> =
-        topics.iter().map(|topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1))).collect();
     let options = AdminOptions::new().request_timeout(Some(settings.probe_timeout));
     let refused = |topic: &str, reason: String| {
         StreamError::MissingTopics(format!("topic {topic} cannot be created: {reason}"))
     };
-    let results = admin.create_topics(&wanted, &options).await;
-    let results = results.map_err(|error| refused(&topics.join(" and "), error.to_string()))?;
+    let results = admin.create_topics(wanted, &options).await;
+    let names = || wanted.iter().map(|topic| topic.name).collect::<Vec<_>>().join(" and ");
+    let results = results.map_err(|error| refused(&names(), error.to_string()))?;
     for result in results {
         match result {
             Ok(topic) => tracing::info!(topic, "created a topic"),

@@ -295,11 +295,11 @@ impl Settings {
         Ok(config)
     }
 
-    /// The configuration of a producer whose records are committed together with positions.
-    pub(super) fn transactional_config(&self) -> Result<ClientConfig, StreamError> {
+    /// The configuration of a producer whose records are committed together.
+    pub(super) fn transactional_config(&self, id: &str) -> Result<ClientConfig, StreamError> {
         let mut config = self.producer_config()?;
         config
-            .set("transactional.id", self.transactional_id())
+            .set("transactional.id", id)
             // None of these may outlast a transaction.
             .set("transaction.timeout.ms", "60000")
             .set("delivery.timeout.ms", "50000")
@@ -323,14 +323,17 @@ impl Settings {
         (2 * self.message_bytes_max.as_u64() / 1024).max(64 * 1024)
     }
 
-    /// The configuration of a consumer that reads from the beginning and commits nothing.
+    /// The configuration of a consumer that reads where it is told to and commits nothing.
     pub(super) fn reader_config(&self) -> Result<ClientConfig, StreamError> {
         let mut config = self.base_config();
         config
             // Librdkafka wants a name; the reader joins no group.
             .set("group.id", format!("{}-reader", self.group_id))
             .set("enable.auto.commit", "false")
+            // What it was told to read may be gone by then.
+            .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "100");
         pass_through(&mut config, &self.properties.resolve()?);
         Ok(config)

@@ -13,14 +13,12 @@ use rdkafka::error::KafkaError;
 use crate::telemetry::metrics;
 
 use super::error::StreamError;
-use super::outbox::{Outbox, Output, Written};
-use super::publisher::PublishError;
+use super::outbox::{Outbox, Output};
+use super::publisher::{self, PublishError};
 use super::rebalance::Context;
 use super::shared::Shared;
-use super::transactional::{Failure, Transactional};
+use super::transactional::{Failure, Positions, STEP, TransactionalProducer, Written};
 
-/// How long the start waits until what a predecessor has left open is ended.
-const OPEN: Duration = Duration::from_secs(30);
 /// How long the polling thread waits for the same when a producer is replaced; it tries again.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 /// Answers in one transaction: its records are in the producer's queue at once.
@@ -29,7 +27,7 @@ const OUTPUTS_MAX: usize = 10_000;
 /// What commits a worker's answers.
 pub(super) struct Transactions {
     /// None from when one is given up until the brokers take the next.
-    producer: Mutex<Option<Transactional>>,
+    producer: Mutex<Option<TransactionalProducer>>,
     shared: Arc<Shared>,
 }
 
@@ -39,12 +37,12 @@ impl Transactions {
     /// # Errors
     /// When librdkafka refuses the configuration, or the brokers refuse the name or do not answer.
     pub(super) fn open(shared: &Arc<Shared>) -> Result<Self, StreamError> {
-        let producer = Transactional::open(shared, OPEN).map_err(|failure| {
+        let producer = open(shared, STEP).map_err(|failure| {
             if let Failure::End(error) = failure {
                 return error;
             }
             let id = shared.settings.transactional_id();
-            StreamError::Fatal(format!("no broker begins transactions of {id} within {OPEN:?}"))
+            StreamError::Fatal(format!("no broker begins transactions of {id} within {STEP:?}"))
         })?;
         Ok(Self { producer: Mutex::new(Some(producer)), shared: Arc::clone(shared) })
     }
@@ -84,8 +82,8 @@ impl Transactions {
     }
 
     /// A producer of the same name: its beginning aborts what the one before it has left open.
-    fn open_again(&self) -> Option<Transactional> {
-        match Transactional::open(&self.shared, OPEN_AGAIN) {
+    fn open_again(&self) -> Option<TransactionalProducer> {
+        match open(&self.shared, OPEN_AGAIN) {
             Ok(producer) => return Some(producer),
             Err(Failure::End(error)) => self.shared.fault.raise(error),
             Err(_) => {
@@ -131,8 +129,15 @@ impl Transactions {
     }
 }
 
+fn open(shared: &Arc<Shared>, limit: Duration) -> Result<TransactionalProducer, Failure> {
+    let context = publisher::Context::new(Some(Arc::clone(shared)));
+    let id = shared.settings.transactional_id();
+    let config = shared.settings.transactional_config(&id).map_err(Failure::End)?;
+    TransactionalProducer::open(&config, id, context, limit)
+}
+
 fn commit(
-    producer: &Transactional,
+    producer: &TransactionalProducer,
     consumer: &BaseConsumer<Context>,
     outputs: &[Output],
 ) -> Result<(), Failure> {
@@ -140,5 +145,8 @@ fn commit(
     let Some(group) = consumer.group_metadata().filter(|_| !consumer.assignment_lost()) else {
         return Err(Failure::Aborted(KafkaError::Canceled));
     };
-    producer.commit(outputs, consumer.context().list(&Outbox::positions(outputs)), group)
+    let positions = Positions { list: consumer.context().list(&Outbox::positions(outputs)), group };
+    let written = outputs.iter().enumerate();
+    let written = written.filter_map(|(index, output)| Some((index, output.written.as_ref()?)));
+    producer.transact(written, Some(positions))
 }

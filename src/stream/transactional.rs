@@ -1,94 +1,117 @@
-//! A producer of transactions, step by step: begin, write, hand in the positions, commit; or abort.
+//! A producer of transactions: records that are committed together or not at all.
 //!
-//! Everything here blocks. Every step has a limit, and a producer that passed one is of no use any more: librdkafka
-//! then still works on the step, and refuses others.
+//! Every step blocks, and is tried again while that may help. What is aborted stays with the caller, who may
+//! write it again. Every step has a limit, and a producer that passed one is of no use any more: librdkafka then still
+//! works on the step, and refuses others.
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::error::StreamError;
-use super::outbox::{Output, Written};
 use super::properties::explain;
-use super::publisher::{self, QUEUE_FULL_WAIT, Verdict, verdict};
-use super::shared::Shared;
+use super::publisher::{Context, QUEUE_FULL_WAIT, Verdict, permanent, verdict};
 
 /// How long the brokers may take for one step of a transaction.
-const STEP: Duration = Duration::from_secs(30);
+pub(super) const STEP: Duration = Duration::from_secs(30);
 /// How long they may take for the positions. Librdkafka ignores the limit of that call, and waits for ever for a group
 /// coordinator that has moved (librdkafka #5456, #5511); brokers need about ten seconds to name a new one.
 const POSITIONS: Duration = Duration::from_secs(15);
+/// What librdkafka may be late by where it keeps a limit.
+const LATE: Duration = Duration::from_secs(3);
 /// Wait before a step is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// A producer under its transactional id.
-pub(super) struct Transactional {
-    producer: FutureProducer<publisher::Context>,
-    shared: Arc<Shared>,
+/// A producer under a name of its own: who opens one under the same name puts this one out.
+pub(super) struct TransactionalProducer {
+    producer: FutureProducer<Context>,
+    id: String,
+}
+
+/// A record of a transaction.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    pub(super) topic: String,
+    /// None: it follows from the key.
+    pub(super) partition: Option<i32>,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) payload: Option<Vec<u8>>,
+    pub(super) headers: OwnedHeaders,
+}
+
+/// Positions of a group, committed with the records that answer what is before them.
+pub(super) struct Positions {
+    pub(super) list: TopicPartitionList,
+    pub(super) group: ConsumerGroupMetadata,
 }
 
 /// Why a transaction was not committed.
 pub(super) enum Failure {
-    /// These answers, by index, are larger than their topic takes.
+    /// These records, by index, are larger than their topic takes.
     TooLarge(Vec<usize>),
-    /// It was aborted; the same may pass later, or its partitions are somebody else's by then.
+    /// It was aborted; the same may pass later.
     Aborted(KafkaError),
-    /// A step did not end: another producer has to go on.
+    /// A step did not end, which this says of it: another producer has to go on.
     Stuck(&'static str),
-    /// Nothing this worker writes will ever be committed.
+    /// Nothing this producer writes will ever be committed.
     End(StreamError),
 }
 
-impl Transactional {
-    /// Makes the producer, and ends what a predecessor of the same name has left open, within `limit`.
+impl TransactionalProducer {
+    /// Makes the producer, and ends what a predecessor of the same name has left open, within `limit`. Blocks.
     ///
     /// # Errors
     /// [`Failure::End`] when librdkafka refuses the configuration, or the brokers refuse the name;
     /// [`Failure::Stuck`] when they do not answer.
-    pub(super) fn open(shared: &Arc<Shared>, limit: Duration) -> Result<Self, Failure> {
-        let context = publisher::Context::new(Some(Arc::clone(shared)));
-        let config = shared.settings.transactional_config().map_err(Failure::End)?;
-        let producer = config.create_with_context(context);
-        let producer = producer.map_err(|error| Failure::End(explain(&error)))?;
-        let this = Self { producer, shared: Arc::clone(shared) };
+    pub(super) fn open(
+        config: &ClientConfig,
+        id: String,
+        context: Context,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
+        let producer: FutureProducer<Context> =
+            config.create_with_context(context).map_err(|error| Failure::End(explain(&error)))?;
+        let opened = Self { producer, id };
         let deadline = Instant::now() + limit;
-        let opened = step(deadline, || this.producer.init_transactions(limit));
-        match opened {
-            Ok(()) => Ok(this),
+        match step(deadline, || opened.producer.init_transactions(limit)) {
+            Ok(()) => Ok(opened),
             Err(error) if is_slow(&error) => {
-                this.give_up();
+                opened.give_up();
                 Err(Failure::Stuck("it cannot begin"))
             }
-            Err(error) => Err(Failure::End(this.fatal(&error))),
+            Err(error) => Err(Failure::End(opened.fatal(&error))),
         }
     }
 
-    /// Writes the answers and commits them with the positions.
+    /// Writes records, and commits them with the positions, in one transaction. Blocks.
     ///
     /// # Errors
-    /// Why not; it is aborted then, unless it is stuck or was the last one.
-    pub(super) fn commit(
+    /// [`Failure`]; nothing of it will be seen by a reader of committed records.
+    pub(super) fn transact<'a>(
         &self,
-        outputs: &[Output],
-        positions: TopicPartitionList,
-        group: ConsumerGroupMetadata,
+        records: impl Iterator<Item = (usize, &'a Written)>,
+        positions: Option<Positions>,
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + STEP;
         step(deadline, || self.producer.begin_transaction())
             .map_err(|error| Failure::End(self.fatal(&error)))?;
-        self.write(outputs).or_else(|failure| self.abort(failure))?;
-        self.hand_in(positions, group)?;
+        self.write(records).or_else(|failure| self.abort(failure))?;
+        if let Some(positions) = positions {
+            self.hand_in(positions)?;
+        }
         let committed = step(deadline, || self.producer.commit_transaction(STEP));
         committed.or_else(|error| self.abort(self.judge(error)))
     }
 
-    /// Lets go of a producer that may never return. Its thread ends with it, whenever that is.
+    /// Lets go of a producer that may never return. Its threads end with it, whenever that is.
     pub(super) fn give_up(self) {
         let dropping = thread::Builder::new().name("dogiqa-given-up".to_owned());
         if let Err(error) = dropping.spawn(move || drop(self)) {
@@ -96,13 +119,14 @@ impl Transactional {
         }
     }
 
-    /// Writes all answers and waits until the brokers have them.
-    fn write(&self, outputs: &[Output]) -> Result<(), Failure> {
+    /// Writes all records and waits until the brokers have them.
+    fn write<'a>(
+        &self,
+        records: impl Iterator<Item = (usize, &'a Written)>,
+    ) -> Result<(), Failure> {
         let mut too_large = Vec::new();
-        let mut sent = Vec::with_capacity(outputs.len());
-        let written = outputs.iter().enumerate();
-        let written = written.filter_map(|(index, output)| Some((index, output.written.as_ref()?)));
-        for (index, written) in written {
+        let mut sent = Vec::new();
+        for (index, written) in records {
             match self.send(written) {
                 Ok(acknowledged) => sent.push((index, &written.topic, acknowledged)),
                 Err(error) => self.note((index, &written.topic), error, &mut too_large)?,
@@ -121,12 +145,13 @@ impl Transactional {
         if too_large.is_empty() { Ok(()) } else { Err(Failure::TooLarge(too_large)) }
     }
 
-    fn send(&self, output: &Written) -> Result<DeliveryFuture, KafkaError> {
-        let mut headers = output.headers.clone();
+    fn send(&self, written: &Written) -> Result<DeliveryFuture, KafkaError> {
+        let mut headers = written.headers.clone();
         loop {
-            let mut record =
-                FutureRecord::to(&output.topic).payload(&output.payload).headers(headers);
-            record.key = output.key.as_deref();
+            let mut record = FutureRecord::<[u8], [u8]>::to(&written.topic).headers(headers);
+            record.partition = written.partition;
+            record.key = written.key.as_deref();
+            record.payload = written.payload.as_deref();
             let (error, record) = match self.producer.send_result(record) {
                 Ok(acknowledged) => return Ok(acknowledged),
                 Err(refused) => refused,
@@ -139,7 +164,7 @@ impl Transactional {
         }
     }
 
-    /// Of an answer that was not written: too large is its own fault, anything else the transaction's.
+    /// Of a record that was not written: too large is its own fault, anything else the transaction's.
     fn note(
         &self,
         (index, topic): (usize, &str),
@@ -153,42 +178,38 @@ impl Transactional {
             }
             Verdict::Transient | Verdict::QueueFull => Err(Failure::Aborted(error)),
             Verdict::Permanent if is_purged(&error) => Err(Failure::Aborted(error)),
-            Verdict::Permanent => Err(Failure::End(publisher::permanent(
-                self.producer.client().fatal_error(),
-                topic,
-                error,
-            ))),
+            Verdict::Permanent => {
+                let fatal = self.producer.client().fatal_error();
+                if fatal.as_ref().is_some_and(|(code, _)| is_fenced(*code)) {
+                    return Err(Failure::End(StreamError::Fenced { id: self.id.clone() }));
+                }
+                Err(Failure::End(permanent(fatal, topic, error)))
+            }
         }
     }
 
     /// Adds the positions, on a thread that can be left behind if the call does not return.
-    fn hand_in(
-        &self,
-        positions: TopicPartitionList,
-        group: ConsumerGroupMetadata,
-    ) -> Result<(), Failure> {
+    fn hand_in(&self, Positions { list, group }: Positions) -> Result<(), Failure> {
         let deadline = Instant::now() + POSITIONS;
         let (producer, (done, result)) = (self.producer.clone(), mpsc::sync_channel(1));
         let call = move || {
-            let handed_in = step(deadline, || {
-                producer.send_offsets_to_transaction(&positions, &group, POSITIONS)
-            });
+            let handed_in =
+                step(deadline, || producer.send_offsets_to_transaction(&list, &group, POSITIONS));
             // Whoever waited may have given up.
             done.send(handed_in).ok();
         };
         let started = thread::Builder::new().name("dogiqa-positions".to_owned()).spawn(call);
         if let Err(error) = started {
-            return Err(Failure::End(StreamError::Bug(format!(
-                "no thread for positions: {error}"
-            ))));
+            let bug = StreamError::Bug(format!("no thread for positions: {error}"));
+            return self.abort(Failure::End(bug));
         }
-        match result.recv_timeout(POSITIONS + STEP / 10) {
+        match result.recv_timeout(POSITIONS + LATE) {
             Ok(handed_in) => handed_in.or_else(|error| self.abort(self.judge(error))),
             Err(_) => Err(Failure::Stuck("its positions are not taken")),
         }
     }
 
-    /// Ends the transaction without its answers; gives the reason back, or why not even that was possible.
+    /// Ends the transaction without its records; gives the reason back, or why not even that was possible.
     fn abort(&self, failure: Failure) -> Result<(), Failure> {
         let deadline = Instant::now() + STEP;
         match step(deadline, || self.producer.abort_transaction(STEP)) {
@@ -220,22 +241,15 @@ impl Transactional {
 
     fn fatal(&self, error: &KafkaError) -> StreamError {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        let is_fenced = matches!(
-            code,
-            RDKafkaErrorCode::Fenced
-                | RDKafkaErrorCode::InvalidProducerEpoch
-                | RDKafkaErrorCode::ProducerFenced
-        );
-        if is_fenced {
-            return StreamError::Fenced { id: self.shared.settings.transactional_id() };
+        let fatal = self.producer.client().fatal_error();
+        if is_fenced(code) || fatal.as_ref().is_some_and(|(code, _)| is_fenced(*code)) {
+            return StreamError::Fenced { id: self.id.clone() };
         }
         if StreamError::is_forbidden(code) {
-            let action =
-                format!("use the transactional id {}", self.shared.settings.transactional_id());
+            let action = format!("use the transactional id {}", self.id);
             return StreamError::Forbidden { action, code };
         }
-        let reason = self.producer.client().fatal_error().map(|(_, reason)| reason);
-        StreamError::Fatal(reason.unwrap_or_else(|| error.to_string()))
+        StreamError::Fatal(fatal.map_or_else(|| error.to_string(), |(_, reason)| reason))
     }
 }
 
@@ -257,6 +271,16 @@ fn step(deadline: Instant, run: impl Fn() -> Result<(), KafkaError>) -> Result<(
 /// Whether a step failed for want of an answer, and not because of one.
 fn is_slow(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(reason) if reason.is_retriable() && !reason.is_fatal())
+}
+
+/// Whether somebody else opened a producer under this one's name.
+fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fenced
+            | RDKafkaErrorCode::InvalidProducerEpoch
+            | RDKafkaErrorCode::ProducerFenced
+    )
 }
 
 /// What an abort, or librdkafka before one, threw out of its queue.

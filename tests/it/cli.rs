@@ -27,10 +27,24 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn every_help_page_has_an_example() {
-    for subcommand in
-        ["run", "score", "segment", "ask", "models", "demo", "schema", "config", "check"]
-    {
-        let output = dogiqa(&[subcommand, "--help"]);
+    let subcommands = [
+        "run",
+        "score",
+        "segment",
+        "ask",
+        "models",
+        "demo",
+        "schema",
+        "config",
+        "check",
+        "watch",
+        "dead-letters",
+        "dead-letters list",
+        "dead-letters replay",
+    ];
+    for subcommand in subcommands {
+        let words: Vec<_> = subcommand.split(' ').chain(["--help"]).collect();
+        let output = dogiqa(&words);
         assert!(output.status.success());
         assert!(text(&output.stdout).contains("Example"), "{subcommand} --help has no example");
     }
@@ -53,6 +67,21 @@ fn a_worker_that_may_outgrow_the_machine_does_not_start() {
         for part in ["this machine has", "lower pipeline.pixels_budget", "fetched images"] {
             assert!(told.contains(part), "{subcommand} says nothing of `{part}`: {told}");
         }
+    }
+}
+
+#[test]
+fn brokers_that_do_not_answer_are_named() {
+    for subcommand in ["watch", "dead-letters list", "dead-letters replay"] {
+        let words: Vec<_> = subcommand.split(' ').collect();
+        let brokers = ["--set", "kafka.bootstrap_servers=127.0.0.1:9"];
+        let mut command = command(&words);
+        command.args(brokers).args(["--set", "kafka.probe_timeout=1s"]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{subcommand}");
+        let errors = text(&output.stderr);
+        let expected = "no broker of kafka.bootstrap_servers = 127.0.0.1:9 answered within 1s";
+        assert!(errors.contains(expected) && errors.contains("check the address"), "{errors}");
     }
 }
 

@@ -9,6 +9,7 @@
 mod bad_input;
 mod bucket;
 mod cluster;
+mod dead_letters;
 mod delivery;
 mod dog_iqa;
 mod extent;
@@ -35,6 +36,7 @@ mod services;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 mod trial;
+mod watch;
 #[expect(dead_code, reason = "the offline tests ask more of it")]
 #[path = "../support/web_server.rs"]
 mod web_server;

@@ -20,6 +20,7 @@ const LIMIT: Duration = Duration::from_mins(5);
 /// A record of an output topic.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
+    pub(crate) partition: i32,
     pub(crate) key: Option<Vec<u8>>,
     /// In their order; a name that is not UTF-8 is `�`, and then the value is left out.
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
@@ -124,6 +125,7 @@ impl Oracle {
             Some(message) => message.unwrap(),
         };
         let answer = Answer {
+            partition: message.partition(),
             key: message.key().map(<[u8]>::to_vec),
             headers: message.headers().map(readable_headers).unwrap_or_default(),
             payload: message.payload().unwrap_or_default().to_vec(),

@@ -108,8 +108,12 @@ impl Scene {
 
     /// Appends records to the input topic; returns when the broker has them all.
     pub(crate) fn publish(&self, records: impl Iterator<Item = Record>) {
-        let before = self.end_offsets().iter().sum::<i64>();
-        let topic = self.input();
+        self.publish_to(&self.input(), records);
+    }
+
+    /// Appends records to a topic; returns when the broker has them all.
+    pub(crate) fn publish_to(&self, topic: &str, records: impl Iterator<Item = Record>) {
+        let before = self.end_offsets(topic).iter().sum::<i64>();
         let producer: BaseProducer = self
             .client()
             .set("partitioner", "murmur2_random")
@@ -123,7 +127,7 @@ impl Scene {
                 record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
                     headers.insert(Header { key, value: value.as_deref() })
                 });
-            let mut outgoing = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers);
+            let mut outgoing = BaseRecord::<[u8], [u8]>::to(topic).headers(headers);
             outgoing.key = record.key.as_deref();
             outgoing.payload = record.payload.as_deref();
             while let Err((error, back)) = producer.send(outgoing) {
@@ -135,7 +139,8 @@ impl Scene {
             sent += 1;
         }
         producer.flush(PATIENCE).unwrap();
-        assert_eq!(self.end_offsets().iter().sum::<i64>() - before, sent, "records in the topic");
+        let now = self.end_offsets(topic).iter().sum::<i64>();
+        assert_eq!(now - before, sent, "records in the topic");
     }
 
     /// Appends references to the fifty images, `count` in all. The id of each is its number.
@@ -154,10 +159,16 @@ impl Scene {
 
     /// Starts the real binary on this scene's topics. `settings` are `section.key=value`.
     pub(crate) fn start_worker(&self, name: &str, settings: &[String]) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
-        command.arg("run").arg("--config").arg(self.config_file());
+        let mut command = self.command(&["run"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         Process::spawn(&format!("{} of {}", name, self.name), &mut command)
+    }
+
+    /// The real binary with these arguments and this scene's configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
+        command.args(arguments).arg("--config").arg(self.config_file());
+        command
     }
 
     /// The same settings, for a worker in this process.
@@ -225,6 +236,11 @@ address = "127.0.0.1:0"
         worker.wait_for_line("\"ready\":true", PATIENCE);
     }
 
+    /// A consumer of its own that sees what is in the input topic, where another sees dead letters.
+    pub(crate) fn input_oracle(&self) -> Oracle {
+        Oracle::new(&self.client(), [self.events(), self.input()], self.partitions)
+    }
+
     /// Stops a worker gracefully, which must succeed.
     pub(crate) fn stop(worker: Process) {
         worker.terminate();
@@ -234,7 +250,8 @@ address = "127.0.0.1:0"
     /// The group's committed offsets are the ends of all partitions.
     pub(crate) fn assert_everything_is_committed(&self) {
         let committed = self.group_view().committed(PATIENCE).unwrap();
-        let ends: Vec<_> = self.end_offsets().into_iter().map(Offset::Offset).collect();
+        let ends: Vec<_> =
+            self.end_offsets(&self.input()).into_iter().map(Offset::Offset).collect();
         assert_eq!(committed, ends, "committed offsets and ends of {}", self.input());
     }
 
@@ -253,21 +270,22 @@ address = "127.0.0.1:0"
         metadata.topics()[0].partitions()[0].leader()
     }
 
-    fn end_offsets(&self) -> Vec<i64> {
+    /// The end of every partition of a topic.
+    pub(crate) fn end_offsets(&self, topic: &str) -> Vec<i64> {
         let consumer: BaseConsumer = self.client().create().unwrap();
-        (0..self.partitions).map(|partition| self.end_offset(&consumer, partition)).collect()
+        (0..self.partitions).map(|partition| end_offset(&consumer, topic, partition)).collect()
     }
+}
 
-    /// A client may know of a topic before it knows who leads its partitions: it asks again.
-    fn end_offset(&self, consumer: &BaseConsumer, partition: i32) -> i64 {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match consumer.fetch_watermarks(&self.input(), partition, PATIENCE) {
-                Ok((_, end)) => return end,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            consumer.fetch_metadata(Some(&self.input()), PATIENCE).unwrap();
+/// A client may know of a topic before it knows who leads its partitions: it asks again.
+fn end_offset(consumer: &BaseConsumer, topic: &str, partition: i32) -> i64 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            Ok((_, end)) => return end,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
+        consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
     }
 }
 

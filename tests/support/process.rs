@@ -99,6 +99,11 @@ impl Process {
         }
     }
 
+    /// How it ended, which must be within `limit`.
+    pub(crate) fn wait(mut self, limit: Duration) -> ExitStatus {
+        self.end(limit)
+    }
+
     fn end(&mut self, limit: Duration) -> ExitStatus {
         let state = self.log.state.lock().unwrap();
         let open = |state: &mut LogState| !state.closed;
