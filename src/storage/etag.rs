@@ -1,6 +1,9 @@
 //! Entity tags as references and stores write them: `abc`, `"abc"`, `W/"abc"`.
 
-use crate::storage::failure::FetchFault;
+use crate::storage::failure::{FetchFault, repeated};
+
+/// Longest part of a tag that errors show.
+const SHOWN_BYTES_MAX: usize = 128;
 
 /// The tag that a reference expects its object to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +39,9 @@ impl Etag {
         match answered {
             Some(answered) if self.matches(answered) => Ok(()),
             Some(answered) => {
-                let answered: String = answered.chars().take(128).collect();
-                let why = format!("expected {}, the store has {answered}", self.opaque);
+                let [expected, answered] =
+                    [&self.opaque, answered].map(|tag| repeated(tag, SHOWN_BYTES_MAX));
+                let why = format!("expected {expected}, the store has {answered}");
                 Err(FetchFault::EtagMismatch(why))
             }
             None => Err(FetchFault::EtagMismatch("the store gave none to compare".to_owned())),
@@ -55,6 +59,13 @@ impl Etag {
 #[cfg(test)]
 mod tests {
     use super::Etag;
+
+    #[test]
+    fn a_message_shows_the_start_of_a_long_tag_without_control_characters() {
+        let tag = Etag::parse(&"\u{85}é".repeat(500)).unwrap();
+        let message = tag.verify(Some(&"x".repeat(500))).unwrap_err().to_string();
+        assert!(message.len() < 400 && !message.contains('\u{85}'), "{message}");
+    }
 
     #[test]
     fn quotes_do_not_matter_and_weakness_does() {

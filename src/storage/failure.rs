@@ -157,8 +157,15 @@ pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let text = cause.to_string();
-    text.chars().filter(|character| !character.is_control()).take(200).collect()
+    repeated(&cause.to_string(), 200)
+}
+
+/// Somebody else's text as a message may repeat it: without control characters, cut to a length in
+/// bytes.
+pub(crate) fn repeated(text: &str, bytes_max: usize) -> String {
+    let mut text: String = text.chars().filter(|character| !character.is_control()).collect();
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
 }
 
 #[cfg(test)]

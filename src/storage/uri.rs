@@ -19,6 +19,7 @@ const HEX_DIGITS: [char; 16] =
 
 /// Longest part of a URI that errors show.
 const SHOWN_CHARS_MAX: usize = 256;
+const SHOWN_BYTES_MAX: usize = 512;
 
 /// The schemes whose URIs name an object in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +175,10 @@ pub(crate) fn shown(uri: &str) -> String {
             text.push(character);
         }
     }
-    if has_more || place.chars().count() > SHOWN_CHARS_MAX {
+    // Long or not in Latin letters, it must leave room for what is said of it.
+    let is_cut = text.len() > SHOWN_BYTES_MAX;
+    text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
+    if has_more || is_cut || place.chars().count() > SHOWN_CHARS_MAX {
         text.push('…');
     }
     text
@@ -492,6 +496,10 @@ mod tests {
         check("file:///photos/b@2x.jpg", "file:///photos/b@2x.jpg");
         check("s3://photos/a\nb\u{1b}[31m", "s3://photos/a\\nb\\u{1b}[31m");
         assert_eq!(shown(&"x".repeat(5000)).chars().count(), 257);
+        for wide in ["写", "\u{85}"] {
+            let shown = shown(&wide.repeat(250));
+            assert!(shown.ends_with('…') && shown.len() < 520, "{} bytes", shown.len());
+        }
     }
 
     #[test]
