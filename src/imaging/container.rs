@@ -13,6 +13,10 @@ use super::decode::DecodeError;
 use super::header::{self, Header, ImageFormat};
 use super::raster::{Layout, Raster, Samples};
 
+/// Where a PNG file says how its samples make a colour, and what it says of indexes.
+const PNG_COLOUR_TYPE_AT: usize = 25;
+const PNG_PALETTE: u8 = 3;
+
 /// Decodes the first frame of a PNG, WebP, GIF or BMP file.
 pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError> {
     let format = header.format;
@@ -20,6 +24,7 @@ pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
     let reader = Cursor::new(bytes);
     match format {
         ImageFormat::Png => {
+            check_palette(bytes)?;
             let mut decoder =
                 PngDecoder::with_limits(reader, limits(bytes, header)).map_err(failed)?;
             let icc = decoder.icc_profile().map_err(failed)?;
@@ -43,6 +48,17 @@ pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
             raster(decoder, bytes, header, None, Orientation::NoTransforms)
         }
     }
+}
+
+/// Refuses palettes that are no colours, or more than an index can name: the decoder takes their
+/// length on trust.
+fn check_palette(bytes: &[u8]) -> Result<(), DecodeError> {
+    let is_sound = |palette: &[u8]| palette.len().is_multiple_of(3) && palette.len() <= 256 * 3;
+    let has_palette = bytes.get(PNG_COLOUR_TYPE_AT) == Some(&PNG_PALETTE);
+    if has_palette && !header::png_chunk(bytes, *b"PLTE").is_none_or(is_sound) {
+        return Err(DecodeError::corrupt(ImageFormat::Png, "its palette has a wrong length"));
+    }
+    Ok(())
 }
 
 fn raster(
@@ -71,7 +87,7 @@ fn raster(
         DynamicImage::ImageRgba16(image) => (Layout::Rgba, Samples::Sixteen(image.into_raw())),
         other => {
             let feature = format!("it has {:?} pixels", other.color());
-            return Err(DecodeError::UnsupportedFeature { format, feature });
+            return Err(DecodeError::unsupported(format, &feature));
         }
     };
     Ok(Raster { width, height, layout, samples, icc, orientation })
@@ -95,12 +111,10 @@ fn orientation(exif: Option<&[u8]>) -> Orientation {
 fn classify(format: ImageFormat, error: ImageError) -> DecodeError {
     match error {
         ImageError::IoError(error) => DecodeError::from_read(format, &error),
-        ImageError::Unsupported(error) => {
-            DecodeError::UnsupportedFeature { format, feature: error.to_string() }
-        }
+        ImageError::Unsupported(error) => DecodeError::unsupported(format, &error.to_string()),
         ImageError::Limits(_) => {
             DecodeError::corrupt(format, "it needs more memory than its size explains")
         }
-        other => DecodeError::corrupt(format, other.to_string()),
+        other => DecodeError::corrupt(format, &other.to_string()),
     }
 }

@@ -15,12 +15,16 @@ use super::header::{self, Header, ImageFormat};
 use super::picture::Picture;
 use super::{container, jpeg, orient, tiff};
 
+/// Most characters of a decoder's own words that an error repeats; some repeat what the file holds.
+const DETAIL_CHARS_MAX: usize = 200;
+
 /// Limits on images, checked before anything is decoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Most pixels that an image may have (width × height); more is refused with
-    /// `decode.too_large`. Decoding takes 3 to 16 bytes of memory a pixel.
+    /// `decode.too_large`. Decoding takes 3 to 16 bytes of memory a pixel, of a TIFF file of
+    /// floating point up to 48.
     pub pixels_max: u64,
     /// Longest side of an image in pixels; more is refused with `decode.too_large`.
     pub side_max_px: u32,
@@ -40,7 +44,7 @@ impl Settings {
         let Header { format, width, height } = header;
         if width == 0 || height == 0 {
             let detail = format!("it claims a size of {width}×{height} px");
-            return Err(DecodeError::Corrupt { format, detail });
+            return Err(DecodeError::corrupt(format, &detail));
         }
         let pixels = u64::from(width) * u64::from(height);
         if pixels > self.pixels_max || width.max(height) > self.side_max_px {
@@ -131,19 +135,23 @@ impl DecodeError {
         }
     }
 
-    pub(super) fn truncated(format: ImageFormat, detail: impl Into<String>) -> Self {
-        Self::Truncated { format, detail: detail.into() }
+    pub(super) fn unsupported(format: ImageFormat, feature: &str) -> Self {
+        Self::UnsupportedFeature { format, feature: one_line(feature) }
     }
 
-    pub(super) fn corrupt(format: ImageFormat, detail: impl Into<String>) -> Self {
-        Self::Corrupt { format, detail: detail.into() }
+    pub(super) fn truncated(format: ImageFormat, detail: &str) -> Self {
+        Self::Truncated { format, detail: one_line(detail) }
+    }
+
+    pub(super) fn corrupt(format: ImageFormat, detail: &str) -> Self {
+        Self::Corrupt { format, detail: one_line(detail) }
     }
 
     /// An I/O error of a decoder that reads from memory: nearly always the end of the bytes.
     pub(super) fn from_read(format: ImageFormat, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::truncated(format, "its data ends early"),
-            _ => Self::corrupt(format, error.to_string()),
+            _ => Self::corrupt(format, &error.to_string()),
         }
     }
 }
@@ -191,7 +199,7 @@ pub fn decode(bytes: &[u8], settings: &Settings) -> Result<Picture, DecodeError>
 
 fn decode_rgb(bytes: &[u8], header: Header, spare_bytes_max: u64) -> Result<RgbImage, DecodeError> {
     let raster = match header.format {
-        ImageFormat::Jpeg => jpeg::decode(bytes)?,
+        ImageFormat::Jpeg => jpeg::decode(bytes, header)?,
         ImageFormat::Tiff => tiff::decode(bytes, header)?,
         _ => container::decode(bytes, header)?,
     };
@@ -202,10 +210,16 @@ fn decode_rgb(bytes: &[u8], header: Header, spare_bytes_max: u64) -> Result<RgbI
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     if let Some(message) = panic.downcast_ref::<&str>() {
-        (*message).to_owned()
+        one_line(message)
     } else if let Some(message) = panic.downcast_ref::<String>() {
-        message.clone()
+        one_line(message)
     } else {
         "no message".to_owned()
     }
+}
+
+/// A decoder's words as they may stand in a log: without control characters, cut to a readable length.
+fn one_line(words: &str) -> String {
+    let words = words.trim().chars().take(DETAIL_CHARS_MAX);
+    words.map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

@@ -1,6 +1,7 @@
 //! The first bytes of a file: which format it is and how many pixels it claims, without decoding.
 
 use std::fmt;
+use std::iter;
 
 use serde::{Deserialize, Serialize};
 
@@ -163,21 +164,52 @@ fn webp_size(bytes: &[u8]) -> Result<Option<(u32, u32)>, DecodeError> {
     let claimed = le32(bytes, 4).map_or(0, |len| u64::from(len) + 8);
     if (bytes.len() as u64) < claimed {
         let detail = format!("it has {} of {claimed} bytes", bytes.len());
-        return Err(DecodeError::truncated(ImageFormat::WebP, detail));
+        return Err(DecodeError::truncated(ImageFormat::WebP, &detail));
     }
     Ok(match bytes.get(12..16) {
-        Some(b"VP8 ") => le16(bytes, 26)
-            .zip(le16(bytes, 28))
-            .map(|(width, height)| (width & 0x3fff, height & 0x3fff)),
+        Some(b"VP8 ") => bytes.get(20..).and_then(vp8_size),
         Some(b"VP8L") => {
             le32(bytes, 21).map(|bits| ((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1))
         }
         Some(b"VP8X") => {
-            le24(bytes, 24).zip(le24(bytes, 27)).map(|(width, height)| (width + 1, height + 1))
+            let canvas = webp_side(bytes, 24).zip(webp_side(bytes, 27));
+            if !canvas.is_none_or(|canvas| webp_bitstreams_fit(bytes, canvas)) {
+                let detail = "its headers disagree about its size";
+                return Err(DecodeError::corrupt(ImageFormat::WebP, detail));
+            }
+            canvas
         }
         Some(_) => Some((0, 0)),
         None => None,
     })
+}
+
+fn webp_side(bytes: &[u8], at: usize) -> Option<u32> {
+    le24(bytes, at).map(|side| side + 1)
+}
+
+/// Whether the lossy bitstreams of an extended WebP file have the size of what they fill, the
+/// canvas or the first frame. The decoder asks only when it has decoded them, if at all.
+fn webp_bitstreams_fit(bytes: &[u8], canvas: (u32, u32)) -> bool {
+    let frame = webp_chunk(bytes, *b"ANMF").unwrap_or_default();
+    let mut parts = riff_chunks(frame, 16);
+    let in_frame = match parts.next() {
+        Some((name, bitstream)) if name == *b"VP8 " => Some(bitstream),
+        // What follows transparency is taken for a lossy bitstream, whatever its name.
+        Some((name, _)) if name == *b"ALPH" => parts.next().map(|(_, bitstream)| bitstream),
+        _ => None,
+    };
+    let frame_size = webp_side(frame, 6).zip(webp_side(frame, 9));
+    let fits = |bitstream: Option<&[u8]>, size| {
+        bitstream.and_then(vp8_size).is_none_or(|claimed| Some(claimed) == size)
+    };
+    fits(webp_chunk(bytes, *b"VP8 "), Some(canvas)) && fits(in_frame, frame_size)
+}
+
+/// Width and height in a lossy bitstream.
+fn vp8_size(bitstream: &[u8]) -> Option<(u32, u32)> {
+    let side = |at| le16(bitstream, at).map(|side| side & 0x3fff);
+    side(6).zip(side(8))
 }
 
 /// Payload of the first chunk named `name` of a PNG file, wherever it stands.
@@ -195,15 +227,18 @@ pub(super) fn png_chunk(bytes: &[u8], name: [u8; 4]) -> Option<&[u8]> {
 
 /// Payload of the first chunk named `name` of an extended WebP file.
 pub(super) fn webp_chunk(bytes: &[u8], name: [u8; 4]) -> Option<&[u8]> {
-    let mut at = 12;
-    loop {
+    riff_chunks(bytes, 12).find(|(found, _)| *found == name).map(|(_, payload)| payload)
+}
+
+/// Names and payloads of the chunks from an offset on; the last payload may be cut off.
+fn riff_chunks(bytes: &[u8], mut at: usize) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    iter::from_fn(move || {
+        let name = *bytes.get(at..)?.first_chunk()?;
         let len = le32(bytes, at + 4)? as usize;
-        let payload = bytes.get(at + 8..)?.get(..len)?;
-        if bytes.get(at..at + 4)? == name.as_slice() {
-            return Some(payload);
-        }
+        let rest = bytes.get(at + 8..)?;
         at += 8 + len + len % 2;
-    }
+        Some((name, rest.get(..len).unwrap_or(rest)))
+    })
 }
 
 pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u32> {

@@ -14,13 +14,13 @@ use std::borrow::Cow;
 use image::metadata::Orientation;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
-use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::bytestream::{ZByteIoError, ZCursor};
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::buffers;
 use super::decode::DecodeError;
-use super::header::{ImageFormat, be16};
+use super::header::{Header, ImageFormat, be16};
 use super::raster::{Layout, Raster, Samples, rgb_from_ycbcr};
 
 const FORMAT: ImageFormat = ImageFormat::Jpeg;
@@ -50,7 +50,8 @@ pub(super) fn size(bytes: &[u8]) -> Result<Option<(u32, u32)>, DecodeError> {
 }
 
 /// Decodes a whole JPEG file.
-pub(super) fn decode(bytes: &[u8]) -> Result<Raster, DecodeError> {
+pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError> {
+    let Header { width, height, .. } = header;
     let structure = Structure::of(bytes)?;
     let bytes = structure.image(bytes)?;
 
@@ -61,6 +62,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, DecodeError> {
         .set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes.as_ref()), options);
     decoder.decode_headers().map_err(|error| classify(&error))?;
+    if decoder.dimensions() != Some((width as usize, height as usize)) {
+        return Err(DecodeError::corrupt(FORMAT, "its headers disagree about its size"));
+    }
 
     let stored = decoder.input_colorspace().unwrap_or(ColorSpace::YCbCr);
     let wanted = match (structure.colour, stored) {
@@ -69,7 +73,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, DecodeError> {
         _ => ColorSpace::RGB,
     };
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
-    let (width, height) = structure.size;
     let mut samples = buffers::zeroed(width as usize * height as usize * wanted.num_components());
     decoder.decode_into(&mut samples).map_err(|error| classify(&error))?;
 
@@ -112,23 +115,23 @@ fn inks(mut samples: Vec<u8>, stored: ColorSpace, colour: Colour) -> Vec<u8> {
 fn classify(error: &DecodeErrors) -> DecodeError {
     match error {
         DecodeErrors::Unsupported(scheme) => {
-            let feature = format!("{scheme:?} coding is not supported");
-            DecodeError::UnsupportedFeature { format: FORMAT, feature }
+            DecodeError::unsupported(FORMAT, &format!("{scheme:?} coding is not supported"))
         }
-        DecodeErrors::ExhaustedData => DecodeError::truncated(FORMAT, "its data ends early"),
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(ZByteIoError::NotEnoughBytes(..)) => {
+            DecodeError::truncated(FORMAT, "its data ends early")
+        }
         // The decoder has no variant for sample precisions other than 8 bits.
         DecodeErrors::SofError(message) if message.contains("bits of precision") => {
-            let feature = "its samples do not have 8 bits".to_owned();
-            DecodeError::UnsupportedFeature { format: FORMAT, feature }
+            DecodeError::unsupported(FORMAT, "its samples do not have 8 bits")
         }
         DecodeErrors::Format(message)
         | DecodeErrors::HuffmanDecode(message)
         | DecodeErrors::SofError(message)
         | DecodeErrors::SosError(message)
         | DecodeErrors::DqtError(message)
-        | DecodeErrors::MCUError(message) => DecodeError::corrupt(FORMAT, message.trim()),
-        DecodeErrors::FormatStatic(message) => DecodeError::corrupt(FORMAT, *message),
-        other => DecodeError::corrupt(FORMAT, format!("{other:?}")),
+        | DecodeErrors::MCUError(message) => DecodeError::corrupt(FORMAT, message),
+        DecodeErrors::FormatStatic(message) => DecodeError::corrupt(FORMAT, message),
+        other => DecodeError::corrupt(FORMAT, &format!("{other:?}")),
     }
 }
 
@@ -145,7 +148,6 @@ enum Colour {
 
 /// What the walk over all markers found.
 struct Structure {
-    size: (u32, u32),
     colour: Colour,
     has_filler: bool,
     /// Length up to and including the end-of-image marker.
@@ -164,11 +166,8 @@ impl Structure {
                 EOI => {
                     let frame = frame.unwrap_or_default();
                     check_scans(frame, &scanned, is_sequential)?;
-                    let height = be16(frame, 1).unwrap_or(0);
-                    let width = be16(frame, 3).unwrap_or(0);
                     let (has_filler, len) = (segments.has_filler, segments.at);
-                    let colour = colour_of(frame, adobe);
-                    return Ok(Self { size: (width, height), colour, has_filler, len });
+                    return Ok(Self { colour: colour_of(frame, adobe), has_filler, len });
                 }
                 SOS => {
                     let names = segment.payload.get(1..).unwrap_or_default().chunks_exact(2);
@@ -178,7 +177,8 @@ impl Structure {
                 APP14 if segment.payload.starts_with(ADOBE) => {
                     adobe = segment.payload.get(11).copied();
                 }
-                marker if is_frame(marker) => {
+                // A later one is in no file that can be decoded; the size is that of the first.
+                marker if is_frame(marker) && frame.is_none() => {
                     frame = Some(segment.payload);
                     is_sequential = matches!(marker, 0xc0 | 0xc1);
                 }
@@ -284,7 +284,7 @@ impl<'a> Segments<'a> {
         let len = len as usize;
         if len < 2 {
             let detail = format!("segment {marker:02x} has length {len}");
-            return Err(DecodeError::corrupt(FORMAT, detail));
+            return Err(DecodeError::corrupt(FORMAT, &detail));
         }
         let Some(payload) = self.bytes.get(self.at + 2..self.at + len) else {
             return Ok(None);

@@ -9,8 +9,11 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use tiff::ColorType;
 use tiff::TiffError;
-use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::decoder::ifd::Value;
+use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
 
 use super::decode::DecodeError;
 use super::header::{Header, ImageFormat};
@@ -22,11 +25,22 @@ const FORMAT: ImageFormat = ImageFormat::Tiff;
 /// Extra sample that is alpha, already multiplied into the colours.
 const ASSOCIATED_ALPHA: u16 = 1;
 
+/// Compression of strips or tiles that are JPEG files.
+const JPEG: u16 = 7;
+
+/// Pixels that JPEG strips or tiles may have beyond four times those of the image: those of one
+/// large tile, of which a small image fills a corner.
+const JPEG_EXCESS_PX: u64 = 1 << 22;
+
 /// Decodes the first page of a TIFF file.
 pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError> {
     let Header { width, height, .. } = header;
+    let directory = Directory::first(bytes);
+    if !directory.is_some_and(Directory::values_fit) {
+        return Err(DecodeError::truncated(FORMAT, "its directory names more than it holds"));
+    }
     // The decoder refuses palettes; it reads the indexes if they are declared as grey.
-    let grey = Directory::first(bytes).and_then(Directory::palette_declared_grey);
+    let grey = directory.and_then(Directory::palette_declared_grey);
     let is_palette = grey.is_some();
     let bytes = grey.map_or(Cow::Borrowed(bytes), Cow::Owned);
 
@@ -36,15 +50,18 @@ pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
     if decoder.dimensions().map_err(classify)? != (width, height) {
         return Err(DecodeError::corrupt(FORMAT, "its directories disagree about its size"));
     }
+    check_jpegs(&mut decoder, &bytes, header)?;
     let colour = decoder.colortype().map_err(classify)?;
     let mut decoded = DecodingResult::U8(Vec::new());
     let planes = decoder.read_image_to_buffer(&mut decoded).map_err(classify)?.planes;
     let samples = match (decoded, colour.bit_depth()) {
         (DecodingResult::U8(packed), bits @ (1 | 2 | 4)) => {
-            Samples::Eight(unpacked(&packed, bits, width, !is_palette))
+            let row_len = width as usize * usize::from(colour.num_samples()) / planes;
+            Samples::Eight(unpacked(&packed, bits, row_len, !is_palette))
         }
-        (decoded, _) => interleaved(whole_samples(decoded, colour)?, planes),
+        (decoded, _) => whole_samples(decoded, colour)?,
     };
+    let samples = interleaved(samples, planes);
 
     let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(classify)?;
     let extra = extra.and_then(|extra| extra.first().copied());
@@ -52,6 +69,10 @@ pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
         (ColorType::Gray(_), Samples::Eight(indexes)) if is_palette => {
             let colour_map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(classify)?;
             (Layout::Rgb, Samples::Eight(looked_up(&indexes, &colour_map)))
+        }
+        (colour, _) if is_palette => {
+            let feature = format!("it has a palette and {colour:?} pixels");
+            return Err(DecodeError::unsupported(FORMAT, &feature));
         }
         (ColorType::Gray(_), samples) => (Layout::Gray, samples),
         (ColorType::RGB(_), samples) => (Layout::Rgb, samples),
@@ -66,7 +87,9 @@ pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
             }
             (Layout::Rgb, Samples::Eight(samples))
         }
-        (colour, _) => return Err(unsupported(format!("it has {colour:?} pixels"))),
+        (colour, _) => {
+            return Err(DecodeError::unsupported(FORMAT, &format!("it has {colour:?} pixels")));
+        }
     };
     let orientation = decoder
         .find_tag_unsigned::<u8>(Tag::Orientation)
@@ -92,6 +115,50 @@ fn limits(bytes: &[u8], header: Header) -> Limits {
     limits
 }
 
+/// Refuses JPEG strips and tiles that are larger than the image explains: the decoder decodes the
+/// whole of each, at the size that it gives itself, and copies its bytes and the common tables.
+fn check_jpegs(
+    decoder: &mut Decoder<Cursor<&[u8]>>,
+    bytes: &[u8],
+    header: Header,
+) -> Result<(), DecodeError> {
+    if decoder.find_tag_unsigned(Tag::Compression).map_err(classify)? != Some(JPEG) {
+        return Ok(());
+    }
+    let (offsets, lens) = match decoder.get_chunk_type() {
+        ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
+        ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
+    };
+    let offsets = decoder.get_tag_u64_vec(offsets).map_err(classify)?;
+    let lens = decoder.get_tag_u64_vec(lens).map_err(classify)?;
+    let tables = decoder.find_tag(Tag::JPEGTables).map_err(classify)?;
+    let tables = tables.map(Value::into_u8_vec).transpose().map_err(classify)?;
+
+    let mut pixels_left = 4 * u64::from(header.width) * u64::from(header.height) + JPEG_EXCESS_PX;
+    let mut bytes_left = bytes.len().saturating_mul(16) + (1 << 20);
+    for (offset, len) in offsets.into_iter().zip(lens) {
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+        let rest = rest.unwrap_or_default();
+        let part = usize::try_from(len).ok().and_then(|len| rest.get(..len)).unwrap_or(rest);
+        // Joined without the end marker of the one and the start marker of the other.
+        let (tables, part) = match tables.as_deref().and_then(<[u8]>::split_last_chunk::<2>) {
+            Some((tables, _)) => (tables, part.get(2..).unwrap_or_default()),
+            None => (&[][..], part),
+        };
+        let copied = tables.len() + part.len();
+        bytes_left = bytes_left.checked_sub(copied).ok_or_else(too_large_inside)?;
+        let mut jpeg = JpegDecoder::new(ZCursor::new([tables, part].concat()));
+        // One that cannot be read is refused by the decoder, in its words.
+        if jpeg.decode_headers().is_ok()
+            && let Some((width, height)) = jpeg.dimensions()
+        {
+            let pixels = width as u64 * height as u64;
+            pixels_left = pixels_left.checked_sub(pixels).ok_or_else(too_large_inside)?;
+        }
+    }
+    Ok(())
+}
+
 /// Samples of 8 or 16 bits; floating point from 0 to 1 becomes 16 bits.
 fn whole_samples(decoded: DecodingResult, colour: ColorType) -> Result<Samples, DecodeError> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
@@ -111,21 +178,24 @@ fn whole_samples(decoded: DecodingResult, colour: ColorType) -> Result<Samples, 
         DecodingResult::F64(samples) => {
             Ok(Samples::Sixteen(samples.into_iter().map(sixteen).collect()))
         }
-        _ => Err(unsupported(format!("it has {colour:?} pixels of an unusual number type"))),
+        _ => {
+            let feature = format!("it has {colour:?} pixels of an unusual number type");
+            Err(DecodeError::unsupported(FORMAT, &feature))
+        }
     }
 }
 
-/// One byte for each sample of 1, 2 or 4 bits; rows start at byte borders.
-fn unpacked(packed: &[u8], bits: u8, width: u32, as_brightness: bool) -> Vec<u8> {
+/// One byte for each sample of 1, 2 or 4 bits; rows of so many samples start at byte borders.
+fn unpacked(packed: &[u8], bits: u8, row_len: usize, as_brightness: bool) -> Vec<u8> {
     let highest = (1 << bits) - 1;
     let factor = if as_brightness { 255 / highest } else { 1 };
-    let per_byte = 8 / u32::from(bits);
-    let row_bytes = width.div_ceil(per_byte) as usize;
-    let mut samples = Vec::with_capacity(packed.len() * per_byte as usize);
+    let per_byte = usize::from(8 / bits);
+    let row_bytes = row_len.div_ceil(per_byte);
+    let mut samples = Vec::with_capacity(packed.len() * per_byte);
     for row in packed.chunks_exact(row_bytes) {
-        samples.extend((0..width).map(|x| {
-            let byte = row[(x / per_byte) as usize];
-            let shift = (per_byte - 1 - x % per_byte) * u32::from(bits);
+        samples.extend((0..row_len).map(|index| {
+            let byte = row[index / per_byte];
+            let shift = (per_byte - 1 - index % per_byte) * usize::from(bits);
             ((byte >> shift) & highest) * factor
         }));
     }
@@ -196,14 +266,12 @@ fn straight<const N: usize>(samples: Samples, extra: Option<u16>) -> Samples {
 fn classify(error: TiffError) -> DecodeError {
     match error {
         TiffError::IoError(error) => DecodeError::from_read(FORMAT, &error),
-        TiffError::UnsupportedError(error) => unsupported(error.to_string()),
-        TiffError::LimitsExceeded => {
-            DecodeError::corrupt(FORMAT, "it needs more memory than its size explains")
-        }
-        other => DecodeError::corrupt(FORMAT, other.to_string()),
+        TiffError::UnsupportedError(error) => DecodeError::unsupported(FORMAT, &error.to_string()),
+        TiffError::LimitsExceeded => too_large_inside(),
+        other => DecodeError::corrupt(FORMAT, &other.to_string()),
     }
 }
 
-fn unsupported(feature: String) -> DecodeError {
-    DecodeError::UnsupportedFeature { format: FORMAT, feature }
+fn too_large_inside() -> DecodeError {
+    DecodeError::corrupt(FORMAT, "it needs more memory than its size explains")
 }

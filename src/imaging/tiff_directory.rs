@@ -65,11 +65,37 @@ impl<'a> Directory<'a> {
         Some(bytes)
     }
 
+    /// Whether the file is long enough for the values of each entry that the decoder reads at the
+    /// start, before it has limits. Private tags, from 32,768 on, it reads within them.
+    pub(super) fn values_fit(self) -> bool {
+        let fits = |(tag, kind, count): (u64, u64, u64)| {
+            let len = match kind {
+                3 | 8 => 2,
+                4 | 9 | 11 | 13 => 4,
+                5 | 10 | 12 | 16..=18 => 8,
+                _ => 1,
+            };
+            tag >= 32_768 || count.saturating_mul(len) <= self.bytes.len() as u64
+        };
+        let count_len = if self.kind.is_big { 8 } else { 4 };
+        let entry = |index: usize| {
+            let at = self.entry_at(index)?;
+            let number = |offset, len| self.kind.number(self.bytes, at + offset, len);
+            Some((number(0, 2)?, number(2, 2)?, number(4, count_len)?))
+        };
+        (0..self.count).map_while(entry).all(fits)
+    }
+
+    fn entry_at(self, index: usize) -> Option<usize> {
+        let entry_len = if self.kind.is_big { 20 } else { 12 };
+        self.first.checked_add(index.checked_mul(entry_len)?)
+    }
+
     /// Offset and length of an entry's value, if it is a single whole number.
     fn value_at(self, tag: u16) -> Option<(usize, usize)> {
-        let (entry_len, value_offset) = if self.kind.is_big { (20, 12) } else { (12, 8) };
+        let value_offset = if self.kind.is_big { 12 } else { 8 };
         for index in 0..self.count {
-            let at = self.first.checked_add(index.checked_mul(entry_len)?)?;
+            let at = self.entry_at(index)?;
             if self.kind.number(self.bytes, at, 2)? != u64::from(tag) {
                 continue;
             }
