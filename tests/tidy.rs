@@ -104,11 +104,13 @@ fn the_architecture_document_shows_the_same_table() {
 
 #[test]
 fn no_test_file_is_forgotten() {
-    let roots = ["tests/it/main.rs", "tests/networks/main.rs", "tests/services/main.rs"]
-        .map(|path| root().join(path));
+    let binaries = ["hostile", "it", "networks", "services"];
+    let roots = binaries.map(|name| root().join(format!("tests/{name}/main.rs")));
     let declarations: String = roots.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-    for folder in ["tests/it", "tests/networks", "tests/services", "tests/support"] {
-        for file in sources(&root().join(folder)).iter().filter(|file| !roots.contains(file)) {
+    for folder in binaries.into_iter().chain(["support"]) {
+        for file in
+            sources(&root().join("tests").join(folder)).iter().filter(|file| !roots.contains(file))
+        {
             let name = file.file_stem().unwrap().to_str().unwrap();
             let declared = declarations.contains(&format!("\nmod {name};"));
             assert!(declared, "`{}` is never compiled", file.display());
