@@ -51,3 +51,7 @@ bench-cuda device="cuda:0":
 # Every benchmark, or the named one
 bench *arguments:
     cargo bench {{ arguments }}
+
+# Coverage-guided fuzzing until it is stopped (config, decode, reference, rle, uri); needs nightly Rust and cargo-fuzz
+fuzz target *arguments:
+    cargo +nightly fuzz run {{ target }} -- {{ arguments }}

@@ -1,0 +1,16 @@
+//! A configuration file.
+#![no_main]
+
+#[expect(dead_code, reason = "memory is counted in tests/hostile")]
+#[path = "../../tests/hostile/checks/config.rs"]
+mod config;
+
+use libfuzzer_sys::fuzz_target;
+
+thread_local! {
+    static DESK: config::Desk = config::Desk::new();
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    DESK.with(|desk| desk.check(bytes, &[]));
+});
