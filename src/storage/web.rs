@@ -164,8 +164,10 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 mod tests {
     //! A resolver of our own answers with the address of a listener on loopback, the canary.
 
+    use std::io::{Read, Write};
     use std::net::{IpAddr, SocketAddr, TcpListener};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
@@ -175,18 +177,38 @@ mod tests {
 
     struct Always(IpAddr);
 
+    /// Answers each question with the next address.
+    struct Rebinding {
+        answers: [IpAddr; 2],
+        asked: AtomicUsize,
+    }
+
     impl Resolve for Always {
         fn resolve(&self, _name: Name) -> Resolving {
-            let addresses: Addrs = Box::new(std::iter::once(SocketAddr::new(self.0, 0)));
-            Box::pin(std::future::ready(Ok(addresses)))
+            answer(self.0)
         }
+    }
+
+    impl Resolve for Rebinding {
+        fn resolve(&self, _name: Name) -> Resolving {
+            answer(self.answers[self.asked.fetch_add(1, Ordering::Relaxed)])
+        }
+    }
+
+    fn answer(address: IpAddr) -> Resolving {
+        let addresses: Addrs = Box::new(std::iter::once(SocketAddr::new(address, 0)));
+        Box::pin(std::future::ready(Ok(addresses)))
+    }
+
+    fn assert_untouched(canary: &TcpListener) {
+        canary.set_nonblocking(true).unwrap();
+        assert_eq!(canary.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 
     #[tokio::test]
     async fn a_name_that_resolves_to_a_private_address_is_never_connected_to() {
         for address in ["127.0.0.1", "::1"] {
             let Ok(canary) = TcpListener::bind((address, 0)) else { continue };
-            canary.set_nonblocking(true).unwrap();
             let place = format!("images.example.com:{}", canary.local_addr().unwrap().port());
             let settings = Settings {
                 allow_hosts: vec![place.clone()],
@@ -202,8 +224,44 @@ mod tests {
                 assert_eq!(fault.code(), "uri.forbidden_host", "{fault}");
                 assert!(!fault.is_transient());
             }
-            let untouched = canary.accept().unwrap_err();
-            assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock);
+            assert_untouched(&canary);
         }
+    }
+
+    /// The guard judges an answer of the resolver; so that this means something, one answer has to
+    /// serve a whole connection. Loopback is the only place to try it, hence the private client.
+    #[tokio::test]
+    async fn a_connection_goes_to_the_very_answer_that_the_guard_judges() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = server.local_addr().unwrap().port();
+        // Some systems have but one address on loopback.
+        let Ok(canary) = TcpListener::bind(("127.0.0.2", port)) else { return };
+        let serve = std::thread::spawn(move || {
+            let (mut connection, _) = server.accept().unwrap();
+            let mut request = [0; 1024];
+            while !request.ends_with(b"\r\n\r\n") {
+                let count = connection.read(&mut request).unwrap();
+                request.rotate_left(count);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+            connection.write_all(answer).unwrap();
+        });
+        let settings = Settings {
+            allow_private_hosts: vec![format!("images.internal:{port}")],
+            allow_http: true,
+            ..Settings::default()
+        };
+        let resolver = Arc::new(Rebinding {
+            answers: ["127.0.0.1", "127.0.0.2"].map(|address| address.parse().unwrap()),
+            asked: AtomicUsize::new(0),
+        });
+        let as_resolver: Arc<dyn Resolve> = Arc::clone(&resolver) as _;
+        let client = WebClient::new(&settings, &as_resolver).unwrap();
+        let url = format!("http://images.internal:{port}/a.jpg").parse().unwrap();
+        let content = client.read(&url, None, &Limits::new(&settings)).await.unwrap();
+        assert_eq!(content.bytes, "abc");
+        assert_eq!(resolver.asked.load(Ordering::Relaxed), 1);
+        serve.join().unwrap();
+        assert_untouched(&canary);
     }
 }

@@ -38,6 +38,7 @@ mod cli_ask;
 mod cuda_parity;
 mod documents;
 mod dog_iqa;
+mod doors;
 mod engine_conformance;
 mod engine_handle;
 mod engine_kills;

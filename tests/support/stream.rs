@@ -46,6 +46,8 @@ pub(crate) struct Scene {
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
     pub(crate) engine: Engine,
+    /// What may be read beside the bucket in memory.
+    pub(crate) storage: storage::Settings,
     masks_in_events: bool,
     partitions: i32,
 }
@@ -100,7 +102,13 @@ impl Scene {
             inside: AtomicUsize::new(0),
             inside_max: AtomicUsize::new(0),
         });
-        Self { broker, settings, gates, engine, masks_in_events: false, partitions }
+        // Every reference reserves the largest image first: a small one lets many wait at the gate.
+        let storage = storage::Settings {
+            bytes_max: ByteSize::kib(64),
+            attempts_max: NonZeroU32::MIN,
+            ..storage::Settings::default()
+        };
+        Self { broker, settings, gates, engine, storage, masks_in_events: false, partitions }
     }
 
     pub(crate) fn with_masks(mut self) -> Self {
@@ -135,14 +143,8 @@ impl Scene {
             .put(&Path::from("broken.png"), b"not a picture".to_vec().into())
             .await
             .unwrap();
-        // Every reference reserves the largest image first: a small one lets many wait at the gate.
-        let limits = storage::Settings {
-            bytes_max: ByteSize::kib(64),
-            attempts_max: NonZeroU32::MIN,
-            ..storage::Settings::default()
-        };
         let stores =
-            Stores::new(&limits).unwrap().with_store(Scheme::S3, "photos", Arc::new(store));
+            Stores::new(&self.storage).unwrap().with_store(Scheme::S3, "photos", Arc::new(store));
         let mut pipeline = pipeline::Settings::default();
         pipeline.fetch.images = NonZeroUsize::new(10_000).unwrap();
         pipeline.masks_in_events = self.masks_in_events;
