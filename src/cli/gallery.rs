@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
 use crate::report::{Page, annotate};
+use crate::storage::shown_id;
 
 /// The folder while it is written.
 pub(super) struct Gallery {
@@ -35,7 +36,8 @@ impl Gallery {
         reference: &ImageReference,
         event: &QualityEvent,
     ) -> anyhow::Result<()> {
-        let picture = journey.look(reference).await.with_context(|| reference.id.clone())?;
+        let picture =
+            journey.look(reference).await.with_context(|| shown_id(&reference.id).into_owned())?;
         let name = picture_name(self.pictures, &reference.id);
         self.pictures += 1;
         let path = self.folder.join(&name);

@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 
 use crate::config::Settings;
 use crate::event::ImageReference;
-use crate::storage::file_uri;
+use crate::storage::{file_uri, shown_id};
 
 /// What a folder is searched for; a file that is named itself may have any name.
 const IMAGE_EXTENSIONS: [&str; 9] =
@@ -49,7 +49,7 @@ pub(super) fn references(
                 ("-".to_owned(), file_uri(&path))
             }
         };
-        settings.storage.allow(&uri).with_context(|| id.clone())?;
+        settings.storage.allow(&uri).with_context(|| shown_id(&id).into_owned())?;
         references.push(ImageReference { id, ..ImageReference::new(uri) });
     }
     Ok(references)

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Failure;
+use crate::storage::shown_id;
 
 use super::gallery::Gallery;
 use super::inputs::references;
@@ -82,7 +83,7 @@ fn show(
     match result {
         Ok(event) => printer.print(event)?,
         Err(failure) => {
-            complain(&format!("{}: {}", reference.id, failure.with_code()));
+            complain(&format!("{}: {}", shown_id(&reference.id), failure.with_code()));
         }
     }
     Ok(())

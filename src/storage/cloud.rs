@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::HttpError;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -19,7 +19,7 @@ use crate::storage::fetch::{Content, Limits};
 use crate::storage::http::{self, TimeLimits};
 use crate::storage::settings::{AzureSettings, GcsSettings, S3Settings, Settings};
 use crate::storage::stores::StorageError;
-use crate::storage::uri::Scheme;
+use crate::storage::uri::{self, Scheme};
 
 /// One bucket and the client that reads it.
 #[derive(Clone)]
@@ -160,6 +160,9 @@ fn open_s3(
             put_in_host(&mut url, bucket)?;
         }
         builder = builder.with_endpoint(url.as_str().trim_end_matches('/'));
+    } else if let Some(endpoint) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
+        // The client would panic where this is not a URL.
+        bare_url("AWS_ENDPOINT_URL", &endpoint)?;
     }
     if settings.allow_http {
         builder = builder.with_allow_http(true);
@@ -196,7 +199,7 @@ fn put_in_host(url: &mut Url, bucket: &str) -> Result<(), StorageError> {
     }
     Err(StorageError::Setting {
         setting: "storage.s3.endpoint",
-        value: url.to_string(),
+        value: uri::shown(url.as_str()),
         why: "has no host name that a bucket can be put before; set virtual_hosted = false",
     })
 }
@@ -259,8 +262,35 @@ fn built<S: ObjectStore>(
         Ok(store) => Ok(Arc::new(store)),
         Err(error) => Err(StorageError::Bucket {
             bucket: format!("{}://{bucket}", scheme.as_str()),
-            why: root_cause(&error),
+            why: setup_problem(&error),
         }),
+    }
+}
+
+/// Says why a client cannot be built. Where a file of keys is not what it should be, the parser's
+/// own words would repeat what stands there.
+fn setup_problem(error: &Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(json) = inner.downcast_ref::<serde_json::Error>() {
+            let (line, column) = (json.line(), json.column());
+            return format!("its key is not the JSON it should be, line {line} column {column}");
+        }
+        cause = inner.source();
+    }
+    root_cause(error)
+}
+
+/// Reads the URL of a service, which is a place and nothing more.
+fn bare_url(setting: &'static str, endpoint: &str) -> Result<Url, StorageError> {
+    let refuse = |why| StorageError::Setting { setting, value: uri::shown(endpoint), why };
+    let url = Url::parse(endpoint).map_err(|_| refuse("is not a URL"))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(refuse("holds more than a place; keys have settings of their own"));
+    }
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err(refuse("is neither http nor https")),
     }
 }
 
@@ -269,12 +299,10 @@ fn endpoint_url(
     endpoint: &str,
     allow_http: bool,
 ) -> Result<Url, StorageError> {
-    let refuse = |why| StorageError::Setting { setting, value: endpoint.to_owned(), why };
-    let url = Url::parse(endpoint).map_err(|_| refuse("is not a URL"))?;
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if allow_http => Ok(url),
-        "http" => Err(refuse("is without TLS; use https or set allow_http beside it")),
-        _ => Err(refuse("is neither http nor https")),
+    let refuse = |why| StorageError::Setting { setting, value: uri::shown(endpoint), why };
+    let url = bare_url(setting, endpoint)?;
+    if url.scheme() == "http" && !allow_http {
+        return Err(refuse("is without TLS; use https or set allow_http beside it"));
     }
+    Ok(url)
 }

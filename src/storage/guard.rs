@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use crate::storage::settings::Settings;
 use crate::storage::stores::StorageError;
-use crate::storage::uri::UriFault;
+use crate::storage::uri::{self, UriFault};
 
 /// The way to a host that is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl HostRules {
                 .map(|entry| {
                     Entry::parse(entry).ok_or_else(|| StorageError::Setting {
                         setting,
-                        value: entry.clone(),
+                        value: uri::shown(entry),
                         why: "is not of the form `host` or `host:port`",
                     })
                 })

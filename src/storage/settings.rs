@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::storage::guard;
 use crate::storage::secret::Secret;
@@ -125,6 +125,15 @@ fn add(list: &mut Vec<String>, entry: String) {
     }
 }
 
+/// An endpoint with keys in it is refused, but the effective configuration is shown before that.
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn without_secrets<S: Serializer>(
+    endpoint: &Option<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    endpoint.as_deref().map(uri::shown).serialize(serializer)
+}
+
 /// Amazon S3 and what speaks its protocol.
 ///
 /// What is not set is taken from the usual variables (`AWS_ACCESS_KEY_ID`,
@@ -135,7 +144,7 @@ fn add(list: &mut Vec<String>, entry: String) {
 #[serde(deny_unknown_fields, default)]
 pub struct S3Settings {
     /// URL of the service, without a bucket: `https://s3.example.com`. Amazon's when not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
     /// Region of the buckets; `us-east-1` when nothing names one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +175,7 @@ pub struct S3Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct GcsSettings {
     /// URL of the service; Google's when not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
     /// Whether an endpoint without TLS is accepted.
     pub allow_http: bool,
@@ -192,7 +201,7 @@ pub struct AzureSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key: Option<Secret>,
     /// URL of the service; `https://<account>.blob.core.windows.net` when not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
     /// Whether an endpoint without TLS is accepted.
     pub allow_http: bool,
@@ -262,5 +271,9 @@ mod tests {
                 .unwrap();
         assert!(!toml::to_string(&settings).unwrap().contains("hunter"));
         assert!(!format!("{settings:?}").contains("hunter"));
+        let settings: Settings =
+            toml::from_str("[s3]\nendpoint = \"https://me:hunter2@s3.example.com/\"").unwrap();
+        let text = toml::to_string(&settings).unwrap();
+        assert!(text.contains("s3.example.com") && !text.contains("hunter"), "{text}");
     }
 }

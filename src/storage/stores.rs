@@ -260,7 +260,7 @@ fn open_buckets(
             let Some((scheme, name)) = uri::parse_bucket(entry) else {
                 return Err(StorageError::Setting {
                     setting: "storage.allow_buckets",
-                    value: entry.clone(),
+                    value: uri::shown(entry),
                     why: "is not of the form s3://bucket, gs://bucket or az://container",
                 });
             };

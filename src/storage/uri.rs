@@ -4,6 +4,7 @@
 //! Keys of object stores are taken literally: `?`, `#` and `%` belong to the key, as they do for
 //! the stores. `http(s):` follows the URL standard, `file:` is percent-decoded once.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -164,6 +165,8 @@ pub fn file_uri(path: &Path) -> String {
 /// without control characters.
 pub(crate) fn shown(uri: &str) -> String {
     let (place, has_more) = match uri.find(['?', '#']) {
+        // Before the first slash, it may as well be a letter of a password.
+        Some(at) if is_within_authority(uri, at) && uri.contains('@') => ("***", true),
         Some(at) => (uri.get(..at).unwrap_or_default(), true),
         None => (uri, false),
     };
@@ -184,6 +187,15 @@ pub(crate) fn shown(uri: &str) -> String {
     text
 }
 
+/// Writes an id of the sender's for messages. Where it is a URI, as it is by default, it is shortened
+/// like one.
+pub(crate) fn shown_id(id: &str) -> Cow<'_, str> {
+    match id.split_once(':') {
+        Some((scheme, _)) if is_scheme(scheme) => Cow::Owned(shown(id)),
+        _ => Cow::Borrowed(id),
+    }
+}
+
 /// Drops what may be userinfo: everything up to the last `@`, unless the authority is a plain
 /// name, so that an `@` can only be part of a path. A password with a `/` hides well otherwise.
 fn without_userinfo(place: &str) -> String {
@@ -197,6 +209,12 @@ fn without_userinfo(place: &str) -> String {
         return place.to_owned();
     }
     format!("{scheme}:***@{after}")
+}
+
+fn is_within_authority(uri: &str, at: usize) -> bool {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest).trim_start_matches(['/', '\\']);
+    let start = uri.len() - rest.len();
+    rest.find(['/', '\\']).is_none_or(|end| at < start + end)
 }
 
 fn is_host_and_port(authority: &str) -> bool {
@@ -329,7 +347,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Location, Scheme, file_uri, parse, parse_bucket, shown};
+    use super::{Location, Scheme, file_uri, parse, parse_bucket, shown, shown_id};
 
     fn code(uri: &str) -> &'static str {
         match parse(uri) {
@@ -495,11 +513,25 @@ mod tests {
         check("s3://photos/b@2x.jpg", "s3://photos/b@2x.jpg");
         check("file:///photos/b@2x.jpg", "file:///photos/b@2x.jpg");
         check("s3://photos/a\nb\u{1b}[31m", "s3://photos/a\\nb\\u{1b}[31m");
+        check("https://me:s3?cret@a.com/b.jpg", "***…");
+        check("https://me:s3#cret@a.com", "***…");
+        check("s3://AKIA:s3?cret/more@photos/b.jpg", "***…");
+        check("https://a.com/b.jpg?mail=me@a.com", "https://a.com/b.jpg…");
+        check("https://a.com?b", "https://a.com…");
         assert_eq!(shown(&"x".repeat(5000)).chars().count(), 257);
         for wide in ["写", "\u{85}"] {
             let shown = shown(&wide.repeat(250));
             assert!(shown.ends_with('…') && shown.len() < 520, "{} bytes", shown.len());
         }
+    }
+
+    #[test]
+    fn an_id_is_shown_as_it_is_unless_it_is_a_uri() {
+        let check = |id: &str, expected: &str| assert_eq!(shown_id(id), expected);
+        check("upload #4711?", "upload #4711?");
+        check("photos/a?.jpg", "photos/a?.jpg");
+        check("https://a.com/b.jpg?X-Amz-Signature=s3cret", "https://a.com/b.jpg…");
+        check("https:me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
     }
 
     #[test]

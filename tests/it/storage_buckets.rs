@@ -273,6 +273,10 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     check(|it| it.allow_buckets.push("photos".to_owned()), "storage.allow_buckets: `photos`");
     check(|it| it.s3.allow_http = false, "is without TLS");
     check(|it| it.s3.endpoint = Some("photos.internal".to_owned()), "storage.s3.endpoint");
+    let with_key = |it: &mut Settings| it.s3.endpoint = Some("https://me:s3cret@s3.x/".to_owned());
+    check(with_key, "storage.s3.endpoint: `https:***@s3.x/` holds more than a place");
+    check(|it| it.allow_hosts.push("me:s3cret@a.com".to_owned()), "`me:***@a.com` is not of");
+    check(|it| it.allow_buckets.push("s3://me:s3cret@b".to_owned()), "`s3:***@b` is not of");
     check(|it| it.s3.virtual_hosted = true, "virtual_hosted = false");
     check(|it| it.s3.secret_access_key = None, "s3://photos cannot be set up");
     check(|it| it.allow_buckets.push("az://photos".to_owned()), "az://photos cannot be set up");
@@ -282,6 +286,22 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     );
     check(|it| it.read_timeout = Duration::ZERO, "storage.read_timeout");
     check(|it| it.allow_hosts.push("10.0.0.1".to_owned()), "storage.allow_private_hosts");
+}
+
+/// The parser's own words would repeat what stands in the file.
+#[test]
+fn a_file_of_keys_that_is_none_is_not_shown() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("gcs.json");
+    for content in ["\"s3cret\"", "s3cret", "{\"private_key\": [\"s3cret\"]}", "{\"s3cret\": 1"] {
+        std::fs::write(&path, content).unwrap();
+        let mut settings =
+            Settings { allow_buckets: vec!["gs://photos".to_owned()], ..Settings::default() };
+        settings.gcs.service_account_path = Some(path.clone());
+        let error = Stores::new(&settings).unwrap_err().to_string();
+        assert!(error.starts_with("gs://photos cannot be set up: "), "{error}");
+        assert!(error.contains("line 1") && !error.contains("s3cret"), "{error}");
+    }
 }
 
 #[tokio::test]
