@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
 
 use super::preset;
 use super::settings::Settings;
@@ -15,6 +16,9 @@ const PREFIX: &str = "DOGIQA_";
 const PRESET: &str = "method.preset";
 /// Names the file where no flag does.
 const FILE_VARIABLE: &str = "DOGIQA_CONFIG";
+/// Settings that are keys, passwords or librdkafka's: texts, even where one looks like a number.
+const TEXTS: [&str; 4] = ["access_key_id", "secret_access_key", "session_token", "access_key"];
+const TEXT_SECTION: &str = "kafka.properties.";
 
 /// Settings, and the means to say where each came from.
 #[derive(Debug)]
@@ -30,7 +34,20 @@ pub enum ConfigError {
     /// The named file is not there: a typo must not run the defaults.
     #[error("no configuration file at {0}")]
     NoFile(PathBuf),
-    /// A flag is not `section.key=value`.
+    /// The named file cannot be read.
+    #[error("cannot read the configuration file {0}: {1}")]
+    Unreadable(PathBuf, std::io::Error),
+    /// The file is not TOML. The line itself is not shown, a secret may stand in it.
+    #[error("{}, line {line}: {why}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, counted from 1.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
+    /// A flag is not `section.key=value`. What it may hold of a value is not shown.
     #[error("`--set {0}` is not of the form section.key=value")]
     Flag(String),
     /// One or more settings are wrong; a line for each.
@@ -50,14 +67,22 @@ pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError
         if !path.is_file() {
             return Err(ConfigError::NoFile(path));
         }
-        given = given.merge(Toml::file_exact(path));
+        given = given.merge(read(&path)?);
     }
     // Other variables may share the prefix; only those with a section are settings.
     let environment = Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).split("__");
-    given = given.merge(environment);
+    for (key, value) in environment.iter().filter(|(key, _)| is_text(key.as_str())) {
+        given = given.merge(Layer {
+            metadata: Metadata::named("environment variable"),
+            values: figment::util::nest(key.as_str(), Value::from(unquoted(value))),
+        });
+    }
+    // Here the names are still as they were written.
+    let others = environment.filter(|key| !is_text(&key.as_str().to_ascii_lowercase()));
+    given = given.merge(others);
     for flag in flags {
-        let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::Flag(flag.clone()))?;
-        given = given.merge(Serialized::default(key.trim(), flag_value(value)));
+        let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::Flag(key_of(flag)))?;
+        given = given.merge(Serialized::default(key.trim(), flag_value(key.trim(), value)));
     }
     let mut layers = Figment::from(Serialized::defaults(Settings::default()));
     // One that is not there is said below, with where it was written.
@@ -105,11 +130,66 @@ fn changed_keys(
     }
 }
 
+/// Values from one place.
+struct Layer {
+    metadata: Metadata,
+    values: Value,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        self.metadata.clone()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone().into_dict().unwrap_or_default()))
+    }
+}
+
+/// Reads the file. Not by `Toml::file`, whose errors repeat the line that is wrong.
+fn read(path: &Path) -> Result<Layer, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().map_or(0, |span| span.start);
+        let line = 1 + text.bytes().take(before).filter(|&byte| byte == b'\n').count();
+        ConfigError::Syntax { path: path.to_owned(), line, why: error.message().to_owned() }
+    })?;
+    let values = Value::serialize(table).map_err(|error| ConfigError::Invalid(describe(error)))?;
+    Ok(Layer { metadata: Metadata::from("TOML file", path), values })
+}
+
+/// Whether a setting is a text whatever it looks like: a password of digits is no number.
+fn is_text(key: &str) -> bool {
+    key.starts_with(TEXT_SECTION)
+        || key.rsplit('.').next().is_some_and(|name| TEXTS.contains(&name))
+}
+
 /// A flag's value is TOML where it reads as such (`5`, `true`, `["a"]`), else text.
-fn flag_value(text: &str) -> toml::Value {
-    let parsed = format!("value = {text}").parse::<toml::Table>();
-    let value = parsed.ok().and_then(|mut table| table.remove("value"));
-    value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
+fn flag_value(key: &str, text: &str) -> toml::Value {
+    if is_text(key) {
+        return toml::Value::String(unquoted(text.to_owned()));
+    }
+    parsed(text).unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+/// A text as it is, but one in quotes without them.
+fn unquoted(text: String) -> String {
+    match parsed(&text) {
+        Some(toml::Value::String(inner)) => inner,
+        _ => text,
+    }
+}
+
+fn parsed(text: &str) -> Option<toml::Value> {
+    let mut table = format!("value = {text}").parse::<toml::Table>().ok()?;
+    table.remove("value").filter(|_| table.is_empty())
+}
+
+/// What of a malformed flag is surely no value.
+fn key_of(flag: &str) -> String {
+    let is_key = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    flag.chars().take_while(is_key).collect()
 }
 
 fn describe(errors: figment::Error) -> String {
@@ -137,6 +217,7 @@ fn origin(metadata: &figment::Metadata) -> String {
 mod tests {
     use super::*;
     use crate::method;
+    use crate::stream::Properties;
     use std::io::Write;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -215,6 +296,43 @@ mod tests {
     #[test]
     fn a_missing_file_and_a_flag_without_value_are_refused() {
         assert!(matches!(load(Some(Path::new("absent.toml")), &[]), Err(ConfigError::NoFile(_))));
-        assert!(matches!(load(None, &flags(&["imaging"])), Err(ConfigError::Flag(_))));
+        let error = load(None, &flags(&["storage.s3.session_token: hunter2"])).unwrap_err();
+        assert!(matches!(&error, ConfigError::Flag(shown) if shown == "storage.s3.session_token"));
+    }
+
+    #[test]
+    fn a_secret_in_a_file_that_is_wrong_is_not_shown() {
+        for (text, line) in [
+            ("[storage.s3]\nsecret_access_key = \"hunter2\n", 2),
+            ("[storage.s3]\n\nsecret_access_key = hunter2\n", 3),
+            ("[kafka.properties]\n\"sasl.password\" \"hunter2\"", 2),
+            ("[kafka.properties]\n\"sasl.password\" = \"a\"\n\"sasl.password\" = 'hunter2'", 3),
+        ] {
+            let file = file(text);
+            let message = load(Some(file.path()), &[]).unwrap_err().to_string();
+            assert!(message.contains(&format!(", line {line}: ")), "{message}");
+            assert!(!message.contains("hunter"), "{message}");
+        }
+        for text in ["secret_access_key = [\"hunter2\"]", "session_token = { hunter2 = 1 }"] {
+            let file = file(&format!("[storage.s3]\n{text}"));
+            let message = load(Some(file.path()), &[]).unwrap_err().to_string();
+            assert!(message.contains("storage.s3.se") && !message.contains("hunter"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_password_stays_as_it_was_written() {
+        for secret in ["0815", "1_000", "1e5", "true", "[a", "{}", "x = 1", "a,b", "\"", "#x"] {
+            let set = [
+                format!("storage.s3.secret_access_key={secret}"),
+                format!("kafka.properties.sasl_password={secret}"),
+            ];
+            let settings = load(None, &set).unwrap().settings;
+            assert_eq!(settings.storage.s3.secret_access_key.unwrap().expose(), secret);
+            let expected = Properties::from_pairs([("sasl_password", secret)]);
+            assert!(settings.kafka.properties == expected, "{secret}");
+        }
+        let settings = load(None, &flags(&["storage.s3.session_token='0815'"])).unwrap().settings;
+        assert_eq!(settings.storage.s3.session_token.unwrap().expose(), "0815");
     }
 }

@@ -221,6 +221,57 @@ fn config_shows_what_was_changed_and_where() {
     assert!(shown.contains("pipeline.decode.images  # environment"), "{shown}");
 }
 
+#[test]
+fn secrets_of_the_environment_are_taken_as_they_are_and_never_shown() {
+    let output = command(&["config", "--sources"])
+        .env("DOGIQA_STORAGE__S3__SECRET_ACCESS_KEY", "0815")
+        .env("DOGIQA_KAFKA__PROPERTIES__SASL_PASSWORD", "00004711")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(shown.contains("storage.s3.secret_access_key  # environment"), "{shown}");
+    assert!(shown.contains("kafka.properties.sasl_password  # environment"), "{shown}");
+    // As a number, the first would be refused and the second would be another.
+    let output = command(&["config"])
+        .env("DOGIQA_STORAGE__S3__SECRET_ACCESS_KEY", "0815")
+        .env("DOGIQA_KAFKA__PROPERTIES__SASL_PASSWORD", "00004711")
+        .env("DOGIQA_KAFKA__PROPERTIES__SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", "none")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(shown.contains("sasl_password = \"***\""), "{shown}");
+    assert!(shown.contains("ssl_endpoint_identification_algorithm = \"none\""), "{shown}");
+    assert!(!shown.contains("815") && !shown.contains("4711"), "{shown}");
+}
+
+#[test]
+fn an_address_of_the_environment_that_is_none_is_refused_without_its_password() {
+    for address in ["me:s3cret@no host", "https://me:s3cret@127.0.0.1/"] {
+        let output = command(&["score", "s3://photos/a.jpg"])
+            .env("AWS_ENDPOINT_URL", address)
+            .env("AWS_ACCESS_KEY_ID", "AKIATEST")
+            .env("AWS_SECRET_ACCESS_KEY", "s3cret")
+            .output()
+            .unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors.contains("AWS_ENDPOINT_URL: `"), "{errors}");
+        assert!(!errors.contains("s3cret"), "{errors}");
+    }
+}
+
+#[test]
+fn errors_of_score_show_no_secrets_of_a_uri() {
+    for uri in ["https://me:s3cret@127.0.0.1:1/a?s3cret", "s3://a:s3cret@b/c"] {
+        let output = dogiqa(&["score", uri, "--set", "storage.attempts_max=1"]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors.contains("the URI is not usable"), "{errors}");
+        assert!(!errors.contains("s3cret"), "{errors}");
+    }
+}
+
 /// What the README promises first: one line for each photo, degraded ones below their originals.
 #[test]
 fn the_demo_scores_every_photo_and_degraded_ones_lower() {
