@@ -11,7 +11,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `worker` | the life of a worker, from the first word with a broker to the last commit |
-//! | `probe` | are the brokers there, do they let us in, do the topics exist |
+//! | `probe`, `tls` | are the brokers there, do they let us in, do the topics exist; why a certificate is not trusted |
 //! | `consumer`, `rebalance`, `intake` | the polling thread, its callbacks, its back-pressure |
 //! | `offsets`, `partition` | which offset may be committed (pure), and the lock around it |
 //! | `delivery`, `headers` | a record in flight with its part of the budget; headers byte for byte |
@@ -52,6 +52,7 @@ mod settings;
 mod shared;
 mod statistics;
 mod tail;
+mod tls;
 mod transaction;
 mod transactional;
 pub mod worker;

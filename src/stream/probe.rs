@@ -12,16 +12,20 @@ use rdkafka::{ClientContext, Statistics};
 use tokio_util::sync::CancellationToken;
 
 use super::error::StreamError;
-use super::properties::explain;
+use super::properties::{explain, without_secrets};
 use super::rebalance::report;
 use super::settings::Settings;
+use super::tls::explain_distrust;
 
 /// One attempt of the probe; errors of the connection are looked at in between.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a topic that was just created may take to show.
 pub(super) const CREATED_SHOWS: Duration = Duration::from_secs(10);
-/// Events of the connection that are looked at between attempts.
-const EVENTS_AT_ONCE: usize = 64;
+/// How long the connection's events are listened to between attempts. Not one by one: among the
+/// lines of librdkafka's `debug` the one that matters comes late.
+const LISTEN: Duration = Duration::from_millis(100);
+/// Troubles that are kept.
+const TROUBLES_MAX: usize = 64;
 /// Wait between looks at it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -176,9 +180,12 @@ fn describe(
             Err(error) => error,
         };
         // What the connection's trouble is comes as an event.
-        (0..EVENTS_AT_ONCE).for_each(|_| drop(client.poll(Duration::ZERO)));
-        if let Some(refused) = client.context().refused(settings) {
-            return Err(refused);
+        let until = Instant::now() + LISTEN;
+        while Instant::now() < until {
+            drop(client.poll(until.saturating_duration_since(Instant::now())));
+        }
+        if let Some((code, reason)) = client.context().refusal() {
+            return Err(refused(settings, code, &reason));
         }
         if stop.is_cancelled() {
             return Ok(None);
@@ -219,20 +226,13 @@ struct Context {
 
 impl Context {
     /// Who refused whom, if somebody did.
-    fn refused(&self, settings: &Settings) -> Option<StreamError> {
+    fn refusal(&self) -> Option<(RDKafkaErrorCode, String)> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let brokers = &settings.bootstrap_servers;
-        trouble.iter().find_map(|(code, reason)| match code {
-            RDKafkaErrorCode::Authentication => Some(StreamError::Security(format!(
-                "the brokers at {brokers} refuse the credentials: {reason}; check \
-                 sasl.mechanism, sasl.username and sasl.password in kafka.properties"
-            ))),
-            RDKafkaErrorCode::SSL => Some(StreamError::Security(format!(
-                "no trusted TLS connection to the brokers at {brokers}: {reason}; check \
-                 security.protocol, ssl.ca.location and the host name in kafka.bootstrap_servers"
-            ))),
-            _ => None,
-        })
+        let is_refusal = |(code, reason): &&(RDKafkaErrorCode, String)| match code {
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => true,
+            _ => is_alert(reason),
+        };
+        trouble.iter().find(is_refusal).cloned()
     }
 
     fn unreachable(&self, settings: &Settings, error: &KafkaError) -> StreamError {
@@ -240,12 +240,62 @@ impl Context {
         // The last word before "all brokers are down" says more than that.
         let telling =
             trouble.iter().rev().find(|(code, _)| *code != RDKafkaErrorCode::AllBrokersDown);
+        let reason = match telling {
+            Some((_, reason)) => reason.clone(),
+            None if trouble.is_empty() => error.to_string(),
+            // Librdkafka says nothing of connections that end without a word.
+            None => "they close every connection at once, as brokers do that expect TLS, SASL or \
+                     neither: another security.protocol in kafka.properties"
+                .to_owned(),
+        };
         StreamError::Unreachable {
             brokers: settings.bootstrap_servers.clone(),
             waited: format_duration(settings.probe_timeout),
-            reason: telling.map_or_else(|| error.to_string(), |(_, reason)| reason.clone()),
+            reason,
         }
     }
+}
+
+/// Says who refused whom, and what to do. Blocks for a moment.
+fn refused(settings: &Settings, code: RDKafkaErrorCode, reason: &str) -> StreamError {
+    let brokers = &settings.bootstrap_servers;
+    let text = match code {
+        RDKafkaErrorCode::Authentication => format!(
+            "the brokers at {brokers} refuse the credentials: {reason}; check sasl.mechanism, \
+             sasl.username and sasl.password in kafka.properties"
+        ),
+        RDKafkaErrorCode::SSL => match distrusted(settings, reason) {
+            Some((place, why)) => {
+                format!("the certificate of the broker at {place} is not trusted: {why}")
+            }
+            None => format!(
+                "no trusted TLS connection to the brokers at {brokers}: {reason}; check \
+                 security.protocol, ssl.ca.location and the host name in kafka.bootstrap_servers"
+            ),
+        },
+        _ => format!(
+            "the brokers at {brokers} refuse this worker's certificate, or the lack of one: \
+             {reason}; set ssl.certificate.location and ssl.key.location in kafka.properties to \
+             one that they trust"
+        ),
+    };
+    StreamError::Security(text)
+}
+
+/// The broker whose certificate is not trusted, and why, where that can be found out.
+fn distrusted<'a>(settings: &Settings, reason: &'a str) -> Option<(&'a str, String)> {
+    if !reason.contains("certificate verify failed") {
+        return None;
+    }
+    // `ssl://host:port/bootstrap: SSL handshake failed …`
+    let (place, _) = reason.split_once("://")?.1.split_once('/')?;
+    let properties = settings.properties.resolve().ok()?;
+    explain_distrust(place, &properties).map(|why| (place, why))
+}
+
+/// A broker's last word before it closes: OpenSSL writes the name of the alert.
+fn is_alert(reason: &str) -> bool {
+    reason.contains("alert") && (reason.contains("certificate") || reason.contains("unknown ca"))
 }
 
 impl ClientContext for Context {
@@ -254,12 +304,17 @@ impl ClientContext for Context {
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        report(&error, reason);
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all brokers are down is said a hundred times.
+        let is_known = |(known, _): &(RDKafkaErrorCode, String)| *known == code;
+        if code == RDKafkaErrorCode::AllBrokersDown && trouble.iter().any(is_known) {
+            return;
+        }
+        report(&error, reason);
         // A probe is short, its reconnects are few.
-        if trouble.len() < EVENTS_AT_ONCE {
-            trouble.push((code, reason.to_owned()));
+        if trouble.len() < TROUBLES_MAX {
+            trouble.push((code, without_secrets(reason).to_owned()));
         }
     }
 }

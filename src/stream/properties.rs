@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::io;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -156,6 +157,10 @@ impl Properties {
                     "kafka.properties must not set {written}: {reason}"
                 )));
             }
+            // Of a file that is not there librdkafka says `BIO lib`.
+            if name.ends_with(".location") && value != "probe" {
+                fs::metadata(&value).map_err(|error| unreadable(&value, written, &error))?;
+            }
             if resolved.insert(name.clone(), value).is_some() {
                 return Err(StreamError::Configuration(format!(
                     "kafka.properties sets {name} twice, once as {written}; keep one"
@@ -192,6 +197,11 @@ pub(super) fn explain(error: &KafkaError) -> StreamError {
     StreamError::Configuration(text)
 }
 
+/// Librdkafka's words without the part of `sasl.oauthbearer.config` that it did not understand.
+pub(super) fn without_secrets(reason: &str) -> &str {
+    reason.split_once(" beginning at: ").map_or(reason, |(before, _)| before)
+}
+
 /// Sets what a user passed over what the worker would have set.
 pub(super) fn pass_through(config: &mut ClientConfig, resolved: &BTreeMap<String, String>) {
     for (name, value) in resolved {
@@ -224,12 +234,14 @@ fn canonical(written: &str) -> String {
 }
 
 fn read_value(written: &str, path: &str) -> Result<String, StreamError> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        StreamError::Configuration(format!(
-            "cannot read the file {path} that kafka.properties names in {written}: {error}"
-        ))
-    })?;
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, written, &error))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn unreadable(path: &str, written: &str, error: &io::Error) -> StreamError {
+    StreamError::Configuration(format!(
+        "cannot read the file {path} that kafka.properties names in {written}: {error}"
+    ))
 }
 
 #[cfg(test)]
@@ -310,15 +322,18 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_stand_in_a_file() {
+    fn a_secret_may_stand_in_a_file_and_a_file_must_be_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         fs::write(&path, "s3cret\n").unwrap();
         let path = path.to_str().unwrap();
         let passed = resolve(&[("sasl.password_file", path)]).unwrap();
         assert_eq!(passed["sasl.password"], "s3cret");
-        let error = resolve(&[("sasl.password_file", "/nowhere/password")]).unwrap_err();
-        assert!(error.contains("/nowhere/password"), "{error}");
+        for name in ["sasl.password_file", "ssl.ca.location", "ssl_key_location"] {
+            let error = resolve(&[(name, "/nowhere/file")]).unwrap_err();
+            assert!(error.contains("/nowhere/file") && error.contains(name), "{error}");
+        }
+        assert!(resolve(&[("ssl.ca.location", "probe")]).is_ok());
     }
 
     #[test]
@@ -338,6 +353,13 @@ mod tests {
         config.set("sasl.password.nonsense", "planted-5");
         let error = config.create_native_config().err().unwrap();
         assert!(!explain(&error).to_string().contains("planted"));
+    }
+
+    #[test]
+    fn what_librdkafka_did_not_understand_is_not_repeated() {
+        let reason = "Unrecognized sasl.oauthbearer.config beginning at: planted";
+        assert_eq!(without_secrets(reason), "Unrecognized sasl.oauthbearer.config");
+        assert_eq!(without_secrets("1/1 brokers are down"), "1/1 brokers are down");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::telemetry::metrics;
 use super::error::StreamError;
 use super::intake::Intake;
 use super::offsets::{Audit, Position};
+use super::properties::without_secrets;
 use super::shared::Shared;
 use super::statistics::{Extent, Statistics};
 use super::transaction::Transactions;
@@ -336,6 +337,7 @@ fn apply(
 /// decided where the error reaches a call.
 pub(super) fn report(error: &KafkaError, reason: &str) {
     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+    let reason = without_secrets(reason);
     match code {
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
             tracing::warn!(%code, reason, "a broker and this worker do not accept each other");

@@ -4,6 +4,9 @@ set -euo pipefail
 
 service=kafka
 version=4.3.1
+# Who may come in with a password.
+user=dogiqa-worker
+password=dogiqa-worker-password
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=process.sh
 . "$here/process.sh"
@@ -12,12 +15,18 @@ usage() {
   cat <<'USAGE'
 usage: kafka.sh available              is everything here that it takes? names what is missing
        kafka.sh fetch                  fetch the jars into the cache folder (once)
-       kafka.sh start [--brokers N]    start; prints KEY=value lines, leaves the brokers running
-       kafka.sh run [--brokers N]      start; prints the same, and stops when standard input closes
+       kafka.sh start [OPTION]         start; prints KEY=value lines, leaves the brokers running
+       kafka.sh run [OPTION]           start; prints the same, and stops when standard input closes
        kafka.sh stop FOLDER            stop what `start` started; FOLDER is its DOGIQA_KAFKA_DIR
        kafka.sh kill FOLDER NODE...    kill -9 these nodes, all at once; their data stay
        kafka.sh revive FOLDER NODE...  start these nodes again, all at once; returns when they serve
        kafka.sh quota FOLDER CLIENT BYTES   let clients of this id write only so many bytes in a second
+
+--brokers N              so many instead of one
+--certificates FOLDER    one broker that also listens with TLS: to users with a password (DOGIQA_KAFKA_SASL), to clients
+                         with a certificate (DOGIQA_KAFKA_MTLS), and with a certificate that has expired
+                         (DOGIQA_KAFKA_EXPIRED). FOLDER has server.pem and expired.pem, each a certificate and its key,
+                         and ca.pem, whose clients are let in; a copy is DOGIQA_KAFKA_CERTIFICATES
 
 The cache folder is $DOGIQA_SERVICES_CACHE, or dogiqa-services in the user's cache folder.
 USAGE
@@ -62,6 +71,25 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 group.consumer.min.session.timeout.ms=1000
 group.consumer.min.heartbeat.interval.ms=300
+PROPERTIES
+}
+
+# secure_properties FOLDER: what --certificates adds to the settings of node 1, certificates in FOLDER.
+secure_properties() {
+  local login=org.apache.kafka.common.security.scram.ScramLoginModule
+  cat <<PROPERTIES
+listeners=PLAINTEXT://127.0.0.1:${ports[1]},CONTROLLER://127.0.0.1:${controller_ports[1]},$secure_listeners
+advertised.listeners=PLAINTEXT://127.0.0.1:${ports[1]},$secure_listeners
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_SSL,MTLS:SSL,EXPIRED:SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=$1/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$1/ca.pem
+listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl.scram-sha-256.sasl.jaas.config=$login required;
+listener.name.sasl.scram-sha-512.sasl.jaas.config=$login required;
+listener.name.mtls.ssl.client.auth=required
+listener.name.expired.ssl.keystore.location=$1/expired.pem
 PROPERTIES
 }
 
@@ -111,9 +139,13 @@ set_quota() {
 }
 
 start() {
-  local folder=$1 brokers=1 node nodes libs cluster_id bootstrap=""
-  shift
-  if [ "${1:-}" = --brokers ]; then brokers=${2:?--brokers needs a number}; fi
+  local folder=$1 brokers=1 certificates="" node nodes libs cluster_id bootstrap="" users=()
+  case "${2:-}" in
+    --brokers) brokers=${3:?--brokers needs a number} ;;
+    --certificates) certificates=${3:?--certificates needs a folder} ;;
+    "") ;;
+    *) die "unknown option $2" ;;
+  esac
   echo $((brokers > 1 ? 384 : 512)) >"$folder/heap_mb"
   libs=$(fetch)
   cluster_id=dogiqa$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
@@ -123,11 +155,23 @@ start() {
     controller_ports[node]=$(free_port "${ports[@]}" "${controller_ports[@]}")
     bootstrap="$bootstrap${bootstrap:+,}127.0.0.1:${ports[$node]}"
   done
+  if [ -n "$certificates" ]; then
+    cp -R "$certificates" "$folder/certificates"
+    sasl=127.0.0.1:$(free_port "${ports[@]}" "${controller_ports[@]}")
+    mtls=127.0.0.1:$(free_port "${ports[@]}" "${controller_ports[@]}" "${sasl#*:}")
+    expired=127.0.0.1:$(free_port "${ports[@]}" "${controller_ports[@]}" "${sasl#*:}" "${mtls#*:}")
+    secure_listeners=SASL://$sasl,MTLS://$mtls,EXPIRED://$expired
+    for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+      users+=(--add-scram "$mechanism=[name=$user,password=$password]")
+    done
+  fi
   for node in $(seq "$brokers"); do
     mkdir "$folder/node-$node"
     properties "$folder" "$node" "$brokers" >"$folder/node-$node/server.properties"
+    # Of two values of a setting the later one counts.
+    [ -z "$certificates" ] || secure_properties "$folder/certificates" >>"$folder/node-$node/server.properties"
     java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$libs/*" kafka.tools.StorageTool format \
-      -t "$cluster_id" -c "$folder/node-$node/server.properties" >"$folder/node-$node/format.log" 2>&1 ||
+      -t "$cluster_id" -c "$folder/node-$node/server.properties" "${users[@]}" >"$folder/node-$node/format.log" 2>&1 ||
       die "could not format its storage: $(tail -n 5 "$folder/node-$node/format.log")"
     start_node "$folder" "$node"
   done
@@ -135,6 +179,15 @@ start() {
   await_nodes "$folder" "${nodes[@]}"
   echo "DOGIQA_KAFKA_DIR=$folder"
   echo "DOGIQA_KAFKA_BOOTSTRAP=$bootstrap"
+  [ -n "$certificates" ] || return 0
+  cat <<VALUES
+DOGIQA_KAFKA_SASL=$sasl
+DOGIQA_KAFKA_MTLS=$mtls
+DOGIQA_KAFKA_EXPIRED=$expired
+DOGIQA_KAFKA_USER=$user
+DOGIQA_KAFKA_PASSWORD=$password
+DOGIQA_KAFKA_CERTIFICATES=$folder/certificates
+VALUES
 }
 
 case "${1:-}" in

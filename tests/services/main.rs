@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bucket;
+mod certificates;
 mod cluster;
 mod dead_letters;
 mod delivery;
@@ -32,6 +33,7 @@ mod qwen2;
 #[path = "../support/random_tensor.rs"]
 mod random_tensor;
 mod scene;
+mod security;
 mod services;
 #[path = "../support/small_networks.rs"]
 mod small_networks;

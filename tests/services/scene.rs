@@ -176,11 +176,11 @@ impl Scene {
         dog_iqa::config::load(Some(&self.config_file()), settings).unwrap().settings
     }
 
-    fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("dogiqa.toml")
     }
 
-    fn worker_config(&self) -> String {
+    pub(crate) fn worker_config(&self) -> String {
         let services = self.services;
         format!(
             r#"

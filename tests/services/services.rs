@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use crate::certificates;
 
 /// What a script of this folder started. It stops when the script's standard input closes, which the end of this
 /// process brings about.
@@ -39,7 +41,7 @@ impl Started {
 /// Apache Kafka, one node, and the S3 server.
 pub(crate) struct Services {
     kafka: Started,
-    s3: Started,
+    s3: Arc<Started>,
 }
 
 impl Services {
@@ -63,6 +65,19 @@ pub(crate) fn services() -> Option<&'static Services> {
     SERVICES.get_or_init(start_all).as_ref()
 }
 
+/// The same with a broker of its own, which also listens with TLS.
+pub(crate) fn secured() -> Option<&'static Services> {
+    static SECURED: OnceLock<Option<Services>> = OnceLock::new();
+    let start_secured = || {
+        let s3 = Arc::clone(&services()?.s3);
+        let folder = tempfile::TempDir::new().unwrap();
+        certificates::write(folder.path());
+        let folder = folder.path().to_str().unwrap();
+        Some(Services { kafka: Started::by("kafka.sh", &["--certificates", folder]), s3 })
+    };
+    SECURED.get_or_init(start_secured).as_ref()
+}
+
 fn start_all() -> Option<Services> {
     let wish = std::env::var_os("DOGIQA_SERVICES").unwrap_or_default();
     if wish == "off" {
@@ -78,7 +93,8 @@ fn start_all() -> Option<Services> {
             return None;
         }
     }
-    Some(Services { kafka: Started::by("kafka.sh", &[]), s3: Started::by("s3.sh", &[]) })
+    let s3 = Arc::new(Started::by("s3.sh", &[]));
+    Some(Services { kafka: Started::by("kafka.sh", &[]), s3 })
 }
 
 /// A script of this folder with one of its subcommands.

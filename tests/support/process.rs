@@ -1,7 +1,8 @@
-//! A child process under test: its log is read line by line, and it does not outlive its guard.
+//! A child process under test: what it writes is read line by line, and it does not outlive its
+//! guard.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -22,33 +23,37 @@ struct Log {
 #[derive(Default)]
 struct LogState {
     lines: Vec<String>,
-    /// Standard error was closed: the process has ended, or is about to.
+    /// Both streams were closed: the process has ended, or is about to.
     closed: bool,
 }
 
 impl Process {
-    /// Starts the command with its standard error captured as the log, and its standard output
-    /// thrown away.
+    /// Starts the command with its standard error and its standard output captured as the log.
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let stderr = child.stderr.take().expect("standard error was asked for");
+        let stdout = child.stdout.take().expect("standard output was asked for");
         let log = Arc::new(Log::default());
-        let writer = Arc::clone(&log);
-        // Ends with the process, which closes its standard error.
+        let (errors, results) = (Arc::clone(&log), Arc::clone(&log));
+        // Both end with the process, which closes its streams.
+        let results = std::thread::spawn(move || results.take_in(stdout));
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                writer.state.lock().unwrap().lines.push(line);
-                writer.changed.notify_all();
-            }
-            writer.state.lock().unwrap().closed = true;
-            writer.changed.notify_all();
+            errors.take_in(stderr);
+            results.join().expect("reading lines does not panic");
+            errors.state.lock().unwrap().closed = true;
+            errors.changed.notify_all();
         });
         Self { name: name.to_owned(), child, log }
+    }
+
+    /// All that it has written so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.state.lock().unwrap().lines.join("\n")
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -104,6 +109,11 @@ impl Process {
         self.end(limit)
     }
 
+    /// How it ended, which must be within `limit`, and all that it wrote.
+    pub(crate) fn finish(mut self, limit: Duration) -> (ExitStatus, String) {
+        (self.end(limit), self.log())
+    }
+
     fn end(&mut self, limit: Duration) -> ExitStatus {
         let state = self.log.state.lock().unwrap();
         let open = |state: &mut LogState| !state.closed;
@@ -128,6 +138,17 @@ impl Process {
             writeln!(tail, "  {line}").expect("a string grows");
         }
         tail
+    }
+}
+
+impl Log {
+    fn take_in(&self, stream: impl Read) {
+        // Bytes that are no text are still to be seen.
+        let lines = BufReader::new(stream).split(b'\n').map_while(Result::ok);
+        for line in lines {
+            self.state.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
+            self.changed.notify_all();
+        }
     }
 }
 
