@@ -107,3 +107,22 @@ async fn render(State((metrics, _)): State<(PrometheusHandle, Health)>) -> impl 
     metrics.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn strangers_are_not_served_by_default_and_the_configured_address_is_used() {
+        assert!(ServerSettings::default().address.ip().is_loopback());
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = ServerSettings { enabled: true, address: taken.local_addr().unwrap() };
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let served = serve(&settings, metrics, Health::starting(), std::future::pending()).await;
+        let error = served.err().expect("the address is taken").to_string();
+        assert!(error.contains(&settings.address.to_string()), "{error}");
+        assert!(error.contains("telemetry.server.address"), "{error}");
+    }
+}

@@ -1,7 +1,7 @@
-//! Just enough of an HTTP client to look at a worker's pages.
+//! Just enough of HTTP: a client to look at a worker's pages, and a store that answers no.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::Value;
 
@@ -25,4 +25,47 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     connection.read_to_string(&mut response).unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// A store that refuses everything and says back what it was told; `/redirect…` leads to where
+/// nobody may go.
+pub(crate) struct EchoServer {
+    address: String,
+}
+
+impl EchoServer {
+    pub(crate) fn start(signature: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for connection in listener.incoming().take(1_000) {
+                // A client that gives up early is no failure of the server's.
+                drop(connection.and_then(|connection| echo(connection, signature)));
+            }
+        });
+        Self { address }
+    }
+
+    /// `address:port`.
+    pub(crate) fn place(&self) -> &str {
+        &self.address
+    }
+}
+
+fn echo(mut connection: TcpStream, signature: &str) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && connection.read(&mut byte)? > 0 {
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let location = format!("Location: https://10.0.0.1/a.jpg?X-Amz-Signature={signature}\r\n");
+    let (status, header) =
+        if head.starts_with("GET /redirect") { (302, &*location) } else { (403, "") };
+    let body = format!("<Error><Code>AccessDenied</Code><Message>{head}</Message></Error>");
+    write!(
+        connection,
+        "HTTP/1.1 {status} X\r\nConnection: close\r\n{header}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }

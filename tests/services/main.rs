@@ -33,6 +33,7 @@ mod qwen2;
 #[path = "../support/random_tensor.rs"]
 mod random_tensor;
 mod scene;
+mod secrets;
 mod security;
 mod services;
 #[path = "../support/small_networks.rs"]
