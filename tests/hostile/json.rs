@@ -58,7 +58,7 @@ pub(crate) fn object(rng: &mut Rng, members: &[(&str, &[&str])]) -> String {
     for (name, values) in members {
         let times = [0, 1, 1, 1, 1, 1, 1, 2][rng.usize(..8)];
         for _ in 0..times {
-            let value = match rng.u8(..5) {
+            let value = match rng.u8(..16) {
                 0 => value(rng, 0),
                 1 => string(rng),
                 _ => values[rng.usize(..values.len())].to_owned(),

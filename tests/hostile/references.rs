@@ -127,7 +127,7 @@ pub(crate) fn headers(rng: &mut Rng) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
             0 => *value = None,
             1 => *value = Some(text(rng)),
             2 => *name = disturbed(rng, name),
-            3..6 => *value = value.take().map(|value| disturbed(rng, &value)),
+            3 => *value = value.take().map(|value| disturbed(rng, &value)),
             _ => {}
         }
     }
