@@ -136,6 +136,24 @@ fn files_stay_short_and_finished() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// The compiler denies `unsafe` wherever the lint is not lifted, so the lint's name shows where.
+#[test]
+fn unsafe_code_stands_only_where_weights_are_mapped_and_a_driver_is_spoken_to() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\nunsafe_code = \"deny\"\n"), "the lint is not denied any more");
+    let lifted = ["src", "benches", "examples", "tests"]
+        .into_iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+        .filter(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            text.lines()
+                .any(|line| line.trim_start().starts_with('#') && line.contains("unsafe_code"))
+        })
+        .map(|file| file.strip_prefix(root()).unwrap().display().to_string());
+    let allowed = ["src/models/device/cuda.rs", "src/models/weights/mapped.rs"];
+    assert_eq!(lifted.collect::<Vec<_>>(), allowed);
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

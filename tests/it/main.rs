@@ -59,6 +59,7 @@ mod mplug_owl3_formats;
 mod mplug_owl3_ratings;
 mod pipeline;
 mod report;
+mod runbook;
 mod sam2_checkpoints;
 mod schema;
 mod storage_buckets;

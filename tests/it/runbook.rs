@@ -1,0 +1,135 @@
+//! The runbook names every error code and every metric of the code, and none that does not exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const RUNBOOK: &str = "docs/operations.md";
+/// Files beside the runbook that name metrics.
+const DASHBOARDS: [&str; 2] = ["deploy/grafana/dashboard.json", "deploy/prometheus/alerts.yml"];
+/// What comes before the dot in a code; a new one fails below until it is listed.
+const FAMILIES: [&str; 10] = [
+    "decode",
+    "engine",
+    "fetch",
+    "pipeline",
+    "policy",
+    "publish",
+    "reference",
+    "score",
+    "segment",
+    "uri",
+];
+
+#[test]
+fn the_runbook_explains_every_error_code_and_no_other() {
+    let mut codes = BTreeSet::new();
+    for text in sources() {
+        codes.extend(literals(&text).filter(|literal| is_code(literal)).map(str::to_owned));
+        for line in text.split("fn code(").skip(1).flat_map(body) {
+            let stray = literals(line).find(|literal| !is_code(literal));
+            assert_eq!(stray, None, "a code of a family that FAMILIES does not list");
+        }
+    }
+    assert!(codes.len() > 40, "only {} codes found in the sources", codes.len());
+    assert_eq!(explained("## Error codes"), codes);
+}
+
+#[test]
+fn the_runbook_explains_every_metric_and_no_other() {
+    let metrics = metrics();
+    assert_eq!(explained("## Metrics"), metrics);
+    for file in DASHBOARDS.into_iter().chain([RUNBOOK]) {
+        let text = read(file);
+        let mut named = text
+            .split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'))
+            .filter(|word| word.starts_with("dogiqa_"))
+            .peekable();
+        assert!(named.peek().is_some(), "{file} names no metric");
+        let unknown: Vec<_> = named.filter(|word| !is_series(word, &metrics)).collect();
+        assert!(unknown.is_empty(), "{file} names metrics that do not exist: {unknown:?}");
+    }
+}
+
+/// Every metric has one description, and every description a metric that is recorded.
+fn metrics() -> BTreeSet<String> {
+    let text = read("src/telemetry/metrics.rs");
+    let is_metric = |literal: &&str| literal.starts_with("dogiqa_");
+    let (described, recorded) =
+        text.split_once("fn describe()").unwrap().1.split_once("\n}\n").unwrap();
+    let described: BTreeSet<_> = literals(described).filter(is_metric).map(str::to_owned).collect();
+    let recorded: BTreeSet<_> = literals(recorded).filter(is_metric).map(str::to_owned).collect();
+    assert!(recorded.len() > 20, "only {} metrics found in the sources", recorded.len());
+    assert_eq!(described, recorded, "metrics described and metrics recorded");
+    recorded
+}
+
+/// Whether a word is a metric, or a series of one that is a histogram.
+fn is_series(word: &str, metrics: &BTreeSet<String>) -> bool {
+    let series = ["", "_bucket", "_sum", "_count"];
+    series.iter().filter_map(|end| word.strip_suffix(end)).any(|name| metrics.contains(name))
+}
+
+/// The names in the first column of the tables below a heading.
+fn explained(heading: &str) -> BTreeSet<String> {
+    let text = read(RUNBOOK);
+    let section = text.split_once(&format!("\n{heading}\n")).unwrap().1;
+    let section = section.split("\n## ").next().unwrap();
+    let names: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let unique: BTreeSet<_> = names.iter().cloned().collect();
+    assert_eq!(names.len(), unique.len(), "something below {heading} is explained twice");
+    unique
+}
+
+fn is_code(literal: &str) -> bool {
+    let is_name = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit())
+    };
+    literal.split_once('.').is_some_and(|(family, name)| {
+        FAMILIES.contains(&family) && !name.is_empty() && is_name(name)
+    })
+}
+
+/// The lines of a function that has only just begun.
+fn body(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().take_while(|line| *line != "    }")
+}
+
+/// What stands between quotes, line by line; no code and no metric has a quote in it.
+fn literals(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('"').skip(1).step_by(2))
+}
+
+/// The sources without comments and without the tests at their ends.
+fn sources() -> Vec<String> {
+    let mut folders = vec![root().join("src")];
+    let mut texts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                texts.push(without_tests(&fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    texts
+}
+
+fn without_tests(text: &str) -> String {
+    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let code = code.filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| [line, "\n"]).collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
