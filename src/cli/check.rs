@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::storage::Stores;
-use crate::stream::{TopicReport, probe};
+use crate::stream::{TopicReport, in_sync_min, probe};
 
 use super::memory::MemoryPlan;
 use super::output::say;
@@ -14,6 +14,8 @@ use super::{Outcome, build};
 
 /// Fewer replicas can lose an acknowledged answer with one broker.
 const REPLICAS_MIN: usize = 3;
+/// Fewer that must have an answer, and it can be lost with the one broker that has it.
+const IN_SYNC_MIN: usize = 2;
 
 /// Nothing beside the configuration.
 #[derive(Debug, clap::Args)]
@@ -84,6 +86,7 @@ async fn kafka(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
         return Ok(vec![finding(Verdict::Broken, format!("kafka: {error}"))]);
     }
     let create = kafka.create_topics;
+    let asked = kafka.clone();
     let probed = tokio::task::spawn_blocking(move || probe(&kafka, &CancellationToken::new()));
     let report = match probed.await? {
         Ok(report) => report,
@@ -97,17 +100,32 @@ async fn kafka(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
             finding(Verdict::Broken, text)
         }
     });
-    Ok(report.topics.iter().map(judge_topic).chain(missing).collect())
+    let mut findings: Vec<_> = missing.collect();
+    for topic in &report.topics {
+        findings.push(judge_topic(topic, in_sync_min(&asked, &topic.name).await?));
+    }
+    Ok(findings)
 }
 
-fn judge_topic(topic: &TopicReport) -> Finding {
+/// `in_sync` is the topic's `min.insync.replicas`, where the brokers tell it.
+fn judge_topic(topic: &TopicReport, in_sync: Option<usize>) -> Finding {
     let TopicReport { name, partitions, replicas } = topic;
     let text = format!("kafka: topic {name} has {partitions} partitions, {replicas} replicas");
-    if *replicas < REPLICAS_MIN {
-        let why = format!("{text}; below {REPLICAS_MIN} a lost broker can lose answers");
-        return finding(Verdict::Warning, why);
-    }
-    finding(Verdict::Fine, text)
+    let why = match in_sync {
+        Some(least) if least > *replicas => {
+            format!("min.insync.replicas = {least} is more than that: nothing can be written")
+        }
+        _ if *replicas < REPLICAS_MIN => {
+            format!("below {REPLICAS_MIN} a lost broker can lose answers")
+        }
+        Some(least) if least < IN_SYNC_MIN => {
+            format!(
+                "min.insync.replicas = {least}: a lost broker can lose answers; set {IN_SYNC_MIN}"
+            )
+        }
+        _ => return finding(Verdict::Fine, text),
+    };
+    finding(Verdict::Warning, format!("{text}; {why}"))
 }
 
 fn finding(verdict: Verdict, text: impl Into<String>) -> Finding {
@@ -121,4 +139,32 @@ fn tell(finding: &Finding) -> io::Result<()> {
         Verdict::Broken => "broken",
     };
     say(&format!("{verdict:<8} {}", finding.text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_can_lose_answers_or_take_none_is_warned_of() {
+        let check = |replicas, in_sync, expected: Option<&str>| {
+            let topic = TopicReport { name: "t".to_owned(), partitions: 6, replicas };
+            let found = judge_topic(&topic, in_sync);
+            match expected {
+                None => assert!(found.verdict == Verdict::Fine, "{}", found.text),
+                Some(part) => {
+                    assert!(found.verdict == Verdict::Warning, "{}", found.text);
+                    assert!(found.text.contains(part), "{}", found.text);
+                }
+            }
+        };
+        check(3, Some(2), None);
+        check(3, Some(3), None);
+        check(3, None, None);
+        check(3, Some(1), Some("min.insync.replicas = 1"));
+        check(3, Some(4), Some("nothing can be written"));
+        check(1, Some(2), Some("nothing can be written"));
+        check(2, Some(2), Some("below 3"));
+        check(1, None, Some("below 3"));
+    }
 }

@@ -11,11 +11,19 @@ use crate::telemetry::{self, Health, metrics};
 use super::memory::MemoryPlan;
 use super::{Outcome, build};
 
+const HELP: &str = "\
+Example: dogiqa run --config dogiqa.toml --set kafka.bootstrap_servers=broker:9092
+
+SIGTERM and SIGINT drain: no more references are taken in, what is in flight is finished within
+kafka.drain_timeout, offsets are committed, the group is left. A second signal ends at once.
+What was not answered then is repeated by another worker.
+
+Exit codes: 0 stopped by a signal, with work left or not (the log says so); 1 the worker could not
+start or go on, or was ended by a second signal; 2 usage.";
+
 /// Nothing beside the configuration.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example: dogiqa run --config dogiqa.toml --set kafka.bootstrap_servers=broker:9092"
-)]
+#[command(after_help = HELP)]
 pub(super) struct Args {}
 
 pub(super) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Outcome> {

@@ -61,7 +61,7 @@ pub use companion::{Answer, AnswerReader, ReferenceWriter};
 pub use embedded::EmbeddedBroker;
 pub use error::StreamError;
 pub use letter::{DeadLetter, DeadLetters};
-pub use probe::{ClusterReport, TopicReport, probe};
+pub use probe::{ClusterReport, TopicReport, in_sync_min, probe, probe_input};
 pub use properties::Properties;
 pub use publisher::{Outgoing, PublishError, Publisher};
 pub use replay::{Destination, Fate, Refusal, ReplayRequest, ReplaySummary, dry_run, replay};

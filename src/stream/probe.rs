@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use humantime::format_duration;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -57,6 +57,17 @@ pub fn probe(settings: &Settings, stop: &CancellationToken) -> Result<ClusterRep
     find(settings, &settings.topics(), stop)
 }
 
+/// Sees to it that the input topic is there for whoever writes references. Blocks, at most for
+/// `probe_timeout`.
+///
+/// # Errors
+/// As [`probe`], and when there is no such topic.
+pub fn probe_input(settings: &Settings) -> Result<(), StreamError> {
+    let topics = [settings.input_topic.clone()];
+    let found = find(settings, &topics, &CancellationToken::new())?;
+    if found.missing.is_empty() { Ok(()) } else { Err(missing(settings, &found.missing)) }
+}
+
 /// Asks the brokers for topics. Blocks, at most for `probe_timeout` or until `stop`.
 ///
 /// # Errors
@@ -78,6 +89,22 @@ pub(super) fn find(
         }
     }
     Ok(found)
+}
+
+/// How many replicas of a topic must have a record before it is acknowledged; none where the
+/// brokers do not say, for lack of the right to describe configurations, say.
+///
+/// # Errors
+/// When librdkafka refuses the configuration.
+pub async fn in_sync_min(settings: &Settings, topic: &str) -> Result<Option<usize>, StreamError> {
+    let config = settings.admin_config()?;
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().map_err(|error| explain(&error))?;
+    let options = AdminOptions::new().request_timeout(Some(settings.probe_timeout));
+    let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
+    let resource = described.ok().and_then(|mut described| described.pop()?.ok());
+    let value = resource.and_then(|resource| resource.get("min.insync.replicas")?.value.clone());
+    Ok(value.and_then(|value| value.parse().ok()))
 }
 
 /// Sees to it that the topics exist; false when `stop` came first.

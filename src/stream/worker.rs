@@ -30,6 +30,8 @@ use super::transaction::Transactions;
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How often a stop looks whether everything is answered.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often a stop says what it still waits for.
+const PROGRESS: Duration = Duration::from_secs(3);
 
 /// What a worker did, at its graceful end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -187,17 +189,20 @@ impl Worker {
 
     /// Waits until everything taken in is answered, at most until the deadline.
     async fn finish(&mut self, deadline: Instant) {
-        let deadline = tokio::time::sleep_until(deadline.into());
-        tokio::pin!(deadline);
+        let end = tokio::time::sleep_until(deadline.into());
+        tokio::pin!(end);
         let mut look = tokio::time::interval(LOOK);
+        let mut progress =
+            tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
         loop {
             // An error ends the wait first, then the deadline. What was taken in before the stop
             // still becomes a task.
             tokio::select! {
                 biased;
                 () = self.shared.fault.raised() => return,
-                () = &mut deadline => return,
+                () = &mut end => return,
                 Some(batch) = self.polling.deliveries.recv() => self.dispatch(batch),
+                _ = progress.tick() => self.tell_progress(deadline),
                 _ = look.tick() => {
                     if self.polling.is_drained() && self.shared.partitions.in_flight().0 == 0 {
                         return;
@@ -205,6 +210,18 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// For whoever watches a stop: what it waits for, and how long it will.
+    fn tell_progress(&self, deadline: Instant) {
+        let (in_flight, oldest) = self.shared.partitions.in_flight();
+        let left = deadline.saturating_duration_since(Instant::now());
+        tracing::info!(
+            in_flight,
+            oldest_seconds = oldest.map(|taken_in| taken_in.elapsed().as_secs()),
+            seconds_left = left.as_secs(),
+            "still finishing what is in flight"
+        );
     }
 
     async fn end_tasks(&self) {
