@@ -76,7 +76,9 @@ fn resolve_one(argument: &str, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
     let path = Path::new(argument);
     if path.is_dir() {
         let before = inputs.len();
-        inputs.extend(images_below(path)?.into_iter().map(Input::File));
+        for image in images_below(path) {
+            inputs.push(Input::File(image?));
+        }
         if inputs.len() == before {
             bail!("no images below the folder {argument}");
         }
@@ -93,19 +95,20 @@ fn resolve_one(argument: &str, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn images_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut images = Vec::new();
-    for entry in WalkDir::new(folder).sort_by_file_name() {
-        let entry = entry.with_context(|| folder.display().to_string())?;
+/// The images below a folder, sorted by name in each.
+pub(super) fn images_below(folder: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> + use<> {
+    let name = folder.display().to_string();
+    WalkDir::new(folder).sort_by_file_name().into_iter().filter_map(move |entry| {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error).context(name.clone())),
+        };
         let extension = entry.path().extension().and_then(|extension| extension.to_str());
         let named_as_image = extension.is_some_and(|extension| {
             IMAGE_EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
         });
-        if entry.file_type().is_file() && named_as_image {
-            images.push(entry.into_path());
-        }
-    }
-    Ok(images)
+        (entry.file_type().is_file() && named_as_image).then(|| Ok(entry.into_path()))
+    })
 }
 
 /// Text is a list, one path or URI a line; anything else is an image itself.
@@ -124,7 +127,8 @@ fn read_standard_input(stdin: &mut impl BufRead, inputs: &mut Vec<Input>) -> any
     Ok(())
 }
 
-fn is_uri(text: &str) -> bool {
+/// Whether something is a URI and no path.
+pub(super) fn is_uri(text: &str) -> bool {
     text.split_once(':').is_some_and(|(scheme, rest)| {
         ["s3", "gs", "az", "http", "https"].contains(&scheme) && rest.starts_with("//")
             || scheme == "file"

@@ -10,6 +10,7 @@ mod config;
 mod dead_letters;
 mod demo;
 mod device;
+mod enqueue;
 mod gallery;
 mod inputs;
 mod letter_output;
@@ -53,6 +54,8 @@ pub struct Cli {
 enum Command {
     /// Work: references in, quality events out, until SIGTERM
     Run(run::Args),
+    /// Send references to the worker: a folder, a list, a prefix of a bucket
+    Enqueue(enqueue::Args),
     /// Score files, folders, globs or URIs without Kafka
     Score(score::Args),
     /// Look at what SAM 2 sees: masks as JSON, and outlined pictures
@@ -117,6 +120,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
     runtime.block_on(async move {
         match cli.command {
             Command::Run(args) => run::run(args, settings).await,
+            Command::Enqueue(args) => enqueue::run(args, settings).await,
             Command::Score(args) => score::run(args, settings).await,
             Command::Segment(args) => segment::run(args, settings).await,
             Command::Ask(args) => ask::run(args, settings).await,

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::HttpError;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as ObjectKey;
-use object_store::{Attribute, ClientOptions, Error, GetOptions, ObjectStore, RetryConfig};
+use object_store::{
+    Attribute, ClientOptions, Error, GetOptions, ObjectMeta, ObjectStore, RetryConfig,
+};
 use url::{Host, Url};
 
 use crate::storage::body;
@@ -19,7 +22,7 @@ use crate::storage::fetch::{Content, Limits};
 use crate::storage::http::{self, TimeLimits};
 use crate::storage::settings::{AzureSettings, GcsSettings, S3Settings, Settings};
 use crate::storage::stores::StorageError;
-use crate::storage::uri::{self, Scheme};
+use crate::storage::uri::{self, Scheme, UriFault};
 
 /// One bucket and the client that reads it.
 #[derive(Clone)]
@@ -90,6 +93,33 @@ impl Bucket {
             answer.into_stream().map_err(|error| self.fault_from(&error, &note, limits.time));
         let bytes = body::collect(stream, Some(size), limits.bytes_max).await?;
         Ok(Content { bytes, etag, media_type })
+    }
+
+    /// Lists the objects of a folder in the order of their keys, beginning behind one of them.
+    pub(crate) fn list(
+        &self,
+        folder: Option<&ObjectKey>,
+        after: Option<&ObjectKey>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        match after {
+            Some(after) => self.store.list_with_offset(folder, after),
+            None => self.store.list(folder),
+        }
+    }
+
+    /// Judges an error of a listing, which carries no note along.
+    pub(crate) fn listing_fault(error: &Error, limits: TimeLimits) -> FetchFault {
+        match error {
+            Error::NotFound { .. } => FetchFault::NotFound("of a listing".to_owned()),
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                FetchFault::Forbidden("a listing, which is a right of its own".to_owned())
+            }
+            Error::InvalidPath { .. } => {
+                UriFault::UnsupportedKey("of a listed object is no path").into()
+            }
+            _ => transport_fault(error, limits)
+                .unwrap_or_else(|| FetchFault::Unavailable(root_cause(error))),
+        }
     }
 
     /// Judges every error of the object stores. Their own texts show URLs and the bodies of

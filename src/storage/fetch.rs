@@ -63,7 +63,7 @@ pub(crate) struct Content {
 pub(crate) struct Limits {
     pub(crate) bytes_max: ByteSize,
     pub(crate) time: TimeLimits,
-    attempts_max: u32,
+    pub(crate) attempts_max: u32,
     backoff_base: Duration,
     backoff_max: Duration,
 }
@@ -80,7 +80,7 @@ impl Limits {
     }
 
     /// Draws the wait after a failed attempt: full jitter under a ceiling that doubles.
-    fn backoff(&self, attempt: u32) -> Duration {
+    pub(crate) fn backoff(&self, attempt: u32) -> Duration {
         let factor = 2_u32.saturating_pow(attempt);
         let ceiling = self.backoff_base.saturating_mul(factor).min(self.backoff_max);
         ceiling.mul_f64(fastrand::f64())

@@ -9,7 +9,7 @@
 //!
 //! Whoever can write a reference chooses what this process reads. So nothing is allowed unless the
 //! [`Settings`] name it, and every fetch costs at most its budget of bytes, time and attempts.
-//! [`Stores::fetch`] is the only way in.
+//! [`Stores::fetch`] is the only way to an object, [`Stores::list`] the only way to names.
 
 mod body;
 mod cloud;
@@ -19,6 +19,7 @@ mod failure;
 mod fetch;
 mod guard;
 mod http;
+mod listing;
 mod roots;
 mod secret;
 mod settings;
@@ -28,6 +29,7 @@ mod web;
 
 pub use failure::{FetchError, FetchFault, Overrun};
 pub use fetch::{FetchRequest, FetchedImage};
+pub use listing::ListedObject;
 pub use secret::Secret;
 pub use settings::{AzureSettings, GcsSettings, S3Settings, Settings};
 pub use stores::{Finding, StorageError, Stores};

@@ -134,6 +134,21 @@ pub(crate) fn parse_bucket(entry: &str) -> Option<(Scheme, &str)> {
     (!bucket.is_empty() && is_plain_name(bucket)).then_some((scheme, bucket))
 }
 
+/// Splits what begins all keys of a folder: `s3://bucket/folder/`, or `s3://bucket/` for all.
+pub(crate) fn parse_prefix(prefix: &str) -> Result<(Scheme, &str, Option<ObjectKey>), UriFault> {
+    let wrong = UriFault::Invalid("it is no prefix of a bucket; write s3://bucket/folder/");
+    let Some((_, rest)) = prefix.split_once("://") else { return Err(wrong) };
+    let folder = rest.split_once('/').map_or("", |(_, folder)| folder);
+    let entry = prefix.strip_suffix(folder).unwrap_or(prefix);
+    let Some((scheme, bucket)) = parse_bucket(entry) else { return Err(wrong) };
+    let folder = match folder.strip_suffix('/') {
+        Some(folder) => Some(object_key(folder)?),
+        None if folder.is_empty() => None,
+        None => return Err(wrong),
+    };
+    Ok((scheme, bucket, folder))
+}
+
 /// Writes a local path, which may be relative, as the `file:` URI of what it leads to.
 ///
 /// Symbolic links are resolved, so that a path given by the person at the keyboard is not taken
@@ -254,7 +269,7 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
 }
 
 /// Refuses every key that [`ObjectKey`] would silently turn into another one.
-fn object_key(key: &str) -> Result<ObjectKey, UriFault> {
+pub(crate) fn object_key(key: &str) -> Result<ObjectKey, UriFault> {
     if key.starts_with('/') || key.ends_with('/') {
         return Err(UriFault::UnsupportedKey("starts or ends with a slash"));
     }
@@ -347,7 +362,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Location, Scheme, file_uri, parse, parse_bucket, shown, shown_id};
+    use super::{Location, Scheme, file_uri, parse, parse_bucket, parse_prefix, shown, shown_id};
 
     fn code(uri: &str) -> &'static str {
         match parse(uri) {
@@ -532,6 +547,20 @@ mod tests {
         check("photos/a?.jpg", "photos/a?.jpg");
         check("https://a.com/b.jpg?X-Amz-Signature=s3cret", "https://a.com/b.jpg…");
         check("https:me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
+    }
+
+    #[test]
+    fn a_prefix_is_a_bucket_with_a_folder_or_without() {
+        let split = |prefix| {
+            let (scheme, bucket, folder) = parse_prefix(prefix).ok()?;
+            Some((scheme, bucket, folder.map(|folder| folder.to_string())))
+        };
+        let folder = Some("2026/ä b".to_owned());
+        assert_eq!(split("s3://photos/2026/ä b/"), Some((Scheme::S3, "photos", folder)));
+        assert_eq!(split("gs://photos/"), Some((Scheme::Gs, "photos", None)));
+        for wrong in ["s3://photos/a", "s3:///a/", "photos/", "https://h/a/", "s3://photos//"] {
+            assert_eq!(split(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -52,13 +52,28 @@ impl ReferenceWriter {
     /// # Panics
     /// Never: a reference is plain data.
     pub async fn write(&self, reference: &ImageReference) -> Result<(), PublishError> {
+        self.write_under(&reference.id, reference).await
+    }
+
+    /// Writes one reference under a key of its own and waits until the brokers have it.
+    ///
+    /// # Errors
+    /// When it is too large or the brokers refuse it.
+    ///
+    /// # Panics
+    /// Never: a reference is plain data.
+    pub async fn write_under(
+        &self,
+        key: &str,
+        reference: &ImageReference,
+    ) -> Result<(), PublishError> {
         let payload = serde_json::to_vec(reference).expect("a reference is plain data");
         let trace = reference.trace.as_ref();
         let names: Vec<(String, String)> =
             trace.into_iter().map(|trace| ("traceparent".to_owned(), trace.header())).collect();
         let outgoing = Outgoing {
             topic: &self.topic,
-            key: Some(reference.id.as_bytes()),
+            key: Some(key.as_bytes()),
             payload: &payload,
             headers: headers::append(OwnedHeaders::new(), &names),
         };

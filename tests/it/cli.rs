@@ -29,6 +29,7 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 fn every_help_page_has_an_example() {
     let subcommands = [
         "run",
+        "enqueue",
         "score",
         "segment",
         "ask",

@@ -13,6 +13,7 @@ mod cluster;
 mod dead_letters;
 mod delivery;
 mod dog_iqa;
+mod enqueue;
 mod extent;
 mod faults_brokers;
 mod faults_inside;

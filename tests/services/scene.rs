@@ -9,10 +9,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::bucket;
@@ -162,6 +162,31 @@ impl Scene {
         let mut command = self.command(&["run"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         Process::spawn(&format!("{} of {}", name, self.name), &mut command)
+    }
+
+    /// Everything in the input topic, keys and values, a partition after the other.
+    pub(crate) fn input_records(&self) -> Vec<(Vec<u8>, Value)> {
+        let ends = self.end_offsets(&self.input());
+        let consumer: BaseConsumer =
+            self.client().set("group.id", "a reader is in no group").create().unwrap();
+        let mut records = Vec::new();
+        for (partition, end) in (0..self.partitions).zip(ends) {
+            let mut assignment = TopicPartitionList::new();
+            let input = self.input();
+            assignment.add_partition_offset(&input, partition, Offset::Beginning).unwrap();
+            consumer.assign(&assignment).unwrap();
+            for _ in 0..end {
+                let message = consumer.poll(PATIENCE).expect("the record is there").unwrap();
+                let value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+                records.push((message.key().unwrap_or_default().to_vec(), value));
+            }
+        }
+        records
+    }
+
+    /// How many records the input topic has.
+    pub(crate) fn input_len(&self) -> usize {
+        usize::try_from(self.end_offsets(&self.input()).iter().sum::<i64>()).unwrap()
     }
 
     /// The real binary with these arguments and this scene's configuration.

@@ -13,7 +13,6 @@ use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use crate::bucket;
-use crate::delivery::wait_until_ready;
 use crate::http::{self, EchoServer};
 use crate::oracle::Answer;
 use crate::process::Process;
@@ -59,7 +58,7 @@ fn no_secret_shows_in_anything_that_leaves_the_process() {
     configure(&scene, &store);
 
     let worker = Process::spawn("the worker", &mut command(&scene, &store, "run"));
-    wait_until_ready(&worker);
+    Scene::wait_until_ready(&worker);
     let mut oracle = scene.oracle();
     let bad = references.len() - 1;
     oracle.read_until(&[&worker], |oracle| {
@@ -166,7 +165,7 @@ access_key = "{azure_key}"
 
 /// The real binary with the rest of the secrets, in flags and in the environment.
 fn command(scene: &Scene, store: &EchoServer, subcommand: &str) -> Command {
-    let (mut command, secured) = (scene.command(subcommand), scene.services);
+    let (mut command, secured) = (scene.command(&[subcommand]), scene.services);
     let (photos, private) = (secured.value(bucket::PHOTOS), secured.value(bucket::PRIVATE));
     let buckets = format!(r#"["s3://{photos}", "s3://{private}", "s3://echo", "az://echo"]"#);
     for setting in [
