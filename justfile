@@ -35,6 +35,10 @@ doc:
 deny:
     .ci/run deny
 
+# The software bill of materials: CycloneDX, in target/sbom
+sbom *arguments:
+    .ci/sbom {{ arguments }}
+
 # Sample photos through an embedded broker
 demo *arguments:
     cargo run --release -- demo {{ arguments }}
