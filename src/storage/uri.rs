@@ -142,9 +142,9 @@ pub(crate) fn parse_prefix(prefix: &str) -> Result<(Scheme, &str, Option<ObjectK
     let entry = prefix.strip_suffix(folder).unwrap_or(prefix);
     let Some((scheme, bucket)) = parse_bucket(entry) else { return Err(wrong) };
     let folder = match folder.strip_suffix('/') {
-        Some(folder) => Some(object_key(folder)?),
+        Some(folder) if !folder.is_empty() => Some(object_key(folder)?),
         None if folder.is_empty() => None,
-        None => return Err(wrong),
+        _ => return Err(wrong),
     };
     Ok((scheme, bucket, folder))
 }

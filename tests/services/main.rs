@@ -9,6 +9,7 @@
 mod bad_input;
 mod bucket;
 mod certificates;
+mod check;
 mod cluster;
 mod dead_letters;
 mod delivery;

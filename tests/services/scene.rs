@@ -100,7 +100,7 @@ impl Scene {
         self.folder.path()
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap_servers);
         config
@@ -176,7 +176,14 @@ impl Scene {
             assignment.add_partition_offset(&input, partition, Offset::Beginning).unwrap();
             consumer.assign(&assignment).unwrap();
             for _ in 0..end {
-                let message = consumer.poll(PATIENCE).expect("the record is there").unwrap();
+                // A poll may end early with nothing, for an event of the assignment.
+                let deadline = Instant::now() + PATIENCE;
+                let message = loop {
+                    match consumer.poll(Duration::from_millis(100)) {
+                        Some(message) => break message.unwrap(),
+                        None => assert!(Instant::now() < deadline, "a record is not there"),
+                    }
+                };
                 let value = serde_json::from_slice(message.payload().unwrap()).unwrap();
                 records.push((message.key().unwrap_or_default().to_vec(), value));
             }
