@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -30,6 +29,7 @@ use crate::stream::{PublishError, ReferenceWriter, probe_input};
 use super::Outcome;
 use super::output::{complain, say};
 use super::run::Signals;
+use super::when::Rate;
 use check::{Check, Refusal};
 use source::{Found, Source, Things, What};
 use state::{Identity, Position, Progress};
@@ -90,12 +90,6 @@ pub(super) struct Args {
 enum Key {
     Id,
     Uri,
-}
-
-/// References in a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rate {
-    gap: Duration,
 }
 
 /// What is to be done about one thing of the source.
@@ -354,24 +348,6 @@ impl Key {
     }
 }
 
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no rate; write 200/s, 12/m or 1000/h");
-        let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return Err(wrong()),
-        };
-        let number: u32 = number.parse().map_err(|_| wrong())?;
-        let gap = Duration::from_secs(seconds).checked_div(number).ok_or_else(wrong)?;
-        Ok(Self { gap })
-    }
-}
-
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -395,17 +371,6 @@ mod tests {
             policies: crate::method::Policies::default(),
             stores,
             unchecked: true,
-        }
-    }
-
-    #[test]
-    fn a_rate_is_a_number_in_a_time() {
-        let gap = |text: &str| text.parse::<Rate>().map(|rate| rate.gap).ok();
-        assert_eq!(gap("200/s"), Some(Duration::from_millis(5)));
-        assert_eq!(gap("12/m"), Some(Duration::from_secs(5)));
-        assert_eq!(gap("1/h"), Some(Duration::from_hours(1)));
-        for wrong in ["200", "0/s", "-1/s", "x/s", "1/d", ""] {
-            assert_eq!(gap(wrong), None, "{wrong}");
         }
     }
 

@@ -1,5 +1,8 @@
 //! Times and rates as a person types them.
 
+use std::str::FromStr;
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// A time: RFC 3339, or an age such as `2h`.
@@ -17,15 +20,29 @@ pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
     })
 }
 
-/// A rate in one second: `200/s` or `200`.
-///
-/// # Errors
-/// What would be right.
-pub(super) fn per_second(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix("/s").unwrap_or(text).trim().parse::<f64>();
-    // Slower than one in a day is a mistake, and longer waits than a clock can hold are none.
-    let rate = number.ok().filter(|rate| rate.is_finite() && *rate >= 1e-5);
-    rate.ok_or_else(|| "give a rate such as 200/s".to_owned())
+/// So many in a time: `200/s`, `12/m`, `1000/h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rate {
+    /// The time from one to the next.
+    pub(super) gap: Duration,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no rate; write 200/s, 12/m or 1000/h");
+        let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return Err(wrong()),
+        };
+        let number: u32 = number.parse().map_err(|_| wrong())?;
+        let gap = Duration::from_secs(seconds).checked_div(number);
+        Ok(Self { gap: gap.filter(|gap| !gap.is_zero()).ok_or_else(wrong)? })
+    }
 }
 
 #[cfg(test)]
@@ -44,11 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_positive() {
-        assert_eq!(per_second("200/s"), Ok(200.0));
-        assert_eq!(per_second("0.5"), Ok(0.5));
-        for nonsense in ["", "0/s", "-1/s", "inf", "NaN", "1e-300/s", "fast"] {
-            assert!(per_second(nonsense).is_err(), "{nonsense}");
+    fn a_rate_is_a_number_in_a_time() {
+        let gap = |text: &str| text.parse::<Rate>().map(|rate| rate.gap).ok();
+        assert_eq!(gap("200/s"), Some(Duration::from_millis(5)));
+        assert_eq!(gap("12/m"), Some(Duration::from_secs(5)));
+        assert_eq!(gap("1/h"), Some(Duration::from_hours(1)));
+        for wrong in ["200", "0/s", "-1/s", "x/s", "1/d", "4000000000/s", ""] {
+            assert_eq!(gap(wrong), None, "{wrong}");
         }
     }
 }

@@ -27,6 +27,9 @@ pub const POLICY_CHARS_MAX: usize = 128;
 /// Longest `metadata`, in bytes of JSON.
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 
+/// Most values in `metadata`, at all depths: each takes a hundred bytes in memory, however few in JSON.
+pub const METADATA_VALUES_MAX: usize = 1024;
+
 /// A request to assess one image.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(title = "ImageReference")]
@@ -51,7 +54,7 @@ pub struct ImageReference {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = POLICY_CHARS_MAX))]
     pub policy: Option<String>,
-    /// Anything of the sender's, passed through to the event; at most 64 KiB of JSON.
+    /// Anything of the sender's, passed through to the event; at most 64 KiB of JSON and 1,024 values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
     /// The trace that the reference came with; from headers, never in the JSON.
@@ -275,7 +278,19 @@ fn take_metadata(
     if bytes > METADATA_BYTES_MAX {
         return Err(ReferenceError::TooLong { field, limit: METADATA_BYTES_MAX, unit: "bytes" });
     }
+    if metadata.values().map(values_in).sum::<usize>() > METADATA_VALUES_MAX {
+        return Err(ReferenceError::TooLong { field, limit: METADATA_VALUES_MAX, unit: "values" });
+    }
     Ok(Some(metadata))
+}
+
+/// A value and all those in it.
+fn values_in(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(values_in).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(values_in).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 /// A JSON value's type with its article.

@@ -23,8 +23,8 @@ const DETAIL_CHARS_MAX: usize = 200;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Most pixels that an image may have (width × height); more is refused with
-    /// `decode.too_large`. Decoding takes 3 to 16 bytes of memory a pixel, of a TIFF file of
-    /// floating point up to 48.
+    /// `decode.too_large`. Decoding takes 3 to 16 bytes of memory a pixel; a TIFF file with more
+    /// than 8 bytes of samples in a pixel, floating point mostly, may have as much fewer.
     pub pixels_max: u64,
     /// Longest side of an image in pixels; more is refused with `decode.too_large`.
     pub side_max_px: u32,
@@ -40,7 +40,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    fn check_size(&self, header: Header) -> Result<(), DecodeError> {
+    pub(super) fn check_size(&self, header: Header) -> Result<(), DecodeError> {
         let Header { format, width, height } = header;
         if width == 0 || height == 0 {
             let detail = format!("it claims a size of {width}×{height} px");
@@ -189,7 +189,7 @@ pub fn probe(bytes: &[u8], settings: &Settings) -> Result<Header, DecodeError> {
 pub fn decode(bytes: &[u8], settings: &Settings) -> Result<Picture, DecodeError> {
     let header = probe(bytes, settings)?;
     let spare_bytes_max = settings.spare_bytes_max.as_u64();
-    let rgb = catch_unwind(AssertUnwindSafe(|| decode_rgb(bytes, header, spare_bytes_max)))
+    let rgb = catch_unwind(AssertUnwindSafe(|| decode_rgb(bytes, header, settings)))
         .unwrap_or_else(|panic| {
             let message = panic_message(panic.as_ref());
             Err(DecodeError::Panicked { format: header.format, message })
@@ -197,10 +197,11 @@ pub fn decode(bytes: &[u8], settings: &Settings) -> Result<Picture, DecodeError>
     Ok(Picture::decoded(rgb, header.format, bytes, spare_bytes_max))
 }
 
-fn decode_rgb(bytes: &[u8], header: Header, spare_bytes_max: u64) -> Result<RgbImage, DecodeError> {
+fn decode_rgb(bytes: &[u8], header: Header, settings: &Settings) -> Result<RgbImage, DecodeError> {
+    let spare_bytes_max = settings.spare_bytes_max.as_u64();
     let raster = match header.format {
         ImageFormat::Jpeg => jpeg::decode(bytes, header)?,
-        ImageFormat::Tiff => tiff::decode(bytes, header)?,
+        ImageFormat::Tiff => tiff::decode(bytes, header, settings)?,
         _ => container::decode(bytes, header)?,
     };
     debug_assert_eq!((raster.width, raster.height), (header.width, header.height));

@@ -61,6 +61,15 @@ pub struct Header {
     pub height: u32,
 }
 
+impl Header {
+    /// Pixels, three times those of a TIFF file: its samples may take up to 48 bytes a pixel while they are decoded,
+    /// those of other formats 16.
+    pub fn decoding_cost(&self) -> u64 {
+        let weight = if self.format == ImageFormat::Tiff { 3 } else { 1 };
+        weight * u64::from(self.width) * u64::from(self.height)
+    }
+}
+
 /// Tells the format by content and reads the size it claims.
 pub(super) fn read(bytes: &[u8]) -> Result<Header, DecodeError> {
     let Some(format) = sniff(bytes) else {

@@ -15,7 +15,7 @@ use tiff::tags::Tag;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 
-use super::decode::DecodeError;
+use super::decode::{DecodeError, Settings};
 use super::header::{Header, ImageFormat};
 use super::raster::{Layout, Raster, Samples, rgb_from_ycbcr};
 use super::tiff_directory::Directory;
@@ -32,8 +32,16 @@ const JPEG: u16 = 7;
 /// large tile, of which a small image fills a corner.
 const JPEG_EXCESS_PX: u64 = 1 << 22;
 
+/// Bytes of samples of a pixel with which an image may have all of the pixels that are allowed; a deeper one,
+/// floating point mostly, may have as much fewer.
+const DEPTH_BYTES: u64 = 8;
+
 /// Decodes the first page of a TIFF file.
-pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    header: Header,
+    settings: &Settings,
+) -> Result<Raster, DecodeError> {
     let Header { width, height, .. } = header;
     let directory = Directory::first(bytes);
     if !directory.is_some_and(Directory::values_fit) {
@@ -52,6 +60,9 @@ pub(super) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
     }
     check_jpegs(&mut decoder, &bytes, header)?;
     let colour = decoder.colortype().map_err(classify)?;
+    let depth_bits = u64::from(colour.bit_depth()) * u64::from(colour.num_samples());
+    let depth = depth_bits.div_ceil(8 * DEPTH_BYTES).max(1);
+    Settings { pixels_max: settings.pixels_max / depth, ..settings.clone() }.check_size(header)?;
     let mut decoded = DecodingResult::U8(Vec::new());
     let planes = decoder.read_image_to_buffer(&mut decoded).map_err(classify)?.planes;
     let samples = match (decoded, colour.bit_depth()) {

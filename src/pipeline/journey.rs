@@ -204,13 +204,14 @@ impl Journey {
         let shared = &self.shared;
         let header = imaging::probe(&fetched.image.bytes, &shared.parts.imaging)?;
         let pixels = u64::from(header.width) * u64::from(header.height);
-        let share = shared.pixels.take(pixels).await;
+        let mut share = shared.pixels.take(header.decoding_cost()).await;
         metrics::budget_free(shared.bytes.free(), shared.pixels.free());
         let limits = shared.parts.imaging.clone();
         // The bytes and both shares travel with the work: an abandoned decode still holds them.
         let work = off_thread(Stage::Decode, pixels, move || {
             let picture = imaging::decode(&fetched.image.bytes, &limits)?;
             drop(fetched);
+            share.shrink_to(pixels);
             Ok(Decoded { picture, _share: share })
         });
         shared.decode.pass(async { work.await? }).await

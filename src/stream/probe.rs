@@ -268,6 +268,10 @@ impl Context {
         let telling =
             trouble.iter().rev().find(|(code, _)| *code != RDKafkaErrorCode::AllBrokersDown);
         let reason = match telling {
+            Some((_, reason)) if reason.contains("SSL_HANDSHAKE") => format!(
+                "{reason}: they end the TLS handshake, as brokers do that speak without TLS: another \
+                 security.protocol in kafka.properties"
+            ),
             Some((_, reason)) => reason.clone(),
             None if trouble.is_empty() => error.to_string(),
             // Librdkafka says nothing of connections that end without a word.

@@ -41,8 +41,8 @@ pub struct ReplayRequest {
     pub again: bool,
     /// Most letters that are sent.
     pub letters_max: u64,
-    /// Most letters that are sent in a second.
-    pub per_second: Option<f64>,
+    /// The least time from one letter to the next.
+    pub gap: Option<Duration>,
 }
 
 /// Where a letter goes.
@@ -97,14 +97,14 @@ pub struct ReplaySummary {
 
 impl std::fmt::Debug for ReplayRequest {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { start, to, again, letters_max, per_second, .. } = self;
+        let Self { start, to, again, letters_max, gap, .. } = self;
         formatter
             .debug_struct("ReplayRequest")
             .field("start", start)
             .field("to", to)
             .field("again", again)
             .field("letters_max", letters_max)
-            .field("per_second", per_second)
+            .field("gap", gap)
             .finish_non_exhaustive()
     }
 }
@@ -153,7 +153,7 @@ pub fn replay(
     let producer = TransactionalProducer::open(&config, id, Context::new(None), STEP);
     let producer = producer.map_err(|failure| end(failure, settings))?;
     judge.ledger = Ledger::open(settings, stop)?;
-    let pace = Pace { per_second: request.per_second, next: Instant::now() };
+    let pace = Pace { gap: request.gap, next: Instant::now() };
     let summary = ReplaySummary::default();
     let replay = Replay { producer, judge, letters, pace, summary, told };
     replay.run(stop)
@@ -354,25 +354,21 @@ fn end(failure: Failure, settings: &Settings) -> StreamError {
 
 /// How fast letters are sent.
 struct Pace {
-    per_second: Option<f64>,
+    gap: Option<Duration>,
     next: Instant,
 }
 
 impl Pace {
     /// Letters of a transaction: those of a second where there is a limit.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rate is positive, and what it exceeds is cut to the largest batch"
-    )]
     fn batch(&self) -> usize {
-        let of_a_second = self.per_second.map_or(BATCH_LETTERS, |rate| rate as usize);
-        of_a_second.clamp(1, BATCH_LETTERS)
+        let of_a_second = |gap: Duration| 1_000_000_000 / gap.as_nanos().max(1);
+        let letters = self.gap.map_or(BATCH_LETTERS as u128, of_a_second);
+        usize::try_from(letters).unwrap_or(BATCH_LETTERS).clamp(1, BATCH_LETTERS)
     }
 
     /// Waits for the next letter's turn, or for `stop`.
     fn wait(&mut self, stop: &CancellationToken) {
-        let Some(rate) = self.per_second else { return };
+        let Some(gap) = self.gap else { return };
         while !stop.is_cancelled() {
             let left = self.next.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -381,7 +377,7 @@ impl Pace {
             thread::sleep(left.min(POLL));
         }
         // What was late is not made up for.
-        self.next = self.next.max(Instant::now()) + Duration::from_secs_f64(1.0 / rate);
+        self.next = self.next.max(Instant::now()) + gap;
     }
 }
 
@@ -402,7 +398,7 @@ mod tests {
             to: to.map(str::to_owned),
             again: false,
             letters_max: u64::MAX,
-            per_second: None,
+            gap: None,
         }
     }
 
@@ -427,10 +423,10 @@ mod tests {
 
     #[test]
     fn a_slow_pace_makes_small_transactions() {
-        let batch = |per_second| Pace { per_second, next: Instant::now() }.batch();
+        let batch = |gap| Pace { gap, next: Instant::now() }.batch();
         assert_eq!(batch(None), BATCH_LETTERS);
-        assert_eq!(batch(Some(0.2)), 1);
-        assert_eq!(batch(Some(40.5)), 40);
-        assert_eq!(batch(Some(1e9)), BATCH_LETTERS);
+        assert_eq!(batch(Some(Duration::from_secs(5))), 1);
+        assert_eq!(batch(Some(Duration::from_millis(25))), 40);
+        assert_eq!(batch(Some(Duration::from_nanos(1))), BATCH_LETTERS);
     }
 }

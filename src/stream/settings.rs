@@ -122,8 +122,8 @@ pub struct Settings {
     pub properties: Properties,
 }
 
-/// A large event without masks; dead letters count as records.
-const ANSWER_BYTES: u64 = 32 << 10;
+/// A large event without masks, and the values of its reference's metadata; dead letters count as records.
+const ANSWER_BYTES: u64 = 128 << 10;
 /// What the consumer fetches ahead, and one fetch more.
 const FETCHED_BYTES: u64 = 16 << 20;
 /// Librdkafka spends half a kilobyte beside each record, and a reference is a hundred bytes.
@@ -342,8 +342,8 @@ impl Settings {
     /// What records, answers and librdkafka take of memory at the most.
     pub fn memory(&self) -> [MemoryPart; 3] {
         let part = |what, setting, bytes: u64| MemoryPart { what, setting, bytes };
-        // A dead letter is a copy of its record.
-        let records = self.in_flight_bytes_max.as_u64().saturating_mul(2);
+        // The record, its texts in the reference, and a copy in its answer.
+        let records = self.in_flight_bytes_max.as_u64().saturating_mul(3);
         let answers = (self.in_flight_max.get() as u64).saturating_mul(ANSWER_BYTES);
         let fetched = FETCHED_BYTES * FETCHED_SPREAD;
         let clients = fetched.saturating_add(self.producer_queue_kbytes().saturating_mul(1024));

@@ -1,6 +1,8 @@
 //! References as senders write them: bare, as CloudEvents in both modes, and broken in every way.
 
-use dog_iqa::event::reference::{METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, parse};
+use dog_iqa::event::reference::{
+    METADATA_BYTES_MAX, METADATA_VALUES_MAX, PAYLOAD_BYTES_MAX, parse,
+};
 use dog_iqa::event::{Headers, ImageReference, ReferenceError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -99,6 +101,9 @@ fn what_is_too_large_is_refused() {
     assert_eq!(code(json!({ "uri": "x".repeat(8193) })), "reference.field_too_long");
     assert_eq!(code(json!({ "uri": "a", "id": "x".repeat(1025) })), "reference.field_too_long");
     let metadata = json!({ "m": "x".repeat(METADATA_BYTES_MAX) });
+    assert_eq!(code(json!({ "uri": "a", "metadata": metadata })), "reference.field_too_long");
+    // A list counts, and so does each value in it.
+    let metadata = json!({ "m": vec![0; METADATA_VALUES_MAX] });
     assert_eq!(code(json!({ "uri": "a", "metadata": metadata })), "reference.field_too_long");
     assert_eq!(
         code(json!({ "uri": "a", "x": "x".repeat(PAYLOAD_BYTES_MAX) })),

@@ -1,10 +1,12 @@
 //! Limits that hold before anything is decoded, for every format.
 
 use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dog_iqa::imaging::{ImageFormat, Settings, decode, probe};
+use image::DynamicImage;
 use proptest::prelude::*;
 
 /// A header of each format that claims the given size, with nothing behind it.
@@ -156,4 +158,20 @@ fn a_tiff_directory_that_points_nowhere_is_truncated() {
         let error = probe(bytes, &Settings::default()).unwrap_err();
         assert_eq!(error.code(), "decode.truncated", "{bytes:?}");
     }
+}
+
+#[test]
+fn a_tiff_file_of_deep_samples_may_have_fewer_pixels() {
+    let tiff = |picture: DynamicImage| {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Tiff).unwrap();
+        bytes.into_inner()
+    };
+    let flat = tiff(DynamicImage::new_rgb8(40, 40));
+    let deep = tiff(DynamicImage::new_rgb32f(40, 40));
+    let limits = |pixels_max| Settings { pixels_max, ..Settings::default() };
+    decode(&flat, &limits(1_600)).unwrap();
+    decode(&deep, &limits(3_200)).unwrap();
+    let error = decode(&deep, &limits(3_199)).unwrap_err();
+    assert_eq!(error.code(), "decode.too_large", "{error}");
 }

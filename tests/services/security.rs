@@ -154,7 +154,8 @@ fn refused_brokers(secured: &Services) -> Vec<Refusal> {
             name: "TLS where there is none",
             settings: settings(secured, "KAFKA_BOOTSTRAP", &TLS),
             listener: "KAFKA_BOOTSTRAP",
-            says: vec!["connecting to a PLAINTEXT broker listener?"],
+            // Librdkafka asks whether it is a PLAINTEXT listener, or sees only the end of the handshake.
+            says: vec!["TLS", "security.protocol"],
         },
         Refusal {
             name: "no file of authorities",

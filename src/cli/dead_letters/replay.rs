@@ -6,7 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::output::{complain, say};
-use crate::cli::{Outcome, letter_output, when};
+use crate::cli::when::Rate;
+use crate::cli::{Outcome, letter_output};
 use crate::report::table::printable;
 use crate::stream::{DeadLetter, Fate, ReplayRequest, ReplaySummary, Settings, dry_run, replay};
 
@@ -36,9 +37,9 @@ pub(super) struct Args {
     /// Send those again, too, that were sent before
     #[arg(long)]
     again: bool,
-    /// Send at most so many in a second
-    #[arg(long, value_name = "N/s", value_parser = when::per_second)]
-    rate: Option<f64>,
+    /// Send at most so many in a second, minute or hour: 50/s, 12/m, 1000/h
+    #[arg(long)]
+    rate: Option<Rate>,
 }
 
 pub(super) fn run(
@@ -53,7 +54,7 @@ pub(super) fn run(
         to,
         again,
         letters_max: limit,
-        per_second: rate,
+        gap: rate.map(|rate| rate.gap),
     };
     let (summary, done) = if is_dry {
         let mut broken = Ok(());
