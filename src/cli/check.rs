@@ -19,7 +19,8 @@ const IN_SYNC_MIN: usize = 2;
 
 /// Nothing beside the configuration.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: dogiqa check --config dogiqa.toml")]
+#[command(after_help = "Example: dogiqa check --config dogiqa.toml\n\n\
+    Exit codes: 0 nothing is broken, warnings or not; 1 something is; 2 usage.")]
 pub(super) struct Args {}
 
 /// What was tried, and what came of it.

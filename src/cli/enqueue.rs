@@ -9,14 +9,13 @@ mod source;
 mod state;
 
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use futures::{Stream, StreamExt};
+use futures::stream::{self, Stream, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -108,7 +107,11 @@ enum Done {
 
 pub(super) async fn run(args: Args, settings: Settings) -> anyhow::Result<Outcome> {
     settings.kafka.validate()?;
+    let mut signals = Signals::listen()?;
     let source = Source::new(&args.source)?;
+    if source == Source::StandardInput && args.state.is_some() {
+        bail!("--state needs a list that can be read again; name a file instead of `-`");
+    }
     let metadata: BTreeMap<_, _> = args.metadata.iter().cloned().collect();
     let command = Identity {
         source: source.name(),
@@ -131,24 +134,28 @@ pub(super) async fn run(args: Args, settings: Settings) -> anyhow::Result<Outcom
         None
     } else {
         let kafka = settings.kafka.clone();
-        tokio::task::spawn_blocking(move || probe_input(&kafka)).await??;
+        let probe = tokio::task::spawn_blocking(move || probe_input(&kafka));
+        tokio::select! {
+            biased;
+            probed = probe => probed??,
+            name = signals.next() => bail!("{name}: nothing was sent"),
+        }
         Some(ReferenceWriter::connect(&settings.kafka)?)
     };
     let room = args.limit.map_or(u64::MAX, |limit| limit.saturating_sub(progress.counts.sent));
     let steps = paced(steps(things, check, room), args.rate);
     let road = Road { writer, key: args.key };
     let book = Book::open(progress, args.state.filter(|_| !args.dry_run))?;
-    send(steps, road, book, settings.kafka.drain_timeout).await
+    send(steps, (road, book), signals, settings.kafka.drain_timeout).await
 }
 
 /// Sends until the source or a signal ends it.
 async fn send(
     steps: impl Stream<Item = anyhow::Result<(Position, Step)>>,
-    road: Road,
-    mut book: Book,
+    (road, mut book): (Road, Book),
+    mut signals: Signals,
     patience: Duration,
 ) -> anyhow::Result<Outcome> {
-    let mut signals = Signals::listen()?;
     let stop = CancellationToken::new();
     let mut deadline = None;
     let sent = steps
@@ -192,7 +199,7 @@ async fn send(
 fn steps(
     things: Things,
     check: Check,
-    mut room: u64,
+    room: u64,
 ) -> impl Stream<Item = anyhow::Result<(Position, Step)>> {
     let step = move |found: Found| {
         let step = match found.what {
@@ -205,10 +212,15 @@ fn steps(
         };
         (found.position, step)
     };
-    things.map(move |found| found.map(&step)).take_while(move |step| {
-        let has_room = room > 0;
-        room -= u64::from(has_room && matches!(step, Ok((_, Step::Send(_)))));
-        ready(has_room)
+    let steps = things.map(move |found| found.map(&step));
+    // It ends behind what takes the last place, and does not wait for what comes after it.
+    stream::unfold((steps.boxed(), room), |(mut steps, room)| async move {
+        if room == 0 {
+            return None;
+        }
+        let step = steps.next().await?;
+        let taken = u64::from(matches!(step, Ok((_, Step::Send(_)))));
+        Some((step, (steps, room - taken)))
     })
 }
 
@@ -357,8 +369,6 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
-
     use super::*;
     use crate::storage;
 

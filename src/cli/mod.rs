@@ -6,6 +6,7 @@
 mod ask;
 mod build;
 mod check;
+mod codes;
 mod config;
 mod dead_letters;
 mod demo;
@@ -68,7 +69,7 @@ enum Command {
     Watch(watch::Args),
     /// Look at dead letters, and send them again
     DeadLetters(dead_letters::Args),
-    /// Make smaller files of weights
+    /// Fetch, list, verify and shrink models
     Models(models::Args),
     /// Print the wire contract: JSON Schemas, AsyncAPI document, examples
     Schema(schema::Args),
@@ -117,7 +118,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
     }
     logging::install(&log, io::stderr().is_terminal()).context("telemetry.log.filter")?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(async move {
+    let outcome = runtime.block_on(async move {
         match cli.command {
             Command::Run(args) => run::run(args, settings).await,
             Command::Enqueue(args) => enqueue::run(args, settings).await,
@@ -131,7 +132,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
             Command::Check(args) => check::run(args, settings).await,
             Command::Schema(_) | Command::Config(_) => unreachable!("answered above"),
         }
-    })
+    });
+    // Whoever was asked to end does not wait for a decoder or a broker that nobody listens to any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A reader that has seen enough (`| head`) is no failure.

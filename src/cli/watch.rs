@@ -20,7 +20,8 @@ use filter::Filter;
 use statistics::Statistics;
 
 const EXAMPLES: &str = "Examples:\n  dogiqa watch --dead-letters\n  \
-    dogiqa watch --since 1h --below 3 --format jsonl --count 100 | jq -r .reference.uri";
+    dogiqa watch --since 1h --below 3 --format jsonl --count 100 | jq -r .reference.uri\n\n\
+    Exit codes: 0 ended by a signal, --count, --for or its reader; 1 the topics cannot be read; 2 usage.";
 
 /// Between two looks at the statistics.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -61,7 +62,9 @@ pub(super) async fn run(args: Args, settings: Settings) -> anyhow::Result<Outcom
         _ = signals.next() => return Ok(Outcome::Done),
     };
     let mut statistics = Statistics::new(Instant::now());
-    let end = args.duration.map(|duration| tokio::time::Instant::now() + duration);
+    // Longer than a clock can say is for ever.
+    let now = tokio::time::Instant::now();
+    let end = args.duration.and_then(|duration| now.checked_add(duration));
     let mut look = tokio::time::interval(INTERVAL);
     look.reset();
     let is_shown = io::stderr().is_terminal();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -197,7 +198,14 @@ fn describe(errors: figment::Error) -> String {
         let key = error.path.join(".");
         let place = error.metadata.as_ref().map(|metadata| format!(" ({})", origin(metadata)));
         let at = if key.is_empty() { String::new() } else { format!("{key}: ") };
-        format!("{at}{}{}", error.kind, place.unwrap_or_default())
+        // A text where a section should be may be a secret of that section.
+        let fault = match &error.kind {
+            Kind::InvalidType(Actual::Str(_), expected) => {
+                format!("found a text, expected {expected}")
+            }
+            kind => kind.to_string(),
+        };
+        format!("{at}{fault}{}", place.unwrap_or_default())
     };
     errors.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -317,6 +325,12 @@ mod tests {
             let file = file(&format!("[storage.s3]\n{text}"));
             let message = load(Some(file.path()), &[]).unwrap_err().to_string();
             assert!(message.contains("storage.s3.se") && !message.contains("hunter"), "{message}");
+        }
+        for text in
+            ["[kafka]\nproperties = \"sasl.password=hunter2\"", "[storage]\ns3 = \"hunter2\""]
+        {
+            let message = load(Some(file(text).path()), &[]).unwrap_err().to_string();
+            assert!(message.contains("found a text") && !message.contains("hunter"), "{message}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::engine::classic::{self, ClassicScorer, ClassicSegmenter};
 use crate::engine::dog_iqa;
@@ -274,7 +275,8 @@ impl Engine {
         limit: Duration,
     ) -> Result<Vec<RawMask>, EngineError> {
         let (segmenter, picture) = (Arc::clone(&self.segmenter), picture.clone());
-        let prepared = spawn_blocking(move || segmenter.prepare(&picture)).await;
+        let prepared = timeout(limit, spawn_blocking(move || segmenter.prepare(&picture))).await;
+        let prepared = prepared.map_err(|_| EngineError::SegmentTimeout(limit))?;
         let input = prepared.unwrap_or_else(|_| Err(preparation_panicked()));
         let why = (EngineError::Segment as Why<_>, EngineError::SegmentTimeout as Why<_>);
         let input = input.map_err(|error| failed(error.into(), why))?;
@@ -293,7 +295,8 @@ impl Engine {
         limit: Duration,
     ) -> Result<LevelDistribution, EngineError> {
         let scorer = Arc::clone(&self.scorer);
-        let prepared = spawn_blocking(move || scorer.prepare(&crop)).await;
+        let prepared = timeout(limit, spawn_blocking(move || scorer.prepare(&crop))).await;
+        let prepared = prepared.map_err(|_| EngineError::ScoreTimeout(limit))?;
         let input = prepared.unwrap_or_else(|_| Err(preparation_panicked()));
         let why = (EngineError::Score as Why<_>, EngineError::ScoreTimeout as Why<_>);
         let input = input.map_err(|error| failed(error.into(), why))?;

@@ -198,7 +198,7 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
             drop(taken.await);
             Ok(answer)
         };
-        let answer = self.while_devices_move(enqueued, 2 * limit).await?;
+        let answer = self.while_devices_move(enqueued, limit.saturating_mul(2)).await?;
         let answered = timeout(limit, answer).await.map_err(|_| LaneError::Overran(limit))?;
         self.read(answered)
     }
@@ -210,24 +210,24 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
         Ok((is_taken, answer))
     }
 
-    /// Waits as long as a batch is begun in every `limit`.
+    /// Waits as long as a batch is begun in every `limit`, and no longer than the queue ahead explains: one device of
+    /// several may hang with an item in its hand.
     async fn while_devices_move<T>(
         &self,
         wait: impl Future<Output = Result<T, LaneError>>,
         limit: Duration,
     ) -> Result<T, LaneError> {
         let mut wait = std::pin::pin!(wait);
-        loop {
+        for _ in 0..self.jobs.max_capacity() + 2 {
             let begun = self.begun.load(Ordering::Relaxed);
             match timeout(limit, &mut wait).await {
                 Ok(done) => return done,
-                Err(_) if self.begun.load(Ordering::Relaxed) == begun => {
-                    let hangs = format!("it hangs, no batch was begun for {limit:?}");
-                    return Err(RunError::Device(hangs.into()).into());
-                }
+                Err(_) if self.begun.load(Ordering::Relaxed) == begun => break,
                 Err(_) => {}
             }
         }
+        let hangs = format!("it hangs, and takes nothing for {limit:?} and more");
+        Err(RunError::Device(hangs.into()).into())
     }
 
     fn read(&self, answer: Result<Result<O, RunError>, RecvError>) -> Result<O, LaneError> {

@@ -156,15 +156,23 @@ pub fn without_uri_secrets(message: &str) -> String {
         // Only what cannot stand in a URI ends it, else the end of a secret would stay behind.
         let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>');
         let (uri, after) = tail.split_at(tail.find(is_end).unwrap_or(tail.len()));
-        let without_query = uri.split('?').next().unwrap_or_default();
-        let (authority, path) =
-            without_query.split_at(without_query.find('/').unwrap_or(without_query.len()));
-        clean.push_str(authority.rsplit('@').next().unwrap_or_default());
-        clean.push_str(path);
+        let without_query = uri.split(['?', '#']).next().unwrap_or_default();
+        let authority = without_query.split('/').next().unwrap_or_default();
+        // A password may have a slash in it: only behind a plain host is an `@` part of the path.
+        let from =
+            if is_host(authority) { 0 } else { without_query.rfind('@').map_or(0, |at| at + 1) };
+        clean.push_str(without_query.get(from..).unwrap_or_default());
         rest = after;
     }
     clean.push_str(rest);
     clean
+}
+
+/// A name or an address, with a port or without.
+fn is_host(authority: &str) -> bool {
+    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -224,7 +224,7 @@ impl Journey {
             let (mut seen, side_max) = (picture.clone(), settings.side_max);
             if side_max > 0 {
                 let shrink = move || imaging::shrink(&seen, side_max).unwrap_or(seen);
-                seen = off_thread(Stage::Segment, pixels, shrink).await?;
+                seen = shared.segment.in_time(off_thread(Stage::Segment, pixels, shrink)).await?;
             }
             let limit = shared.parts.settings.segment.timeout;
             let masks = shared.parts.engine.segment(&seen, limit).await;
@@ -236,7 +236,8 @@ impl Journey {
                 let masks = if is_shrunk { enlarge(masks, frame, (width, height))? } else { masks };
                 select_regions(width, height, masks, &settings)
             };
-            let segmentation = off_thread(Stage::Segment, pixels, select).await?;
+            let selected = off_thread(Stage::Segment, pixels, select);
+            let segmentation = shared.segment.in_time(selected).await?;
             segmentation.map_err(|error| {
                 Failure::permanent(Stage::Segment, "segment.invalid_mask", error.to_string())
             })
@@ -284,7 +285,8 @@ impl Journey {
                 let bbox = region.mask.bbox();
                 let _share = area.take(u64::from(bbox.width) * u64::from(bbox.height)).await;
                 let cut = move || (crop_region(&picture, index, &region, mode), region);
-                let (crop, region) = off_thread(Stage::Score, pixels, cut).await?;
+                let cut = off_thread(Stage::Score, pixels, cut);
+                let (crop, region) = shared.score.in_time(cut).await?;
                 let rating = self.rate_crop(crop).await?;
                 Ok(ObjectAssessment { region, rating })
             }
@@ -337,17 +339,20 @@ struct Decoded {
 struct Gate {
     stage: Stage,
     places: Semaphore,
-    /// None where the engine times the device, so that waiting for it does not count.
-    timeout: Option<Duration>,
+    timeout: Duration,
+    /// Whether the time is that of all the work; else the engine times the device, so that waiting for it does not
+    /// count, and what is done beside it is timed by itself.
+    is_whole: bool,
 }
 
 impl Gate {
     fn timed(stage: Stage, limits: &StageLimits) -> Self {
-        Self { timeout: Some(limits.timeout), ..Self::of_device(stage, limits) }
+        Self { is_whole: true, ..Self::of_device(stage, limits) }
     }
 
     fn of_device(stage: Stage, limits: &StageLimits) -> Self {
-        Self { stage, places: Semaphore::new(limits.images.get()), timeout: None }
+        let places = Semaphore::new(limits.images.get());
+        Self { stage, places, timeout: limits.timeout, is_whole: false }
     }
 
     /// Waits for a place, then does the work within the stage's time; gives its duration with it.
@@ -357,21 +362,26 @@ impl Gate {
     ) -> Result<(T, Duration), Failure> {
         let _place = self.places.acquire().await.expect("gates are never closed");
         let timer = metrics::stage_entered(self.stage);
-        let result = match self.timeout {
-            Some(limit) => tokio::time::timeout(limit, work).await,
-            None => Ok(work.await),
-        };
-        let output = result.unwrap_or_else(|_| Err(self.timed_out()))?;
+        let output = if self.is_whole { self.in_time(work).await? } else { work.await? };
         Ok((output, timer.elapsed()))
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(self.timed_out()))
     }
 
     fn timed_out(&self) -> Failure {
         let code = match self.stage {
             Stage::Fetch => "fetch.timeout",
             Stage::Decode => "decode.timeout",
-            _ => "pipeline.timeout",
+            Stage::Segment => "segment.timeout",
+            Stage::Score => "score.timeout",
+            Stage::Reference | Stage::Publish => "pipeline.timeout",
         };
-        let (stage, limit) = (self.stage, self.timeout.unwrap_or_default());
+        let (stage, limit) = (self.stage, self.timeout);
         let message = format!(
             "{stage} took longer than {}; raise pipeline.{stage}.timeout or lower pipeline.{stage}.images",
             humantime::format_duration(limit)

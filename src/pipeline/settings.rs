@@ -16,7 +16,7 @@ pub struct Settings {
     /// is known, so `bytes_budget / storage.bytes_max` images are fetched at once at the least.
     pub bytes_budget: ByteSize,
     /// Pixels of all images from decoding to the event. Each takes up to 16 bytes while it is decoded, and with the
-    /// crops that are rated.
+    /// crops that are rated; those of a TIFF file count three times while they are decoded.
     pub pixels_budget: u64,
     /// What of a region the scorer sees: `bounding-box` (the paper's choice) or `mask`.
     pub crop: CropMode,

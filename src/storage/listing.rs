@@ -48,7 +48,9 @@ impl Stores {
         after: Option<&str>,
     ) -> Result<BoxStream<'static, Result<ListedObject, FetchError>>, UriFault> {
         let (scheme, bucket, folder) = uri::parse_prefix(prefix)?;
-        let after = after.map(uri::object_key).transpose()?;
+        // A place to go on from, not a key to read: it may be one that was refused.
+        let after = after.map(ObjectKey::parse).transpose();
+        let after = after.map_err(|_| UriFault::UnsupportedKey("is not a valid path"))?;
         let listing = Listing {
             bucket: self.bucket(scheme, bucket)?.clone(),
             place: place(scheme, bucket),

@@ -328,9 +328,9 @@ impl Poller {
     fn close(self, commit_until: Option<Instant>) -> Closed {
         let context = self.context();
         let is_committed = commit_until.is_some_and(|deadline| {
-            if context.transactions.is_some() {
+            if let Some(transactions) = &context.transactions {
                 // Every answer was committed with its position, or not at all.
-                return true;
+                return transactions.is_settled();
             }
             let partitions = &self.shared.partitions;
             let positions = || partitions.positions(&partitions.assigned());

@@ -76,7 +76,8 @@ pub enum StreamError {
     },
     /// A second replay of the same dead letters began.
     #[error(
-        "another replay of {topic} began and took over; what this one had sent stays sent, and nothing is sent twice"
+        "another replay of {topic} began and took over, or this one was too slow; what it had sent stays sent, and nothing \
+         is sent twice"
     )]
     Superseded {
         /// The dead-letter topic.

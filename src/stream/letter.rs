@@ -83,6 +83,14 @@ impl DeadLetter {
         format!("{}/{}@{}", original.topic, original.partition, original.offset)
     }
 
+    /// Its size: key, value and headers.
+    pub(super) fn bytes(&self) -> usize {
+        let headers =
+            self.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len));
+        let (key, payload) = (self.key.as_deref(), self.payload.as_deref());
+        key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len) + headers.sum::<usize>()
+    }
+
     /// The headers of its replay.
     pub(super) fn replay_headers(&self) -> OwnedHeaders {
         headers::for_replay(self.native.as_ref(), self.replays + 1)

@@ -39,6 +39,11 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Offset of the record that it answers.
+    pub(super) fn offset(&self) -> i64 {
+        self.offset
+    }
+
     /// Tells the waiting task; it may be gone with its partition.
     pub(super) fn tell(self, result: Result<(), PublishError>) {
         if let Some(reply) = self.reply {

@@ -26,6 +26,8 @@ const BATCH_BYTES: usize = 16 << 20;
 const ATTEMPTS_MAX: u32 = 5;
 /// Wait between these attempts.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Topics that are remembered.
+const TOPICS_MAX: usize = 1000;
 /// Longest name of a topic.
 const TOPIC_CHARS_MAX: usize = 249;
 
@@ -213,18 +215,21 @@ impl<'a> Judge<'a> {
     }
 
     fn partitions(&mut self, topic: &str) -> Result<Option<usize>, StreamError> {
+        if !is_topic(topic) {
+            return Ok(None);
+        }
         if let Some(known) = self.partitions.get(topic) {
             return Ok(*known);
         }
-        let found = if is_topic(topic) {
-            match find(self.settings, &[topic.to_owned()], &CancellationToken::new()) {
-                Ok(found) => found.topics.first().map(|topic| topic.partitions),
-                Err(StreamError::Forbidden { .. } | StreamError::MissingTopics(_)) => None,
-                Err(error) => return Err(error),
-            }
-        } else {
-            None
+        let found = match find(self.settings, &[topic.to_owned()], &CancellationToken::new()) {
+            Ok(found) => found.topics.first().map(|topic| topic.partitions),
+            Err(StreamError::Forbidden { .. } | StreamError::MissingTopics(_)) => None,
+            Err(error) => return Err(error),
         };
+        // Whoever may write to the topic may invent names without end.
+        if self.partitions.len() >= TOPICS_MAX {
+            self.partitions.clear();
+        }
         self.partitions.insert(topic.to_owned(), found);
         Ok(found)
     }
@@ -267,7 +272,7 @@ impl<Told: FnMut(&DeadLetter, &Fate)> Replay<'_, Told> {
             match self.judge.fate(&letter)? {
                 Fate::Sent(destination) => {
                     self.pace.wait(stop);
-                    bytes += letter.payload.as_ref().map_or(0, Vec::len);
+                    bytes += letter.bytes();
                     batch.push((letter, destination));
                 }
                 fate => self.tell(&letter, &fate),
@@ -348,6 +353,7 @@ fn end(failure: Failure, settings: &Settings) -> StreamError {
     match failure {
         Failure::End(StreamError::Fenced { .. }) => StreamError::Superseded { topic },
         Failure::End(error) => error,
+        Failure::Stuck(reason) | Failure::Unknown(reason) => StreamError::Fatal(reason),
         _ => StreamError::Fatal(format!("the brokers do not take the replay of {topic}")),
     }
 }

@@ -4,11 +4,13 @@
 //! that was given up for dead, and during a rebalance it is the one that waits. What is aborted stays in memory
 //! and is written again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
 
 use crate::telemetry::metrics;
 
@@ -23,12 +25,24 @@ use super::transactional::{Failure, Positions, STEP, TransactionalProducer, Writ
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 /// Answers in one transaction: its records are in the producer's queue at once.
 const OUTPUTS_MAX: usize = 10_000;
+/// How long the brokers may take to say what the group has committed.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Producers that are given up in a row before the worker is.
+const GIVEN_UP_MAX: u32 = 5;
 
 /// What commits a worker's answers.
 pub(super) struct Transactions {
-    /// None from when one is given up until the brokers take the next.
-    producer: Mutex<Option<TransactionalProducer>>,
+    state: Mutex<State>,
     shared: Arc<Shared>,
+}
+
+struct State {
+    /// None from when one is given up until the brokers take the next.
+    producer: Option<TransactionalProducer>,
+    /// Answers of a transaction whose end nobody saw: committed or not, and both must not be guessed.
+    unsettled: Vec<Output>,
+    /// Producers that were given up since the last commit.
+    given_up: u32,
 }
 
 impl Transactions {
@@ -44,44 +58,101 @@ impl Transactions {
             let id = shared.settings.transactional_id();
             StreamError::Fatal(format!("no broker begins transactions of {id} within {STEP:?}"))
         })?;
-        Ok(Self { producer: Mutex::new(Some(producer)), shared: Arc::clone(shared) })
+        let state = State { producer: Some(producer), unsettled: Vec::new(), given_up: 0 };
+        Ok(Self { state: Mutex::new(state), shared: Arc::clone(shared) })
+    }
+
+    /// Whether the end of every transaction is known.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().unsettled.is_empty()
     }
 
     /// Commits what is next in line, if anything is; true when something was. Blocks.
     pub(super) fn cut(&self, consumer: &BaseConsumer<Context>) -> bool {
-        if self.shared.outbox.len() == 0 || self.shared.fault.is_raised() {
+        if self.shared.fault.is_raised() {
             return false;
         }
-        let mut slot = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(producer) = slot.take().or_else(|| self.open_again()) else { return false };
+        let mut state = self.lock();
+        if state.producer.is_none() {
+            // Also where nothing waits: until its beginning what was left open holds readers back.
+            state.producer = self.open_again();
+        }
+        let Some(producer) = state.producer.take() else { return false };
+        if !self.settle(&mut state.unsettled, consumer) {
+            state.producer = Some(producer);
+            return false;
+        }
         let outputs = self.shared.outbox.take_ready(OUTPUTS_MAX);
         if outputs.is_empty() {
-            *slot = Some(producer);
+            state.producer = Some(producer);
             return false;
         }
-        match commit(&producer, consumer, &outputs) {
-            Ok(()) => {
-                *slot = Some(producer);
-                metrics::offsets_committed(Outbox::positions(&outputs).len());
-                self.shared.vitals().committed(Instant::now());
-                for output in outputs {
-                    output.tell(Ok(()));
-                }
-                true
+        let Err(failure) = commit(&producer, consumer, &outputs) else {
+            (state.producer, state.given_up) = (Some(producer), 0);
+            self.committed(outputs);
+            return true;
+        };
+        metrics::transaction_aborted();
+        if let Failure::Stuck(reason) | Failure::Unknown(reason) = &failure {
+            tracing::warn!(
+                reason,
+                answers = outputs.len(),
+                "another producer of transactions goes on"
+            );
+            producer.give_up();
+            state.given_up += 1;
+            if state.given_up > GIVEN_UP_MAX {
+                self.shared.fault.raise(StreamError::Fatal(reason.clone()));
             }
-            Err(failure) => {
-                metrics::transaction_aborted();
-                match failure {
-                    Failure::Stuck(_) => producer.give_up(),
-                    _ => *slot = Some(producer),
-                }
-                self.failed(failure, outputs);
-                false
+        } else {
+            state.producer = Some(producer);
+        }
+        if let Failure::Unknown(_) = failure {
+            self.shared.vitals().commit_failed(Instant::now());
+            state.unsettled = outputs;
+        } else {
+            self.failed(failure, outputs);
+        }
+        false
+    }
+
+    /// Finds out what became of a transaction whose end nobody saw; true when there is none left. Its successor has
+    /// begun, and with that it is over: what the group has committed says how.
+    fn settle(&self, unsettled: &mut Vec<Output>, consumer: &BaseConsumer<Context>) -> bool {
+        if unsettled.is_empty() {
+            return true;
+        }
+        let context = consumer.context();
+        let asked = context.list(&Outbox::positions(unsettled));
+        let committed = match consumer.committed_offsets(asked, SETTLE) {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::warn!(%error, "what the group has committed is not known yet");
+                self.shared.vitals().commit_failed(Instant::now());
+                return false;
             }
+        };
+        let is_committed = |output: &Output| {
+            let found = committed.find_partition(context.topic(), output.place.partition);
+            matches!(found.map(|found| found.offset()), Some(Offset::Offset(next)) if next > output.offset())
+        };
+        let (done, rest): (Vec<_>, Vec<_>) =
+            mem::take(unsettled).into_iter().partition(is_committed);
+        tracing::info!(committed = done.len(), aborted = rest.len(), "a transaction is settled");
+        self.committed(done);
+        self.shared.outbox.put_back(rest);
+        true
+    }
+
+    fn committed(&self, outputs: Vec<Output>) {
+        metrics::offsets_committed(Outbox::positions(&outputs).len());
+        self.shared.vitals().committed(Instant::now());
+        for output in outputs {
+            output.tell(Ok(()));
         }
     }
 
-    /// A producer of the same name: its beginning aborts what the one before it has left open.
+    /// A producer of the same name: its beginning ends what the one before it has left open.
     fn open_again(&self) -> Option<TransactionalProducer> {
         match open(&self.shared, OPEN_AGAIN) {
             Ok(producer) => return Some(producer),
@@ -92,6 +163,10 @@ impl Transactions {
             }
         }
         None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, failure: Failure, outputs: Vec<Output>) {
@@ -115,9 +190,7 @@ impl Transactions {
                 self.shared.vitals().commit_failed(Instant::now());
                 self.shared.outbox.put_back(outputs);
             }
-            Failure::Stuck(reason) => {
-                let answers = outputs.len();
-                tracing::warn!(reason, answers, "a transaction hangs, another producer goes on");
+            Failure::Stuck(_) | Failure::Unknown(_) => {
                 self.shared.vitals().commit_failed(Instant::now());
                 self.shared.outbox.put_back(outputs);
             }
@@ -130,7 +203,8 @@ impl Transactions {
 }
 
 fn open(shared: &Arc<Shared>, limit: Duration) -> Result<TransactionalProducer, Failure> {
-    let context = publisher::Context::new(Some(Arc::clone(shared)));
+    // It raises no fault by itself: one that was given up may still hear of its end.
+    let context = publisher::Context::new(None);
     let id = shared.settings.transactional_id();
     let config = shared.settings.transactional_config(&id).map_err(Failure::End)?;
     TransactionalProducer::open(&config, id, context, limit)

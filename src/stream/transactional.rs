@@ -53,14 +53,16 @@ pub(super) struct Positions {
     pub(super) group: ConsumerGroupMetadata,
 }
 
-/// Why a transaction was not committed.
+/// Why a transaction was not committed, as far as is known.
 pub(super) enum Failure {
     /// These records, by index, are larger than their topic takes.
     TooLarge(Vec<usize>),
     /// It was aborted; the same may pass later.
     Aborted(KafkaError),
-    /// A step did not end, which this says of it: another producer has to go on.
-    Stuck(&'static str),
+    /// It is not committed, and this producer is of no use any more: another one has to go on.
+    Stuck(String),
+    /// The same, but whether it was committed is not known: its end was asked for and never seen.
+    Unknown(String),
     /// Nothing this producer writes will ever be committed.
     End(StreamError),
 }
@@ -85,7 +87,7 @@ impl TransactionalProducer {
             Ok(()) => Ok(opened),
             Err(error) if is_slow(&error) => {
                 opened.give_up();
-                Err(Failure::Stuck("it cannot begin"))
+                Err(Failure::Stuck(format!("it cannot begin: {error}")))
             }
             Err(error) => Err(Failure::End(opened.fatal(&error))),
         }
@@ -94,7 +96,7 @@ impl TransactionalProducer {
     /// Writes records, and commits them with the positions, in one transaction. Blocks.
     ///
     /// # Errors
-    /// [`Failure`]; nothing of it will be seen by a reader of committed records.
+    /// [`Failure`]; but for [`Failure::Unknown`] nothing of it will be seen by a reader of committed records.
     pub(super) fn transact<'a>(
         &self,
         records: impl Iterator<Item = (usize, &'a Written)>,
@@ -102,13 +104,24 @@ impl TransactionalProducer {
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + STEP;
         step(deadline, || self.producer.begin_transaction())
-            .map_err(|error| Failure::End(self.fatal(&error)))?;
+            .map_err(|error| self.broken(&error))?;
         self.write(records).or_else(|failure| self.abort(failure))?;
         if let Some(positions) = positions {
             self.hand_in(positions)?;
         }
         let committed = step(deadline, || self.producer.commit_transaction(STEP));
-        committed.or_else(|error| self.abort(self.judge(error)))
+        committed.or_else(|error| match &error {
+            KafkaError::Transaction(reason) if reason.txn_requires_abort() => {
+                self.abort(Failure::Aborted(error))
+            }
+            KafkaError::Flush(_) => self.abort(Failure::Aborted(error)),
+            // The coordinator may have committed it, or do so yet: nothing here may be written again before that is
+            // known.
+            _ => Err(match self.broken(&error) {
+                Failure::Stuck(reason) => Failure::Unknown(reason),
+                end => end,
+            }),
+        })
     }
 
     /// Lets go of a producer that may never return. Its threads end with it, whenever that is.
@@ -126,23 +139,28 @@ impl TransactionalProducer {
     ) -> Result<(), Failure> {
         let mut too_large = Vec::new();
         let mut sent = Vec::new();
+        let mut failed = Ok(());
         for (index, written) in records {
             match self.send(written) {
                 Ok(acknowledged) => sent.push((index, &written.topic, acknowledged)),
-                Err(error) => self.note((index, &written.topic), error, &mut too_large)?,
+                Err(error) => failed = self.note((index, &written.topic), error, &mut too_large),
+            }
+            if failed.is_err() {
+                break;
             }
         }
         // The end of the transaction flushes, and here linger would only cost time.
-        let flushed = self.producer.flush(STEP);
+        let flushed = self.producer.flush(STEP).map_err(Failure::Aborted);
         for (index, topic, acknowledged) in sent {
-            match block_on(acknowledged) {
-                Ok(Ok(_)) => {}
-                Ok(Err((error, _))) => self.note((index, topic), error, &mut too_large)?,
-                Err(_) => return Err(Failure::Aborted(KafkaError::Canceled)),
-            }
+            let noted = match block_on(acknowledged) {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err((error, _))) => self.note((index, topic), error, &mut too_large),
+                Err(_) => Err(Failure::Aborted(KafkaError::Canceled)),
+            };
+            failed = failed.and(noted);
         }
-        flushed.map_err(Failure::Aborted)?;
-        if too_large.is_empty() { Ok(()) } else { Err(Failure::TooLarge(too_large)) }
+        // What is too large comes first: the rest may have failed because of it, and would again.
+        if too_large.is_empty() { failed.and(flushed) } else { Err(Failure::TooLarge(too_large)) }
     }
 
     fn send(&self, written: &Written) -> Result<DeliveryFuture, KafkaError> {
@@ -177,7 +195,7 @@ impl TransactionalProducer {
                 Ok(())
             }
             Verdict::Transient | Verdict::QueueFull => Err(Failure::Aborted(error)),
-            Verdict::Permanent if is_purged(&error) => Err(Failure::Aborted(error)),
+            Verdict::Permanent if is_aftermath(&error) => Err(Failure::Aborted(error)),
             Verdict::Permanent => {
                 let fatal = self.producer.client().fatal_error();
                 if fatal.as_ref().is_some_and(|(code, _)| is_fenced(*code)) {
@@ -205,7 +223,7 @@ impl TransactionalProducer {
         }
         match result.recv_timeout(POSITIONS + LATE) {
             Ok(handed_in) => handed_in.or_else(|error| self.abort(self.judge(error))),
-            Err(_) => Err(Failure::Stuck("its positions are not taken")),
+            Err(_) => Err(Failure::Stuck("its positions are not taken".to_owned())),
         }
     }
 
@@ -218,16 +236,13 @@ impl TransactionalProducer {
                 tracing::debug!(%error, "the last transaction cannot be aborted");
                 Err(failure)
             }
-            Err(error) if is_slow(&error) => Err(Failure::Stuck("it cannot be aborted")),
-            Err(error) => Err(Failure::End(self.fatal(&error))),
+            Err(error) => Err(self.broken(&error)),
         }
     }
 
     fn judge(&self, error: KafkaError) -> Failure {
         match &error {
-            KafkaError::Transaction(reason) if reason.is_fatal() => {
-                Failure::End(self.fatal(&error))
-            }
+            KafkaError::Transaction(reason) if reason.is_fatal() => self.broken(&error),
             // What may pass was tried until the deadline; a transaction that can be aborted is.
             KafkaError::Transaction(reason)
                 if reason.txn_requires_abort() || reason.is_retriable() =>
@@ -235,7 +250,15 @@ impl TransactionalProducer {
                 Failure::Aborted(error)
             }
             KafkaError::Flush(_) => Failure::Aborted(error),
-            _ => Failure::End(self.fatal(&error)),
+            _ => self.broken(&error),
+        }
+    }
+
+    /// What a producer that cannot go on means: another one can, unless this one's name is taken or forbidden.
+    fn broken(&self, error: &KafkaError) -> Failure {
+        match self.fatal(error) {
+            StreamError::Fatal(reason) => Failure::Stuck(reason),
+            end => Failure::End(end),
         }
     }
 
@@ -283,10 +306,14 @@ fn is_fenced(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// What an abort, or librdkafka before one, threw out of its queue.
-fn is_purged(error: &KafkaError) -> bool {
+/// What librdkafka refuses or throws out of its queue because another record of the transaction failed.
+fn is_aftermath(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+        Some(
+            RDKafkaErrorCode::PurgeQueue
+                | RDKafkaErrorCode::PurgeInflight
+                | RDKafkaErrorCode::State
+        )
     )
 }

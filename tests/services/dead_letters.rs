@@ -221,6 +221,9 @@ fn a_replay_that_is_killed_and_run_again_with_other_filters_sends_each_letter_on
     let first = Process::spawn("the killed replay", &mut command);
     input.read_until(&[], |input| !input.dead_letters.is_empty());
     first.kill();
+    input.read_to_end();
+    let sent = input.dead_letters.len();
+    assert!((1..LETTERS).contains(&sent), "it was not interrupted: {sent} sent");
 
     dead_letters(&scene, &["replay", "--code", "fetch", "--limit", "100"]);
     let output = dead_letters(&scene, &["replay", "--stage", "fetch"]);
@@ -249,8 +252,8 @@ fn a_second_replay_puts_the_first_one_out_and_nothing_is_sent_twice() {
         (0..60).map(|number| letter(&scene, number, ("fetch.timeout", "fetch"), TimeDelta::zero()));
     scene.publish_to(&scene.dead_letters(), letters);
     let mut input = scene.input_oracle();
-    // Six seconds of work.
-    let mut command = scene.command(&["dead-letters", "replay", "--rate", "10/s"]);
+    // A minute of work.
+    let mut command = scene.command(&["dead-letters", "replay", "--rate", "1/s"]);
     let first = Process::spawn("the first replay", &mut command);
     input.read_until(&[&first], |input| !input.dead_letters.is_empty());
     dead_letters(&scene, &["replay"]);

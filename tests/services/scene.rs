@@ -281,10 +281,19 @@ address = "127.0.0.1:0"
 
     /// The group's committed offsets are the ends of all partitions.
     pub(crate) fn assert_everything_is_committed(&self) {
-        let committed = self.group_view().committed(PATIENCE).unwrap();
-        let ends: Vec<_> =
-            self.end_offsets(&self.input()).into_iter().map(Offset::Offset).collect();
+        let (committed, ends) = self.committed_and_ends();
         assert_eq!(committed, ends, "committed offsets and ends of {}", self.input());
+    }
+
+    /// Whether the same holds by now.
+    pub(crate) fn is_everything_committed(&self) -> bool {
+        let (committed, ends) = self.committed_and_ends();
+        committed == ends
+    }
+
+    fn committed_and_ends(&self) -> (Vec<Offset>, Vec<Offset>) {
+        let ends = self.end_offsets(&self.input()).into_iter().map(Offset::Offset).collect();
+        (self.group_view().committed(PATIENCE).unwrap(), ends)
     }
 
     /// The eyes of a bystander on what the group commits.

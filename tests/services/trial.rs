@@ -171,6 +171,11 @@ impl Trial {
     /// Waits for the last answer, stops the workers, counts, and tells.
     pub(crate) fn end(mut self) -> Judgement {
         self.until(1, 1);
+        // What a killed worker answered and did not commit is answered once more before.
+        let deadline = Instant::now() + SILENCE_MAX;
+        while !self.scene.is_everything_committed() && Instant::now() < deadline {
+            self.pass(LOOK);
+        }
         for worker in std::mem::take(&mut self.workers) {
             Scene::stop(worker);
         }

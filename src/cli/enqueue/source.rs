@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::cli::inputs::{images_below, is_uri};
 use crate::event::reference::{self, PAYLOAD_BYTES_MAX, ReferenceError};
 use crate::event::{Headers, ImageReference};
-use crate::storage::{ListedObject, Stores, file_uri};
+use crate::storage::{ListedObject, Stores, file_uri, shown_id};
 
 use super::check::Refusal;
 use super::state::Position;
@@ -57,6 +57,7 @@ impl Source {
         }
         if is_uri(typed) && !typed.starts_with("file:") {
             if !typed.ends_with('/') {
+                let typed = shown_id(typed);
                 bail!("`{typed}` is no prefix; end it with a slash, or pipe single URIs into `-`");
             }
             return Ok(Self::Prefix(typed.to_owned()));
@@ -86,7 +87,8 @@ impl Source {
                     Position::Key(key) => Some(key),
                     Position::Line(_) | Position::File(_) => None,
                 });
-                let objects = stores.list(&prefix, after.as_deref()).with_context(|| prefix)?;
+                let objects = stores.list(&prefix, after.as_deref());
+                let objects = objects.with_context(|| shown_id(&prefix).to_string())?;
                 Ok(objects.map(|object| object.map(Found::object).map_err(Into::into)).boxed())
             }
             Self::Folder(path) => Ok(off_thread(move || files(path, after))),

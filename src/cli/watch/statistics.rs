@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 
 use humantime::format_duration;
 
+use crate::cli::codes::CodeCounts;
 use crate::event::QualityEvent;
 use crate::report::table::printable;
 
 /// Scores are counted in hundredths, which is what is shown of them; none that a standard gives is larger.
 const SCORE_MAX: f64 = 100.0;
-/// Codes that are told apart; whoever may write to the topic may invent more.
-const CODES_MAX: usize = 64;
-/// What further codes are counted under.
-const OTHER_CODES: &str = "other";
 
 /// Counts since the start.
 #[derive(Debug)]
@@ -26,7 +23,7 @@ pub(super) struct Statistics {
     /// Events by the level of the whole image, with its word.
     levels: BTreeMap<u8, (String, u64)>,
     dead_letters: u64,
-    codes: BTreeMap<String, u64>,
+    codes: CodeCounts,
     foreign: u64,
 }
 
@@ -39,7 +36,7 @@ impl Statistics {
             scores: BTreeMap::new(),
             levels: BTreeMap::new(),
             dead_letters: 0,
-            codes: BTreeMap::new(),
+            codes: CodeCounts::default(),
             foreign: 0,
         }
     }
@@ -61,9 +58,7 @@ impl Statistics {
 
     pub(super) fn add_dead_letter(&mut self, code: &str) {
         self.dead_letters += 1;
-        let is_known = self.codes.contains_key(code) || self.codes.len() < CODES_MAX;
-        let code = if is_known { printable(code) } else { OTHER_CODES.to_owned() };
-        *self.codes.entry(code).or_default() += 1;
+        self.codes.add(code);
     }
 
     /// A record of a topic of ours that is no answer of ours.
@@ -181,7 +176,6 @@ mod tests {
             statistics.add_event(&event(f64::from(number) * 1e6, 1));
         }
         statistics.add_event(&event(f64::NAN, 1));
-        assert!(statistics.codes.len() <= CODES_MAX + 1);
         assert!(statistics.scores.len() <= 10_001);
         assert!(lines(&statistics, 1)[3].contains("other 9936"));
     }
