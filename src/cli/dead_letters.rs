@@ -4,7 +4,6 @@ mod filter;
 mod list;
 mod replay;
 
-use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
@@ -42,18 +41,5 @@ pub(super) async fn run(args: Args, settings: Settings) -> anyhow::Result<Outcom
         Command::List(args) => list::run(args, &kafka, &stopped),
         Command::Replay(args) => replay::run(args, &kafka, &stopped),
     });
-    let mut work = std::pin::pin!(work);
-    // The work's own end comes first: a signal that arrives with it changes nothing any more.
-    tokio::select! {
-        biased;
-        result = &mut work => result?,
-        _ = signals.next() => {
-            stop.cancel();
-            tokio::select! {
-                biased;
-                result = &mut work => result?,
-                name = signals.next() => bail!("ended at once by a second {name}"),
-            }
-        }
-    }
+    signals.end_twice(work, |_| stop.cancel(), "").await??
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ValueEnum;
 use futures::stream::{self, Stream, StreamExt};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ use crate::storage::Stores;
 use crate::stream::{PublishError, ReferenceWriter, probe_input};
 
 use super::Outcome;
-use super::output::{complain, say};
+use super::output::{complain, say, sent_so_far};
 use super::run::Signals;
 use super::when::Rate;
 use check::{Check, Refusal};
@@ -293,9 +293,7 @@ struct Book {
 
 impl Book {
     fn open(progress: Progress, file: Option<PathBuf>) -> anyhow::Result<Self> {
-        // Hidden by itself where standard error is no terminal.
-        let style = ProgressStyle::with_template("{spinner} {pos} sent {per_sec} {msg}")?;
-        let bar = ProgressBar::new_spinner().with_style(style);
+        let bar = sent_so_far()?;
         bar.set_position(progress.counts.sent);
         bar.reset_eta();
         let book = Self { progress, file, unnoted: 0, noted_at: Instant::now(), bar };

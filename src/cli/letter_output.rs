@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
+use crate::cli::output::complain;
 use crate::event::dead_letter::{is_reason_header, without_uri_secrets};
 use crate::report::table::printable;
 use crate::stream::DeadLetter;
@@ -27,6 +28,13 @@ pub(super) fn line(letter: &DeadLetter) -> String {
 pub(super) fn line_among_events(letter: &DeadLetter) -> String {
     let reason = &letter.reason;
     printable(&format!("{:>6}  {}  {}: {}", "-", reason.code, name(letter), reason.message))
+}
+
+/// Says how many records of the topic were left out, if any were.
+pub(super) fn tell_foreign(count: u64) {
+    if count > 0 {
+        complain(&format!("records that are no dead letters of this service: {count}"));
+    }
 }
 
 /// What it is called, without the secrets that an address may hold.

@@ -42,21 +42,15 @@ pub(super) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Outco
     memory.tell();
     memory.check()?;
 
-    let mut work = std::pin::pin!(worker::run(settings.kafka, journey, health, shutdown.clone()));
-    // The worker's own end comes first: a signal that arrives with it changes nothing any more.
-    let result = tokio::select! {
-        biased;
-        result = &mut work => result,
-        name = stop.next() => {
-            tracing::info!(signal = name, "stopping: finishing what is in flight, a second signal ends at once");
-            shutdown.cancel();
-            tokio::select! {
-                biased;
-                result = &mut work => result,
-                name = stop.next() => bail!("ended at once by a second {name}; what was in flight will be repeated"),
-            }
-        }
+    let work = worker::run(settings.kafka, journey, health, shutdown.clone());
+    let stopping = |signal| {
+        tracing::info!(
+            signal,
+            "stopping: finishing what is in flight, a second signal ends at once"
+        );
+        shutdown.cancel();
     };
+    let result = stop.end_twice(work, stopping, "; what was in flight will be repeated").await?;
     server_end.cancel();
     result.context("the worker ended")?;
     Ok(Outcome::Done)
@@ -80,6 +74,30 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Does work that a first signal asks to end, by `stopping`, and a second one ends at once, at a `cost`.
+    ///
+    /// # Errors
+    /// Which signal ended it.
+    pub(super) async fn end_twice<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        stopping: impl FnOnce(&'static str),
+        cost: &str,
+    ) -> anyhow::Result<T> {
+        let mut work = std::pin::pin!(work);
+        // The work's own end comes first: a signal that arrives with it changes nothing any more.
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            name = self.next() => stopping(name),
+        }
+        tokio::select! {
+            biased;
+            done = &mut work => Ok(done),
+            name = self.next() => bail!("ended at once by a second {name}{cost}"),
         }
     }
 }

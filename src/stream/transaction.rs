@@ -93,26 +93,7 @@ impl Transactions {
             return true;
         };
         metrics::transaction_aborted();
-        if let Failure::Stuck(reason) | Failure::Unknown(reason) = &failure {
-            tracing::warn!(
-                reason,
-                answers = outputs.len(),
-                "another producer of transactions goes on"
-            );
-            producer.give_up();
-            state.given_up += 1;
-            if state.given_up > GIVEN_UP_MAX {
-                self.shared.fault.raise(StreamError::Fatal(reason.clone()));
-            }
-        } else {
-            state.producer = Some(producer);
-        }
-        if let Failure::Unknown(_) = failure {
-            self.shared.vitals().commit_failed(Instant::now());
-            state.unsettled = outputs;
-        } else {
-            self.failed(failure, outputs);
-        }
+        self.failed(&mut state, producer, failure, outputs);
         false
     }
 
@@ -169,36 +150,72 @@ impl Transactions {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, failure: Failure, outputs: Vec<Output>) {
+    fn failed(
+        &self,
+        state: &mut State,
+        producer: TransactionalProducer,
+        failure: Failure,
+        outputs: Vec<Output>,
+    ) {
+        let answers = outputs.len();
         match failure {
             Failure::TooLarge(indices) => {
-                let mut rest = Vec::new();
-                for (index, output) in outputs.into_iter().enumerate() {
-                    match &output.written {
-                        Some(Written { topic, .. }) if indices.contains(&index) => {
-                            let topic = topic.clone();
-                            self.shared.outbox.rewind(output.place);
-                            output.tell(Err(PublishError::TooLarge { topic }));
-                        }
-                        _ => rest.push(output),
-                    }
-                }
-                self.shared.outbox.put_back(rest);
+                state.producer = Some(producer);
+                self.leave_out(&indices, outputs);
+                return;
             }
             Failure::Aborted(error) => {
-                tracing::warn!(%error, answers = outputs.len(), "a transaction was aborted");
-                self.shared.vitals().commit_failed(Instant::now());
+                tracing::warn!(%error, answers, "a transaction was aborted");
+                state.producer = Some(producer);
                 self.shared.outbox.put_back(outputs);
             }
-            Failure::Stuck(_) | Failure::Unknown(_) => {
-                self.shared.vitals().commit_failed(Instant::now());
+            Failure::Stuck(reason) => {
                 self.shared.outbox.put_back(outputs);
+                self.give_up(state, producer, (reason, answers));
+            }
+            Failure::Unknown(reason) => {
+                state.unsettled = outputs;
+                self.give_up(state, producer, (reason, answers));
             }
             Failure::End(error) => {
                 self.shared.fault.raise(error);
+                state.producer = Some(producer);
                 self.shared.outbox.put_back(outputs);
+                return;
             }
         }
+        self.shared.vitals().commit_failed(Instant::now());
+    }
+
+    /// Another producer goes on, unless that helped too often.
+    fn give_up(
+        &self,
+        state: &mut State,
+        producer: TransactionalProducer,
+        (reason, answers): (String, usize),
+    ) {
+        tracing::warn!(reason, answers, "another producer of transactions goes on");
+        producer.give_up();
+        state.given_up += 1;
+        if state.given_up > GIVEN_UP_MAX {
+            self.shared.fault.raise(StreamError::Fatal(reason));
+        }
+    }
+
+    /// Tells the tasks of answers that are too large; the others are next in line again.
+    fn leave_out(&self, indices: &[usize], outputs: Vec<Output>) {
+        let mut rest = Vec::new();
+        for (index, output) in outputs.into_iter().enumerate() {
+            match &output.written {
+                Some(Written { topic, .. }) if indices.contains(&index) => {
+                    let topic = topic.clone();
+                    self.shared.outbox.rewind(output.place);
+                    output.tell(Err(PublishError::TooLarge { topic }));
+                }
+                _ => rest.push(output),
+            }
+        }
+        self.shared.outbox.put_back(rest);
     }
 }
 

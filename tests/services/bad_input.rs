@@ -10,7 +10,7 @@ use crate::bucket::{self, PHOTOS, PRIVATE};
 use crate::http;
 use crate::images;
 use crate::oracle::Answer;
-use crate::scene::{Record, Scene};
+use crate::scene::{Record, Scene, headers_of_every_kind};
 use crate::services::{Services, services};
 use crate::wire::{self, RawRecord};
 
@@ -161,15 +161,8 @@ fn good_payload(services: &Services, id: &str) -> Vec<u8> {
     reference_record(id, &bucket::uri(services, "patch.jpg")).payload.unwrap_or_default()
 }
 
-/// With headers of every kind: text, bytes, no value, the same name twice.
 fn bad_record(bad: &Bad) -> Record {
-    let header = |name: &str, value: Option<&[u8]>| (name.to_owned(), value.map(<[u8]>::to_vec));
-    let headers = vec![
-        header("x-note", Some(b"first")),
-        header("x-bytes", Some(&[0, 0xFF, 7])),
-        header("x-none", None),
-        header("x-note", Some(b"second")),
-    ];
+    let headers = headers_of_every_kind();
     Record { key: Some(bad.name.into()), headers, payload: Some(bad.payload.clone()) }
 }
 

@@ -12,7 +12,7 @@ use crate::bucket::{self, PHOTOS};
 use crate::images;
 use crate::oracle::Answer;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Record, Scene};
+use crate::scene::{PATIENCE, Record, Scene, headers_of_every_kind};
 use crate::services::{announce, services};
 use crate::wire::{self, RawRecord};
 
@@ -119,13 +119,7 @@ fn what_is_mended_is_sent_again_as_it_came_and_answered_this_time() {
     let scene = Scene::new(services, "mended", 1);
     let uncompressed = "kafka.properties.compression_type=none".to_owned();
     let worker = scene.start_worker("the worker", std::slice::from_ref(&uncompressed));
-    let header = |name: &str, value: Option<&[u8]>| (name.to_owned(), value.map(<[u8]>::to_vec));
-    let headers = vec![
-        header("x-note", Some(b"first")),
-        header("x-bytes", Some(&[0, 0xFF, 7])),
-        header("x-none", None),
-        header("x-note", Some(b"second")),
-    ];
+    let headers = headers_of_every_kind();
     let reference = |key: Option<&[u8]>, object: &str| Record {
         key: key.map(<[u8]>::to_vec),
         headers: headers.clone(),

@@ -17,7 +17,7 @@ use crate::bucket::{self, PHOTOS};
 use crate::images;
 use crate::noop::{self, Trouble};
 use crate::scene::Record;
-use crate::trial::{Mode, Trial};
+use crate::trial::Trial;
 
 const STAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The image, how wide it is, and the code it ends with. No other image here has such a width.
@@ -31,9 +31,7 @@ const TROUBLES: [(&str, u32, &str); 5] = [
 
 #[test]
 fn images_that_hang_or_panic_end_alone() {
-    for mode in Mode::BOTH {
-        let title = "images that hang or panic in a stage";
-        let Some(mut trial) = Trial::begin("inside", title, mode) else { return };
+    Trial::in_both_modes("inside", "images that hang or panic in a stage", |mut trial| {
         put_images(&trial);
         let rounds = trial.extent.pick(2, 10);
         for round in 0..rounds {
@@ -55,7 +53,7 @@ fn images_that_hang_or_panic_end_alone() {
         let summary = worker.stop();
         assert!(summary.is_committed && summary.unanswered == 0, "{summary:?}");
         trial.end();
-    }
+    });
 }
 
 fn put_images(trial: &Trial) {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::bucket;
 use crate::scene::Record;
-use crate::trial::{Mode, Trial};
+use crate::trial::Trial;
 use crate::web_server::{Answer, Request, WebServer};
 
 /// Objects of these names are answered with something else, whatever etag was asked for.
@@ -17,42 +17,44 @@ const SWAPPED: &str = "swapped";
 
 #[test]
 fn a_store_that_fails_stalls_and_lies_loses_nothing() {
-    for mode in Mode::BOTH {
-        let title = "S3 answers 500, 503, stalls, resets in a body (every fifth), lies about etags";
-        let Some(mut trial) = Trial::begin("store", title, mode) else { return };
-        let services = trial.scene.services;
-        let lies = trial.extent.references / 50;
-        let keys = (0..lies).map(|number| format!("{SWAPPED}-{number}"));
-        trial.expected.dead_letters = keys.map(|key| (key, "fetch.etag_mismatch")).collect();
-        let names = trial.expected.dead_letters.keys();
-        trial.scene.publish(names.map(|name| {
-            let uri = bucket::uri(services, name);
-            let reference = json!({"uri": uri, "etag": "0123456789abcdef0123456789abcdef"});
-            Record {
-                key: Some(name.clone().into_bytes()),
-                payload: Some(reference.to_string().into_bytes()),
-                ..Record::default()
-            }
-        }));
-        let spoiled = Arc::new(AtomicUsize::new(0));
-        let upstream = services.value("S3_ENDPOINT").trim_start_matches("http://").to_owned();
-        let relay = {
-            let spoiled = Arc::clone(&spoiled);
-            WebServer::start(move |request, earlier| {
-                let answer = answer(&upstream, request, earlier);
-                spoiled.fetch_add(usize::from(answer.1), Ordering::Relaxed);
-                answer.0
-            })
-        };
-        trial.set(format!("storage.s3.endpoint=http://{}", relay.place()));
-        trial.set("storage.read_timeout=1s");
-        // A fifth of all attempts fails: of three in a row one image in a hundred would end.
-        trial.set("storage.attempts_max=12");
-        trial.start(3);
-        trial.until(1, 1);
-        trial.faults = spoiled.load(Ordering::Relaxed);
-        trial.end();
-    }
+    Trial::in_both_modes(
+        "store",
+        "S3 answers 500, 503, stalls, resets in a body (every fifth), lies about etags",
+        |mut trial| {
+            let services = trial.scene.services;
+            let lies = trial.extent.references / 50;
+            let keys = (0..lies).map(|number| format!("{SWAPPED}-{number}"));
+            trial.expected.dead_letters = keys.map(|key| (key, "fetch.etag_mismatch")).collect();
+            let names = trial.expected.dead_letters.keys();
+            trial.scene.publish(names.map(|name| {
+                let uri = bucket::uri(services, name);
+                let reference = json!({"uri": uri, "etag": "0123456789abcdef0123456789abcdef"});
+                Record {
+                    key: Some(name.clone().into_bytes()),
+                    payload: Some(reference.to_string().into_bytes()),
+                    ..Record::default()
+                }
+            }));
+            let spoiled = Arc::new(AtomicUsize::new(0));
+            let upstream = services.value("S3_ENDPOINT").trim_start_matches("http://").to_owned();
+            let relay = {
+                let spoiled = Arc::clone(&spoiled);
+                WebServer::start(move |request, earlier| {
+                    let answer = answer(&upstream, request, earlier);
+                    spoiled.fetch_add(usize::from(answer.1), Ordering::Relaxed);
+                    answer.0
+                })
+            };
+            trial.set(format!("storage.s3.endpoint=http://{}", relay.place()));
+            trial.set("storage.read_timeout=1s");
+            // A fifth of all attempts fails: of three in a row one image in a hundred would end.
+            trial.set("storage.attempts_max=12");
+            trial.start(3);
+            trial.until(1, 1);
+            trial.faults = spoiled.load(Ordering::Relaxed);
+            trial.end();
+        },
+    );
 }
 
 /// The store's answer, or what becomes of it; and whether it was spoiled.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::process::Process;
-use crate::scene::PATIENCE;
-use crate::scene::Scene;
-use crate::trial::{Mode, Trial};
+use crate::scene::{PATIENCE, Scene};
+use crate::trial::Trial;
 
 /// Longer than the scene's session: the group gives the worker up.
 const ASLEEP: Duration = Duration::from_secs(10);
@@ -14,10 +13,7 @@ const GUST: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_worker_that_is_killed_loses_nothing() {
-    for mode in Mode::BOTH {
-        let Some(mut trial) = Trial::begin("kill", "kill -9 of one of three workers", mode) else {
-            return;
-        };
+    Trial::in_both_modes("kill", "kill -9 of one of three workers", |mut trial| {
         trial.start(3);
         let kills = trial.extent.pick(2, 6);
         for kill in 1..=kills {
@@ -25,15 +21,12 @@ fn a_worker_that_is_killed_loses_nothing() {
             trial.renew(kill % 3, Process::kill);
         }
         trial.end();
-    }
+    });
 }
 
 #[test]
 fn a_rolling_restart_answers_nothing_twice() {
-    for mode in Mode::BOTH {
-        let Some(mut trial) = Trial::begin("rolling", "rolling restart (SIGTERM)", mode) else {
-            return;
-        };
+    Trial::in_both_modes("rolling", "rolling restart (SIGTERM)", |mut trial| {
         trial.start(3);
         let restarts = trial.extent.pick(3, 6);
         for restart in 1..=restarts {
@@ -43,14 +36,12 @@ fn a_rolling_restart_answers_nothing_twice() {
         }
         let judgement = trial.end();
         assert_eq!(judgement.twice, 0, "a graceful stop leaves nothing to repeat");
-    }
+    });
 }
 
 #[test]
 fn a_worker_that_slept_through_its_session_commits_nothing() {
-    for mode in Mode::BOTH {
-        let title = "SIGSTOP for 10 s, session of 6 s";
-        let Some(mut trial) = Trial::begin("sleep", title, mode) else { return };
+    Trial::in_both_modes("sleep", "SIGSTOP for 10 s, session of 6 s", |mut trial| {
         trial.start(3);
         let sleeps = trial.extent.pick(1, 3);
         for sleep in 1..=sleeps {
@@ -61,14 +52,12 @@ fn a_worker_that_slept_through_its_session_commits_nothing() {
             trial.faults += 1;
         }
         trial.end();
-    }
+    });
 }
 
 #[test]
 fn members_that_come_and_go_every_two_seconds_lose_nothing() {
-    for mode in Mode::BOTH {
-        let title = "a member joins or leaves every 2 s";
-        let Some(mut trial) = Trial::begin("storm", title, mode) else { return };
+    Trial::in_both_modes("storm", "a member joins or leaves every 2 s", |mut trial| {
         trial.start(2);
         trial.until(1, 20);
         for _ in 0..trial.extent.pick(2, 8) {
@@ -80,5 +69,5 @@ fn members_that_come_and_go_every_two_seconds_lose_nothing() {
             trial.faults += 2;
         }
         trial.end();
-    }
+    });
 }

@@ -67,9 +67,8 @@ impl Judgement {
             counts.note(&key, fault);
         }
         let numbers = (0..expected.references).map(|number| number.to_string());
-        let mut asked = numbers.chain(expected.dead_letters.keys().cloned());
-        let lost = asked.by_ref().filter(|id| !answered.contains(id));
-        counts.lost = lost.count();
+        let asked = numbers.chain(expected.dead_letters.keys().cloned());
+        counts.lost = asked.filter(|id| !answered.contains(id)).count();
         counts
     }
 

@@ -32,6 +32,17 @@ pub(crate) struct Record {
     pub(crate) payload: Option<Vec<u8>>,
 }
 
+/// Text, bytes, no value, the same name twice.
+pub(crate) fn headers_of_every_kind() -> Vec<(String, Option<Vec<u8>>)> {
+    let header = |name: &str, value: Option<&[u8]>| (name.to_owned(), value.map(<[u8]>::to_vec));
+    vec![
+        header("x-note", Some(b"first")),
+        header("x-bytes", Some(&[0, 0xFF, 7])),
+        header("x-none", None),
+        header("x-note", Some(b"second")),
+    ]
+}
+
 /// The topics and the group of one test.
 pub(crate) struct Scene {
     pub(crate) services: &'static Services,

@@ -28,15 +28,13 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How answers are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+enum Mode {
     AtLeastOnce,
     ExactlyOnce,
 }
 
 impl Mode {
-    pub(crate) const BOTH: [Self; 2] = [Self::AtLeastOnce, Self::ExactlyOnce];
-
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::AtLeastOnce => "at-least-once",
             Self::ExactlyOnce => "exactly-once",
@@ -61,8 +59,16 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
+    /// Tries a fault in both modes, one after the other; in none where the services cannot be had.
+    pub(crate) fn in_both_modes(name: &str, title: &'static str, attempt: impl Fn(Self)) {
+        for mode in [Mode::AtLeastOnce, Mode::ExactlyOnce] {
+            let Some(trial) = Self::begin(name, title, mode) else { return };
+            attempt(trial);
+        }
+    }
+
     /// A topic with the references, on the cluster; nobody answers yet.
-    pub(crate) fn begin(name: &str, title: &'static str, mode: Mode) -> Option<Self> {
+    fn begin(name: &str, title: &'static str, mode: Mode) -> Option<Self> {
         let services = services()?;
         let cluster = cluster();
         let extent = Extent::wanted();

@@ -54,10 +54,7 @@ pub(super) fn run(
     for (code, count) in codes.iter() {
         complain(&format!("{count:>8}  {code}"));
     }
-    if letters.foreign() > 0 {
-        let count = letters.foreign();
-        complain(&format!("records that are no dead letters of this service: {count}"));
-    }
+    letter_output::tell_foreign(letters.foreign());
     if stop.is_cancelled() {
         complain("stopped before the end");
         return Ok(Outcome::Negative);

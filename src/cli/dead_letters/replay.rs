@@ -1,11 +1,8 @@
 //! `dogiqa dead-letters replay`: sending again what could not be scored, after its cause is mended.
 
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::output::{complain, say};
+use crate::cli::output::{complain, say, sent_so_far};
 use crate::cli::when::Rate;
 use crate::cli::{Outcome, letter_output};
 use crate::report::table::printable;
@@ -16,9 +13,6 @@ use super::filter::Filter;
 const EXAMPLES: &str = "Examples:\n  dogiqa dead-letters replay --code fetch.forbidden --dry-run\n  \
     dogiqa dead-letters replay --code fetch --since 2h --rate 50/s\n\n\
     Exit codes: 0 everything was sent; 1 something was refused, or it ended early; 2 usage.";
-
-/// How often the progress moves.
-const TICK: Duration = Duration::from_millis(200);
 
 /// Which to send, and where to.
 #[derive(Debug, clap::Args)]
@@ -75,9 +69,7 @@ pub(super) fn run(
     };
     let ReplaySummary { sent, already, refused, foreign } = summary;
     complain(&format!("{sent} {done}, {already} sent before, {refused} refused"));
-    if foreign > 0 {
-        complain(&format!("records that are no dead letters of this service: {foreign}"));
-    }
+    letter_output::tell_foreign(foreign);
     if stop.is_cancelled() {
         complain("stopped before the end; the same command goes on from here");
     }
@@ -90,10 +82,7 @@ fn send(
     request: &ReplayRequest,
     stop: &CancellationToken,
 ) -> anyhow::Result<ReplaySummary> {
-    // Hidden by itself where standard error is no terminal.
-    let progress = ProgressBar::new_spinner();
-    progress.set_style(ProgressStyle::with_template("{spinner} {pos} sent, {per_sec}")?);
-    progress.enable_steady_tick(TICK);
+    let progress = sent_so_far()?;
     let told = |letter: &DeadLetter, fate: &Fate| match fate {
         Fate::Sent(_) => progress.inc(1),
         Fate::Already => {}
