@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The fault tests at length: `soak.sh [REFERENCES]` runs each with so many references and writes docs/faults.md.
+# The long fault tests: `soak.sh [REFERENCES]` runs each with that many references and writes docs/faults.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -7,17 +7,17 @@ references=${1:-16700}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# One after the other: a fault is felt by everything that runs beside it.
+# One test at a time: a fault affects everything that runs at the same time.
 DOGIQA_SERVICES=required DOGIQA_SOAK=$references DOGIQA_SOAK_TABLE=$work/table \
   cargo test --locked --test services -- --test-threads=1 --nocapture faults_ memory 2>&1 | tee "$work/log"
 
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 cat >docs/faults.md <<PAGE
-# Faults, and what came of them
+# Fault tests and their results
 
 Written by \`just soak\` on $(date -u +%Y-%m-%d) at commit $(git rev-parse --short HEAD), on $(nproc) cores (${model:-unknown}), in the dev profile.
 
-Three Apache Kafka brokers with three replicas of every topic, an S3 server, and workers that are processes of the real binary (in the row of images that hang or panic it is one worker inside the test, with models that do so when asked). An oracle reads both output topics with a client of its own, committed records only, and compares with what was sent. **Lost** are references without an answer, **twice** answers beyond one for each reference, **wrong** answers that are not what they must be (another image, key, score, event id, or code of a dead letter) and positions of the group that went back. At-least-once delivery may answer twice after a crash; a graceful stop must not. Faults of S3 are counted by answers that were spoiled.
+The set-up is three Apache Kafka brokers with three replicas of every topic, an S3 server, and worker processes of the real binary. (The row of images that hang or panic runs one worker inside the test, with models that hang or panic on request.) A judge reads both output topics with its own client, committed records only, and compares them with the references that were sent. **Lost** counts references without an answer. **Twice** counts answers beyond one per reference. **Wrong** counts answers with another image, key, score, event id or dead-letter code than expected, and committed offsets that moved backwards. At-least-once delivery may answer twice after a crash, but not after a graceful stop. Faults of S3 are counted by corrupted answers.
 
 | fault | delivery | references | faults | lost | twice | wrong | seconds |
 |---|---|---|---|---|---|---|---|
