@@ -1,4 +1,4 @@
-//! Checkpoints of published shapes with random weights, as files.
+//! Checkpoint files with published shapes and random weights.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use dog_iqa::models::sam2::{Config as Sam2Config, Sam2, Size};
 use crate::qwen2::tokenizer_json;
 use crate::random_tensor::random;
 
-/// A SAM 2.1 in single precision.
+/// Writes a SAM 2.1 checkpoint in `f32` and returns its path.
 pub(crate) fn sam2(folder: &Path, size: Size) -> PathBuf {
     let path = folder.join("sam2.1.safetensors");
     let shapes = shapes(|vb| Sam2::new(&Sam2Config::of_size(size), &vb));
@@ -21,7 +21,7 @@ pub(crate) fn sam2(folder: &Path, size: Size) -> PathBuf {
     path
 }
 
-/// An mPLUG-Owl3 in `bf16`, with configuration and tokenizer.
+/// Writes an mPLUG-Owl3 checkpoint in `bf16` with configuration and tokenizer. Returns its folder.
 pub(crate) fn owl(folder: &Path, release: Release) -> PathBuf {
     let path = folder.join("owl");
     std::fs::create_dir(&path).unwrap();
@@ -33,20 +33,21 @@ pub(crate) fn owl(folder: &Path, release: Release) -> PathBuf {
     path
 }
 
-/// Notes the names and shapes that are asked for; every tensor is one zero, wherever one looks.
+/// Records the name and shape of each requested tensor. Every tensor is a broadcast zero, which
+/// takes no memory.
 #[derive(Clone, Default)]
-struct Hollow {
-    asked: Arc<Mutex<BTreeMap<String, Shape>>>,
+struct ShapeRecorder {
+    shapes: Arc<Mutex<BTreeMap<String, Shape>>>,
 }
 
-impl SimpleBackend for Hollow {
+impl SimpleBackend for ShapeRecorder {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
-        self.asked.lock().unwrap().insert(name.to_owned(), shape.clone());
+        self.shapes.lock().unwrap().insert(name.to_owned(), shape.clone());
         Tensor::zeros(1, dtype, dev)?.broadcast_as(shape)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("`{name}` was asked for without a shape")
+        candle_core::bail!("`{name}` was requested without a shape")
     }
 
     fn contains_tensor(&self, _: &str) -> bool {
@@ -54,12 +55,12 @@ impl SimpleBackend for Hollow {
     }
 }
 
-/// Names and shapes of the tensors that a network is built of.
+/// Returns names and shapes of the tensors of a network.
 fn shapes<T>(build: impl FnOnce(VarBuilder<'static>) -> Result<T>) -> BTreeMap<String, Shape> {
-    let source = Hollow::default();
+    let source = ShapeRecorder::default();
     let vb = VarBuilder::from_backend(Box::new(source.clone()), DType::F32, Device::Cpu);
     drop(build(vb).unwrap());
-    source.asked.lock().unwrap().clone()
+    source.shapes.lock().unwrap().clone()
 }
 
 fn save(path: &Path, dtype: DType, shapes: &BTreeMap<String, Shape>) {

@@ -1,4 +1,5 @@
-//! What the benchmarks of the stream share: clients, references, and a road without work.
+//! The workload of the stream benchmarks: Kafka clients, references, and a pipeline whose engine
+//! does nothing.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use crate::noop;
 
-/// Different images.
+/// Number of different images.
 pub(crate) const OBJECTS: usize = 50;
 
 pub(crate) fn client(settings: &Settings) -> ClientConfig {
@@ -45,13 +46,13 @@ pub(crate) fn send(producer: &BaseProducer, topic: &str, key: &[u8], payload: &[
     }
 }
 
-/// The reference with this number, to a bucket of the road or to another.
+/// Returns the reference with this number. The journey may read only the bucket `photos`.
 pub(crate) fn reference(number: usize, bucket: &str) -> String {
     let uri = format!("s3://{bucket}/{}.png", number % OBJECTS);
     json!({"id": number.to_string(), "uri": uri}).to_string()
 }
 
-/// A road over a store in memory and an engine that does nothing.
+/// Returns a journey with a store in memory and an engine that does nothing.
 pub(crate) async fn journey() -> Journey {
     let store = Arc::new(InMemory::new());
     for number in 0..OBJECTS {
@@ -60,7 +61,7 @@ pub(crate) async fn journey() -> Journey {
         let image = RgbImage::from_pixel(32, 32, Rgb([shade, 120, 150]));
         image.write_to(&mut bytes, ImageFormat::Png).expect("a picture");
         let path = Path::from(format!("{number}.png"));
-        store.put(&path, bytes.into_inner().into()).await.expect("room in memory");
+        store.put(&path, bytes.into_inner().into()).await.expect("the store is in memory");
     }
     let limits = storage::Settings { bytes_max: ByteSize::mib(1), ..storage::Settings::default() };
     let store: Arc<dyn ObjectStore> = store;
