@@ -8,18 +8,21 @@ use crate::cli::commands::{
     ask, check, config, dead_letters, demo, enqueue, models, run, schema, score, segment, watch,
 };
 
+/// Separates the options of all commands from those of the command in the help texts.
+const GLOBAL_OPTIONS: &str = "Global options";
+
 const EXAMPLES: &str = "Examples:\n  dogiqa demo\n  dogiqa score photos/ 'more/*.jpg'\n  \
     dogiqa run --config dogiqa.toml --set kafka.bootstrap_servers=broker:9092";
 
-/// Scores the technical quality of an image as a whole and of each object in it.
+/// Streaming image quality assessment over Kafka: scores an image as a whole and each object in it
 #[derive(Debug, Parser)]
-#[command(name = "dogiqa", version, about, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "dogiqa", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// Configuration file. Default: the file named by `DOGIQA_CONFIG`, else built-in defaults
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL_OPTIONS)]
     pub(crate) config: Option<PathBuf>,
     /// Override one setting: `--set kafka.group_id=photos`. May be repeated
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = GLOBAL_OPTIONS)]
     pub(crate) set: Vec<String>,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -44,7 +44,8 @@ impl MemoryPlan {
         let largest = self.parts.iter().max_by_key(|part| part.bytes);
         let setting = largest.map_or("", |part| part.setting);
         anyhow::bail!(
-            "the worker may take {}, and this machine has {}; lower {setting}, which bounds the largest part",
+            "the worker may take {}, and this machine has {}; lower {setting}, which bounds the \
+             largest part",
             self.describe(),
             ByteSize(machine)
         )

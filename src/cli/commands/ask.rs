@@ -30,7 +30,6 @@ const EXAMPLES: &str = "Examples:\n  \
     dogiqa ask --model owl3-7b-q4.gguf --prompt 'Compare <|image|> with a sharp photo.' photos/\n\n\
     Exit codes: 0 every image has an answer; 1 an image failed; 2 wrong usage.";
 
-/// Ask mPLUG-Owl3 a question about an image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

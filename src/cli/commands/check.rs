@@ -17,8 +17,7 @@ const REPLICAS_MIN: usize = 3;
 /// With a lower `min.insync.replicas`, an acknowledged answer may be on one broker only.
 const IN_SYNC_MIN: usize = 2;
 
-/// Check configuration, stores, engine, memory and Kafka before going live. Takes no arguments;
-/// everything comes from the configuration.
+/// Takes no arguments; everything comes from the configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: dogiqa check --config dogiqa.toml\n\n\
     Exit codes: 0 no check failed (there may be warnings); 1 a check failed; 2 wrong usage.")]
@@ -36,8 +35,14 @@ enum CheckStatus {
     Broken,
 }
 
+impl CheckResult {
+    fn new(status: CheckStatus, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
+
 pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<CommandOutcome> {
-    let mut results = vec![result(CheckStatus::Fine, "configuration is well formed")];
+    let mut results = vec![CheckResult::new(CheckStatus::Fine, "configuration is well formed")];
     results.extend(storage(&settings).await);
     results.extend(engine(&settings).await);
     results.extend(kafka(&settings).await?);
@@ -51,21 +56,26 @@ pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Comma
 async fn storage(settings: &Settings) -> Vec<CheckResult> {
     let stores = match Stores::new(&settings.storage) {
         Ok(stores) => stores,
-        Err(error) => return vec![result(CheckStatus::Broken, format!("storage: {error}"))],
+        Err(error) => {
+            return vec![CheckResult::new(CheckStatus::Broken, format!("storage: {error}"))];
+        }
     };
     let findings = stores.check().await;
     if findings.is_empty() {
         let hint = "storage: nothing may be read; add storage.allow_buckets, allow_hosts or \
                     file_roots";
-        return vec![result(CheckStatus::Warning, hint)];
+        return vec![CheckResult::new(CheckStatus::Warning, hint)];
     }
     findings
         .into_iter()
         .map(|finding| match finding.problem {
-            None => result(CheckStatus::Fine, format!("storage: {} answers", finding.place)),
-            Some(problem) => {
-                result(CheckStatus::Broken, format!("storage: {}: {problem}", finding.place))
+            None => {
+                CheckResult::new(CheckStatus::Fine, format!("storage: {} answers", finding.place))
             }
+            Some(problem) => CheckResult::new(
+                CheckStatus::Broken,
+                format!("storage: {}: {problem}", finding.place),
+            ),
         })
         .collect()
 }
@@ -73,36 +83,38 @@ async fn storage(settings: &Settings) -> Vec<CheckResult> {
 async fn engine(settings: &Settings) -> Vec<CheckResult> {
     let journey = match open_journey(settings).await {
         Ok(journey) => journey,
-        Err(error) => return vec![result(CheckStatus::Broken, format!("{error:#}"))],
+        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
     };
     let info = journey.engine().info();
     let engine = format!("engine: {} {} opens", info.name, info.version);
     let plan = MemoryPlan::of(&journey, settings);
     let memory = match plan.check() {
-        Ok(()) => result(CheckStatus::Fine, format!("memory: {}", plan.describe())),
-        Err(error) => result(CheckStatus::Broken, format!("memory: {error}")),
+        Ok(()) => CheckResult::new(CheckStatus::Fine, format!("memory: {}", plan.describe())),
+        Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
-    vec![result(CheckStatus::Fine, engine), memory]
+    vec![CheckResult::new(CheckStatus::Fine, engine), memory]
 }
 
 async fn kafka(settings: &Settings) -> anyhow::Result<Vec<CheckResult>> {
     let kafka = settings.kafka.clone();
     if let Err(error) = kafka.validate() {
-        return Ok(vec![result(CheckStatus::Broken, format!("kafka: {error}"))]);
+        return Ok(vec![CheckResult::new(CheckStatus::Broken, format!("kafka: {error}"))]);
     }
     let create = kafka.create_topics;
     let probe_settings = kafka.clone();
     let run_probe = move || probe(&probe_settings, &CancellationToken::new());
     let report = match tokio::task::spawn_blocking(run_probe).await? {
         Ok(report) => report,
-        Err(error) => return Ok(vec![result(CheckStatus::Broken, format!("kafka: {error}"))]),
+        Err(error) => {
+            return Ok(vec![CheckResult::new(CheckStatus::Broken, format!("kafka: {error}"))]);
+        }
     };
     let missing = report.missing.iter().map(|topic| {
         if create {
-            result(CheckStatus::Fine, format!("kafka: topic {topic} will be created"))
+            CheckResult::new(CheckStatus::Fine, format!("kafka: topic {topic} will be created"))
         } else {
             let text = format!("kafka: topic {topic} is missing; create it or set create_topics");
-            result(CheckStatus::Broken, text)
+            CheckResult::new(CheckStatus::Broken, text)
         }
     });
     let mut results: Vec<_> = missing.collect();
@@ -129,13 +141,9 @@ fn check_topic(topic: &TopicReport, in_sync_min: Option<usize>) -> CheckResult {
                 "min.insync.replicas = {least}: a lost broker can lose answers; set {IN_SYNC_MIN}"
             )
         }
-        _ => return result(CheckStatus::Fine, text),
+        _ => return CheckResult::new(CheckStatus::Fine, text),
     };
-    result(CheckStatus::Warning, format!("{text}; {problem}"))
-}
-
-fn result(status: CheckStatus, text: impl Into<String>) -> CheckResult {
-    CheckResult { status, text: text.into() }
+    CheckResult::new(CheckStatus::Warning, format!("{text}; {problem}"))
 }
 
 fn print_check_result(result: &CheckResult) -> io::Result<()> {

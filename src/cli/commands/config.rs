@@ -4,7 +4,6 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_result;
 use crate::config::Loaded;
 
-/// Print the effective configuration with secrets hidden.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: dogiqa config --config dogiqa.toml --sources")]
 pub(crate) struct Args {

@@ -21,7 +21,7 @@ once. References that it did not answer are processed again by another worker.
 Exit codes: 0 stopped by a signal, with or without unfinished work (the log says which); 1 the
 worker could not start, failed, or was ended by a second signal; 2 wrong usage.";
 
-/// Run the worker. Takes no arguments; everything comes from the configuration.
+/// Takes no arguments; everything comes from the configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {}

@@ -12,7 +12,6 @@ use crate::event::schema;
 const EXAMPLES: &str = "Examples:\n  \
     dogiqa schema quality-event.schema.json | jq .properties.score\n  dogiqa schema --write schemas/";
 
-/// Print the wire contract: JSON Schemas, AsyncAPI document, examples.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

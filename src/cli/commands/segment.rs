@@ -32,7 +32,6 @@ const EXAMPLES: &str = "Examples:\n  \
     dogiqa segment --model sam2/ --amg points_per_side=24 --amg use_m2m=true photo.jpg\n\n\
     Exit codes: 0 every image was segmented; 1 an image failed; 2 wrong usage.";
 
-/// Segment images with SAM 2 and print one JSON object per image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -10,7 +10,6 @@ use crate::config::Settings;
 const EXAMPLES: &str = "Examples:\n  dogiqa dead-letters list --since 2h --code fetch\n  \
     dogiqa dead-letters replay --code fetch.forbidden --dry-run";
 
-/// List dead letters, or send their references again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -11,9 +11,8 @@ use crate::stream::{DeadLetters, Settings};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa dead-letters list --since 2h --code fetch\n  \
     dogiqa dead-letters list --format jsonl | jq -r 'select(.replays > 0) | .reference.uri'\n\n\
-    Exit codes: 0 the list is complete; 1 it is not, or the topic cannot be read; 2 wrong usage.";
+    Exit codes: 0 the list is complete; 1 it is incomplete, or the topic cannot be read; 2 wrong usage.";
 
-/// List the current dead letters and count them by code.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -17,7 +17,6 @@ const HELP: &str = "Examples:\n  dogiqa dead-letters replay --code fetch.forbidd
     Exit codes: 0 everything was sent; 1 a dead letter was refused, or the command ended early; \
     2 wrong usage.";
 
-/// Send dead letters back to the topics they came from, each one once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {

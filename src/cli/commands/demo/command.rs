@@ -27,7 +27,6 @@ const PARTITIONS: i32 = 3;
 const EXAMPLES: &str = "Examples:\n  dogiqa demo && open demo-report/index.html\n  \
     dogiqa demo --port 9092   # in another terminal: kcat -b localhost:9092 -t image-quality -C";
 
-/// Run the whole pipeline in one process: embedded broker, worker, sample photos, report.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -36,7 +36,6 @@ const HELP: &str = "Examples:\n  dogiqa enqueue photos/ --policy gallery\n  \
     Exit codes: 0 everything was sent; 1 a reference was refused, or the command ended early; \
     2 wrong usage.";
 
-/// Send references to the worker from a folder, a list or a bucket prefix.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {

@@ -7,7 +7,6 @@ const EXAMPLES: &str = "Examples:\n  dogiqa models pull laptop\n  dogiqa models 
     dogiqa models verify mplug-owl3-1b\n  \
     dogiqa models quantize --model mplug-owl3-7b-241101 --format q4-k --output owl3-7b-q4.gguf";
 
-/// Download, list, verify and quantise models.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -6,8 +6,7 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_result;
 use crate::models::hub::{BUNDLES, HubError, HubModel, PRESETS, snapshot};
 
-/// List the presets with size, licence, repository and whether they are in the cache. Takes no
-/// arguments.
+/// Takes no arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: dogiqa models list")]
 pub(crate) struct Args {}

@@ -14,7 +14,6 @@ const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
     Files that are already in the cache are kept. An interrupted download continues where it stopped.\n\n\
     Environment variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.";
 
-/// Download models from the Hugging Face Hub into its shared cache.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -32,7 +31,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
         for name in bundle.unwrap_or_else(|| vec![name.clone()]) {
             let Some(model) = HubModel::new(&name) else {
                 bail!(
-                    "`{name}` is not a preset, a bundle or an `owner/name`; see `dogiqa models list`"
+                    "`{name}` is not a preset, a bundle or an `owner/name`; see `dogiqa models \
+                     list`"
                 );
             };
             models.push(model);

@@ -15,7 +15,6 @@ const HELP: &str = "Example:\n  dogiqa models quantize --model mplug-owl3-7b-241
     --format q4-k --output owl3-7b-q4.gguf\n\n\
     The new file is held in memory until it is written: 6 to 9 GB for a 7B model.";
 
-/// Write an mPLUG-Owl3 model with a quantised language model to a GGUF file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {

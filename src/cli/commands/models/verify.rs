@@ -11,7 +11,6 @@ const EXAMPLES: &str = "Examples:\n  dogiqa models verify mplug-owl3-1b\n  \
     dogiqa models verify sam2.1_hiera_tiny.pt\n\n\
     Exit codes: 0 every model is intact; 1 a model is missing, damaged or unreadable; 2 wrong usage.";
 
-/// Compare every file of a model with the digest published by the Hub.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

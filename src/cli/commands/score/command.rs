@@ -26,7 +26,6 @@ const EXAMPLES: &str = "Examples:\n  dogiqa score photos/ 'more/*.jpg'\n  \
     find . -name '*.png' | dogiqa score --fail-below 3.5 -\n\n\
     Exit codes: 0 every image was scored; 1 an image failed or is below --fail-below; 2 wrong usage.";
 
-/// Score files, folders, globs or URIs without Kafka.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -26,7 +26,6 @@ const EXAMPLES: &str = "Examples:\n  dogiqa watch --dead-letters\n  \
 /// Interval at which the statistics are printed on a terminal.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Print quality events as they arrive, with running statistics.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
