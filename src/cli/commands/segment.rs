@@ -63,7 +63,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PresetName {
-    /// Few, large objects, as in the Dog-IQA paper
+    /// Few, large objects, similar to those that the Dog-IQA paper reports
     DogIqa,
     /// Defaults of SAM 2's automatic mask generator
     Sam2Default,
