@@ -111,7 +111,8 @@ pub(crate) fn images_below(folder: &Path) -> impl Iterator<Item = anyhow::Result
     })
 }
 
-/// Reads standard input. Text is a list with one path or URI per line; anything else is an image.
+/// Reads standard input. UTF-8 without NUL is a list with one path or URI per line; anything else
+/// is an image.
 fn read_standard_input(
     stdin: &mut impl BufRead,
     sources: &mut Vec<ImageSource>,

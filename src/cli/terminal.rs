@@ -42,7 +42,7 @@ pub(crate) fn sent_records_spinner() -> Result<ProgressBar, TemplateError> {
     Ok(spinner)
 }
 
-/// Returns true if the reader of standard output has closed it, as `| head` does.
+/// Returns true if a cause of the error is a broken pipe, as after `| head` closes standard output.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)

@@ -9,7 +9,7 @@ use crate::cli::code_counts::CodeCounts;
 use crate::event::QualityEvent;
 use crate::report::table::printable;
 
-/// The highest score of any standard. Scores are counted in hundredths, the printed precision.
+/// Upper bound of the scores of all standards. Scores are counted in hundredths, as printed.
 const SCORE_MAX: f64 = 100.0;
 
 /// Counts of the answers since the start.
