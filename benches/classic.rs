@@ -1,11 +1,12 @@
-//! The classic engine for each image on one core, beside decoding the same JPEG in the same run.
+//! Time per image of the classic engine on one core, compared with decoding the same JPEG in the
+//! same run.
 //!
 //! ```text
 //! cargo bench --bench classic
 //! ```
 //!
-//! "Image" is everything the engine does for one: segment it, then rate the whole and each region.
-//! The last column is that time over the time of decoding; the figure is the median.
+//! The column `image` is the complete work for one image: segment it, rate the whole and each
+//! region. The last column is that time divided by the decoding time. All figures are medians.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
@@ -26,11 +27,11 @@ const ROUNDS: usize = 9;
 const SIZES: [(u32, u32); 4] = [(200, 150), (640, 480), (1152, 864), (2309, 1732)];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // One core: what a batch spreads over more is not counted here.
+    // One core, so that a batch cannot use others.
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
     let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos/raccoon.jpg");
     let photo = decode(&fs::read(photo)?, &Settings::default())?;
-    println!("classic engine on one core, ms for each image (median of {ROUNDS})\n");
+    println!("classic engine on one core, ms per image (median of {ROUNDS})\n");
     println!("      size | regions | decode | segment |  whole | regions |  image | image/decode");
     for (width, height) in SIZES {
         let resized = resize(photo.pixels(), width, height, Filter::Lanczos);

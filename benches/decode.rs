@@ -1,13 +1,14 @@
-//! Decoding and cropping 12-megapixel JPEG files on one core, beside Pillow in the same run.
+//! Decoding and cropping of 12-megapixel JPEG files on one core, compared with Pillow in the same
+//! run.
 //!
 //! ```text
 //! cargo bench --bench decode
 //! ```
 //!
-//! Pillow makes the photographs and does the same work (digest, decode, crop) through
-//! `benches/peers/decode_pillow.py`; set `PYTHON` to an interpreter that has it. Without one there
-//! is only a 4:4:4 file from the `image` crate and no peer. Both sides take turns and count the time
-//! of their thread; the figure is the median.
+//! `benches/peers/decode_pillow.py` writes the photos and does the same work (digest, decode, crop)
+//! with Pillow; `PYTHON` names an interpreter that has it. Without Pillow, only a 4:4:4 file of the
+//! `image` crate is measured, without a peer. Both sides alternate and measure the CPU time of
+//! their thread. The figures are medians.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
@@ -38,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, std::io::Error>>()?;
     files.sort();
 
-    println!("decode + crop of 12 MP on one core, images a second (median)\n");
+    println!("decode + crop of 12 MP on one core, images per second (median)\n");
     println!("{:<18} {:>6} {:>9} {:>9} {:>7}", "file", "MB", "dog-iqa", "pillow", "ratio");
     for file in files {
         let bytes = fs::read(&file)?;
@@ -65,13 +66,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             let theirs = median(&mut theirs).as_secs_f64();
             println!(" {:>9.1} {:>7.2}", 1.0 / theirs, theirs / ours);
         }
-        stages(&bytes, &region)?;
+        print_stages(&bytes, &region)?;
     }
     Ok(())
 }
 
-/// Where the time goes, for one file.
-fn stages(bytes: &[u8], region: &Region) -> Result<(), Box<dyn Error>> {
+/// Prints the time of each stage for one file.
+fn print_stages(bytes: &[u8], region: &Region) -> Result<(), Box<dyn Error>> {
     use sha2::{Digest, Sha256};
     let picture = decode(bytes, &Settings::default())?;
     let repeated = |work: &mut dyn FnMut()| timed(&mut *work).as_secs_f64() * 1e3;
@@ -90,7 +91,7 @@ fn stages(bytes: &[u8], region: &Region) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Mean time of a round: the clock ticks too coarsely for one run.
+/// Returns the mean CPU time of a run in one round. The clock is too coarse for a single run.
 fn timed<T>(mut work: impl FnMut() -> T) -> Duration {
     let started = cpu_time();
     for _ in 0..RUNS_PER_ROUND {
@@ -99,8 +100,8 @@ fn timed<T>(mut work: impl FnMut() -> T) -> Duration {
     cpu_time().saturating_sub(started) / RUNS_PER_ROUND
 }
 
-/// Time that this thread had a core; a busy machine then costs little. Elsewhere than on Linux it
-/// is the time of day.
+/// Returns the CPU time of this thread, so that other processes disturb the figures little. On
+/// systems other than Linux, returns elapsed time.
 fn cpu_time() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -115,7 +116,7 @@ fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// A region of 2000 × 1500 pixels.
+/// Returns a region of 2000 × 1500 pixels.
 fn region(picture: &Picture) -> Region {
     let inside = |x: u32, y: u32| (500..2500).contains(&x) && (400..1900).contains(&y);
     let rle = Rle::from_row_major(picture.width(), picture.height(), inside).expect("has pixels");
@@ -123,7 +124,7 @@ fn region(picture: &Picture) -> Region {
     Region { kind: RegionKind::Object, mask, predicted_iou: None, stability_score: None }
 }
 
-/// An interpreter that has Pillow.
+/// Returns the name of a Python interpreter that has Pillow, or `None`.
 fn python() -> Option<String> {
     let named = option_env!("PYTHON").map(ToOwned::to_owned);
     named.into_iter().chain(["python3".to_owned()]).find(|python| {

@@ -1,19 +1,19 @@
-//! Exactly-once beside at-least-once delivery on a real Apache Kafka, as a reader of committed records sees it:
-//! answers per second, and how long after its reference an answer arrives.
+//! Exactly-once compared with at-least-once delivery on a real Apache Kafka, measured by a reader
+//! of committed records: answers per second, and the latency from reference to answer.
 //!
 //! ```text
-//! cargo bench --bench delivery          starts a broker with tests/services/kafka.sh (Java and Maven)
+//! cargo bench --bench delivery      starts a broker with tests/services/kafka.sh (Java and Maven)
 //! ```
-//! The engine does nothing and images are in memory, so that delivery is all there is to see. Broker, worker and
-//! reader share this machine's cores. The modes take turns.
+//! The engine does nothing and the images are in memory, so delivery dominates. Broker, worker and
+//! reader share the cores of this machine. The modes alternate.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
-#[expect(dead_code, reason = "the tests ask more of it")]
+#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/support/noop.rs"]
 mod noop;
-#[path = "support/road.rs"]
-mod road;
+#[path = "support/stream_workload.rs"]
+mod stream_workload;
 
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -32,15 +32,16 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use road::{client, journey, producer, reference, send};
+use stream_workload::{client, journey, producer, reference, send};
 
 const PARTITIONS: i32 = 4;
-/// References that wait when a run for the rate begins.
+/// Number of references in the input topic when a throughput run starts.
 const BACKLOG: usize = 60_000;
-/// References of a run for the latency, and how many come in a second.
-const STREAM: usize = 10_000;
-const PER_SECOND: usize = 500;
-/// Times that the modes take turns.
+/// Number of references of a latency run.
+const LATENCY_REFERENCES: usize = 10_000;
+/// Rate of a latency run, in references per second.
+const LATENCY_RATE: usize = 500;
+/// Number of runs of each mode.
 const TURNS: usize = 2;
 
 fn main() {
@@ -52,8 +53,8 @@ fn main() {
             let name = format!("{delivery:?}-{turn}").to_lowercase();
             let settings = |kind: &str| settings(&bootstrap, delivery, &format!("{name}-{kind}"));
             let rate = runtime.block_on(rate(settings("rate")));
-            let [median, late] = runtime.block_on(latency(settings("latency")));
-            println!("{delivery:<14?} {turn:>4} {rate:>11.0} {median:>12.0} {late:>12.0}");
+            let Latency { median, percentile_99 } = runtime.block_on(latency(settings("latency")));
+            println!("{delivery:<14?} {turn:>4} {rate:>11.0} {median:>12.0} {percentile_99:>12.0}");
         }
     }
     // The script stops the broker when its input closes.
@@ -72,12 +73,12 @@ fn start_broker() -> (Child, String) {
     let mut printed = String::new();
     broker.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
     let line = printed.lines().find_map(|line| line.strip_prefix("DOGIQA_KAFKA_BOOTSTRAP="));
-    (broker, line.expect("the script says where the broker is").to_owned())
+    (broker, line.expect("the script prints the broker's address").to_owned())
 }
 
-/// A worker on topics of its own, committing every second.
+/// Creates topics and returns the settings of a worker on them that commits every second.
 fn settings(bootstrap: &str, delivery: DeliveryMode, name: &str) -> Settings {
-    let many = NonZeroUsize::new(30_000).unwrap();
+    let in_flight_max = NonZeroUsize::new(30_000).unwrap();
     let settings = Settings {
         bootstrap_servers: bootstrap.to_owned(),
         group_id: name.to_owned(),
@@ -85,55 +86,63 @@ fn settings(bootstrap: &str, delivery: DeliveryMode, name: &str) -> Settings {
         output_topic: format!("{name}-events"),
         dead_letter_topic: format!("{name}-dead-letters"),
         delivery,
-        in_flight_max: many,
-        window_max: many,
+        in_flight_max,
+        window_max: in_flight_max,
         commit_interval: Duration::from_secs(1),
         commit_completions: NonZeroUsize::new(100_000).unwrap(),
         ..Settings::default()
     };
     let admin: AdminClient<DefaultClientContext> = client(&settings).create().unwrap();
-    let topics = settings.topics();
+    let names = settings.topics();
     let topic = |name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
-    let topics: Vec<_> = topics.iter().map(|name| topic(name)).collect();
+    let topics: Vec<_> = names.iter().map(|name| topic(name)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
     settings
 }
 
-/// Answers per second out of a backlog, from the first that shows to the last.
+/// Returns the answers per second while a backlog is processed, from the first answer to the last.
 async fn rate(settings: Settings) -> f64 {
     write(&settings, BACKLOG, None);
-    let reading = settings.clone();
+    let reader_settings = settings.clone();
     let reader = tokio::task::spawn_blocking(move || {
         let mut began = None;
-        read(&reading, BACKLOG, |_| {
+        read(&reader_settings, BACKLOG, |_| {
             began.get_or_insert_with(Instant::now);
         });
         BACKLOG as f64 / began.unwrap().elapsed().as_secs_f64()
     });
-    beside_a_worker(settings, reader).await
+    run_worker_until(settings, reader).await
 }
 
-/// Milliseconds from a reference's time stamp to its answer: the median, and of one in a hundred.
-async fn latency(settings: Settings) -> [f64; 2] {
-    let (reading, writing) = (settings.clone(), settings.clone());
+/// Milliseconds from a reference's timestamp to its committed answer.
+struct Latency {
+    median: f64,
+    percentile_99: f64,
+}
+
+async fn latency(settings: Settings) -> Latency {
+    let (reader_settings, writer_settings) = (settings.clone(), settings.clone());
     let reader = tokio::task::spawn_blocking(move || {
-        let mut waited = Vec::with_capacity(STREAM);
-        read(&reading, STREAM, |event| {
-            let asked = event["source"]["timestamp"].as_f64().unwrap();
+        let mut latencies = Vec::with_capacity(LATENCY_REFERENCES);
+        read(&reader_settings, LATENCY_REFERENCES, |event| {
+            let referred_at = event["source"]["timestamp"].as_f64().unwrap();
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            waited.push(now.as_secs_f64() * 1e3 - asked);
+            latencies.push(now.as_secs_f64() * 1e3 - referred_at);
         });
-        waited.sort_by(f64::total_cmp);
-        [waited[waited.len() / 2], waited[waited.len() * 99 / 100]]
+        latencies.sort_by(f64::total_cmp);
+        let count = latencies.len();
+        Latency { median: latencies[count / 2], percentile_99: latencies[count * 99 / 100] }
     });
-    let writer = tokio::task::spawn_blocking(move || write(&writing, STREAM, Some(PER_SECOND)));
-    let figures = beside_a_worker(settings, reader).await;
+    let writer = tokio::task::spawn_blocking(move || {
+        write(&writer_settings, LATENCY_REFERENCES, Some(LATENCY_RATE))
+    });
+    let figures = run_worker_until(settings, reader).await;
     writer.await.unwrap();
     figures
 }
 
-async fn beside_a_worker<T>(settings: Settings, reader: tokio::task::JoinHandle<T>) -> T {
+async fn run_worker_until<T>(settings: Settings, reader: tokio::task::JoinHandle<T>) -> T {
     let shutdown = CancellationToken::new();
     let run = worker::run(settings, journey().await, Health::starting(), shutdown.clone());
     let worker = tokio::spawn(run);
@@ -143,7 +152,7 @@ async fn beside_a_worker<T>(settings: Settings, reader: tokio::task::JoinHandle<
     figures
 }
 
-/// Writes references, all at once or so many in a second.
+/// Writes references at the given rate, or as fast as possible without one.
 fn write(settings: &Settings, count: usize, per_second: Option<usize>) {
     let producer = producer(settings);
     let began = Instant::now();
@@ -159,7 +168,7 @@ fn write(settings: &Settings, count: usize, per_second: Option<usize>) {
     producer.flush(Duration::from_mins(1)).unwrap();
 }
 
-/// Reads so many committed events.
+/// Reads `count` committed events.
 fn read(settings: &Settings, count: usize, mut each: impl FnMut(&Value)) {
     let consumer: BaseConsumer = client(settings)
         .set("group.id", "reader")
@@ -171,10 +180,10 @@ fn read(settings: &Settings, count: usize, mut each: impl FnMut(&Value)) {
     list.add_partition_range(&settings.output_topic, 0, PARTITIONS - 1);
     list.set_all_offsets(Offset::Beginning).unwrap();
     consumer.assign(&list).unwrap();
-    let mut seen = 0;
-    while seen < count {
+    let mut received = 0;
+    while received < count {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
         each(&serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap());
-        seen += 1;
+        received += 1;
     }
 }

@@ -1,32 +1,36 @@
-//! mPLUG-Owl3 1B and 2B at their real shapes with random weights, on all cores, beside PyTorch in the
-//! same run.
+//! mPLUG-Owl3 1B and 2B with published shapes and random weights on all cores, compared with
+//! PyTorch in the same run.
 //!
 //! ```text
-//! cargo bench --bench mplug_owl3                 both sizes; PyTorch in a virtual environment of its own
-//! cargo bench --bench mplug_owl3 -- 1b alone     one size, without the peer
-//! cargo bench --bench mplug_owl3 -- 1b parts     where the time of one crop goes
+//! cargo bench --bench mplug_owl3                 both sizes; PyTorch in its own virtual environment
+//! cargo bench --bench mplug_owl3 -- 1b alone     one size, without PyTorch
+//! cargo bench --bench mplug_owl3 -- 1b parts     time of each part for one crop
 //! cargo bench --bench mplug_owl3 -- memory       peak memory of a 2B, loaded in bf16 and run in q4-k
 //! ```
 //!
-//! Rows, each for batches of 1, 4 and 16 crops with the paper's prompt of seven words: `plain`, the whole
-//! prompt for each crop and the K level tokens' logits; `prefix`, what owes nothing to the image read
-//! once; `greedy`, as the reference answers: the whole vocabulary's logits, then a step for the token
-//! that ends the answer. The peer has `plain` and `greedy`; `prefix` stands beside its `plain`, which
-//! gives the same ratings.
+//! Rows, each for batches of 1, 4 and 16 crops with the paper's prompt of seven level words:
+//!
+//! - `plain`: the whole prompt for each crop, then the logits of the K level tokens.
+//! - `prefix`: like `plain`, but the image-independent prefix is computed once and reused.
+//! - `greedy`: greedy generation as in the reference: the logits of the whole vocabulary, then one step
+//!   for the token that ends the answer.
+//!
+//! The peer has `plain` and `greedy`. `prefix` is compared with its `plain`, which returns the same
+//! ratings.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
 #[path = "support/measure.rs"]
 mod measure;
-#[path = "support/question.rs"]
-mod question;
 #[path = "../tests/support/qwen2.rs"]
 mod qwen2;
 #[path = "../tests/support/random_tensor.rs"]
 mod random_tensor;
 #[path = "../tests/support/random_weights.rs"]
 mod random_weights;
+#[path = "support/rating_prompt.rs"]
+mod rating_prompt;
 
 use std::env;
 use std::hint::black_box;
@@ -42,11 +46,11 @@ use dog_iqa::models::mplug_owl3::{
 };
 
 use measure::{median, peak_mib, times};
-use question::{giga_flop, paper_prompt};
 use qwen2::tokenizer_json;
+use rating_prompt::{RatingGigaFlop, paper_prompt};
 
 const BATCHES: [usize; 3] = [1, 4, 16];
-/// Token ids of the levels.
+/// Token ids of the seven levels.
 const LEVELS: [u32; 7] = [16, 17, 18, 19, 20, 21, 22];
 
 fn main() {
@@ -63,13 +67,13 @@ fn main() {
     for (name, release) in sizes {
         let bench = Bench::new(release);
         if is_named("parts") {
-            bench.parts();
+            bench.print_parts();
             continue;
         }
         println!("{}", bench.prediction(name));
         let mut peer = (!is_named("alone")).then(|| Peer::start(name, &bench.prompt));
         for batch in BATCHES {
-            bench.rows(name, batch, peer.as_mut());
+            bench.print_rows(name, batch, peer.as_mut());
         }
     }
 }
@@ -103,13 +107,15 @@ impl Bench {
         }
     }
 
-    /// Ours, the peer, ours, the peer: what changes in the machine meanwhile meets both.
-    fn rows(&self, size: &str, batch: usize, mut peer: Option<&mut Peer>) {
+    /// Prints the rows of a batch size. Ours and the peer alternate, so that a change of the
+    /// machine's load affects both.
+    fn print_rows(&self, size: &str, batch: usize, mut peer: Option<&mut Peer>) {
         let rows = [Row::Plain, Row::Prefix, Row::Greedy];
         let mut ours = [const { Vec::new() }; 3];
         let (mut plain, mut greedy) = (Vec::new(), Vec::new());
-        // Small batches are short, and so are measured more often.
-        for _ in 0..if batch == 1 { 4 } else { (8 / batch).max(1) } {
+        // Small batches are short and therefore measured more often.
+        let rounds = if batch == 1 { 4 } else { (8 / batch).max(1) };
+        for _ in 0..rounds {
             for (row, ours) in rows.iter().zip(&mut ours) {
                 ours.push(self.seconds(*row, batch));
             }
@@ -162,17 +168,19 @@ impl Bench {
         started.elapsed().as_secs_f64()
     }
 
-    /// What the shapes say of one crop.
+    /// Returns the speedup by prefix reuse that the arithmetic predicts.
     fn prediction(&self, size: &str) -> String {
-        let [plain, prefix] = giga_flop(self.model.config(), &self.prompt);
-        let more = plain / prefix;
+        let RatingGigaFlop { plain, with_prefix } =
+            RatingGigaFlop::new(self.model.config(), &self.prompt);
+        let speedup = plain / with_prefix;
         format!(
-            "{size}: {plain:.0} GFLOP plain, {prefix:.0} with prefix reuse: {more:.2} times as many crops predicted"
+            "{size}: {plain:.0} GFLOP plain, {with_prefix:.0} with prefix reuse: predicted speedup {speedup:.2}"
         )
     }
 
-    /// Seconds of one crop's parts. Of the language model they contain the images' keys.
-    fn parts(&self) {
+    /// Prints the seconds of each part for one crop. The language model rows with and without
+    /// prefix include the computation of the images' keys.
+    fn print_parts(&self) {
         let crops = crops(1);
         let decoder = self.model.decoder();
         let time = |name: &str, work: &dyn Fn()| {
@@ -196,7 +204,7 @@ impl Bench {
     }
 }
 
-/// Noise in −1..=1; flat images run faster than any real one.
+/// Returns crops of noise in −1..=1. Uniform images would run faster than real ones.
 fn crops(batch: usize) -> Tensor {
     let mut random = fastrand::Rng::with_seed(batch as u64);
     let values: Vec<f32> =
@@ -204,7 +212,7 @@ fn crops(batch: usize) -> Tensor {
     Tensor::from_vec(values, (batch, 3, 384, 384), &Device::Cpu).unwrap()
 }
 
-/// PyTorch in a process of its own, which waits while ours runs.
+/// PyTorch in its own process, which waits while ours runs.
 struct Peer {
     process: Child,
     answers: BufReader<ChildStdout>,
@@ -246,13 +254,14 @@ impl Drop for Peer {
     }
 }
 
-/// Writes a 2B of random weights in bf16, and loads it in processes that have done nothing else.
+/// Writes a 2B with random weights in `bf16` and prints the peak memory of processes that only load
+/// it.
 fn memory() {
     if let Some(path) = env::args().skip_while(|argument| argument != "load").nth(1) {
         let path = Path::new(&path);
         let model = MplugOwl3::open(path, DType::BF16, &Device::Cpu).unwrap();
         if path.extension().unwrap() == "gguf" {
-            // Some of a quantised network's memory is taken when it is first run.
+            // A quantised network allocates a part of its memory in its first run.
             let prefix = Prefix::new(&model, &paper_prompt()).unwrap();
             prefix.go_on(&model, &model.encode(&crops(1)).unwrap()).unwrap();
         }

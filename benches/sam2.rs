@@ -1,21 +1,25 @@
-//! SAM 2 at its real shapes with random weights, on all cores, beside PyTorch in the same run.
+//! SAM 2 with published shapes and random weights on all cores, compared with PyTorch in the same
+//! run.
 //!
 //! ```text
-//! cargo bench --bench sam2                 tiny and large; PyTorch in a virtual environment of its own
-//! cargo bench --bench sam2 -- tiny alone   one size, without the peer
-//! cargo bench --bench sam2 -- memory       peak memory of the large one on photos of 12 megapixels
+//! cargo bench --bench sam2                 tiny and large; PyTorch in its own virtual environment
+//! cargo bench --bench sam2 -- tiny alone   one size, without PyTorch
+//! cargo bench --bench sam2 -- memory       peak memory of the large one for photos of 12 megapixels
 //! ```
 //!
-//! `encoder`: one image of 1024 × 1024. `decoder`: 64 clicks about it, all three masks of each drawn.
-//! `whole`: resizing, 32 × 32 clicks, filters, suppression, encoding, for a photo of 1024 × 768; ours
-//! twice: with a threshold that half of the masks pass, and with one that all pass. The peer's work
-//! does not depend on it.
+//! - `encoder`: one image of 1024 × 1024.
+//! - `decoder`: 64 clicks on that image, all three masks of each click upscaled.
+//! - `whole`: resizing, 32 × 32 clicks, filters, suppression and encoding for a photo of 1024 × 768.
+//!   Ours runs twice, with a threshold that half of the masks pass and with one that all masks pass;
+//!   the peer's time does not depend on it.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
 #[path = "support/measure.rs"]
 mod measure;
+#[path = "support/photo.rs"]
+mod photo;
 #[path = "../tests/support/random_tensor.rs"]
 mod random_tensor;
 #[path = "../tests/support/random_weights.rs"]
@@ -32,26 +36,33 @@ use dog_iqa::models::sam2::{Config, Label, MASKS, Prompts, Sam2, Size, preproces
 use image::RgbImage;
 
 use measure::{median, peak_mib, times};
+use photo::photo;
 
 const CLICKS: usize = 64;
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let is_named = |name: &str| arguments.iter().any(|argument| argument == name);
-    let sizes = [Size::Tiny, Size::Large].into_iter().filter(|size| {
-        let any_named = is_named("tiny") || is_named("large");
-        !any_named || is_named(size.name())
-    });
+    let is_any_named = is_named("tiny") || is_named("large");
+    let sizes =
+        [Size::Tiny, Size::Large].into_iter().filter(|size| !is_any_named || is_named(size.name()));
     if is_named("memory") {
         return memory();
     }
     println!("  size | stage            | ours, s | PyTorch, s | PyTorch / ours");
+    let peer = if is_named("alone") { Peer::None } else { Peer::PyTorch };
     for size in sizes {
         let bench = Bench::new(size);
         for (stage, runs) in [("encoder", 3), ("decoder", 3), ("whole", 1)] {
-            bench.row(stage, runs, !is_named("alone"));
+            bench.print_rows(stage, runs, peer);
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    PyTorch,
+    None,
 }
 
 struct Bench {
@@ -62,19 +73,13 @@ struct Bench {
 
 impl Bench {
     fn new(size: Size) -> Self {
-        let photo = RgbImage::from_fn(1024, 768, |x, y| {
-            let wave = |period: u32| (x * y / 64 + (x + y) * 255 / period).to_le_bytes()[0];
-            image::Rgb([wave(500), wave(90), wave(33)])
-        });
-        Self {
-            size,
-            model: random_weights::network(|vb| Sam2::new(&Config::of_size(size), &vb)).0,
-            photo,
-        }
+        let (model, _) = random_weights::network(|vb| Sam2::new(&Config::of_size(size), &vb));
+        Self { size, model, photo: photo(0) }
     }
 
-    /// Ours, the peer, ours, the peer: what changes in the machine meanwhile meets both.
-    fn row(&self, stage: &str, runs: usize, with_peer: bool) {
+    /// Prints the rows of a stage. Ours and the peer alternate, so that a change of the machine's
+    /// load affects both.
+    fn print_rows(&self, stage: &str, runs: usize, peer: Peer) {
         let variants: &[&str] =
             if stage == "whole" { &["whole, half pass", "whole, all pass"] } else { &[stage] };
         let mut ours = vec![Vec::new(); variants.len()];
@@ -83,13 +88,13 @@ impl Bench {
             for (variant, ours) in variants.iter().zip(&mut ours) {
                 ours.extend(self.ours(variant, runs));
             }
-            if with_peer {
-                theirs.extend(peer(self.size, stage, runs));
+            if peer == Peer::PyTorch {
+                theirs.extend(pytorch_seconds(self.size, stage, runs));
             }
         }
         for (variant, ours) in variants.iter().zip(ours) {
             let ours = median(ours);
-            let (peer, ratio) = if with_peer {
+            let (peer, ratio) = if peer == Peer::PyTorch {
                 let theirs = median(theirs.clone());
                 (format!("{theirs:.3}"), format!("{:.2}", theirs / ours))
             } else {
@@ -107,7 +112,9 @@ impl Bench {
                 times(runs, || drop(black_box(self.model.encode(&input).unwrap())))
             }
             "decoder" => self.decoder(runs),
-            _ => self.whole(runs, stage.contains("half")),
+            "whole, half pass" => self.whole(runs, self.median_iou()),
+            "whole, all pass" => self.whole(runs, 0.0),
+            _ => panic!("no stage `{stage}`"),
         }
     }
 
@@ -124,13 +131,9 @@ impl Bench {
         })
     }
 
-    fn whole(&self, runs: usize, half: bool) -> Vec<f64> {
-        let threshold = if half { self.median_iou() } else { 0.0 };
-        let settings = AmgSettings {
-            pred_iou_thresh: threshold,
-            stability_score_thresh: 0.0,
-            ..AmgSettings::default()
-        };
+    fn whole(&self, runs: usize, pred_iou_thresh: f64) -> Vec<f64> {
+        let settings =
+            AmgSettings { pred_iou_thresh, stability_score_thresh: 0.0, ..AmgSettings::default() };
         let generator = MaskGenerator::new(self.model.clone(), settings).unwrap();
         let mut found = 0;
         let times = times(runs, || {
@@ -141,6 +144,7 @@ impl Bench {
         times
     }
 
+    /// Returns the threshold that half of the masks pass.
     fn median_iou(&self) -> f64 {
         let input = preprocess(&self.photo, 1024).unwrap().unsqueeze(0).unwrap();
         let encoded = self.model.encode(&input).unwrap();
@@ -153,8 +157,8 @@ impl Bench {
     }
 }
 
-/// The reference's 1,024 clicks with the large network, on one photo of 12 megapixels after the other;
-/// half of the masks pass, so that none is held back by filters that random weights would not meet.
+/// Prints the memory of the large network with 1,024 clicks for one photo of 12 megapixels after
+/// another. Half of the masks pass; the published thresholds do not fit random weights.
 fn memory() {
     let bench = Bench::new(Size::Large);
     let settings = AmgSettings {
@@ -176,17 +180,17 @@ fn memory() {
     }
 }
 
-/// Sixty-four clicks all over one image.
+/// Returns points, labels and image indices of 64 clicks spread over one image.
 fn clicks() -> (Tensor, Vec<Label>, Vec<usize>) {
-    let place = |index: usize| 64.0 + 128.0 * index as f32;
+    let coordinate = |index: usize| 64.0 + 128.0 * index as f32;
     let points: Vec<f32> =
-        (0..CLICKS).flat_map(|index| [place(index % 8), place(index / 8)]).collect();
+        (0..CLICKS).flat_map(|index| [coordinate(index % 8), coordinate(index / 8)]).collect();
     let points = Tensor::from_vec(points, (CLICKS, 1, 2), &Device::Cpu).unwrap();
     (points, vec![Label::Foreground; CLICKS], vec![0; CLICKS])
 }
 
-/// Seconds of each run of the peer.
-fn peer(size: Size, stage: &str, runs: usize) -> Vec<f64> {
+/// Returns the seconds of each run in PyTorch.
+fn pytorch_seconds(size: Size, stage: &str, runs: usize) -> Vec<f64> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/sam2_torch.py");
     let threads = std::thread::available_parallelism().unwrap().to_string();
     let python = env::var_os("PYTHON").unwrap_or_else(|| "python3".into());

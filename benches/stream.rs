@@ -1,9 +1,9 @@
-//! Records per second through the worker, beside what librdkafka alone does in the same run: a bare
-//! loop that consumes the same records and produces values of an event's size.
+//! Records per second of the worker, compared with librdkafka alone in the same run: a bare loop
+//! that consumes the same records and produces payloads of an event's size.
 //!
-//! The broker is the embedded one, in this process; the store is in memory and the engine does
-//! nothing. So everything here shares the cores that the process may use: `taskset -c 0 cargo bench
-//! --bench stream` shows what one core does, broker included.
+//! The broker is embedded in this process, the store is in memory and the engine does nothing. All
+//! of them share the cores of the process: `taskset -c 0 cargo bench --bench stream` measures one
+//! core, broker included.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::time::{Duration, Instant};
@@ -16,17 +16,17 @@ use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
-use road::{client, journey, producer, reference, send};
+use stream_workload::{client, journey, producer, reference, send};
 
-#[expect(dead_code, reason = "the tests ask more of it")]
+#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/support/noop.rs"]
 mod noop;
-#[path = "support/road.rs"]
-mod road;
+#[path = "support/stream_workload.rs"]
+mod stream_workload;
 
 const RECORDS: usize = 60_000;
 const PARTITIONS: i32 = 4;
-/// About what an event with one region has.
+/// Approximate size of an event with one region.
 const EVENT_BYTES: usize = 1_100;
 const BARE_OUTPUT: &str = "bare-output";
 const REFUSED_INPUT: &str = "refused-references";
@@ -37,17 +37,18 @@ fn main() {
     topics.extend([BARE_OUTPUT, REFUSED_INPUT].map(str::to_owned));
     let broker = EmbeddedBroker::start(&topics, PARTITIONS, None).expect("a broker starts");
     broker.configure(&mut settings);
-    // The end is read off the committed offsets: they must not lag.
+    // The end is detected from the committed offsets, so they must not lag.
     settings.commit_interval = Duration::from_millis(50);
-    // References to a bucket that is not allowed end at once: what remains is the stream alone.
+    // References to a forbidden bucket are refused at once, which leaves the cost of the stream
+    // alone.
     let refused = Settings { input_topic: REFUSED_INPUT.to_owned(), ..settings.clone() };
     write_references(&settings, "photos");
     write_references(&refused, "elsewhere");
 
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     let bare = bare_loop(&settings);
-    let stream = runtime.block_on(through_the_worker(&refused));
-    let journey = runtime.block_on(through_the_worker(&settings));
+    let stream = runtime.block_on(run_worker(&refused));
+    let journey = runtime.block_on(run_worker(&settings));
     println!("                               records/s   of bare   CPU per record");
     let rows = [
         ("bare rdkafka loop", &bare),
@@ -61,14 +62,13 @@ fn main() {
     }
 }
 
-/// What a run showed.
 struct Figures {
     records_per_second: f64,
-    /// Of all threads of this process, the broker's too.
+    /// CPU time of all threads of this process, including the broker, in microseconds.
     cpu_per_record_us: f64,
 }
 
-/// Time and processor time since a moment.
+/// Measures elapsed time and CPU time.
 struct Stopwatch {
     began: Instant,
     cpu: Duration,
@@ -88,7 +88,7 @@ impl Stopwatch {
     }
 }
 
-/// Processor time of this process; nothing where the system does not tell.
+/// Returns the CPU time of this process, or 0 if the system does not report it.
 fn cpu_time() -> Duration {
     let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
     let own = text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok());
@@ -107,7 +107,7 @@ fn write_references(settings: &Settings, bucket: &str) {
         let value = reference(number, bucket);
         send(&producer, &settings.input_topic, number.to_string().as_bytes(), value.as_bytes());
     }
-    producer.flush(Duration::from_mins(1)).expect("the broker takes the references");
+    producer.flush(Duration::from_mins(1)).expect("the broker accepts the references");
 }
 
 fn partitions(topic: &str, offset: Offset) -> TopicPartitionList {
@@ -122,7 +122,7 @@ fn bare_loop(settings: &Settings) -> Figures {
         client(settings).set("group.id", "bare").create().expect("a consumer");
     consumer.assign(&partitions(&settings.input_topic, Offset::Beginning)).expect("partitions");
     let producer = producer(settings);
-    // Not one byte repeated: compression has to work as it does on events.
+    // Random characters, because a repeated byte would compress better than events do.
     let payload: Vec<u8> =
         std::iter::repeat_with(|| fastrand::alphanumeric() as u8).take(EVENT_BYTES).collect();
     let mut began = None;
@@ -138,25 +138,25 @@ fn bare_loop(settings: &Settings) -> Figures {
             }
         }
     }
-    producer.flush(Duration::from_mins(1)).expect("the broker takes the records");
-    began.expect("records came").stop(RECORDS)
+    producer.flush(Duration::from_mins(1)).expect("the broker accepts the records");
+    began.expect("at least one record was consumed").stop(RECORDS)
 }
 
-async fn through_the_worker(settings: &Settings) -> Figures {
+async fn run_worker(settings: &Settings) -> Figures {
     let shutdown = CancellationToken::new();
     let journey = journey().await;
     let run = worker::run(settings.clone(), journey, Health::starting(), shutdown.clone());
     let worker = tokio::spawn(run);
-    let of_watch = settings.clone();
-    let watch = tokio::task::spawn_blocking(move || watch_commits(&of_watch));
+    let watch_settings = settings.clone();
+    let watch = tokio::task::spawn_blocking(move || watch_commits(&watch_settings));
     let figures = watch.await.expect("the watch ends");
     shutdown.cancel();
     let summary = worker.await.expect("no panic").expect("a graceful end");
-    assert_eq!(summary.events + summary.dead_letters, RECORDS as u64, "each has an answer");
+    assert_eq!(summary.events + summary.dead_letters, RECORDS as u64, "every record has an answer");
     figures
 }
 
-/// What happens between the first commit that shows and the last one.
+/// Measures from the first visible commit to the last one.
 fn watch_commits(settings: &Settings) -> Figures {
     let consumer: BaseConsumer =
         client(settings).set("group.id", &settings.group_id).create().expect("a consumer");

@@ -1,22 +1,19 @@
-//! Images per second of the paper's engine on any device, with random weights at published shapes: the full
-//! method, each model alone, the cascade, the batch-size curve, and how busy each lane is.
+//! Images per second of the paper's engine on any device, with published shapes and random weights:
+//! the full method, each model alone, the cascade, the batch-size curve, and the load of each lane.
 //!
 //! ```text
-//! cargo bench --bench throughput                                                  tiny and 1B, on this machine
+//! cargo bench --bench throughput                 SAM 2.1 tiny and mPLUG-Owl3 1B, on this machine
 //! cargo bench --features cuda --bench throughput -- --size production --device cuda:0 --images 200
 //! ```
-//! Every mask passes the filters, so that drawing them costs what it can cost; the number of crops is set. The
-//! arithmetic that the shapes count stands beside the best that the device reaches at a product of matrices.
+//! Every mask passes the filters, so that the upscaling of masks has its full cost; the number of
+//! crops is fixed. The arithmetic of the shapes is compared with the fastest matrix product of the
+//! device.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
-#[path = "support/checkpoints.rs"]
-mod checkpoints;
-#[path = "support/measure.rs"]
-mod measure;
-#[path = "support/question.rs"]
-mod question;
+#[path = "support/paper_engine/mod.rs"]
+mod paper_engine;
 #[path = "../tests/support/qwen2.rs"]
 mod qwen2;
 #[path = "../tests/support/random_tensor.rs"]
@@ -27,39 +24,36 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
 use dog_iqa::engine::{Devices, Engine, EngineName, MplugOwl3Scorer, Scorer, Settings};
 use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{Standard, StandardForm};
 use dog_iqa::models::device::Place;
-use dog_iqa::models::mplug_owl3::{Config, RatingSettings, Release};
+use dog_iqa::models::mplug_owl3::{RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
-use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
 use dog_iqa::telemetry::metrics;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
-use image::{Rgb, RgbImage};
 
-use measure::{median, peak_mib, times};
-use question::{giga_flop, paper_prompt};
+use paper_engine::matrix_product::peak_giga_flops;
+use paper_engine::measure::{median, peak_mib, times};
+use paper_engine::photo::photo;
+use paper_engine::{
+    checkpoints, masks_without_thresholds, rating_giga_flop, segmentation_giga_flop,
+};
 
-/// Crops of a picture beside the whole.
+/// Number of crops of an image, in addition to the whole image.
 const CROPS: usize = 8;
-/// Pictures on the road at once.
-const AT_ONCE: usize = 16;
-/// GFLOP of a click of SAM 2's decoder, all included, as its plain form counts.
-const GIGA_FLOP_CLICK: f64 = 3.64;
-/// Runs of each size of the batch-size curve.
+/// Maximum number of images in flight.
+const IN_FLIGHT_MAX: usize = 16;
+/// Number of runs of each batch size.
 const RUNS: usize = 3;
-/// What no batch takes.
+/// Time limit of a batch, which none reaches.
 const LIMIT: Duration = Duration::from_hours(1);
 
-/// What is measured.
+/// The models, the devices and the amount of work, from the command line.
 struct Plan {
     size: Size,
     release: Release,
-    /// GFLOP of SAM 2's encoder.
-    encoder: f64,
     points_per_side: usize,
     devices: Devices,
     images: usize,
@@ -67,23 +61,32 @@ struct Plan {
 }
 
 impl Plan {
-    fn of_arguments() -> Self {
+    fn from_arguments() -> Self {
         let arguments: Vec<String> = env::args().collect();
         let value = |name: &str| {
-            let place = arguments.iter().position(|argument| argument == name)?;
-            arguments.get(place + 1).cloned()
+            let position = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(position + 1).cloned()
         };
         let devices = value("--device").map_or(Devices::Auto, |text| text.parse().unwrap());
         let images = value("--images").map(|text| text.parse().unwrap());
         if value("--size").is_some_and(|size| size == "production") {
-            let (size, release) = (Size::Large, Release::B7V241101);
-            let (encoder, points_per_side, images) = (1_820.0, 32, images.unwrap_or(200));
-            let batches = &[1, 4, 8, 16, 32, 64];
-            return Self { size, release, encoder, points_per_side, devices, images, batches };
+            return Self {
+                size: Size::Large,
+                release: Release::B7V241101,
+                points_per_side: 32,
+                devices,
+                images: images.unwrap_or(200),
+                batches: &[1, 4, 8, 16, 32, 64],
+            };
         }
-        let (size, release) = (Size::Tiny, Release::B1V241014);
-        let (encoder, points_per_side, images) = (292.0, 16, images.unwrap_or(2));
-        Self { size, release, encoder, points_per_side, devices, images, batches: &[1, 4] }
+        Self {
+            size: Size::Tiny,
+            release: Release::B1V241014,
+            points_per_side: 16,
+            devices,
+            images: images.unwrap_or(2),
+            batches: &[1, 4],
+        }
     }
 
     fn engine_settings(&self, segmenter: &Path, scorer: &Path) -> Settings {
@@ -91,143 +94,131 @@ impl Plan {
         segmenter.to_str().unwrap().clone_into(&mut settings.dog_iqa.segmenter);
         scorer.to_str().unwrap().clone_into(&mut settings.dog_iqa.scorer);
         settings.dog_iqa.device = self.devices.clone();
-        settings.dog_iqa.masks = AmgSettings {
-            points_per_side: self.points_per_side,
-            pred_iou_thresh: 0.0,
-            stability_score_thresh: 0.0,
-            ..Preset::DogIqa.settings()
-        };
+        settings.dog_iqa.masks = masks_without_thresholds(self.points_per_side);
         settings
-    }
-
-    /// GFLOP of a picture's masks, and of one crop's rating.
-    fn giga_flop(&self) -> [f64; 2] {
-        let masks = self.encoder + self.points_per_side.pow(2) as f64 * GIGA_FLOP_CLICK;
-        let [_, rating] = giga_flop(&Config::of_release(self.release), &paper_prompt());
-        [masks, rating]
     }
 }
 
 fn main() {
-    let plan = Plan::of_arguments();
-    let places = plan.devices.places();
-    let place = places[0];
+    let plan = Plan::from_arguments();
+    let devices = plan.devices.places();
+    let first = devices[0];
     let folder = tempfile::tempdir().unwrap();
     let segmenter = checkpoints::sam2(folder.path(), plan.size);
     let scorer = checkpoints::owl(folder.path(), plan.release);
-    let best = best_product(place);
-    let dtype = place.dtype().as_str();
-    println!("{places:?}, {dtype}: best product {best:.0} GFLOP/s; {} images a row", plan.images);
+    let side = if first == Place::Cpu { 2048 } else { 8192 };
+    let peak = peak_giga_flops(&first.open().unwrap(), first.dtype(), side);
+    let dtype = first.dtype().as_str();
+    println!("{devices:?}, {dtype}: peak {peak:.0} GFLOP/s; {} images per row", plan.images);
 
     let recorder = metrics::install().unwrap();
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
     let started = Instant::now();
     let engine = Engine::open(&plan.engine_settings(&segmenter, &scorer), &standard).unwrap();
     println!("opened and warmed up in {:.1} s", started.elapsed().as_secs_f64());
-    println!("work                         | images/s | of the best | busy: segment | score");
-    let [masks, rating] = plan.giga_flop();
-    let all = CROPS as f64 + 1.0;
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let bound = best * places.len() as f64;
+    println!("work                         | images/s | of the peak | busy: segment | score");
+    let masks = segmentation_giga_flop(plan.size, plan.points_per_side);
+    let rating = rating_giga_flop(plan.release);
+    let all_ratings = (CROPS as f64 + 1.0) * rating;
     let rows: [(&str, f64, Work); 4] = [
-        ("SAM 2 alone", masks, Work { masks: 1, whole_first: false, crops: 0 }),
-        ("9 ratings alone", all * rating, Work { masks: 0, whole_first: false, crops: CROPS }),
-        ("full method", masks + all * rating, Work { masks: 1, whole_first: false, crops: CROPS }),
-        (
-            "cascade, half goes on",
-            f64::midpoint(rating, masks + all * rating),
-            Work { masks: 2, whole_first: true, crops: CROPS },
-        ),
+        ("SAM 2 alone", masks, Work::Segment),
+        ("9 ratings alone", all_ratings, Work::Rate),
+        ("full method", masks + all_ratings, Work::FullMethod),
+        ("cascade, half continues", f64::midpoint(rating, masks + all_ratings), Work::Cascade),
     ];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let device_count = devices.len() as f64;
     for (name, giga_flop, work) in rows {
-        let busy_before = busy(&recorder.render());
+        let busy_before = busy_seconds(&recorder.render());
         let started = Instant::now();
         runtime.block_on(work.run(&engine, plan.images));
         let seconds = started.elapsed().as_secs_f64();
         let rate = plan.images as f64 / seconds;
-        let busy_after = busy(&recorder.render());
-        let share = |lane: usize| {
-            100.0 * (busy_after[lane] - busy_before[lane]) / seconds / places.len() as f64
-        };
-        let of_best = 100.0 * rate * giga_flop / bound;
+        let busy_after = busy_seconds(&recorder.render());
+        let load =
+            |lane: usize| 100.0 * (busy_after[lane] - busy_before[lane]) / seconds / device_count;
+        let of_peak = 100.0 * rate * giga_flop / (peak * device_count);
         println!(
-            "{name:<28} | {rate:>8.3} | {of_best:>9.0} % | {:>11.0} % | {:>3.0} %",
-            share(0),
-            share(1)
+            "{name:<28} | {rate:>8.3} | {of_peak:>9.0} % | {:>11.0} % | {:>3.0} %",
+            load(0),
+            load(1)
         );
     }
     println!("peak memory of the process: {} MiB", peak_mib());
     drop(engine);
-    curve(&plan, place, &scorer, &standard, best);
+    batch_size_curve(&plan, &scorer, &standard, peak);
 }
 
-/// Ratings per second by the number of crops in a batch.
-fn curve(plan: &Plan, place: Place, path: &Path, standard: &Standard, best: f64) {
-    let device = place.open().unwrap();
-    let on = (place.dtype(), &device);
-    let scorer = MplugOwl3Scorer::open(path, standard, RatingSettings::default(), on).unwrap();
-    let [_, giga_flop] = plan.giga_flop();
-    println!("crops in a batch | ratings/s | of the best");
+/// Prints the ratings per second for each batch size.
+fn batch_size_curve(plan: &Plan, scorer: &Path, standard: &Standard, peak: f64) {
+    let first = plan.devices.places()[0];
+    let device = first.open().unwrap();
+    let on = (first.dtype(), &device);
+    let scorer = MplugOwl3Scorer::open(scorer, standard, RatingSettings::default(), on).unwrap();
+    let giga_flop = rating_giga_flop(plan.release);
+    println!("crops per batch  | ratings/s | of the peak");
     for &batch in plan.batches {
         let crop = crop_whole(&picture(batch));
         let inputs: Vec<_> = (0..batch).map(|_| scorer.prepare(&crop).unwrap()).collect();
         drop(scorer.rate(&inputs).unwrap());
         let seconds = median(times(RUNS, || drop(scorer.rate(&inputs).unwrap())));
         let rate = batch as f64 / seconds;
-        println!("{batch:>16} | {rate:>9.3} | {:>9.0} %", 100.0 * rate * giga_flop / best);
+        println!("{batch:>16} | {rate:>9.3} | {:>9.0} %", 100.0 * rate * giga_flop / peak);
     }
 }
 
-/// What is done with each picture.
-#[derive(Clone, Copy)]
-struct Work {
-    /// One picture in so many gets masks and what follows; 0: none gets masks.
-    masks: usize,
-    /// Whether the whole is rated before anything else.
-    whole_first: bool,
-    crops: usize,
+/// The work for each image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Masks only.
+    Segment,
+    /// Ratings of the whole image and all crops only.
+    Rate,
+    /// Masks, then ratings of the whole image and all crops.
+    FullMethod,
+    /// A rating of the whole image; for every other image then masks and ratings of all crops.
+    Cascade,
 }
 
 impl Work {
     async fn run(self, engine: &Engine, images: usize) {
         let each = stream::iter(0..images).map(|number| self.one(engine, number));
-        each.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+        each.buffer_unordered(IN_FLIGHT_MAX).collect::<Vec<()>>().await;
     }
 
     async fn one(self, engine: &Engine, number: usize) {
         let picture = picture(number);
-        let goes_on = self.masks < 2 || number.is_multiple_of(self.masks);
-        if self.whole_first {
+        if self == Self::Cascade {
             engine.rate(crop_whole(&picture), LIMIT).await.unwrap();
+            if !number.is_multiple_of(2) {
+                return;
+            }
         }
-        if self.masks > 0 && goes_on {
+        if self != Self::Rate {
             engine.segment(&picture, LIMIT).await.unwrap();
         }
-        if self.crops == 0 || !goes_on {
-            return;
-        }
-        let wholes = usize::from(!self.whole_first);
-        let ratings = (0..self.crops + wholes).map(|index| {
+        let ratings = match self {
+            Self::Segment => 0,
+            Self::Rate | Self::FullMethod => CROPS + 1,
+            Self::Cascade => CROPS,
+        };
+        let pending = (0..ratings).map(|index| {
             let pixels = Arc::clone(picture.pixels());
             engine.rate(Crop { source: CropSource::Region(index), pixels }, LIMIT)
         });
-        for rating in join_all(ratings).await {
+        for rating in join_all(pending).await {
             rating.unwrap();
         }
     }
 }
 
-/// A picture of 1024 × 768 pixels, another for each number.
 fn picture(number: usize) -> Picture {
-    let shift = u32::try_from(number).unwrap() * 37;
-    Picture::from_rgb(RgbImage::from_fn(1024, 768, |x, y| {
-        let wave = |period: u32| ((x + shift) * y / 64 + (x + y) * 255 / period).to_le_bytes()[0];
-        Rgb([wave(500), wave(90), wave(33)])
-    }))
+    Picture::from_rgb(photo(number))
 }
 
-/// Busy seconds of the lanes `segment` and `score`, over all devices, from what `/metrics` would show.
-fn busy(page: &str) -> [f64; 2] {
+/// Returns the busy seconds of the lanes `segment` and `score`, summed over all devices, from the
+/// text of `/metrics`.
+fn busy_seconds(page: &str) -> [f64; 2] {
     ["segment", "score"].map(|lane| {
         let lines = page.lines().filter(|line| {
             line.starts_with("dogiqa_lane_busy_seconds{")
@@ -235,20 +226,4 @@ fn busy(page: &str) -> [f64; 2] {
         });
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     })
-}
-
-/// GFLOP/s of the best of some large products in the device's own format.
-fn best_product(place: Place) -> f64 {
-    let device = place.open().unwrap();
-    let side = if place == Place::Cpu { 2048 } else { 8192 };
-    let matrix = random_tensor::random("a", &(side, side).into()).unwrap();
-    let matrix = matrix.to_dtype(place.dtype()).unwrap().to_device(&device).unwrap();
-    let product = |_| {
-        let started = Instant::now();
-        let product: Tensor = matrix.matmul(&matrix).unwrap();
-        device.synchronize().unwrap();
-        drop(std::hint::black_box(product));
-        2e-9 * (side as f64).powi(3) / started.elapsed().as_secs_f64()
-    };
-    (0..10).map(product).fold(0.0, f64::max)
 }

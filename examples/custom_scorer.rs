@@ -1,4 +1,4 @@
-//! An engine of your own: the segmenter of `classic` with a scorer that only looks at brightness.
+//! A custom engine: the segmenter of `classic` with a scorer that measures only brightness.
 //!
 //! ```sh
 //! cargo run --example custom_scorer -- examples/photos/cat.jpg
@@ -17,7 +17,7 @@ use dog_iqa::models::ModelInput;
 use dog_iqa::pipeline::{self, Journey, JourneyParts};
 use dog_iqa::storage::{self, Stores, file_uri};
 
-/// Rates mid-grey best and both ends worst.
+/// Rates mid-grey best, black and white worst.
 struct Brightness;
 
 impl Scorer for Brightness {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The decoding benchmark's photographs, and the same work done by Pillow.
+"""Photos for the decoding benchmark, and the same work with Pillow.
 
-    decode_pillow.py make FOLDER     writes the photographs
+    decode_pillow.py make FOLDER     writes the photos
     decode_pillow.py time FILE N     decodes and crops N times, prints the median seconds
 """
 
@@ -16,12 +16,12 @@ from PIL import Image
 
 PHOTOS = Path(__file__).parent / "../../examples/photos"
 SIZE = (4000, 3000)
-# What is cut out: a region of the size that objects often have.
+# The cropped region, which has a typical size of an object.
 BOX = (500, 400, 2500, 1900)
 
 
 def make(folder: Path) -> None:
-    """A collage of the sample photos at twice their size has about a phone photo's detail."""
+    """Writes collages of the enlarged sample photos, with about the detail of a phone photo."""
     collage = Image.new("RGB", SIZE)
     photos = [Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("[!-]*.jpg"))]
     photos = [photo.resize((photo.width * 2, photo.height * 2), Image.LANCZOS) for photo in photos]

@@ -1,11 +1,11 @@
-"""mPLUG-Owl3 (generation 241014) written out in PyTorch on the CPU: the same work as `benches/mplug_owl3.rs`.
+"""mPLUG-Owl3 (generation 241014) in PyTorch on the CPU: the same work as `benches/mplug_owl3.rs`.
 
-    python3 benches/peers/mplug_owl3_torch.py 2b 128 87 2     size, tokens of the prompt, image's place, threads
+    python3 benches/peers/mplug_owl3_torch.py 2b 128 87 2     size, tokens of the prompt, position of the image, threads
 
-Then reads a line `ROW BATCH` for each measurement and answers with the seconds it took: `plain` (the vision
-tower's 26 layers, the whole prompt, the last token's K logits) or `greedy` (as the reference generates: the
-whole head, then a step for the second token, for which it projects the image tokens again). Without PyTorch
-it makes a virtual environment of its own under target/peers and installs it there. Weights are random.
+Reads a line `ROW BATCH` for each measurement and prints its seconds. `plain` runs the 26 layers of the vision
+tower, the whole prompt, and the K logits of the last token. `greedy` generates as the reference does: the whole
+head, then a step for the second token, for which it projects the image tokens again. If PyTorch is missing, the
+script creates its own virtual environment under target/peers and installs it there. Weights are random.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""SAM 2 of Hugging Face transformers in PyTorch on the CPU: the same work as `benches/sam2.rs`.
+"""SAM 2 from Hugging Face transformers in PyTorch on the CPU: the same work as `benches/sam2.rs`.
 
     python3 benches/peers/sam2_torch.py tiny encoder 3 2     size, stage, runs, threads
 
-Prints the seconds of each run. Without PyTorch it makes a virtual environment of its own under
-target/peers and installs it there. Weights are random: nothing is downloaded.
+Prints the seconds of each run. If PyTorch is missing, the script creates its own virtual environment under
+target/peers and installs it there. Weights are random, so no model is downloaded.
 """
 
 import sys
@@ -50,9 +50,9 @@ def decode(model, embeddings, points):
 
 
 def whole(model, photo):
-    """As `SAM2AutomaticMaskGenerator` with one crop: every mask is enlarged, then filtered. A threshold
-    that half of the masks pass; unlike the reference it encodes only what is left at the end, which
-    spares it the runs of noise."""
+    """Does the work of `SAM2AutomaticMaskGenerator` with one crop: every mask is upscaled, then filtered
+    with a threshold that half of the masks pass. Unlike the reference, it encodes only the masks that
+    remain at the end, which saves the many runs of noise."""
     embeddings = model.get_image_embeddings(normalised(photo))
     offset = 1 / (2 * SIDE)
     line = torch.linspace(offset, 1 - offset, SIDE)

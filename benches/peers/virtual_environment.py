@@ -1,4 +1,4 @@
-"""A virtual environment of a peer's own under target/peers, made when it is first needed."""
+"""Creates the virtual environment of a peer under target/peers on first use."""
 
 import os
 import subprocess
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def restart_in(name, packages):
-    """Runs the script again in the environment of that name, which has the packages."""
+    """Restarts the script in the named environment with these packages."""
     home = Path(__file__).resolve().parents[2] / "target" / "peers" / name
     python = home / "bin" / "python"
     if Path(sys.executable) == python:
-        raise ImportError(f"{home} lacks one of {packages}; remove it, and it is made anew")
+        raise ImportError(f"{home} lacks one of {packages}; remove the folder to create it again")
     if not (home / ".complete").exists():
         venv.create(home, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True, stdout=sys.stderr)

@@ -1,8 +1,8 @@
-//! What the benchmarks of networks share.
+//! Time and memory measurements for the benchmarks of the networks.
 
 use std::time::Instant;
 
-/// Seconds of each of some runs.
+/// Returns the seconds of each of `runs` runs.
 pub(crate) fn times(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
     let time = || {
         let started = Instant::now();
@@ -12,13 +12,13 @@ pub(crate) fn times(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
     std::iter::repeat_with(time).take(runs).collect()
 }
 
-/// The middle of some values.
+/// Returns the median; of an even number of values, the larger of the two middle ones.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// Most memory that this process has held, as Linux counts it, in MiB.
+/// Returns the peak resident memory of this process in MiB, as Linux reports it.
 pub(crate) fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! A configuration file.
+//! Fuzzes the configuration with the bytes of a file.
 #![no_main]
 
 #[expect(dead_code, reason = "memory is counted in tests/hostile")]

@@ -1,4 +1,4 @@
-//! Bytes as an image.
+//! Fuzzes the image decoders.
 #![no_main]
 
 #[expect(dead_code, reason = "memory is counted in tests/hostile")]

@@ -1,4 +1,4 @@
-//! Lines of headers, then a value, as a record.
+//! Fuzzes the parser of Kafka records. The input is lines of headers, then the payload.
 #![no_main]
 
 #[path = "../../tests/hostile/checks/message.rs"]

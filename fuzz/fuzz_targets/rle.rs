@@ -1,4 +1,4 @@
-//! JSON as a mask.
+//! Fuzzes the parser of RLE masks in JSON.
 #![no_main]
 
 #[expect(dead_code, reason = "memory is counted in tests/hostile")]

@@ -1,4 +1,5 @@
-//! A URI, then perhaps an entity tag behind a zero.
+//! Fuzzes the parser and the allow-lists of URIs. The input is a URI, then optionally a zero byte
+//! and an entity tag.
 #![no_main]
 
 #[path = "../../tests/hostile/checks/message.rs"]
@@ -10,7 +11,7 @@ mod uri;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    static PLACES: uri::Places = uri::Places::new();
+    static STORES: uri::Places = uri::Places::new();
 }
 
 fuzz_target!(|text: &str| {
@@ -18,5 +19,5 @@ fuzz_target!(|text: &str| {
         Some((uri, etag)) => (uri, Some(etag)),
         None => (text, None),
     };
-    PLACES.with(|places| drop(places.check(uri, etag)));
+    STORES.with(|stores| drop(stores.check(uri, etag)));
 });

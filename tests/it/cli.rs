@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use clap::CommandFactory;
+use dog_iqa::cli::Cli;
 use serde_json::Value;
 
 fn dogiqa(arguments: &[&str]) -> Output {
@@ -25,30 +27,47 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
+/// The help page of a command.
+pub(crate) struct HelpPage {
+    /// The words of the command, beginning with `dogiqa`.
+    pub(crate) words: Vec<String>,
+    pub(crate) text: String,
+}
+
+/// Returns the help pages of `dogiqa` and all its subcommands, 100 columns wide.
+pub(crate) fn help_pages() -> Vec<HelpPage> {
+    let mut root = Cli::command().term_width(100);
+    root.build();
+    let mut pages = Vec::new();
+    let mut pending = vec![(vec!["dogiqa".to_owned()], root)];
+    while let Some((words, mut command)) = pending.pop() {
+        let subcommands = command.get_subcommands().filter(|command| command.get_name() != "help");
+        for subcommand in subcommands {
+            let name = subcommand.get_name().to_owned();
+            pending.push(([&words[..], &[name]].concat(), subcommand.clone()));
+        }
+        let help = command.render_long_help().to_string();
+        // clap indents blank lines.
+        let lines: Vec<_> = help.lines().map(str::trim_end).collect();
+        pages.push(HelpPage { words, text: lines.join("\n") });
+    }
+    pages
+}
+
 #[test]
 fn every_help_page_has_an_example() {
-    let subcommands = [
-        "run",
-        "enqueue",
-        "score",
-        "segment",
-        "ask",
-        "models",
-        "demo",
-        "schema",
-        "config",
-        "check",
-        "watch",
-        "dead-letters",
-        "dead-letters list",
-        "dead-letters replay",
-    ];
-    for subcommand in subcommands {
-        let words: Vec<_> = subcommand.split(' ').chain(["--help"]).collect();
-        let output = dogiqa(&words);
-        assert!(output.status.success());
-        assert!(text(&output.stdout).contains("Example"), "{subcommand} --help has no example");
+    let pages = help_pages();
+    assert!(pages.iter().any(|page| page.words == ["dogiqa", "models", "quantize"]));
+    for HelpPage { words, text } in pages {
+        assert!(text.contains("Example"), "{} --help has no example", words.join(" "));
     }
+}
+
+#[test]
+fn help_is_printed_to_standard_output() {
+    let output = dogiqa(&["dead-letters", "list", "--help"]);
+    assert!(output.status.success() && output.stderr.is_empty());
+    assert!(text(&output.stdout).contains("Usage: dogiqa dead-letters list"));
 }
 
 #[test]

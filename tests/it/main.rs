@@ -11,6 +11,9 @@ mod goldens;
 mod hub;
 #[path = "../support/noop.rs"]
 mod noop;
+#[expect(dead_code, reason = "the tests against real services use the rest")]
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/qwen2.rs"]
 mod qwen2;
 #[path = "../support/random_checkpoint.rs"]
@@ -62,6 +65,7 @@ mod report;
 mod runbook;
 mod sam2_checkpoints;
 mod schema;
+mod snapshots;
 mod storage_buckets;
 mod storage_files;
 mod storage_web;

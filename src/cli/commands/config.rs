@@ -1,0 +1,24 @@
+//! `dogiqa config`: prints the effective configuration.
+
+use crate::cli::command_outcome::CommandOutcome;
+use crate::cli::terminal::print_result;
+use crate::config::Loaded;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: dogiqa config --config dogiqa.toml --sources")]
+pub(crate) struct Args {
+    /// Print only settings that differ from their defaults, and where each value comes from
+    #[arg(long)]
+    sources: bool,
+}
+
+pub(crate) fn run(args: &Args, loaded: &Loaded) -> anyhow::Result<CommandOutcome> {
+    if args.sources {
+        for (key, source) in loaded.changed() {
+            print_result(&format!("{key}  # {source}"))?;
+        }
+    } else {
+        print_result(toml::to_string(&loaded.settings)?.trim_end())?;
+    }
+    Ok(CommandOutcome::Success)
+}

@@ -1,0 +1,61 @@
+//! `dogiqa models pull`: downloads models from the Hugging Face Hub.
+
+use anyhow::{Context, bail};
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::command_outcome::CommandOutcome;
+use crate::cli::terminal::{print_result, print_status};
+use crate::models::hub::{Bundle, HubModel, Preset, pull};
+
+const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
+    dogiqa models pull sam2.1-large mplug-owl3-7b-241101\n  \
+    HF_TOKEN=… dogiqa models pull owner/private-model@v2\n\n\
+    Files that are already in the cache are kept. An interrupted download continues where it stopped.\n\n\
+    Environment variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Presets, bundles (`laptop`, `production`) or `owner/name[@revision]`. `dogiqa models list`
+    /// prints all presets and bundles
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
+    // All names are checked before the first download starts.
+    let mut models = Vec::new();
+    for name in &args.models {
+        let bundle = Bundle::find(name).map(|bundle| bundle.models.map(str::to_owned).to_vec());
+        for name in bundle.unwrap_or_else(|| vec![name.clone()]) {
+            let Some(model) = HubModel::new(&name) else {
+                bail!(
+                    "`{name}` is not a preset, a bundle or an `owner/name`; see `dogiqa models \
+                     list`"
+                );
+            };
+            models.push(model);
+        }
+    }
+    for model in &models {
+        if let Some(Preset { bytes, licence, .. }) = model.preset {
+            let size = ByteSize(*bytes).display().si();
+            print_status(&format!("{}: {model}, about {size}, licence {licence}", model.written));
+        }
+        let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
+            "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        )?);
+        let folder = pull(model, |progress| {
+            if bar.message() != progress.file {
+                bar.set_message(progress.file.to_owned());
+            }
+            bar.set_length(progress.of);
+            bar.set_position(progress.done);
+        });
+        bar.finish_and_clear();
+        let folder = folder.with_context(|| model.written.clone())?;
+        print_result(&folder.display().to_string())?;
+    }
+    Ok(CommandOutcome::Success)
+}

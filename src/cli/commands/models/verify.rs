@@ -1,0 +1,53 @@
+//! `dogiqa models verify`: compares model files with their published digests.
+
+use anyhow::Context;
+
+use crate::cli::command_outcome::CommandOutcome;
+use crate::cli::terminal::{print_result, print_status};
+use crate::models::hub::{locate, verify};
+use crate::models::{mplug_owl3, sam2};
+
+const EXAMPLES: &str = "Examples:\n  dogiqa models verify mplug-owl3-1b\n  \
+    dogiqa models verify sam2.1_hiera_tiny.pt\n\n\
+    Exit codes: 0 every model is intact; 1 a model is missing, damaged or unreadable; 2 wrong usage.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Presets, `owner/name[@revision]` or paths
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> CommandOutcome {
+    let mut broken = 0;
+    for name in &args.models {
+        if let Err(error) = verify_model(name) {
+            print_status(&format!("{name}: {error:#}"));
+            broken += 1;
+        }
+    }
+    CommandOutcome::negative_if(broken > 0)
+}
+
+/// Prints a line per file and a line with the kind of model that the files contain.
+fn verify_model(name: &str) -> anyhow::Result<()> {
+    let path = locate(name)?;
+    for file in verify(&path)? {
+        let verdict =
+            if file.is_known { "as the Hub gave it" } else { "no digest to compare with" };
+        print_result(&format!("{}  {}  {verdict}", file.digest, file.path.display()))?;
+    }
+    let network = if let Ok(checkpoint) = sam2::Checkpoint::open(&path) {
+        let size = checkpoint.size().map_or("of an unpublished size", sam2::Size::name);
+        format!("SAM {} {size}", checkpoint.version().name())
+    } else {
+        let checkpoint = mplug_owl3::Checkpoint::open(&path)
+            .context("neither a SAM 2 nor a readable mPLUG-Owl3")?;
+        let release =
+            checkpoint.release().map_or("of an unpublished size", mplug_owl3::Release::name);
+        format!("mPLUG-Owl3 {} ({release})", checkpoint.generation().name())
+    };
+    print_result(&format!("{name}: {network}"))?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The arguments of `dogiqa score` and its run over the images.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use futures::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::TempDir;
+
+use crate::cli::command_outcome::CommandOutcome;
+use crate::cli::commands::score::event_printer::{EventFormat, EventPrinter};
+use crate::cli::image_arguments::resolve_references;
+use crate::cli::journey_setup::open_journey;
+use crate::cli::report_folder::ReportFolder;
+use crate::cli::terminal::print_status;
+use crate::config::Settings;
+use crate::event::{ImageReference, QualityEvent};
+use crate::pipeline::Failure;
+use crate::storage::shown_id;
+
+/// Maximum number of images in flight. The budgets of the pipeline bound their memory.
+const IN_FLIGHT_MAX: usize = 32;
+
+const EXAMPLES: &str = "Examples:\n  dogiqa score photos/ 'more/*.jpg'\n  \
+    dogiqa score --format jsonl s3://bucket/key.jpg | jq .score\n  \
+    find . -name '*.png' | dogiqa score --fail-below 3.5 -\n\n\
+    Exit codes: 0 every image was scored; 1 an image failed or is below --fail-below; 2 wrong usage.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Files, folders, globs or URIs; `-` reads an image, or a list with one path or URI per line,
+    /// from standard input
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = EventFormat::Table)]
+    format: EventFormat,
+    /// Exit with code 1 if any image scores below this
+    #[arg(long, value_name = "SCORE")]
+    fail_below: Option<f64>,
+    /// Write annotated pictures, events and an index.html into this folder
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
+    let stdin_folder = TempDir::new().context("a temporary folder")?;
+    let references = resolve_references(&args.images, &stdin_folder, &mut settings)?;
+    settings.pipeline.masks_in_events |= args.report.is_some();
+    let journey = open_journey(&settings).await?;
+    let mut report = args.report.as_deref().map(ReportFolder::create).transpose()?;
+
+    let mut tally = Tally { fail_below: args.fail_below, ..Tally::default() };
+    let mut printer = EventPrinter::new(args.format);
+    // indicatif hides the bar if standard error is not a terminal.
+    let progress = ProgressBar::new(references.len() as u64);
+    progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {eta}")?);
+    let assess = |reference: ImageReference| {
+        let journey = &journey;
+        async move { (reference.clone(), journey.assess(reference, None).await) }
+    };
+    let mut results = std::pin::pin!(stream::iter(references).map(assess).buffered(IN_FLIGHT_MAX));
+    while let Some((reference, result)) = results.next().await {
+        progress.inc(1);
+        progress.suspend(|| print(&reference, &result, &mut printer))?;
+        tally.count(&result);
+        if let (Some(report), Ok(event)) = (&mut report, &result) {
+            report.add(&journey, &reference, event).await?;
+        }
+    }
+    progress.finish_and_clear();
+    printer.finish()?;
+    if let Some(report) = report {
+        print_status(&format!("report: {}", report.finish()?.display()));
+    }
+    Ok(tally.outcome())
+}
+
+fn print(
+    reference: &ImageReference,
+    result: &Result<QualityEvent, Failure>,
+    printer: &mut EventPrinter,
+) -> anyhow::Result<()> {
+    match result {
+        Ok(event) => printer.print(event)?,
+        Err(failure) => {
+            print_status(&format!("{}: {}", shown_id(&reference.id), failure.with_code()));
+        }
+    }
+    Ok(())
+}
+
+/// The counts that decide the exit code.
+#[derive(Debug, Default)]
+struct Tally {
+    scored: usize,
+    failed: usize,
+    below: usize,
+    fail_below: Option<f64>,
+}
+
+impl Tally {
+    fn count(&mut self, result: &Result<QualityEvent, Failure>) {
+        match result {
+            Ok(event) => {
+                self.scored += 1;
+                self.below += usize::from(self.fail_below.is_some_and(|limit| event.score < limit));
+            }
+            Err(_) => self.failed += 1,
+        }
+    }
+
+    /// Prints the counts of failures and returns the outcome.
+    fn outcome(&self) -> CommandOutcome {
+        let Self { scored, failed, below, fail_below } = self;
+        if *failed > 0 {
+            print_status(&format!("{scored} scored, {failed} failed"));
+        }
+        if let Some(limit) = fail_below.filter(|_| *below > 0) {
+            print_status(&format!("{below} of {scored} below {limit}"));
+        }
+        CommandOutcome::negative_if(failed + below > 0)
+    }
+}

@@ -1,0 +1,102 @@
+//! Prints quality events in the formats of `dogiqa score`.
+
+use std::io;
+
+use clap::ValueEnum;
+
+use crate::cli::terminal::print_result;
+use crate::event::QualityEvent;
+use crate::report::table;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventFormat {
+    /// One aligned line per image, for people
+    Table,
+    /// One JSON array of quality events
+    Json,
+    /// One quality event per line, as on the output topic
+    Jsonl,
+    /// The main figures, for spreadsheets
+    Csv,
+}
+
+/// Prints each event immediately, so that a long run shows its first result early.
+#[derive(Debug)]
+pub(crate) struct EventPrinter {
+    format: EventFormat,
+    printed: usize,
+}
+
+impl EventPrinter {
+    pub(crate) fn new(format: EventFormat) -> Self {
+        Self { format, printed: 0 }
+    }
+
+    pub(crate) fn print(&mut self, event: &QualityEvent) -> io::Result<()> {
+        let is_first = self.printed == 0;
+        self.printed += 1;
+        match self.format {
+            EventFormat::Table => {
+                if is_first {
+                    print_result(&table::header())?;
+                }
+                print_result(&table::line(event))
+            }
+            EventFormat::Json => {
+                let text = serde_json::to_string_pretty(event)?;
+                print_result(&format!("{}{text}", if is_first { "[\n" } else { ",\n" }))
+            }
+            EventFormat::Jsonl => print_result(&serde_json::to_string(event)?),
+            EventFormat::Csv => {
+                if is_first {
+                    print_result(&csv_line(&CSV_COLUMNS.map(str::to_owned))?)?;
+                }
+                print_result(&csv_line(&csv_fields(event))?)
+            }
+        }
+    }
+
+    pub(crate) fn finish(self) -> io::Result<()> {
+        match (self.format, self.printed) {
+            (EventFormat::Json, 0) => print_result("[]"),
+            (EventFormat::Json, _) => print_result("]"),
+            _ => Ok(()),
+        }
+    }
+}
+
+const CSV_COLUMNS: [&str; 10] = [
+    "id",
+    "uri",
+    "width",
+    "height",
+    "score",
+    "score_expected",
+    "global_level",
+    "local",
+    "objects",
+    "outcome",
+];
+
+fn csv_fields(event: &QualityEvent) -> [String; 10] {
+    let outcome = event.verdict.as_ref().map(|verdict| verdict.outcome.name());
+    [
+        event.reference.id.clone(),
+        event.reference.uri.clone(),
+        event.image.width.to_string(),
+        event.image.height.to_string(),
+        event.score.to_string(),
+        event.score_expected.to_string(),
+        event.global.level.to_string(),
+        event.local.map(|local| local.to_string()).unwrap_or_default(),
+        event.objects.len().to_string(),
+        outcome.unwrap_or_default().to_owned(),
+    ]
+}
+
+fn csv_line(fields: &[String]) -> io::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(fields)?;
+    let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+}

@@ -1,0 +1,68 @@
+//! Runs the parsed command and maps its result to an exit code.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::runtime::Runtime;
+
+use crate::cli::command_line::{Cli, Command};
+use crate::cli::command_outcome::CommandOutcome;
+use crate::cli::commands::{
+    ask, check, config, dead_letters, demo, enqueue, models, run, schema, score, segment, watch,
+};
+use crate::cli::terminal::{is_broken_pipe, print_status};
+use crate::config::load;
+use crate::telemetry::logging::{self, LogSettings};
+
+/// Runs the command, prints an error to standard error and returns the exit code.
+pub fn main(cli: Cli) -> ExitCode {
+    match dispatch(cli) {
+        Ok(CommandOutcome::Success) => ExitCode::SUCCESS,
+        Ok(CommandOutcome::Negative) => ExitCode::FAILURE,
+        // The reader of the output has seen enough, as in `| head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_status(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
+    // The wire contract does not depend on the configuration, so a wrong one must not hide it.
+    if let Command::Schema(args) = &cli.command {
+        return schema::run(args);
+    }
+    let loaded = load(cli.config.as_deref(), &cli.set)?;
+    if let Command::Config(args) = &cli.command {
+        return config::run(args, &loaded);
+    }
+    let settings = loaded.settings;
+    let mut log = settings.telemetry.log.clone();
+    let is_worker = matches!(cli.command, Command::Run(_));
+    if !is_worker && log.filter == LogSettings::default().filter {
+        // The result of a command is on standard output; its log would only repeat it.
+        "warn".clone_into(&mut log.filter);
+    }
+    logging::install(&log, io::stderr().is_terminal()).context("telemetry.log.filter")?;
+    let runtime = Runtime::new().context("starting the runtime")?;
+    let outcome = runtime.block_on(async move {
+        match cli.command {
+            Command::Run(args) => run::run(args, settings).await,
+            Command::Enqueue(args) => enqueue::run(args, settings).await,
+            Command::Score(args) => score::run(args, settings).await,
+            Command::Segment(args) => segment::run(args, settings).await,
+            Command::Ask(args) => ask::run(args, settings).await,
+            Command::Watch(args) => watch::run(args, settings).await,
+            Command::DeadLetters(args) => dead_letters::run(args, settings).await,
+            Command::Models(args) => models::run(args).await,
+            Command::Demo(args) => demo::run(args, settings).await,
+            Command::Check(args) => check::run(args, settings).await,
+            Command::Schema(_) | Command::Config(_) => unreachable!("answered above"),
+        }
+    });
+    // A blocking task, such as a decoder or a Kafka client, must not delay the exit.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,194 @@
+//! Resolves IMAGE arguments to references: files, folders, globs, URIs and standard input.
+
+use std::fs;
+use std::io::{self, BufRead, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+use walkdir::WalkDir;
+
+use crate::config::Settings;
+use crate::event::ImageReference;
+use crate::storage::{file_uri, shown_id};
+
+/// File name extensions of images in a folder. A file that is named explicitly may have any name.
+const IMAGE_EXTENSIONS: [&str; 9] =
+    ["bmp", "gif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+/// Maximum number of bytes read from standard input; the rest is ignored.
+const STDIN_BYTES_MAX: u64 = 1 << 30;
+
+/// The source of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ImageSource {
+    /// A local file.
+    File(PathBuf),
+    /// A URI for one of the stores.
+    Uri(String),
+    /// The content of standard input.
+    Bytes(Vec<u8>),
+}
+
+/// Resolves the arguments to references, in their order. An image from standard input is written to
+/// `stdin_folder`. Each image is added to the allow-lists of `settings`: the lists restrict what
+/// other clients may request through Kafka, not what the user of this machine may read.
+pub(crate) fn resolve_references(
+    arguments: &[String],
+    stdin_folder: &TempDir,
+    settings: &mut Settings,
+) -> anyhow::Result<Vec<ImageReference>> {
+    let sources = resolve_all(arguments)?;
+    let mut references = Vec::with_capacity(sources.len());
+    for (index, source) in sources.into_iter().enumerate() {
+        let (id, uri) = match source {
+            ImageSource::File(path) => (path.display().to_string(), file_uri(&path)),
+            ImageSource::Uri(uri) => (uri.clone(), uri),
+            ImageSource::Bytes(bytes) => {
+                let path = stdin_folder.path().join(index.to_string());
+                fs::write(&path, bytes).context("writing standard input to a file")?;
+                ("-".to_owned(), file_uri(&path))
+            }
+        };
+        settings.storage.allow(&uri).with_context(|| shown_id(&id).into_owned())?;
+        references.push(ImageReference { id, ..ImageReference::new(uri) });
+    }
+    Ok(references)
+}
+
+/// Resolves the arguments in their order. Folders and globs are sorted by name.
+fn resolve_all(arguments: &[String]) -> anyhow::Result<Vec<ImageSource>> {
+    let mut sources = Vec::new();
+    for argument in arguments {
+        if argument == "-" {
+            read_standard_input(&mut io::stdin().lock(), &mut sources)?;
+        } else {
+            resolve_one(argument, &mut sources)?;
+        }
+    }
+    Ok(sources)
+}
+
+fn resolve_one(argument: &str, sources: &mut Vec<ImageSource>) -> anyhow::Result<()> {
+    if is_uri(argument) {
+        sources.push(ImageSource::Uri(argument.to_owned()));
+        return Ok(());
+    }
+    let path = Path::new(argument);
+    if path.is_dir() {
+        let before = sources.len();
+        for image in images_below(path) {
+            sources.push(ImageSource::File(image?));
+        }
+        if sources.len() == before {
+            bail!("no images below the folder {argument}");
+        }
+    } else if path.exists() {
+        sources.push(ImageSource::File(path.to_owned()));
+    } else {
+        let matches = glob::glob(argument).with_context(|| format!("`{argument}`"))?;
+        let files = matches.collect::<Result<Vec<_>, _>>()?;
+        if files.is_empty() {
+            bail!("no file, folder or match for `{argument}`");
+        }
+        sources.extend(files.into_iter().filter(|path| path.is_file()).map(ImageSource::File));
+    }
+    Ok(())
+}
+
+/// Returns the images below a folder, sorted by name within each folder.
+pub(crate) fn images_below(folder: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> + use<> {
+    let name = folder.display().to_string();
+    WalkDir::new(folder).sort_by_file_name().into_iter().filter_map(move |entry| {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error).context(name.clone())),
+        };
+        let extension = entry.path().extension().and_then(|extension| extension.to_str());
+        let has_image_extension = extension.is_some_and(|extension| {
+            IMAGE_EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
+        });
+        (entry.file_type().is_file() && has_image_extension).then(|| Ok(entry.into_path()))
+    })
+}
+
+/// Reads standard input. UTF-8 without NUL is a list with one path or URI per line; anything else
+/// is an image.
+fn read_standard_input(
+    stdin: &mut impl BufRead,
+    sources: &mut Vec<ImageSource>,
+) -> anyhow::Result<()> {
+    let mut bytes = Vec::new();
+    stdin.take(STDIN_BYTES_MAX).read_to_end(&mut bytes).context("standard input")?;
+    match String::from_utf8(bytes) {
+        Ok(list) if !list.contains('\0') => {
+            for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                resolve_one(line, sources)?;
+            }
+        }
+        Ok(text) => sources.push(ImageSource::Bytes(text.into_bytes())),
+        Err(error) => sources.push(ImageSource::Bytes(error.into_bytes())),
+    }
+    Ok(())
+}
+
+/// Returns true if the text is a URI rather than a path.
+pub(crate) fn is_uri(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        ["s3", "gs", "az", "http", "https"].contains(&scheme) && rest.starts_with("//")
+            || scheme == "file"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(arguments: &[&str]) -> anyhow::Result<Vec<ImageSource>> {
+        resolve_all(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_folder_resolves_to_its_images_only_sorted_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("inner")).unwrap();
+        for name in ["b.JPG", "a.png", "notes.txt", "inner/c.webp"] {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        let found = resolve(&[folder.path().to_str().unwrap()]).unwrap();
+        let expected = ["a.png", "b.JPG", "inner/c.webp"];
+        assert_eq!(found, expected.map(|name| ImageSource::File(folder.path().join(name))));
+    }
+
+    #[test]
+    fn globs_uris_and_files_keep_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1.jpg", "2.jpg", "odd"] {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        let path = |name: &str| folder.path().join(name);
+        let odd = path("odd");
+        let glob = path("*.jpg");
+        let found = resolve(&["s3://b/k", odd.to_str().unwrap(), glob.to_str().unwrap()]).unwrap();
+        let file = |name| ImageSource::File(path(name));
+        assert_eq!(
+            found,
+            [ImageSource::Uri("s3://b/k".to_owned()), file("odd"), file("1.jpg"), file("2.jpg")]
+        );
+    }
+
+    #[test]
+    fn the_error_for_a_missing_file_names_it() {
+        let message = resolve(&["absent-*.jpg"]).unwrap_err().to_string();
+        assert!(message.contains("absent-*.jpg"), "{message}");
+    }
+
+    #[test]
+    fn standard_input_is_a_list_or_an_image() {
+        let mut sources = Vec::new();
+        read_standard_input(&mut &b"s3://b/1\n\n  s3://b/2 \n"[..], &mut sources).unwrap();
+        assert_eq!(sources.len(), 2);
+        sources.clear();
+        read_standard_input(&mut &b"\xff\xd8\xff\xe0"[..], &mut sources).unwrap();
+        assert_eq!(sources, [ImageSource::Bytes(b"\xff\xd8\xff\xe0".to_vec())]);
+    }
+}

@@ -1,0 +1,26 @@
+//! Opens stores and engine as configured and builds the `Journey` over them.
+
+use anyhow::Context;
+
+use crate::config::Settings;
+use crate::engine::Engine;
+use crate::method::Standard;
+use crate::pipeline::{Journey, JourneyParts};
+use crate::storage::Stores;
+
+/// Opens the stores and the engine. Opening the engine blocks, so it runs on a blocking thread.
+pub(crate) async fn open_journey(settings: &Settings) -> anyhow::Result<Journey> {
+    let stores = Stores::new(&settings.storage).context("storage")?;
+    let standard = Standard::from_settings(&settings.method.standard).context("method.standard")?;
+    let engine_settings = settings.engine.clone();
+    let open = move || Engine::open(&engine_settings, &standard);
+    let engine = tokio::task::spawn_blocking(open).await.context("opening the engine")?;
+    let parts = JourneyParts {
+        settings: settings.pipeline.clone(),
+        imaging: settings.imaging.clone(),
+        method: settings.method.clone(),
+        stores,
+        engine: engine.context("engine")?,
+    };
+    Journey::new(parts).context("method")
+}

@@ -1,0 +1,49 @@
+//! Output to the two standard streams, line by line.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use indicatif::style::TemplateError;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Refresh interval of a spinner.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Output format of a command that prints results as they arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LineFormat {
+    /// One aligned line per result, for people
+    Table,
+    /// One JSON object per line
+    Jsonl,
+}
+
+/// Writes a line of the result to standard output.
+pub(crate) fn print_result(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Writes a line for the user to standard error.
+#[expect(clippy::print_stderr, reason = "nothing is left to do when standard error is closed")]
+pub(crate) fn print_status(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Returns a spinner that counts sent records; their total is not known in advance. indicatif hides
+/// it if standard error is not a terminal.
+pub(crate) fn sent_records_spinner() -> Result<ProgressBar, TemplateError> {
+    let style = ProgressStyle::with_template("{spinner} {pos} sent, {per_sec}")?;
+    let spinner = ProgressBar::new_spinner().with_style(style);
+    spinner.enable_steady_tick(SPINNER_INTERVAL);
+    Ok(spinner)
+}
+
+/// Returns true if a cause of the error is a broken pipe, as after `| head` closes standard output.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    io_errors.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
