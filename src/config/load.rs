@@ -65,8 +65,8 @@ pub enum ConfigError {
 /// Loads the settings from the file, the environment and the `section.key=value` flags.
 ///
 /// # Errors
-/// Fails if the file is missing or not TOML, or if a setting is unknown or has an invalid value. The
-/// message names the setting and its source.
+/// Fails if the file is missing or not TOML, or if a setting is unknown or has an invalid value.
+/// The message names the setting and its source.
 pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError> {
     let mut given = Figment::new();
     let from_environment = std::env::var_os(FILE_VARIABLE).map(PathBuf::from);

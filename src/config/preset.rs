@@ -2,7 +2,8 @@
 
 use crate::method::Preset;
 
-/// The published settings of the paper's best row. The mask generator's parameters are not published.
+/// The published settings of the paper's best row. The mask generator's parameters are not
+/// published.
 const PAPER: &str = r#"
 pipeline.crop = "bounding-box"
 method.standard = { levels = 7, form = "word" }

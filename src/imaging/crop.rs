@@ -96,7 +96,7 @@ fn copy_box(rgb: &RgbImage, bbox: BoundingBox) -> RgbImage {
     for row in rgb.chunks_exact(row_len).skip(bbox.y as usize).take(bbox.height as usize) {
         samples.extend_from_slice(&row[first..first + len]);
     }
-    RgbImage::from_raw(bbox.width, bbox.height, samples).expect("the box lies within the picture")
+    RgbImage::from_raw(bbox.width, bbox.height, samples).expect("the box is within the picture")
 }
 
 /// Sets the pixels of a crop outside the mask to black.

@@ -1,8 +1,8 @@
 //! Conversion from embedded colour profiles to sRGB, with the perceptual intent.
 //!
-//! An unusable profile (damaged, of another colour space than the samples, of an unknown kind) never
-//! fails the image: the samples then count as sRGB, as in viewers. A profile that equals sRGB under
-//! another name is recognised by its effect and skipped.
+//! An unusable profile (damaged, of another colour space than the samples, of an unknown kind)
+//! never fails the image: the samples then count as sRGB, as in viewers. A profile that equals sRGB
+//! under another name is recognised by its effect and skipped.
 
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,8 +1,9 @@
 //! Resizing, bit-identical to Pillow.
 //!
-//! Models are trained on images that Pillow resized. Other resamplers differ by a grey level or two,
-//! which can change a quality score. This is the 8-bit path of Pillow's `Resample.c`: coefficients in
-//! 22-bit fixed point, the horizontal pass first, rounded to 8 bits, then the vertical pass.
+//! Models are trained on images that Pillow resized. Other resamplers differ by a grey level or
+//! two, which can change a quality score. This is the 8-bit path of Pillow's `Resample.c`:
+//! coefficients in 22-bit fixed point, the horizontal pass first, rounded to 8 bits, then the
+//! vertical pass.
 
 use std::f64::consts::PI;
 

@@ -1,4 +1,4 @@
-//! Draws regions on a picture: an outline and a label each, without overlapping labels.
+//! Draws regions on a picture: an outline and a label each. Labels are moved apart if possible.
 
 use image::{Rgb, RgbImage};
 
@@ -28,7 +28,8 @@ pub(crate) struct Outline {
 
 /// Outlines masks on their picture, each with its label and its own colour.
 ///
-/// The masks must have the picture's size. The result is between 480 and 1600 px on its longer side.
+/// The masks must have the picture's size. The result is between 480 and 1600 px on its longer
+/// side.
 pub fn outline_masks<'a>(
     picture: &Picture,
     masks: impl IntoIterator<Item = (&'a Rle, String)>,
@@ -89,7 +90,7 @@ pub(crate) fn shown_size(width: u32, height: u32) -> (u32, u32) {
     (scaled(width), scaled(height))
 }
 
-/// Centres a plate on its corner, then moves it up or down until it overlaps no other.
+/// Centres a plate on its corner, then moves it up or down to the nearest free position, if any.
 fn free_position(plate: Plate, (width, height): (u32, u32), placed: &[Plate]) -> Plate {
     let x = plate.x.saturating_sub(plate.width / 2).min(width.saturating_sub(plate.width));
     let y_max = height.saturating_sub(plate.height);

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::event::QualityEvent;
-use crate::method::Outcome;
+use crate::method::PolicyOutcome;
 
 /// Filters; an event must pass all that are given.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -37,7 +37,7 @@ impl Filter {
     pub(super) fn takes_event(&self, event: &QualityEvent) -> bool {
         let verdict = event.verdict.as_ref();
         let is_outcome = |name: &OutcomeName| {
-            verdict.is_some_and(|verdict| verdict.outcome == Outcome::from(*name))
+            verdict.is_some_and(|verdict| verdict.outcome == PolicyOutcome::from(*name))
         };
         let is_policy = |name: &String| verdict.is_some_and(|verdict| verdict.policy == *name);
         self.below.is_none_or(|bar| event.score < bar)
@@ -53,7 +53,7 @@ impl Filter {
     }
 }
 
-impl From<OutcomeName> for Outcome {
+impl From<OutcomeName> for PolicyOutcome {
     fn from(name: OutcomeName) -> Self {
         match name {
             OutcomeName::Pass => Self::Pass,

@@ -1,7 +1,7 @@
 //! One file or folder per image format: its size without decoding, and its decoder.
 //!
-//! PNG, WebP, GIF and BMP share the decoders of the `image` crate (`image_crate`). JPEG and TIFF
-//! have their own, with checks that those decoders do not make.
+//! PNG, WebP, GIF and BMP use the decoders of the `image` crate (`image_crate`). JPEG and TIFF use
+//! their own crates, and check the structure of the file before they decode it.
 //!
 //! Imports the types at the bottom of `imaging` (error, format, header, raster, settings) and the
 //! buffer pool.

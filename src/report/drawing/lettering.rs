@@ -60,8 +60,8 @@ impl Lettering {
             Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut target);
     }
 
-    /// Fills a plate with `colour` and writes a line of text on it, in black or white, whichever has
-    /// more contrast.
+    /// Fills a plate with `colour` and writes a line of text on it, in black or white, whichever
+    /// has more contrast.
     pub(crate) fn write_plate(self, rgb: &mut RgbImage, plate: Plate, text: &str, colour: Rgb<u8>) {
         fill(rgb, plate, colour);
         let padding = self.padding();

@@ -80,8 +80,8 @@ impl Stencil {
         let step = (self.width.max(self.height) / DEPTH_GRID_SIDE).max(1);
         let (width, height) = (self.width.div_ceil(step), self.height.div_ceil(step));
         let at = |x: u32, y: u32| y as usize * width as usize + x as usize;
-        // City-block distance to the nearest pixel outside, in two sweeps. The picture's edge counts
-        // as outside.
+        // City-block distance to the nearest pixel outside, in two sweeps. The picture's edge
+        // counts as outside.
         let mut depth = vec![0_u32; width as usize * height as usize];
         for y in 0..height {
             for x in 0..width {

@@ -36,8 +36,8 @@ impl<'a> Segments<'a> {
         Self { bytes, at: 0, has_filler: false }
     }
 
-    /// Returns the next segment, or `None` if the bytes end between two segments, in a segment or in
-    /// image data.
+    /// Returns the next segment, or `None` if the bytes end between two segments, in a segment or
+    /// in image data.
     pub(crate) fn next(&mut self) -> Result<Option<Segment<'a>>, DecodeError> {
         let Some(at) = self.skip_to_marker() else {
             return Ok(None);

@@ -113,7 +113,7 @@ fn palette_colours(
     Ok(Samples::Eight(samples::palette_lookup(&indexes, &colour_map)))
 }
 
-/// Returns the layout of samples without a palette, with straight alpha and without YCbCr.
+/// Converts samples without a palette: YCbCr to RGB, and multiplied alpha to straight alpha.
 fn colours(
     colour: ColorType,
     samples: Samples,
