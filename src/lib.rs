@@ -11,12 +11,12 @@
 //! | [`method`] | the method as pure functions: standards, masks, regions, aggregation, policies | – |
 //! | [`event`] | the wire contract: references, quality events, dead letters | `method` |
 //! | [`storage`] | allow-listed, bounded reads from object storage | `telemetry` |
-//! | [`imaging`] | bytes to upright sRGB pixels, crops, drawings | `method` |
+//! | [`imaging`] | bytes to upright sRGB pixels, crops | `method` |
 //! | [`models`] | the numeric models, free of our traits | `method`, `imaging` |
 //! | [`engine`] | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
 //! | [`pipeline`] | the journey of one image, from reference to event | the above |
 //! | [`stream`] | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
-//! | [`report`] | tables, annotated pictures, HTML | `method`, `event`, `imaging` |
+//! | [`report`] | tables, drawings on pictures, HTML | `method`, `event`, `imaging` |
 //! | [`config`] | every setting, its default and where it came from | settings of the above |
 //! | [`cli`] | one file per subcommand | all |
 //!

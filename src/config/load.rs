@@ -1,66 +1,72 @@
-//! Reads the settings: defaults < preset < file < environment < flags.
+//! Loads the settings: defaults < preset < file < environment < flags.
 
 use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider, Source};
 
-use super::preset;
-use super::settings::Settings;
+use crate::config::preset;
+use crate::config::settings::Settings;
 use crate::method::Preset;
 
-/// Variables look like `DOGIQA_KAFKA__GROUP_ID`: two underscores go one section down.
+/// Prefix of the variables, as in `DOGIQA_KAFKA__GROUP_ID`. Two underscores separate sections.
 const PREFIX: &str = "DOGIQA_";
 /// The setting that names the preset.
 const PRESET: &str = "method.preset";
-/// Names the file where no flag does.
+/// Sources of settings, as shown in messages and by `dogiqa config`.
+const DEFAULT: &str = "default";
+const PRESET_SOURCE: &str = "the preset of method.preset";
+const ENVIRONMENT: &str = "environment";
+const FLAG: &str = "flag --set";
+/// The variable that names the file if no flag does.
 const FILE_VARIABLE: &str = "DOGIQA_CONFIG";
-/// Settings that are keys, passwords or librdkafka's: texts, even where one looks like a number.
-const TEXTS: [&str; 4] = ["access_key_id", "secret_access_key", "session_token", "access_key"];
+/// Names of settings that are always text, even if a value looks like a number: keys and passwords.
+const TEXT_NAMES: [&str; 4] = ["access_key_id", "secret_access_key", "session_token", "access_key"];
+/// Section of librdkafka's properties, which are all text.
 const TEXT_SECTION: &str = "kafka.properties.";
 
-/// Settings, and the means to say where each came from.
+/// The settings and the layers they were merged from.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What the service runs with.
+    /// The merged settings.
     pub settings: Settings,
     layers: Figment,
 }
 
-/// Why there are no settings.
+/// An error while loading the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The named file is not there: a typo must not run the defaults.
+    /// The named file does not exist. A typo must not fall back to the defaults.
     #[error("no configuration file at {0}")]
     NoFile(PathBuf),
     /// The named file cannot be read.
     #[error("cannot read the configuration file {0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
-    /// The file is not TOML. The line itself is not shown, a secret may stand in it.
+    /// The file is not TOML. The message omits the line itself, which may contain a secret.
     #[error("{}, line {line}: {why}", path.display())]
     Syntax {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where in it, counted from 1.
+        /// Line of the error, from 1.
         line: usize,
-        /// What is wrong there.
+        /// Message of the parser.
         why: String,
     },
-    /// A flag is not `section.key=value`. What it may hold of a value is not shown.
+    /// A flag is not `section.key=value`. The message omits its value.
     #[error("`--set {0}` is not of the form section.key=value")]
     Flag(String),
-    /// One or more settings are wrong; a line for each.
+    /// Invalid settings, one line each.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// Reads the settings.
+/// Loads the settings from the file, the environment and the `section.key=value` flags.
 ///
 /// # Errors
-/// When the file is missing or not TOML, or when a setting is unknown or has a wrong value; the
-/// message names the setting and where it stands.
+/// Fails if the file is missing or not TOML, or if a setting is unknown or has an invalid value.
+/// The message names the setting and its source.
 pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError> {
     let mut given = Figment::new();
     let from_environment = std::env::var_os(FILE_VARIABLE).map(PathBuf::from);
@@ -73,43 +79,43 @@ pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError
     // Other variables may share the prefix; only those with a section are settings.
     let environment = Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).split("__");
     for (key, value) in environment.iter().filter(|(key, _)| is_text(key.as_str())) {
-        given = given.merge(Layer {
-            metadata: Metadata::named("environment variable"),
-            values: figment::util::nest(key.as_str(), Value::from(unquoted(value))),
-        });
+        let text = Serialized::default(key.as_str(), unquoted(value));
+        given = given.merge(Layer::named(ENVIRONMENT, text));
     }
-    // Here the names are still as they were written.
+    // Unlike `iter`, `filter` sees the keys before they are lower-cased.
     let others = environment.filter(|key| !is_text(&key.as_str().to_ascii_lowercase()));
-    given = given.merge(others);
+    given = given.merge(Layer::named(ENVIRONMENT, others));
     for flag in flags {
         let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::Flag(key_of(flag)))?;
-        given = given.merge(Serialized::default(key.trim(), flag_value(key.trim(), value)));
+        let setting = Serialized::default(key.trim(), flag_value(key.trim(), value));
+        given = given.merge(Layer::named(FLAG, setting));
     }
-    let mut layers = Figment::from(Serialized::defaults(Settings::default()));
-    // One that is not there is said below, with where it was written.
+    let defaults = Layer::named(DEFAULT, Serialized::defaults(Settings::default()));
+    let mut layers = Figment::from(defaults);
+    // The extraction below reports an unknown preset, together with its source.
     if let Ok(preset) = given.extract_inner::<Preset>(PRESET) {
         for layer in preset::layers(preset) {
-            layers = layers.merge(Toml::string(layer));
+            layers = layers.merge(Layer::named(PRESET_SOURCE, Toml::string(layer)));
         }
     }
-    let layers = layers.merge(given);
+    layers = layers.merge(given);
     let settings = layers.extract().map_err(|errors| ConfigError::Invalid(describe(errors)))?;
     Ok(Loaded { settings, layers })
 }
 
 impl Loaded {
-    /// Every setting that does not have its default, with where it came from: `(key, source)`.
+    /// Lists every setting that differs from its default, as `(key, source)`.
     pub fn changed(&self) -> Vec<(String, String)> {
         let defaults = toml::Value::try_from(Settings::default());
         let current = toml::Value::try_from(&self.settings);
         let (Ok(defaults), Ok(current)) = (defaults, current) else { return Vec::new() };
         let mut keys = Vec::new();
         changed_keys("", &current, Some(&defaults), &mut keys);
-        let source = |key: &String| {
+        let source_of = |key: &String| {
             let metadata = self.layers.find_metadata(key);
-            metadata.map_or_else(|| "default".to_owned(), origin)
+            metadata.map_or_else(|| DEFAULT.to_owned(), source_name)
         };
-        keys.into_iter().map(|key| (key.clone(), source(&key))).collect()
+        keys.into_iter().map(|key| (key.clone(), source_of(&key))).collect()
     }
 }
 
@@ -131,24 +137,30 @@ fn changed_keys(
     }
 }
 
-/// Values from one place.
-struct Layer {
-    metadata: Metadata,
-    values: Value,
+/// A provider whose metadata carry the source that messages show.
+struct Layer<P> {
+    source: Source,
+    provider: P,
 }
 
-impl Provider for Layer {
+impl<P> Layer<P> {
+    fn named(source: &str, provider: P) -> Self {
+        Self { source: Source::from(source), provider }
+    }
+}
+
+impl<P: Provider> Provider for Layer<P> {
     fn metadata(&self) -> Metadata {
-        self.metadata.clone()
+        Metadata::default().source(self.source.clone())
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.values.clone().into_dict().unwrap_or_default()))
+        self.provider.data()
     }
 }
 
-/// Reads the file. Not by `Toml::file`, whose errors repeat the line that is wrong.
-fn read(path: &Path) -> Result<Layer, ConfigError> {
+/// Reads the file. `Toml::file` is no option: its errors quote the faulty line, with any secret.
+fn read(path: &Path) -> Result<Layer<Serialized<toml::Table>>, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -156,17 +168,16 @@ fn read(path: &Path) -> Result<Layer, ConfigError> {
         let line = 1 + text.bytes().take(before).filter(|&byte| byte == b'\n').count();
         ConfigError::Syntax { path: path.to_owned(), line, why: error.message().to_owned() }
     })?;
-    let values = Value::serialize(table).map_err(|error| ConfigError::Invalid(describe(error)))?;
-    Ok(Layer { metadata: Metadata::from("TOML file", path), values })
+    Ok(Layer { source: Source::from(path), provider: Serialized::defaults(table) })
 }
 
-/// Whether a setting is a text whatever it looks like: a password of digits is no number.
+/// Returns true if a setting is text even if its value looks like a number, as a password may.
 fn is_text(key: &str) -> bool {
     key.starts_with(TEXT_SECTION)
-        || key.rsplit('.').next().is_some_and(|name| TEXTS.contains(&name))
+        || key.rsplit('.').next().is_some_and(|name| TEXT_NAMES.contains(&name))
 }
 
-/// A flag's value is TOML where it reads as such (`5`, `true`, `["a"]`), else text.
+/// Parses the value of a flag as TOML (`5`, `true`, `["a"]`), or else as text.
 fn flag_value(key: &str, text: &str) -> toml::Value {
     if is_text(key) {
         return toml::Value::String(unquoted(text.to_owned()));
@@ -174,7 +185,7 @@ fn flag_value(key: &str, text: &str) -> toml::Value {
     parsed(text).unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
-/// A text as it is, but one in quotes without them.
+/// Removes the quotes of a quoted text.
 fn unquoted(text: String) -> String {
     match parsed(&text) {
         Some(toml::Value::String(inner)) => inner,
@@ -187,7 +198,7 @@ fn parsed(text: &str) -> Option<toml::Value> {
     table.remove("value").filter(|_| table.is_empty())
 }
 
-/// What of a malformed flag is surely no value.
+/// Returns the start of a malformed flag that cannot be part of its value.
 fn key_of(flag: &str) -> String {
     let is_key = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
     flag.chars().take_while(is_key).collect()
@@ -196,37 +207,36 @@ fn key_of(flag: &str) -> String {
 fn describe(errors: figment::Error) -> String {
     let line = |error: figment::Error| {
         let key = error.path.join(".");
-        let place = error.metadata.as_ref().map(|metadata| format!(" ({})", origin(metadata)));
+        let source =
+            error.metadata.as_ref().map(|metadata| format!(" ({})", source_name(metadata)));
         let at = if key.is_empty() { String::new() } else { format!("{key}: ") };
-        // A text where a section should be may be a secret of that section.
+        // A text in place of a section may be a secret of that section.
         let fault = match &error.kind {
             Kind::InvalidType(Actual::Str(_), expected) => {
                 format!("found a text, expected {expected}")
             }
             kind => kind.to_string(),
         };
-        format!("{at}{fault}{}", place.unwrap_or_default())
+        format!("{at}{fault}{}", source.unwrap_or_default())
     };
     errors.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn origin(metadata: &figment::Metadata) -> String {
-    let name = metadata.name.as_ref();
+fn source_name(metadata: &Metadata) -> String {
     match &metadata.source {
-        Some(figment::Source::File(path)) => path.display().to_string(),
-        _ if name.contains("string") => format!("the preset of {PRESET}"),
-        _ if name.contains("environment") => "environment".to_owned(),
-        _ if name.contains("Settings") => "default".to_owned(),
-        _ => "flag --set".to_owned(),
+        Some(Source::File(path)) => path.display().to_string(),
+        Some(Source::Custom(name)) => name.clone(),
+        _ => DEFAULT.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::method;
     use crate::stream::Properties;
-    use std::io::Write;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -239,18 +249,18 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_the_defaults_hold() {
+    fn without_any_layer_the_defaults_hold() {
         assert_eq!(load(None, &[]).unwrap().settings, Settings::default());
     }
 
     #[test]
-    fn a_preset_stands_between_the_defaults_and_what_is_given() {
+    fn a_preset_overrides_the_defaults_and_given_settings_override_it() {
         for preset in Preset::ALL {
             let flag = format!("method.preset={}", preset.name());
             let settings = load(None, &flags(&[&flag])).unwrap().settings;
             assert_eq!(settings.method.preset, Some(preset));
             settings.method.check().unwrap();
-            // The defaults are the best row, and every other row is another.
+            // The defaults are the best row; every other row differs from them.
             let plain = Settings::default();
             let is_default = settings.method.standard == plain.method.standard
                 && settings.method.objects == plain.method.objects
@@ -274,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_beats_the_file_and_a_part_of_a_section_keeps_the_rest() {
+    fn a_flag_overrides_the_file_and_keeps_the_rest_of_its_section() {
         let file = file("[pipeline.fetch]\nimages = 3\n[imaging]\npixels_max = 5\n");
         let loaded = load(Some(file.path()), &flags(&["imaging.pixels_max=7"])).unwrap();
         assert_eq!(loaded.settings.imaging.pixels_max, 7);
@@ -288,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_setting_is_named_with_its_place() {
+    fn an_unknown_setting_is_named_with_its_source() {
         let file = file("[imaging]\npixel_max = 5\n");
         let message = load(Some(file.path()), &[]).unwrap_err().to_string();
         assert!(message.contains("pixel_max") && message.contains("pixels_max"), "{message}");
@@ -309,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_file_that_is_wrong_is_not_shown() {
+    fn a_secret_in_an_invalid_file_is_not_shown() {
         for (text, line) in [
             ("[storage.s3]\nsecret_access_key = \"hunter2\n", 2),
             ("[storage.s3]\n\nsecret_access_key = hunter2\n", 3),
@@ -335,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_stays_as_it_was_written() {
+    fn a_password_is_kept_verbatim() {
         for secret in ["0815", "1_000", "1e5", "true", "[a", "{}", "x = 1", "a,b", "\"", "#x"] {
             let set = [
                 format!("storage.s3.secret_access_key={secret}"),

@@ -1,5 +1,7 @@
-//! Every setting of the service, composed of what the modules own, and where each came from:
-//! defaults, then a file, then the environment, then flags; the later one wins.
+//! Every setting of the service and its source.
+//!
+//! A later layer wins over an earlier one: defaults, preset, file, environment, flags. Imports the
+//! `Settings` of each module, and knows nothing else about it.
 
 mod load;
 mod preset;

@@ -1,8 +1,9 @@
-//! What a preset sets: a layer between the defaults and the file.
+//! The settings of each preset: a layer between the defaults and the file.
 
 use crate::method::Preset;
 
-/// All that the paper's best row fixes, as far as it is public: the mask generator's parameters are not.
+/// The published settings of the paper's best row. The mask generator's parameters are not
+/// published.
 const PAPER: &str = r#"
 pipeline.crop = "bounding-box"
 method.standard = { levels = 7, form = "word" }
@@ -11,9 +12,9 @@ method.aggregation = { weighting = "area", global = true, segmentation_score = t
 engine.dog_iqa.rating = { cut = false, image = "first" }
 "#;
 
-/// The preset's settings as TOML: the best row's, and over them what is different in its own.
-pub(super) fn layers(preset: Preset) -> [&'static str; 2] {
-    let own = match preset {
+/// Returns the preset as two TOML layers: the best row, and the differences from it.
+pub(crate) fn layers(preset: Preset) -> [&'static str; 2] {
+    let differences = match preset {
         Preset::Paper => "",
         Preset::PaperBoxes => "method.aggregation.global = false",
         Preset::PaperNoSeg => "method.aggregation = { global = false, segmentation_score = false }",
@@ -25,5 +26,5 @@ pub(super) fn layers(preset: Preset) -> [&'static str; 2] {
         }
         Preset::PaperNumber => "method.standard.form = 'number'\nmethod.aggregation.global = false",
     };
-    [PAPER, own]
+    [PAPER, differences]
 }

@@ -10,22 +10,22 @@ use crate::storage;
 use crate::stream;
 use crate::telemetry;
 
-/// All settings; `deploy/config/dogiqa.toml` shows each with its default and its manual.
+/// All settings. `deploy/config/dogiqa.toml` shows and explains each with its default.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Brokers, topics, the group, delivery.
+    /// Brokers, topics, consumer group and delivery guarantee.
     pub kafka: stream::Settings,
-    /// What may be read, from where, within which limits.
+    /// Allowed image stores and hosts, with limits on reading.
     pub storage: storage::Settings,
-    /// Limits of decoding.
+    /// Limits on decoding.
     pub imaging: imaging::Settings,
-    /// What segments and rates.
+    /// The segmenter and the scorer.
     pub engine: engine::Settings,
-    /// Standard, regions, aggregation, policies.
+    /// Standard, regions, aggregation and policies.
     pub method: method::Settings,
-    /// How much may be on the road at once.
+    /// Limits on images in flight.
     pub pipeline: pipeline::Settings,
-    /// Logs, metrics, health.
+    /// Logs, metrics and health.
     pub telemetry: telemetry::Settings,
 }

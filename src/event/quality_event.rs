@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::SCHEMA_VERSION;
 use super::reference::ImageReference;
 use crate::method::{
-    Assessment, BoundingBox, LevelDistribution, ObjectAssessment, Outcome, RegionKind, Rle,
-    Segmentation, Standard, Verdict,
+    Assessment, BoundingBox, LevelDistribution, ObjectAssessment, PolicyOutcome, PolicyVerdict,
+    RegionKind, Rle, Segmentation, Standard,
 };
 
 /// Namespace of the event ids; drawn once for this contract.
@@ -171,7 +171,7 @@ pub struct EventVerdict {
     /// The policy's name.
     pub policy: String,
     /// `pass`, `review` or `reject`.
-    pub outcome: Outcome,
+    pub outcome: PolicyOutcome,
     /// One sentence for each threshold that was missed or is near.
     pub reasons: Vec<String>,
 }
@@ -272,7 +272,7 @@ pub struct EventParts<'a> {
     /// Who rated.
     pub engine: EngineProvenance,
     /// What the policy advises.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<PolicyVerdict>,
     /// How long each station took.
     pub timings: TimingsMs,
     /// The record that asked.
@@ -389,8 +389,8 @@ impl ObjectQuality {
     }
 }
 
-impl From<Verdict> for EventVerdict {
-    fn from(verdict: Verdict) -> Self {
+impl From<PolicyVerdict> for EventVerdict {
+    fn from(verdict: PolicyVerdict) -> Self {
         Self { policy: verdict.policy, outcome: verdict.outcome, reasons: verdict.reasons }
     }
 }

@@ -1,4 +1,4 @@
-//! What a scorer looks at: the whole picture, or the cut of one region.
+//! Crops for a scorer: the whole picture, or one region of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::sync::Arc;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::picture::Picture;
-use super::resample::{Filter, resize};
+use crate::imaging::picture::Picture;
+use crate::imaging::resample::{Filter, resize};
 use crate::method::{BoundingBox, Region, Rle};
 
-/// How a region is cut out of its picture.
+/// The pixels of a region's crop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CropMode {
-    /// The bounding box of the region with all its pixels. The paper's choice: surroundings help
-    /// the scorer (Table 4).
+    /// All pixels of the region's bounding box. The paper's choice: the surroundings help the
+    /// scorer (Table 4).
     #[default]
     BoundingBox,
-    /// The bounding box, with every pixel outside the mask set to black.
+    /// The pixels of the bounding box, black outside the mask.
     Mask,
 }
 
-/// What a crop shows.
+/// The subject of a crop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CropSource {
     /// The whole picture.
@@ -34,9 +34,9 @@ pub enum CropSource {
 /// Pixels for one rating.
 #[derive(Clone)]
 pub struct Crop {
-    /// What the crop shows.
+    /// Subject of the crop.
     pub source: CropSource,
-    /// Its pixels, at the picture's resolution; of the whole picture they are shared, not copied.
+    /// Pixels at the picture's resolution. Those of the whole picture are shared, not copied.
     pub pixels: Arc<RgbImage>,
 }
 
@@ -51,14 +51,12 @@ impl fmt::Debug for Crop {
     }
 }
 
-/// The crop that shows the whole picture; copies no pixel.
+/// Returns the whole picture as a crop. Copies no pixels.
 pub fn crop_whole(picture: &Picture) -> Crop {
     Crop { source: CropSource::Whole, pixels: Arc::clone(picture.pixels()) }
 }
 
-/// The crop that shows one region of the picture, which is the one at `index`.
-///
-/// The region must come from a segmentation of this picture.
+/// Crops the region with this index in its segmentation, which must be one of this picture.
 pub fn crop_region(picture: &Picture, index: usize, region: &Region, mode: CropMode) -> Crop {
     let rgb = picture.pixels();
     let bbox = region.mask.bbox();
@@ -66,14 +64,15 @@ pub fn crop_region(picture: &Picture, index: usize, region: &Region, mode: CropM
         bbox.x + bbox.width <= rgb.width() && bbox.y + bbox.height <= rgb.height(),
         "the region belongs to another picture"
     );
-    let mut pixels = cut(rgb, bbox);
+    let mut pixels = copy_box(rgb, bbox);
     if mode == CropMode::Mask {
         blacken_outside(&mut pixels, bbox, region.mask.rle());
     }
     Crop { source: CropSource::Region(index), pixels: Arc::new(pixels) }
 }
 
-/// The picture with no side above `side_max`, in its proportions; none if it has none already.
+/// Shrinks a picture proportionally until no side exceeds `side_max`. Returns `None` if none does,
+/// or if `side_max` is 0.
 pub fn shrink(picture: &Picture, side_max: u32) -> Option<Picture> {
     let (width, height) = (picture.width(), picture.height());
     let largest = width.max(height);
@@ -90,22 +89,22 @@ pub fn shrink(picture: &Picture, side_max: u32) -> Option<Picture> {
 }
 
 /// Copies a box out of a picture, row by row: the image crate's views copy pixel by pixel.
-fn cut(rgb: &RgbImage, bbox: BoundingBox) -> RgbImage {
+fn copy_box(rgb: &RgbImage, bbox: BoundingBox) -> RgbImage {
     let row_len = rgb.width() as usize * 3;
     let (first, len) = (bbox.x as usize * 3, bbox.width as usize * 3);
     let mut samples = Vec::with_capacity(len * bbox.height as usize);
     for row in rgb.chunks_exact(row_len).skip(bbox.y as usize).take(bbox.height as usize) {
         samples.extend_from_slice(&row[first..first + len]);
     }
-    RgbImage::from_raw(bbox.width, bbox.height, samples).expect("the box lies within the picture")
+    RgbImage::from_raw(bbox.width, bbox.height, samples).expect("the box is within the picture")
 }
 
-/// Sets every pixel of a cut to black that the mask leaves out.
-fn blacken_outside(cut: &mut RgbImage, bbox: BoundingBox, rle: &Rle) {
+/// Sets the pixels of a crop outside the mask to black.
+fn blacken_outside(crop: &mut RgbImage, bbox: BoundingBox, rle: &Rle) {
     let height = rle.height() as usize;
     let (left, top) = (bbox.x as usize, bbox.y as usize);
     let (width, bottom) = (bbox.width as usize, (bbox.y + bbox.height) as usize);
-    let pixels = cut.as_chunks_mut::<3>().0;
+    let pixels = crop.as_chunks_mut::<3>().0;
     let mut start = 0;
     // Runs go down the columns of the whole picture, zeros first.
     for (index, run) in rle.counts().iter().enumerate() {
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_is_shared_and_not_copied() {
+    fn a_crop_of_the_whole_picture_shares_its_pixels() {
         let picture = picture(7, 5);
         let crop = crop_whole(&picture);
         assert_eq!(crop.source, CropSource::Whole);
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_the_box_with_or_without_its_surroundings() {
+    fn a_crop_is_the_box_with_or_without_its_surroundings() {
         let shapes: [fn(u32, u32) -> bool; 5] = [
             |x, y| (2..5).contains(&x) && (1..4).contains(&y),
             |x, y| x == y,
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_is_written_in_kebab_case() {
+    fn a_crop_mode_is_serialised_in_kebab_case() {
         let mode: CropMode = serde_json::from_str("\"bounding-box\"").unwrap();
         assert_eq!((mode, CropMode::default()), (CropMode::BoundingBox, CropMode::BoundingBox));
         assert_eq!(serde_json::to_string(&CropMode::Mask).unwrap(), "\"mask\"");

@@ -1,27 +1,37 @@
-//! Bytes to upright sRGB pixels, the crops a scorer looks at, and drawings for people.
+//! Decodes image files to upright sRGB pixels, and crops and resizes them.
 //!
 //! ```text
-//!  bytes ── header (format, size, limits) ── jpeg │ tiff │ container ──► raster ── colour ── orient ──► Picture
-//!  Picture ── crop ──► Crop ── resample ──► what a model wants          Picture ── draw ──► what a person sees
+//!  bytes ── probe (format, size, limits) ── codecs ──► Raster ── srgb ── orient ──► Picture
+//!  Picture ── crop ──► Crop ── resample ──► model input
 //! ```
+//!
+//! Imports `method` for boxes and masks, and no other module of this crate.
+//!
+//! Two process-wide caches save time and never change a result: pixel buffers that were freed
+//! (`buffer_pool`) and colour conversions of recent profiles (`icc_profile`). Both are bounded.
 
-mod buffers;
-mod colour;
-mod container;
+mod buffer_pool;
+mod codecs;
 mod crop;
 mod decode;
-pub mod draw;
+mod error;
+mod format;
 mod header;
-mod jpeg;
+mod icc_profile;
 mod orient;
 mod picture;
+mod probe;
 mod raster;
 mod resample;
-mod tiff;
-mod tiff_directory;
+mod settings;
+mod srgb;
 
 pub use crop::{Crop, CropMode, CropSource, crop_region, crop_whole, shrink};
-pub use decode::{DecodeError, Settings, decode, probe};
-pub use header::{Header, ImageFormat};
+pub use decode::decode;
+pub use error::DecodeError;
+pub use format::ImageFormat;
+pub use header::Header;
 pub use picture::Picture;
+pub use probe::probe;
 pub use resample::{Filter, resize};
+pub use settings::Settings;

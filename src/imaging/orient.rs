@@ -1,17 +1,17 @@
-//! Turns stored pixels upright, as EXIF's orientation tag asks.
+//! Rotates and flips stored pixels upright, as the EXIF orientation tag says.
 
 use image::RgbImage;
 use image::metadata::Orientation;
 
-use super::buffers;
+use crate::imaging::buffer_pool;
 
-/// Side of the square blocks in which rows become columns, so that both stay in the cache.
+/// Side of the square blocks of a transposition, in pixels; small enough for the CPU cache.
 const BLOCK: usize = 16;
 
 type Rgb = [u8; 3];
 
-/// The picture as a person is to see it; copies only where rows become columns.
-pub(super) fn upright(
+/// Returns the picture upright. Copies only if rows become columns.
+pub(crate) fn upright(
     mut rgb: RgbImage,
     orientation: Orientation,
     spare_bytes_max: u64,
@@ -38,7 +38,7 @@ pub(super) fn upright(
         Orientation::Rotate270 => Flip { x: true, y: false },
     };
     let turned = transpose(&rgb, flip);
-    buffers::keep(rgb.into_raw(), spare_bytes_max);
+    buffer_pool::recycle(rgb.into_raw(), spare_bytes_max);
     turned
 }
 
@@ -50,7 +50,7 @@ fn flip_rows(pixels: &mut [Rgb], width: usize) {
     }
 }
 
-/// Which source axes run backwards while rows become columns.
+/// The source axes that a transposition reads backwards.
 #[derive(Clone, Copy)]
 struct Flip {
     x: bool,
@@ -60,7 +60,7 @@ struct Flip {
 fn transpose(rgb: &RgbImage, flip: Flip) -> RgbImage {
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     let source = rgb.as_chunks::<3>().0;
-    let mut turned = buffers::zeroed(source.len() * 3);
+    let mut turned = buffer_pool::zeroed(source.len() * 3);
     let target = turned.as_chunks_mut::<3>().0;
     // A target row is a source column, as long as the source is high.
     for first_row in (0..width).step_by(BLOCK) {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_orientation_turns_as_the_image_crate_turns() {
+    fn every_orientation_equals_that_of_the_image_crate() {
         for (width, height) in [(1, 1), (1, 5), (5, 1), (3, 4), (33, 65), (64, 32)] {
             let stored = RgbImage::from_fn(width, height, |x, y| {
                 Rgb([u8::try_from(x).unwrap(), u8::try_from(y).unwrap(), 7])

@@ -1,4 +1,4 @@
-//! The decoded picture: upright sRGB pixels and what is known of the bytes they came from.
+//! A decoded picture: upright sRGB pixels, and format and digest of the source bytes.
 
 use std::fmt;
 use std::mem;
@@ -7,24 +7,24 @@ use std::sync::Arc;
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 
-use super::buffers;
-use super::header::ImageFormat;
+use crate::imaging::buffer_pool;
+use crate::imaging::format::ImageFormat;
 
-/// One image, decoded: 8-bit sRGB, upright, opaque. Cloning it shares the pixels.
+/// A decoded image: 8-bit sRGB, upright, opaque. Clones share the pixels.
 #[derive(Clone)]
 pub struct Picture {
     rgb: Arc<RgbImage>,
     format: ImageFormat,
     bytes_len: u64,
     sha256: [u8; 32],
-    /// Limit on the buffers that are kept, which the pixels join with the last clone.
+    /// Limit of the buffer pool, to which the last clone returns the pixels.
     spare_bytes_max: u64,
 }
 
 impl Picture {
-    /// A picture from pixels that an embedder or a test already holds.
+    /// Creates a picture from pixels in memory, for embedders and tests.
     ///
-    /// Its format is [`ImageFormat::Rgb`], and the length and the digest are those of the pixels.
+    /// Its format is [`ImageFormat::Rgb`]; length and digest are those of the pixels.
     pub fn from_rgb(rgb: RgbImage) -> Self {
         let sha256 = Sha256::digest(rgb.as_raw()).into();
         let bytes_len = rgb.as_raw().len() as u64;
@@ -32,8 +32,8 @@ impl Picture {
         Self { rgb: Arc::new(rgb), format, bytes_len, sha256, spare_bytes_max: 0 }
     }
 
-    /// A picture decoded from `bytes`, of which it keeps length and digest.
-    pub(super) fn decoded(
+    /// Creates a picture decoded from `bytes`, and keeps their length and digest.
+    pub(crate) fn decoded(
         rgb: RgbImage,
         format: ImageFormat,
         bytes: &[u8],
@@ -44,32 +44,32 @@ impl Picture {
         Self { rgb: Arc::new(rgb), format, bytes_len, sha256, spare_bytes_max }
     }
 
-    /// Width in pixels, after orientation; at least 1.
+    /// Returns the width in pixels after orientation; at least 1.
     pub fn width(&self) -> u32 {
         self.rgb.width()
     }
 
-    /// Height in pixels, after orientation; at least 1.
+    /// Returns the height in pixels after orientation; at least 1.
     pub fn height(&self) -> u32 {
         self.rgb.height()
     }
 
-    /// The pixels, shared: 8-bit sRGB, upright.
+    /// Returns the shared pixels: 8-bit sRGB, upright.
     pub fn pixels(&self) -> &Arc<RgbImage> {
         &self.rgb
     }
 
-    /// The format that the bytes turned out to have, whatever their name said.
+    /// Returns the format of the source bytes, detected from their content.
     pub fn format(&self) -> ImageFormat {
         self.format
     }
 
-    /// Number of bytes before decoding.
+    /// Returns the number of source bytes.
     pub fn bytes_len(&self) -> u64 {
         self.bytes_len
     }
 
-    /// SHA-256 of the bytes before decoding.
+    /// Returns the SHA-256 of the source bytes.
     pub fn sha256(&self) -> [u8; 32] {
         self.sha256
     }
@@ -77,9 +77,9 @@ impl Picture {
 
 impl Drop for Picture {
     fn drop(&mut self) {
-        // A clone or a crop of the whole that lives on keeps the pixels.
+        // A live clone, or a crop of the whole picture, keeps the pixels.
         if let Some(rgb) = Arc::into_inner(mem::take(&mut self.rgb)) {
-            buffers::keep(rgb.into_raw(), self.spare_bytes_max);
+            buffer_pool::recycle(rgb.into_raw(), self.spare_bytes_max);
         }
     }
 }

@@ -1,28 +1,22 @@
-//! What a decoder hands over, and its way to opaque 8-bit sRGB.
-//!
-//! In this order: the colour profile at the stored bit depth, then 8 bits (rounded, not cut), then
-//! alpha over white in sRGB's own encoding, as browsers and Pillow blend.
+//! Decoded samples, as every decoder returns them.
 
-use image::RgbImage;
 use image::metadata::Orientation;
 
-use super::colour;
-
-/// Decoded samples, rows from the top, pixels interleaved, without padding.
-pub(super) struct Raster {
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) layout: Layout,
-    pub(super) samples: Samples,
-    /// The embedded colour profile, unchecked.
-    pub(super) icc: Option<Vec<u8>>,
-    /// How the pixels are to be turned for a person to see them upright.
-    pub(super) orientation: Orientation,
+/// Decoded samples: rows from the top, pixels interleaved, no padding.
+pub(crate) struct Raster {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) layout: Layout,
+    pub(crate) samples: Samples,
+    /// The embedded colour profile, not yet validated.
+    pub(crate) icc: Option<Vec<u8>>,
+    /// The rotation or flip that makes the pixels upright.
+    pub(crate) orientation: Orientation,
 }
 
-/// What the samples of a pixel mean; alpha is straight, inks grow from 0 to full.
+/// The meaning of a pixel's samples. Alpha is straight; an ink of 255 is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     Gray,
     GrayAlpha,
     Rgb,
@@ -30,118 +24,8 @@ pub(super) enum Layout {
     Cmyk,
 }
 
-/// Samples of either depth.
-pub(super) enum Samples {
+/// Samples of 8 or 16 bits.
+pub(crate) enum Samples {
     Eight(Vec<u8>),
     Sixteen(Vec<u16>),
-}
-
-impl Raster {
-    /// Converts to opaque 8-bit sRGB, not yet upright.
-    pub(super) fn into_srgb(self) -> RgbImage {
-        let Self { width, height, layout, samples, icc, .. } = self;
-        let (layout, samples) = match icc {
-            Some(icc) => colour::to_srgb(&icc, layout, samples),
-            None => (layout, samples),
-        };
-        let samples = match samples {
-            Samples::Eight(samples) => samples,
-            Samples::Sixteen(samples) => samples.into_iter().map(eight_bits).collect(),
-        };
-        let rgb = match layout {
-            Layout::Rgb => samples,
-            Layout::Gray => each_pixel(&samples, |[gray]| [gray; 3]),
-            Layout::GrayAlpha => each_pixel(&samples, |[gray, alpha]| [over_white(gray, alpha); 3]),
-            Layout::Rgba => each_pixel(&samples, |[red, green, blue, alpha]| {
-                [red, green, blue].map(|sample| over_white(sample, alpha))
-            }),
-            Layout::Cmyk => each_pixel(&samples, rgb_from_cmyk),
-        };
-        RgbImage::from_raw(width, height, rgb).expect("decoders fill the size they were given")
-    }
-}
-
-fn each_pixel<const N: usize>(samples: &[u8], convert: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
-    let mut rgb = vec![0; samples.len() / N * 3];
-    for (to, from) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(samples.as_chunks::<N>().0) {
-        *to = convert(*from);
-    }
-    rgb
-}
-
-/// The nearest of 256 values: v · 255 / 65535, rounded.
-#[expect(clippy::cast_possible_truncation, reason = "65535 becomes 255")]
-fn eight_bits(sample: u16) -> u8 {
-    ((u32::from(sample) * 255 + 32_895) >> 16) as u8
-}
-
-fn over_white(sample: u8, alpha: u8) -> u8 {
-    divided_by_255(u32::from(sample) * u32::from(alpha) + 255 * u32::from(255 - alpha))
-}
-
-/// Inks without a profile, as simple as Pillow's: each takes its share of what black leaves.
-fn rgb_from_cmyk([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
-    let white = 255 - black;
-    [cyan, magenta, yellow].map(|ink| white - divided_by_255(u32::from(ink) * u32::from(white)))
-}
-
-/// v / 255, rounded; exact for v up to 255 · 255.
-#[expect(clippy::cast_possible_truncation, reason = "255 · 255 becomes 255")]
-fn divided_by_255(value: u32) -> u8 {
-    let value = value + 128;
-    ((value + (value >> 8)) >> 8) as u8
-}
-
-/// JFIF's full-range YCbCr to RGB, in libjpeg's 16-bit fixed point.
-#[expect(clippy::cast_sign_loss, reason = "clamped to 0..=255")]
-pub(super) fn rgb_from_ycbcr([y, cb, cr]: [u8; 3]) -> [u8; 3] {
-    let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
-    let red = y + ((91_881 * cr + 32_768) >> 16);
-    let green = y + ((-22_554 * cb - 46_802 * cr + 32_768) >> 16);
-    let blue = y + ((116_130 * cb + 32_768) >> 16);
-    [red, green, blue].map(|sample| sample.clamp(0, 255) as u8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sixteen_bits_are_rounded_to_the_nearest_of_eight() {
-        for sample in 0..=u16::MAX {
-            let nearest = (u32::from(sample) + 128) / 257;
-            assert_eq!(u32::from(eight_bits(sample)), nearest, "sample {sample}");
-        }
-    }
-
-    #[test]
-    fn division_by_255_is_rounded() {
-        for value in 0..=255 * 255 {
-            assert_eq!(u32::from(divided_by_255(value)), (value + 127) / 255);
-        }
-    }
-
-    #[test]
-    fn transparent_is_white_and_opaque_keeps_its_colour() {
-        for sample in 0..=255 {
-            assert_eq!(over_white(sample, 0), 255);
-            assert_eq!(over_white(sample, 255), sample);
-        }
-        assert_eq!(over_white(0, 128), 127);
-    }
-
-    #[test]
-    fn inks_darken_and_no_ink_is_white() {
-        assert_eq!(rgb_from_cmyk([0, 0, 0, 0]), [255, 255, 255]);
-        assert_eq!(rgb_from_cmyk([0, 0, 0, 255]), [0, 0, 0]);
-        assert_eq!(rgb_from_cmyk([255, 0, 0, 0]), [0, 255, 255]);
-    }
-
-    #[test]
-    fn neutral_chroma_is_grey() {
-        for luma in 0..=255 {
-            assert_eq!(rgb_from_ycbcr([luma, 128, 128]), [luma; 3]);
-        }
-        assert_eq!(rgb_from_ycbcr([76, 85, 255]), [254, 0, 0]);
-    }
 }

@@ -1,17 +1,18 @@
-//! Resizing as Pillow does it, bit for bit.
+//! Resizing, bit-identical to Pillow.
 //!
-//! Models are trained on images that Pillow resized; other resamplers differ by a level or two,
-//! which a quality score can feel. This is the 8-bit path of Pillow's `Resample.c`: coefficients in
-//! 22-bit fixed point, the horizontal pass first, rounded to 8 bits, then the vertical pass.
+//! Models are trained on images that Pillow resized. Other resamplers differ by a grey level or
+//! two, which can change a quality score. This is the 8-bit path of Pillow's `Resample.c`:
+//! coefficients in 22-bit fixed point, the horizontal pass first, rounded to 8 bits, then the
+//! vertical pass.
 
 use std::f64::consts::PI;
 
 use image::RgbImage;
 
-/// Binary digits of a coefficient after the point: 8 bits for the sample, 2 for sums beyond one.
+/// Fractional bits of a coefficient: 32 less 8 for the sample and 2 for sums above one.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
-/// A resampling filter; all of them widen when they shrink an image, so that nothing aliases.
+/// A resampling filter. Each widens when it shrinks an image, to avoid aliasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Filter {
     /// The mean of the covered pixels.
@@ -25,7 +26,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Half the filter's width in source pixels at scale 1.
+    /// Returns half the filter's width in source pixels at scale 1.
     fn support(self) -> f64 {
         match self {
             Self::Box => 0.5,
@@ -60,11 +61,11 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
 }
 
-/// Resizes to `width` × `height` pixels (at least 1 × 1), with the result of Pillow 10 and 11.
+/// Resizes to `width` × `height` pixels (at least 1 × 1), as Pillow 10 and 11 do.
 ///
-/// A side that keeps its length is not touched.
+/// A side that keeps its length is not resampled.
 pub fn resize(rgb: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
-    debug_assert!(!rgb.is_empty(), "there is a pixel to take the colour from");
+    debug_assert!(!rgb.is_empty(), "an image without pixels has no colours to resample");
     let (width, height) = (width.max(1), height.max(1));
     let narrowed;
     let rgb = if width == rgb.width() {
@@ -79,7 +80,7 @@ pub fn resize(rgb: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbIma
     resize_columns(rgb, height, &Taps::new(rgb.height(), height, filter))
 }
 
-/// For each target pixel of one axis, the source pixels it is made of and their weights.
+/// The source pixels and their weights for each target pixel of one axis.
 struct Taps {
     /// First source pixel and number of weights, by target pixel.
     bounds: Vec<(usize, usize)>,
@@ -104,7 +105,7 @@ impl Taps {
         let mut exact = Vec::with_capacity(stride);
         for (index, fixed) in weights.chunks_exact_mut(stride).enumerate() {
             let centre = (index as f64 + 0.5) * scale;
-            // Casts cut towards zero, as in C; a negative start is the first pixel.
+            // Casts truncate towards zero, as in C; a negative start becomes the first pixel.
             let first = (centre - support + 0.5) as usize;
             let last = ((centre + support + 0.5) as usize).min(source as usize);
             exact.clear();
@@ -123,14 +124,14 @@ impl Taps {
         Self { bounds, weights, stride }
     }
 
-    /// First source pixel and weights of each target pixel, in order.
+    /// Iterates over the first source pixel and the weights of each target pixel.
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         let weights = self.weights.chunks_exact(self.stride);
         self.bounds.iter().zip(weights).map(|((first, len), weights)| (*first, &weights[..*len]))
     }
 }
 
-/// Half, so that the shift to 8 bits rounds.
+/// One half in fixed point, so that the shift to 8 bits rounds.
 const ROUND: i32 = 1 << (PRECISION_BITS - 1);
 
 #[expect(clippy::cast_sign_loss, reason = "clamped to 0..=255")]

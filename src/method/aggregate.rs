@@ -1,36 +1,36 @@
-//! From the ratings of the whole and of the regions to one score.
+//! Combines the ratings of the whole image and of its regions to one score.
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::levels::LevelDistribution;
-use super::regions::Region;
+use crate::method::levels::LevelDistribution;
+use crate::method::regions::Region;
 
-/// How much each region counts in the local score.
+/// The weight of each region in the local score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weighting {
-    /// By its area, as in the paper's best configuration.
+    /// The region's area, as in the paper's best configuration.
     Area,
-    /// All alike.
+    /// The same for all regions.
     Mean,
 }
 
-/// How ratings become a score. The defaults are the paper's best configuration; the others are its
-/// ablations.
+/// The combination of ratings to a score. The defaults are the paper's best configuration; other
+/// values are its ablations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AggregationSettings {
-    /// How much each region counts: `area` or `mean`.
+    /// Weight of each region in the local score: `area`, or `mean` for equal weights.
     pub weighting: Weighting,
-    /// Whether the rating of the whole image takes half of the score. Without it the score rests on
-    /// the regions alone, unless an image has none.
+    /// If true, the rating of the whole image and the local score count half each. If false, only the
+    /// local score counts; an image without regions still uses the rating of the whole image.
     pub global: bool,
-    /// Whether the number of masks adds to the score.
+    /// If true, the number of masks adds `masks · K / c_max` points to the score, at most K.
     pub segmentation_score: bool,
-    /// The number of masks that earns K points, the most that an image of the collection has; the
-    /// paper takes it from its data set (71 for SPAQ).
+    /// Number of masks that adds K points to the score. Set it to the largest number of masks of an
+    /// image in your collection. The default is the paper's value for the SPAQ data set.
     pub c_max: NonZeroU32,
 }
 
@@ -48,32 +48,32 @@ impl Default for AggregationSettings {
 /// A region and its rating.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObjectAssessment {
-    /// The region that was rated.
+    /// The rated region.
     pub region: Region,
-    /// Its rating.
+    /// Rating of the region.
     pub rating: LevelDistribution,
 }
 
-/// The method's answer for one image.
+/// The result of the method for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assessment {
-    /// The combined score, from the argmax levels as in the paper; in 1..=2K.
+    /// Combined score of the most probable levels, as in the paper; in 1..=2K.
     pub score: f64,
-    /// The same combination over the expectations instead of the levels.
+    /// Combined score of the expected levels; in 1..=2K.
     pub score_expected: f64,
     /// Rating of the whole image.
     pub global: LevelDistribution,
-    /// Combined level of the regions, in 1..=K; none where no region is large enough.
+    /// Weighted mean level of the regions, in 1..=K. `None` without regions.
     pub local: Option<f64>,
-    /// What the number of masks adds: `masks · K / c_max`, at most K; 0 when switched off.
+    /// Points for the number of masks: `masks · K / c_max`, at most K. 0 if switched off.
     pub segmentation_score: f64,
     /// Every region with its rating, in the order of the segmentation.
     pub objects: Vec<ObjectAssessment>,
 }
 
-/// Combines the ratings: `(global + local) / 2 + seg`, or what the settings leave of it.
+/// Combines the ratings: `(global + local) / 2 + seg`, without the terms that are switched off.
 ///
-/// An image without regions has no local score; its score is the rating of the whole.
+/// An image without regions has no local score; its score is the rating of the whole image.
 pub fn assess(
     global: LevelDistribution,
     objects: Vec<ObjectAssessment>,
@@ -94,8 +94,8 @@ pub fn assess(
         base + segmentation_score
     };
     let level = |rating: &LevelDistribution| f64::from(rating.level());
-    let local = local_of(&objects, settings.weighting, level);
-    let local_expected = local_of(&objects, settings.weighting, LevelDistribution::expected);
+    let local = local_score(&objects, settings.weighting, level);
+    let local_expected = local_score(&objects, settings.weighting, LevelDistribution::expected);
     Assessment {
         score: combine(level(&global), local),
         score_expected: combine(global.expected(), local_expected),
@@ -106,9 +106,9 @@ pub fn assess(
     }
 }
 
-/// The weighted mean of the regions' values. Masks may overlap, so areas are divided by their own
-/// sum and not by the image's area.
-fn local_of(
+/// Returns the weighted mean of the regions' values. Masks may overlap, so areas are divided by
+/// their own sum and not by the image's area.
+fn local_score(
     objects: &[ObjectAssessment],
     weighting: Weighting,
     value: impl Fn(&LevelDistribution) -> f64,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_ablation_is_its_formula() {
+    fn every_ablation_of_the_paper_follows_its_formula() {
         let paper = AggregationSettings::default();
         let seg = 2.0 * 7.0 / 71.0;
         check(&paper, f64::midpoint(3.0, 5.0) + seg, 5.0, seg);
@@ -168,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn the_segmentation_score_stops_at_the_number_of_levels() {
+    fn the_segmentation_score_is_at_most_the_number_of_levels() {
         let few = AggregationSettings { c_max: NonZeroU32::MIN, ..AggregationSettings::default() };
         check(&few, 4.0 + 7.0, 5.0, 7.0);
     }
 
     #[test]
-    fn an_image_without_regions_has_the_score_of_the_whole() {
+    fn an_image_without_regions_has_its_global_rating_as_score() {
         for global in [true, false] {
             let settings = AggregationSettings { global, ..AggregationSettings::default() };
             let assessment = assess(rating(6), Vec::new(), &settings);
@@ -208,7 +208,8 @@ mod tests {
                 segmentation_score: with_segmentation,
                 ..AggregationSettings::default()
             };
-            let mut objects: Vec<_> = regions.into_iter().map(|(area, r)| object(area, r)).collect();
+            let mut objects: Vec<_> =
+                regions.into_iter().map(|(area, r)| object(area, r)).collect();
             let forward = assess(global.clone(), objects.clone(), &settings);
             objects.reverse();
             let backward = assess(global, objects, &settings);

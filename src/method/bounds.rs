@@ -1,10 +1,10 @@
-//! Deserializers that refuse a setting outside its range, with a message that says the range.
+//! Deserializers that refuse a setting outside its range and name the range in the message.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// Reads a share, in 0..=1.
-pub(super) fn fraction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+/// Reads a fraction in 0..=1.
+pub(crate) fn fraction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let value = f64::deserialize(deserializer)?;
     if (0.0..=1.0).contains(&value) {
         return Ok(value);
@@ -13,7 +13,7 @@ pub(super) fn fraction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64
 }
 
 /// Reads a finite number that is not negative.
-pub(super) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(crate) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let value = f64::deserialize(deserializer)?;
     if value.is_finite() && value >= 0.0 {
         return Ok(value);
@@ -21,8 +21,8 @@ pub(super) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     Err(D::Error::custom(format!("{value} must be a finite number of at least 0")))
 }
 
-/// Reads a finite number, or nothing.
-pub(super) fn optional_finite<'de, D: Deserializer<'de>>(
+/// Reads a finite number or `None`.
+pub(crate) fn optional_finite<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<f64>, D::Error> {
     let value = Option::<f64>::deserialize(deserializer)?;

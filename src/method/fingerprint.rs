@@ -1,11 +1,12 @@
-//! Digests that tell one set of texts from another in names and versions.
+//! Digests that identify texts in the names and versions that events carry.
 
 use sha2::{Digest, Sha256};
 
-/// Characters of a digest that are enough in a name.
-const SHORT: usize = 8;
+/// Length of a shortened digest, in characters.
+const SHORT_CHARS: usize = 8;
 
-/// SHA-256 of some texts in hexadecimal. The length before each keeps "ab", "c" apart from "a", "bc".
+/// Returns the SHA-256 of texts in hexadecimal. Each is preceded by its length, so that "ab", "c"
+/// and "a", "bc" differ.
 pub(crate) fn fingerprint<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
     let mut hasher = Sha256::new();
     for text in texts {
@@ -16,7 +17,7 @@ pub(crate) fn fingerprint<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> 
     hex::encode(hasher.finalize())
 }
 
-/// The beginning of a digest, for a name.
+/// Returns the start of a digest, for a name.
 pub(crate) fn short(digest: &str) -> String {
-    digest.chars().take(SHORT).collect()
+    digest.chars().take(SHORT_CHARS).collect()
 }

@@ -1,25 +1,24 @@
 //! The Dog-IQA method as pure functions (arXiv 2410.02505): no I/O, no clock, no randomness.
 //!
 //! ```text
-//!  standard ── what the scorer is asked ──────────────► LevelDistribution per crop ─┐
-//!  raw masks ── regions (Algorithm 1) ──► Segmentation ─────────────────────────────┴► Assessment ─► Verdict
+//!  standard ──► prompt ──► LevelDistribution per crop ──────┐
+//!  raw masks ── regions (Algorithm 1) ──► Segmentation ─────┴► Assessment ─► PolicyVerdict
 //! ```
 //!
-//! [`agreement`] stands beside that road: how well scores follow human opinion.
+//! [`agreement`] is separate: it measures how well scores agree with human opinion.
+//!
+//! Imports no other module of this crate.
 
 mod aggregate;
 pub mod agreement;
 mod bounds;
 mod fingerprint;
 mod levels;
-mod logistic;
-mod mask;
+mod masks;
 mod objects;
 mod policy;
 mod preset;
 mod regions;
-mod rle;
-mod rle_text;
 mod settings;
 mod standard;
 mod standard_table;
@@ -27,14 +26,15 @@ mod standard_table;
 pub use aggregate::{AggregationSettings, Assessment, ObjectAssessment, Weighting, assess};
 pub(crate) use fingerprint::{fingerprint, short};
 pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError};
-pub use mask::{BoundingBox, Mask};
+pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use objects::{ObjectsError, ObjectsSettings, ObjectsWhen};
-pub use policy::{Basis, Outcome, Policies, Policy, PolicyError, PolicySettings, Verdict};
+pub use policy::{
+    Basis, Policies, Policy, PolicyError, PolicyOutcome, PolicySettings, PolicyVerdict,
+};
 pub use preset::Preset;
 pub(crate) use regions::keep_largest;
 pub use regions::{
     RawMask, Region, RegionKind, RegionSettings, Segmentation, enlarge, select_regions,
 };
-pub use rle::{MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use settings::{Settings, SettingsError};
-pub use standard::{OwnStandard, Standard, StandardError, StandardForm, StandardSettings};
+pub use standard::{CustomStandard, Standard, StandardError, StandardForm, StandardSettings};

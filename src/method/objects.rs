@@ -1,34 +1,40 @@
-//! Whether an image's objects are looked for at all: the dearest part of the method, and not always needed.
+//! Decides whether to segment an image. Segmentation and the rating of regions dominate the cost.
 
 use serde::{Deserialize, Serialize};
 
-use super::levels::LevelDistribution;
+use crate::method::levels::LevelDistribution;
 
-/// When objects are looked for and rated, beside the whole image.
+/// The images whose objects are segmented and rated, in addition to the whole image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ObjectsWhen {
-    /// For every image, as the paper does.
+    /// Every image, as in the paper.
     #[default]
     Always,
-    /// Where the rating of the whole leaves the image's quality open.
+    /// Images whose quality is uncertain after the rating of the whole image.
     Cascade,
-    /// For no image: one rating of the whole (the paper's ablation without objects).
+    /// No image: the paper's ablation with one rating of the whole image.
     Never,
 }
 
-/// When objects are looked for.
+/// The condition on which an image is segmented.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectsSettings {
-    /// `always` (the paper), `cascade` or `never`.
+    /// `always`: segment every image, as in the paper. `cascade`: rate the whole image first, and
+    /// segment it only if its quality is uncertain. `never`: use the rating of the whole image as
+    /// the score.
     pub when: ObjectsWhen,
-    /// In a cascade: they are, where the expected level of the whole image is at least this … (the
-    /// defaults are for seven levels)
+    /// With `cascade`: lower end of the uncertain range. An image is segmented if the expected
+    /// level of the whole image is from `expected_from` to `expected_to`. The default is for 7
+    /// levels.
     pub expected_from: f64,
-    /// … and at most this, …
+    /// With `cascade`: upper end of the uncertain range. An image is segmented if the expected
+    /// level of the whole image is from `expected_from` to `expected_to`. The default is for 7
+    /// levels.
     pub expected_to: f64,
-    /// … or where the most probable level is less probable than this.
+    /// With `cascade`: an image is also segmented if the most probable level of the whole image has a
+    /// probability below this value, from 0 to 1.
     pub confidence_below: f64,
 }
 
@@ -43,31 +49,32 @@ impl Default for ObjectsSettings {
     }
 }
 
-/// Settings of a cascade that contradict themselves.
+/// Contradictory settings of a cascade.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "a cascade from {from} to {to} or below a confidence of {confidence}: the first must not be above the \
-     second, both meet the levels 1 to {k}, and the last lies in 0..=1"
+    "a cascade from {from} to {to} or below a confidence of {confidence}: the first must not be \
+     above the second, their range must overlap the levels 1 to {k}, and the confidence must be in \
+     0..=1"
 )]
 pub struct ObjectsError {
-    /// Lower end.
+    /// Lower end of the range.
     pub from: f64,
-    /// Upper end.
+    /// Upper end of the range.
     pub to: f64,
-    /// Confidence.
+    /// Limit on the confidence.
     pub confidence: f64,
     /// Number of levels.
     pub k: u8,
 }
 
 impl ObjectsSettings {
-    /// Whether the whole image is rated before its objects are looked for.
-    pub fn wants_the_whole_first(&self) -> bool {
+    /// Returns true if the whole image is rated before segmentation.
+    pub fn rates_whole_first(&self) -> bool {
         self.when != ObjectsWhen::Always
     }
 
-    /// Whether objects are looked for in an image whose whole got this rating.
-    pub fn asks_for(&self, whole: &LevelDistribution) -> bool {
+    /// Returns true if an image is segmented after this rating of the whole image.
+    pub fn needs_objects(&self, whole: &LevelDistribution) -> bool {
         match self.when {
             ObjectsWhen::Always => true,
             ObjectsWhen::Never => false,
@@ -78,7 +85,7 @@ impl ObjectsSettings {
         }
     }
 
-    /// What events call it; nothing where it is as in the paper.
+    /// Returns the name that events carry, or `None` for `always`.
     pub fn name(&self) -> Option<String> {
         match self.when {
             ObjectsWhen::Always => None,
@@ -90,10 +97,10 @@ impl ObjectsSettings {
         }
     }
 
-    /// Refuses a cascade that nothing could fall into, or that is no number.
+    /// Checks the range and the confidence of a cascade for `k` levels.
     ///
     /// # Errors
-    /// Its three numbers.
+    /// Fails if the range is empty or outside the levels, or if the confidence is not in 0..=1.
     pub fn check(&self, k: u8) -> Result<(), ObjectsError> {
         let Self { expected_from: from, expected_to: to, confidence_below: confidence, .. } = *self;
         let meets_levels = from <= f64::from(k) && to >= 1.0;
@@ -114,20 +121,26 @@ mod tests {
     }
 
     #[test]
-    fn a_cascade_asks_where_the_whole_leaves_it_open() {
+    fn a_cascade_needs_objects_if_the_whole_image_is_uncertain() {
         let settings = ObjectsSettings { when: ObjectsWhen::Cascade, ..ObjectsSettings::default() };
-        for (probabilities, asks) in [
+        for (probabilities, expected) in [
             ([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], true),
             ([0.0, 0.0, 0.0, 0.0, 0.0, 0.1, 0.9], false),
             ([0.9, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0], false),
-            // Far up, but not sure of the level.
+            // The expected level is above the range, but the confidence is low.
             ([0.0, 0.0, 0.0, 0.0, 0.1, 0.45, 0.45], true),
         ] {
-            assert_eq!(settings.asks_for(&rating(probabilities)), asks, "{probabilities:?}");
+            assert_eq!(
+                settings.needs_objects(&rating(probabilities)),
+                expected,
+                "{probabilities:?}"
+            );
         }
         let certain = rating([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         let never = ObjectsSettings { when: ObjectsWhen::Never, ..ObjectsSettings::default() };
-        assert!(!never.asks_for(&certain) && ObjectsSettings::default().asks_for(&certain));
+        assert!(
+            !never.needs_objects(&certain) && ObjectsSettings::default().needs_objects(&certain)
+        );
         assert_eq!(settings.name().as_deref(), Some("cascade-2.5-5.5-0.5"));
         assert_eq!(
             (never.name().as_deref(), ObjectsSettings::default().name()),
@@ -136,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cascade_without_a_band_is_refused() {
+    fn a_cascade_with_an_empty_range_is_refused() {
         let base = || ObjectsSettings { when: ObjectsWhen::Cascade, ..ObjectsSettings::default() };
         for settings in [
             ObjectsSettings { expected_from: 8.0, expected_to: 9.0, ..base() },

@@ -1,4 +1,4 @@
-//! Advice: what a set of thresholds says of an assessment.
+//! Verdicts: compares an assessment with a set of thresholds.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,26 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::aggregate::Assessment;
-use super::bounds::{fraction, not_negative, optional_finite};
-use super::levels::LevelDistribution;
-use super::regions::RegionKind;
+use crate::method::aggregate::Assessment;
+use crate::method::bounds::{fraction, not_negative, optional_finite};
+use crate::method::levels::LevelDistribution;
+use crate::method::regions::RegionKind;
 
-/// What to do with the image.
+/// The recommended treatment of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+#[schemars(rename = "Outcome")]
+pub enum PolicyOutcome {
     /// Every threshold is met.
     Pass,
-    /// Near enough to a threshold that a person should look.
+    /// A value is so close to a threshold that a person should review the image.
     Review,
     /// A threshold is missed.
     Reject,
 }
 
-impl Outcome {
-    /// The stable name on the wire.
+impl PolicyOutcome {
+    /// Returns the name in events.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -34,46 +35,48 @@ impl Outcome {
     }
 }
 
-/// The outcome and the numbers it rests on, in words.
+/// The outcome of a policy, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// Name of the policy that was applied.
+pub struct PolicyVerdict {
+    /// Name of the policy.
     pub policy: String,
-    /// What it advises.
-    pub outcome: Outcome,
-    /// Why, one sentence for each threshold that spoke; empty when the image passes.
+    /// Recommendation of the policy.
+    pub outcome: PolicyOutcome,
+    /// One sentence for each threshold that is missed or close. Empty if the image passes.
     pub reasons: Vec<String>,
 }
 
-/// Which of the two scores the thresholds are held against.
+/// The scores that are compared with the thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
-    /// `score` and the regions' levels, as in the paper.
+    /// `score` and the most probable levels of the regions, as in the paper.
     Level,
-    /// `score_expected` and the regions' expectations, which move in finer steps.
+    /// `score_expected` and the expected levels of the regions, which are finer.
     Expected,
 }
 
-/// One policy: thresholds for one use of the images.
+/// Thresholds for one use of the images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicySettings {
-    /// The score that an image needs; without it the score decides nothing.
+    /// Minimum score of an image. Without it, the score is not checked.
     #[serde(deserialize_with = "optional_finite")]
     pub score_min: Option<f64>,
-    /// The rating that every object needs that is large enough to count; without it objects decide
-    /// nothing. The remainder is no object.
+    /// Minimum rating of every object that covers at least `object_area_fraction_min` of the image.
+    /// The remainder is not an object. Without it, objects are not checked.
     #[serde(deserialize_with = "optional_finite")]
     pub object_score_min: Option<f64>,
-    /// Smallest share of the image, 0 to 1, that an object must cover to count.
+    /// Minimum area of an object to be checked against `object_score_min`, as a share of the image
+    /// from 0 to 1.
     #[serde(deserialize_with = "fraction")]
     pub object_area_fraction_min: f64,
-    /// Scores nearer than this to a threshold, on either side, ask for a review instead of passing
-    /// or being rejected.
+    /// Margin around each threshold within which the outcome is `review` instead of `pass` or
+    /// `reject`.
     #[serde(deserialize_with = "not_negative")]
     pub review_band: f64,
-    /// Which numbers are compared: `level` or `expected`.
+    /// Values to compare: `level` (the most probable levels, as in the paper) or `expected` (the
+    /// expected levels).
     pub basis: Basis,
 }
 
@@ -89,31 +92,31 @@ impl Default for PolicySettings {
     }
 }
 
-/// All policies by name, and the one for references that name none.
+/// All policies by name, and the default policy.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policies {
-    /// Policy for references that name none; without it their events carry no verdict.
+    /// Name of the policy for references that name none. Without it, their events have no verdict.
     pub default: Option<String>,
-    /// The policies; a reference may name one of them.
+    /// Policies by name. A reference may name one of them.
     pub named: BTreeMap<String, PolicySettings>,
 }
 
 /// A policy that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// Nobody configured a policy of this name.
+    /// No policy of this name is configured.
     #[error("policy {name:?} is not configured; known are: {known}")]
     Unknown {
-        /// The name asked for.
+        /// Requested name.
         name: String,
-        /// The configured names, for the message.
+        /// Configured names.
         known: String,
     },
 }
 
 impl PolicyError {
-    /// Stable name of the error.
+    /// Returns the stable error code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "policy.unknown",
@@ -121,7 +124,7 @@ impl PolicyError {
     }
 }
 
-/// A policy with its name, ready to judge.
+/// A named policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     name: String,
@@ -129,10 +132,11 @@ pub struct Policy {
 }
 
 impl Policies {
-    /// The policy of this name, or the default one for no name; none where no default is set.
+    /// Finds the policy of this name, or the default policy without a name. Returns `None` without
+    /// a name and without a default.
     ///
     /// # Errors
-    /// [`PolicyError::Unknown`] for a name, given or default, that is not configured.
+    /// [`PolicyError::Unknown`] if the given or default name is not configured.
     pub fn find(&self, name: Option<&str>) -> Result<Option<Policy>, PolicyError> {
         let Some(name) = name.or(self.default.as_deref()) else {
             return Ok(None);
@@ -145,48 +149,51 @@ impl Policies {
         Ok(Some(Policy::new(name.to_owned(), settings.clone())))
     }
 
-    /// Checks that the default policy exists.
+    /// Checks that the default policy exists, if one is named.
     ///
     /// # Errors
-    /// [`PolicyError::Unknown`] when it does not.
+    /// [`PolicyError::Unknown`] if it does not exist.
     pub fn check(&self) -> Result<(), PolicyError> {
         self.find(None).map(|_| ())
     }
 }
 
 impl Policy {
-    /// A policy of this name.
+    /// Creates a policy.
     pub fn new(name: String, settings: PolicySettings) -> Self {
         Self { name, settings }
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Holds an assessment against the thresholds; the worst of them decides.
-    pub fn judge(&self, assessment: &Assessment) -> Verdict {
+    /// Compares an assessment with the thresholds. The worst result decides.
+    pub fn judge(&self, assessment: &Assessment) -> PolicyVerdict {
         let settings = &self.settings;
-        let mut verdict =
-            Verdict { policy: self.name.clone(), outcome: Outcome::Pass, reasons: Vec::new() };
+        let mut verdict = PolicyVerdict {
+            policy: self.name.clone(),
+            outcome: PolicyOutcome::Pass,
+            reasons: Vec::new(),
+        };
         if let Some(minimum) = settings.score_min {
             let score = match settings.basis {
                 Basis::Level => assessment.score,
                 Basis::Expected => assessment.score_expected,
             };
-            verdict.hear(self.compare(score, minimum), || format!("the score of {score:.2}"));
+            verdict.merge(self.compare(score, minimum), || format!("the score of {score:.2}"));
         }
         let Some(minimum) = settings.object_score_min else {
             return verdict;
         };
         for (index, object) in assessment.objects.iter().enumerate() {
             let share = object.region.mask.area_fraction();
-            let counts = object.region.kind == RegionKind::Object
+            let is_checked = object.region.kind == RegionKind::Object
                 && share >= settings.object_area_fraction_min;
-            if counts {
+            if is_checked {
                 let rating = self.value(&object.rating);
-                verdict.hear(self.compare(rating, minimum), || {
+                verdict.merge(self.compare(rating, minimum), || {
                     let percent = 100.0 * share;
                     format!("object {index} ({percent:.1} % of the image) rated {rating:.2}")
                 });
@@ -195,12 +202,15 @@ impl Policy {
         verdict
     }
 
-    /// What a verdict is worth if objects were not looked for: a policy that counts them cannot pass the
-    /// image on its whole alone.
-    pub fn without_objects(&self, mut verdict: Verdict) -> Verdict {
+    /// Adapts the verdict on an image that was not segmented. A policy that checks objects cannot
+    /// pass it, so the outcome is at least `review`.
+    pub fn without_objects(&self, mut verdict: PolicyVerdict) -> PolicyVerdict {
         if self.settings.object_score_min.is_some() {
-            let why = (Outcome::Review, "were not looked for".to_owned());
-            verdict.hear(why, || "objects".to_owned());
+            let unknown = Comparison {
+                outcome: PolicyOutcome::Review,
+                relation: "were not looked for".to_owned(),
+            };
+            verdict.merge(unknown, || "objects".to_owned());
         }
         verdict
     }
@@ -212,30 +222,35 @@ impl Policy {
         }
     }
 
-    fn compare(&self, value: f64, minimum: f64) -> (Outcome, String) {
+    fn compare(&self, value: f64, minimum: f64) -> Comparison {
         let band = self.settings.review_band;
-        if value < minimum - band {
-            return (Outcome::Reject, format!("is below the minimum of {minimum:.2}"));
-        }
-        if value < minimum + band {
-            return (
-                Outcome::Review,
-                format!("is within {band:.2} of the minimum of {minimum:.2}"),
-            );
-        }
-        (Outcome::Pass, String::new())
+        let (outcome, relation) = if value < minimum - band {
+            (PolicyOutcome::Reject, format!("is below the minimum of {minimum:.2}"))
+        } else if value < minimum + band {
+            (PolicyOutcome::Review, format!("is within {band:.2} of the minimum of {minimum:.2}"))
+        } else {
+            (PolicyOutcome::Pass, String::new())
+        };
+        Comparison { outcome, relation }
     }
 }
 
-impl Verdict {
-    /// Takes in what one threshold says.
-    fn hear(&mut self, (outcome, relation): (Outcome, String), subject: impl Fn() -> String) {
-        match (self.outcome, outcome) {
-            (_, Outcome::Pass) => return,
-            (Outcome::Reject, _) => {}
-            _ => self.outcome = outcome,
+/// The result of comparing a value with its threshold.
+struct Comparison {
+    outcome: PolicyOutcome,
+    /// The reason, without its subject. Empty if the value passes.
+    relation: String,
+}
+
+impl PolicyVerdict {
+    /// Adds the result of one comparison: the worse outcome, and a reason unless it passes.
+    fn merge(&mut self, comparison: Comparison, subject: impl Fn() -> String) {
+        match (self.outcome, comparison.outcome) {
+            (_, PolicyOutcome::Pass) => return,
+            (PolicyOutcome::Reject, _) => {}
+            (_, worse) => self.outcome = worse,
         }
-        self.reasons.push(format!("{} {relation}", subject()));
+        self.reasons.push(format!("{} {}", subject(), comparison.relation));
     }
 }
 
@@ -249,7 +264,7 @@ mod tests {
         LevelDistribution::new(certain.collect()).unwrap()
     }
 
-    /// An assessment of a picture of 100 pixels with objects of these areas and levels.
+    /// Creates an assessment of a picture of 100 pixels with objects of these areas and levels.
     fn assessment(score: f64, objects: &[(RegionKind, u32, u8)]) -> Assessment {
         let object = |&(kind, area_px, level): &(RegionKind, u32, u8)| {
             let rle = Rle::from_counts(10, 10, vec![0, area_px, 100 - area_px]).unwrap();
@@ -267,15 +282,15 @@ mod tests {
         }
     }
 
-    fn judge(settings: PolicySettings, assessment: &Assessment) -> Verdict {
+    fn judge(settings: PolicySettings, assessment: &Assessment) -> PolicyVerdict {
         Policy::new("web".to_owned(), settings).judge(assessment)
     }
 
     #[test]
-    fn objects_that_were_not_looked_for_pass_no_policy_that_counts_them() {
-        let counting = PolicySettings { object_score_min: Some(3.0), ..PolicySettings::default() };
+    fn an_unsegmented_image_passes_no_policy_that_checks_objects() {
+        let checking = PolicySettings { object_score_min: Some(3.0), ..PolicySettings::default() };
         for (settings, outcome) in
-            [(counting, Outcome::Review), (PolicySettings::default(), Outcome::Pass)]
+            [(checking, PolicyOutcome::Review), (PolicySettings::default(), PolicyOutcome::Pass)]
         {
             let policy = Policy::new("web".to_owned(), settings);
             let verdict = policy.without_objects(policy.judge(&assessment(6.0, &[])));
@@ -284,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_score_passes_is_reviewed_or_rejected_around_its_minimum() {
+    fn a_score_near_its_minimum_is_reviewed() {
         let settings =
             PolicySettings { score_min: Some(4.0), review_band: 0.5, ..PolicySettings::default() };
         let check = |score, outcome, reasons: &[&str]| {
@@ -292,23 +307,23 @@ mod tests {
             assert_eq!((verdict.outcome, verdict.reasons.len()), (outcome, reasons.len()));
             assert_eq!(verdict.reasons, reasons);
         };
-        check(4.5, Outcome::Pass, &[]);
+        check(4.5, PolicyOutcome::Pass, &[]);
         let near = "is within 0.50 of the minimum of 4.00";
-        check(4.49, Outcome::Review, &[&format!("the score of 4.49 {near}")]);
-        check(3.5, Outcome::Review, &[&format!("the score of 3.50 {near}")]);
-        check(3.4, Outcome::Reject, &["the score of 3.40 is below the minimum of 4.00"]);
+        check(4.49, PolicyOutcome::Review, &[&format!("the score of 4.49 {near}")]);
+        check(3.5, PolicyOutcome::Review, &[&format!("the score of 3.50 {near}")]);
+        check(3.4, PolicyOutcome::Reject, &["the score of 3.40 is below the minimum of 4.00"]);
     }
 
     #[test]
     fn without_a_band_the_minimum_itself_passes() {
         let settings =
             PolicySettings { score_min: Some(4.0), review_band: 0.0, ..PolicySettings::default() };
-        assert_eq!(judge(settings.clone(), &assessment(4.0, &[])).outcome, Outcome::Pass);
-        assert_eq!(judge(settings, &assessment(3.999, &[])).outcome, Outcome::Reject);
+        assert_eq!(judge(settings.clone(), &assessment(4.0, &[])).outcome, PolicyOutcome::Pass);
+        assert_eq!(judge(settings, &assessment(3.999, &[])).outcome, PolicyOutcome::Reject);
     }
 
     #[test]
-    fn only_objects_that_are_large_enough_count() {
+    fn only_large_objects_are_checked() {
         let settings = PolicySettings {
             object_score_min: Some(4.0),
             object_area_fraction_min: 0.1,
@@ -317,16 +332,16 @@ mod tests {
         let small = (RegionKind::Object, 9, 1);
         let rest = (RegionKind::Remainder, 50, 1);
         let verdict = judge(settings.clone(), &assessment(1.0, &[small, rest]));
-        assert_eq!((verdict.outcome, verdict.reasons.len()), (Outcome::Pass, 0));
+        assert_eq!((verdict.outcome, verdict.reasons.len()), (PolicyOutcome::Pass, 0));
         let large = (RegionKind::Object, 10, 3);
         let verdict = judge(settings, &assessment(1.0, &[small, large]));
-        assert_eq!(verdict.outcome, Outcome::Reject);
+        assert_eq!(verdict.outcome, PolicyOutcome::Reject);
         let reason = "object 1 (10.0 % of the image) rated 3.00 is below the minimum of 4.00";
         assert_eq!(verdict.reasons, [reason]);
     }
 
     #[test]
-    fn the_worst_threshold_decides_and_all_of_them_speak() {
+    fn the_worst_threshold_decides_and_every_missed_one_is_a_reason() {
         let settings = PolicySettings {
             score_min: Some(4.0),
             object_score_min: Some(4.0),
@@ -334,16 +349,16 @@ mod tests {
         };
         let objects = [(RegionKind::Object, 30, 2), (RegionKind::Object, 30, 4)];
         let verdict = judge(settings, &assessment(4.1, &objects));
-        assert_eq!((verdict.outcome, verdict.reasons.len()), (Outcome::Reject, 3));
+        assert_eq!((verdict.outcome, verdict.reasons.len()), (PolicyOutcome::Reject, 3));
     }
 
     #[test]
-    fn the_basis_chooses_which_numbers_are_compared() {
+    fn the_basis_selects_the_compared_scores() {
         let settings =
             PolicySettings { score_min: Some(4.0), review_band: 0.0, ..PolicySettings::default() };
         let expected = PolicySettings { basis: Basis::Expected, ..settings.clone() };
-        assert_eq!(judge(settings, &assessment(4.5, &[])).outcome, Outcome::Pass);
-        assert_eq!(judge(expected, &assessment(4.5, &[])).outcome, Outcome::Reject);
+        assert_eq!(judge(settings, &assessment(4.5, &[])).outcome, PolicyOutcome::Pass);
+        assert_eq!(judge(expected, &assessment(4.5, &[])).outcome, PolicyOutcome::Reject);
     }
 
     #[test]
@@ -361,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_that_are_no_numbers_are_refused() {
+    fn invalid_thresholds_are_refused() {
         for bad in ["{\"review_band\": -1}", "{\"object_area_fraction_min\": 2}", "{\"min\": 1}"] {
             assert!(serde_json::from_str::<PolicySettings>(bad).is_err(), "{bad}");
         }

@@ -2,31 +2,31 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A row of the paper's Table 4: it fixes the standard, what of a region is rated, whether the whole image and
-/// the number of masks count, and how areas do.
+/// A row of the paper's Table 4. It fixes the standard, the crop mode, the terms of the score and
+/// the weights of the regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// The best: boxes and the whole image, words, area, the number of masks.
+    /// The best row: boxes and the whole image, words, weights by area, the number of masks.
     Paper,
-    /// Without the whole image.
+    /// The best row without the whole image.
     PaperBoxes,
-    /// Boxes, without the number of masks.
+    /// `PaperBoxes` without the number of masks.
     PaperNoSeg,
     /// The whole image alone.
     PaperWhole,
-    /// Boxes with all but the mask in black.
+    /// `PaperBoxes` with black outside the mask.
     PaperMask,
-    /// Boxes that count alike, whatever their area.
+    /// `PaperBoxes` with equal weights.
     PaperMean,
-    /// Boxes, and a sentence for each level.
+    /// `PaperBoxes` with a sentence per level.
     PaperSentence,
-    /// Boxes, and levels without words.
+    /// `PaperBoxes` with levels without words.
     PaperNumber,
 }
 
 impl Preset {
-    /// All of them, the best first.
+    /// All presets, the best row first.
     pub const ALL: [Self; 8] = [
         Self::Paper,
         Self::PaperBoxes,
@@ -38,7 +38,7 @@ impl Preset {
         Self::PaperNumber,
     ];
 
-    /// As it is written in configuration and events.
+    /// Returns the name in configuration and events.
     pub fn name(self) -> &'static str {
         match self {
             Self::Paper => "paper",

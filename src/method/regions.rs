@@ -1,27 +1,30 @@
-//! From raw masks to the regions that are scored: Algorithm 1 of the paper.
+//! Selects the regions to score from raw masks: Algorithm 1 of the paper.
 
 use std::cmp::Reverse;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::fraction;
-use super::mask::Mask;
-use super::rle::{MaskError, Rle};
+use crate::method::bounds::fraction;
+use crate::method::masks::{Mask, MaskError, Rle};
 
-/// Which masks are worth scoring.
+/// The selection of masks to score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegionSettings {
-    /// The paper's threshold `t`: a mask is scored if its area is at least this share of the image.
+    /// Minimum area of a scored mask as a share of the image, from 0 to 1; the paper's threshold
+    /// `t`.
     #[serde(deserialize_with = "fraction")]
     pub area_min_fraction: f64,
-    /// The threshold never falls below this many pixels, so that a tiny image has no regions.
+    /// Minimum area of a scored mask in pixels, whatever `area_min_fraction` says. Keeps tiny
+    /// images from having regions.
     pub area_min_px: u64,
-    /// Most regions per image; of more masks the largest are kept, in the segmenter's order.
+    /// Maximum number of regions per image. Of more masks, the largest are kept, in the segmenter's
+    /// order.
     pub regions_max: usize,
-    /// Largest side of the picture that the segmenter sees; a larger picture is shrunk for it, and the masks
-    /// are enlarged again. 0: none. Ratings are always of the original pixels.
+    /// Maximum side in pixels of the picture that is segmented. A larger picture is shrunk for the
+    /// segmenter, and its masks are enlarged again; the scorer always sees the original pixels. 0
+    /// sets no limit.
     pub side_max: u32,
 }
 
@@ -31,18 +34,18 @@ impl Default for RegionSettings {
     }
 }
 
-/// What a segmenter answers: a mask, and how sure it is of it where the model can say.
+/// A mask as a segmenter returns it, with quality estimates if the model has them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawMask {
-    /// The pixels, in the frame of the whole picture.
+    /// Pixels, in the frame of the segmented picture.
     pub mask: Mask,
-    /// The model's own estimate of the mask's intersection over union.
+    /// The model's estimate of the mask's intersection over union.
     pub predicted_iou: Option<f32>,
-    /// How little the mask changes when the model's threshold moves.
+    /// Stability of the mask when the model's threshold moves, from 0 to 1.
     pub stability_score: Option<f32>,
 }
 
-/// Whether a region was found by the segmenter or is what it left over.
+/// The origin of a region: a mask of the segmenter, or the pixels without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RegionKind {
@@ -52,20 +55,20 @@ pub enum RegionKind {
     Remainder,
 }
 
-/// One region to be scored.
+/// A region to score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Region {
     /// Object or remainder.
     pub kind: RegionKind,
-    /// Its pixels.
+    /// Pixels of the region.
     pub mask: Mask,
-    /// The segmenter's estimate of the mask's intersection over union, for objects that have one.
+    /// The segmenter's estimate of the mask's intersection over union, if it has one.
     pub predicted_iou: Option<f32>,
-    /// The segmenter's stability score, for objects that have one.
+    /// The segmenter's stability score, if it has one.
     pub stability_score: Option<f32>,
 }
 
-/// An image cut into regions.
+/// The regions of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segmentation {
     /// Width of the image in pixels.
@@ -76,27 +79,28 @@ pub struct Segmentation {
     pub regions: Vec<Region>,
     /// Share of the image that the regions cover, in 0..=1.
     pub coverage: f64,
-    /// Whether objects were not looked for at all.
+    /// True if the image was not segmented.
     pub is_skipped: bool,
 }
 
 impl Segmentation {
-    /// Of an image whose objects are not looked for.
+    /// Returns the segmentation of an image that is not segmented.
     pub fn skipped(width: u32, height: u32) -> Self {
         Self { width, height, regions: Vec::new(), coverage: 0.0, is_skipped: true }
     }
 }
 
-/// Masks of a shrunken picture, in the frame of the whole one.
+/// Enlarges the masks of a shrunken picture from frame `from` to the frame of the original.
 ///
 /// # Errors
-/// A mask whose frame is not `from`, or a frame that no mask can have.
+/// Fails if the frame of a mask is not `from`, if the new frame is invalid, or if an enlarged mask
+/// has no pixels.
 pub fn enlarge(
     masks: Vec<RawMask>,
     from: (u32, u32),
     (width, height): (u32, u32),
 ) -> Result<Vec<RawMask>, MaskError> {
-    let larger = |raw: RawMask| {
+    let enlarged = |raw: RawMask| {
         let rle = raw.mask.rle();
         let found = (rle.width(), rle.height());
         if found != from {
@@ -104,14 +108,14 @@ pub fn enlarge(
         }
         Ok(RawMask { mask: Mask::new(rle.resized(width, height)?)?, ..raw })
     };
-    masks.into_iter().map(larger).collect()
+    masks.into_iter().map(enlarged).collect()
 }
 
-/// Algorithm 1: keeps the masks of at least the threshold's area, then appends the pixels in none
-/// of them as one more region if they reach the threshold too.
+/// Runs Algorithm 1: keeps the masks of at least the threshold's area, and appends the remaining
+/// pixels as one more region if they reach the threshold too.
 ///
 /// # Errors
-/// A mask whose frame is not `width × height`, or a frame that no mask can have.
+/// Fails if the frame of a mask is not `width × height`, or if that frame is invalid.
 pub fn select_regions(
     width: u32,
     height: u32,
@@ -141,7 +145,7 @@ pub fn select_regions(
     Ok(Segmentation { width, height, regions, coverage, is_skipped: false })
 }
 
-/// Drops the smallest masks until `count_max` are left, in their order; of equals the later one goes.
+/// Keeps the `count_max` largest masks in their order. Of equal masks, drops the later one.
 pub(crate) fn keep_largest<T>(masks: &mut Vec<T>, count_max: usize, area_px: impl Fn(&T) -> u64) {
     if masks.len() <= count_max {
         return;
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remainder_below_the_threshold_is_left_out() {
+    fn a_remainder_below_the_threshold_is_dropped() {
         let masks = vec![raw(10, 10, |x, y| x < 9 || y < 5), raw(10, 10, |x, _| x < 4)];
         let result = select_regions(10, 10, masks, &settings(0.1, 1)).unwrap();
         assert_eq!(kinds(&result), [(RegionKind::Object, 95), (RegionKind::Object, 40)]);
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_masks_the_largest_stay_in_their_order() {
+    fn of_too_many_masks_the_largest_are_kept_in_order() {
         let masks = (1..=5).map(|columns| raw(10, 10, move |x, _| x < columns)).rev().collect();
         let limited = RegionSettings { regions_max: 3, ..settings(0.0, 1) };
         let result = select_regions(10, 10, masks, &limited).unwrap();
@@ -255,16 +259,20 @@ mod tests {
     }
 
     proptest! {
-        /// Rectangles may overlap; the remainder must be exactly what none of the kept covers.
+        /// Rectangles may overlap; the remainder must be exactly the pixels that no kept mask
+        /// covers.
         #[test]
-        fn kept_masks_and_the_remainder_cover_what_is_said(
+        fn kept_masks_and_the_remainder_have_the_reported_coverage(
             boxes in prop::collection::vec((0_u32..16, 0_u32..12, 1_u32..9, 1_u32..9), 0..8),
             area_min_px in 1_u64..30,
         ) {
             let masks: Vec<RawMask> = boxes
                 .iter()
                 .map(|&(left, top, w, h)| {
-                    raw(16, 12, move |x, y| (left..left + w).contains(&x) && (top..top + h).contains(&y))
+                    let is_inside = move |x, y| {
+                        (left..left + w).contains(&x) && (top..top + h).contains(&y)
+                    };
+                    raw(16, 12, is_inside)
                 })
                 .collect();
             let kept = masks.iter().filter(|raw| raw.mask.area_px() >= area_min_px).count();
@@ -273,10 +281,10 @@ mod tests {
             let objects = Rle::union(16, 12, rles[..kept].iter().copied()).unwrap();
             let all = Rle::union(16, 12, rles.iter().copied()).unwrap();
             prop_assert!((result.coverage - all.area() as f64 / 192.0).abs() < 1e-12);
-            let left_over = objects.complement();
-            if left_over.area() >= area_min_px {
-                prop_assert_eq!(rles.last().copied(), Some(&left_over));
-                prop_assert_eq!(objects.area() + left_over.area(), 192);
+            let uncovered = objects.complement();
+            if uncovered.area() >= area_min_px {
+                prop_assert_eq!(rles.last().copied(), Some(&uncovered));
+                prop_assert_eq!(objects.area() + uncovered.area(), 192);
             } else {
                 prop_assert_eq!(rles.len(), kept);
             }

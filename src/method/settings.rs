@@ -1,41 +1,41 @@
-//! The method's part of the configuration.
+//! The `method` section of the configuration.
 
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::AggregationSettings;
-use super::objects::{ObjectsError, ObjectsSettings};
-use super::policy::{Policies, PolicyError};
-use super::preset::Preset;
-use super::regions::RegionSettings;
-use super::standard::{Standard, StandardError, StandardSettings};
+use crate::method::aggregate::AggregationSettings;
+use crate::method::objects::{ObjectsError, ObjectsSettings};
+use crate::method::policy::{Policies, PolicyError};
+use crate::method::preset::Preset;
+use crate::method::regions::RegionSettings;
+use crate::method::standard::{Standard, StandardError, StandardSettings};
 
-/// Settings of the method; the defaults are the paper's best row.
+/// Settings of the method. The defaults are the paper's best row.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// A row of the paper's Table 4 to start from: `paper` (the best, and what the defaults are), `paper-boxes`,
-    /// `paper-no-seg`, `paper-whole`, `paper-mask`, `paper-mean`, `paper-sentence`, `paper-number`. What is set
-    /// beside it wins over it.
+    /// Starts from a row of the paper's Table 4: `paper` (the best row, like the defaults),
+    /// `paper-boxes`, `paper-no-seg`, `paper-whole`, `paper-mask`, `paper-mean`, `paper-sentence`
+    /// or `paper-number`. Settings in a file, the environment or a flag override those of the row.
     pub preset: Option<Preset>,
-    /// The levels and their words.
+    /// The quality levels and their words.
     pub standard: StandardSettings,
-    /// Which masks become regions.
+    /// The selection of masks to score.
     pub regions: RegionSettings,
-    /// When objects are looked for, beside the whole image.
+    /// The condition on which an image is segmented. Objects dominate the cost of an image.
     pub objects: ObjectsSettings,
-    /// How ratings become one score.
+    /// The combination of ratings to one score.
     pub aggregation: AggregationSettings,
-    /// Thresholds that turn scores into advice.
+    /// Thresholds that turn scores into a verdict.
     pub policies: Policies,
 }
 
-/// Settings that contradict themselves.
+/// Contradictory or incomplete settings.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SettingsError {
-    /// The standard cannot be built.
+    /// The standard is invalid.
     #[error("method.standard: {0}")]
     Standard(#[from] StandardError),
-    /// The cascade contradicts itself.
+    /// The cascade is contradictory.
     #[error("method.objects: {0}")]
     Objects(#[from] ObjectsError),
     /// The default policy does not exist.
@@ -44,10 +44,11 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Builds the standard and checks the rest.
+    /// Builds the standard and checks the other settings.
     ///
     /// # Errors
-    /// When the standard or the default policy does not exist, or the cascade contradicts itself.
+    /// Fails if the standard is invalid, the default policy does not exist, or the cascade is
+    /// contradictory.
     pub fn check(&self) -> Result<Standard, SettingsError> {
         self.policies.check()?;
         let standard = Standard::from_settings(&self.standard)?;

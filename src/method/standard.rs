@@ -1,29 +1,29 @@
-//! What the scorer is asked: the levels, what each one means, and the two messages of the prompt.
+//! The quality standard: the levels, their meaning, and the two messages of the prompt.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::fingerprint::{fingerprint, short};
-use super::levels::LEVELS_MAX;
-use super::standard_table;
+use crate::method::fingerprint::{fingerprint, short};
+use crate::method::levels::LEVELS_MAX;
+use crate::method::standard_table;
 
-/// Longest word or sentence of a user's own standard, in bytes.
+/// Maximum length of a word or sentence of a custom standard, in bytes.
 const TEXT_BYTES_MAX: usize = 400;
 
-/// How the levels are explained to the scorer.
+/// The explanation of the levels in the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StandardForm {
-    /// Not at all: only the range of numbers.
+    /// Only the range of numbers.
     Number,
-    /// One word per level; the paper's best.
+    /// One word per level; best in the paper.
     Word,
-    /// A sentence per level.
+    /// One sentence per level.
     Sentence,
 }
 
 impl StandardForm {
-    /// The form as it is written in configuration and events.
+    /// Returns the name in configuration and events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Number => "number",
@@ -33,16 +33,16 @@ impl StandardForm {
     }
 }
 
-/// Which standard the images are held to.
+/// The standard by which images are rated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StandardSettings {
-    /// Number of levels, K: 3, 5, 7 or 9 for the built-in standards, 2 to 9 for one's own.
+    /// Number of levels, K: 3, 5, 7 or 9 for a built-in standard, 2 to 9 for a custom one (`own`).
     pub levels: u8,
-    /// How the levels are explained: `number`, `word` or `sentence`.
+    /// Explanation of the levels in the prompt: `number` (only the range), `word` or `sentence`.
     pub form: StandardForm,
-    /// A standard of one's own in place of the built-in one.
-    pub own: Option<OwnStandard>,
+    /// Custom standard that replaces the built-in one.
+    pub own: Option<CustomStandard>,
 }
 
 impl Default for StandardSettings {
@@ -51,65 +51,65 @@ impl Default for StandardSettings {
     }
 }
 
-/// A user's own standard.
+/// A custom standard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OwnStandard {
-    /// What events call it: letters, digits, `-` and `_`.
+pub struct CustomStandard {
+    /// Name in events: 1 to 64 letters, digits, `-` and `_`.
     pub name: String,
-    /// One word for each level, from the worst to the best.
+    /// One word per level, from the worst to the best.
     pub words: Vec<String>,
-    /// One sentence for each level, from the worst to the best; needed for the form `sentence`.
+    /// One sentence per level, from the worst to the best. Required for the form `sentence`.
     #[serde(default)]
     pub sentences: Vec<String>,
 }
 
-/// A standard that cannot be used.
+/// An invalid standard.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StandardError {
     /// There is no built-in standard with this many levels.
     #[error("no built-in standard has {k} levels; choose 3, 5, 7 or 9, or give words of your own")]
     Builtin {
-        /// The number asked for.
+        /// Requested number of levels.
         k: u8,
     },
-    /// A number of levels outside 2..=9.
-    #[error("a standard of {k} levels cannot be asked for; choose 2 to {LEVELS_MAX}")]
+    /// The number of levels is not in 2..=9.
+    #[error("a standard cannot have {k} levels; choose 2 to {LEVELS_MAX}")]
     Levels {
-        /// The number asked for.
+        /// Requested number of levels.
         k: u8,
     },
-    /// A name with other characters than letters, digits, `-` and `_`.
+    /// The name has other characters than letters, digits, `-` and `_`, or a wrong length.
     #[error("the standard's name {name:?} must be 1 to 64 letters, digits, '-' or '_'")]
     Name {
-        /// The name.
+        /// Start of the name.
         name: String,
     },
-    /// Another number of words or sentences than levels.
+    /// The number of words or sentences is not the number of levels.
     #[error("the standard has {found} {what} for {k} levels; give one for each")]
     Count {
         /// `words` or `sentences`.
         what: &'static str,
-        /// How many were given.
+        /// Number of given texts.
         found: usize,
-        /// How many levels there are.
+        /// Number of levels.
         k: u8,
     },
-    /// A text that is empty, too long, spans lines, or is given twice.
+    /// A text is empty, too long, repeated, or has several lines.
     #[error("{what} {level} of the standard is {problem}: {text:?}")]
     Text {
-        /// `word` or `sentence`.
+        /// `words` or `sentences`.
         what: &'static str,
-        /// The level, from 1.
+        /// Level, from 1.
         level: usize,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: &'static str,
-        /// The text, cut to a readable length.
+        /// Start of the text.
         text: String,
     },
 }
 
-/// The levels 1..=K and the exact prompt that asks for one of them.
+/// The levels 1..=K and the exact prompt for a rating.
 ///
 /// ```
 /// use dog_iqa::method::{Standard, StandardForm};
@@ -122,7 +122,7 @@ pub enum StandardError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standard {
     form: StandardForm,
-    own_name: Option<String>,
+    custom_name: Option<String>,
     /// One per level, from the worst to the best.
     words: Vec<String>,
     system_message: String,
@@ -130,10 +130,10 @@ pub struct Standard {
 }
 
 impl Standard {
-    /// The standard that the settings describe: one's own where it is given, else the built-in.
+    /// Creates the custom standard of the settings, or else the built-in one.
     ///
     /// # Errors
-    /// What [`Standard::builtin`] and [`Standard::custom`] refuse.
+    /// Fails as [`Standard::builtin`] and [`Standard::custom`] do.
     pub fn from_settings(settings: &StandardSettings) -> Result<Self, StandardError> {
         match &settings.own {
             Some(own) => Self::custom(settings.levels, settings.form, own),
@@ -141,7 +141,8 @@ impl Standard {
         }
     }
 
-    /// The built-in standard with K of 3, 5, 7 or 9 levels. K = 7 in words is the paper's own text.
+    /// Creates the built-in standard with K = 3, 5, 7 or 9 levels. K = 7 in words is the paper's
+    /// text.
     ///
     /// # Errors
     /// [`StandardError::Builtin`] for another K.
@@ -153,12 +154,13 @@ impl Standard {
         Ok(Self::assemble(form, None, words, &sentences))
     }
 
-    /// A user's own standard.
+    /// Creates a custom standard.
     ///
     /// # Errors
-    /// K outside 2..=9; another number of words than K, or of sentences when the form asks for
-    /// them; an empty, overlong, many-lined or repeated text; a name that is no plain identifier.
-    pub fn custom(k: u8, form: StandardForm, own: &OwnStandard) -> Result<Self, StandardError> {
+    /// Fails if K is not in 2..=9, if the number of words or of required sentences is not K, if a
+    /// text is empty, too long, repeated or has several lines, or if the name is not a plain
+    /// identifier.
+    pub fn custom(k: u8, form: StandardForm, own: &CustomStandard) -> Result<Self, StandardError> {
         if !(2..=LEVELS_MAX).contains(&usize::from(k)) {
             return Err(StandardError::Levels { k });
         }
@@ -177,7 +179,7 @@ impl Standard {
 
     fn assemble(
         form: StandardForm,
-        own_name: Option<String>,
+        custom_name: Option<String>,
         words: Vec<String>,
         sentences: &[String],
     ) -> Self {
@@ -187,48 +189,48 @@ impl Standard {
             "Please evaluate the quality of the image and score in [{}].",
             numbers.join(", ")
         );
-        Self { form, own_name, words, system_message, user_message }
+        Self { form, custom_name, words, system_message, user_message }
     }
 
-    /// Number of levels.
+    /// Returns the number of levels.
     pub fn k(&self) -> u8 {
         // The constructors allow at most 9.
         u8::try_from(self.words.len()).unwrap_or(u8::MAX)
     }
 
-    /// How the levels are explained.
+    /// Returns the form of the explanations.
     pub fn form(&self) -> StandardForm {
         self.form
     }
 
-    /// The word for a level in 1..=K; a level outside gets the nearest end's word.
+    /// Returns the word for a level, clamped to 1..=K.
     pub fn word(&self, level: u8) -> &str {
         &self.words[usize::from(level.clamp(1, self.k())) - 1]
     }
 
-    /// The system message, exactly as the scorer gets it.
+    /// Returns the system message, exactly as the scorer receives it.
     pub fn system_message(&self) -> &str {
         &self.system_message
     }
 
-    /// The text of the user's turn, which stands after the image.
+    /// Returns the text of the user's turn, without the image.
     pub fn user_message(&self) -> &str {
         &self.user_message
     }
 
-    /// What events call it: `word-7`; for one's own `<name>-word-5-<first of the hash>`, so that
-    /// two different standards of one name can be told apart.
+    /// Returns the name in events: `word-7`, or `<name>-word-5-<start of the hash>` for a custom
+    /// one. The hash distinguishes different standards of the same name.
     pub fn name(&self) -> String {
         let base = format!("{}-{}", self.form.as_str(), self.words.len());
-        match &self.own_name {
+        match &self.custom_name {
             None => base,
-            Some(own) => {
-                format!("{own}-{base}-{}", short(&self.hash()))
+            Some(name) => {
+                format!("{name}-{base}-{}", short(&self.hash()))
             }
         }
     }
 
-    /// SHA-256 of the words and both messages, in hexadecimal.
+    /// Returns the SHA-256 of the words and both messages, in hexadecimal.
     pub fn hash(&self) -> String {
         fingerprint(self.words.iter().chain([&self.system_message, &self.user_message]))
     }
@@ -287,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seven_words_are_the_papers_prompt_to_the_letter() {
+    fn seven_words_are_exactly_the_prompt_of_the_paper() {
         let standard = Standard::from_settings(&StandardSettings::default()).unwrap();
         assert_eq!(
             standard.system_message(),
@@ -305,13 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn a_level_outside_gets_the_word_of_the_nearest_end() {
+    fn a_level_outside_the_range_has_the_nearest_word() {
         let standard = Standard::builtin(3, StandardForm::Word).unwrap();
         assert_eq!((standard.word(0), standard.word(200)), ("Bad", "Good"));
     }
 
     #[test]
-    fn every_built_in_standard_has_its_own_hash_and_explains_each_level() {
+    fn every_built_in_standard_has_a_unique_hash_and_explains_each_level() {
         let mut hashes = Vec::new();
         for k in [3, 5, 7, 9] {
             for form in [StandardForm::Number, StandardForm::Word, StandardForm::Sentence] {
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sentence_for_the_middle_is_the_papers() {
+    fn the_sentence_of_the_middle_level_is_that_of_the_paper() {
         let standard = Standard::builtin(7, StandardForm::Sentence).unwrap();
         assert!(standard.system_message().contains(
             "4: Fair! The overall quality of the image is fair. There are certain merits but also \
@@ -358,13 +360,13 @@ mod tests {
         assert_eq!(standard.word(5), "Excellent");
     }
 
-    fn own(words: &[&str]) -> OwnStandard {
+    fn own(words: &[&str]) -> CustomStandard {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        OwnStandard { name: "print".to_owned(), words, sentences: Vec::new() }
+        CustomStandard { name: "print".to_owned(), words, sentences: Vec::new() }
     }
 
     #[test]
-    fn ones_own_words_take_the_place_of_the_built_in_ones() {
+    fn custom_words_replace_the_built_in_ones() {
         let standard =
             Standard::custom(2, StandardForm::Word, &own(&["unusable", "printable"])).unwrap();
         assert!(standard.system_message().contains("follows: 2: printable, 1: unusable. The"));
@@ -375,10 +377,10 @@ mod tests {
     }
 
     #[test]
-    fn standards_that_cannot_be_asked_for_are_refused() {
+    fn invalid_standards_are_refused() {
         use StandardForm::{Sentence, Word};
         assert!(matches!(Standard::builtin(4, Word), Err(StandardError::Builtin { k: 4 })));
-        let refused = |k, form, own: &OwnStandard| Standard::custom(k, form, own).unwrap_err();
+        let refused = |k, form, own: &CustomStandard| Standard::custom(k, form, own).unwrap_err();
         assert!(matches!(refused(1, Word, &own(&["a"])), StandardError::Levels { .. }));
         assert!(matches!(refused(10, Word, &own(&["a"; 10])), StandardError::Levels { .. }));
         assert!(matches!(refused(3, Word, &own(&["a", "b"])), StandardError::Count { .. }));
@@ -386,7 +388,7 @@ mod tests {
         for words in [["a", " "], ["a", "a "], ["a", "b\nc"], ["a", &"x".repeat(401)]] {
             assert!(matches!(refused(2, Word, &own(&words)), StandardError::Text { .. }));
         }
-        let unnamed = OwnStandard { name: "my own".to_owned(), ..own(&["a", "b"]) };
+        let unnamed = CustomStandard { name: "my own".to_owned(), ..own(&["a", "b"]) };
         assert!(matches!(refused(2, Word, &unnamed), StandardError::Name { .. }));
     }
 }

@@ -1,15 +1,15 @@
-//! The built-in standards as one table: for each K the word and the sentence of every level, from
-//! the worst to the best.
+//! The built-in standards: for each K, the word and the sentence of every level, from the worst to
+//! the best.
 //!
 //! The words for K = 7 and the sentence for "Fair" are the paper's. The five words are those of
-//! ITU-R BT.500, which most opinion scores were collected with; three and nine extend the same
-//! scale around its middle.
+//! ITU-R BT.500, with which most opinion scores were collected. Three and nine levels narrow and
+//! widen the same scale around its middle.
 
-/// A level's word and sentence.
-type Level = (&'static str, &'static str);
+/// Word and sentence of a level.
+type LevelText = (&'static str, &'static str);
 
-/// The levels of the built-in standard with K levels, from the worst to the best.
-pub(super) fn levels(k: u8) -> Option<&'static [Level]> {
+/// Returns the built-in standard with `k` levels, from the worst to the best.
+pub(crate) fn levels(k: u8) -> Option<&'static [LevelText]> {
     match k {
         3 => Some(&THREE),
         5 => Some(&FIVE),
@@ -19,27 +19,27 @@ pub(super) fn levels(k: u8) -> Option<&'static [Level]> {
     }
 }
 
-const FAIR: Level = (
+const FAIR: LevelText = (
     "Fair",
     "Fair! The overall quality of the image is fair. There are certain merits but also some \
      deficiencies.",
 );
-const GOOD: Level = (
+const GOOD: LevelText = (
     "Good",
     "Good! The overall quality of the image is good. The merits clearly outweigh a few small \
      deficiencies.",
 );
-const EXCELLENT: Level = (
+const EXCELLENT: LevelText = (
     "Excellent",
     "Excellent! The overall quality of the image is excellent. There are many merits and hardly \
      any deficiency.",
 );
-const PERFECT: Level = (
+const PERFECT: LevelText = (
     "Perfect",
     "Perfect! The overall quality of the image is perfect. There is no deficiency to be found.",
 );
 
-const THREE: [Level; 3] = [
+const THREE: [LevelText; 3] = [
     (
         "Bad",
         "Bad! The overall quality of the image is bad. The deficiencies clearly outweigh the \
@@ -49,7 +49,7 @@ const THREE: [Level; 3] = [
     GOOD,
 ];
 
-const FIVE: [Level; 5] = [
+const FIVE: [LevelText; 5] = [
     (
         "Bad",
         "Bad! The overall quality of the image is bad. There are severe deficiencies and hardly \
@@ -65,7 +65,7 @@ const FIVE: [Level; 5] = [
     EXCELLENT,
 ];
 
-const SEVEN: [Level; 7] = [
+const SEVEN: [LevelText; 7] = [
     (
         "Very Bad",
         "Very Bad! The overall quality of the image is very bad. There are severe deficiencies \
@@ -87,7 +87,7 @@ const SEVEN: [Level; 7] = [
     PERFECT,
 ];
 
-const NINE: [Level; 9] = [
+const NINE: [LevelText; 9] = [
     (
         "Terrible",
         "Terrible! The overall quality of the image is terrible. The deficiencies leave nothing \

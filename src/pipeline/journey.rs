@@ -249,7 +249,7 @@ impl Journey {
     async fn rate(&self, picture: &Picture) -> Result<Rated, Failure> {
         let shared = &self.shared;
         let settings = &shared.parts.method.objects;
-        if !settings.wants_the_whole_first() {
+        if !settings.rates_whole_first() {
             let (segmentation, segment) = self.segment(picture).await?;
             let work = async {
                 let whole = self.rate_crop(crop_whole(picture));
@@ -259,7 +259,7 @@ impl Journey {
             return Ok(Rated { global, objects, segmentation, segment, score });
         }
         let (global, first) = shared.score.pass(self.rate_crop(crop_whole(picture))).await?;
-        if !settings.asks_for(&global) {
+        if !settings.needs_objects(&global) {
             let segmentation = Segmentation::skipped(picture.width(), picture.height());
             let (objects, segment) = (Vec::new(), Duration::ZERO);
             return Ok(Rated { global, objects, segmentation, segment, score: first });

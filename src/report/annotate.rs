@@ -1,21 +1,21 @@
-//! The picture with what its event says: outlined regions with their ratings, and a banner below.
+//! Draws an event on its picture: outlined regions with ratings, and a banner below.
 
 use image::{Rgb, RgbImage};
 
-use super::outlines::{LINES_A_SIDE, Outline, SIDE_MIN_PX, draw, shown_size};
-use super::scale;
 use crate::event::{ObjectQuality, QualityEvent};
-use crate::imaging::draw::{Lettering, Stencil, fill};
 use crate::imaging::{Filter, Picture, resize};
+use crate::report::colour_scale;
+use crate::report::drawing::{Lettering, Stencil, fill};
+use crate::report::outlines::{LINES_A_SIDE, Outline, SIDE_MIN_PX, draw, shown_size};
 
 const BANNER: Rgb<u8> = Rgb([24, 27, 32]);
 const BANNER_TEXT: Rgb<u8> = Rgb([240, 242, 245]);
 const BANNER_QUIET: Rgb<u8> = Rgb([165, 172, 182]);
 
-/// Why an event could not be drawn on a picture.
+/// An event that cannot be drawn on a picture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotateError {
-    /// The event was made for another picture.
+    /// The event is about another picture.
     #[error(
         "the event is about an image of {event_width}×{event_height} px, the picture has \
          {width}×{height} px; the image was replaced since"
@@ -35,20 +35,20 @@ pub enum AnnotateError {
 /// Draws an event on its picture: each region's outline with its level and word, in the colour of
 /// its rating, and a banner with the scores below the picture.
 ///
-/// Regions are outlined by their masks where the event carries them, else by their boxes. The
-/// result is between 480 and 1600 px on its longer side, without the banner.
+/// Outlines the mask of a region, or its box if the event has no mask. Without the banner, the
+/// result is between 480 and 1600 px on its longer side.
 ///
 /// # Errors
 ///
-/// [`AnnotateError::OtherPicture`] if the sizes differ.
+/// [`AnnotateError::OtherPicture`] if the sizes of event and picture differ.
 pub fn annotate(picture: &Picture, event: &QualityEvent) -> Result<RgbImage, AnnotateError> {
     let (width, height) = (picture.width(), picture.height());
     if (event.image.width, event.image.height) != (width, height) {
         let (event_width, event_height) = (event.image.width, event.image.height);
         return Err(AnnotateError::OtherPicture { event_width, event_height, width, height });
     }
-    let (width, height) = shown_size(width, height);
-    let mut rgb = resize(picture.pixels(), width, height, Filter::Bicubic);
+    let (shown_width, shown_height) = shown_size(width, height);
+    let mut rgb = resize(picture.pixels(), shown_width, shown_height, Filter::Bicubic);
     draw_regions(&mut rgb, event);
     Ok(with_banner(&rgb, event))
 }
@@ -79,10 +79,10 @@ fn stencil(object: &ObjectQuality, event: &QualityEvent, (width, height): (u32, 
 }
 
 fn colour_of(object: &ObjectQuality) -> Rgb<u8> {
-    Rgb(scale::colour(f64::from(object.rating.level), object.rating.probabilities.len()))
+    Rgb(colour_scale::colour(f64::from(object.rating.level), object.rating.probabilities.len()))
 }
 
-/// Puts the picture above a banner that names it and tells its scores.
+/// Adds a banner with name and scores below the picture.
 fn with_banner(rgb: &RgbImage, event: &QualityEvent) -> RgbImage {
     let (width, height) = rgb.dimensions();
     let lettering = Lettering::at_most(width.max(height) / LINES_A_SIDE);
@@ -90,12 +90,12 @@ fn with_banner(rgb: &RgbImage, event: &QualityEvent) -> RgbImage {
     let margin = lettering.height() / 2;
     let score = format!("{:.2}", event.score);
     let plate = large.plate(&score, (margin, height + margin));
-    // A tall narrow picture leaves its numbers room beside it.
+    // A narrow picture gets a wider canvas, so that the numbers fit.
     let canvas_width = width.max(SIDE_MIN_PX);
     let mut canvas = RgbImage::from_pixel(canvas_width, plate.y + plate.height + margin, BANNER);
     image::imageops::replace(&mut canvas, rgb, 0, 0);
 
-    let score_colour = Rgb(scale::colour_of_score(event));
+    let score_colour = Rgb(colour_scale::colour_of_score(event));
     fill(&mut canvas, plate, score_colour);
     large.write_plate(&mut canvas, plate, &score, score_colour);
 

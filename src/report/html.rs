@@ -1,37 +1,38 @@
-//! One page over many events: sortable, filterable, without a single request to anywhere else.
+//! An HTML page over many events, sortable and filterable, that loads nothing from the network.
 //!
-//! The page is a file beside the annotated pictures that it shows; style and script are in it.
-//! Everything that came from outside is escaped where it is written: [`Text`] for content and
-//! attributes, [`Link`] for the paths of pictures.
+//! The page is a file next to the annotated pictures that it shows, with style and script inline.
+//! All input is escaped on output: [`Text`] for content and attributes, [`Link`] for the paths of
+//! pictures.
 
 use std::fmt;
 
-use super::scale;
 use crate::event::{ObjectQuality, QualityEvent, Rating};
+use crate::method::RegionKind;
+use crate::report::colour_scale;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// A page in the making.
+/// An HTML page under construction.
 #[derive(Debug, Default)]
 pub struct Page {
     /// Finished HTML, one card for each event.
     cards: Vec<String>,
     scores: Vec<f64>,
-    /// Images by the level of their global rating, from 1.
-    by_level: Vec<Level>,
+    /// Images by the level of their global rating; index 0 is level 1.
+    by_level: Vec<LevelCount>,
     has_verdicts: bool,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Level {
+struct LevelCount {
     images: usize,
-    /// The standard's word, once an image had this level.
+    /// The standard's word; empty until an image has this level.
     word: String,
 }
 
 impl Page {
-    /// Adds an event; `picture` is the path of its annotated picture, relative to the page.
+    /// Adds an event. `picture` is the path of its annotated picture, relative to the page.
     pub fn add(&mut self, event: &QualityEvent, picture: &str) {
         let card = Card { event, picture, arrival: self.cards.len() };
         self.cards.push(card.to_string());
@@ -39,7 +40,7 @@ impl Page {
         self.has_verdicts |= event.verdict.is_some();
         let levels = event.global.probabilities.len().max(usize::from(event.global.level));
         if self.by_level.len() < levels {
-            self.by_level.resize(levels, Level::default());
+            self.by_level.resize(levels, LevelCount::default());
         }
         if let Some(level) = usize::from(event.global.level).checked_sub(1) {
             self.by_level[level].images += 1;
@@ -47,7 +48,7 @@ impl Page {
         }
     }
 
-    /// The whole page as HTML.
+    /// Returns the whole page as HTML.
     pub fn render(&self) -> String {
         self.to_string()
     }
@@ -81,9 +82,9 @@ impl fmt::Display for Page {
              number of regions adds (in brackets); it can pass the highest level. The events behind \
              this page are in <code>events.jsonl</code> beside it.</p>\n"
         )?;
-        self.summary(f)?;
+        self.write_summary(f)?;
         f.write_str("</header>\n<main>\n")?;
-        self.tools(f)?;
+        self.write_tools(f)?;
         f.write_str("<div id=\"cards\">\n")?;
         for card in &self.cards {
             f.write_str(card)?;
@@ -97,7 +98,7 @@ impl fmt::Display for Page {
 }
 
 impl Page {
-    fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let images = self.cards.len();
         write!(
             f,
@@ -121,14 +122,14 @@ impl Page {
                 images = level.images,
                 word = Text(&level.word),
                 share = level.images as f64 / most as f64,
-                colour = Colour::of(number as f64, self.by_level.len()),
+                colour = CssColour::of(number as f64, self.by_level.len()),
             )?;
         }
         f.write_str("</div></div>\n</div>\n")
     }
 
-    /// Shown by the script, which they need.
-    fn tools(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes the search, sort and filter controls, hidden until the script runs.
+    fn write_tools(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let highest = self.scores.iter().copied().fold(1.0, f64::max).ceil();
         write!(
             f,
@@ -185,19 +186,19 @@ impl fmt::Display for Card<'_> {
             verdict = outcome.unwrap_or_default(),
             link = Link(picture),
         )?;
-        self.title(f)?;
-        self.facts(f)?;
-        levels(f, &event.global)?;
-        regions(f, &event.objects)?;
-        self.more(f)?;
+        self.write_title(f)?;
+        self.write_facts(f)?;
+        write_levels(f, &event.global)?;
+        write_regions(f, &event.objects)?;
+        self.write_details(f)?;
         f.write_str("</div>\n</article>\n")
     }
 }
 
 impl Card<'_> {
-    fn title(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_title(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = self.event;
-        let colour = Colour(scale::colour_of_score(event));
+        let colour = CssColour(colour_scale::colour_of_score(event));
         write!(
             f,
             "<div class=\"title\"><span class=\"score{on_dark}\" style=\"--colour:{colour}\" \
@@ -220,7 +221,7 @@ impl Card<'_> {
         f.write_str("</div>\n")
     }
 
-    fn facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = self.event;
         let local = event.local.map_or_else(|| "–".to_owned(), |local| format!("{local:.2}"));
         writeln!(
@@ -235,7 +236,7 @@ impl Card<'_> {
         )
     }
 
-    fn more(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = self.event;
         let (image, engine, times) = (&event.image, &event.engine, &event.timings_ms);
         let rows: [(&str, String); 8] = [
@@ -274,8 +275,8 @@ impl Card<'_> {
     }
 }
 
-/// The probability of each level as a bar.
-fn levels(f: &mut fmt::Formatter<'_>, rating: &Rating) -> fmt::Result {
+/// Writes the probability of each level as a bar.
+fn write_levels(f: &mut fmt::Formatter<'_>, rating: &Rating) -> fmt::Result {
     f.write_str("<p class=\"quiet caption\">probability of each global level</p>")?;
     f.write_str("<div class=\"levels\">")?;
     let count = rating.probabilities.len();
@@ -287,13 +288,13 @@ fn levels(f: &mut fmt::Formatter<'_>, rating: &Rating) -> fmt::Result {
             "<span{chosen} title=\"level {number}: {percent:.1} %\">\
              <i style=\"--share:{probability:.4};--colour:{colour}\"></i>{number}</span>",
             percent = probability * 100.0,
-            colour = Colour::of(number as f64, count),
+            colour = CssColour::of(number as f64, count),
         )?;
     }
     f.write_str("</div>\n")
 }
 
-fn regions(f: &mut fmt::Formatter<'_>, objects: &[ObjectQuality]) -> fmt::Result {
+fn write_regions(f: &mut fmt::Formatter<'_>, objects: &[ObjectQuality]) -> fmt::Result {
     if objects.is_empty() {
         return Ok(());
     }
@@ -319,7 +320,7 @@ fn regions(f: &mut fmt::Formatter<'_>, objects: &[ObjectQuality]) -> fmt::Result
             width = object.bbox.width,
             height = object.bbox.height,
             index = object.index,
-            colour = Colour::of(level, rating.probabilities.len()),
+            colour = CssColour::of(level, rating.probabilities.len()),
             word = Text(&rating.word),
             expected = rating.expected,
             sure = rating.confidence * 100.0,
@@ -331,18 +332,18 @@ fn regions(f: &mut fmt::Formatter<'_>, objects: &[ObjectQuality]) -> fmt::Result
 
 fn kind_name(object: &ObjectQuality) -> &'static str {
     match object.kind {
-        crate::method::RegionKind::Object => "object",
-        crate::method::RegionKind::Remainder => "remainder",
+        RegionKind::Object => "object",
+        RegionKind::Remainder => "remainder",
     }
 }
 
-/// A colour of the quality scale in CSS.
+/// A colour in CSS notation.
 #[derive(Clone, Copy)]
-struct Colour([u8; 3]);
+struct CssColour([u8; 3]);
 
-impl Colour {
+impl CssColour {
     fn of(level: f64, levels: usize) -> Self {
-        Self(scale::colour(level, levels))
+        Self(colour_scale::colour(level, levels))
     }
 
     fn is_dark(self) -> bool {
@@ -351,14 +352,14 @@ impl Colour {
     }
 }
 
-impl fmt::Display for Colour {
+impl fmt::Display for CssColour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [red, green, blue] = self.0;
         write!(f, "#{red:02x}{green:02x}{blue:02x}")
     }
 }
 
-/// Text from outside, in content or in a quoted attribute.
+/// Untrusted text, escaped for content and quoted attributes.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
@@ -378,7 +379,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// A relative path in a link; it can name neither a scheme nor a host.
+/// A path as a link target, encoded so that it can name neither a scheme nor a host.
 struct Link<'a>(&'a str);
 
 impl fmt::Display for Link<'_> {
@@ -401,14 +402,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_cannot_leave_its_place() {
+    fn text_is_escaped_for_content_and_attributes() {
         let hostile = "<script>alert('&')</script>\"\0";
         let escaped = "&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;&quot;\u{fffd}";
         assert_eq!(Text(hostile).to_string(), escaped);
     }
 
     #[test]
-    fn a_link_stays_in_the_folder_of_the_page() {
+    fn a_link_is_relative_to_the_page() {
         assert_eq!(Link("000-cat.jpg").to_string(), "./000-cat.jpg");
         assert_eq!(Link("a b?c#d").to_string(), "./a%20b%3Fc%23d");
         assert_eq!(Link("javascript:alert(1)").to_string(), "./javascript%3Aalert%281%29");
@@ -416,14 +417,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_images_is_still_a_page() {
+    fn a_page_without_images_is_valid() {
         let page = Page::default().render();
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
         assert!(page.contains("<b>0</b>"));
     }
 
     #[test]
-    fn the_median_of_an_even_number_lies_between_the_middle_two() {
+    fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
         let page = Page { scores: vec![4.0, 1.0, 3.0, 9.0], ..Page::default() };
         assert!((page.median() - 3.5).abs() < 1e-12);
         assert!((page.mean() - 4.25).abs() < 1e-12);

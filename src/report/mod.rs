@@ -1,9 +1,12 @@
-//! What people look at: a line on the terminal, an annotated picture, a page over many of them.
+//! Output for people: a line on the terminal, an annotated picture, an HTML page over many events.
+//!
+//! Imports `event` for the content, and `imaging` and `method` to draw it.
 
 mod annotate;
+mod colour_scale;
+mod drawing;
 mod html;
 mod outlines;
-mod scale;
 pub mod table;
 
 pub use annotate::{AnnotateError, annotate};

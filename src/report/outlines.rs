@@ -1,34 +1,35 @@
-//! Regions drawn on a picture: an outline and a label for each, labels beside one another.
+//! Draws regions on a picture: an outline and a label each. Labels are moved apart if possible.
 
 use image::{Rgb, RgbImage};
 
-use crate::imaging::draw::{Lettering, Plate, Stencil};
 use crate::imaging::{Filter, Picture, resize};
 use crate::method::Rle;
+use crate::report::drawing::{Lettering, Plate, Stencil};
 
-/// The longer side of what is drawn on lies within these limits: larger pictures are shrunk, and
-/// smaller ones enlarged so that the labels have a place.
-pub(super) const SIDE_MIN_PX: u32 = 480;
+/// Limits of the longer side of a drawing. Larger pictures are shrunk, and smaller ones enlarged so
+/// that the labels fit.
+pub(crate) const SIDE_MIN_PX: u32 = 480;
 const SIDE_MAX_PX: u32 = 1600;
 
-/// The longer side holds this many lines of text.
-pub(super) const LINES_A_SIDE: u32 = 45;
+/// Number of text lines that fit the longer side.
+pub(crate) const LINES_A_SIDE: u32 = 45;
 
-/// One region to be drawn.
-pub(super) struct Outline {
-    /// Decides what lies on top: the smaller.
-    pub(super) area: u64,
-    /// Where it is, at the size of the drawing.
-    pub(super) stencil: Stencil,
-    /// What stands in its middle.
-    pub(super) label: String,
-    /// Of the outline and the label's plate.
-    pub(super) colour: Rgb<u8>,
+/// A region to draw.
+pub(crate) struct Outline {
+    /// Area of the region in pixels. A smaller region is drawn above a larger one.
+    pub(crate) area: u64,
+    /// Shape at the size of the drawing.
+    pub(crate) stencil: Stencil,
+    /// Text at the deepest point of the region.
+    pub(crate) label: String,
+    /// Colour of the outline and of the label's plate.
+    pub(crate) colour: Rgb<u8>,
 }
 
-/// Outlines masks on their picture, each with its label and a colour of its own.
+/// Outlines masks on their picture, each with its label and its own colour.
 ///
-/// The result is between 480 and 1600 px on its longer side. Masks are of the picture's size.
+/// The masks must have the picture's size. The result is between 480 and 1600 px on its longer
+/// side.
 pub fn outline_masks<'a>(
     picture: &Picture,
     masks: impl IntoIterator<Item = (&'a Rle, String)>,
@@ -45,7 +46,7 @@ pub fn outline_masks<'a>(
     rgb
 }
 
-/// Colours that differ from those before them: steps of the golden ratio around the circle.
+/// Returns a colour that differs from the previous ones: golden-ratio steps around the hue circle.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=230")]
 fn hue(index: usize) -> Rgb<u8> {
     const GOLDEN: f64 = 0.618_033_988_749_895;
@@ -57,13 +58,13 @@ fn hue(index: usize) -> Rgb<u8> {
     Rgb([channel(0.0), channel(4.0), channel(2.0)])
 }
 
-/// Draws outlines, then labels where they do not cover each other.
-pub(super) fn draw(rgb: &mut RgbImage, mut outlines: Vec<Outline>) {
+/// Draws the outlines, then the labels at free positions.
+pub(crate) fn draw(rgb: &mut RgbImage, mut outlines: Vec<Outline>) {
     let (width, height) = rgb.dimensions();
     let longer = width.max(height);
     let thickness_px = (longer / 320).max(2);
     let lettering = Lettering::at_most(longer / LINES_A_SIDE);
-    // Large regions first, so that the outlines and labels of small ones lie on top.
+    // Large regions first, so that small ones are drawn on top.
     outlines.sort_by_key(|outline| std::cmp::Reverse(outline.area));
     for outline in &outlines {
         outline.stencil.outline(rgb, outline.colour, thickness_px);
@@ -71,15 +72,15 @@ pub(super) fn draw(rgb: &mut RgbImage, mut outlines: Vec<Outline>) {
     let mut placed = Vec::with_capacity(outlines.len());
     for outline in outlines.iter().rev() {
         let text = lettering.fitted(&outline.label, width / 2);
-        let plate = lettering.plate(&text, outline.stencil.deepest());
-        let plate = free_place(plate, (width, height), &placed);
+        let wanted = lettering.plate(&text, outline.stencil.deepest());
+        let plate = free_position(wanted, rgb.dimensions(), &placed);
         lettering.write_plate(rgb, plate, &text, outline.colour);
         placed.push(plate);
     }
 }
 
-/// The size at which a picture is shown; neither side is below 1 px.
-pub(super) fn shown_size(width: u32, height: u32) -> (u32, u32) {
+/// Returns the size at which a picture is drawn. Neither side is below 1 px.
+pub(crate) fn shown_size(width: u32, height: u32) -> (u32, u32) {
     let longer = width.max(height);
     let shown = longer.clamp(SIDE_MIN_PX, SIDE_MAX_PX);
     let scaled = |side: u32| {
@@ -89,8 +90,8 @@ pub(super) fn shown_size(width: u32, height: u32) -> (u32, u32) {
     (scaled(width), scaled(height))
 }
 
-/// Centres a plate on where it stands and moves it up or down until it covers no other.
-fn free_place(plate: Plate, (width, height): (u32, u32), placed: &[Plate]) -> Plate {
+/// Centres a plate on its corner, then moves it up or down to the nearest free position, if any.
+fn free_position(plate: Plate, (width, height): (u32, u32), placed: &[Plate]) -> Plate {
     let x = plate.x.saturating_sub(plate.width / 2).min(width.saturating_sub(plate.width));
     let y_max = height.saturating_sub(plate.height);
     let wanted = plate.y.saturating_sub(plate.height / 2).min(y_max);
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_are_shown_at_a_size_between_the_limits() {
+    fn pictures_are_drawn_at_a_size_between_the_limits() {
         assert_eq!(shown_size(640, 480), (640, 480));
         assert_eq!(shown_size(4000, 3000), (1600, 1200));
         assert_eq!(shown_size(1, 1), (480, 480));
@@ -121,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn labels_give_way_to_each_other_and_stay_in_the_picture() {
+    fn labels_do_not_overlap_and_stay_in_the_picture() {
         let plate = Plate { x: 50, y: 95, width: 30, height: 10 };
-        let first = free_place(plate, (100, 100), &[]);
+        let first = free_position(plate, (100, 100), &[]);
         assert_eq!((first.x, first.y), (35, 90));
-        let second = free_place(plate, (100, 100), &[first]);
+        let second = free_position(plate, (100, 100), &[first]);
         assert!(!second.overlaps(first) && second.y + second.height <= 100, "{second:?}");
-        let corner = free_place(Plate { x: 0, y: 0, ..plate }, (100, 100), &[]);
+        let corner = free_position(Plate { x: 0, y: 0, ..plate }, (100, 100), &[]);
         assert_eq!((corner.x, corner.y), (0, 0));
-        // Wider than the picture: the left edge is what is read first.
-        assert_eq!(free_place(Plate { width: 300, ..plate }, (100, 100), &[]).x, 0);
+        // A plate wider than the picture keeps its left edge, where reading starts.
+        assert_eq!(free_position(Plate { width: 300, ..plate }, (100, 100), &[]).x, 0);
     }
 }

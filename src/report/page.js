@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, filtering and looking closer. Without this script the page shows everything in order.
+// Sorting, filtering and enlarging. Without this script the page shows everything in order.
 const cards = [...document.querySelectorAll(".card")];
 const list = document.getElementById("cards");
 const search = document.getElementById("search");

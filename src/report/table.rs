@@ -1,17 +1,17 @@
-//! One line for each event, aligned under a header, for terminals.
+//! Terminal output: one aligned line per event, below a header.
 
 use crate::event::dead_letter::without_uri_secrets;
 use crate::event::{QualityEvent, Rating};
 
-/// Room for a rating's word; a longer one is cut.
-const WORD_CHARACTERS: usize = 11;
+/// Maximum length of a rating's word; a longer one is shortened.
+const WORD_CHARACTERS_MAX: usize = 11;
 
-/// The column titles.
+/// Returns the column titles.
 pub fn header() -> String {
     row(["score", "expected", "global", "local", "regions", "verdict"], "image")
 }
 
-/// The main numbers of an event and the name of its image.
+/// Returns the main numbers of an event and the name of its image.
 pub fn line(event: &QualityEvent) -> String {
     let score = format!("{:.2}", event.score);
     let expected = format!("{:.2}", event.score_expected);
@@ -19,13 +19,13 @@ pub fn line(event: &QualityEvent) -> String {
     let local = event.local.map_or_else(|| "-".to_owned(), |local| format!("{local:.2}"));
     let regions = event.objects.len().to_string();
     let verdict = event.verdict.as_ref().map_or("-", |verdict| verdict.outcome.name());
-    // Who gives no id is known by the address, which may hold a signature.
+    // A reference without an id is named by its URI, which may contain a signature.
     let id = printable(&without_uri_secrets(&event.reference.id));
     row([&score, &expected, &global, &local, &regions, verdict], &id)
 }
 
 fn row([score, expected, global, local, regions, verdict]: [&str; 6], image: &str) -> String {
-    let global_width = WORD_CHARACTERS + 2;
+    let global_width = WORD_CHARACTERS_MAX + 2;
     format!(
         "{score:>6}  {expected:>8}  {global:<global_width$}  {local:>5}  {regions:>7}  \
          {verdict:<7}  {image}"
@@ -34,14 +34,14 @@ fn row([score, expected, global, local, regions, verdict]: [&str; 6], image: &st
 
 fn global(rating: &Rating) -> String {
     let word = printable(&rating.word);
-    if word.chars().count() <= WORD_CHARACTERS {
+    if word.chars().count() <= WORD_CHARACTERS_MAX {
         return format!("{} {word}", rating.level);
     }
-    let start: String = word.chars().take(WORD_CHARACTERS - 1).collect();
+    let start: String = word.chars().take(WORD_CHARACTERS_MAX - 1).collect();
     format!("{} {start}…", rating.level)
 }
 
-/// The text without characters that a terminal would obey.
+/// Replaces control characters, which a terminal would interpret.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -9,8 +9,9 @@ use dog_iqa::event::{
     TraceContext,
 };
 use dog_iqa::method::{
-    AggregationSettings, Assessment, LevelDistribution, Mask, ObjectAssessment, Outcome, RawMask,
-    RegionSettings, Rle, Segmentation, Standard, StandardForm, Verdict, assess, select_regions,
+    AggregationSettings, Assessment, LevelDistribution, Mask, ObjectAssessment, PolicyOutcome,
+    PolicyVerdict, RawMask, RegionSettings, Rle, Segmentation, Standard, StandardForm, assess,
+    select_regions,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -115,7 +116,8 @@ fn an_event_says_what_was_assessed() {
 fn a_verdict_comes_through_with_its_reasons() {
     let answer = answer();
     let reasons = vec!["the score is low".to_owned()];
-    let verdict = Verdict { policy: "shop".to_owned(), outcome: Outcome::Review, reasons };
+    let verdict =
+        PolicyVerdict { policy: "shop".to_owned(), outcome: PolicyOutcome::Review, reasons };
     let event = QualityEvent::new(EventParts { verdict: Some(verdict), ..parts(&answer, None) });
     let json = serde_json::to_value(&event).unwrap();
     assert_eq!(json["verdict"]["outcome"], "review");

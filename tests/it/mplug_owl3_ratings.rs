@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::engine::{MplugOwl3Error, MplugOwl3Scorer, Scorer};
 use dog_iqa::imaging::{Crop, CropSource};
-use dog_iqa::method::{LevelDistribution, OwnStandard, Standard, StandardForm, StandardSettings};
+use dog_iqa::method::{
+    CustomStandard, LevelDistribution, Standard, StandardForm, StandardSettings,
+};
 use dog_iqa::models::ModelInput;
 use dog_iqa::models::mplug_owl3::{
     Checkpoint, Direction, Generation, Greedy, Grid, ImagePlace, LevelHead, MplugOwl3, Poles,
@@ -279,7 +281,7 @@ fn what_cannot_be_a_scorer_is_refused_in_words() {
         MplugOwl3Scorer::open(path, standard, settings, (DType::F32, &Device::Cpu)).unwrap_err()
     };
     let words = ["bad", "as in <|image|>"].map(str::to_owned).to_vec();
-    let own = OwnStandard { name: "odd".to_owned(), words, sentences: Vec::new() };
+    let own = CustomStandard { name: "odd".to_owned(), words, sentences: Vec::new() };
     let odd = Standard::custom(2, StandardForm::Word, &own).unwrap();
     let error = open(folder.path(), &odd, RatingSettings::default());
     assert!(matches!(error, MplugOwl3Error::Placeholder), "{error}");
@@ -292,7 +294,7 @@ fn what_cannot_be_a_scorer_is_refused_in_words() {
     // A network of 512 positions and a standard of more tokens.
     let sentences = ["0 ".repeat(190), "1 ".repeat(190), "2 ".repeat(190)].to_vec();
     let words = ["a", "b", "c"].map(str::to_owned).to_vec();
-    let own = OwnStandard { name: "long".to_owned(), words, sentences };
+    let own = CustomStandard { name: "long".to_owned(), words, sentences };
     let long = Standard::custom(3, StandardForm::Sentence, &own).unwrap();
     let error = open(folder.path(), &long, RatingSettings::default());
     assert!(matches!(error, MplugOwl3Error::TooLong { most: 512, .. }), "{error}");

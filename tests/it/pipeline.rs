@@ -181,7 +181,10 @@ async fn the_named_policy_judges_and_an_unknown_one_is_refused() {
         ..ImageReference::new("s3://photos/a.png")
     };
     let verdict = journey.assess(reference("strict"), None).await.unwrap().verdict.unwrap();
-    assert_eq!((verdict.policy.as_str(), verdict.outcome), ("strict", method::Outcome::Reject));
+    assert_eq!(
+        (verdict.policy.as_str(), verdict.outcome),
+        ("strict", method::PolicyOutcome::Reject)
+    );
     let failure = journey.assess(reference("lax"), None).await.unwrap_err();
     assert_eq!((failure.stage, failure.code), (Stage::Reference, "policy.unknown"));
 }

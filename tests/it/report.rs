@@ -8,8 +8,8 @@ use dog_iqa::event::{
 };
 use dog_iqa::imaging::{Picture, Settings, decode};
 use dog_iqa::method::{
-    AggregationSettings, LevelDistribution, Mask, ObjectAssessment, Outcome, RawMask,
-    RegionSettings, Rle, Standard, StandardForm, Verdict, assess, select_regions,
+    AggregationSettings, LevelDistribution, Mask, ObjectAssessment, PolicyOutcome, PolicyVerdict,
+    RawMask, RegionSettings, Rle, Standard, StandardForm, assess, select_regions,
 };
 use dog_iqa::report::{AnnotateError, Page, annotate, table};
 use image::RgbImage;
@@ -74,7 +74,11 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             settings: "5f0c19aa".to_owned(),
             weights: Vec::new(),
         },
-        verdict: Some(Verdict { policy: "shop".to_owned(), outcome: Outcome::Review, reasons }),
+        verdict: Some(PolicyVerdict {
+            policy: "shop".to_owned(),
+            outcome: PolicyOutcome::Review,
+            reasons,
+        }),
         timings: TimingsMs::default(),
         source: None,
         time: chrono::DateTime::from_timestamp_millis(1_790_000_000_000)

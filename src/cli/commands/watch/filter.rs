@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::event::QualityEvent;
-use crate::method::Outcome;
+use crate::method::PolicyOutcome;
 
 /// An event must pass all given filters. Only events that pass are printed and counted.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -36,7 +36,7 @@ impl EventFilter {
     pub(crate) fn matches_event(&self, event: &QualityEvent) -> bool {
         let verdict = event.verdict.as_ref();
         let is_outcome = |name: &OutcomeName| {
-            verdict.is_some_and(|verdict| verdict.outcome == Outcome::from(*name))
+            verdict.is_some_and(|verdict| verdict.outcome == PolicyOutcome::from(*name))
         };
         let is_policy = |name: &String| verdict.is_some_and(|verdict| verdict.policy == *name);
         self.below.is_none_or(|limit| event.score < limit)
@@ -52,7 +52,7 @@ impl EventFilter {
     }
 }
 
-impl From<OutcomeName> for Outcome {
+impl From<OutcomeName> for PolicyOutcome {
     fn from(name: OutcomeName) -> Self {
         match name {
             OutcomeName::Pass => Self::Pass,

@@ -1,16 +1,18 @@
-//! A mask's form on the wire: `{"size": [height, width], "counts": …}` with the compressed text of
-//! the COCO tools, or an array of runs on input.
+//! The JSON form of a mask: `{"size": [height, width], "counts": …}`, with `counts` as the
+//! compressed text of the COCO tools. On input, `counts` may also be an array of runs.
 //!
-//! Each run from the fourth on is written as the difference to the run two before it; a number is
-//! cut into groups of five bits, lowest first, with the last group's high bit as its sign; a group
-//! with a continuation bit (32) above it becomes one character, counted from `'0'`.
+//! The text writes each run from the fourth on as the difference to the run two before it. A number
+//! is split into groups of five bits, lowest first, and the last group's high bit is the sign. A
+//! group, with a continuation bit (32) if more follow, becomes one character, counted from `'0'`.
 
 use std::fmt;
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::rle::{MaskError, RUNS_MAX, Rle};
+use crate::method::masks::error::MaskError;
+use crate::method::masks::limits::RUNS_MAX;
+use crate::method::masks::rle::Rle;
 
 const GROUP_BITS: u32 = 5;
 const GROUP_MASK: i64 = 0b1_1111;
@@ -18,19 +20,11 @@ const SIGN_BIT: i64 = 0b1_0000;
 const CONTINUES: i64 = 0b10_0000;
 const FIRST_CHARACTER: u8 = b'0';
 
-/// Groups that a run's difference can need: 33 bits and a sign.
+/// Maximum number of groups of a difference between runs: 33 bits and a sign.
 const GROUPS_MAX: u32 = 7;
 
 impl Rle {
-    /// Reads the compressed text of the COCO tools.
-    ///
-    /// # Errors
-    /// A malformed text, and what [`Rle::from_counts`] refuses.
-    pub fn from_compressed(height: u32, width: u32, text: &str) -> Result<Self, MaskError> {
-        Self::from_counts(height, width, counts_of_text(text)?)
-    }
-
-    /// Writes the compressed text of the COCO tools.
+    /// Returns the compressed text of the COCO tools.
     pub fn to_compressed(&self) -> String {
         let counts = self.counts();
         let mut text = String::new();
@@ -56,7 +50,7 @@ fn push_number(text: &mut String, mut number: i64) {
     }
 }
 
-fn counts_of_text(text: &str) -> Result<Vec<u32>, MaskError> {
+fn parse_counts(text: &str) -> Result<Vec<u32>, MaskError> {
     let mut counts: Vec<u32> = Vec::new();
     let mut offset = 0;
     while offset < text.len() {
@@ -64,7 +58,7 @@ fn counts_of_text(text: &str) -> Result<Vec<u32>, MaskError> {
             return Err(MaskError::TooManyRuns);
         }
         let start = offset;
-        let difference = number_at(text.as_bytes(), &mut offset)?;
+        let difference = parse_number(text.as_bytes(), &mut offset)?;
         let index = counts.len();
         let before = if index > 2 { i64::from(counts[index - 2]) } else { 0 };
         let count = u32::try_from(difference + before);
@@ -74,7 +68,7 @@ fn counts_of_text(text: &str) -> Result<Vec<u32>, MaskError> {
 }
 
 /// Reads one number and moves `offset` past it.
-fn number_at(text: &[u8], offset: &mut usize) -> Result<i64, MaskError> {
+fn parse_number(text: &[u8], offset: &mut usize) -> Result<i64, MaskError> {
     let mut number = 0_i64;
     for group_index in 0..GROUPS_MAX {
         let malformed = MaskError::Text { offset: *offset };
@@ -100,52 +94,52 @@ fn number_at(text: &[u8], offset: &mut usize) -> Result<i64, MaskError> {
 impl Serialize for Rle {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Wire {
+        struct EncodedMask {
             size: [u32; 2],
             counts: String,
         }
         let size = [self.height(), self.width()];
-        Wire { size, counts: self.to_compressed() }.serialize(serializer)
+        EncodedMask { size, counts: self.to_compressed() }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Rle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Wire {
+        struct EncodedMask {
             size: [u32; 2],
-            counts: Counts,
+            counts: RunLengths,
         }
-        let Wire { size: [height, width], counts: Counts(counts) } =
-            Wire::deserialize(deserializer)?;
+        let EncodedMask { size: [height, width], counts: RunLengths(counts) } =
+            EncodedMask::deserialize(deserializer)?;
         Self::from_counts(height, width, counts).map_err(D::Error::custom)
     }
 }
 
-/// Runs as text or as an array.
-struct Counts(Vec<u32>);
+/// Run lengths, from text or from an array.
+struct RunLengths(Vec<u32>);
 
-impl<'de> Deserialize<'de> for Counts {
+impl<'de> Deserialize<'de> for RunLengths {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(CountsVisitor)
+        deserializer.deserialize_any(RunLengthsVisitor)
     }
 }
 
-struct CountsVisitor;
+struct RunLengthsVisitor;
 
-impl<'de> Visitor<'de> for CountsVisitor {
-    type Value = Counts;
+impl<'de> Visitor<'de> for RunLengthsVisitor {
+    type Value = RunLengths;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("run lengths, as compressed text or as an array of numbers")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Counts, E> {
-        counts_of_text(text).map(Counts).map_err(E::custom)
+    fn visit_str<E: Error>(self, text: &str) -> Result<RunLengths, E> {
+        parse_counts(text).map(RunLengths).map_err(E::custom)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Counts, A::Error> {
-        // No capacity from the sequence's own hint: it is the sender's word.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<RunLengths, A::Error> {
+        // Allocated without the sequence's size hint, which the sender controls.
         let mut counts = Vec::new();
         while let Some(count) = sequence.next_element()? {
             if counts.len() == RUNS_MAX {
@@ -153,7 +147,7 @@ impl<'de> Visitor<'de> for CountsVisitor {
             }
             counts.push(count);
         }
-        Ok(Counts(counts))
+        Ok(RunLengths(counts))
     }
 }
 
@@ -168,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn text_and_array_are_the_same_mask() {
+    fn text_and_array_decode_to_the_same_mask() {
         let text = read(r#"{"size":[5,3],"counts":"0?"}"#).unwrap();
         assert_eq!(text, read(r#"{"size":[5,3],"counts":[0,15]}"#).unwrap());
         assert_eq!(serde_json::to_string(&text).unwrap(), r#"{"size":[5,3],"counts":"0?"}"#);
     }
 
     #[test]
-    fn hostile_masks_are_refused_without_their_memory() {
+    fn hostile_masks_are_refused_before_they_allocate() {
         for (json, reason) in [
             (r#"{"size":[4294967295,4294967295],"counts":[4294967295]}"#, "too large"),
             (r#"{"size":[0,5],"counts":""}"#, "no pixels"),
@@ -198,25 +192,24 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_run_survives_the_text() {
+    fn the_largest_run_survives_encoding() {
         let all = Rle::from_counts(1 << 15, 1 << 15, vec![0, 1 << 30]).unwrap();
-        assert_eq!(Rle::from_compressed(1 << 15, 1 << 15, &all.to_compressed()).unwrap(), all);
+        assert_eq!(read(&serde_json::to_string(&all).unwrap()).unwrap(), all);
     }
 
     proptest! {
         #[test]
-        fn every_mask_survives_the_text(runs in prop::collection::vec(1_u32..70_000, 1..40)) {
+        fn every_mask_survives_encoding(runs in prop::collection::vec(1_u32..70_000, 1..40)) {
             let width = runs.iter().sum();
             let rle = Rle::from_counts(1, width, runs).unwrap();
-            prop_assert_eq!(&Rle::from_compressed(1, width, &rle.to_compressed()).unwrap(), &rle);
             let json = serde_json::to_string(&rle).unwrap();
             prop_assert_eq!(read(&json).unwrap(), rle);
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[0-o]{0,40}", any in ".{0,20}") {
+        fn no_text_makes_the_parser_panic(text in "[0-o]{0,40}", any in ".{0,20}") {
             for text in [text, any] {
-                if let Ok(counts) = counts_of_text(&text) {
+                if let Ok(counts) = parse_counts(&text) {
                     prop_assert!(counts.len() <= text.len());
                 }
             }

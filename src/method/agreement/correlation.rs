@@ -1,78 +1,49 @@
-//! How well scores follow human opinion: SRCC, PLCC, KRCC and RMSE, as the field computes them.
+//! Correlations and error between scores and opinions.
 
 use std::cmp::Ordering;
 
-use thiserror::Error;
+use crate::method::agreement::error::AgreementError;
+use crate::method::agreement::logistic::Logistic;
+use crate::method::agreement::pairs::{check, range};
 
-pub use super::logistic::Logistic;
-
-/// Numbers that no agreement can be computed from.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum AgreementError {
-    /// Another number of scores than of opinions.
-    #[error("{scores} scores stand beside {opinions} opinions; give one opinion for each score")]
-    Lengths {
-        /// How many scores.
-        scores: usize,
-        /// How many opinions.
-        opinions: usize,
-    },
-    /// Too few pairs.
-    #[error("{found} pairs are too few, {needed} are needed")]
-    TooFew {
-        /// How many there are.
-        found: usize,
-        /// How many there must be.
-        needed: usize,
-    },
-    /// A value that is not finite.
-    #[error("the value of pair {index} is not finite")]
-    NotFinite {
-        /// Which pair, from 0.
-        index: usize,
-    },
-    /// Values that are all the same, so that nothing can follow them.
-    #[error("all {what} are equal, a correlation is not defined")]
-    Constant {
-        /// `scores` or `opinions`.
-        what: &'static str,
-    },
-}
-
-/// Spearman's rank correlation; ties take their average rank.
+/// Computes Spearman's rank correlation. Ties share their average rank.
 ///
 /// # Errors
-/// Lists of different length, fewer than 2 pairs, values that are not finite or all equal.
+/// Fails on lists of different length, fewer than 2 pairs, or values that are not finite or all
+/// equal.
 pub fn srcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     check(scores, opinions, 2)?;
     pearson(&average_ranks(scores), &average_ranks(opinions))
 }
 
-/// Pearson's linear correlation of the raw scores.
+/// Computes Pearson's linear correlation of the raw scores.
 ///
 /// # Errors
-/// Lists of different length, fewer than 2 pairs, values that are not finite or all equal.
+/// Fails on lists of different length, fewer than 2 pairs, or values that are not finite or all
+/// equal.
 pub fn plcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     check(scores, opinions, 2)?;
     pearson(scores, opinions)
 }
 
-/// Pearson's linear correlation after the four-parameter logistic of [`Logistic::fit`].
+/// Computes Pearson's linear correlation after the four-parameter logistic of [`Logistic::fit`].
 ///
 /// # Errors
-/// Lists of different length, fewer than 5 pairs, values that are not finite or all equal.
+/// Fails on lists of different length, fewer than 5 pairs, or values that are not finite or all
+/// equal.
 pub fn plcc_logistic(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     let curve = Logistic::fit(scores, opinions)?;
     let mapped: Vec<f64> = scores.iter().map(|&score| curve.map(score)).collect();
     let (low, high) = range(&mapped);
-    // A curve that came out flat explains nothing of the opinions.
+    // A flat curve explains none of the variation of the opinions.
     if low < high { pearson(&mapped, opinions) } else { Ok(0.0) }
 }
 
-/// Kendall's rank correlation with the correction for ties, tau-b.
+/// Computes Kendall's rank correlation with the correction for ties, tau-b.
 ///
 /// # Errors
-/// Lists of different length, fewer than 2 pairs, values that are not finite or all equal.
+/// Fails on lists of different length, fewer than 2 pairs, or values that are not finite or all
+/// equal.
 pub fn krcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     check(scores, opinions, 2)?;
     let mut pairs: Vec<(f64, f64)> = scores.iter().copied().zip(opinions.iter().copied()).collect();
@@ -82,8 +53,8 @@ pub fn krcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     let tied_scores = tied_pairs(&pairs, |a, b| order(a.0, b.0).is_eq());
     let tied_both = tied_pairs(&pairs, |a, b| a == b);
     let mut by_opinion: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
-    // Sorted by score and then by opinion, the exchanges that sort the opinions are exactly the
-    // discordant pairs (Knight 1966).
+    // After sorting by score and then by opinion, the number of exchanges that sort the opinions is
+    // the number of discordant pairs (Knight 1966).
     let discordant = sort_counting_exchanges(&mut by_opinion);
     let tied_opinions = tied_pairs(&by_opinion, |a, b| order(*a, *b).is_eq());
 
@@ -100,30 +71,14 @@ pub fn krcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     Ok((concordant_less_discordant / untied).clamp(-1.0, 1.0))
 }
 
-/// Root of the mean squared difference; both lists must be on one scale.
+/// Computes the root of the mean squared difference. Both lists must use the same scale.
 ///
 /// # Errors
-/// Lists of different length, no pair, values that are not finite.
+/// Fails on lists of different length, without pairs, or with values that are not finite.
 pub fn rmse(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     check(scores, opinions, 1)?;
     let squares: f64 = scores.iter().zip(opinions).map(|(a, b)| (a - b) * (a - b)).sum();
     Ok((squares / scores.len() as f64).sqrt())
-}
-
-/// Refuses lists that the measures are not defined on.
-pub(super) fn check(scores: &[f64], opinions: &[f64], needed: usize) -> Result<(), AgreementError> {
-    if scores.len() != opinions.len() {
-        let (scores, opinions) = (scores.len(), opinions.len());
-        return Err(AgreementError::Lengths { scores, opinions });
-    }
-    if scores.len() < needed {
-        return Err(AgreementError::TooFew { found: scores.len(), needed });
-    }
-    let is_bad = |(score, opinion): (&f64, &f64)| !score.is_finite() || !opinion.is_finite();
-    match scores.iter().zip(opinions).position(is_bad) {
-        Some(index) => Err(AgreementError::NotFinite { index }),
-        None => Ok(()),
-    }
 }
 
 fn pearson(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
@@ -134,13 +89,13 @@ fn pearson(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
     Ok(product.clamp(-1.0, 1.0))
 }
 
-/// Deviations from the mean, scaled to length 1; none where all values are equal.
+/// Returns the deviations from the mean, scaled to length 1, or `None` if all values are equal.
 fn deviations(values: &[f64]) -> Option<Vec<f64>> {
     let (low, high) = range(values);
     if low >= high {
         return None;
     }
-    // Scaled by the range first, so that neither huge nor tiny values leave the range of f64.
+    // Scaled by the range first, so that neither huge nor tiny values overflow or underflow.
     let scaled: Vec<f64> =
         values.iter().map(|value| (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)).collect();
     let mean = scaled.iter().sum::<f64>() / scaled.len() as f64;
@@ -149,13 +104,7 @@ fn deviations(values: &[f64]) -> Option<Vec<f64>> {
     Some(centred.into_iter().map(|value| value / length).collect())
 }
 
-/// Smallest and largest value.
-pub(super) fn range(values: &[f64]) -> (f64, f64) {
-    let start = (f64::INFINITY, f64::NEG_INFINITY);
-    values.iter().fold(start, |(low, high), &value| (low.min(value), high.max(value)))
-}
-
-/// The rank of each value from 1, ties sharing the average of their ranks.
+/// Returns the rank of each value, from 1. Ties share the average of their ranks.
 fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut by_value: Vec<usize> = (0..values.len()).collect();
     by_value.sort_by(|&a, &b| order(values[a], values[b]));
@@ -171,7 +120,7 @@ fn average_ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// The order of finite numbers; `+ 0.0` makes the two zeros one, which `total_cmp` tells apart.
+/// Compares finite numbers. `+ 0.0` makes both zeros equal, which `total_cmp` distinguishes.
 fn order(a: f64, b: f64) -> Ordering {
     (a + 0.0).total_cmp(&(b + 0.0))
 }
@@ -181,12 +130,12 @@ fn pairs_of(count: usize) -> u64 {
     count * count.saturating_sub(1) / 2
 }
 
-/// Number of pairs that are tied in a list where ties stand together.
+/// Returns the number of tied pairs in a list whose ties are adjacent.
 fn tied_pairs<T>(sorted: &[T], is_tie: impl FnMut(&T, &T) -> bool) -> u64 {
     sorted.chunk_by(is_tie).map(|tie| pairs_of(tie.len())).sum()
 }
 
-/// Merge sort that counts how many pairs stood in the wrong order.
+/// Sorts by merging and returns the number of pairs that were in the wrong order.
 fn sort_counting_exchanges(values: &mut [f64]) -> u64 {
     let middle = values.len() / 2;
     if middle == 0 {
@@ -224,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_no_measure_is_defined_on_are_refused() {
+    fn invalid_lists_are_refused_by_every_measure() {
         let measures = [srcc, plcc, krcc, plcc_logistic];
         for measure in measures {
             assert!(matches!(measure(&[1.0], &[]), Err(AgreementError::Lengths { .. })));
@@ -248,7 +197,7 @@ mod tests {
         );
     }
 
-    /// Kendall's definition, pair by pair.
+    /// Computes Kendall's definition, pair by pair.
     fn krcc_by_pairs(scores: &[f64], opinions: &[f64]) -> f64 {
         let (mut balance, mut untied_scores, mut untied_opinions) = (0.0, 0.0, 0.0);
         for i in 0..scores.len() {
@@ -265,7 +214,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_tau_is_the_one_of_the_definition(
+        fn the_fast_tau_equals_the_definition(
             pairs in prop::collection::vec((0_u8..6, 0_u8..6), 2..40)
         ) {
             let scores: Vec<f64> = pairs.iter().map(|pair| f64::from(pair.0)).collect();
@@ -278,19 +227,20 @@ mod tests {
         }
 
         #[test]
-        fn rank_measures_do_not_see_a_rising_map(
+        fn rank_measures_ignore_a_monotone_map(
             pairs in prop::collection::vec((-9.0..9.0_f64, -9.0..9.0_f64), 3..40)
         ) {
             let (scores, opinions): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
             let mapped: Vec<f64> = scores.iter().map(|score| score.exp()).collect();
             for measure in [srcc, krcc] {
-                let (plain, bent) = (measure(&scores, &opinions)?, measure(&mapped, &opinions)?);
-                prop_assert!((plain - bent).abs() < 1e-12);
+                let plain = measure(&scores, &opinions)?;
+                let transformed = measure(&mapped, &opinions)?;
+                prop_assert!((plain - transformed).abs() < 1e-12);
             }
         }
 
         #[test]
-        fn the_logistic_never_follows_opinions_worse_than_a_line(
+        fn the_logistic_never_correlates_worse_than_a_line(
             pairs in prop::collection::vec((-9.0..9.0_f64, -9.0..9.0_f64), 5..40)
         ) {
             let (scores, opinions): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();

@@ -1,38 +1,38 @@
-//! Embedded colour profiles to sRGB, with the perceptual intent.
+//! Conversion from embedded colour profiles to sRGB, with the perceptual intent.
 //!
-//! A profile that cannot be used (damaged, of another colour space than the samples, of an unknown
-//! kind) never fails the image: the samples are then taken for sRGB, as viewers do. A profile that
-//! is sRGB under any name is noticed by what it does, and skipped.
+//! An unusable profile (damaged, of another colour space than the samples, of an unknown kind)
+//! never fails the image: the samples then count as sRGB, as in viewers. A profile that equals sRGB
+//! under another name is recognised by its effect and skipped.
 
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use moxcms::{ColorProfile, DataColorSpace, TransformExecutor, TransformOptions};
 
-use super::raster::{Layout, Samples};
+use crate::imaging::raster::{Layout, Samples};
 
-/// Pixels that are converted at once, so that they stay in the cache.
+/// Pixels per conversion call; few enough to stay in the CPU cache.
 const PIXELS_AT_ONCE: usize = 4096;
 
-/// Profiles whose conversions are kept; a fleet of cameras has few.
-const CONVERSIONS_KEPT: usize = 8;
+/// Maximum number of cached conversions; a fleet of cameras has few profiles.
+const CACHED_MAX: usize = 8;
 
-/// Larger profiles are not kept.
-const KEPT_PROFILE_BYTES_MAX: usize = 2 << 20;
+/// Maximum size of a profile whose conversion is cached.
+const CACHED_PROFILE_BYTES_MAX: usize = 2 << 20;
 
-/// Conversions of the profiles that were met last: the tables of one take longer to compute than a
-/// photo of some megapixels takes to convert.
-static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+/// Conversions of the most recent profiles, the last used at the end. Computing the tables of one
+/// takes longer than converting a photo of a few megapixels.
+static CACHE: Mutex<Vec<CachedConversion>> = Mutex::new(Vec::new());
 
-struct Kept {
+struct CachedConversion {
     icc: Vec<u8>,
     layout: Layout,
-    /// None for a profile that cannot be used or changes nothing.
+    /// `None` for a profile that is unusable or changes nothing.
     conversion: Option<Arc<Conversion>>,
 }
 
-/// Converts samples to sRGB if the profile can be used; the layout is then RGB or RGBA.
-pub(super) fn to_srgb(icc: &[u8], layout: Layout, samples: Samples) -> (Layout, Samples) {
+/// Converts samples to sRGB if the profile is usable; the layout is then RGB or RGBA.
+pub(crate) fn to_srgb(icc: &[u8], layout: Layout, samples: Samples) -> (Layout, Samples) {
     let Some(conversion) = conversion(icc, layout) else {
         return (layout, samples);
     };
@@ -51,44 +51,44 @@ pub(super) fn to_srgb(icc: &[u8], layout: Layout, samples: Samples) -> (Layout, 
     }
 }
 
-/// The conversion of a profile, kept from before or opened now.
+/// Returns the conversion of a profile, from the cache or newly opened.
 fn conversion(icc: &[u8], layout: Layout) -> Option<Arc<Conversion>> {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(index) = kept.iter().position(|kept| kept.layout == layout && kept.icc == icc) {
-        // The last used stand at the end.
-        let found = kept.remove(index);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(index) = cache.iter().position(|entry| entry.layout == layout && entry.icc == icc) {
+        let found = cache.remove(index);
         let conversion = found.conversion.clone();
-        kept.push(found);
+        cache.push(found);
         return conversion;
     }
-    drop(kept);
-    let conversion = contained(|| Conversion::open(icc, layout)).map(Arc::new);
-    if icc.len() <= KEPT_PROFILE_BYTES_MAX {
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= CONVERSIONS_KEPT {
-            kept.remove(0);
+    drop(cache);
+    let conversion = without_panic(|| Conversion::open(icc, layout)).map(Arc::new);
+    if icc.len() <= CACHED_PROFILE_BYTES_MAX {
+        let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHED_MAX {
+            cache.remove(0);
         }
-        kept.push(Kept { icc: icc.to_vec(), layout, conversion: conversion.clone() });
+        let conversion = conversion.clone();
+        cache.push(CachedConversion { icc: icc.to_vec(), layout, conversion });
     }
     conversion
 }
 
-/// The profile's parser meets hostile bytes; a panic of it is a broken profile like any other.
-fn contained<T>(open: impl FnOnce() -> Option<T> + UnwindSafe) -> Option<T> {
+/// Treats a panic of the profile parser, which reads hostile bytes, as a broken profile.
+fn without_panic<T>(open: impl FnOnce() -> Option<T> + UnwindSafe) -> Option<T> {
     catch_unwind(open).ok().flatten()
 }
 
-/// A usable profile's way to sRGB.
+/// The conversion of a usable profile to sRGB.
 struct Conversion {
     layout: Layout,
     source: ColorProfile,
     eight: Arc<dyn TransformExecutor<u8> + Send + Sync>,
-    /// Opened with the first image of this depth.
+    /// Opened for the first image of this depth.
     sixteen: OnceLock<Option<Arc<dyn TransformExecutor<u16> + Send + Sync>>>,
 }
 
 impl Conversion {
-    /// Opens a profile; none if it cannot be used or would change nothing.
+    /// Opens a profile, or returns `None` if it is unusable or changes nothing.
     fn open(icc: &[u8], layout: Layout) -> Option<Self> {
         let source = ColorProfile::new_from_slice(icc).ok()?;
         let expected = match layout {
@@ -114,7 +114,7 @@ impl Conversion {
             let options = TransformOptions::default();
             self.source.create_transform_16bit(from, &srgb, to, options).ok()
         };
-        self.sixteen.get_or_init(|| contained(AssertUnwindSafe(open))).as_ref()
+        self.sixteen.get_or_init(|| without_panic(AssertUnwindSafe(open))).as_ref()
     }
 
     fn target(&self) -> Layout {
@@ -124,10 +124,10 @@ impl Conversion {
         }
     }
 
-    /// Whether any of a spread of colours moves by more than one step.
+    /// Returns true if the conversion moves any of a grid of colours by more than one step.
     fn changes_colours(&self) -> bool {
         const STEPS: [u8; 6] = [0, 51, 102, 153, 204, 255];
-        let opaque = matches!(self.layout, Layout::GrayAlpha | Layout::Rgba);
+        let has_alpha = matches!(self.layout, Layout::GrayAlpha | Layout::Rgba);
         let mut colours = Vec::new();
         let mut expected = Vec::new();
         for (red, green, blue) in STEPS.iter().flat_map(|red| {
@@ -144,16 +144,19 @@ impl Conversion {
                     expected.extend([*red, *green, *blue]);
                 }
             }
-            if opaque {
+            if has_alpha {
                 colours.push(255);
                 expected.push(255);
             }
         }
         let converted = self.convert(self.eight.as_ref(), colours);
-        converted.iter().zip(&expected).any(|(is, was)| is.abs_diff(*was) > 1)
+        converted
+            .iter()
+            .zip(&expected)
+            .any(|(converted, original)| converted.abs_diff(*original) > 1)
     }
 
-    /// Converts all samples; in place where a pixel keeps its number of samples.
+    /// Converts all samples, in place if a pixel keeps its number of samples.
     fn convert<Sample: Copy + Default>(
         &self,
         transform: &dyn TransformExecutor<Sample>,
@@ -180,13 +183,13 @@ impl Conversion {
     }
 }
 
-/// The crate's names for the layouts before and after.
+/// Maps a layout to the crate's layouts before and after the conversion.
 fn layouts(layout: Layout) -> (moxcms::Layout, moxcms::Layout) {
     match layout {
         Layout::Gray => (moxcms::Layout::Gray, moxcms::Layout::Rgb),
         Layout::GrayAlpha => (moxcms::Layout::GrayAlpha, moxcms::Layout::Rgba),
         Layout::Rgb => (moxcms::Layout::Rgb, moxcms::Layout::Rgb),
-        // The layout for four inks is the one with four channels.
+        // The crate has no layout for four inks; any with four channels serves.
         Layout::Cmyk => (moxcms::Layout::Rgba, moxcms::Layout::Rgb),
         Layout::Rgba => (moxcms::Layout::Rgba, moxcms::Layout::Rgba),
     }
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_gamut_colours_move_and_grey_stays() {
+    fn a_wide_gamut_profile_moves_colours_and_keeps_grey() {
         let (layout, rgb) = convert(
             &ColorProfile::new_display_p3(),
             Layout::Rgb,
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn srgb_itself_is_left_untouched() {
+    fn an_srgb_profile_changes_nothing() {
         let srgb = ColorProfile::new_srgb();
         let samples: Vec<u8> = (0..=255).flat_map(|v| [v, 255 - v, v / 2]).collect();
         assert!(Conversion::open(&srgb.encode().unwrap(), Layout::Rgb).is_none());
@@ -234,29 +237,29 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_was_met_before_converts_alike() {
+    fn a_cached_profile_converts_as_a_new_one() {
         let samples: Vec<u8> = (0..=254).collect();
         let p3 = ColorProfile::new_display_p3();
         let first = convert(&p3, Layout::Rgb, samples.clone());
-        // Enough others to push it out, then once more from the start.
-        for gamma in 0..=CONVERSIONS_KEPT {
+        // Enough other profiles to evict it; then it is opened again.
+        for gamma in 0..=CACHED_MAX {
             let other = ColorProfile::new_gray_with_gamma(1.5 + gamma as f32 / 10.0);
             convert(&other, Layout::Gray, samples.clone());
-            assert!(KEPT.lock().unwrap().len() <= CONVERSIONS_KEPT);
+            assert!(CACHE.lock().unwrap().len() <= CACHED_MAX);
         }
         assert_eq!(convert(&p3, Layout::Rgb, samples.clone()), first);
         assert_eq!(convert(&p3, Layout::Rgb, samples), first);
     }
 
     #[test]
-    fn alpha_is_carried_along() {
+    fn alpha_is_unchanged() {
         let p3 = ColorProfile::new_display_p3();
         let (layout, rgba) = convert(&p3, Layout::Rgba, vec![200, 100, 50, 7]);
         assert_eq!((layout, rgba[3]), (Layout::Rgba, 7));
     }
 
     #[test]
-    fn a_grey_profile_gives_rgb() {
+    fn a_grey_profile_converts_to_rgb() {
         let (layout, rgb) =
             convert(&ColorProfile::new_gray_with_gamma(1.0), Layout::Gray, vec![0, 55, 255]);
         assert_eq!(layout, Layout::Rgb);
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_profile_leaves_the_samples_alone() {
+    fn an_unusable_profile_leaves_the_samples_unchanged() {
         let samples = vec![1, 2, 3];
         let p3 = ColorProfile::new_display_p3();
         // Of another colour space than the samples.

@@ -1,20 +1,19 @@
-//! The colours of quality, from red through yellow to green.
+//! The colour scale of quality, from red through yellow to green.
 
 use crate::event::QualityEvent;
 
-/// Colours at equal steps from the worst to the best; dark enough at both
-/// ends for white text.
+/// Colours at equal steps from the worst to the best; dark enough for white text at both ends.
 const STOPS: [[u8; 3]; 6] =
     [[200, 45, 40], [235, 110, 60], [245, 175, 75], [220, 205, 90], [140, 195, 90], [35, 150, 80]];
 
-/// The colour of an event's score: of its mean level, without what the number of regions adds.
-pub(super) fn colour_of_score(event: &QualityEvent) -> [u8; 3] {
+/// Returns the colour of an event's score without its segmentation score.
+pub(crate) fn colour_of_score(event: &QualityEvent) -> [u8; 3] {
     colour(event.score - event.segmentation.score, event.global.probabilities.len())
 }
 
-/// The colour of a level on a scale from 1 to `levels`; beyond the ends it stays the same.
+/// Returns the colour of a level on a scale from 1 to `levels`, clamped at both ends.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-pub(super) fn colour(level: f64, levels: usize) -> [u8; 3] {
+pub(crate) fn colour(level: f64, levels: usize) -> [u8; 3] {
     let range = (levels.max(2) - 1) as f64;
     let position = ((level - 1.0) / range).clamp(0.0, 1.0) * (STOPS.len() - 1) as f64;
     let index = (position as usize).min(STOPS.len() - 2);
@@ -31,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scale_runs_from_red_to_green_and_no_further() {
+    fn the_scale_runs_from_red_to_green_and_is_clamped() {
         assert_eq!(colour(1.0, 7), STOPS[0]);
         assert_eq!(colour(7.0, 7), STOPS[5]);
         assert_eq!(colour(12.5, 7), STOPS[5]);

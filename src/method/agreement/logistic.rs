@@ -1,13 +1,15 @@
-//! The four-parameter logistic that scores are mapped with before a linear correlation, as in the
+//! The four-parameter logistic that maps scores to opinions before a linear correlation, as in the
 //! VQEG's reports: `f(x) = b2 + (b1 − b2) / (1 + exp(−(x − b3) / b4))`, fitted by least squares.
 //!
-//! For a given centre and width the two levels follow from linear least squares, so only those two
-//! are searched (variable projection): a coarse grid finds the right valley and Levenberg–Marquardt
-//! its bottom. Both axes are standardised first, so the fit does not depend on their units.
+//! Centre and width determine both levels by linear least squares, so only centre and width are
+//! searched (variable projection). A coarse grid finds the global minimum's basin, and
+//! Levenberg–Marquardt its minimum. Both axes are standardised first, so that the fit does not
+//! depend on their units.
 
-use super::agreement::{AgreementError, check, range};
+use crate::method::agreement::error::AgreementError;
+use crate::method::agreement::pairs::{check, range};
 
-/// Steps of Levenberg–Marquardt at most; a few dozen are usual.
+/// Maximum number of Levenberg–Marquardt steps; a few dozen are usual.
 const STEPS_MAX: usize = 1000;
 
 /// Bounds of the logarithm of the width, in standard deviations of the scores. The widest curve is
@@ -15,20 +17,20 @@ const STEPS_MAX: usize = 1000;
 const LOG_WIDTH_MIN: f64 = -7.0;
 const LOG_WIDTH_MAX: f64 = 7.0;
 
-/// How many widths the centre may lie outside of the data; there the curve is an exponential to
+/// Maximum distance of the centre from the data, in widths. There the curve is an exponential to
 /// six digits.
 const CENTRE_WIDTHS_MAX: f64 = 16.0;
 
 /// A fitted logistic curve, in the units of the data.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Logistic {
-    /// Level that large scores approach, b1.
+    /// Limit for large scores, b1.
     pub upper: f64,
-    /// Level that small scores approach, b2; above `upper` when the curve falls.
+    /// Limit for small scores, b2. Above `upper` if the curve falls.
     pub lower: f64,
-    /// Score in the middle of the curve, b3.
+    /// Score at the middle of the curve, b3.
     pub centre: f64,
-    /// Width of the curve, b4; above 0.
+    /// Width of the curve, b4. Above 0.
     pub width: f64,
 }
 
@@ -36,14 +38,17 @@ impl Logistic {
     /// Fits the curve that maps scores to opinions with the smallest sum of squares.
     ///
     /// # Errors
-    /// Lists of different length, fewer than 5 pairs, values that are not finite or all equal.
+    /// Fails on lists of different length, fewer than 5 pairs, or values that are not finite or all
+    /// equal.
     pub fn fit(scores: &[f64], opinions: &[f64]) -> Result<Self, AgreementError> {
         check(scores, opinions, 5)?;
-        let x_scale = Scale::of(scores).ok_or(AgreementError::Constant { what: "scores" })?;
-        let y_scale = Scale::of(opinions).ok_or(AgreementError::Constant { what: "opinions" })?;
+        let x_scale =
+            Standardisation::of(scores).ok_or(AgreementError::Constant { what: "scores" })?;
+        let y_scale =
+            Standardisation::of(opinions).ok_or(AgreementError::Constant { what: "opinions" })?;
         let x: Vec<f64> = scores.iter().map(|&score| x_scale.standardise(score)).collect();
         let y = opinions.iter().map(|&opinion| y_scale.standardise(opinion)).collect();
-        let data = Data { x_range: range(&x), x, y };
+        let data = StandardisedPairs { x_range: range(&x), x, y };
         let shape = descend(&data, best_of_grid(&data));
         let (lower, upper) = Projection::of(&data, shape).levels();
         Ok(Self {
@@ -54,19 +59,19 @@ impl Logistic {
         })
     }
 
-    /// The opinion that the curve predicts for a score.
+    /// Returns the opinion that the curve predicts for a score.
     pub fn map(&self, score: f64) -> f64 {
         self.lower + (self.upper - self.lower) * sigmoid((score - self.centre) / self.width)
     }
 }
 
 /// Mean and standard deviation of one axis.
-struct Scale {
+struct Standardisation {
     mean: f64,
     deviation: f64,
 }
 
-impl Scale {
+impl Standardisation {
     fn of(values: &[f64]) -> Option<Self> {
         let (low, high) = range(values);
         if low >= high {
@@ -87,14 +92,14 @@ impl Scale {
     }
 }
 
-/// Scores and opinions, each with mean 0 and deviation 1.
-struct Data {
+/// Scores and opinions, each with mean 0 and standard deviation 1.
+struct StandardisedPairs {
     x: Vec<f64>,
     x_range: (f64, f64),
     y: Vec<f64>,
 }
 
-/// What is searched: where the curve bends and how fast.
+/// The two parameters that are searched.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     centre: f64,
@@ -109,23 +114,23 @@ impl Shape {
     }
 }
 
-/// The curve of a shape with its best levels.
+/// The curve of a shape with its best levels, by linear least squares.
 struct Projection {
     shape: Shape,
-    /// The curve less its mean, scaled to length 1; zeros where it is flat over all data.
+    /// The curve minus its mean, scaled to length 1. All zeros if the curve is flat over the data.
     direction: Vec<f64>,
-    /// How far the best curve goes along `direction`.
-    extent: f64,
+    /// Coefficient of `direction` in the best curve.
+    coefficient: f64,
     /// Mean of the curve and its length before scaling.
     mean: f64,
     length: f64,
-    /// Whether the curve was taken from its upper level, where it would else round away.
+    /// True if the curve is computed relative to its upper level, to keep it from rounding away.
     from_above: bool,
     residuals: Vec<f64>,
 }
 
 impl Projection {
-    fn of(data: &Data, shape: Shape) -> Self {
+    fn of(data: &StandardisedPairs, shape: Shape) -> Self {
         let width = shape.log_width.exp();
         let from_above = shape.centre < 0.0;
         let curve = data.x.iter().map(|x| {
@@ -136,31 +141,31 @@ impl Projection {
         let mean = mean_of(&curve);
         let centred: Vec<f64> = curve.iter().map(|value| value - mean).collect();
         let length = dot(&centred, &centred).sqrt();
-        // A curve that is flat but for rounding explains nothing.
+        // A curve that is flat except for rounding explains nothing.
         let scale = if length > 1e-12 * mean.abs() { 1.0 / length } else { 0.0 };
         let direction: Vec<f64> = centred.iter().map(|value| value * scale).collect();
-        let extent = dot(&direction, &data.y);
+        let coefficient = dot(&direction, &data.y);
         let residuals =
-            data.y.iter().zip(&direction).map(|(y, along)| y - extent * along).collect();
-        Self { shape, direction, extent, mean, length, from_above, residuals }
+            data.y.iter().zip(&direction).map(|(y, along)| y - coefficient * along).collect();
+        Self { shape, direction, coefficient, mean, length, from_above, residuals }
     }
 
-    fn squares(&self) -> f64 {
+    fn sum_of_squares(&self) -> f64 {
         dot(&self.residuals, &self.residuals)
     }
 
-    /// The lower and the upper level.
+    /// Returns the lower and the upper level.
     fn levels(&self) -> (f64, f64) {
-        let rise = if self.length > 0.0 { self.extent / self.length } else { 0.0 };
+        let rise = if self.length > 0.0 { self.coefficient / self.length } else { 0.0 };
         let at_zero = -rise * self.mean;
         if self.from_above { (at_zero - rise, at_zero) } else { (at_zero, at_zero + rise) }
     }
 
-    /// Derivatives of the best curve by centre and by logarithm of the width, without what a change
-    /// of the levels does as well (Kaufman 1975).
-    fn derivatives(&self, data: &Data) -> [Vec<f64>; 2] {
+    /// Returns the derivatives of the best curve by centre and by logarithm of the width, projected
+    /// orthogonally to changes of the levels (Kaufman 1975).
+    fn derivatives(&self, data: &StandardisedPairs) -> [Vec<f64>; 2] {
         let width = self.shape.log_width.exp();
-        let rise = if self.length > 0.0 { self.extent / self.length } else { 0.0 };
+        let rise = if self.length > 0.0 { self.coefficient / self.length } else { 0.0 };
         let (by_centre, by_width) = data
             .x
             .iter()
@@ -171,7 +176,7 @@ impl Projection {
             })
             .unzip();
         [by_centre, by_width].map(|column: Vec<f64>| {
-            // Centred before the product: the mean of a column can dwarf what is left of it.
+            // Centred before the product: the mean of a column can dwarf its variation.
             let mean = mean_of(&column);
             let centred: Vec<f64> = column.iter().map(|value| value - mean).collect();
             let along = dot(&centred, &self.direction);
@@ -193,8 +198,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The best of a grid of centres and widths.
-fn best_of_grid(data: &Data) -> Shape {
+/// Returns the best shape of a grid of centres and widths.
+fn best_of_grid(data: &StandardisedPairs) -> Shape {
     let (low, high) = data.x_range;
     let mut best = (f64::INFINITY, Shape { centre: 0.0, log_width: 0.0 });
     for centre_step in 0_u8..=20 {
@@ -202,7 +207,7 @@ fn best_of_grid(data: &Data) -> Shape {
         let centre = low + (high - low) * (f64::from(centre_step) / 10.0 - 0.5);
         for log_width in [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0] {
             let shape = Shape { centre, log_width }.within_bounds(data.x_range);
-            let squares = Projection::of(data, shape).squares();
+            let squares = Projection::of(data, shape).sum_of_squares();
             if squares < best.0 {
                 best = (squares, shape);
             }
@@ -211,24 +216,24 @@ fn best_of_grid(data: &Data) -> Shape {
     best.1
 }
 
-/// Levenberg–Marquardt from a starting point; never ends at a worse one.
-fn descend(data: &Data, start: Shape) -> Shape {
+/// Runs Levenberg–Marquardt. The result is never worse than the start.
+fn descend(data: &StandardisedPairs, start: Shape) -> Shape {
     let mut here = Projection::of(data, start);
     let mut damping = 1e-3;
     for _ in 0..STEPS_MAX {
         let Some(candidate) = step(data, &here, damping) else { break };
         let candidate = Projection::of(data, candidate);
-        let gain = here.squares() - candidate.squares();
+        let gain = here.sum_of_squares() - candidate.sum_of_squares();
         if gain > 0.0 {
-            let is_bottom = gain < 1e-15 * here.squares();
+            let is_converged = gain < 1e-15 * here.sum_of_squares();
             here = candidate;
             damping = (damping / 10.0).max(1e-12);
-            if is_bottom {
+            if is_converged {
                 break;
             }
         } else {
             damping *= 10.0;
-            // No step, however small, leads down: this is the bottom.
+            // No step reduces the error, however small: this is the minimum.
             if damping > 1e12 {
                 break;
             }
@@ -237,8 +242,8 @@ fn descend(data: &Data, start: Shape) -> Shape {
     here.shape
 }
 
-/// One damped Gauss–Newton step; none where the curve moves with neither parameter.
-fn step(data: &Data, here: &Projection, damping: f64) -> Option<Shape> {
+/// Computes one damped Gauss–Newton step. Returns `None` if the curve depends on neither parameter.
+fn step(data: &StandardisedPairs, here: &Projection, damping: f64) -> Option<Shape> {
     let [by_centre, by_width] = here.derivatives(data);
     let (cc, ww) = (dot(&by_centre, &by_centre), dot(&by_width, &by_width));
     let cw = dot(&by_centre, &by_width);
@@ -259,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_curve_without_noise_is_found_again() {
+    fn a_curve_without_noise_is_recovered() {
         for (upper, lower) in [(90.0, 10.0), (10.0, 90.0)] {
             let truth = Logistic { upper, lower, centre: 4.0, width: 0.8 };
             let scores: Vec<f64> = (0_u8..40).map(|step| f64::from(step) * 0.2).collect();
@@ -277,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_and_an_outlier_far_away_do_not_break_the_fit() {
+    fn a_step_and_a_distant_outlier_do_not_break_the_fit() {
         let step = Logistic::fit(&[1.0, 2.0, 3.0, 4.0, 5.0], &[0.0, 0.0, 0.0, 9.0, 9.0]).unwrap();
         assert!((step.map(1.0)).abs() < 1e-3 && (step.map(5.0) - 9.0).abs() < 1e-3, "{step:?}");
         let far = Logistic::fit(&[0.0, 1.0, 2.0, 3.0, 1e9], &[1.0, 2.0, 1.0, 2.0, 7.0]).unwrap();
