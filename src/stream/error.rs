@@ -109,7 +109,7 @@ pub enum StreamError {
 
 impl StreamError {
     /// Which of the error codes of a consumer, a producer or a commit deny access.
-    pub(super) fn is_forbidden(code: RDKafkaErrorCode) -> bool {
+    pub(crate) fn is_forbidden(code: RDKafkaErrorCode) -> bool {
         matches!(
             code,
             RDKafkaErrorCode::TopicAuthorizationFailed

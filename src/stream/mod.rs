@@ -28,43 +28,28 @@
 //! answer in and waits, the polling thread writes what is next in line and commits the positions behind
 //! it, in one transaction.
 
-mod answer;
-mod companion;
-mod consumer;
-mod delivery;
-mod embedded;
+mod broker;
+mod clients;
+mod dead_letters;
 mod error;
-mod headers;
-mod health;
 mod intake;
-mod ledger;
-mod letter;
 mod offsets;
-mod outage;
-mod outbox;
-mod partition;
-mod probe;
-mod properties;
-mod publisher;
-mod rebalance;
-mod replay;
+mod output;
+mod record;
 mod settings;
 mod shared;
-mod statistics;
-mod tail;
-mod tls;
-mod transaction;
-mod transactional;
 pub mod worker;
 
-pub use companion::{Answer, AnswerReader, ReferenceWriter};
-pub use embedded::EmbeddedBroker;
+pub use broker::embedded::EmbeddedBroker;
+pub use broker::probe::{ClusterReport, TopicReport, in_sync_min, probe, probe_input};
+pub use broker::properties::Properties;
+pub use clients::companion::{Answer, AnswerReader, ReferenceWriter};
+pub use clients::topic_reader::Start;
+pub use dead_letters::record::{DeadLetter, DeadLetters};
+pub use dead_letters::replay::{
+    Destination, Fate, Refusal, ReplayRequest, ReplaySummary, dry_run, replay,
+};
 pub use error::StreamError;
-pub use letter::{DeadLetter, DeadLetters};
-pub use probe::{ClusterReport, TopicReport, in_sync_min, probe, probe_input};
-pub use properties::Properties;
-pub use publisher::{Outgoing, PublishError, Publisher};
-pub use replay::{Destination, Fate, Refusal, ReplayRequest, ReplaySummary, dry_run, replay};
+pub use output::publisher::{Outgoing, PublishError, Publisher};
 pub use settings::{DeliveryMode, GroupProtocol, Settings};
-pub use tail::Start;
 pub use worker::Summary;

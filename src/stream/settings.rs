@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::MemoryPart;
 
-use super::error::StreamError;
-use super::properties::{Properties, pass_through};
+use crate::stream::broker::properties::{Properties, pass_through};
+use crate::stream::error::StreamError;
 
 /// How the members of the group agree on who reads which partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,7 +218,7 @@ impl Settings {
     }
 
     /// The configuration of a client that only asks and creates.
-    pub(super) fn admin_config(&self) -> Result<ClientConfig, StreamError> {
+    pub(crate) fn admin_config(&self) -> Result<ClientConfig, StreamError> {
         let mut config = self.base_config();
         pass_through(&mut config, &self.properties.resolve()?);
         Ok(config)
@@ -237,7 +237,7 @@ impl Settings {
     }
 
     /// The consumer's configuration.
-    pub(super) fn consumer_config(&self) -> Result<ClientConfig, StreamError> {
+    pub(crate) fn consumer_config(&self) -> Result<ClientConfig, StreamError> {
         let mut config = self.base_config();
         config
             .set("group.id", &self.group_id)
@@ -280,7 +280,7 @@ impl Settings {
     }
 
     /// The producer's configuration, for events and dead letters alike.
-    pub(super) fn producer_config(&self) -> Result<ClientConfig, StreamError> {
+    pub(crate) fn producer_config(&self) -> Result<ClientConfig, StreamError> {
         let mut config = self.base_config();
         config
             .set("enable.idempotence", "true")
@@ -296,7 +296,7 @@ impl Settings {
     }
 
     /// The configuration of a producer whose records are committed together.
-    pub(super) fn transactional_config(&self, id: &str) -> Result<ClientConfig, StreamError> {
+    pub(crate) fn transactional_config(&self, id: &str) -> Result<ClientConfig, StreamError> {
         let mut config = self.producer_config()?;
         config
             .set("transactional.id", id)
@@ -308,7 +308,7 @@ impl Settings {
     }
 
     /// The name of this worker's transactions; the same for one process.
-    pub(super) fn transactional_id(&self) -> String {
+    pub(crate) fn transactional_id(&self) -> String {
         static DRAWN: OnceLock<u64> = OnceLock::new();
         let own = || {
             let drawn = || format!("{:016x}", DRAWN.get_or_init(|| fastrand::u64(..)));
@@ -324,7 +324,7 @@ impl Settings {
     }
 
     /// The configuration of a consumer that reads where it is told to and commits nothing.
-    pub(super) fn reader_config(&self) -> Result<ClientConfig, StreamError> {
+    pub(crate) fn reader_config(&self) -> Result<ClientConfig, StreamError> {
         let mut config = self.base_config();
         config
             // Librdkafka wants a name; the reader joins no group.

@@ -16,15 +16,15 @@ use tokio_util::task::TaskTracker;
 use crate::pipeline::Journey;
 use crate::telemetry::Health;
 
-use super::answer::{Answers, Asked, Road};
-use super::consumer::{Closed, Polling};
-use super::delivery::Delivery;
-use super::error::StreamError;
-use super::probe::ensure_topics;
-use super::publisher::Publisher;
-use super::settings::{DeliveryMode, Settings};
-use super::shared::Shared;
-use super::transaction::Transactions;
+use crate::stream::broker::probe::ensure_topics;
+use crate::stream::error::StreamError;
+use crate::stream::intake::polling::{Closed, Polling};
+use crate::stream::output::answer::{Answers, Asked, Road};
+use crate::stream::output::publisher::Publisher;
+use crate::stream::output::transaction_committer::Transactions;
+use crate::stream::record::delivery::Delivery;
+use crate::stream::settings::{DeliveryMode, Settings};
+use crate::stream::shared::Shared;
 
 /// How long closing the consumer may take; leaving a group without its coordinator can hang.
 const CLOSE_MAX: Duration = Duration::from_secs(5);

@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 use crate::event::dead_letter::{LEFT_OUT_HEADER, REPLAY_COUNT_HEADER};
 use crate::event::{DeadLetterReason, Headers, ImageReference, reference};
 
-use super::delivery::Record;
-use super::error::StreamError;
-use super::headers;
-use super::settings::Settings;
-use super::tail::{Next, POLL, Start, Tail};
+use crate::stream::clients::topic_reader::{Next, POLL, Start, Tail};
+use crate::stream::error::StreamError;
+use crate::stream::record::delivery::Record;
+use crate::stream::record::headers;
+use crate::stream::settings::Settings;
 
 /// A record that could not be answered with an event.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl DeadLetter {
     ///
     /// # Errors
     /// Why it is no dead letter of this service.
-    pub(super) fn read(record: Record) -> Result<Self, String> {
+    pub(crate) fn read(record: Record) -> Result<Self, String> {
         let Record { partition, offset, timestamp_ms, key, payload, headers: native } = record;
         // A name that is not text is the record's own: the reason stands behind it.
         let headers = Headers::new(headers::readable(native.as_ref()));
@@ -84,7 +84,7 @@ impl DeadLetter {
     }
 
     /// Its size: key, value and headers.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let headers =
             self.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len));
         let (key, payload) = (self.key.as_deref(), self.payload.as_deref());
@@ -92,7 +92,7 @@ impl DeadLetter {
     }
 
     /// The headers of its replay.
-    pub(super) fn replay_headers(&self) -> OwnedHeaders {
+    pub(crate) fn replay_headers(&self) -> OwnedHeaders {
         headers::for_replay(self.native.as_ref(), self.replays + 1)
     }
 }

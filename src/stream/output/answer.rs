@@ -17,21 +17,21 @@ use crate::event::{
 use crate::pipeline::{Failure, Journey};
 use crate::telemetry::{Stage, metrics};
 
-use super::delivery::Record;
-use super::error::StreamError;
-use super::headers;
-use super::offsets::Place;
-use super::outage::{Advice, Outages};
-use super::publisher::{Outgoing, PublishError, Publisher};
-use super::shared::{Counts, Shared};
+use crate::stream::error::StreamError;
+use crate::stream::offsets::tracker::Place;
+use crate::stream::output::outage::{Advice, Outages};
+use crate::stream::output::publisher::{Outgoing, PublishError, Publisher};
+use crate::stream::record::delivery::Record;
+use crate::stream::record::headers;
+use crate::stream::shared::{Counts, Shared};
 
 /// First and last wait before a reference of a store that is out is fetched again.
 const HOLD_WAIT: Duration = Duration::from_secs(1);
 const HOLD_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What answers records.
-pub(super) struct Answers {
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Answers {
+    pub(crate) shared: Arc<Shared>,
     journey: Journey,
     road: Road,
     outages: Mutex<Outages>,
@@ -40,7 +40,7 @@ pub(super) struct Answers {
 }
 
 /// How answers leave.
-pub(super) enum Road {
+pub(crate) enum Road {
     /// Each by itself, again until the brokers have it.
     Direct(Publisher),
     /// Together with the positions behind them, by the polling thread.
@@ -49,10 +49,10 @@ pub(super) enum Road {
 
 /// A record, its place in line, and when it was taken in.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) record: &'a Record,
-    pub(super) place: Place,
-    pub(super) taken_in: Instant,
+pub(crate) struct Asked<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) place: Place,
+    pub(crate) taken_in: Instant,
 }
 
 /// An event, with what its record adds to it.
@@ -82,7 +82,7 @@ enum Outcome {
 }
 
 impl Answers {
-    pub(super) fn new(shared: Arc<Shared>, journey: Journey, road: Road) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, journey: Journey, road: Road) -> Self {
         let outages = Mutex::new(Outages::new(shared.settings.outage_after));
         Self { shared, journey, road, outages, recovered: Notify::new() }
     }
@@ -94,7 +94,7 @@ impl Answers {
     ///
     /// # Errors
     /// What ends the worker.
-    pub(super) async fn answer(&self, asked: Asked<'_>) -> Result<(), StreamError> {
+    pub(crate) async fn answer(&self, asked: Asked<'_>) -> Result<(), StreamError> {
         match self.assess(asked.record).await? {
             Ok(assessed) => self.publish_event(asked, *assessed).await,
             Err(reason) => self.publish_dead_letter(asked, reason).await,

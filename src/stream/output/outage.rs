@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What to do with a reference whose fetch failed in passing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Advice {
+pub(crate) enum Advice {
     /// The store answers others: make a dead letter.
     GiveUp,
     /// The store is out: keep the reference and fetch again later.
@@ -27,7 +27,7 @@ const STORES_MAX: usize = 256;
 
 /// The stores that failed lately.
 #[derive(Debug)]
-pub(super) struct Outages {
+pub(crate) struct Outages {
     outage_after: Duration,
     stores: HashMap<String, Store>,
 }
@@ -50,12 +50,12 @@ struct Counts {
 }
 
 impl Outages {
-    pub(super) fn new(outage_after: Duration) -> Self {
+    pub(crate) fn new(outage_after: Duration) -> Self {
         Self { outage_after, stores: HashMap::new() }
     }
 
     /// The store answered, with the object or with a plain no. True when this ends its outage.
-    pub(super) fn answered(&mut self, uri: &str, now: Instant) -> bool {
+    pub(crate) fn answered(&mut self, uri: &str, now: Instant) -> bool {
         // Nearly always there is no store to look up.
         if self.stores.is_empty() {
             return false;
@@ -71,7 +71,7 @@ impl Outages {
     }
 
     /// The store failed in passing.
-    pub(super) fn failed(&mut self, uri: &str, now: Instant) -> Advice {
+    pub(crate) fn failed(&mut self, uri: &str, now: Instant) -> Advice {
         let name = store_of(uri);
         if !self.stores.contains_key(name) && !self.has_room() {
             return Advice::GiveUp;

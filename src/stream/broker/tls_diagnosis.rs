@@ -13,7 +13,7 @@ const GREETING: Duration = Duration::from_secs(3);
 
 /// Says what is wrong with the certificate of the broker at `host:port` and what to do, as far as
 /// that can be found out. Blocks.
-pub(super) fn explain_distrust(
+pub(crate) fn explain_distrust(
     place: &str,
     properties: &BTreeMap<String, String>,
 ) -> Option<String> {

@@ -4,13 +4,13 @@ use rdkafka::message::OwnedHeaders;
 
 use crate::event::{ImageReference, QualityEvent};
 
-use super::delivery::Record;
-use super::error::StreamError;
-use super::headers;
-use super::letter::DeadLetter;
-use super::publisher::{Outgoing, PublishError, Publisher};
-use super::settings::Settings;
-use super::tail::{Followed, Start, Tail};
+use crate::stream::clients::topic_reader::{Followed, Start, Tail};
+use crate::stream::dead_letters::record::DeadLetter;
+use crate::stream::error::StreamError;
+use crate::stream::output::publisher::{Outgoing, PublishError, Publisher};
+use crate::stream::record::delivery::Record;
+use crate::stream::record::headers;
+use crate::stream::settings::Settings;
 
 /// Writes references to the input topic.
 #[derive(Debug, Clone)]

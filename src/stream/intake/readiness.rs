@@ -4,20 +4,20 @@ use std::time::{Duration, Instant};
 
 /// What the parts of the worker last noticed.
 #[derive(Debug, Clone)]
-pub(super) struct Vitals {
+pub(crate) struct Vitals {
     broker_seen_at: Instant,
     commit_failing_since: Option<Instant>,
     input_missing: bool,
     draining: bool,
     /// Output records that failed and are being sent again.
-    pub(super) unpublished: usize,
+    pub(crate) unpublished: usize,
     /// References that are kept through a store's outage.
-    pub(super) held: usize,
+    pub(crate) held: usize,
 }
 
 impl Vitals {
     /// A worker that has just spoken with a broker.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             broker_seen_at: now,
             commit_failing_since: None,
@@ -29,38 +29,38 @@ impl Vitals {
     }
 
     /// A connection to a broker is up.
-    pub(super) fn broker_seen(&mut self, now: Instant) {
+    pub(crate) fn broker_seen(&mut self, now: Instant) {
         self.broker_seen_at = now;
     }
 
     /// A commit succeeded.
-    pub(super) fn committed(&mut self, now: Instant) {
+    pub(crate) fn committed(&mut self, now: Instant) {
         self.broker_seen_at = now;
         self.commit_failing_since = None;
     }
 
     /// A commit failed and will be repeated.
-    pub(super) fn commit_failed(&mut self, now: Instant) {
+    pub(crate) fn commit_failed(&mut self, now: Instant) {
         self.commit_failing_since.get_or_insert(now);
     }
 
     /// The input topic is gone, or is back.
-    pub(super) fn input_missing(&mut self, missing: bool) {
+    pub(crate) fn input_missing(&mut self, missing: bool) {
         self.input_missing = missing;
     }
 
     /// The worker is stopping.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.draining = true;
     }
 
     /// How long no broker was seen.
-    pub(super) fn without_broker(&self, now: Instant) -> Duration {
+    pub(crate) fn without_broker(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.broker_seen_at)
     }
 
     /// Why the worker is not ready, if it is not.
-    pub(super) fn trouble(&self, now: Instant, unready_after: Duration) -> Option<&'static str> {
+    pub(crate) fn trouble(&self, now: Instant, unready_after: Duration) -> Option<&'static str> {
         let is_commit_overdue = self
             .commit_failing_since
             .is_some_and(|since| now.saturating_duration_since(since) >= unready_after);

@@ -11,23 +11,23 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Statistics};
 use tokio_util::sync::CancellationToken;
 
-use super::error::StreamError;
-use super::properties::{explain, without_secrets};
-use super::rebalance::report;
-use super::settings::Settings;
-use super::tls::explain_distrust;
+use crate::stream::broker::properties::{explain, without_secrets};
+use crate::stream::broker::tls_diagnosis::explain_distrust;
+use crate::stream::error::StreamError;
+use crate::stream::intake::rebalance::report;
+use crate::stream::settings::Settings;
 
 /// One attempt of the probe; errors of the connection are looked at in between.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a topic that was just created may take to show.
-pub(super) const CREATED_SHOWS: Duration = Duration::from_secs(10);
+pub(crate) const CREATED_SHOWS: Duration = Duration::from_secs(10);
 /// How long the connection's events are listened to between attempts. Not one by one: among the
 /// lines of librdkafka's `debug` the one that matters comes late.
 const LISTEN: Duration = Duration::from_millis(100);
 /// Troubles that are kept.
 const TROUBLES_MAX: usize = 64;
 /// Wait between looks at it.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A topic as the brokers describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn probe_input(settings: &Settings) -> Result<(), StreamError> {
 ///
 /// # Errors
 /// When no broker answers, or they and we do not accept each other.
-pub(super) fn find(
+pub(crate) fn find(
     settings: &Settings,
     topics: &[String],
     stop: &CancellationToken,
@@ -108,7 +108,7 @@ pub async fn in_sync_min(settings: &Settings, topic: &str) -> Result<Option<usiz
 }
 
 /// Sees to it that the topics exist; false when `stop` came first.
-pub(super) async fn ensure_topics(
+pub(crate) async fn ensure_topics(
     settings: &Settings,
     stop: &CancellationToken,
 ) -> Result<bool, StreamError> {
@@ -163,7 +163,7 @@ fn missing(settings: &Settings, topics: &[String]) -> StreamError {
 }
 
 /// Creates topics; one that exists by now is fine.
-pub(super) async fn create(
+pub(crate) async fn create(
     settings: &Settings,
     wanted: &[NewTopic<'_>],
 ) -> Result<(), StreamError> {

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::error::StreamError;
-use super::ledger::{self, Ledger};
-use super::letter::{DeadLetter, DeadLetters};
-use super::probe::find;
-use super::publisher::Context;
-use super::settings::Settings;
-use super::tail::{POLL, Start};
-use super::transactional::{Failure, STEP, TransactionalProducer, Written};
+use crate::stream::broker::probe::find;
+use crate::stream::clients::topic_reader::{POLL, Start};
+use crate::stream::dead_letters::ledger::{self, Ledger};
+use crate::stream::dead_letters::record::{DeadLetter, DeadLetters};
+use crate::stream::error::StreamError;
+use crate::stream::output::publisher::Context;
+use crate::stream::output::transactional_producer::{
+    Failure, STEP, TransactionalProducer, Written,
+};
+use crate::stream::settings::Settings;
 
 /// Letters in one transaction.
 const BATCH_LETTERS: usize = 500;

@@ -13,24 +13,24 @@ use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::message::OwnedHeaders;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::Record;
-use super::error::StreamError;
-use super::letter::DeadLetter;
-use super::probe::{CREATED_SHOWS, LOOK_AGAIN, create, find};
-use super::replay::Destination;
-use super::settings::Settings;
-use super::tail::{Next, POLL, Start, Tail};
-use super::transactional::Written;
+use crate::stream::broker::probe::{CREATED_SHOWS, LOOK_AGAIN, create, find};
+use crate::stream::clients::topic_reader::{Next, POLL, Start, Tail};
+use crate::stream::dead_letters::record::DeadLetter;
+use crate::stream::dead_letters::replay::Destination;
+use crate::stream::error::StreamError;
+use crate::stream::output::transactional_producer::Written;
+use crate::stream::record::delivery::Record;
+use crate::stream::settings::Settings;
 
 /// The letters that were sent again.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     topic: String,
     keys: HashSet<Vec<u8>>,
 }
 
 /// The ledger's topic of a dead-letter topic.
-pub(super) fn topic_of(dead_letter_topic: &str) -> String {
+pub(crate) fn topic_of(dead_letter_topic: &str) -> String {
     format!("{dead_letter_topic}.replayed")
 }
 
@@ -39,7 +39,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When a topic is missing, cannot be made or cannot be read.
-    pub(super) fn open(settings: &Settings, stop: &CancellationToken) -> Result<Self, StreamError> {
+    pub(crate) fn open(settings: &Settings, stop: &CancellationToken) -> Result<Self, StreamError> {
         let topic = topic_of(&settings.dead_letter_topic);
         if !exists(settings, &topic)? {
             make(settings, &topic)?;
@@ -51,7 +51,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) fn look(settings: &Settings, stop: &CancellationToken) -> Result<Self, StreamError> {
+    pub(crate) fn look(settings: &Settings, stop: &CancellationToken) -> Result<Self, StreamError> {
         let topic = topic_of(&settings.dead_letter_topic);
         if exists(settings, &topic)? {
             return Self::read(settings, topic, stop);
@@ -86,12 +86,12 @@ impl Ledger {
         }
     }
 
-    pub(super) fn holds(&self, letter: &DeadLetter) -> bool {
+    pub(crate) fn holds(&self, letter: &DeadLetter) -> bool {
         self.keys.contains(&key(letter))
     }
 
     /// The entry of a letter that goes to a place.
-    pub(super) fn entry(&self, letter: &DeadLetter, destination: &Destination) -> Written {
+    pub(crate) fn entry(&self, letter: &DeadLetter, destination: &Destination) -> Written {
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let Destination { topic, partition } = destination;
         let value = serde_json::json!({"topic": topic, "partition": partition, "time": time});
@@ -157,7 +157,8 @@ mod tests {
             version: "0.1.0".to_owned(),
             original: Source { topic: "in".to_owned(), partition: 0, offset: 7, timestamp: None },
         };
-        let headers = crate::stream::headers::append(OwnedHeaders::new(), &reason.headers());
+        let headers =
+            crate::stream::record::headers::append(OwnedHeaders::new(), &reason.headers());
         let (key, payload, headers) = (None, Some(Vec::new()), Some(headers));
         let timestamp_ms = Some(timestamp_ms);
         DeadLetter::read(Record { partition: 2, offset, timestamp_ms, key, payload, headers })

@@ -16,12 +16,12 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::error::StreamError;
-use super::properties::explain;
-use super::publisher::{Context, QUEUE_FULL_WAIT, Verdict, permanent, verdict};
+use crate::stream::broker::properties::explain;
+use crate::stream::error::StreamError;
+use crate::stream::output::publisher::{Context, QUEUE_FULL_WAIT, Verdict, permanent, verdict};
 
 /// How long the brokers may take for one step of a transaction.
-pub(super) const STEP: Duration = Duration::from_secs(30);
+pub(crate) const STEP: Duration = Duration::from_secs(30);
 /// How long they may take for the positions. Librdkafka ignores the limit of that call, and waits for ever for a group
 /// coordinator that has moved (librdkafka #5456, #5511); brokers need about ten seconds to name a new one.
 const POSITIONS: Duration = Duration::from_secs(15);
@@ -31,30 +31,30 @@ const LATE: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// A producer under a name of its own: who opens one under the same name puts this one out.
-pub(super) struct TransactionalProducer {
+pub(crate) struct TransactionalProducer {
     producer: FutureProducer<Context>,
     id: String,
 }
 
 /// A record of a transaction.
 #[derive(Debug, Clone)]
-pub(super) struct Written {
-    pub(super) topic: String,
+pub(crate) struct Written {
+    pub(crate) topic: String,
     /// None: it follows from the key.
-    pub(super) partition: Option<i32>,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) payload: Option<Vec<u8>>,
-    pub(super) headers: OwnedHeaders,
+    pub(crate) partition: Option<i32>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) headers: OwnedHeaders,
 }
 
 /// Positions of a group, committed with the records that answer what is before them.
-pub(super) struct Positions {
-    pub(super) list: TopicPartitionList,
-    pub(super) group: ConsumerGroupMetadata,
+pub(crate) struct Positions {
+    pub(crate) list: TopicPartitionList,
+    pub(crate) group: ConsumerGroupMetadata,
 }
 
 /// Why a transaction was not committed, as far as is known.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// These records, by index, are larger than their topic takes.
     TooLarge(Vec<usize>),
     /// It was aborted; the same may pass later.
@@ -73,7 +73,7 @@ impl TransactionalProducer {
     /// # Errors
     /// [`Failure::End`] when librdkafka refuses the configuration, or the brokers refuse the name;
     /// [`Failure::Stuck`] when they do not answer.
-    pub(super) fn open(
+    pub(crate) fn open(
         config: &ClientConfig,
         id: String,
         context: Context,
@@ -97,7 +97,7 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// [`Failure`]; but for [`Failure::Unknown`] nothing of it will be seen by a reader of committed records.
-    pub(super) fn transact<'a>(
+    pub(crate) fn transact<'a>(
         &self,
         records: impl Iterator<Item = (usize, &'a Written)>,
         positions: Option<Positions>,
@@ -125,7 +125,7 @@ impl TransactionalProducer {
     }
 
     /// Lets go of a producer that may never return. Its threads end with it, whenever that is.
-    pub(super) fn give_up(self) {
+    pub(crate) fn give_up(self) {
         let dropping = thread::Builder::new().name("dogiqa-given-up".to_owned());
         if let Err(error) = dropping.spawn(move || drop(self)) {
             tracing::warn!(%error, "a producer is dropped in place");

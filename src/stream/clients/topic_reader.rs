@@ -16,15 +16,15 @@ use rdkafka::{ClientContext, Statistics};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::Record;
-use super::error::StreamError;
-use super::probe::find;
-use super::properties::explain;
-use super::rebalance::report;
-use super::settings::Settings;
+use crate::stream::broker::probe::find;
+use crate::stream::broker::properties::explain;
+use crate::stream::error::StreamError;
+use crate::stream::intake::rebalance::report;
+use crate::stream::record::delivery::Record;
+use crate::stream::settings::Settings;
 
 /// How long a poll waits; also how soon a reading thread notices that nobody listens.
-pub(super) const POLL: Duration = Duration::from_millis(100);
+pub(crate) const POLL: Duration = Duration::from_millis(100);
 /// Records that may wait for their reader.
 const WAITING_MAX: usize = 256;
 
@@ -40,7 +40,7 @@ pub enum Start {
 }
 
 /// A consumer of some topics.
-pub(super) struct Tail {
+pub(crate) struct Tail {
     consumer: BaseConsumer<Context>,
     topics: Vec<String>,
     /// The end of each partition that is not yet read to it, of a reader that ends.
@@ -48,7 +48,7 @@ pub(super) struct Tail {
 }
 
 /// What a poll came to.
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A record, and the place of its topic among those that are read.
     Record(usize, Record),
     /// Nothing arrived in time.
@@ -59,7 +59,7 @@ pub(super) enum Next {
 
 /// A tail that is read on a thread of its own.
 #[derive(Debug)]
-pub(super) struct Followed<T> {
+pub(crate) struct Followed<T> {
     items: mpsc::Receiver<Result<T, StreamError>>,
     ends: Arc<AtomicBool>,
 }
@@ -78,7 +78,7 @@ impl Tail {
     ///
     /// # Errors
     /// When no broker answers, or the topic does not exist or may not be read.
-    pub(super) fn to_end(
+    pub(crate) fn to_end(
         settings: &Settings,
         topic: &str,
         start: Start,
@@ -95,7 +95,7 @@ impl Tail {
     ///
     /// # Errors
     /// When no broker answers, or a topic does not exist or may not be read.
-    pub(super) fn endless(
+    pub(crate) fn endless(
         settings: &Settings,
         topics: &[String],
         start: Start,
@@ -198,7 +198,7 @@ impl Tail {
     ///
     /// # Errors
     /// What does not pass by itself.
-    pub(super) fn next(&mut self, wait: Duration) -> Result<Next, StreamError> {
+    pub(crate) fn next(&mut self, wait: Duration) -> Result<Next, StreamError> {
         if self.ends.as_ref().is_some_and(BTreeMap::is_empty) {
             return Ok(Next::End);
         }
@@ -239,7 +239,7 @@ impl Tail {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn follow<T: Send + 'static>(
+    pub(crate) fn follow<T: Send + 'static>(
         mut self,
         parse: impl Fn(usize, Record) -> Result<T, StreamError> + Send + 'static,
     ) -> Result<Followed<T>, StreamError> {
@@ -269,7 +269,7 @@ impl<T> Followed<T> {
     /// The next item, in the order of its partition.
     ///
     /// Cancel safe.
-    pub(super) async fn next(&mut self) -> Result<T, StreamError> {
+    pub(crate) async fn next(&mut self) -> Result<T, StreamError> {
         let next = self.items.recv().await;
         next.unwrap_or_else(|| Err(StreamError::Bug("the reading thread ended".to_owned())))
     }

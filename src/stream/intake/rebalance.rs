@@ -16,13 +16,13 @@ use rdkafka::{ClientContext, Statistics as LibrdkafkaStatistics};
 
 use crate::telemetry::metrics;
 
-use super::error::StreamError;
-use super::intake::Intake;
-use super::offsets::{Audit, Position};
-use super::properties::without_secrets;
-use super::shared::Shared;
-use super::statistics::{Extent, Statistics};
-use super::transaction::Transactions;
+use crate::stream::broker::properties::without_secrets;
+use crate::stream::error::StreamError;
+use crate::stream::intake::backpressure::Intake;
+use crate::stream::intake::lag::{Extent, Statistics};
+use crate::stream::offsets::tracker::{Audit, Position};
+use crate::stream::output::transaction_committer::Transactions;
+use crate::stream::shared::Shared;
 
 /// Without a record for so long, a partition that has some is paused and resumed.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
@@ -36,10 +36,10 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(100);
 const FLUSH_AGAIN: Duration = Duration::from_millis(5);
 
 /// The consumer's context.
-pub(super) struct Context {
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
     /// What commits answers with their positions, where they are not written one by one.
-    pub(super) transactions: Option<Transactions>,
+    pub(crate) transactions: Option<Transactions>,
     intake: Mutex<Intake>,
     /// Partitions that have records and bring none.
     silent: Mutex<Vec<i32>>,
@@ -48,7 +48,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         intake: Intake,
         transactions: Option<Transactions>,
@@ -63,21 +63,21 @@ impl Context {
     }
 
     /// Never held over a call of the consumer: the callbacks lock it too, on the same thread.
-    pub(super) fn intake(&self) -> MutexGuard<'_, Intake> {
+    pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing is committed from here on.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
     }
 
     /// Partitions that fell silent since the last call.
-    pub(super) fn take_silent(&self) -> Vec<i32> {
+    pub(crate) fn take_silent(&self) -> Vec<i32> {
         std::mem::take(&mut *self.silent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn topic(&self) -> &str {
+    pub(crate) fn topic(&self) -> &str {
         &self.shared.settings.input_topic
     }
 
@@ -88,7 +88,7 @@ impl Context {
 
     /// Commits positions without waiting for the answer. It never comes: librdkafka tells it to a
     /// callback that rdkafka does not set, so statistics have to show whether the commit arrived.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>, positions: &[Position]) {
+    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, positions: &[Position]) {
         if positions.is_empty() || self.abandoned.load(Ordering::Acquire) {
             return;
         }
@@ -101,7 +101,7 @@ impl Context {
 
     /// Commits positions and waits for the answer; true when they are committed. What fails while
     /// the group is rearranged is tried again after `pause`, until the deadline. Blocks.
-    pub(super) fn commit_now(
+    pub(crate) fn commit_now(
         &self,
         consumer: &BaseConsumer<Self>,
         positions: impl Fn() -> Vec<Position>,
@@ -131,7 +131,7 @@ impl Context {
         }
     }
 
-    pub(super) fn list(&self, positions: &[Position]) -> TopicPartitionList {
+    pub(crate) fn list(&self, positions: &[Position]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for Position { partition, offset } in positions {
             let added =
@@ -301,12 +301,12 @@ impl ConsumerContext for Context {
 }
 
 /// Pauses partitions; librdkafka refuses one that is not assigned any more, and says so per element.
-pub(super) fn pause(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
+pub(crate) fn pause(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
     apply(topic, partitions, "pause", |list| consumer.pause(list));
 }
 
 /// Resumes partitions; as [`pause`].
-pub(super) fn resume(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
+pub(crate) fn resume(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
     apply(topic, partitions, "resume", |list| consumer.resume(list));
 }
 
@@ -335,7 +335,7 @@ fn apply(
 
 /// Logs an error of a client. Librdkafka repairs its connections by itself; what ends the worker is
 /// decided where the error reaches a call.
-pub(super) fn report(error: &KafkaError, reason: &str) {
+pub(crate) fn report(error: &KafkaError, reason: &str) {
     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
     let reason = without_secrets(reason);
     match code {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// A record's place in the window of its partition. Not `Clone`: a record is answered once.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     partition: i32,
     epoch: u64,
     sequence: u64,
@@ -22,25 +22,25 @@ pub(super) struct Ticket {
 
 /// What a ticket says, for those who do not hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Number of the partition.
-    pub(super) partition: i32,
+    pub(crate) partition: i32,
     /// Of the assignment; later ones are greater.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// Counted from the assignment's first record.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
 }
 
 impl Ticket {
     /// Where the record stands.
-    pub(super) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         Place { partition: self.partition, epoch: self.epoch, sequence: self.sequence }
     }
 }
 
 /// Why a record cannot be taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// The window is full: its head has to be answered first.
     Full,
     /// The partition is not ours (any more).
@@ -49,7 +49,7 @@ pub(super) enum Refused {
 
 /// What an answer did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Completion {
+pub(crate) enum Completion {
     /// The place counts as answered.
     Counted,
     /// The place belongs to an assignment that is over.
@@ -58,7 +58,7 @@ pub(super) enum Completion {
 
 /// How a commit fared, as far as the brokers' own view of it tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Audit {
+pub(crate) enum Audit {
     /// Nothing waits to be confirmed, or not for long.
     Fine,
     /// A position that waited is committed.
@@ -69,16 +69,16 @@ pub(super) enum Audit {
 
 /// A partition and the offset a reader of the group would continue from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// Number of the partition.
-    pub(super) partition: i32,
+    pub(crate) partition: i32,
     /// One past the last answered record.
-    pub(super) offset: i64,
+    pub(crate) offset: i64,
 }
 
 /// The windows of all assigned partitions.
 #[derive(Debug)]
-pub(super) struct Tracker {
+pub(crate) struct Tracker {
     window_max: usize,
     epochs: u64,
     windows: BTreeMap<i32, Window>,
@@ -109,12 +109,12 @@ struct Slot {
 
 impl Tracker {
     /// No partition yet; each window will hold at most `window_max` places, answered ones included.
-    pub(super) fn new(window_max: usize) -> Self {
+    pub(crate) fn new(window_max: usize) -> Self {
         Self { window_max, epochs: 0, windows: BTreeMap::new(), completions: 0 }
     }
 
     /// Starts an empty window; every ticket of an earlier one is late from here on.
-    pub(super) fn assign(&mut self, partition: i32) {
+    pub(crate) fn assign(&mut self, partition: i32) {
         self.epochs += 1;
         let window = Window {
             epoch: self.epochs,
@@ -129,7 +129,7 @@ impl Tracker {
     }
 
     /// Forgets the window; gives the number of records in it that were not answered.
-    pub(super) fn revoke(&mut self, partition: i32) -> usize {
+    pub(crate) fn revoke(&mut self, partition: i32) -> usize {
         self.windows.remove(&partition).map_or(0, |window| window.unfinished)
     }
 
@@ -137,7 +137,7 @@ impl Tracker {
     ///
     /// # Errors
     /// When the window is full or the partition is not assigned.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &mut self,
         partition: i32,
         offset: i64,
@@ -155,7 +155,7 @@ impl Tracker {
 
     /// Notes that the record of this ticket is answered, durably.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket that is given away completes once")]
-    pub(super) fn complete(&mut self, ticket: Ticket) -> Completion {
+    pub(crate) fn complete(&mut self, ticket: Ticket) -> Completion {
         let Ticket { partition, epoch, sequence } = ticket;
         let window = self.windows.get_mut(&partition).filter(|window| window.epoch == epoch);
         let Some(window) = window else { return Completion::Late };
@@ -165,13 +165,13 @@ impl Tracker {
     }
 
     /// Answers since positions were last taken.
-    pub(super) fn completions(&self) -> usize {
+    pub(crate) fn completions(&self) -> usize {
         self.completions
     }
 
     /// The positions that moved since they were last taken. They count as requested until
     /// [`Tracker::request_failed`].
-    pub(super) fn take_changed(&mut self, now: Instant) -> Vec<Position> {
+    pub(crate) fn take_changed(&mut self, now: Instant) -> Vec<Position> {
         self.completions = 0;
         let mut changed = Vec::new();
         for (partition, window) in &mut self.windows {
@@ -185,7 +185,7 @@ impl Tracker {
     }
 
     /// The commit of the partition's position did not succeed: it is due again.
-    pub(super) fn request_failed(&mut self, partition: i32) {
+    pub(crate) fn request_failed(&mut self, partition: i32) {
         if let Some(window) = self.windows.get_mut(&partition) {
             window.requested = None;
             window.unconfirmed = None;
@@ -194,7 +194,7 @@ impl Tracker {
 
     /// Compares what was handed out with what the brokers hold. What waits for `patience` is due
     /// again.
-    pub(super) fn audit(
+    pub(crate) fn audit(
         &mut self,
         partition: i32,
         committed: Option<i64>,
@@ -216,28 +216,28 @@ impl Tracker {
     }
 
     /// Where the group would continue, for partitions of which something was answered.
-    pub(super) fn position(&self, partition: i32) -> Option<i64> {
+    pub(crate) fn position(&self, partition: i32) -> Option<i64> {
         self.windows.get(&partition)?.position
     }
 
     /// Numbers of the assigned partitions.
-    pub(super) fn partitions(&self) -> impl Iterator<Item = i32> {
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
         self.windows.keys().copied()
     }
 
     /// Records taken in and not answered, of the partitions that `which` picks.
-    pub(super) fn unfinished(&self, which: impl Fn(i32) -> bool) -> usize {
+    pub(crate) fn unfinished(&self, which: impl Fn(i32) -> bool) -> usize {
         let picked = self.windows.iter().filter(|(number, _)| which(**number));
         picked.map(|(_, window)| window.unfinished).sum()
     }
 
     /// Places in use in the window of a partition, answered ones behind an open head included.
-    pub(super) fn window_len(&self, partition: i32) -> usize {
+    pub(crate) fn window_len(&self, partition: i32) -> usize {
         self.windows.get(&partition).map_or(0, |window| window.slots.len())
     }
 
     /// When the longest-waiting unanswered record was taken in.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    pub(crate) fn oldest(&self) -> Option<Instant> {
         // The front slot is never done: it would have left.
         self.windows.values().filter_map(|window| Some(window.slots.front()?.taken_in)).min()
     }

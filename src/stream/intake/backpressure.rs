@@ -13,10 +13,10 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::telemetry::metrics;
 
-use super::delivery::{Delivery, Record};
-use super::offsets::Refused;
-use super::settings::DeliveryMode;
-use super::shared::{Counts, Shared};
+use crate::stream::offsets::tracker::Refused;
+use crate::stream::record::delivery::{Delivery, Record};
+use crate::stream::settings::DeliveryMode;
+use crate::stream::shared::{Counts, Shared};
 
 /// How long a shortage of budget lasts before partitions are paused.
 const SHORTAGE_GRACE: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const SHORTAGE_GRACE: Duration = Duration::from_millis(100);
 /// The state of the polling thread that its callbacks share. Partitions are numbers of the input
 /// topic.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     deliveries: mpsc::Sender<Vec<Delivery>>,
     /// Taken in and not yet handed to the tasks.
     batch: Vec<Delivery>,
@@ -38,11 +38,11 @@ pub(super) struct Intake {
 
 /// What to do about the shortage, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) pause: Vec<i32>,
-    pub(super) resume: Vec<i32>,
+pub(crate) struct Plan {
+    pub(crate) pause: Vec<i32>,
+    pub(crate) resume: Vec<i32>,
     /// Whether to wait for budget instead of polling.
-    pub(super) wait: bool,
+    pub(crate) wait: bool,
 }
 
 enum Shortage {
@@ -51,7 +51,7 @@ enum Shortage {
 }
 
 impl Intake {
-    pub(super) fn new(deliveries: mpsc::Sender<Vec<Delivery>>) -> Self {
+    pub(crate) fn new(deliveries: mpsc::Sender<Vec<Delivery>>) -> Self {
         Self {
             deliveries,
             batch: Vec::new(),
@@ -64,7 +64,7 @@ impl Intake {
     }
 
     /// Takes a record in, or holds it back behind those that are held back already.
-    pub(super) fn offer(&mut self, record: Record, shared: &Shared, now: Instant) {
+    pub(crate) fn offer(&mut self, record: Record, shared: &Shared, now: Instant) {
         if self.stopped {
             return;
         }
@@ -86,7 +86,7 @@ impl Intake {
     }
 
     /// Tries again to take in what is held back.
-    pub(super) fn offer_held(&mut self, shared: &Shared, now: Instant) {
+    pub(crate) fn offer_held(&mut self, shared: &Shared, now: Instant) {
         let short_since = self.short_since.take();
         for record in mem::take(&mut self.held) {
             self.offer(record, shared, now);
@@ -129,7 +129,7 @@ impl Intake {
     }
 
     /// Hands what was taken in to the tasks, as one batch. True when nothing is left behind.
-    pub(super) fn flush(&mut self) -> bool {
+    pub(crate) fn flush(&mut self) -> bool {
         if self.batch.is_empty() {
             return true;
         }
@@ -144,17 +144,17 @@ impl Intake {
     }
 
     /// Whether something waits for budget or for a window.
-    pub(super) fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
 
     /// Whether something waits for budget.
-    pub(super) fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.short_since.is_some()
     }
 
     /// Decides what to pause and what to resume, and takes it for done.
-    pub(super) fn plan(&mut self, shared: &Shared, now: Instant) -> Plan {
+    pub(crate) fn plan(&mut self, shared: &Shared, now: Instant) -> Plan {
         if self.stopped {
             return Plan::default();
         }
@@ -192,7 +192,7 @@ impl Intake {
     }
 
     /// Takes nothing in any more; gives the partitions that run.
-    pub(super) fn stop(&mut self, shared: &Shared) -> Vec<i32> {
+    pub(crate) fn stop(&mut self, shared: &Shared) -> Vec<i32> {
         self.stopped = true;
         self.held.clear();
         self.short_since = None;
@@ -202,13 +202,13 @@ impl Intake {
     }
 
     /// A partition was given to us.
-    pub(super) fn assigned(&mut self, partition: i32, now: Instant) {
+    pub(crate) fn assigned(&mut self, partition: i32, now: Instant) {
         self.last_record.insert(partition, now);
     }
 
     /// Partitions are taken away: what is held back of them is dropped, unanswered. Gives those of
     /// them that are paused; their pause would survive in librdkafka.
-    pub(super) fn forget(&mut self, partitions: &[i32]) -> Vec<i32> {
+    pub(crate) fn forget(&mut self, partitions: &[i32]) -> Vec<i32> {
         self.held.retain(|record| !partitions.contains(&record.partition));
         for number in partitions {
             self.last_record.remove(number);
@@ -218,14 +218,14 @@ impl Intake {
     }
 
     /// Whether the partition runs and has brought no record for so long.
-    pub(super) fn is_silent(&self, partition: i32, since: Duration, now: Instant) -> bool {
+    pub(crate) fn is_silent(&self, partition: i32, since: Duration, now: Instant) -> bool {
         let last = self.last_record.get(&partition);
         !self.paused.contains(&partition)
             && last.is_some_and(|last| now.saturating_duration_since(*last) >= since)
     }
 
     /// Restarts the clock of [`Intake::is_silent`].
-    pub(super) fn woken(&mut self, partition: i32, now: Instant) {
+    pub(crate) fn woken(&mut self, partition: i32, now: Instant) {
         self.last_record.entry(partition).and_modify(|last| *last = now);
     }
 }

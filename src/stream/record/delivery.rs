@@ -8,36 +8,36 @@ use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, OwnedHeaders};
 use tokio_util::sync::CancellationToken;
 
-use super::offsets::Ticket;
+use crate::stream::offsets::tracker::Ticket;
 
 /// A record of the input topic, copied out of librdkafka: a borrowed one would pin the whole fetch
 /// that it came with.
-pub(super) struct Record {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) timestamp_ms: Option<i64>,
-    pub(super) key: Option<Vec<u8>>,
+pub(crate) struct Record {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp_ms: Option<i64>,
+    pub(crate) key: Option<Vec<u8>>,
     /// None is a tombstone.
-    pub(super) payload: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
     /// A native copy: names that are not UTF-8 survive in it.
-    pub(super) headers: Option<OwnedHeaders>,
+    pub(crate) headers: Option<OwnedHeaders>,
 }
 
 /// A record on its way to an answer. Dropping it gives the budget back; only the ticket's return to
 /// the tracker counts as an answer.
 #[derive(Debug)]
-pub(super) struct Delivery {
-    pub(super) record: Record,
-    pub(super) ticket: Ticket,
+pub(crate) struct Delivery {
+    pub(crate) record: Record,
+    pub(crate) ticket: Ticket,
     /// Cancelled when the record's partition is taken away.
-    pub(super) revoked: Arc<CancellationToken>,
-    pub(super) taken_in: Instant,
-    pub(super) permit: Permit,
+    pub(crate) revoked: Arc<CancellationToken>,
+    pub(crate) taken_in: Instant,
+    pub(crate) permit: Permit,
 }
 
 /// How many records, and how many of their bytes, may be in flight.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     records_max: usize,
     bytes_max: u64,
     used: Mutex<Used>,
@@ -54,13 +54,13 @@ struct Used {
 
 /// One record's part of the budget.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     budget: Arc<Budget>,
     bytes: u64,
 }
 
 impl Record {
-    pub(super) fn copy(message: &BorrowedMessage<'_>) -> Self {
+    pub(crate) fn copy(message: &BorrowedMessage<'_>) -> Self {
         Self {
             partition: message.partition(),
             offset: message.offset(),
@@ -71,7 +71,7 @@ impl Record {
         }
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
         (length(&self.key) + length(&self.payload)) as u64
     }
@@ -85,14 +85,14 @@ impl fmt::Debug for Record {
 }
 
 impl Budget {
-    pub(super) fn new(records_max: usize, bytes_max: u64) -> Arc<Self> {
+    pub(crate) fn new(records_max: usize, bytes_max: u64) -> Arc<Self> {
         let (used, given_back) = (Mutex::default(), Condvar::new());
         Arc::new(Self { records_max, bytes_max, used, given_back })
     }
 
     /// Takes a part, if there is one. A record larger than the whole budget gets it when it is
     /// alone.
-    pub(super) fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+    pub(crate) fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = used.records < self.records_max
             && (used.records == 0 || used.bytes + bytes <= self.bytes_max);
@@ -105,7 +105,7 @@ impl Budget {
 
     /// Waits until an eighth of the records is given back, at most so long: who waits shall find
     /// work for more than one record.
-    pub(super) fn wait(&self, timeout: Duration) {
+    pub(crate) fn wait(&self, timeout: Duration) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.waiting += 1;
         let wait = self.given_back.wait_timeout(used, timeout);
@@ -114,13 +114,13 @@ impl Budget {
     }
 
     /// Whether at least half of the budget is free.
-    pub(super) fn is_half_free(&self) -> bool {
+    pub(crate) fn is_half_free(&self) -> bool {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.records <= self.records_max / 2 && used.bytes <= self.bytes_max / 2
     }
 
     /// Records in flight.
-    pub(super) fn records(&self) -> usize {
+    pub(crate) fn records(&self) -> usize {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).records
     }
 }

@@ -10,17 +10,17 @@ use rdkafka::{ClientContext, Statistics};
 
 use crate::telemetry::metrics;
 
-use super::error::StreamError;
-use super::properties::explain;
-use super::rebalance::report;
-use super::settings::Settings;
-use super::shared::Shared;
+use crate::stream::broker::properties::explain;
+use crate::stream::error::StreamError;
+use crate::stream::intake::rebalance::report;
+use crate::stream::settings::Settings;
+use crate::stream::shared::Shared;
 
 /// First and last wait before a record is sent again.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Wait for room in the producer's queue.
-pub(super) const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
+pub(crate) const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 
 /// A record to be written.
 #[derive(Debug)]
@@ -59,12 +59,12 @@ pub struct Publisher {
 }
 
 /// Reports what librdkafka says about the producer.
-pub(super) struct Context {
+pub(crate) struct Context {
     shared: Option<Arc<Shared>>,
 }
 
 impl Context {
-    pub(super) fn new(shared: Option<Arc<Shared>>) -> Self {
+    pub(crate) fn new(shared: Option<Arc<Shared>>) -> Self {
         Self { shared }
     }
 }
@@ -85,7 +85,7 @@ impl Publisher {
     }
 
     /// Makes the producer of a worker, which hears of its errors.
-    pub(super) fn of_worker(shared: &Arc<Shared>) -> Result<Self, StreamError> {
+    pub(crate) fn of_worker(shared: &Arc<Shared>) -> Result<Self, StreamError> {
         Self::create(&shared.settings, Some(Arc::clone(shared)))
     }
 
@@ -160,7 +160,7 @@ impl Publisher {
 }
 
 /// What ends the worker, of an error that does not pass and of what its client says of itself.
-pub(super) fn permanent(
+pub(crate) fn permanent(
     fatal: Option<(RDKafkaErrorCode, String)>,
     topic: &str,
     error: KafkaError,
@@ -211,7 +211,7 @@ impl ClientContext for Context {
 
 /// What helps against an error of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     QueueFull,
     TooLarge,
     Transient,
@@ -220,7 +220,7 @@ pub(super) enum Verdict {
 
 /// What helps against an error of a send. What is not known to pass by itself is permanent: better
 /// an end with a clear message than a partition that waits for ever.
-pub(super) fn verdict(error: &KafkaError) -> Verdict {
+pub(crate) fn verdict(error: &KafkaError) -> Verdict {
     let Some(code) = error.rdkafka_error_code() else { return Verdict::Permanent };
     match code {
         RDKafkaErrorCode::QueueFull => Verdict::QueueFull,

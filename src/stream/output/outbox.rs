@@ -8,13 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::offsets::{Place, Position};
-use super::publisher::{Outgoing, PublishError};
-use super::transactional::Written;
+use crate::stream::offsets::tracker::{Place, Position};
+use crate::stream::output::publisher::{Outgoing, PublishError};
+use crate::stream::output::transactional_producer::Written;
 
 /// Answers of one worker on their way into transactions.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     partitions: Mutex<BTreeMap<i32, Pending>>,
 }
 
@@ -29,23 +29,23 @@ struct Pending {
 
 /// An answer, ready to be written, and who waits for it.
 #[derive(Debug)]
-pub(super) struct Output {
-    pub(super) place: Place,
+pub(crate) struct Output {
+    pub(crate) place: Place,
     /// Offset of the record that it answers.
     offset: i64,
     /// None for a record that asks for nothing, whose position moves all the same.
-    pub(super) written: Option<Written>,
+    pub(crate) written: Option<Written>,
     reply: Option<oneshot::Sender<Result<(), PublishError>>>,
 }
 
 impl Output {
     /// Offset of the record that it answers.
-    pub(super) fn offset(&self) -> i64 {
+    pub(crate) fn offset(&self) -> i64 {
         self.offset
     }
 
     /// Tells the waiting task; it may be gone with its partition.
-    pub(super) fn tell(self, result: Result<(), PublishError>) {
+    pub(crate) fn tell(self, result: Result<(), PublishError>) {
         if let Some(reply) = self.reply {
             drop(reply.send(result));
         }
@@ -59,7 +59,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`PublishError::TooLarge`]: hand in a smaller one. Anything else ends the worker.
-    pub(super) async fn publish(
+    pub(crate) async fn publish(
         &self,
         (place, offset): (Place, i64),
         outgoing: Outgoing<'_>,
@@ -86,7 +86,7 @@ impl Outbox {
     }
 
     /// The record of this place asks for nothing.
-    pub(super) fn skip(&self, place: Place, offset: i64) {
+    pub(crate) fn skip(&self, place: Place, offset: i64) {
         self.offer(Output { place, offset, written: None, reply: None });
     }
 
@@ -102,12 +102,12 @@ impl Outbox {
     }
 
     /// Answers that wait, gaps or not.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lock().values().map(|pending| pending.outputs.len()).sum()
     }
 
     /// Takes what is next in line in every partition, at most about `most` answers.
-    pub(super) fn take_ready(&self, most: usize) -> Vec<Output> {
+    pub(crate) fn take_ready(&self, most: usize) -> Vec<Output> {
         let mut taken = Vec::new();
         for pending in self.lock().values_mut() {
             while taken.len() < most
@@ -121,14 +121,14 @@ impl Outbox {
     }
 
     /// Where a reader of the group would go on behind these answers, which are in order.
-    pub(super) fn positions(outputs: &[Output]) -> Vec<Position> {
+    pub(crate) fn positions(outputs: &[Output]) -> Vec<Position> {
         let ends: BTreeMap<i32, i64> =
             outputs.iter().map(|output| (output.place.partition, output.offset + 1)).collect();
         ends.into_iter().map(|(partition, offset)| Position { partition, offset }).collect()
     }
 
     /// Gives answers back that were taken and not committed; those of an assignment that is over are dropped.
-    pub(super) fn put_back(&self, outputs: Vec<Output>) {
+    pub(crate) fn put_back(&self, outputs: Vec<Output>) {
         for output in outputs {
             self.rewind(output.place);
             self.offer(output);
@@ -136,7 +136,7 @@ impl Outbox {
     }
 
     /// The answer of this place will come once more, in another form.
-    pub(super) fn rewind(&self, place: Place) {
+    pub(crate) fn rewind(&self, place: Place) {
         if let Some(pending) = self.lock().get_mut(&place.partition)
             && pending.epoch == place.epoch
         {
@@ -145,7 +145,7 @@ impl Outbox {
     }
 
     /// Drops what waits of a partition that was taken away.
-    pub(super) fn forget(&self, partition: i32) {
+    pub(crate) fn forget(&self, partition: i32) {
         self.lock().remove(&partition);
     }
 

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics;
 
-use super::offsets::{Audit, Completion, Position, Refused, Ticket, Tracker};
+use crate::stream::offsets::tracker::{Audit, Completion, Position, Refused, Ticket, Tracker};
 
 /// The tracker behind its lock, with a token per assignment that ends the assignment's tasks.
 #[derive(Debug)]
-pub(super) struct Partitions {
+pub(crate) struct Partitions {
     state: Mutex<State>,
     progressed: Condvar,
 }
@@ -29,14 +29,14 @@ struct State {
 }
 
 impl Partitions {
-    pub(super) fn new(window_max: usize) -> Self {
+    pub(crate) fn new(window_max: usize) -> Self {
         let tracker = Tracker::new(window_max);
         let state = State { tracker, assignments: BTreeMap::new(), waiting: 0 };
         Self { state: Mutex::new(state), progressed: Condvar::new() }
     }
 
     /// Starts an assignment. Its token is a child of `root`.
-    pub(super) fn assign(&self, partition: i32, root: &CancellationToken) {
+    pub(crate) fn assign(&self, partition: i32, root: &CancellationToken) {
         let mut state = self.lock();
         state.tracker.assign(partition);
         let before = state.assignments.insert(partition, Arc::new(root.child_token()));
@@ -47,7 +47,7 @@ impl Partitions {
 
     /// Ends an assignment: its tasks stop, their answers are late. Gives the number of records that
     /// were taken in and not answered.
-    pub(super) fn revoke(&self, partition: i32) -> usize {
+    pub(crate) fn revoke(&self, partition: i32) -> usize {
         let mut state = self.lock();
         let unfinished = state.tracker.revoke(partition);
         let token = state.assignments.remove(&partition);
@@ -59,7 +59,7 @@ impl Partitions {
     }
 
     /// Gives the record its place and the token of its assignment.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         partition: i32,
         offset: i64,
@@ -72,7 +72,7 @@ impl Partitions {
     }
 
     /// Notes an answer; one that is late is counted and changes nothing.
-    pub(super) fn complete(&self, ticket: Ticket) {
+    pub(crate) fn complete(&self, ticket: Ticket) {
         let mut state = self.lock();
         let completion = state.tracker.complete(ticket);
         if state.waiting > 0 {
@@ -86,7 +86,7 @@ impl Partitions {
 
     /// Waits until everything taken in from `partitions` is answered, at most until `deadline`;
     /// gives the number of records that are not.
-    pub(super) fn wait_idle(&self, partitions: &[i32], deadline: Instant) -> usize {
+    pub(crate) fn wait_idle(&self, partitions: &[i32], deadline: Instant) -> usize {
         let mut state = self.lock();
         loop {
             let unfinished = state.tracker.unfinished(|number| partitions.contains(&number));
@@ -102,12 +102,12 @@ impl Partitions {
     }
 
     /// The positions that moved since they were last taken.
-    pub(super) fn take_changed(&self, now: Instant) -> Vec<Position> {
+    pub(crate) fn take_changed(&self, now: Instant) -> Vec<Position> {
         self.lock().tracker.take_changed(now)
     }
 
     /// Compares what was handed out for a commit with what the brokers hold.
-    pub(super) fn audit(
+    pub(crate) fn audit(
         &self,
         partition: i32,
         committed: Option<i64>,
@@ -119,7 +119,7 @@ impl Partitions {
 
     /// The positions of the given partitions, moved or not: a commit of the earlier ones may still
     /// be on its way, and whether it arrives would show too late.
-    pub(super) fn positions(&self, partitions: &[i32]) -> Vec<Position> {
+    pub(crate) fn positions(&self, partitions: &[i32]) -> Vec<Position> {
         let state = self.lock();
         let position = |&partition: &i32| {
             let offset = state.tracker.position(partition)?;
@@ -129,32 +129,32 @@ impl Partitions {
     }
 
     /// A commit of the partition's position failed; it is due again.
-    pub(super) fn request_failed(&self, partition: i32) {
+    pub(crate) fn request_failed(&self, partition: i32) {
         self.lock().tracker.request_failed(partition);
     }
 
     /// Answers since positions were last taken.
-    pub(super) fn completions(&self) -> usize {
+    pub(crate) fn completions(&self) -> usize {
         self.lock().tracker.completions()
     }
 
     /// Numbers of the assigned partitions.
-    pub(super) fn assigned(&self) -> Vec<i32> {
+    pub(crate) fn assigned(&self) -> Vec<i32> {
         self.lock().tracker.partitions().collect()
     }
 
     /// Where the group would continue, if something of the partition was answered.
-    pub(super) fn position(&self, partition: i32) -> Option<i64> {
+    pub(crate) fn position(&self, partition: i32) -> Option<i64> {
         self.lock().tracker.position(partition)
     }
 
     /// Places in use in the partition's window.
-    pub(super) fn window_len(&self, partition: i32) -> usize {
+    pub(crate) fn window_len(&self, partition: i32) -> usize {
         self.lock().tracker.window_len(partition)
     }
 
     /// Records taken in and not answered, and when the oldest of them was taken in.
-    pub(super) fn in_flight(&self) -> (usize, Option<Instant>) {
+    pub(crate) fn in_flight(&self) -> (usize, Option<Instant>) {
         let state = self.lock();
         (state.tracker.unfinished(|_| true), state.tracker.oldest())
     }

@@ -14,7 +14,7 @@ use rdkafka::error::KafkaError;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::error::StreamError;
+use crate::stream::error::StreamError;
 
 /// Librdkafka properties by name; secret values show as `***`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Properties {
     ///
     /// # Errors
     /// When a name is refused or given twice, or a file cannot be read.
-    pub(super) fn resolve(&self) -> Result<BTreeMap<String, String>, StreamError> {
+    pub(crate) fn resolve(&self) -> Result<BTreeMap<String, String>, StreamError> {
         let mut resolved = BTreeMap::new();
         for (written, value) in &self.0 {
             let (name, value) = match written.strip_suffix("_file") {
@@ -184,7 +184,7 @@ impl Serialize for Properties {
 }
 
 /// Explains a client that could not be made, without the value that librdkafka's error repeats.
-pub(super) fn explain(error: &KafkaError) -> StreamError {
+pub(crate) fn explain(error: &KafkaError) -> StreamError {
     let text = match error {
         KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => {
             format!("librdkafka refuses the value of {name} (not shown, it is a secret)")
@@ -198,12 +198,12 @@ pub(super) fn explain(error: &KafkaError) -> StreamError {
 }
 
 /// Librdkafka's words without the part of `sasl.oauthbearer.config` that it did not understand.
-pub(super) fn without_secrets(reason: &str) -> &str {
+pub(crate) fn without_secrets(reason: &str) -> &str {
     reason.split_once(" beginning at: ").map_or(reason, |(before, _)| before)
 }
 
 /// Sets what a user passed over what the worker would have set.
-pub(super) fn pass_through(config: &mut ClientConfig, resolved: &BTreeMap<String, String>) {
+pub(crate) fn pass_through(config: &mut ClientConfig, resolved: &BTreeMap<String, String>) {
     for (name, value) in resolved {
         config.set(name.as_str(), value.as_str());
     }

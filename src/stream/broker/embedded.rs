@@ -12,8 +12,8 @@ use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 
-use super::error::StreamError;
-use super::settings::{GroupProtocol, Settings};
+use crate::stream::error::StreamError;
+use crate::stream::settings::{GroupProtocol, Settings};
 
 /// Connections that the fixed port relays at once.
 const CONNECTIONS_MAX: usize = 64;

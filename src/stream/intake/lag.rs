@@ -11,7 +11,7 @@ const UNKNOWN: i64 = -1;
 /// The part of the statistics that is read; everything else is skipped unparsed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Statistics {
+pub(crate) struct Statistics {
     brokers: HashMap<String, Broker>,
     topics: HashMap<String, Topic>,
 }
@@ -55,31 +55,31 @@ impl Default for Partition {
 
 /// How far a partition goes and how far it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) partition: i32,
+pub(crate) struct Extent {
+    pub(crate) partition: i32,
     /// One past the last record that a reader of committed records gets.
-    pub(super) end: i64,
+    pub(crate) end: i64,
     /// The group's committed offset, where there is one and librdkafka knows it.
-    pub(super) committed: Option<i64>,
+    pub(crate) committed: Option<i64>,
     /// Where the log begins.
-    pub(super) start: i64,
+    pub(crate) start: i64,
     /// Whether there are records that librdkafka neither holds nor has fetched.
-    pub(super) is_behind: bool,
+    pub(crate) is_behind: bool,
 }
 
 impl Statistics {
     /// Reads librdkafka's JSON.
-    pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 
     /// Whether a connection to any broker is up.
-    pub(super) fn is_any_broker_up(&self) -> bool {
+    pub(crate) fn is_any_broker_up(&self) -> bool {
         self.brokers.values().any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE"))
     }
 
     /// The partitions of a topic whose end is known.
-    pub(super) fn extents(&self, topic: &str) -> Vec<Extent> {
+    pub(crate) fn extents(&self, topic: &str) -> Vec<Extent> {
         let partitions = self.topics.get(topic).into_iter().flat_map(|t| t.partitions.values());
         // Partition -1 holds what is not assigned to one yet.
         let known = partitions.filter(|p| p.number >= 0 && p.ls_offset >= 0);

@@ -14,12 +14,14 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::telemetry::metrics;
 
-use super::error::StreamError;
-use super::outbox::{Outbox, Output};
-use super::publisher::{self, PublishError};
-use super::rebalance::Context;
-use super::shared::Shared;
-use super::transactional::{Failure, Positions, STEP, TransactionalProducer, Written};
+use crate::stream::error::StreamError;
+use crate::stream::intake::rebalance::Context;
+use crate::stream::output::outbox::{Outbox, Output};
+use crate::stream::output::publisher::{self, PublishError};
+use crate::stream::output::transactional_producer::{
+    Failure, Positions, STEP, TransactionalProducer, Written,
+};
+use crate::stream::shared::Shared;
 
 /// How long the polling thread waits for the same when a producer is replaced; it tries again.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
@@ -31,7 +33,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 const GIVEN_UP_MAX: u32 = 5;
 
 /// What commits a worker's answers.
-pub(super) struct Transactions {
+pub(crate) struct Transactions {
     state: Mutex<State>,
     shared: Arc<Shared>,
 }
@@ -50,7 +52,7 @@ impl Transactions {
     ///
     /// # Errors
     /// When librdkafka refuses the configuration, or the brokers refuse the name or do not answer.
-    pub(super) fn open(shared: &Arc<Shared>) -> Result<Self, StreamError> {
+    pub(crate) fn open(shared: &Arc<Shared>) -> Result<Self, StreamError> {
         let producer = open(shared, STEP).map_err(|failure| {
             if let Failure::End(error) = failure {
                 return error;
@@ -63,12 +65,12 @@ impl Transactions {
     }
 
     /// Whether the end of every transaction is known.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.lock().unsettled.is_empty()
     }
 
     /// Commits what is next in line, if anything is; true when something was. Blocks.
-    pub(super) fn cut(&self, consumer: &BaseConsumer<Context>) -> bool {
+    pub(crate) fn cut(&self, consumer: &BaseConsumer<Context>) -> bool {
         if self.shared.fault.is_raised() {
             return false;
         }

@@ -16,13 +16,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::telemetry::{Health, metrics};
 
-use super::delivery::{Delivery, Record};
-use super::error::StreamError;
-use super::intake::Intake;
-use super::properties::explain;
-use super::rebalance::{Context, pause, resume};
-use super::shared::Shared;
-use super::transaction::Transactions;
+use crate::stream::broker::properties::explain;
+use crate::stream::error::StreamError;
+use crate::stream::intake::backpressure::Intake;
+use crate::stream::intake::rebalance::{Context, pause, resume};
+use crate::stream::output::transaction_committer::Transactions;
+use crate::stream::record::delivery::{Delivery, Record};
+use crate::stream::shared::Shared;
 
 /// How long a poll waits for a record; also how soon commands and permits are seen.
 const POLL: Duration = Duration::from_millis(50);
@@ -38,19 +38,19 @@ const COMMANDS_MAX: usize = 4;
 const TICK: Duration = Duration::from_secs(1);
 
 /// The handle to the polling thread.
-pub(super) struct Polling {
+pub(crate) struct Polling {
     commands: SyncSender<Command>,
     is_drained: Arc<AtomicBool>,
     closed: oneshot::Receiver<Closed>,
     /// What was taken in, in batches.
-    pub(super) deliveries: mpsc::Receiver<Vec<Delivery>>,
+    pub(crate) deliveries: mpsc::Receiver<Vec<Delivery>>,
 }
 
 /// How the consumer ended.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Closed {
+pub(crate) struct Closed {
     /// Whether everything that was answered is committed.
-    pub(super) is_committed: bool,
+    pub(crate) is_committed: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ impl Polling {
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
-    pub(super) fn start(
+    pub(crate) fn start(
         shared: &Arc<Shared>,
         health: Health,
         transactions: Option<Transactions>,
@@ -115,17 +115,17 @@ impl Polling {
     }
 
     /// Takes nothing in any more; goes on polling and committing.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.send(Command::Drain);
     }
 
     /// Whether nothing can be taken in any more.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.is_drained.load(Ordering::Acquire)
     }
 
     /// Commits what is answered, where a deadline for that is given, and leaves the group.
-    pub(super) fn close(&self, commit_until: Option<Instant>) {
+    pub(crate) fn close(&self, commit_until: Option<Instant>) {
         self.send(Command::Close { commit_until });
     }
 
@@ -139,7 +139,7 @@ impl Polling {
     /// Waits until the consumer is closed; none when the thread ended without closing it.
     ///
     /// Cancel safe.
-    pub(super) async fn closed(&mut self) -> Option<Closed> {
+    pub(crate) async fn closed(&mut self) -> Option<Closed> {
         (&mut self.closed).await.ok()
     }
 }

@@ -12,19 +12,19 @@ use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use crate::event::dead_letter;
 
 /// A header's name and value; values may be null.
-pub(super) type Pair = (String, Option<Vec<u8>>);
+pub(crate) type Pair = (String, Option<Vec<u8>>);
 
 /// Reads all headers in order.
 ///
 /// # Errors
 /// The position of the first header whose name is not UTF-8.
-pub(super) fn read(headers: Option<&OwnedHeaders>) -> Result<Vec<Pair>, usize> {
+pub(crate) fn read(headers: Option<&OwnedHeaders>) -> Result<Vec<Pair>, usize> {
     let pairs = all(headers).into_iter().enumerate();
     pairs.map(|(index, pair)| pair.ok_or(index)).collect()
 }
 
 /// Reads the headers whose names are UTF-8, in order.
-pub(super) fn readable(headers: Option<&OwnedHeaders>) -> Vec<Pair> {
+pub(crate) fn readable(headers: Option<&OwnedHeaders>) -> Vec<Pair> {
     all(headers).into_iter().flatten().collect()
 }
 
@@ -45,7 +45,7 @@ fn all(headers: Option<&OwnedHeaders>) -> Vec<Option<Pair>> {
 ///
 /// A reason that the record brought along (it was a dead letter before) is replaced. It cannot be
 /// taken out where a name is not UTF-8; readers take the last of equal names, which is ours.
-pub(super) fn with_reason(
+pub(crate) fn with_reason(
     original: Option<&OwnedHeaders>,
     reason: &[(String, String)],
 ) -> OwnedHeaders {
@@ -54,7 +54,7 @@ pub(super) fn with_reason(
 
 /// The headers of a replay: the record's own, untouched, without the reason, then how often it was
 /// sent again. What cannot be taken out stays, as in [`with_reason`].
-pub(super) fn for_replay(original: Option<&OwnedHeaders>, replays: u64) -> OwnedHeaders {
+pub(crate) fn for_replay(original: Option<&OwnedHeaders>, replays: u64) -> OwnedHeaders {
     let counted = dead_letter::REPLAY_COUNT_HEADER;
     let kept = without(original, |name| dead_letter::is_reason_header(name) || name == counted);
     append(kept, &[(counted.to_owned(), replays.to_string())])
@@ -74,7 +74,7 @@ fn without(headers: Option<&OwnedHeaders>, is_left_out: impl Fn(&str) -> bool) -
 }
 
 /// Adds text headers at the end.
-pub(super) fn append(headers: OwnedHeaders, pairs: &[(String, String)]) -> OwnedHeaders {
+pub(crate) fn append(headers: OwnedHeaders, pairs: &[(String, String)]) -> OwnedHeaders {
     pairs.iter().fold(headers, |headers, (name, value)| {
         headers.insert(Header { key: name, value: Some(value) })
     })

@@ -1,0 +1,4 @@
+//! Readers and writers outside the consumer group.
+
+pub(crate) mod companion;
+pub(crate) mod topic_reader;
