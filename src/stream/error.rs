@@ -106,16 +106,3 @@ pub enum StreamError {
     #[error("{0}; this is a bug")]
     Bug(String),
 }
-
-impl StreamError {
-    /// Which of the error codes of a consumer, a producer or a commit deny access.
-    pub(crate) fn is_forbidden(code: RDKafkaErrorCode) -> bool {
-        matches!(
-            code,
-            RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-        )
-    }
-}

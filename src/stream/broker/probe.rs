@@ -11,10 +11,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Statistics};
 use tokio_util::sync::CancellationToken;
 
-use crate::stream::broker::properties::{explain, without_secrets};
+use crate::stream::broker::kafka_error::{
+    configuration_error, is_forbidden, is_unknown_topic, log_client_error, without_secrets,
+};
 use crate::stream::broker::tls_diagnosis::explain_distrust;
 use crate::stream::error::StreamError;
-use crate::stream::intake::rebalance::report;
 use crate::stream::settings::Settings;
 
 /// One attempt of the probe; errors of the connection are looked at in between.
@@ -78,8 +79,9 @@ pub(crate) fn find(
     stop: &CancellationToken,
 ) -> Result<ClusterReport, StreamError> {
     let config = settings.admin_config()?;
-    let client: BaseConsumer<Context> =
-        config.create_with_context(Context::default()).map_err(|error| explain(&error))?;
+    let client: BaseConsumer<Context> = config
+        .create_with_context(Context::default())
+        .map_err(|error| configuration_error(&error))?;
     let deadline = Instant::now() + settings.probe_timeout;
     let mut found = ClusterReport { topics: Vec::new(), missing: Vec::new() };
     for topic in topics {
@@ -99,7 +101,7 @@ pub(crate) fn find(
 pub async fn in_sync_min(settings: &Settings, topic: &str) -> Result<Option<usize>, StreamError> {
     let config = settings.admin_config()?;
     let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| explain(&error))?;
+        config.create().map_err(|error| configuration_error(&error))?;
     let options = AdminOptions::new().request_timeout(Some(settings.probe_timeout));
     let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
     let resource = described.ok().and_then(|mut described| described.pop()?.ok());
@@ -169,7 +171,7 @@ pub(crate) async fn create(
 ) -> Result<(), StreamError> {
     let config = settings.admin_config()?;
     let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| explain(&error))?;
+        config.create().map_err(|error| configuration_error(&error))?;
     let options = AdminOptions::new().request_timeout(Some(settings.probe_timeout));
     let refused = |topic: &str, reason: String| {
         StreamError::MissingTopics(format!("topic {topic} cannot be created: {reason}"))
@@ -237,8 +239,8 @@ fn read(
         }));
     };
     match RDKafkaErrorCode::from(error) {
-        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
-        code if StreamError::is_forbidden(code) => {
+        code if is_unknown_topic(code) => Ok(None),
+        code if is_forbidden(code) => {
             Err(StreamError::Forbidden { action: format!("describe topic {topic}"), code })
         }
         code => Err(StreamError::MissingTopics(format!("topic {topic} cannot be used: {code}"))),
@@ -342,7 +344,7 @@ impl ClientContext for Context {
         if code == RDKafkaErrorCode::AllBrokersDown && trouble.iter().any(is_known) {
             return;
         }
-        report(&error, reason);
+        log_client_error(&error, reason);
         // A probe is short, its reconnects are few.
         if trouble.len() < TROUBLES_MAX {
             trouble.push((code, without_secrets(reason).to_owned()));

@@ -10,7 +10,6 @@ use std::fs;
 use std::io;
 
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -183,25 +182,6 @@ impl Serialize for Properties {
     }
 }
 
-/// Explains a client that could not be made, without the value that librdkafka's error repeats.
-pub(crate) fn explain(error: &KafkaError) -> StreamError {
-    let text = match error {
-        KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => {
-            format!("librdkafka refuses the value of {name} (not shown, it is a secret)")
-        }
-        KafkaError::ClientConfig(_, reason, name, _) => {
-            format!("librdkafka refuses {name}: {reason}; correct it in kafka.properties")
-        }
-        other => format!("librdkafka refuses the configuration: {other}; see kafka.properties"),
-    };
-    StreamError::Configuration(text)
-}
-
-/// Librdkafka's words without the part of `sasl.oauthbearer.config` that it did not understand.
-pub(crate) fn without_secrets(reason: &str) -> &str {
-    reason.split_once(" beginning at: ").map_or(reason, |(before, _)| before)
-}
-
 /// Sets what a user passed over what the worker would have set.
 pub(crate) fn pass_through(config: &mut ClientConfig, resolved: &BTreeMap<String, String>) {
     for (name, value) in resolved {
@@ -214,7 +194,8 @@ fn shown<'a>((name, value): (&'a String, &'a String)) -> (&'a str, &'a str) {
     (name, if hidden { REDACTED } else { value })
 }
 
-fn is_secret(name: &str) -> bool {
+/// Returns true if the value of this property is a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
     SECRET_PARTS.iter().any(|part| name.contains(part))
 }
 
@@ -348,25 +329,5 @@ mod tests {
         let shown = format!("{properties:?} {}", serde_json::to_string(&properties).unwrap());
         assert!(!shown.contains("planted"), "{shown}");
         assert!(shown.contains("sasl.password"), "{shown}");
-
-        let mut config = ClientConfig::new();
-        config.set("sasl.password.nonsense", "planted-5");
-        let error = config.create_native_config().err().unwrap();
-        assert!(!explain(&error).to_string().contains("planted"));
-    }
-
-    #[test]
-    fn what_librdkafka_did_not_understand_is_not_repeated() {
-        let reason = "Unrecognized sasl.oauthbearer.config beginning at: planted";
-        assert_eq!(without_secrets(reason), "Unrecognized sasl.oauthbearer.config");
-        assert_eq!(without_secrets("1/1 brokers are down"), "1/1 brokers are down");
-    }
-
-    #[test]
-    fn a_refused_value_is_explained_with_its_name() {
-        let mut config = ClientConfig::new();
-        config.set("linger.ms", "soon");
-        let error = config.create_native_config().err().unwrap();
-        assert!(explain(&error).to_string().contains("linger.ms"));
     }
 }

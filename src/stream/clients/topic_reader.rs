@@ -16,10 +16,11 @@ use rdkafka::{ClientContext, Statistics};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::stream::broker::kafka_error::{
+    code_of, configuration_error, is_forbidden, is_transient_read, log_client_error,
+};
 use crate::stream::broker::probe::find;
-use crate::stream::broker::properties::explain;
 use crate::stream::error::StreamError;
-use crate::stream::intake::rebalance::report;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
@@ -107,7 +108,7 @@ impl Tail {
 
     fn connect(settings: &Settings, topics: Vec<String>) -> Result<Self, StreamError> {
         let consumer = settings.reader_config()?.create_with_context(Context);
-        let consumer = consumer.map_err(|error| explain(&error))?;
+        let consumer = consumer.map_err(|error| configuration_error(&error))?;
         Ok(Self { consumer, topics, ends: None })
     }
 
@@ -150,7 +151,9 @@ impl Tail {
             match self.consumer.fetch_watermarks(topic, partition, left) {
                 Ok(watermarks) => return Ok(watermarks),
                 Err(error) if Instant::now() >= deadline => return Err(unreadable(topic, &error)),
-                Err(error) if is_forbidden(&error) => return Err(unreadable(topic, &error)),
+                Err(error) if is_forbidden(code_of(&error)) => {
+                    return Err(unreadable(topic, &error));
+                }
                 Err(error) => {
                     tracing::debug!(topic, partition, %error, "a partition has no leader yet");
                     thread::sleep(POLL);
@@ -213,7 +216,7 @@ impl Tail {
                 self.has_read(partition, i64::MAX)?;
                 return Ok(Next::Nothing);
             }
-            Some(Err(error)) if is_passing(&error) => return Ok(Next::Nothing),
+            Some(Err(error)) if is_transient_read(code_of(&error)) => return Ok(Next::Nothing),
             Some(Err(error)) => return Err(unreadable(&self.topics.join(" and "), &error)),
         };
         let end = self.ends.as_ref().map(|ends| ends.get(&record.partition).copied());
@@ -293,33 +296,16 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             tracing::warn!(reason, "no broker can be reached; reading goes on when one is back");
         } else {
-            report(&error, reason);
+            log_client_error(&error, reason);
         }
     }
 }
 
 impl ConsumerContext for Context {}
 
-/// Whether librdkafka repairs it by itself.
-fn is_passing(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::Resolve
-        )
-    )
-}
-
-fn is_forbidden(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_some_and(StreamError::is_forbidden)
-}
-
 fn unreadable(topic: &str, error: &KafkaError) -> StreamError {
-    match error.rdkafka_error_code() {
-        Some(code) if StreamError::is_forbidden(code) => {
+    match code_of(error) {
+        code if is_forbidden(code) => {
             StreamError::Forbidden { action: format!("read topic {topic}"), code }
         }
         _ => StreamError::Unreadable { topic: topic.to_owned(), reason: error.clone() },

@@ -11,12 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::telemetry::{Health, metrics};
 
-use crate::stream::broker::properties::explain;
+use crate::stream::broker::kafka_error::{
+    code_of, configuration_error, is_duplicate_instance, is_forbidden, is_unknown_topic,
+};
 use crate::stream::error::StreamError;
 use crate::stream::intake::backpressure::Intake;
 use crate::stream::intake::rebalance::{Context, pause, resume};
@@ -90,7 +92,7 @@ impl Polling {
         let context = Context::new(Arc::clone(shared), Intake::new(sender), transactions);
         let config = shared.settings.consumer_config()?;
         let consumer: BaseConsumer<Context> =
-            config.create_with_context(context).map_err(|error| explain(&error))?;
+            config.create_with_context(context).map_err(|error| configuration_error(&error))?;
         let now = Instant::now();
         let poller = Poller {
             consumer,
@@ -219,25 +221,18 @@ impl Poller {
 
     fn failed(&self, error: &KafkaError) {
         let settings = &self.shared.settings;
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let code = code_of(error);
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
-            let is_duplicate = matches!(
-                code,
-                RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId
-            );
-            self.shared.fault.raise(if is_duplicate {
+            self.shared.fault.raise(if is_duplicate_instance(code) {
                 StreamError::DuplicateInstance { group: settings.group_id.clone() }
             } else {
                 StreamError::Fatal(reason)
             });
-        } else if StreamError::is_forbidden(code) {
+        } else if is_forbidden(code) {
             let action =
                 format!("read topic {} as group {}", settings.input_topic, settings.group_id);
             self.shared.fault.raise(StreamError::Forbidden { action, code });
-        } else if matches!(
-            code,
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic
-        ) {
+        } else if is_unknown_topic(code) {
             tracing::warn!(topic = settings.input_topic, "the input topic does not exist any more");
             self.shared.vitals().input_missing(true);
         } else {

@@ -16,7 +16,9 @@ use rdkafka::{ClientContext, Statistics as LibrdkafkaStatistics};
 
 use crate::telemetry::metrics;
 
-use crate::stream::broker::properties::without_secrets;
+use crate::stream::broker::kafka_error::{
+    code_of, commit_failure_label, is_duplicate_instance, is_forbidden, log_client_error,
+};
 use crate::stream::error::StreamError;
 use crate::stream::intake::backpressure::Intake;
 use crate::stream::intake::lag::{Extent, Statistics};
@@ -142,15 +144,15 @@ impl Context {
     }
 
     fn commit_failed(&self, error: &KafkaError) {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        metrics::commit_failed(commit_code(code));
+        let code = code_of(error);
+        metrics::commit_failed(commit_failure_label(code));
         let settings = &self.shared.settings;
         match code {
-            RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId => {
+            code if is_duplicate_instance(code) => {
                 let group = settings.group_id.clone();
                 self.shared.fault.raise(StreamError::DuplicateInstance { group });
             }
-            code if StreamError::is_forbidden(code) => {
+            code if is_forbidden(code) => {
                 let action = format!("commit offsets of the group {}", settings.group_id);
                 self.shared.fault.raise(StreamError::Forbidden { action, code });
             }
@@ -280,7 +282,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        report(&error, reason);
+        log_client_error(&error, reason);
     }
 }
 
@@ -330,35 +332,5 @@ fn apply(
         if let Err(error) = element.error() {
             tracing::warn!(%error, action, partition = element.partition(), "librdkafka refused");
         }
-    }
-}
-
-/// Logs an error of a client. Librdkafka repairs its connections by itself; what ends the worker is
-/// decided where the error reaches a call.
-pub(crate) fn report(error: &KafkaError, reason: &str) {
-    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-    let reason = without_secrets(reason);
-    match code {
-        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
-            tracing::warn!(%code, reason, "a broker and this worker do not accept each other");
-        }
-        code => tracing::info!(%code, reason, "the Kafka client reports"),
-    }
-}
-
-/// A commit error as a metric's label: those the worker tells apart, and the rest as one.
-fn commit_code(code: RDKafkaErrorCode) -> &'static str {
-    match code {
-        RDKafkaErrorCode::RebalanceInProgress => "rebalance_in_progress",
-        RDKafkaErrorCode::StaleMemberEpoch => "stale_member_epoch",
-        RDKafkaErrorCode::IllegalGeneration => "illegal_generation",
-        RDKafkaErrorCode::UnknownMemberId => "unknown_member_id",
-        RDKafkaErrorCode::NotCoordinator => "not_coordinator",
-        RDKafkaErrorCode::WaitingForCoordinator => "waiting_for_coordinator",
-        RDKafkaErrorCode::BrokerTransportFailure => "transport",
-        RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut => "timed_out",
-        RDKafkaErrorCode::FencedInstanceId => "fenced_instance_id",
-        code if StreamError::is_forbidden(code) => "forbidden",
-        _ => "other",
     }
 }

@@ -10,17 +10,17 @@ use rdkafka::{ClientContext, Statistics};
 
 use crate::telemetry::metrics;
 
-use crate::stream::broker::properties::explain;
+use crate::stream::broker::kafka_error::{
+    QUEUE_FULL_WAIT, SendVerdict, configuration_error, log_client_error, permanent_send_error,
+    send_verdict,
+};
 use crate::stream::error::StreamError;
-use crate::stream::intake::rebalance::report;
 use crate::stream::settings::Settings;
 use crate::stream::shared::Shared;
 
 /// First and last wait before a record is sent again.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Wait for room in the producer's queue.
-pub(crate) const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 
 /// A record to be written.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Publisher {
     fn create(settings: &Settings, shared: Option<Arc<Shared>>) -> Result<Self, StreamError> {
         let context = Context::new(shared.clone());
         let producer = settings.producer_config()?.create_with_context(context);
-        Ok(Self { producer: producer.map_err(|error| explain(&error))?, shared })
+        Ok(Self { producer: producer.map_err(|error| configuration_error(&error))?, shared })
     }
 
     /// Writes a record and waits until all in-sync replicas have it. What fails in passing is sent
@@ -112,19 +112,19 @@ impl Publisher {
                 Err(failed) => failed,
             };
             headers = returned;
-            match verdict(&error) {
-                Verdict::QueueFull => {
+            match send_verdict(&error) {
+                SendVerdict::QueueFull => {
                     tokio::time::sleep(QUEUE_FULL_WAIT).await;
                     continue;
                 }
-                Verdict::TooLarge => {
+                SendVerdict::TooLarge => {
                     return Err(PublishError::TooLarge { topic: topic.to_owned() });
                 }
-                Verdict::Permanent => {
+                SendVerdict::Permanent => {
                     let fatal = self.producer.client().fatal_error();
-                    return Err(permanent(fatal, topic, error).into());
+                    return Err(permanent_send_error(fatal, topic, error).into());
                 }
-                Verdict::Transient => {}
+                SendVerdict::Transient => {}
             }
             trouble = trouble.or_else(|| self.shared.as_deref().map(Trouble::begin));
             metrics::publish_retried();
@@ -159,23 +159,6 @@ impl Publisher {
     }
 }
 
-/// What ends the worker, of an error that does not pass and of what its client says of itself.
-pub(crate) fn permanent(
-    fatal: Option<(RDKafkaErrorCode, String)>,
-    topic: &str,
-    error: KafkaError,
-) -> StreamError {
-    if let Some((_, reason)) = fatal {
-        return StreamError::Fatal(reason);
-    }
-    match error.rdkafka_error_code() {
-        Some(code) if StreamError::is_forbidden(code) => {
-            StreamError::Forbidden { action: format!("write to topic {topic}"), code }
-        }
-        _ => StreamError::Publish { topic: topic.to_owned(), reason: error },
-    }
-}
-
 /// A record that waits to be sent again: the worker is not ready meanwhile.
 struct Trouble<'a> {
     shared: &'a Shared,
@@ -200,71 +183,11 @@ impl ClientContext for Context {
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        report(&error, reason);
+        log_client_error(&error, reason);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
             && let Some(shared) = &self.shared
         {
             shared.fault.raise(StreamError::Fatal(reason.to_owned()));
         }
-    }
-}
-
-/// What helps against an error of a send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    QueueFull,
-    TooLarge,
-    Transient,
-    Permanent,
-}
-
-/// What helps against an error of a send. What is not known to pass by itself is permanent: better
-/// an end with a clear message than a partition that waits for ever.
-pub(crate) fn verdict(error: &KafkaError) -> Verdict {
-    let Some(code) = error.rdkafka_error_code() else { return Verdict::Permanent };
-    match code {
-        RDKafkaErrorCode::QueueFull => Verdict::QueueFull,
-        RDKafkaErrorCode::MessageSizeTooLarge
-        | RDKafkaErrorCode::InvalidMessageSize
-        | RDKafkaErrorCode::MessageBatchTooLarge => Verdict::TooLarge,
-        RDKafkaErrorCode::MessageTimedOut
-        | RDKafkaErrorCode::TimedOutQueue
-        | RDKafkaErrorCode::OperationTimedOut
-        | RDKafkaErrorCode::RequestTimedOut
-        | RDKafkaErrorCode::BrokerTransportFailure
-        | RDKafkaErrorCode::AllBrokersDown
-        | RDKafkaErrorCode::BrokerDestroy
-        | RDKafkaErrorCode::Resolve
-        | RDKafkaErrorCode::ISRInsufficient
-        | RDKafkaErrorCode::LeaderNotAvailable
-        | RDKafkaErrorCode::NotLeaderForPartition
-        | RDKafkaErrorCode::BrokerNotAvailable
-        | RDKafkaErrorCode::ReplicaNotAvailable
-        | RDKafkaErrorCode::NetworkException
-        | RDKafkaErrorCode::NotEnoughReplicas
-        | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
-        | RDKafkaErrorCode::KafkaStorageError
-        | RDKafkaErrorCode::Retry => Verdict::Transient,
-        _ => Verdict::Permanent,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_told_apart_by_what_helps() {
-        let check = |code, expected| {
-            assert_eq!(verdict(&KafkaError::MessageProduction(code)), expected, "{code}");
-        };
-        check(RDKafkaErrorCode::QueueFull, Verdict::QueueFull);
-        check(RDKafkaErrorCode::MessageSizeTooLarge, Verdict::TooLarge);
-        check(RDKafkaErrorCode::MessageTimedOut, Verdict::Transient);
-        check(RDKafkaErrorCode::NotEnoughReplicas, Verdict::Transient);
-        check(RDKafkaErrorCode::TopicAuthorizationFailed, Verdict::Permanent);
-        check(RDKafkaErrorCode::UnknownTopic, Verdict::Permanent);
-        check(RDKafkaErrorCode::Fatal, Verdict::Permanent);
-        assert_eq!(verdict(&KafkaError::Canceled), Verdict::Permanent);
     }
 }

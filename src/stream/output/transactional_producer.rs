@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use crate::stream::broker::properties::explain;
+use crate::stream::broker::kafka_error::{
+    QUEUE_FULL_WAIT, SendVerdict, code_of, configuration_error, is_consequence, is_fenced,
+    is_forbidden, permanent_send_error, send_verdict,
+};
 use crate::stream::error::StreamError;
-use crate::stream::output::publisher::{Context, QUEUE_FULL_WAIT, Verdict, permanent, verdict};
+use crate::stream::output::publisher::Context;
 
 /// How long the brokers may take for one step of a transaction.
 pub(crate) const STEP: Duration = Duration::from_secs(30);
@@ -79,8 +82,9 @@ impl TransactionalProducer {
         context: Context,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        let producer: FutureProducer<Context> =
-            config.create_with_context(context).map_err(|error| Failure::End(explain(&error)))?;
+        let producer: FutureProducer<Context> = config
+            .create_with_context(context)
+            .map_err(|error| Failure::End(configuration_error(&error)))?;
         let opened = Self { producer, id };
         let deadline = Instant::now() + limit;
         match step(deadline, || opened.producer.init_transactions(limit)) {
@@ -174,7 +178,7 @@ impl TransactionalProducer {
                 Ok(acknowledged) => return Ok(acknowledged),
                 Err(refused) => refused,
             };
-            if verdict(&error) != Verdict::QueueFull {
+            if send_verdict(&error) != SendVerdict::QueueFull {
                 return Err(error);
             }
             headers = record.headers.unwrap_or_default();
@@ -189,19 +193,21 @@ impl TransactionalProducer {
         error: KafkaError,
         too_large: &mut Vec<usize>,
     ) -> Result<(), Failure> {
-        match verdict(&error) {
-            Verdict::TooLarge => {
+        match send_verdict(&error) {
+            SendVerdict::TooLarge => {
                 too_large.push(index);
                 Ok(())
             }
-            Verdict::Transient | Verdict::QueueFull => Err(Failure::Aborted(error)),
-            Verdict::Permanent if is_aftermath(&error) => Err(Failure::Aborted(error)),
-            Verdict::Permanent => {
+            SendVerdict::Transient | SendVerdict::QueueFull => Err(Failure::Aborted(error)),
+            SendVerdict::Permanent if is_consequence(code_of(&error)) => {
+                Err(Failure::Aborted(error))
+            }
+            SendVerdict::Permanent => {
                 let fatal = self.producer.client().fatal_error();
                 if fatal.as_ref().is_some_and(|(code, _)| is_fenced(*code)) {
                     return Err(Failure::End(StreamError::Fenced { id: self.id.clone() }));
                 }
-                Err(Failure::End(permanent(fatal, topic, error)))
+                Err(Failure::End(permanent_send_error(fatal, topic, error)))
             }
         }
     }
@@ -263,12 +269,12 @@ impl TransactionalProducer {
     }
 
     fn fatal(&self, error: &KafkaError) -> StreamError {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let code = code_of(error);
         let fatal = self.producer.client().fatal_error();
         if is_fenced(code) || fatal.as_ref().is_some_and(|(code, _)| is_fenced(*code)) {
             return StreamError::Fenced { id: self.id.clone() };
         }
-        if StreamError::is_forbidden(code) {
+        if is_forbidden(code) {
             let action = format!("use the transactional id {}", self.id);
             return StreamError::Forbidden { action, code };
         }
@@ -294,26 +300,4 @@ fn step(deadline: Instant, run: impl Fn() -> Result<(), KafkaError>) -> Result<(
 /// Whether a step failed for want of an answer, and not because of one.
 fn is_slow(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(reason) if reason.is_retriable() && !reason.is_fatal())
-}
-
-/// Whether somebody else opened a producer under this one's name.
-fn is_fenced(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::Fenced
-            | RDKafkaErrorCode::InvalidProducerEpoch
-            | RDKafkaErrorCode::ProducerFenced
-    )
-}
-
-/// What librdkafka refuses or throws out of its queue because another record of the transaction failed.
-fn is_aftermath(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::PurgeQueue
-                | RDKafkaErrorCode::PurgeInflight
-                | RDKafkaErrorCode::State
-        )
-    )
 }
