@@ -9,7 +9,7 @@ use crate::stream::error::StreamError;
 use crate::stream::intake::readiness::Vitals;
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::output::outbox::Outbox;
-use crate::stream::record::delivery::Budget;
+use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::Settings;
 
 /// One worker's common state.
@@ -17,7 +17,7 @@ use crate::stream::settings::Settings;
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) partitions: Partitions,
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<InFlightBudget>,
     pub(crate) fault: Fault,
     pub(crate) counts: Counts,
     /// Answers that wait for a transaction; empty where each is written by itself.
@@ -48,7 +48,7 @@ impl Shared {
         let bytes_max = settings.in_flight_bytes_max.as_u64();
         Self {
             partitions: Partitions::new(settings.window_max.get()),
-            budget: Budget::new(settings.in_flight_max.get(), bytes_max),
+            budget: InFlightBudget::new(settings.in_flight_max.get(), bytes_max),
             fault: Fault::default(),
             counts: Counts::default(),
             outbox: Outbox::default(),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::telemetry::metrics;
 
-use crate::stream::offsets::tracker::Refused;
+use crate::stream::offsets::tracker::AdmitError;
 use crate::stream::record::delivery::{Delivery, Record};
 use crate::stream::settings::DeliveryMode;
 use crate::stream::shared::{Counts, Shared};
@@ -104,23 +104,23 @@ impl Intake {
         now: Instant,
     ) -> Result<(), (Record, Shortage)> {
         let is_tombstone = record.payload.is_none();
-        let Some(permit) = shared.budget.try_take(record.bytes()) else {
+        let Some(permit) = shared.budget.try_acquire(record.bytes()) else {
             return Err((record, Shortage::Budget));
         };
         match shared.partitions.admit(record.partition, record.offset, now) {
-            Err(Refused::Full) => return Err((record, Shortage::Window)),
+            Err(AdmitError::WindowFull) => return Err((record, Shortage::Window)),
             // Its partition was taken away: the new owner reads it.
-            Err(Refused::NotAssigned) => return Ok(()),
+            Err(AdmitError::NotAssigned) => return Ok(()),
             Ok((ticket, _)) if is_tombstone => {
                 if shared.settings.delivery == DeliveryMode::ExactlyOnce {
-                    shared.outbox.skip(ticket.place(), record.offset);
+                    shared.outbox.skip(ticket.slot_id(), record.offset);
                 }
                 shared.partitions.complete(ticket);
                 Counts::add(&shared.counts.tombstones);
                 metrics::tombstone_skipped();
             }
             Ok((ticket, revoked)) => {
-                self.batch.push(Delivery { record, ticket, revoked, taken_in: now, permit });
+                self.batch.push(Delivery { record, ticket, revoked, received_at: now, permit });
             }
         }
         Counts::add(&shared.counts.received);
@@ -380,7 +380,7 @@ mod tests {
             headers: None,
         };
         fixture.intake.offer(record, &fixture.shared, fixture.now);
-        assert_eq!(fixture.shared.partitions.position(0), Some(4));
+        assert_eq!(fixture.shared.partitions.committable(0), Some(4));
         assert_eq!(fixture.shared.budget.records(), 0);
         assert!(fixture.delivered().is_empty());
     }

@@ -259,7 +259,7 @@ impl Poller {
         // The brokers check the member, not what it owns: without an assignment nothing may be
         // committed, it could rewind the new owner.
         if !self.consumer.assignment_lost() {
-            let positions = self.shared.partitions.take_changed(now);
+            let positions = self.shared.partitions.take_committable(now);
             self.context().commit(&self.consumer, &positions);
         }
     }
@@ -328,7 +328,7 @@ impl Poller {
                 return transactions.is_settled();
             }
             let partitions = &self.shared.partitions;
-            let positions = || partitions.positions(&partitions.assigned());
+            let positions = || partitions.committable_offsets(&partitions.assigned());
             // Polling lets a rebalance go on that the commit waits for. What it brings is not
             // taken in any more.
             context.commit_now(&self.consumer, positions, deadline, || self.poll_once())

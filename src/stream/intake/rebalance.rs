@@ -22,7 +22,7 @@ use crate::stream::broker::kafka_error::{
 use crate::stream::error::StreamError;
 use crate::stream::intake::backpressure::Intake;
 use crate::stream::intake::lag::{Extent, Statistics};
-use crate::stream::offsets::tracker::{Audit, Position};
+use crate::stream::offsets::tracker::{CommitAudit, CommittableOffset};
 use crate::stream::output::transaction_committer::Transactions;
 use crate::stream::shared::Shared;
 
@@ -90,13 +90,13 @@ impl Context {
 
     /// Commits positions without waiting for the answer. It never comes: librdkafka tells it to a
     /// callback that rdkafka does not set, so statistics have to show whether the commit arrived.
-    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, positions: &[Position]) {
+    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, positions: &[CommittableOffset]) {
         if positions.is_empty() || self.abandoned.load(Ordering::Acquire) {
             return;
         }
         if let Err(error) = consumer.commit(&self.list(positions), CommitMode::Async) {
             let partitions = positions.iter().map(|position| position.partition);
-            partitions.for_each(|partition| self.shared.partitions.request_failed(partition));
+            partitions.for_each(|partition| self.shared.partitions.commit_failed(partition));
             self.commit_failed(&error);
         }
     }
@@ -106,7 +106,7 @@ impl Context {
     pub(crate) fn commit_now(
         &self,
         consumer: &BaseConsumer<Self>,
-        positions: impl Fn() -> Vec<Position>,
+        positions: impl Fn() -> Vec<CommittableOffset>,
         deadline: Instant,
         pause: impl Fn(),
     ) -> bool {
@@ -133,9 +133,9 @@ impl Context {
         }
     }
 
-    pub(crate) fn list(&self, positions: &[Position]) -> TopicPartitionList {
+    pub(crate) fn list(&self, positions: &[CommittableOffset]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(positions.len());
-        for Position { partition, offset } in positions {
+        for CommittableOffset { partition, offset } in positions {
             let added =
                 list.add_partition_offset(self.topic(), *partition, Offset::Offset(*offset));
             added.expect("a position is one past an offset of the log");
@@ -172,7 +172,7 @@ impl Context {
             self.wait_for_answers(consumer, partitions, deadline);
             if self.transactions.is_none() {
                 let deadline = deadline.max(Instant::now() + COMMIT_AT_LEAST);
-                let positions = || shared.partitions.positions(partitions);
+                let positions = || shared.partitions.committable_offsets(partitions);
                 self.commit_now(consumer, positions, deadline, || thread::sleep(COMMIT_AGAIN));
             }
         }
@@ -203,14 +203,14 @@ impl Context {
             thread::sleep(FLUSH_AGAIN);
         }
         let Some(transactions) = &self.transactions else {
-            self.shared.partitions.wait_idle(partitions, deadline);
+            self.shared.partitions.wait_answered(partitions, deadline);
             return;
         };
         // Answers count when their transaction is committed, which only this thread can do.
         while Instant::now() < deadline && !self.shared.fault.is_raised() {
             transactions.cut(consumer);
             let until = deadline.min(Instant::now() + FLUSH_AGAIN);
-            if self.shared.partitions.wait_idle(partitions, until) == 0 {
+            if self.shared.partitions.wait_answered(partitions, until) == 0 {
                 return;
             }
         }
@@ -232,12 +232,12 @@ impl Context {
     fn audit(&self, extent: &Extent, now: Instant) {
         let partitions = &self.shared.partitions;
         match partitions.audit(extent.partition, extent.committed, now, COMMIT_ARRIVES) {
-            Audit::Fine => {}
-            Audit::Confirmed => {
+            CommitAudit::Fine => {}
+            CommitAudit::Confirmed => {
                 metrics::offsets_committed(1);
                 self.shared.vitals().committed(now);
             }
-            Audit::Overdue => {
+            CommitAudit::Overdue => {
                 metrics::commit_failed("unconfirmed");
                 self.shared.vitals().commit_failed(now);
                 tracing::warn!(
@@ -260,7 +260,7 @@ impl Context {
                 continue;
             }
             let group = extent.committed.unwrap_or(extent.start);
-            let position = self.shared.partitions.position(number).unwrap_or(group);
+            let position = self.shared.partitions.committable(number).unwrap_or(group);
             let lag = u64::try_from(extent.end - position).unwrap_or(0);
             metrics::lag(self.topic(), number, lag);
             self.audit(&extent, now);

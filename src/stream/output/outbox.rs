@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::stream::offsets::tracker::{Place, Position};
+use crate::stream::offsets::tracker::{CommittableOffset, SlotId};
 use crate::stream::output::publisher::{Outgoing, PublishError};
 use crate::stream::output::transactional_producer::Written;
 
@@ -30,7 +30,7 @@ struct Pending {
 /// An answer, ready to be written, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) place: Place,
+    pub(crate) place: SlotId,
     /// Offset of the record that it answers.
     offset: i64,
     /// None for a record that asks for nothing, whose position moves all the same.
@@ -61,7 +61,7 @@ impl Outbox {
     /// [`PublishError::TooLarge`]: hand in a smaller one. Anything else ends the worker.
     pub(crate) async fn publish(
         &self,
-        (place, offset): (Place, i64),
+        (place, offset): (SlotId, i64),
         outgoing: Outgoing<'_>,
     ) -> Result<(), PublishError> {
         let Outgoing { topic, key, payload, headers } = outgoing;
@@ -86,7 +86,7 @@ impl Outbox {
     }
 
     /// The record of this place asks for nothing.
-    pub(crate) fn skip(&self, place: Place, offset: i64) {
+    pub(crate) fn skip(&self, place: SlotId, offset: i64) {
         self.offer(Output { place, offset, written: None, reply: None });
     }
 
@@ -121,10 +121,12 @@ impl Outbox {
     }
 
     /// Where a reader of the group would go on behind these answers, which are in order.
-    pub(crate) fn positions(outputs: &[Output]) -> Vec<Position> {
+    pub(crate) fn positions(outputs: &[Output]) -> Vec<CommittableOffset> {
         let ends: BTreeMap<i32, i64> =
             outputs.iter().map(|output| (output.place.partition, output.offset + 1)).collect();
-        ends.into_iter().map(|(partition, offset)| Position { partition, offset }).collect()
+        ends.into_iter()
+            .map(|(partition, offset)| CommittableOffset { partition, offset })
+            .collect()
     }
 
     /// Gives answers back that were taken and not committed; those of an assignment that is over are dropped.
@@ -136,7 +138,7 @@ impl Outbox {
     }
 
     /// The answer of this place will come once more, in another form.
-    pub(crate) fn rewind(&self, place: Place) {
+    pub(crate) fn rewind(&self, place: SlotId) {
         if let Some(pending) = self.lock().get_mut(&place.partition)
             && pending.epoch == place.epoch
         {
@@ -163,7 +165,7 @@ mod tests {
     fn output(partition: i32, epoch: u64, sequence: u64) -> (Output, Told) {
         let (reply, told) = oneshot::channel();
         let output = Output {
-            place: Place { partition, epoch, sequence },
+            place: SlotId { partition, epoch, sequence },
             // Offsets have gaps.
             offset: 10 + 3 * i64::try_from(sequence).unwrap(),
             written: None,
@@ -189,7 +191,7 @@ mod tests {
             .map(|(partition, sequence)| offer(&outbox, partition, 7, sequence));
         let taken = outbox.take_ready(10);
         assert_eq!(places(&taken), [(0, 0), (0, 1), (0, 2)]);
-        assert_eq!(Outbox::positions(&taken), [Position { partition: 0, offset: 17 }]);
+        assert_eq!(Outbox::positions(&taken), [CommittableOffset { partition: 0, offset: 17 }]);
         assert_eq!(outbox.len(), 2, "what is behind a gap waits");
         assert!(outbox.take_ready(10).is_empty());
         let _closing = [offer(&outbox, 0, 7, 3), offer(&outbox, 1, 7, 0)];
