@@ -35,6 +35,7 @@ mod error;
 mod intake;
 mod offsets;
 mod output;
+mod properties;
 mod record;
 mod settings;
 mod shared;
@@ -42,7 +43,6 @@ pub mod worker;
 
 pub use broker::embedded::EmbeddedBroker;
 pub use broker::probe::{ClusterReport, TopicReport, in_sync_min, probe, probe_input};
-pub use broker::properties::Properties;
 pub use clients::companion::{Answer, AnswerReader, ReferenceWriter};
 pub use clients::topic_reader::Start;
 pub use dead_letters::record::{DeadLetter, DeadLetters};
@@ -51,5 +51,6 @@ pub use dead_letters::replay::{
 };
 pub use error::StreamError;
 pub use output::publisher::{Outgoing, PublishError, Publisher};
+pub use properties::Properties;
 pub use settings::{DeliveryMode, GroupProtocol, Settings};
 pub use worker::Summary;

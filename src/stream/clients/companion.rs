@@ -130,5 +130,5 @@ fn parse(topic: &str, record: Record, is_event: bool) -> Result<Answer, StreamEr
     } else {
         DeadLetter::read(record).map(|letter| Answer::DeadLetter(Box::new(letter)))
     };
-    answer.map_err(|reason| StreamError::Foreign { place, reason })
+    answer.map_err(|reason| StreamError::Foreign { location: place, reason })
 }
