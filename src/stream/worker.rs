@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::pipeline::Journey;
 use crate::telemetry::{Health, metrics};
 
-use crate::stream::broker::probe::ensure_topics;
+use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
 use crate::stream::intake::polling::{Closed, Polling};
 use crate::stream::offsets::tracker::Completion;
