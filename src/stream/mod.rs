@@ -2,11 +2,11 @@
 //! and no offset is committed before its record is answered.
 //!
 //! ```text
-//!            ┌─ polling thread ─────────────┐          ┌─ one task per record ───────────┐
-//!  input ──► │ poll, hold back, pause,      │ batches  │ parse, assess, publish          │ ──► events
-//!            │ rebalance, commit            ├─────────►│                                 │ ──► dead letters
-//!            └──────────▲───────────────────┘          └──────────────┬──────────────────┘
-//!                       └───── windows of slots per partition ◄───────┘ answered
+//!         ┌─ polling thread ───────────┐         ┌─ one task per record ────┐
+//! input ─►│ poll, hold back, pause,    │ batches │ parse, assess, publish   │─► events
+//!         │ rebalance, commit          ├────────►│                          │─► dead letters
+//!         └────────▲───────────────────┘         └────────────┬─────────────┘
+//!                  └────── windows of slots per partition ◄───┘ answered
 //! ```
 //!
 //! `at-least-once`: a task publishes its answer itself, then its slot counts as answered. A crash
@@ -22,7 +22,7 @@
 //! | `properties`, `settings` | librdkafka properties of the user; the settings and their manual |
 //! | `offsets` | which offsets may be committed; names nothing else |
 //! | `record` | a consumed record in flight, its budget, its headers |
-//! | `broker` | Kafka errors, client configurations, probe, topics, reading a topic without a group |
+//! | `broker` | Kafka errors, client configurations, probe, topics, reading without a group |
 //! | `output` | publishing an answer, alone or in a transaction |
 //! | `intake` | the polling thread: consumer, rebalances, back-pressure, lag, readiness |
 //! | `dead_letters` | reading dead letters back and replaying them |

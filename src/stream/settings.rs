@@ -83,8 +83,8 @@ pub struct Settings {
     pub in_flight_max: NonZeroUsize,
     /// Maximum summed size of the references in flight, keys and values as received.
     pub in_flight_bytes_max: ByteSize,
-    /// Maximum number of records of one partition from its oldest unanswered reference to its newest
-    /// received one. At this limit, the partition is paused. Raise it if slow images pause
+    /// Maximum number of records of one partition from its oldest unanswered reference to its
+    /// newest received one. At this limit, the partition is paused. Raise it if slow images pause
     /// partitions too often; lower it to repeat less work after a crash.
     pub window_max: NonZeroUsize,
     /// Size of the largest output record, uncompressed; from 64 KiB to 1 GB. The output topics'

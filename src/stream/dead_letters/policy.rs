@@ -17,7 +17,7 @@ const CACHED_TOPICS_MAX: usize = 1000;
 /// Maximum length of a topic name.
 const TOPIC_CHARS_MAX: usize = 249;
 
-/// The outcome for one dead letter.
+/// The outcome of one dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayOutcome {
     /// It is sent to this destination.
@@ -54,6 +54,8 @@ pub(crate) struct ReplayPolicy<'a> {
 }
 
 impl<'a> ReplayPolicy<'a> {
+    /// Creates the rules of a request.
+    ///
     /// # Errors
     /// Fails if the requested topic has an invalid name or is protected.
     pub(crate) fn new(

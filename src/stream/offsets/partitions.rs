@@ -59,8 +59,8 @@ impl Partitions {
         unanswered
     }
 
-    /// Gives the record the next slot of its partition. Returns its ticket and the token of the
-    /// assignment.
+    /// Assigns the next slot of the partition to the record at `offset`. Returns its ticket and the
+    /// token of the assignment.
     ///
     /// # Errors
     /// Fails if the window is full or the partition is not assigned.

@@ -4,8 +4,8 @@
 //! Each assigned partition has a window of slots. An admitted record gets the next slot. Records
 //! are answered in any order, but slots leave the window at the front only, once they are answered.
 //! The committable offset is one past the last slot that left, so no offset is committed before
-//! every earlier one is answered. Slots are numbered by a sequence of their own, because offsets
-//! have gaps (compaction, transaction markers).
+//! every earlier one is answered. Slots have their own sequence numbers, because offsets have
+//! gaps (compaction, transaction markers).
 //!
 //! Every assignment starts an empty window with a new epoch. An answer from an earlier epoch is
 //! late and changes nothing: the record belongs to another worker, or was read again.
@@ -138,7 +138,7 @@ impl Tracker {
         self.windows.remove(&partition).map_or(0, |window| window.unanswered)
     }
 
-    /// Gives the record at `offset` the next slot of its partition.
+    /// Assigns the next slot of the partition to the record at `offset`.
     ///
     /// # Errors
     /// Fails if the window is full or the partition is not assigned.
@@ -427,7 +427,8 @@ mod tests {
         prop_oneof![
             1 => partition.clone().prop_map(Action::Assign),
             1 => partition.clone().prop_map(Action::Revoke),
-            8 => (partition, 0..5_i64).prop_map(|(partition, gap)| Action::Admit { partition, gap }),
+            8 => (partition, 0..5_i64)
+                .prop_map(|(partition, gap)| Action::Admit { partition, gap }),
             8 => any::<Index>().prop_map(Action::Complete),
             2 => any::<bool>().prop_map(|fails| Action::Commit { fails }),
         ]
