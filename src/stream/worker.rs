@@ -269,7 +269,7 @@ impl Summary {
 /// journey ends the worker: a record without an answer would stop its partition for ever.
 async fn serve_one(answers: Arc<Answers>, delivery: Delivery) {
     let Delivery { record, ticket, revoked, received_at, permit } = delivery;
-    let asked = Asked { record: &record, place: ticket.slot_id(), taken_in: received_at };
+    let asked = Asked { record: &record, place: ticket.slot(), taken_in: received_at };
     let answer = AssertUnwindSafe(answers.answer(asked)).catch_unwind();
     // A partition that was taken away comes first: its new owner answers the record.
     let answered = tokio::select! {

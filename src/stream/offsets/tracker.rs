@@ -23,7 +23,7 @@ pub(crate) struct SlotTicket {
 
 /// Identifies the slot of a record in the window of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SlotId {
+pub(crate) struct RecordSlot {
     pub(crate) partition: i32,
     /// Number of the assignment; later assignments have greater numbers.
     pub(crate) epoch: u64,
@@ -32,8 +32,8 @@ pub(crate) struct SlotId {
 }
 
 impl SlotTicket {
-    pub(crate) fn slot_id(&self) -> SlotId {
-        SlotId { partition: self.partition, epoch: self.epoch, sequence: self.sequence }
+    pub(crate) fn slot(&self) -> RecordSlot {
+        RecordSlot { partition: self.partition, epoch: self.epoch, sequence: self.sequence }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::pipeline::{Failure, Journey};
 use crate::telemetry::{Stage, metrics};
 
 use crate::stream::error::StreamError;
-use crate::stream::offsets::tracker::SlotId;
+use crate::stream::offsets::tracker::RecordSlot;
 use crate::stream::output::outage::{Advice, Outages};
 use crate::stream::output::publisher::{Outgoing, PublishError, Publisher};
 use crate::stream::record::delivery::Record;
@@ -51,7 +51,7 @@ pub(crate) enum Road {
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) place: SlotId,
+    pub(crate) place: RecordSlot,
     pub(crate) taken_in: Instant,
 }
 

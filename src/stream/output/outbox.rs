@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::stream::offsets::tracker::{CommittableOffset, SlotId};
+use crate::stream::offsets::tracker::{CommittableOffset, RecordSlot};
 use crate::stream::output::publisher::{Outgoing, PublishError};
 use crate::stream::output::transactional_producer::Written;
 
@@ -30,7 +30,7 @@ struct Pending {
 /// An answer, ready to be written, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) place: SlotId,
+    pub(crate) place: RecordSlot,
     /// Offset of the record that it answers.
     offset: i64,
     /// None for a record that asks for nothing, whose position moves all the same.
@@ -61,7 +61,7 @@ impl Outbox {
     /// [`PublishError::TooLarge`]: hand in a smaller one. Anything else ends the worker.
     pub(crate) async fn publish(
         &self,
-        (place, offset): (SlotId, i64),
+        (place, offset): (RecordSlot, i64),
         outgoing: Outgoing<'_>,
     ) -> Result<(), PublishError> {
         let Outgoing { topic, key, payload, headers } = outgoing;
@@ -86,7 +86,7 @@ impl Outbox {
     }
 
     /// The record of this place asks for nothing.
-    pub(crate) fn skip(&self, place: SlotId, offset: i64) {
+    pub(crate) fn skip(&self, place: RecordSlot, offset: i64) {
         self.offer(Output { place, offset, written: None, reply: None });
     }
 
@@ -138,7 +138,7 @@ impl Outbox {
     }
 
     /// The answer of this place will come once more, in another form.
-    pub(crate) fn rewind(&self, place: SlotId) {
+    pub(crate) fn rewind(&self, place: RecordSlot) {
         if let Some(pending) = self.lock().get_mut(&place.partition)
             && pending.epoch == place.epoch
         {
@@ -165,7 +165,7 @@ mod tests {
     fn output(partition: i32, epoch: u64, sequence: u64) -> (Output, Told) {
         let (reply, told) = oneshot::channel();
         let output = Output {
-            place: SlotId { partition, epoch, sequence },
+            place: RecordSlot { partition, epoch, sequence },
             // Offsets have gaps.
             offset: 10 + 3 * i64::try_from(sequence).unwrap(),
             written: None,
