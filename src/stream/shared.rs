@@ -5,50 +5,50 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::Budget;
-use super::error::StreamError;
-use super::health::Vitals;
-use super::outbox::Outbox;
-use super::partition::Partitions;
-use super::settings::Settings;
+use crate::stream::error::StreamError;
+use crate::stream::intake::readiness::Vitals;
+use crate::stream::offsets::partitions::Partitions;
+use crate::stream::output::outbox::Outbox;
+use crate::stream::record::in_flight_budget::InFlightBudget;
+use crate::stream::settings::Settings;
 
 /// One worker's common state.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) settings: Settings,
-    pub(super) partitions: Partitions,
-    pub(super) budget: Arc<Budget>,
-    pub(super) fault: Fault,
-    pub(super) counts: Counts,
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) partitions: Partitions,
+    pub(crate) budget: Arc<InFlightBudget>,
+    pub(crate) fault: Fault,
+    pub(crate) counts: Counts,
     /// Answers that wait for a transaction; empty where each is written by itself.
-    pub(super) outbox: Outbox,
+    pub(crate) outbox: Outbox,
     /// Ends every task of the worker.
-    pub(super) tasks: CancellationToken,
+    pub(crate) tasks: CancellationToken,
     vitals: Mutex<Vitals>,
 }
 
 /// What the worker did so far.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) received: AtomicU64,
-    pub(super) tombstones: AtomicU64,
-    pub(super) events: AtomicU64,
-    pub(super) dead_letters: AtomicU64,
+pub(crate) struct Counts {
+    pub(crate) received: AtomicU64,
+    pub(crate) tombstones: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) dead_letters: AtomicU64,
 }
 
 /// The first error that ends the worker.
 #[derive(Debug, Default)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     error: Mutex<Option<StreamError>>,
     raised: CancellationToken,
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let bytes_max = settings.in_flight_bytes_max.as_u64();
         Self {
             partitions: Partitions::new(settings.window_max.get()),
-            budget: Budget::new(settings.in_flight_max.get(), bytes_max),
+            budget: InFlightBudget::new(settings.in_flight_max.get(), bytes_max),
             fault: Fault::default(),
             counts: Counts::default(),
             outbox: Outbox::default(),
@@ -58,20 +58,20 @@ impl Shared {
         }
     }
 
-    pub(super) fn vitals(&self) -> MutexGuard<'_, Vitals> {
+    pub(crate) fn vitals(&self) -> MutexGuard<'_, Vitals> {
         self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Counts {
-    pub(super) fn add(count: &AtomicU64) {
+    pub(crate) fn add(count: &AtomicU64) {
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Fault {
     /// Ends the worker with this error, unless another one was first.
-    pub(super) fn raise(&self, error: StreamError) {
+    pub(crate) fn raise(&self, error: StreamError) {
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if first.is_none() {
             tracing::debug!(%error, "the worker cannot go on");
@@ -84,17 +84,17 @@ impl Fault {
     /// Waits for an error.
     ///
     /// Cancel safe.
-    pub(super) async fn raised(&self) {
+    pub(crate) async fn raised(&self) {
         self.raised.cancelled().await;
     }
 
     /// The error, if there was one.
-    pub(super) fn take(&self) -> Option<StreamError> {
+    pub(crate) fn take(&self) -> Option<StreamError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether there was an error.
-    pub(super) fn is_raised(&self) -> bool {
+    pub(crate) fn is_raised(&self) -> bool {
         self.raised.is_cancelled()
     }
 }

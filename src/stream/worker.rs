@@ -14,17 +14,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::pipeline::Journey;
-use crate::telemetry::Health;
+use crate::telemetry::{Health, metrics};
 
-use super::answer::{Answers, Asked, Road};
-use super::consumer::{Closed, Polling};
-use super::delivery::Delivery;
-use super::error::StreamError;
-use super::probe::ensure_topics;
-use super::publisher::Publisher;
-use super::settings::{DeliveryMode, Settings};
-use super::shared::Shared;
-use super::transaction::Transactions;
+use crate::stream::broker::topics::ensure_topics;
+use crate::stream::error::StreamError;
+use crate::stream::intake::polling::{Closed, Polling};
+use crate::stream::offsets::tracker::Completion;
+use crate::stream::output::answer::{Answers, Asked, Road};
+use crate::stream::output::publisher::Publisher;
+use crate::stream::output::transaction_committer::Transactions;
+use crate::stream::record::delivery::Delivery;
+use crate::stream::settings::{DeliveryMode, Settings};
+use crate::stream::shared::Shared;
 
 /// How long closing the consumer may take; leaving a group without its coordinator can hang.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -267,8 +268,8 @@ impl Summary {
 /// Answers one record and takes it out of its window. Whatever goes wrong outside the image's
 /// journey ends the worker: a record without an answer would stop its partition for ever.
 async fn serve_one(answers: Arc<Answers>, delivery: Delivery) {
-    let Delivery { record, ticket, revoked, taken_in, permit } = delivery;
-    let asked = Asked { record: &record, place: ticket.place(), taken_in };
+    let Delivery { record, ticket, revoked, received_at, permit } = delivery;
+    let asked = Asked { record: &record, place: ticket.slot(), taken_in: received_at };
     let answer = AssertUnwindSafe(answers.answer(asked)).catch_unwind();
     // A partition that was taken away comes first: its new owner answers the record.
     let answered = tokio::select! {
@@ -278,7 +279,11 @@ async fn serve_one(answers: Arc<Answers>, delivery: Delivery) {
     };
     let shared = &answers.shared;
     match answered {
-        Ok(Ok(())) => shared.partitions.complete(ticket),
+        Ok(Ok(())) => {
+            if shared.partitions.complete(ticket) == Completion::Late {
+                metrics::late_completion_dropped();
+            }
+        }
         Ok(Err(error)) => shared.fault.raise(error),
         Err(_) => shared.fault.raise(StreamError::Bug("answering a record panicked".to_owned())),
     }

@@ -10,7 +10,7 @@ use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
 use crate::storage::Stores;
-use crate::stream::{TopicReport, in_sync_min, probe};
+use crate::stream::{TopicReport, min_insync_replicas, probe};
 
 /// With fewer replicas, the loss of one broker can lose acknowledged answers.
 const REPLICAS_MIN: usize = 3;
@@ -119,17 +119,17 @@ async fn kafka(settings: &Settings) -> anyhow::Result<Vec<CheckResult>> {
     });
     let mut results: Vec<_> = missing.collect();
     for topic in &report.topics {
-        results.push(check_topic(topic, in_sync_min(&kafka, &topic.name).await?));
+        results.push(check_topic(topic, min_insync_replicas(&kafka, &topic.name).await?));
     }
     Ok(results)
 }
 
-/// Checks the durability of a topic. `in_sync_min` is its `min.insync.replicas`, or `None` if the
+/// Checks the durability of a topic. `min_insync_replicas` is its `min.insync.replicas`, or `None` if the
 /// brokers do not report it.
-fn check_topic(topic: &TopicReport, in_sync_min: Option<usize>) -> CheckResult {
+fn check_topic(topic: &TopicReport, min_insync_replicas: Option<usize>) -> CheckResult {
     let TopicReport { name, partitions, replicas } = topic;
     let text = format!("kafka: topic {name} has {partitions} partitions, {replicas} replicas");
-    let problem = match in_sync_min {
+    let problem = match min_insync_replicas {
         Some(least) if least > *replicas => {
             format!("min.insync.replicas = {least} is more than that: nothing can be written")
         }
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_topic_that_can_lose_or_refuse_answers_gets_a_warning() {
-        let check = |replicas, in_sync_min, expected: Option<&str>| {
+        let check = |replicas, min_insync_replicas, expected: Option<&str>| {
             let topic = TopicReport { name: "t".to_owned(), partitions: 6, replicas };
-            let result = check_topic(&topic, in_sync_min);
+            let result = check_topic(&topic, min_insync_replicas);
             match expected {
                 None => assert!(result.status == CheckStatus::Fine, "{}", result.text),
                 Some(part) => {

@@ -7,7 +7,7 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::dead_letters::filter::DeadLetterFilter;
 use crate::cli::dead_letter_format;
 use crate::cli::terminal::{LineFormat, print_result, print_status};
-use crate::stream::{DeadLetters, Settings};
+use crate::stream::{DeadLetterReader, Settings};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa dead-letters list --since 2h --code fetch\n  \
     dogiqa dead-letters list --format jsonl | jq -r 'select(.replays > 0) | .reference.uri'\n\n\
@@ -32,7 +32,7 @@ pub(crate) fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<CommandOutcome> {
     let Args { filter, limit, format } = args;
-    let mut letters = DeadLetters::open(settings, filter.start())?;
+    let mut letters = DeadLetterReader::open(settings, filter.start())?;
     if format == LineFormat::Table {
         print_result(&dead_letter_format::header())?;
     }

@@ -8,7 +8,9 @@ use crate::cli::dead_letter_format;
 use crate::cli::terminal::{print_result, print_status, sent_records_spinner};
 use crate::cli::time_and_rate::Rate;
 use crate::report::table::printable;
-use crate::stream::{DeadLetter, Fate, ReplayRequest, ReplaySummary, Settings, dry_run, replay};
+use crate::stream::{
+    DeadLetter, ReplayOutcome, ReplayRequest, ReplaySummary, Settings, dry_run, replay,
+};
 
 const HELP: &str = "Examples:\n  dogiqa dead-letters replay --code fetch.forbidden --dry-run\n  \
     dogiqa dead-letters replay --code fetch --since 2h --rate 50/s\n\n\
@@ -48,9 +50,9 @@ pub(crate) fn run(
     let request = ReplayRequest {
         start: filter.start(),
         matches: Box::new(move |letter| filter.matches(letter)),
-        to,
-        again,
-        letters_max: limit,
+        to_topic: to,
+        include_replayed: again,
+        dead_letters_max: limit,
         gap: rate.map(|rate| rate.interval),
     };
     let (summary, verb) = if is_dry_run {
@@ -58,8 +60,8 @@ pub(crate) fn run(
     } else {
         (send(settings, &request, stop)?, "sent")
     };
-    let ReplaySummary { sent, already, refused, foreign } = summary;
-    print_status(&format!("{sent} {verb}, {already} sent before, {refused} refused"));
+    let ReplaySummary { sent, already_sent, refused, foreign } = summary;
+    print_status(&format!("{sent} {verb}, {already_sent} sent before, {refused} refused"));
     dead_letter_format::print_foreign_count(foreign);
     if stop.is_cancelled() {
         print_status("stopped before the end; the same command continues from here");
@@ -74,7 +76,7 @@ fn print_plan(
     stop: &CancellationToken,
 ) -> anyhow::Result<ReplaySummary> {
     let mut printed = Ok(());
-    let on_fate = |letter: &DeadLetter, fate: &Fate| {
+    let on_fate = |letter: &DeadLetter, fate: &ReplayOutcome| {
         if let (Ok(()), Some(line)) = (&printed, line(letter, fate)) {
             printed = print_result(&line);
         }
@@ -93,10 +95,10 @@ fn send(
     stop: &CancellationToken,
 ) -> anyhow::Result<ReplaySummary> {
     let spinner = sent_records_spinner()?;
-    let on_fate = |letter: &DeadLetter, fate: &Fate| match fate {
-        Fate::Sent(_) => spinner.inc(1),
-        Fate::Already => {}
-        Fate::Refused(_) => {
+    let on_fate = |letter: &DeadLetter, fate: &ReplayOutcome| match fate {
+        ReplayOutcome::Sent(_) => spinner.inc(1),
+        ReplayOutcome::AlreadySent => {}
+        ReplayOutcome::Refused(_) => {
             let line = line(letter, fate).unwrap_or_default();
             spinner.suspend(|| print_status(&line));
         }
@@ -107,15 +109,15 @@ fn send(
 }
 
 /// Returns a line about the fate of a dead letter, or `None` if it was sent before.
-fn line(letter: &DeadLetter, fate: &Fate) -> Option<String> {
+fn line(letter: &DeadLetter, fate: &ReplayOutcome) -> Option<String> {
     let location = format!("{}@{}", letter.partition, letter.offset);
     let fate = match fate {
-        Fate::Sent(to) => {
+        ReplayOutcome::Sent(to) => {
             let partition = to.partition.map_or_else(String::new, |number| format!("/{number}"));
             format!("to {}{partition}", to.topic)
         }
-        Fate::Already => return None,
-        Fate::Refused(refusal) => format!("refused: {refusal}"),
+        ReplayOutcome::AlreadySent => return None,
+        ReplayOutcome::Refused(refusal) => format!("refused: {refusal}"),
     };
     let (code, name) = (&letter.reason.code, dead_letter_format::name(letter));
     Some(printable(&format!("{location:<12}  {code:<24}  {name}  {fate}")))

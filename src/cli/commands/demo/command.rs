@@ -18,7 +18,7 @@ use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
 use crate::report::table;
 use crate::storage::file_uri;
-use crate::stream::{Answer, AnswerReader, EmbeddedBroker, ReferenceWriter, worker};
+use crate::stream::{AnswerReader, EmbeddedBroker, ReferenceWriter, WorkerAnswer, worker};
 use crate::telemetry::Health;
 
 /// Number of partitions of each topic.
@@ -102,11 +102,11 @@ async fn collect_answers(
     while events.len() < references.len() {
         let answer = tokio::time::timeout(patience, reader.next()).await;
         match answer.context("no answer within the timeouts of both stages")?? {
-            Answer::Event(event) => {
+            WorkerAnswer::Event(event) => {
                 print_result(&table::line(&event))?;
                 events.push(*event);
             }
-            Answer::DeadLetter(letter) => {
+            WorkerAnswer::DeadLetter(letter) => {
                 bail!("{} ended as a dead letter: {}", letter.name(), letter.reason.message);
             }
         }

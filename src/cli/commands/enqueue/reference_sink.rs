@@ -66,7 +66,7 @@ impl ReferenceSink {
             Self::Kafka { writer, key: RecordKey::Id } => (writer, &reference.id),
             Self::Kafka { writer, key: RecordKey::Uri } => (writer, &reference.uri),
         };
-        match writer.write_under(key, reference).await {
+        match writer.write_with_key(key, reference).await {
             Ok(()) => Ok(Effect::Sent),
             Err(error @ PublishError::TooLarge { .. }) => Ok(Effect::Refused(ReferenceRefusal {
                 code: "publish.too_large",

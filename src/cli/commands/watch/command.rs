@@ -16,7 +16,7 @@ use crate::cli::terminal::{LineFormat, print_result, print_status};
 use crate::cli::time_and_rate::parse_time;
 use crate::config::Settings;
 use crate::report::table;
-use crate::stream::{Answer, AnswerReader, Start, StreamError};
+use crate::stream::{AnswerReader, Start, StreamError, WorkerAnswer};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa watch --dead-letters\n  \
     dogiqa watch --since 1h --below 3 --format jsonl --count 100 | jq -r .reference.uri\n\n\
@@ -118,23 +118,27 @@ async fn sleep_until(deadline: Option<time::Instant>) {
 }
 
 /// Prints and counts an answer that passes the filter.
-fn print_answer(args: &Args, answer: &Answer, statistics: &mut WatchStatistics) -> io::Result<()> {
+fn print_answer(
+    args: &Args,
+    answer: &WorkerAnswer,
+    statistics: &mut WatchStatistics,
+) -> io::Result<()> {
     match answer {
-        Answer::Event(event) if args.filter.matches_event(event) => {
+        WorkerAnswer::Event(event) if args.filter.matches_event(event) => {
             statistics.add_event(event);
             match args.format {
                 LineFormat::Table => print_result(&table::line(event)),
                 LineFormat::Jsonl => print_result(&serde_json::to_string(event)?),
             }
         }
-        Answer::DeadLetter(letter) if args.filter.matches_id(&letter.name()) => {
+        WorkerAnswer::DeadLetter(letter) if args.filter.matches_id(&letter.name()) => {
             statistics.add_dead_letter(&letter.reason.code);
             match args.format {
                 LineFormat::Table => print_result(&dead_letter_format::line_in_event_table(letter)),
                 LineFormat::Jsonl => print_result(&dead_letter_format::json(letter).to_string()),
             }
         }
-        Answer::Event(_) | Answer::DeadLetter(_) => Ok(()),
+        WorkerAnswer::Event(_) | WorkerAnswer::DeadLetter(_) => Ok(()),
     }
 }
 

@@ -1,0 +1,290 @@
+//! The one classification of Kafka errors: what each code means to this service, and its wording.
+//!
+//! Knows librdkafka's codes and [`StreamError`], and no client.
+
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::stream::error::StreamError;
+use crate::stream::properties::is_secret;
+
+/// Wait for room in a producer's full queue.
+pub(crate) const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
+
+/// The response to a failed send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendVerdict {
+    /// Wait for room in the queue, then send again.
+    QueueFull,
+    /// Send a smaller record.
+    TooLarge,
+    /// Send the same record again.
+    Transient,
+    /// Stop: sending again would not help.
+    Permanent,
+}
+
+/// Returns the code of an error; `Unknown` if it has none.
+pub(crate) fn code_of(error: &KafkaError) -> RDKafkaErrorCode {
+    error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)
+}
+
+/// Returns true if an access list denies the request.
+pub(crate) fn is_forbidden(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+    )
+}
+
+/// Returns true if another member of the group uses the same `group.instance.id`.
+pub(crate) fn is_duplicate_instance(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId)
+}
+
+/// Returns true if another producer took over the transactional id.
+pub(crate) fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fenced
+            | RDKafkaErrorCode::InvalidProducerEpoch
+            | RDKafkaErrorCode::ProducerFenced
+    )
+}
+
+/// Returns true if a send failed only because another record of its transaction failed.
+pub(crate) fn is_consequence(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight | RDKafkaErrorCode::State
+    )
+}
+
+/// Returns true if the topic does not exist.
+pub(crate) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+}
+
+/// Returns true if a read failed for a reason that librdkafka repairs by itself.
+pub(crate) fn is_transient_read(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve
+    )
+}
+
+/// Classifies the error of a send. Codes that are not known to be transient are permanent: a clear
+/// error is better than a partition that waits indefinitely.
+pub(crate) fn send_verdict(error: &KafkaError) -> SendVerdict {
+    match code_of(error) {
+        RDKafkaErrorCode::QueueFull => SendVerdict::QueueFull,
+        RDKafkaErrorCode::MessageSizeTooLarge
+        | RDKafkaErrorCode::InvalidMessageSize
+        | RDKafkaErrorCode::MessageBatchTooLarge => SendVerdict::TooLarge,
+        RDKafkaErrorCode::MessageTimedOut
+        | RDKafkaErrorCode::TimedOutQueue
+        | RDKafkaErrorCode::OperationTimedOut
+        | RDKafkaErrorCode::RequestTimedOut
+        | RDKafkaErrorCode::BrokerTransportFailure
+        | RDKafkaErrorCode::AllBrokersDown
+        | RDKafkaErrorCode::BrokerDestroy
+        | RDKafkaErrorCode::Resolve
+        | RDKafkaErrorCode::ISRInsufficient
+        | RDKafkaErrorCode::LeaderNotAvailable
+        | RDKafkaErrorCode::NotLeaderForPartition
+        | RDKafkaErrorCode::BrokerNotAvailable
+        | RDKafkaErrorCode::ReplicaNotAvailable
+        | RDKafkaErrorCode::NetworkException
+        | RDKafkaErrorCode::NotEnoughReplicas
+        | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
+        | RDKafkaErrorCode::KafkaStorageError
+        | RDKafkaErrorCode::Retry => SendVerdict::Transient,
+        _ => SendVerdict::Permanent,
+    }
+}
+
+/// Maps a permanent send error to the error that stops the worker; a fatal client error wins.
+pub(crate) fn permanent_send_error(
+    fatal: Option<(RDKafkaErrorCode, String)>,
+    topic: &str,
+    error: KafkaError,
+) -> StreamError {
+    if let Some((_, reason)) = fatal {
+        return StreamError::Fatal(reason);
+    }
+    match code_of(&error) {
+        code if is_forbidden(code) => {
+            StreamError::Forbidden { action: format!("write to topic {topic}"), code }
+        }
+        _ => StreamError::Publish { topic: topic.to_owned(), reason: error },
+    }
+}
+
+/// Returns the metric label of a failed commit: a name for each code with a known cause, `other`
+/// for the rest.
+pub(crate) fn commit_failure_label(code: RDKafkaErrorCode) -> &'static str {
+    match code {
+        RDKafkaErrorCode::RebalanceInProgress => "rebalance_in_progress",
+        RDKafkaErrorCode::StaleMemberEpoch => "stale_member_epoch",
+        RDKafkaErrorCode::IllegalGeneration => "illegal_generation",
+        RDKafkaErrorCode::UnknownMemberId => "unknown_member_id",
+        RDKafkaErrorCode::NotCoordinator => "not_coordinator",
+        RDKafkaErrorCode::WaitingForCoordinator => "waiting_for_coordinator",
+        RDKafkaErrorCode::BrokerTransportFailure => "transport",
+        RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut => "timed_out",
+        RDKafkaErrorCode::FencedInstanceId => "fenced_instance_id",
+        code if is_forbidden(code) => "forbidden",
+        _ => "other",
+    }
+}
+
+/// Maps an error of creating a client to the setting at fault. Never repeats a secret value, which
+/// librdkafka's own error does.
+pub(crate) fn configuration_error(error: &KafkaError) -> StreamError {
+    let text = match error {
+        KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => {
+            format!("librdkafka refuses the value of {name} (not shown, it is a secret)")
+        }
+        KafkaError::ClientConfig(_, reason, name, _) => {
+            format!("librdkafka refuses {name}: {reason}; correct it in kafka.properties")
+        }
+        other => format!("librdkafka refuses the configuration: {other}; see kafka.properties"),
+    };
+    StreamError::Configuration(text)
+}
+
+/// Removes the part of `sasl.oauthbearer.config` that librdkafka quotes when it cannot parse it.
+pub(crate) fn without_secrets(reason: &str) -> &str {
+    reason.split_once(" beginning at: ").map_or(reason, |(before, _)| before)
+}
+
+/// Logs an error event of a client. Librdkafka repairs its connections by itself; the call that
+/// fails decides if the worker stops.
+pub(crate) fn log_client_error(error: &KafkaError, reason: &str) {
+    let code = code_of(error);
+    let reason = without_secrets(reason);
+    match code {
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
+            tracing::warn!(%code, reason, "a broker and this worker do not accept each other");
+        }
+        code => tracing::info!(%code, reason, "the Kafka client reports"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+
+    fn failed_send(code: RDKafkaErrorCode) -> KafkaError {
+        KafkaError::MessageProduction(code)
+    }
+
+    #[test]
+    fn a_send_error_is_classified_by_its_remedy() {
+        for (code, expected) in [
+            (RDKafkaErrorCode::QueueFull, SendVerdict::QueueFull),
+            (RDKafkaErrorCode::MessageSizeTooLarge, SendVerdict::TooLarge),
+            (RDKafkaErrorCode::MessageTimedOut, SendVerdict::Transient),
+            (RDKafkaErrorCode::NotEnoughReplicas, SendVerdict::Transient),
+            (RDKafkaErrorCode::TopicAuthorizationFailed, SendVerdict::Permanent),
+            (RDKafkaErrorCode::UnknownTopic, SendVerdict::Permanent),
+            (RDKafkaErrorCode::Fatal, SendVerdict::Permanent),
+        ] {
+            assert_eq!(send_verdict(&failed_send(code)), expected, "{code}");
+        }
+        assert_eq!(send_verdict(&KafkaError::Canceled), SendVerdict::Permanent, "no code");
+    }
+
+    #[test]
+    fn each_code_has_one_meaning() {
+        type Test = fn(RDKafkaErrorCode) -> bool;
+        let tests: [(&str, Test); 6] = [
+            ("forbidden", is_forbidden),
+            ("duplicate instance", is_duplicate_instance),
+            ("fenced", is_fenced),
+            ("consequence", is_consequence),
+            ("unknown topic", is_unknown_topic),
+            ("transient read", is_transient_read),
+        ];
+        for (code, meaning) in [
+            (RDKafkaErrorCode::TopicAuthorizationFailed, Some("forbidden")),
+            (RDKafkaErrorCode::GroupAuthorizationFailed, Some("forbidden")),
+            (RDKafkaErrorCode::ClusterAuthorizationFailed, Some("forbidden")),
+            (RDKafkaErrorCode::TransactionalIdAuthorizationFailed, Some("forbidden")),
+            (RDKafkaErrorCode::FencedInstanceId, Some("duplicate instance")),
+            (RDKafkaErrorCode::UnreleasedInstanceId, Some("duplicate instance")),
+            (RDKafkaErrorCode::Fenced, Some("fenced")),
+            (RDKafkaErrorCode::ProducerFenced, Some("fenced")),
+            (RDKafkaErrorCode::InvalidProducerEpoch, Some("fenced")),
+            (RDKafkaErrorCode::PurgeQueue, Some("consequence")),
+            (RDKafkaErrorCode::PurgeInflight, Some("consequence")),
+            (RDKafkaErrorCode::State, Some("consequence")),
+            (RDKafkaErrorCode::UnknownTopic, Some("unknown topic")),
+            (RDKafkaErrorCode::UnknownTopicOrPartition, Some("unknown topic")),
+            (RDKafkaErrorCode::AllBrokersDown, Some("transient read")),
+            (RDKafkaErrorCode::Resolve, Some("transient read")),
+            (RDKafkaErrorCode::RebalanceInProgress, None),
+            (RDKafkaErrorCode::Authentication, None),
+            (RDKafkaErrorCode::Unknown, None),
+        ] {
+            let meanings: Vec<_> =
+                tests.iter().filter(|(_, test)| test(code)).map(|(name, _)| *name).collect();
+            assert_eq!(meanings, Vec::from_iter(meaning), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_permanent_send_error_names_the_topic_unless_the_client_is_dead() {
+        let denied = || failed_send(RDKafkaErrorCode::TopicAuthorizationFailed);
+        let error = permanent_send_error(None, "events", denied());
+        assert!(error.to_string().contains("permission to write to topic events"), "{error}");
+        let error = permanent_send_error(None, "events", failed_send(RDKafkaErrorCode::Unknown));
+        assert!(matches!(error, StreamError::Publish { .. }), "{error}");
+        let fatal = Some((RDKafkaErrorCode::Fatal, "out of order".to_owned()));
+        let error = permanent_send_error(fatal, "events", denied());
+        assert!(matches!(error, StreamError::Fatal(_)), "{error}");
+    }
+
+    #[test]
+    fn a_failed_commit_has_a_label_of_few_values() {
+        for (code, label) in [
+            (RDKafkaErrorCode::RebalanceInProgress, "rebalance_in_progress"),
+            (RDKafkaErrorCode::OperationTimedOut, "timed_out"),
+            (RDKafkaErrorCode::RequestTimedOut, "timed_out"),
+            (RDKafkaErrorCode::GroupAuthorizationFailed, "forbidden"),
+            (RDKafkaErrorCode::NoOffset, "other"),
+        ] {
+            assert_eq!(commit_failure_label(code), label, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_rejected_value_is_reported_with_its_name_unless_it_is_a_secret() {
+        let reject = |name, value| {
+            let mut config = ClientConfig::new();
+            config.set(name, value);
+            let error = config.create_native_config().err().unwrap();
+            configuration_error(&error).to_string()
+        };
+        let text = reject("linger.ms", "soon");
+        assert!(text.contains("linger.ms"), "{text}");
+        let text = reject("sasl.password.nonsense", "planted");
+        assert!(!text.contains("planted"), "{text}");
+    }
+
+    #[test]
+    fn the_part_that_librdkafka_cannot_parse_is_not_repeated() {
+        let reason = "Unrecognized sasl.oauthbearer.config beginning at: planted";
+        assert_eq!(without_secrets(reason), "Unrecognized sasl.oauthbearer.config");
+        assert_eq!(without_secrets("1/1 brokers are down"), "1/1 brokers are down");
+    }
+}

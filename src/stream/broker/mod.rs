@@ -1,0 +1,17 @@
+//! The brokers as seen by a client: errors, configurations, topics.
+//!
+//! [`kafka_error`] says what each error code means. [`client_config`] builds the librdkafka
+//! configurations. [`probe`] and [`topics`] find and create topics, and explain why the brokers
+//! cannot be used. [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for
+//! the demo and for tests.
+//!
+//! This folder names `error`, `properties`, `settings` and `record`.
+
+mod client_config;
+mod connection_errors;
+pub(crate) mod embedded;
+pub(crate) mod kafka_error;
+pub(crate) mod probe;
+mod tls_diagnosis;
+pub(crate) mod topic_reader;
+pub(crate) mod topics;

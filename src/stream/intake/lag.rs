@@ -1,0 +1,142 @@
+//! What the worker reads out of librdkafka's statistics: brokers that are up, and how far each
+//! partition goes.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+/// Librdkafka's mark for a number that it does not know.
+const UNKNOWN: i64 = -1;
+
+/// The part of the statistics that is read; everything else is skipped unparsed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Statistics {
+    brokers: HashMap<String, Broker>,
+    topics: HashMap<String, Topic>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Broker {
+    state: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Topic {
+    partitions: HashMap<String, Partition>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Partition {
+    #[serde(rename = "partition")]
+    number: i32,
+    fetchq_cnt: i64,
+    next_offset: i64,
+    committed_offset: i64,
+    lo_offset: i64,
+    ls_offset: i64,
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Self {
+            number: -1,
+            fetchq_cnt: 0,
+            next_offset: UNKNOWN,
+            committed_offset: UNKNOWN,
+            lo_offset: UNKNOWN,
+            ls_offset: UNKNOWN,
+        }
+    }
+}
+
+/// How far a partition goes and how far it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) partition: i32,
+    /// One past the last record that a reader of committed records gets.
+    pub(crate) end: i64,
+    /// The group's committed offset, where there is one and librdkafka knows it.
+    pub(crate) committed: Option<i64>,
+    /// Where the log begins.
+    pub(crate) start: i64,
+    /// Whether there are records that librdkafka neither holds nor has fetched.
+    pub(crate) is_behind: bool,
+}
+
+impl Statistics {
+    /// Reads librdkafka's JSON.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    /// Whether a connection to any broker is up.
+    pub(crate) fn is_any_broker_up(&self) -> bool {
+        self.brokers.values().any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE"))
+    }
+
+    /// The partitions of a topic whose end is known.
+    pub(crate) fn extents(&self, topic: &str) -> Vec<Extent> {
+        let partitions = self.topics.get(topic).into_iter().flat_map(|t| t.partitions.values());
+        // Partition -1 holds what is not assigned to one yet.
+        let known = partitions.filter(|p| p.number >= 0 && p.ls_offset >= 0);
+        known
+            .map(|p| Extent {
+                partition: p.number,
+                end: p.ls_offset,
+                committed: Some(p.committed_offset).filter(|offset| *offset >= 0),
+                start: p.lo_offset.max(0),
+                is_behind: p.next_offset >= 0 && p.next_offset < p.ls_offset && p.fetchq_cnt == 0,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{
+        "name": "dogiqa#consumer-1", "replyq": 0,
+        "brokers": {
+            "127.0.0.1:9092/1": {"nodeid": 1, "state": "UP", "rtt": {"p99": 412}},
+            "GroupCoordinator": {"nodeid": 1, "state": "DOWN"}
+        },
+        "topics": {"image-references": {"topic": "image-references", "partitions": {
+            "0": {"partition": 0, "fetchq_cnt": 0, "next_offset": 40, "committed_offset": 35,
+                  "lo_offset": 0, "hi_offset": 52, "ls_offset": 50},
+            "1": {"partition": 1, "fetchq_cnt": 7, "next_offset": 10, "committed_offset": -1001,
+                  "lo_offset": 3, "hi_offset": 20, "ls_offset": 20},
+            "2": {"partition": 2, "next_offset": -1001, "ls_offset": -1001},
+            "-1": {"partition": -1, "ls_offset": 9}
+        }}},
+        "cgrp": {"state": "up", "rebalance_cnt": 1}
+    }"#;
+
+    #[test]
+    fn known_partitions_are_read_and_unknown_ones_skipped() {
+        let statistics = Statistics::parse(JSON.as_bytes()).unwrap();
+        assert!(statistics.is_any_broker_up());
+        let mut extents = statistics.extents("image-references");
+        extents.sort_by_key(|extent| extent.partition);
+        let [first, second] = extents[..] else { panic!("{extents:?}") };
+        assert_eq!(
+            first,
+            Extent { partition: 0, end: 50, committed: Some(35), start: 0, is_behind: true }
+        );
+        assert_eq!(
+            second,
+            Extent { partition: 1, end: 20, committed: None, start: 3, is_behind: false }
+        );
+        assert!(statistics.extents("another").is_empty());
+    }
+
+    #[test]
+    fn statistics_without_a_broker_say_so() {
+        let json = r#"{"brokers": {"a:1/bootstrap": {"state": "TRY_CONNECT"}}}"#;
+        assert!(!Statistics::parse(json.as_bytes()).unwrap().is_any_broker_up());
+    }
+}
