@@ -30,6 +30,7 @@ pub mod imaging;
 pub mod method;
 pub mod models;
 pub mod pipeline;
+mod redact;
 pub mod report;
 pub mod storage;
 pub mod stream;

@@ -14,7 +14,7 @@ use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::models::hub::locate;
 use crate::pipeline::Journey;
-use crate::storage::shown_id;
+use crate::redact;
 
 use super::device::{on_device, one_place};
 use super::inputs::references;
@@ -88,7 +88,7 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
                 return Err(error);
             }
             failed += 1;
-            complain(&format!("{}: {error:#}", shown_id(&reference.id)));
+            complain(&format!("{}: {error:#}", redact::id(&reference.id)));
         }
     }
     Ok(if failed > 0 { Outcome::Negative } else { Outcome::Done })

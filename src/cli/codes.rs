@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::table::printable;
+use crate::redact::printable;
 
 /// Codes that are told apart; whoever may write to the topic may invent more.
 const CODES_MAX: usize = 64;

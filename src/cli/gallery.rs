@@ -8,8 +8,8 @@ use anyhow::Context;
 
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
+use crate::redact;
 use crate::report::{Page, annotate};
-use crate::storage::shown_id;
 
 /// The folder while it is written.
 pub(super) struct Gallery {
@@ -36,8 +36,10 @@ impl Gallery {
         reference: &ImageReference,
         event: &QualityEvent,
     ) -> anyhow::Result<()> {
-        let picture =
-            journey.look(reference).await.with_context(|| shown_id(&reference.id).into_owned())?;
+        let picture = journey
+            .look(reference)
+            .await
+            .with_context(|| redact::id(&reference.id).into_owned())?;
         let name = picture_name(self.pictures, &reference.id);
         self.pictures += 1;
         let path = self.folder.join(&name);

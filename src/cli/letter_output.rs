@@ -6,8 +6,8 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
 use crate::cli::output::complain;
-use crate::event::dead_letter::{is_reason_header, without_uri_secrets};
-use crate::report::table::printable;
+use crate::event::dead_letter::is_reason_header;
+use crate::redact::{self, printable};
 use crate::stream::DeadLetter;
 
 /// The column titles.
@@ -39,7 +39,7 @@ pub(super) fn tell_foreign(count: u64) {
 
 /// What it is called, without the secrets that an address may hold.
 pub(super) fn name(letter: &DeadLetter) -> String {
-    without_uri_secrets(&letter.name())
+    redact::id(&letter.name()).into_owned()
 }
 
 fn row([time, code, stage, tries, from]: [&str; 5], reference: &str, message: &str) -> String {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Failure;
-use crate::storage::shown_id;
+use crate::redact;
 
 use super::gallery::Gallery;
 use super::inputs::references;
@@ -83,7 +83,7 @@ fn show(
     match result {
         Ok(event) => printer.print(event)?,
         Err(failure) => {
-            complain(&format!("{}: {}", shown_id(&reference.id), failure.with_code()));
+            complain(&format!("{}: {}", redact::id(&reference.id), failure.with_code()));
         }
     }
     Ok(())

@@ -17,8 +17,8 @@ use crate::method::Rle;
 use crate::models::hub::locate;
 use crate::models::sam2::amg::{AmgSettings, Found, Preset};
 use crate::pipeline::Journey;
+use crate::redact;
 use crate::report::outline_masks;
-use crate::storage::shown_id;
 
 use super::device::{on_device, one_place};
 use super::gallery::picture_name;
@@ -132,7 +132,7 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
             }
             Err(message) => {
                 failed += 1;
-                progress.suspend(|| complain(&format!("{}: {message}", shown_id(&reference.id))));
+                progress.suspend(|| complain(&format!("{}: {message}", redact::id(&reference.id))));
             }
         }
         progress.inc(1);

@@ -1,7 +1,7 @@
 //! One line for each event, aligned under a header, for terminals.
 
-use crate::event::dead_letter::without_uri_secrets;
 use crate::event::{QualityEvent, Rating};
+use crate::redact::{self, printable};
 
 /// Room for a rating's word; a longer one is cut.
 const WORD_CHARACTERS: usize = 11;
@@ -20,7 +20,7 @@ pub fn line(event: &QualityEvent) -> String {
     let regions = event.objects.len().to_string();
     let verdict = event.verdict.as_ref().map_or("-", |verdict| verdict.outcome.name());
     // Who gives no id is known by the address, which may hold a signature.
-    let id = printable(&without_uri_secrets(&event.reference.id));
+    let id = printable(&redact::id(&event.reference.id));
     row([&score, &expected, &global, &local, &regions, verdict], &id)
 }
 
@@ -39,9 +39,4 @@ fn global(rating: &Rating) -> String {
     }
     let start: String = word.chars().take(WORD_CHARACTERS - 1).collect();
     format!("{} {start}…", rating.level)
-}
-
-/// The text without characters that a terminal would obey.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -14,6 +14,7 @@ use object_store::{
 };
 use url::{Host, Url};
 
+use crate::redact;
 use crate::storage::body;
 use crate::storage::connector::{Connector, Note};
 use crate::storage::etag::Etag;
@@ -22,7 +23,7 @@ use crate::storage::fetch::{Content, Limits};
 use crate::storage::http::{self, TimeLimits};
 use crate::storage::settings::{AzureSettings, GcsSettings, S3Settings, Settings};
 use crate::storage::stores::StorageError;
-use crate::storage::uri::{self, Scheme, UriFault};
+use crate::storage::uri::{Scheme, UriFault};
 
 /// One bucket and the client that reads it.
 #[derive(Clone)]
@@ -229,7 +230,7 @@ fn put_in_host(url: &mut Url, bucket: &str) -> Result<(), StorageError> {
     }
     Err(StorageError::Setting {
         setting: "storage.s3.endpoint",
-        value: uri::shown(url.as_str()),
+        value: redact::uri(url.as_str()),
         why: "has no host name that a bucket can be put before; set virtual_hosted = false",
     })
 }
@@ -313,7 +314,7 @@ fn setup_problem(error: &Error) -> String {
 
 /// Reads the URL of a service, which is a place and nothing more.
 fn bare_url(setting: &'static str, endpoint: &str) -> Result<Url, StorageError> {
-    let refuse = |why| StorageError::Setting { setting, value: uri::shown(endpoint), why };
+    let refuse = |why| StorageError::Setting { setting, value: redact::uri(endpoint), why };
     let url = Url::parse(endpoint).map_err(|_| refuse("is not a URL"))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
         return Err(refuse("holds more than a place; keys have settings of their own"));
@@ -329,7 +330,7 @@ fn endpoint_url(
     endpoint: &str,
     allow_http: bool,
 ) -> Result<Url, StorageError> {
-    let refuse = |why| StorageError::Setting { setting, value: uri::shown(endpoint), why };
+    let refuse = |why| StorageError::Setting { setting, value: redact::uri(endpoint), why };
     let url = bare_url(setting, endpoint)?;
     if url.scheme() == "http" && !allow_http {
         return Err(refuse("is without TLS; use https or set allow_http beside it"));

@@ -1,6 +1,7 @@
 //! Entity tags as references and stores write them: `abc`, `"abc"`, `W/"abc"`.
 
-use crate::storage::failure::{FetchFault, repeated};
+use crate::redact;
+use crate::storage::failure::FetchFault;
 
 /// Longest part of a tag that errors show.
 const SHOWN_BYTES_MAX: usize = 128;
@@ -40,7 +41,7 @@ impl Etag {
             Some(answered) if self.matches(answered) => Ok(()),
             Some(answered) => {
                 let [expected, answered] =
-                    [&self.opaque, answered].map(|tag| repeated(tag, SHOWN_BYTES_MAX));
+                    [&self.opaque, answered].map(|tag| redact::excerpt(tag, SHOWN_BYTES_MAX));
                 let why = format!("expected {expected}, the store has {answered}");
                 Err(FetchFault::EtagMismatch(why))
             }

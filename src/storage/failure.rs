@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use crate::redact;
 use crate::storage::uri::UriFault;
 
 /// A fetch that failed for good, after the attempts it was worth.
@@ -157,15 +158,7 @@ pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    repeated(&cause.to_string(), 200)
-}
-
-/// Somebody else's text as a message may repeat it: without control characters, cut to a length in
-/// bytes.
-pub(crate) fn repeated(text: &str, bytes_max: usize) -> String {
-    let mut text: String = text.chars().filter(|character| !character.is_control()).collect();
-    text.truncate(text.floor_char_boundary(bytes_max));
-    text
+    redact::excerpt(&cause.to_string(), 200)
 }
 
 #[cfg(test)]

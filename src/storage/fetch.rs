@@ -8,12 +8,13 @@ use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::redact;
 use crate::storage::etag::Etag;
 use crate::storage::failure::{FetchError, FetchFault, Overrun};
 use crate::storage::http::TimeLimits;
 use crate::storage::settings::Settings;
 use crate::storage::stores::Stores;
-use crate::storage::uri::{self, Location};
+use crate::storage::uri::Location;
 use crate::telemetry::metrics;
 
 /// Bodies up to this size are hashed in place; it takes less than 500 µs.
@@ -110,7 +111,7 @@ impl Stores {
     /// object or does not give it, when it is too large, too slow or not the one that `etag` and
     /// `sha256` say.
     pub async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchedImage, FetchError> {
-        let failed = |fault, attempts| FetchError::new(uri::shown(request.uri), fault, attempts);
+        let failed = |fault, attempts| FetchError::new(redact::uri(request.uri), fault, attempts);
         let location = self.locate(request.uri).map_err(|fault| failed(fault.into(), 0))?;
         let expected = Expectation::read(request).map_err(|fault| failed(fault, 0))?;
         let deadline = Instant::now() + self.limits.time.fetch;
@@ -133,7 +134,7 @@ impl Stores {
                 return Err(failed(fault, attempt));
             };
             metrics::fetch_retried(fault.code());
-            tracing::debug!(uri = uri::shown(request.uri), attempt, %fault, "a fetch is tried again");
+            tracing::debug!(uri = redact::uri(request.uri), attempt, %fault, "a fetch is tried again");
             sleep_until(next_start).await;
             attempt += 1;
         }

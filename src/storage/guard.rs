@@ -12,9 +12,10 @@ use std::sync::Arc;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use crate::redact;
 use crate::storage::settings::Settings;
 use crate::storage::stores::StorageError;
-use crate::storage::uri::{self, UriFault};
+use crate::storage::uri::UriFault;
 
 /// The way to a host that is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl HostRules {
                 .map(|entry| {
                     Entry::parse(entry).ok_or_else(|| StorageError::Setting {
                         setting,
-                        value: uri::shown(entry),
+                        value: redact::uri(entry),
                         why: "is not of the form `host` or `host:port`",
                     })
                 })

@@ -33,5 +33,4 @@ pub use listing::ListedObject;
 pub use secret::Secret;
 pub use settings::{AzureSettings, GcsSettings, S3Settings, Settings};
 pub use stores::{Finding, StorageError, Stores};
-pub(crate) use uri::shown_id;
 pub use uri::{Scheme, UriFault, file_uri};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::redact;
 use crate::storage::guard;
 use crate::storage::secret::Secret;
 use crate::storage::uri::{self, Location, UriFault};
@@ -131,7 +132,7 @@ fn without_secrets<S: Serializer>(
     endpoint: &Option<String>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    endpoint.as_deref().map(uri::shown).serialize(serializer)
+    endpoint.as_deref().map(redact::uri).serialize(serializer)
 }
 
 /// Amazon S3 and what speaks its protocol.

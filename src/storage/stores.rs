@@ -12,6 +12,7 @@ use object_store::path::Path as ObjectKey;
 use reqwest::dns::Resolve;
 use url::Url;
 
+use crate::redact;
 use crate::storage::cloud::Bucket;
 use crate::storage::connector::Connector;
 use crate::storage::failure::{FetchFault, Overrun};
@@ -260,7 +261,7 @@ fn open_buckets(
             let Some((scheme, name)) = uri::parse_bucket(entry) else {
                 return Err(StorageError::Setting {
                     setting: "storage.allow_buckets",
-                    value: uri::shown(entry),
+                    value: redact::uri(entry),
                     why: "is not of the form s3://bucket, gs://bucket or az://container",
                 });
             };

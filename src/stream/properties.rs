@@ -15,6 +15,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::StreamError;
+use crate::redact;
 
 /// Librdkafka properties by name; secret values show as `***`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -199,7 +200,7 @@ pub(super) fn explain(error: &KafkaError) -> StreamError {
 
 /// Librdkafka's words without the part of `sasl.oauthbearer.config` that it did not understand.
 pub(super) fn without_secrets(reason: &str) -> &str {
-    reason.split_once(" beginning at: ").map_or(reason, |(before, _)| before)
+    redact::librdkafka_reason(reason)
 }
 
 /// Sets what a user passed over what the worker would have set.

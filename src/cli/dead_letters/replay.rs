@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::output::{complain, say, sent_so_far};
 use crate::cli::when::Rate;
 use crate::cli::{Outcome, letter_output};
-use crate::report::table::printable;
+use crate::redact::printable;
 use crate::stream::{DeadLetter, Fate, ReplayRequest, ReplaySummary, Settings, dry_run, replay};
 
 use super::filter::Filter;

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use crate::cli::inputs::{images_below, is_uri};
 use crate::event::reference::{self, PAYLOAD_BYTES_MAX, ReferenceError};
 use crate::event::{Headers, ImageReference};
-use crate::storage::{ListedObject, Stores, file_uri, shown_id};
+use crate::redact;
+use crate::storage::{ListedObject, Stores, file_uri};
 
 use super::check::Refusal;
 use super::state::Position;
@@ -57,7 +58,7 @@ impl Source {
         }
         if is_uri(typed) && !typed.starts_with("file:") {
             if !typed.ends_with('/') {
-                let typed = shown_id(typed);
+                let typed = redact::id(typed);
                 bail!("`{typed}` is no prefix; end it with a slash, or pipe single URIs into `-`");
             }
             return Ok(Self::Prefix(typed.to_owned()));
@@ -88,7 +89,7 @@ impl Source {
                     Position::Line(_) | Position::File(_) => None,
                 });
                 let objects = stores.list(&prefix, after.as_deref());
-                let objects = objects.with_context(|| shown_id(&prefix).to_string())?;
+                let objects = objects.with_context(|| redact::id(&prefix).to_string())?;
                 Ok(objects.map(|object| object.map(Found::object).map_err(Into::into)).boxed())
             }
             Self::Folder(path) => Ok(off_thread(move || files(path, after))),

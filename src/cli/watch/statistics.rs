@@ -7,7 +7,7 @@ use humantime::format_duration;
 
 use crate::cli::codes::CodeCounts;
 use crate::event::QualityEvent;
-use crate::report::table::printable;
+use crate::redact::printable;
 
 /// Scores are counted in hundredths, which is what is shown of them; none that a standard gives is larger.
 const SCORE_MAX: f64 = 100.0;
