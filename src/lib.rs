@@ -22,6 +22,7 @@
 //!
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 /// that there are no cycles: a module may only name those listed before it.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("redact", &[]),
+    ("backoff", &[]),
     ("telemetry", &[]),
     ("method", &[]),
     ("event", &["redact", "method"]),
-    ("storage", &["redact", "telemetry"]),
+    ("storage", &["redact", "backoff", "telemetry"]),
     ("imaging", &["method"]),
     ("models", &["method", "imaging"]),
     ("engine", &["telemetry", "method", "imaging", "models"]),

@@ -59,9 +59,11 @@ async fn storage(settings: &Settings) -> Vec<Finding> {
                     file_roots";
         return vec![finding(Verdict::Warning, hint)];
     }
-    let judge = |place: crate::storage::Finding| match place.problem {
-        None => finding(Verdict::Fine, format!("storage: {} answers", place.place)),
-        Some(problem) => finding(Verdict::Broken, format!("storage: {}: {problem}", place.place)),
+    let judge = |found: crate::storage::Finding| match found.problem {
+        None => finding(Verdict::Fine, format!("storage: {} answers", found.location)),
+        Some(problem) => {
+            finding(Verdict::Broken, format!("storage: {}: {problem}", found.location))
+        }
     };
     places.into_iter().map(judge).collect()
 }

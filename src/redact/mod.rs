@@ -1,8 +1,8 @@
 //! Makes text from outside safe to show: hides user info and queries of URIs, and removes control
 //! characters.
 //!
-//! Every log line, error, dead letter and table that repeats a URI or a foreign message passes it
-//! through here. One rule holds for all of them; when in doubt, it hides.
+//! Code that repeats a URI or a foreign message in a log line, an error, a dead letter or a table
+//! must pass it through here. One rule applies everywhere; when in doubt, it hides.
 //!
 //! This is the lowest module: it imports nothing of ours.
 

@@ -12,7 +12,7 @@ const CHARS_MAX: usize = 256;
 /// Longest redacted URI, in bytes: text in other scripts must leave room for the rest of a message.
 const BYTES_MAX: usize = 512;
 
-/// Takes the place of user info.
+/// Replacement for user info.
 const HIDDEN: &str = "***";
 
 /// Redacts a text that is one URI as a whole, escapes control characters and shortens it.
@@ -59,7 +59,7 @@ pub(crate) fn uris_in(text: &str) -> String {
     redacted
 }
 
-/// Returns true if the text may stand before the colon of a URI.
+/// Returns true if the text may be the scheme of a URI.
 pub(crate) fn is_scheme(text: &str) -> bool {
     text.len() <= 32
         && text.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -84,17 +84,17 @@ fn uri_start(word: &str) -> usize {
 }
 
 fn without_secrets(uri: &str) -> String {
-    let (kept, cut) = uri.split_at(uri.find(['?', '#']).unwrap_or(uri.len()));
+    let (kept, rest) = uri.split_at(uri.find(['?', '#']).unwrap_or(uri.len()));
     let mut redacted = if may_hold_user_info(uri) {
         let scheme = shown_scheme(uri);
-        match (cut.contains('@'), kept.rsplit_once('@')) {
-            (false, Some((_, rest))) => format!("{scheme}{HIDDEN}@{rest}"),
+        match kept.rsplit_once('@') {
+            Some((_, after)) if !rest.contains('@') => format!("{scheme}{HIDDEN}@{after}"),
             _ => format!("{scheme}{HIDDEN}"),
         }
     } else {
         kept.to_owned()
     };
-    if !cut.is_empty() {
+    if !rest.is_empty() {
         redacted.push('…');
     }
     redacted
@@ -103,7 +103,7 @@ fn without_secrets(uri: &str) -> String {
 fn may_hold_user_info(uri: &str) -> bool {
     let (_, rest) = uri.split_once(':').unwrap_or(("", uri));
     let is_rooted = rest.starts_with("//");
-    // Servers read `https:///host` and `https:\\host` as `https://host`.
+    // URL parsers read `https:///host` and `https:\\host` as `https://host`.
     let rest = rest.trim_start_matches(['/', '\\']);
     let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
     match rest.rsplit_once('@') {
@@ -131,11 +131,11 @@ fn is_plain_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._$".contains(&byte))
 }
 
-/// Returns true unless a colon stands before something else than a port.
+/// Returns false if a colon precedes anything but a port.
 fn is_host_with_port(authority: &str) -> bool {
     // In a sentence, punctuation may follow.
     let authority = authority.trim_end_matches([',', ';', ':', '.', ')', '\'', '`', '…']);
-    if authority.ends_with(']') {
+    if authority.starts_with('[') && authority.ends_with(']') {
         return true;
     }
     let Some((host, port)) = authority.rsplit_once(':') else { return true };
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// The cases in which the rules for error messages and for dead letters used to differ, or
+    /// The cases in which the two former rules, for messages and for dead letters, disagreed or
     /// both showed a secret.
     #[test]
     fn one_rule_holds_for_a_uri_and_for_a_text_with_uris() {

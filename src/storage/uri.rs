@@ -1,8 +1,8 @@
-//! What a reference's URI says: which store, which key. Pure syntax, nothing is opened here;
-//! whether the place may be read is decided by [`crate::storage::Stores`].
+//! Parses the URI of a reference. This is syntax only: nothing is opened, and
+//! [`crate::storage::Stores`] decides whether the location may be read.
 //!
-//! Keys of object stores are taken literally: `?`, `#` and `%` belong to the key, as they do for
-//! the stores. `http(s):` follows the URL standard, `file:` is percent-decoded once.
+//! Keys of object stores are literal: `?`, `#` and `%` belong to the key, as they do for the
+//! stores. `http(s):` follows the URL standard, `file:` is percent-decoded once.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,18 +11,22 @@ use std::path::{Component, Path, PathBuf};
 use object_store::path::Path as ObjectKey;
 use url::Url;
 
-use crate::redact::is_scheme;
+use crate::redact;
+use crate::storage::error::UriFault;
 
-/// Longest URI that is read; a presigned URL with a session token has about 2,000 bytes.
+/// Longest URI that is parsed. A presigned URL with a session token has about 2,000 bytes.
 const URI_BYTES_MAX: usize = 8 * 1024;
 
 const HEX_DIGITS: [char; 16] =
     ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
 
-/// The schemes whose URIs name an object in a bucket.
+/// Longest host that is shown; names have at most 253 characters.
+const HOST_CHARS_MAX: usize = 256;
+
+/// A scheme whose URIs name an object in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
-    /// Amazon S3 and what speaks its protocol.
+    /// Amazon S3 and compatible stores.
     S3,
     /// Google Cloud Storage.
     Gs,
@@ -31,7 +35,9 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Returns the scheme as it stands before the colon.
+    const ALL: [Self; 3] = [Self::S3, Self::Gs, Self::Az];
+
+    /// Returns the scheme without its colon.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -39,122 +45,78 @@ impl Scheme {
             Self::Az => "az",
         }
     }
-}
 
-/// Why a URI is not read, whatever the store behind it would answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UriFault {
-    /// It is not a URI of the expected form.
-    #[error("the URI is not usable: {0}")]
-    Invalid(&'static str),
-    /// No store is known for the scheme.
-    #[error("scheme `{0}` cannot be read; use s3, gs, az, https or file")]
-    UnsupportedScheme(String),
-    /// `http:` without TLS, which is not configured.
-    #[error("plain http is not allowed; use https or set storage.allow_http")]
-    PlainHttp,
-    /// The bucket is not in the allow-list.
-    #[error("bucket {0} is not allowed; correct the reference or add it to storage.allow_buckets")]
-    ForbiddenBucket(String),
-    /// The host is not in the allow-list, or its address is not public.
-    #[error("host {host} {why}")]
-    ForbiddenHost {
-        /// Host as the URI or the redirect names it.
-        host: String,
-        /// What is wrong with it and what to do.
-        why: &'static str,
-    },
-    /// The path is not below a configured root.
-    #[error("the path {0}")]
-    OutsideRoots(&'static str),
-    /// The key is one that the store's client would change on the way.
-    #[error("the key {0}, which the stores cannot express; rename the object")]
-    UnsupportedKey(&'static str),
-}
-
-impl UriFault {
-    /// Returns the stable code for dead letters, metrics and logs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Invalid(_) => "uri.invalid",
-            Self::UnsupportedScheme(_) | Self::PlainHttp => "uri.unsupported_scheme",
-            Self::ForbiddenBucket(_) => "uri.forbidden_bucket",
-            Self::ForbiddenHost { .. } => "uri.forbidden_host",
-            Self::OutsideRoots(_) => "uri.outside_roots",
-            Self::UnsupportedKey(_) => "fetch.unsupported_key",
-        }
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheme| scheme.as_str() == name)
     }
 }
 
-/// A place that a URI names.
+/// The location that a URI names.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Location {
-    /// An object in a bucket.
-    Object { scheme: Scheme, bucket: String, key: ObjectKey },
-    /// A resource of a web server.
+    Object {
+        scheme: Scheme,
+        bucket: String,
+        key: ObjectKey,
+    },
     Web(Url),
-    /// An absolute path of this machine, without `..`.
+    /// An absolute path without `..`.
     File(PathBuf),
 }
 
-/// Reads a URI.
+/// Parses a URI.
 pub(crate) fn parse(uri: &str) -> Result<Location, UriFault> {
     if uri.len() > URI_BYTES_MAX {
         return Err(UriFault::Invalid("it is longer than 8 KiB"));
     }
-    let Some((scheme, rest)) = uri.split_once(':') else {
-        return Err(UriFault::Invalid(
-            "it has no scheme; write s3://bucket/key, https://… or alike",
-        ));
-    };
-    match scheme.to_ascii_lowercase().as_str() {
-        "s3" => parse_object(Scheme::S3, rest),
-        "gs" => parse_object(Scheme::Gs, rest),
-        "az" => parse_object(Scheme::Az, rest),
+    let no_scheme =
+        UriFault::Invalid("it has no scheme; write s3://bucket/key, https://… or alike");
+    let Some((scheme, rest)) = uri.split_once(':') else { return Err(no_scheme) };
+    let scheme = scheme.to_ascii_lowercase();
+    if let Some(scheme) = Scheme::named(&scheme) {
+        return parse_object(scheme, rest);
+    }
+    match scheme.as_str() {
         "http" | "https" => parse_web(uri, rest),
         "file" => parse_file(rest),
-        other if is_scheme(other) => Err(UriFault::UnsupportedScheme(other.to_owned())),
-        _ => Err(UriFault::Invalid("it has no scheme; write s3://bucket/key, https://… or alike")),
+        _ if redact::is_scheme(&scheme) => Err(UriFault::UnsupportedScheme(scheme)),
+        _ => Err(no_scheme),
     }
 }
 
-/// Splits an entry of the bucket allow-list: `s3://bucket`.
+/// Parses an entry of the bucket allow-list: `s3://bucket`.
 pub(crate) fn parse_bucket(entry: &str) -> Option<(Scheme, &str)> {
     let (scheme, bucket) = entry.split_once("://")?;
-    let scheme = match scheme {
-        "s3" => Scheme::S3,
-        "gs" => Scheme::Gs,
-        "az" => Scheme::Az,
-        _ => return None,
-    };
+    let scheme = Scheme::named(scheme)?;
     let bucket = bucket.strip_suffix('/').unwrap_or(bucket);
-    (!bucket.is_empty() && is_plain_name(bucket)).then_some((scheme, bucket))
+    (!bucket.is_empty() && is_bucket_name(bucket)).then_some((scheme, bucket))
 }
 
-/// Splits what begins all keys of a folder: `s3://bucket/folder/`, or `s3://bucket/` for all.
+/// Parses the common prefix of the keys of a folder, `s3://bucket/folder/`, or of all keys of a
+/// bucket, `s3://bucket/`.
 pub(crate) fn parse_prefix(prefix: &str) -> Result<(Scheme, &str, Option<ObjectKey>), UriFault> {
-    let wrong = UriFault::Invalid("it is no prefix of a bucket; write s3://bucket/folder/");
-    let Some((_, rest)) = prefix.split_once("://") else { return Err(wrong) };
+    let malformed = UriFault::Invalid("it is no prefix of a bucket; write s3://bucket/folder/");
+    let Some((_, rest)) = prefix.split_once("://") else { return Err(malformed) };
     let folder = rest.split_once('/').map_or("", |(_, folder)| folder);
     let entry = prefix.strip_suffix(folder).unwrap_or(prefix);
-    let Some((scheme, bucket)) = parse_bucket(entry) else { return Err(wrong) };
-    let folder = match folder.strip_suffix('/') {
+    let Some((scheme, bucket)) = parse_bucket(entry) else { return Err(malformed) };
+    let key = match folder.strip_suffix('/') {
         Some(folder) if !folder.is_empty() => Some(object_key(folder)?),
         None if folder.is_empty() => None,
-        _ => return Err(wrong),
+        _ => return Err(malformed),
     };
-    Ok((scheme, bucket, folder))
+    Ok((scheme, bucket, key))
 }
 
-/// Writes a local path, which may be relative, as the `file:` URI of what it leads to.
+/// Returns the `file:` URI of a local path, which may be relative.
 ///
-/// Symbolic links are resolved, so that a path given by the person at the keyboard is not taken
-/// for an escape from its folder. A path that leads nowhere is made absolute only; fetching it
-/// says `fetch.not_found`.
+/// Resolves symbolic links, so that a path from the command line does not count as an escape from
+/// its folder. A path that does not exist is only made absolute; fetching it fails with
+/// `fetch.not_found`.
 ///
 /// ```
-/// let uri = dog_iqa::storage::file_uri("/no/such/../place/50% of #1.jpg".as_ref());
-/// assert_eq!(uri, "file:///no/place/50%25%20of%20%231.jpg");
+/// let uri = dog_iqa::storage::file_uri("/no/such/../folder/50% of #1.jpg".as_ref());
+/// assert_eq!(uri, "file:///no/folder/50%25%20of%20%231.jpg");
 /// ```
 pub fn file_uri(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| without_dots(path));
@@ -173,11 +135,25 @@ pub fn file_uri(path: &Path) -> String {
     uri
 }
 
-fn is_plain_name(name: &str) -> bool {
+/// Returns `s3://bucket`.
+pub(crate) fn bucket_uri(scheme: Scheme, bucket: &str) -> String {
+    format!("{}://{bucket}", scheme.as_str())
+}
+
+/// Returns a URL's host, with its port unless it is the scheme's default.
+pub(crate) fn host_and_port(url: &Url) -> String {
+    let host: String = url.host_str().unwrap_or_default().chars().take(HOST_CHARS_MAX).collect();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
+fn is_bucket_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._$".contains(&byte))
 }
 
-/// Splits by hand: a URL parser would cut the key at `?` and `#` and change its `%`.
+/// Splits by hand, because a URL parser would cut the key at `?` and `#` and change its `%`.
 fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     let Some(rest) = rest.strip_prefix("//") else {
         return Err(UriFault::Invalid("the bucket must follow `//`"));
@@ -186,7 +162,7 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     if bucket.is_empty() {
         return Err(UriFault::Invalid("it names no bucket"));
     }
-    if !is_plain_name(bucket) {
+    if !is_bucket_name(bucket) {
         return Err(UriFault::Invalid(
             "the bucket is no plain name; userinfo and ports are refused",
         ));
@@ -197,7 +173,7 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     Ok(Location::Object { scheme, bucket: bucket.to_owned(), key: object_key(key)? })
 }
 
-/// Refuses every key that [`ObjectKey`] would silently turn into another one.
+/// Parses a key. Refuses those that [`ObjectKey`] would silently change.
 pub(crate) fn object_key(key: &str) -> Result<ObjectKey, UriFault> {
     if key.starts_with('/') || key.ends_with('/') {
         return Err(UriFault::UnsupportedKey("starts or ends with a slash"));
@@ -270,7 +246,7 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// Makes a path that does not exist absolute, and resolves its `..` by name alone.
+/// Makes the path of a missing file absolute, and resolves its `..` without the file system.
 fn without_dots(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut plain = PathBuf::new();
@@ -286,12 +262,9 @@ fn without_dots(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::{Path, PathBuf};
-
     use proptest::prelude::*;
 
-    use super::{Location, Scheme, file_uri, parse, parse_bucket, parse_prefix};
+    use super::*;
 
     fn code(uri: &str) -> &'static str {
         match parse(uri) {
