@@ -26,11 +26,11 @@ pub(crate) fn builder(limits: TimeLimits) -> ClientBuilder {
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
 }
 
-/// Builds a client.
+/// Builds a client. If `allow_http` is set and the machine has no certificates of certificate
+/// authorities, the client refuses every TLS server and serves plain HTTP only.
 ///
 /// # Errors
-/// Fails on a machine without certificates of certificate authorities, unless `allow_http` is set.
-/// Then the client refuses every TLS server.
+/// Fails if the machine has no such certificates and `allow_http` is not set.
 pub(crate) fn build(
     builder: impl Fn() -> ClientBuilder,
     allow_http: bool,
