@@ -22,6 +22,7 @@
 //!
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod engine;
@@ -30,6 +31,7 @@ pub mod imaging;
 pub mod method;
 pub mod models;
 pub mod pipeline;
+mod redact;
 pub mod report;
 pub mod storage;
 pub mod stream;

@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 /// Each module and the modules it may name, in the order of the data. The list is also its proof
 /// that there are no cycles: a module may only name those listed before it.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("redact", &[]),
+    ("backoff", &[]),
     ("telemetry", &[]),
     ("method", &[]),
-    ("event", &["method"]),
-    ("storage", &["telemetry"]),
+    ("event", &["redact", "method"]),
+    ("storage", &["redact", "backoff", "telemetry"]),
     ("imaging", &["method"]),
     ("models", &["method", "imaging"]),
     ("engine", &["telemetry", "method", "imaging", "models"]),
-    ("pipeline", &["telemetry", "method", "event", "storage", "imaging", "engine"]),
-    ("stream", &["telemetry", "event", "pipeline"]),
-    ("report", &["method", "event", "imaging"]),
+    ("pipeline", &["redact", "telemetry", "method", "event", "storage", "imaging", "engine"]),
+    ("stream", &["redact", "telemetry", "event", "pipeline"]),
+    ("report", &["redact", "method", "event", "imaging"]),
     (
         "config",
         &["telemetry", "method", "storage", "imaging", "models", "engine", "pipeline", "stream"],
@@ -23,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "redact",
             "telemetry",
             "method",
             "event",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::table::printable;
+use crate::redact::printable;
 
 /// Maximum number of distinct codes. Any client that may write to the topic can invent codes.
 const CODES_MAX: usize = 64;

@@ -6,8 +6,8 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
 use crate::cli::terminal::print_status;
-use crate::event::dead_letter::{is_reason_header, without_uri_secrets};
-use crate::report::table::printable;
+use crate::event::dead_letter::is_reason_header;
+use crate::redact::{self, printable};
 use crate::stream::DeadLetter;
 
 /// Returns the column titles.
@@ -39,7 +39,7 @@ pub(crate) fn print_foreign_count(count: u64) {
 
 /// Returns the name of the dead letter without the secrets that a URI may contain.
 pub(crate) fn name(letter: &DeadLetter) -> String {
-    without_uri_secrets(&letter.name())
+    redact::id(&letter.name()).into_owned()
 }
 
 fn row([time, code, stage, tries, from]: [&str; 5], reference: &str, message: &str) -> String {

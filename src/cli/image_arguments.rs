@@ -10,7 +10,8 @@ use walkdir::WalkDir;
 
 use crate::config::Settings;
 use crate::event::ImageReference;
-use crate::storage::{file_uri, shown_id};
+use crate::redact;
+use crate::storage::file_uri;
 
 /// File name extensions of images in a folder. A file that is named explicitly may have any name.
 const IMAGE_EXTENSIONS: [&str; 9] =
@@ -49,7 +50,7 @@ pub(crate) fn resolve_references(
                 ("-".to_owned(), file_uri(&path))
             }
         };
-        settings.storage.allow(&uri).with_context(|| shown_id(&id).into_owned())?;
+        settings.storage.allow(&uri).with_context(|| redact::id(&id).into_owned())?;
         references.push(ImageReference { id, ..ImageReference::new(uri) });
     }
     Ok(references)

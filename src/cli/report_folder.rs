@@ -8,8 +8,8 @@ use anyhow::Context;
 
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
+use crate::redact;
 use crate::report::{Page, annotate};
-use crate::storage::shown_id;
 
 /// A report folder that is being written.
 pub(crate) struct ReportFolder {
@@ -37,8 +37,10 @@ impl ReportFolder {
         reference: &ImageReference,
         event: &QualityEvent,
     ) -> anyhow::Result<()> {
-        let picture =
-            journey.look(reference).await.with_context(|| shown_id(&reference.id).into_owned())?;
+        let picture = journey
+            .look(reference)
+            .await
+            .with_context(|| redact::id(&reference.id).into_owned())?;
         let name = picture_file_name(self.pictures, &reference.id);
         self.pictures += 1;
         let path = self.folder.join(&name);

@@ -1,85 +1,89 @@
-//! Why a reference could not be answered: headers beside the record as it came.
+//! The reason why a record could not be answered, as headers of the unchanged record.
 
 use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
-use super::headers::Headers;
-use super::quality_event::Source;
+use crate::event::headers::Headers;
+use crate::event::quality_event::Source;
+use crate::redact;
 
-/// Every header of the reason begins with this; what carries it is replaced by a second failure
-/// and stripped by a replay.
+/// Prefix of every header of a reason. A second failure replaces these headers, and a replay
+/// removes them.
 pub const HEADER_PREFIX: &str = "dogiqa.error.";
 
-/// Counts how often a dead letter was sent again.
+/// Header with the number of replays of a dead letter.
 pub const REPLAY_COUNT_HEADER: &str = "dogiqa.replay.count";
 
-/// Says which parts of the record did not fit into its dead letter.
+/// Header that lists the parts of the record that did not fit into its dead letter.
 pub const LEFT_OUT_HEADER: &str = "dogiqa.error.left_out";
 
 /// Longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
-pub(super) const CODE: &str = "dogiqa.error.code";
-pub(super) const MESSAGE: &str = "dogiqa.error.message";
-pub(super) const STAGE: &str = "dogiqa.error.stage";
-pub(super) const ATTEMPTS: &str = "dogiqa.error.attempts";
-pub(super) const TIME: &str = "dogiqa.error.time";
-pub(super) const GROUP: &str = "dogiqa.error.group";
-pub(super) const VERSION: &str = "dogiqa.error.version";
-pub(super) const TOPIC: &str = "dogiqa.error.original.topic";
-pub(super) const PARTITION: &str = "dogiqa.error.original.partition";
-pub(super) const OFFSET: &str = "dogiqa.error.original.offset";
-pub(super) const TIMESTAMP: &str = "dogiqa.error.original.timestamp";
+/// Longest header value that an error repeats, in characters.
+const QUOTED_CHARS_MAX: usize = 80;
 
-/// Why a record became a dead letter.
+pub(crate) const CODE: &str = "dogiqa.error.code";
+pub(crate) const MESSAGE: &str = "dogiqa.error.message";
+pub(crate) const STAGE: &str = "dogiqa.error.stage";
+pub(crate) const ATTEMPTS: &str = "dogiqa.error.attempts";
+pub(crate) const TIME: &str = "dogiqa.error.time";
+pub(crate) const GROUP: &str = "dogiqa.error.group";
+pub(crate) const VERSION: &str = "dogiqa.error.version";
+pub(crate) const TOPIC: &str = "dogiqa.error.original.topic";
+pub(crate) const PARTITION: &str = "dogiqa.error.original.partition";
+pub(crate) const OFFSET: &str = "dogiqa.error.original.offset";
+pub(crate) const TIMESTAMP: &str = "dogiqa.error.original.timestamp";
+
+/// The reason for a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterReason {
     /// Stable name of the error, such as `fetch.not_found`.
     pub code: String,
-    /// What happened, for a person. On the wire it is cut to [`MESSAGE_BYTES_MAX`], and URIs in it
-    /// lose their query and credentials.
+    /// Description of the error, for people. On the wire it has at most [`MESSAGE_BYTES_MAX`]
+    /// bytes, and its URIs no query and no credentials.
     pub message: String,
-    /// The station that gave up.
+    /// Stage that failed.
     pub stage: String,
-    /// How often it tried, at least 1.
+    /// Number of attempts, at least 1.
     pub attempts: u32,
-    /// When it gave up.
+    /// Time of the failure.
     pub time: DateTime<Utc>,
-    /// The consumer group that gave up.
+    /// Consumer group of the worker.
     pub group: String,
-    /// The version of this program.
+    /// Version of this program.
     pub version: String,
-    /// Where the record came from.
+    /// Position of the original record.
     pub original: Source,
 }
 
-/// A record whose headers are no dead letter's.
+/// The error of headers that are not those of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeadLetterError {
-    /// A header is not there, or is no text.
+    /// A header is missing or not text.
     #[error("header {name} is missing or no text; is this a dead letter of this service?")]
     Missing {
         /// The header.
         name: &'static str,
     },
-    /// A header holds no number or time.
+    /// A header is not a number or a time.
     #[error("header {name} cannot be read: {value:?}")]
     Invalid {
         /// The header.
         name: &'static str,
-        /// What it holds, cut to a readable length.
+        /// The value, shortened.
         value: String,
     },
 }
 
 impl DeadLetterReason {
-    /// The headers to add to the record.
+    /// Returns the headers to add to the record.
     pub fn headers(&self) -> Vec<(String, String)> {
         let mut headers = vec![
             (CODE, self.code.clone()),
-            (MESSAGE, readable(&self.message)),
+            (MESSAGE, message_on_the_wire(&self.message)),
             (STAGE, self.stage.clone()),
             (ATTEMPTS, self.attempts.to_string()),
             (TIME, self.time.to_rfc3339_opts(SecondsFormat::Millis, true)),
@@ -95,10 +99,10 @@ impl DeadLetterReason {
         headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Reads the reason back from a dead letter's headers.
+    /// Parses the reason from the headers of a dead letter.
     ///
     /// # Errors
-    /// A header that is missing or cannot be read; only the timestamp may be absent.
+    /// Fails if a header is missing or malformed. Only the timestamp may be missing.
     pub fn from_headers(headers: &Headers) -> Result<Self, DeadLetterError> {
         let timestamp = match headers.get(TIMESTAMP) {
             Some(_) => Some(parsed(headers, TIMESTAMP)?),
@@ -122,7 +126,7 @@ impl DeadLetterReason {
     }
 }
 
-/// Whether a header belongs to a reason.
+/// Returns true if a header belongs to a reason.
 pub fn is_reason_header(name: &str) -> bool {
     name.starts_with(HEADER_PREFIX)
 }
@@ -134,45 +138,16 @@ fn text<'a>(headers: &'a Headers, name: &'static str) -> Result<&'a str, DeadLet
 fn parsed<T: FromStr>(headers: &Headers, name: &'static str) -> Result<T, DeadLetterError> {
     let value = text(headers, name)?;
     value.parse().map_err(|_| {
-        let value = value.chars().take(80).collect();
+        let value = value.chars().take(QUOTED_CHARS_MAX).collect();
         DeadLetterError::Invalid { name, value }
     })
 }
 
-/// The message as it may stand in a topic: without secrets of URIs, and of bounded length.
-fn readable(message: &str) -> String {
-    let mut message = without_uri_secrets(message);
-    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-    message
-}
-
-/// Removes the query and the credentials of every URI in a text.
-pub fn without_uri_secrets(message: &str) -> String {
-    let mut clean = String::with_capacity(message.len());
-    let mut rest = message;
-    while let Some((before, tail)) = rest.split_once("://") {
-        clean.push_str(before);
-        clean.push_str("://");
-        // Only what cannot stand in a URI ends it, else the end of a secret would stay behind.
-        let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>');
-        let (uri, after) = tail.split_at(tail.find(is_end).unwrap_or(tail.len()));
-        let without_query = uri.split(['?', '#']).next().unwrap_or_default();
-        let authority = without_query.split('/').next().unwrap_or_default();
-        // A password may have a slash in it: only behind a plain host is an `@` part of the path.
-        let from =
-            if is_host(authority) { 0 } else { without_query.rfind('@').map_or(0, |at| at + 1) };
-        clean.push_str(without_query.get(from..).unwrap_or_default());
-        rest = after;
-    }
-    clean.push_str(rest);
-    clean
-}
-
-/// A name or an address, with a port or without.
-fn is_host(authority: &str) -> bool {
-    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
-    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-        && port.bytes().all(|byte| byte.is_ascii_digit())
+/// Redacts a message and limits its length.
+fn message_on_the_wire(message: &str) -> String {
+    let mut redacted = redact::uris_in(message);
+    redacted.truncate(redacted.floor_char_boundary(MESSAGE_BYTES_MAX));
+    redacted
 }
 
 #[cfg(test)]
@@ -200,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_read_back_from_its_own_headers() {
+    fn a_reason_is_parsed_from_its_own_headers() {
         let mut reason = reason("there is no object at s3://photos/a.jpg");
         let headers: Headers = reason.headers().into_iter().collect();
         assert_eq!(DeadLetterReason::from_headers(&headers).unwrap(), reason);
@@ -211,13 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn every_header_of_a_reason_carries_the_prefix() {
+    fn every_header_of_a_reason_has_the_prefix() {
         assert!(reason("").headers().iter().all(|(name, _)| is_reason_header(name)));
         assert!(!is_reason_header(REPLAY_COUNT_HEADER));
     }
 
     #[test]
-    fn the_last_failure_counts_when_a_reason_stands_twice() {
+    fn the_last_reason_counts_if_there_are_two() {
         let mut headers = reason("first").headers();
         headers.extend(reason("second").headers());
         let headers: Headers = headers.into_iter().collect();
@@ -225,22 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn queries_and_credentials_of_uris_do_not_reach_the_topic() {
-        let check = |message, expected| assert_eq!(without_uri_secrets(message), expected);
-        check("GET https://h/p?sig=s)e'c: gave 403", "GET https://h/p gave 403");
-        check("\"https://u:p@h/a?x=1\" and http://h?k", "\"https://h/a\" and http://h");
-        check("s3://b/k is gone", "s3://b/k is gone");
-        check("no uri? none at all", "no uri? none at all");
+    fn a_message_reaches_the_topic_without_secrets_of_uris() {
+        let message = "\"https://me:s3cret@a.com/b.jpg?s3cret\": status 403";
+        assert_eq!(message_on_the_wire(message), "\"https:***@a.com/b.jpg…\": status 403");
     }
 
     #[test]
     fn a_long_message_is_cut_between_characters() {
         let long = format!("x{}", "é".repeat(MESSAGE_BYTES_MAX));
-        assert_eq!(readable(&long).len(), MESSAGE_BYTES_MAX - 1);
+        assert_eq!(message_on_the_wire(&long).len(), MESSAGE_BYTES_MAX - 1);
     }
 
     #[test]
-    fn a_record_without_a_reason_says_which_header_it_lacks() {
+    fn the_error_names_the_missing_or_malformed_header() {
         let error = DeadLetterReason::from_headers(&Headers::default()).unwrap_err();
         assert_eq!(error, DeadLetterError::Missing { name: CODE });
         let mut headers = reason("").headers();
@@ -252,7 +224,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_message_makes_a_header_too_long(message in ".*") {
-            prop_assert!(readable(&message).len() <= MESSAGE_BYTES_MAX);
+            prop_assert!(message_on_the_wire(&message).len() <= MESSAGE_BYTES_MAX);
         }
     }
 }

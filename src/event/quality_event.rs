@@ -1,4 +1,4 @@
-//! The answer for one image: scores for the whole and for every object in it, and what they rest on.
+//! The quality event: scores of one image and of every object in it, and their provenance.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::SCHEMA_VERSION;
-use super::reference::ImageReference;
+use crate::event::limits::SCHEMA_VERSION;
+use crate::event::reference::ImageReference;
 use crate::method::{
     Assessment, BoundingBox, LevelDistribution, ObjectAssessment, PolicyOutcome, PolicyVerdict,
     RegionKind, Rle, Segmentation, Standard,
 };
 
-/// Namespace of the event ids; drawn once for this contract.
+/// Namespace of the event ids: a random value, fixed for this contract.
 const EVENT_ID_NAMESPACE: Uuid = Uuid::from_u128(0x5d0c_41a6_9b57_4f0e_8a2d_c3e1_7f46_90b8);
 
 /// Quality of one image, as a whole and object by object.
@@ -24,50 +24,51 @@ pub struct QualityEvent {
     /// Version of this contract: 1.
     #[schemars(extend("const" = SCHEMA_VERSION))]
     pub schema_version: u32,
-    /// Names this event; the same for the same input, so that repeats can be told.
+    /// Id of this event. The same input always gets the same id, so that duplicates can be
+    /// recognised.
     #[schemars(extend("format" = "uuid"))]
     pub event_id: String,
-    /// When the assessment was finished (RFC 3339, UTC, milliseconds).
+    /// Time at which the assessment was finished (RFC 3339, UTC, milliseconds).
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub event_time: DateTime<Utc>,
-    /// What was asked for.
+    /// The image reference that this event answers.
     pub reference: EventReference,
-    /// The image that was found there.
+    /// The image that was assessed.
     pub image: EventImage,
     /// The combined score from the most probable levels, as in the paper:
     /// `(global + local) / 2 + segmentation`; from 1 to 2K, usually to K.
     pub score: f64,
-    /// The same combination from the expected levels; moves in finer steps.
+    /// The same combination from the expected levels, which has finer steps.
     pub score_expected: f64,
     /// Rating of the whole image.
     pub global: Rating,
-    /// Combined level of the objects, 1 to K; absent when no region is large enough.
+    /// Combined level of the objects, 1 to K. Absent if no region is large enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<f64>,
-    /// How the image was cut into regions, and what that adds to the score.
+    /// The segmentation into regions, and its contribution to the score.
     pub segmentation: SegmentationSummary,
     /// Every region with its rating.
     pub objects: Vec<ObjectQuality>,
-    /// What the policy advises; absent when no policy applies.
+    /// Verdict of the policy. Absent if no policy applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<EventVerdict>,
-    /// Who rated, with which standard and weights.
+    /// The engine that rated the image, with its standard and weights.
     pub engine: EngineProvenance,
-    /// How long each station took.
+    /// Duration of each stage.
     pub timings_ms: TimingsMs,
-    /// The record that asked; absent outside the stream.
+    /// The record of the reference. Absent outside the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 
-/// What was asked for.
+/// The image reference that an event answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventReference {
-    /// The sender's name for the image.
+    /// The sender's id of the image.
     pub id: String,
-    /// Where the image is.
+    /// Location of the image.
     pub uri: String,
-    /// The sender's own data, as it came.
+    /// The sender's own data, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
 }
@@ -88,12 +89,12 @@ pub struct EventImage {
     /// SHA-256 of the file in hexadecimal.
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub sha256: String,
-    /// The store's version of the object, where it has one.
+    /// The store's version of the object, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
 }
 
-/// A scorer's answer for the whole image or one region.
+/// A scorer's rating of the whole image or of one region.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rating {
     /// The most probable level, 1 to K.
@@ -110,27 +111,28 @@ pub struct Rating {
     /// Probability of each level from 1 to K; they sum to 1.
     #[schemars(length(min = 2, max = 9), inner(range(min = 0, max = 1)))]
     pub probabilities: Vec<f64>,
-    /// A second opinion, where the scorer is asked for it: how far its next words point from bad to
-    /// good quality. Larger is better; the scale is the model's own, so it ranks and is not a level.
+    /// A second score, if the scorer is configured to compute it: how far its next-token logits
+    /// point from words for bad to words for good quality. Larger is better. The scale depends on
+    /// the model, so it ranks images and is not a level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<f64>,
 }
 
-/// How the image was cut into regions.
+/// The segmentation of the image into regions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SegmentationSummary {
-    /// What the number of regions adds to the score: `mask_count · K / c_max`, at most K.
+    /// Contribution of the number of regions to the score: `mask_count · K / c_max`, at most K.
     #[schemars(range(min = 0, max = 9))]
     pub score: f64,
     /// Number of regions, the remainder included.
     pub mask_count: u32,
-    /// The number of regions that would add K.
+    /// Number of regions that contributes K.
     #[schemars(range(min = 1))]
     pub c_max: u32,
-    /// Share of the image that the regions cover.
+    /// Share of the image's pixels that the regions cover.
     #[schemars(range(min = 0, max = 1))]
     pub coverage: f64,
-    /// Whether objects were not looked for: the score is then the rating of the whole alone.
+    /// True if objects were not segmented. The score is then the rating of the whole image alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
 }
@@ -138,162 +140,162 @@ pub struct SegmentationSummary {
 /// One region and its rating.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ObjectQuality {
-    /// Its place in `objects`, from 0.
+    /// Position in `objects`, from 0.
     pub index: u32,
-    /// Whether it was found, or is what no found region covers.
+    /// Kind of the region: found by the segmenter, or the rest of the image.
     pub kind: RegionKind,
-    /// The smallest box around it: `[x, y, width, height]` in pixels.
+    /// Bounding box: `[x, y, width, height]` in pixels.
     #[schemars(with = "[u32; 4]")]
     pub bbox: BoundingBox,
-    /// Number of its pixels (of the mask, not of the box).
+    /// Number of pixels in the mask (not in the box).
     #[schemars(range(min = 1))]
     pub area: u64,
-    /// Share of the image that its pixels are.
+    /// Share of the image's pixels that are in the mask.
     #[schemars(range(min = 0, max = 1))]
     pub area_fraction: f64,
-    /// The scorer's answer for its box.
+    /// Rating of the box.
     pub rating: Rating,
-    /// The segmenter's own estimate of the mask's intersection over union.
+    /// The segmenter's estimate of the mask's intersection over union.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted_iou: Option<f32>,
-    /// How little the mask changes when the segmenter's threshold moves.
+    /// Stability of the mask under changes of the segmenter's threshold; 1 is no change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stability_score: Option<f32>,
-    /// Its pixels as COCO run-length encoding; only where masks are asked for and fit.
+    /// The mask as COCO run-length encoding. Present only if masks are enabled and the event is not
+    /// too large with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::schema::mask")]
+    #[schemars(schema_with = "crate::event::mask_schema::mask")]
     pub mask: Option<Rle>,
 }
 
-/// What a policy advises, with the numbers that spoke.
+/// The verdict of a policy, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventVerdict {
-    /// The policy's name.
+    /// Name of the policy.
     pub policy: String,
     /// `pass`, `review` or `reject`.
     pub outcome: PolicyOutcome,
-    /// One sentence for each threshold that was missed or is near.
+    /// One sentence for each threshold that was missed or nearly missed.
     pub reasons: Vec<String>,
 }
 
-/// Who rated.
+/// The engine that rated the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineProvenance {
-    /// The engine: `dog-iqa`, `classic`, or one's own.
+    /// Name of the engine: `dog-iqa`, `classic`, or a custom one.
     pub name: String,
-    /// Its version.
+    /// Version of the engine.
     pub version: String,
-    /// What cut the image into regions.
+    /// Name of the segmenter.
     pub segmenter: String,
-    /// What rated the crops.
+    /// Name of the scorer.
     pub scorer: String,
-    /// The standard that the scorer was given, such as `word-7`.
+    /// Standard of the levels, such as `word-7`.
     pub standard: String,
-    /// The row of the paper that the settings started from, such as `paper`; absent without one.
+    /// Preset on which the settings are based, such as `paper`. Absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// When objects are looked for: `never`, or `cascade-` with the band of expected levels and the
-    /// confidence below which they are; absent where they always are.
+    /// Condition for segmenting objects: `never`, or `cascade-` with the band of expected levels
+    /// and the confidence below which they are segmented. Absent if they always are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<String>,
-    /// Changes with every other setting that a score depends on: how crops are cut, which masks become
-    /// regions, when objects are looked for, how ratings become one score. Before the digest of all of them
-    /// stand those that cost is saved by, such as `side1024-regions8-`.
+    /// Fingerprint of all other settings that a score depends on: cropping, selection of regions,
+    /// the condition for segmenting, aggregation. Settings that save cost precede the digest in
+    /// plain text, such as `side1024-regions8-`.
     #[serde(default)]
     pub settings: String,
-    /// The weights that were loaded; empty for an engine without.
+    /// The loaded files of weights. Empty for an engine without any.
     pub weights: Vec<WeightsDigest>,
 }
 
 /// One file of weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightsDigest {
-    /// The file's name.
+    /// Name of the file.
     pub name: String,
     /// SHA-256 of the file in hexadecimal.
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub sha256: String,
 }
 
-/// How long each station took, in milliseconds; waiting for a place counts where it happened.
+/// Duration of each stage in milliseconds, including the wait for a free slot.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TimingsMs {
-    /// Reading the image out of storage.
+    /// Reading the image from storage.
     #[schemars(range(min = 0))]
     pub fetch: f64,
-    /// Bytes to pixels.
+    /// Decoding bytes to pixels.
     #[schemars(range(min = 0))]
     pub decode: f64,
-    /// Pixels to masks.
+    /// Segmenting pixels to masks.
     #[schemars(range(min = 0))]
     pub segment: f64,
     /// Rating the whole image and every crop.
     #[schemars(range(min = 0))]
     pub score: f64,
-    /// From the reference to the event.
+    /// Everything from the reference to the event.
     #[schemars(range(min = 0))]
     pub total: f64,
 }
 
 impl TimingsMs {
-    /// A duration in milliseconds, to the microsecond.
+    /// Returns a duration in milliseconds, rounded to microseconds.
     pub fn of(duration: Duration) -> f64 {
         (duration.as_secs_f64() * 1e6).round() / 1e3
     }
 }
 
-/// The record that asked.
+/// The record of a reference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
-    /// Its topic.
+    /// Topic of the record.
     pub topic: String,
-    /// Its partition.
+    /// Partition of the record.
     pub partition: i32,
-    /// Its offset in the partition.
+    /// Offset of the record in its partition.
     pub offset: i64,
-    /// Its timestamp in milliseconds since 1970, where the broker gives one.
+    /// Timestamp of the record in milliseconds since 1970, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
 }
 
-/// Everything that an event is made of.
+/// The parts of an event.
 #[derive(Debug)]
 pub struct EventParts<'a> {
-    /// What was asked for.
+    /// The reference that the event answers.
     pub reference: &'a ImageReference,
-    /// The image that was found there.
+    /// The image that was assessed.
     pub image: EventImage,
-    /// The method's answer.
+    /// The ratings and scores.
     pub assessment: &'a Assessment,
-    /// The regions the answer is about.
+    /// The rated regions.
     pub segmentation: &'a Segmentation,
-    /// The standard that gives levels their words.
+    /// The standard with the words of the levels.
     pub standard: &'a Standard,
-    /// Who rated.
+    /// The engine that rated the image.
     pub engine: EngineProvenance,
-    /// What the policy advises.
+    /// Verdict of the policy.
     pub verdict: Option<PolicyVerdict>,
-    /// How long each station took.
+    /// Duration of each stage.
     pub timings: TimingsMs,
-    /// The record that asked.
+    /// The record of the reference.
     pub source: Option<Source>,
-    /// When the assessment was finished.
+    /// Time at which the assessment was finished.
     pub time: DateTime<Utc>,
-    /// Whether the event carries the regions' pixels.
+    /// True if the event contains the masks of the regions.
     pub include_masks: bool,
-    /// The setting that the segmentation score was computed with.
+    /// The setting `c_max` of the segmentation score.
     pub c_max: u32,
 }
 
 impl QualityEvent {
-    /// Puts an event together; its id follows from the parts alone.
+    /// Builds an event. Its id depends only on the parts.
     pub fn new(parts: EventParts<'_>) -> Self {
         let EventParts { reference, assessment, standard, include_masks, .. } = parts;
-        let objects = assessment
-            .objects
-            .iter()
-            .zip(0_u32..)
-            .map(|(object, index)| ObjectQuality::new(index, object, standard, include_masks));
+        let objects = assessment.objects.iter().zip(0_u32..).map(|(object, index)| {
+            let mask = include_masks.then(|| object.region.mask.rle().clone());
+            ObjectQuality { mask, ..ObjectQuality::without_mask(index, object, standard) }
+        });
         Self {
             schema_version: SCHEMA_VERSION,
             event_id: event_id(&parts).to_string(),
@@ -323,21 +325,21 @@ impl QualityEvent {
         }
     }
 
-    /// Leaves out the regions' pixels, for when the event is too large with them.
+    /// Removes the masks, which may make the event too large.
     pub fn remove_masks(&mut self) {
         for object in &mut self.objects {
             object.mask = None;
         }
     }
 
-    /// The time as it stands in the event and in its headers.
+    /// Returns the time as written in the event and its headers.
     pub fn time_text(&self) -> String {
         self.event_time.to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 }
 
-/// The same record gives the same id; outside the stream, the same image for the same reference by
-/// the same engine does. JSON keeps the parts of the name apart.
+/// Derives the id from the record; outside the stream, from reference, image and engine. The parts
+/// of the name are written as JSON, so that different parts never form the same name.
 fn event_id(parts: &EventParts<'_>) -> Uuid {
     let name = match &parts.source {
         Some(Source { topic, partition, offset, .. }) => {
@@ -358,7 +360,7 @@ fn event_id(parts: &EventParts<'_>) -> Uuid {
 }
 
 impl Rating {
-    /// A distribution with the standard's word for its level.
+    /// Converts a distribution, with the standard's word for its level.
     pub fn new(distribution: &LevelDistribution, standard: &Standard) -> Self {
         let level = distribution.level();
         Self {
@@ -373,7 +375,7 @@ impl Rating {
 }
 
 impl ObjectQuality {
-    fn new(index: u32, object: &ObjectAssessment, standard: &Standard, include_mask: bool) -> Self {
+    fn without_mask(index: u32, object: &ObjectAssessment, standard: &Standard) -> Self {
         let region = &object.region;
         Self {
             index,
@@ -384,7 +386,7 @@ impl ObjectQuality {
             rating: Rating::new(&object.rating, standard),
             predicted_iou: region.predicted_iou,
             stability_score: region.stability_score,
-            mask: include_mask.then(|| region.mask.rle().clone()),
+            mask: None,
         }
     }
 }

@@ -1,17 +1,18 @@
-//! W3C trace context: the thread that ties an event to the request behind its reference.
+//! W3C trace context, which connects an event with the request behind its reference.
 
 use std::fmt;
 
-/// Longest `tracestate` that is passed on, in bytes, as the standard asks for.
+/// Longest `tracestate` that is passed on, in bytes. The standard requires at least this.
 const STATE_BYTES_MAX: usize = 512;
 
 /// Length of a `traceparent` of version 00.
 const PARENT_BYTES: usize = 55;
 
-/// The flags that are passed on: sampled, and random trace id. The standard wants all others zero.
+/// The flags that are passed on: sampled, and random trace id. The standard requires all others to
+/// be zero.
 const KNOWN_FLAGS: u8 = 0b11;
 
-/// A position in a trace: which trace, which span, and the vendors' state.
+/// A position in a trace: the ids of trace and span, and the vendors' state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace_id: [u8; 16],
@@ -21,8 +22,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads a `traceparent` and, beside a good one, its `tracestate`; none where the parent is
-    /// malformed or an id is zero, as the standard wants a new trace then.
+    /// Parses a `traceparent` and its `tracestate`. Returns `None` if the parent is malformed or an
+    /// id is zero; the standard then requires a new trace. Drops a malformed state.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let text = traceparent.trim_matches([' ', '\t']);
         let mut parts = text.split('-');
@@ -31,49 +32,50 @@ impl TraceContext {
         let span_id: [u8; 8] = bytes_of_hex(parts.next()?)?;
         let [flags] = bytes_of_hex(parts.next()?)?;
         let is_version_known = version == 0 && text.len() == PARENT_BYTES;
-        // A later version may append fields; what version 00 defines is read from it.
+        // A later version may append fields to those of version 00.
         let is_version_later = version != 0 && version != 0xff;
         if !(is_version_known || is_version_later) || is_zero(&trace_id) || is_zero(&span_id) {
             return None;
         }
-        let is_state_fine = |state: &&str| {
+        let is_valid_state = |state: &&str| {
             !state.is_empty()
                 && state.len() <= STATE_BYTES_MAX
                 && state.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
         };
-        let state = tracestate.filter(is_state_fine).map(str::to_owned);
+        let state = tracestate.filter(is_valid_state).map(str::to_owned);
         Some(Self { trace_id, span_id, flags: flags & KNOWN_FLAGS, state })
     }
 
-    /// A new, sampled trace with ids that the caller drew; a zero id becomes 1, as zero is invalid.
+    /// Creates a sampled trace with random ids from the caller. Replaces an id of zero, which is
+    /// invalid, by 1.
     pub fn root(trace_id: [u8; 16], span_id: [u8; 8]) -> Self {
         let trace_id = if is_zero(&trace_id) { 1_u128.to_be_bytes() } else { trace_id };
         Self { trace_id, span_id: valid_span(span_id), flags: 1, state: None }
     }
 
-    /// The same trace with a span of ours, whose id the caller drew.
+    /// Returns the same trace with a span of this service. The caller passes a random id.
     #[must_use]
     pub fn child(&self, span_id: [u8; 8]) -> Self {
         Self { span_id: valid_span(span_id), ..self.clone() }
     }
 
-    /// The `traceparent` header.
+    /// Returns the `traceparent` header.
     pub fn header(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace_id(), self.span_id(), self.flags)
     }
 
-    /// The `tracestate` header, where there is one.
+    /// Returns the `tracestate` header, if there is one.
     pub fn state(&self) -> Option<&str> {
         self.state.as_deref()
     }
 
-    /// The trace's id in hexadecimal, for logs.
+    /// Returns the id of the trace in hexadecimal.
     pub fn trace_id(&self) -> String {
         hex::encode(self.trace_id)
     }
 
-    /// The span's id in hexadecimal, for logs.
-    pub fn span_id(&self) -> String {
+    /// Returns the id of the span in hexadecimal.
+    fn span_id(&self) -> String {
         hex::encode(self.span_id)
     }
 }
@@ -84,7 +86,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Reads exactly `N` bytes of hexadecimal; capitals are refused, as the standard says.
+/// Parses exactly `N` bytes of hexadecimal. Refuses capitals, as the standard requires.
 fn bytes_of_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
@@ -108,14 +110,14 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn a_parent_is_read_and_written_back_unchanged() {
+    fn a_parent_is_parsed_and_written_unchanged() {
         let trace = TraceContext::parse(PARENT, Some("vendor=1")).unwrap();
         assert_eq!(trace.header(), PARENT);
         assert_eq!(trace.state(), Some("vendor=1"));
     }
 
     #[test]
-    fn a_child_keeps_the_trace_and_has_a_span_of_its_own() {
+    fn a_child_keeps_the_trace_and_gets_its_own_span() {
         let child = TraceContext::parse(PARENT, Some("a=b")).unwrap().child([0xab; 8]);
         assert_eq!(child.header(), "00-0af7651916cd43dd8448eb211c80319c-abababababababab-01");
         assert_eq!(child.state(), Some("a=b"));
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_parents_begin_a_new_trace() {
+    fn a_malformed_parent_is_ignored() {
         let trace = "0af7651916cd43dd8448eb211c80319c";
         for bad in [
             String::new(),
@@ -142,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_read_as_far_as_it_is_known() {
+    fn a_later_version_is_parsed_like_version_00() {
         let later = format!("{}-more", PARENT.replacen("00", "cc", 1));
         assert_eq!(TraceContext::parse(&later, None).unwrap().header(), PARENT);
     }
 
     #[test]
-    fn a_state_that_is_too_long_or_not_text_is_left_behind() {
+    fn a_state_that_is_too_long_or_not_text_is_dropped() {
         for bad in [String::new(), "a=b\n".to_owned(), format!("a={}", "x".repeat(511))] {
             assert_eq!(TraceContext::parse(PARENT, Some(&bad)).unwrap().state(), None);
         }

@@ -18,7 +18,8 @@ use crate::method::{
     self, LevelDistribution, ObjectAssessment, Policy, Segmentation, Standard, assess, enlarge,
     select_regions,
 };
-use crate::storage::{FetchRequest, FetchedImage, Stores, shown_id};
+use crate::redact;
+use crate::storage::{FetchRequest, FetchedImage, Stores};
 use crate::telemetry::{Stage, metrics};
 
 use super::budget::{Budget, Share};
@@ -117,7 +118,7 @@ impl Journey {
         source: Option<Source>,
     ) -> Result<QualityEvent, Failure> {
         let trace = reference.trace.as_ref().map(TraceContext::trace_id);
-        let span = debug_span!("image", id = %shown_id(&reference.id), trace);
+        let span = debug_span!("image", id = %redact::id(&reference.id), trace);
         let result = self.travel(&reference, source).instrument(span.clone()).await;
         span.in_scope(|| match &result {
             Ok(event) => tracing::debug!(score = event.score, "image scored"),

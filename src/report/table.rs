@@ -1,7 +1,7 @@
 //! Terminal output: one aligned line per event, below a header.
 
-use crate::event::dead_letter::without_uri_secrets;
 use crate::event::{QualityEvent, Rating};
+use crate::redact::{self, printable};
 
 /// Maximum length of a rating's word; a longer one is shortened.
 const WORD_CHARACTERS_MAX: usize = 11;
@@ -20,7 +20,7 @@ pub fn line(event: &QualityEvent) -> String {
     let regions = event.objects.len().to_string();
     let verdict = event.verdict.as_ref().map_or("-", |verdict| verdict.outcome.name());
     // A reference without an id is named by its URI, which may contain a signature.
-    let id = printable(&without_uri_secrets(&event.reference.id));
+    let id = printable(&redact::id(&event.reference.id));
     row([&score, &expected, &global, &local, &regions, verdict], &id)
 }
 
@@ -39,9 +39,4 @@ fn global(rating: &Rating) -> String {
     }
     let start: String = word.chars().take(WORD_CHARACTERS_MAX - 1).collect();
     format!("{} {start}…", rating.level)
-}
-
-/// Replaces control characters, which a terminal would interpret.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,25 +1,23 @@
-//! One fetch: find the store, read within the limits, try again when it is worth it, verify.
-
-use std::time::Duration;
+//! One fetch: locates the store, reads within the limits, retries transient faults, verifies.
 
 use bytes::Bytes;
-use bytesize::ByteSize;
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::redact;
+use crate::storage::backends::body::{self, Content};
+use crate::storage::backends::file;
+use crate::storage::error::{FetchError, FetchFault, Overrun};
 use crate::storage::etag::Etag;
-use crate::storage::failure::{FetchError, FetchFault, Overrun};
-use crate::storage::http::TimeLimits;
-use crate::storage::settings::Settings;
 use crate::storage::stores::Stores;
-use crate::storage::uri::{self, Location};
+use crate::storage::uri::Location;
 use crate::telemetry::metrics;
 
-/// Bodies up to this size are hashed in place; it takes less than 500 µs.
-const HASHED_IN_PLACE_BYTES_MAX: usize = 64 * 1024;
+/// Largest body that is hashed on the runtime's thread, which takes less than 500 µs.
+const HASHED_INLINE_BYTES_MAX: usize = 64 * 1024;
 
-/// What to fetch.
+/// A request for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchRequest<'reference> {
     /// `s3:`, `gs:`, `az:`, `http(s):` or `file:`.
@@ -31,88 +29,51 @@ pub struct FetchRequest<'reference> {
 }
 
 impl<'reference> FetchRequest<'reference> {
-    /// Asks for whatever the URI leads to.
+    /// Requests any version of the object.
     pub fn new(uri: &'reference str) -> Self {
         Self { uri, etag: None, sha256: None }
     }
 }
 
-/// What was fetched.
+/// An image file in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedImage {
-    /// The object, untouched.
+    /// The unchanged bytes of the object.
     pub bytes: Bytes,
-    /// Entity tag as the store spells it; files have none.
+    /// Entity tag as the store writes it; files have none.
     pub etag: Option<String>,
-    /// Media type as the store has it; the bytes may be something else.
+    /// Media type according to the store; the bytes may be of another one.
     pub content_type: Option<String>,
-    /// How often the store was asked.
+    /// Number of attempts, at least 1.
     pub attempts: u32,
 }
 
-/// What one attempt brings.
-#[derive(Debug)]
-pub(crate) struct Content {
-    pub(crate) bytes: Bytes,
-    pub(crate) etag: Option<String>,
-    pub(crate) media_type: Option<String>,
-}
-
-/// The limits of every fetch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) bytes_max: ByteSize,
-    pub(crate) time: TimeLimits,
-    pub(crate) attempts_max: u32,
-    backoff_base: Duration,
-    backoff_max: Duration,
-}
-
-impl Limits {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        Self {
-            bytes_max: settings.bytes_max,
-            time: TimeLimits::new(settings),
-            attempts_max: settings.attempts_max.get(),
-            backoff_base: settings.backoff_base,
-            backoff_max: settings.backoff_max,
-        }
-    }
-
-    /// Draws the wait after a failed attempt: full jitter under a ceiling that doubles.
-    pub(crate) fn backoff(&self, attempt: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(attempt);
-        let ceiling = self.backoff_base.saturating_mul(factor).min(self.backoff_max);
-        ceiling.mul_f64(fastrand::f64())
-    }
-}
-
-/// What the reference says about the object.
+/// The properties that the reference requires of the object.
 struct Expectation {
     etag: Option<Etag>,
     sha256: Option<[u8; 32]>,
 }
 
 impl Stores {
-    /// Returns the most bytes that one image may have.
+    /// Returns the largest size of an image in bytes.
     pub fn bytes_max(&self) -> u64 {
         self.limits.bytes_max.as_u64()
     }
 
     /// Reads an image into memory.
     ///
-    /// Transient faults are tried again within the attempts and the time of the settings; then the
-    /// last fault is returned. It is safe to drop the future at any point; a file that is being
-    /// read then is read to its end on its own thread.
+    /// Retries transient faults within the attempts and the time of the settings, then returns the
+    /// last fault. Cancel safe: the future may be dropped at any point. A file that is being read
+    /// is then still read to its end, on another thread.
     ///
     /// # Errors
-    /// When the URI is malformed or names a place that is not allowed, when the store has no such
-    /// object or does not give it, when it is too large, too slow or not the one that `etag` and
-    /// `sha256` say.
+    /// Fails if the URI is malformed or its location not allowed, if the store has no such object
+    /// or refuses to send it, and if the object is too large, too slow or not the one that `etag`
+    /// and `sha256` require.
     pub async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchedImage, FetchError> {
-        let failed = |fault, attempts| FetchError::new(uri::shown(request.uri), fault, attempts);
+        let failed = |fault, attempts| FetchError::new(redact::uri(request.uri), fault, attempts);
         let location = self.locate(request.uri).map_err(|fault| failed(fault.into(), 0))?;
-        let expected = Expectation::read(request).map_err(|fault| failed(fault, 0))?;
+        let expected = Expectation::parse(request).map_err(|fault| failed(fault, 0))?;
         let deadline = Instant::now() + self.limits.time.fetch;
         let mut attempt = 1;
         loop {
@@ -126,14 +87,13 @@ impl Stores {
                 }
                 Err(fault) => fault,
             };
-            let next_start = Instant::now().checked_add(self.limits.backoff(attempt));
-            let Some(next_start) = next_start.filter(|&start| {
-                fault.is_transient() && attempt < self.limits.attempts_max && start < deadline
-            }) else {
-                return Err(failed(fault, attempt));
-            };
+            let may_retry = fault.is_transient() && attempt < self.limits.attempts_max;
+            let next_start = Instant::now()
+                .checked_add(self.limits.backoff.delay(attempt))
+                .filter(|&start| may_retry && start < deadline);
+            let Some(next_start) = next_start else { return Err(failed(fault, attempt)) };
             metrics::fetch_retried(fault.code());
-            tracing::debug!(uri = uri::shown(request.uri), attempt, %fault, "a fetch is tried again");
+            tracing::debug!(uri = redact::uri(request.uri), attempt, %fault, "retrying the fetch");
             sleep_until(next_start).await;
             attempt += 1;
         }
@@ -151,26 +111,24 @@ impl Stores {
             }
             Location::Web(url) => self.web.read(url, etag, &self.limits).await?,
             Location::File(path) => {
-                if let Some(etag) = etag {
-                    etag.verify(None)?;
-                }
-                let (roots, path, limit) =
-                    (self.roots.clone(), path.clone(), self.limits.bytes_max);
-                let bytes = spawn_blocking(move || roots.read(&path, limit))
+                body::check_etag(etag, None)?;
+                let (roots, path) = (self.roots.clone(), path.clone());
+                let limit = self.limits.bytes_max;
+                let bytes = spawn_blocking(move || file::read(&roots, &path, limit))
                     .await
                     .unwrap_or_else(|_| Err(FetchFault::Unavailable("reader lost".to_owned())))?;
                 Content { bytes, etag: None, media_type: None }
             }
         };
         if let Some(expected) = expected.sha256 {
-            verify_sha256(&content.bytes, expected).await?;
+            check_sha256(&content.bytes, expected).await?;
         }
         Ok(content)
     }
 }
 
 impl Expectation {
-    fn read(request: &FetchRequest<'_>) -> Result<Self, FetchFault> {
+    fn parse(request: &FetchRequest<'_>) -> Result<Self, FetchFault> {
         let etag = request.etag.map(|text| {
             Etag::parse(text).ok_or_else(|| {
                 FetchFault::EtagMismatch("the reference's is none that a store can have".to_owned())
@@ -186,14 +144,14 @@ impl Expectation {
     }
 }
 
-async fn verify_sha256(bytes: &Bytes, expected: [u8; 32]) -> Result<(), FetchFault> {
-    let actual: [u8; 32] = if bytes.len() <= HASHED_IN_PLACE_BYTES_MAX {
+async fn check_sha256(bytes: &Bytes, expected: [u8; 32]) -> Result<(), FetchFault> {
+    let actual: [u8; 32] = if bytes.len() <= HASHED_INLINE_BYTES_MAX {
         Sha256::digest(bytes).into()
     } else {
         let bytes = bytes.clone();
         spawn_blocking(move || Sha256::digest(&bytes).into())
             .await
-            .map_err(|_| FetchFault::Unavailable("hashing was cut off".to_owned()))?
+            .map_err(|_| FetchFault::Unavailable("hashing was interrupted".to_owned()))?
     };
     if actual == expected {
         return Ok(());

@@ -1,37 +1,38 @@
-//! Allow-listed, bounded reads from object stores, web servers and folders.
+//! Reads images from object stores, web servers and local folders, within allow-lists and limits.
 //!
 //! ```text
-//!            uri ─► stores ─┬─► cloud (+ connector)   s3: gs: az:   ─┐
-//!   parse, allow-lists      ├─► web   (+ guard)       http(s):       ├─► body ─► etag, sha256
-//!                           └─► roots                 file:         ─┘   counted
-//!            ╰──────────────────── fetch: time, attempts ─────────────────────────────╯
+//!         uri ─► access ─► backends ───────────────────────────────► body
+//!                buckets   object_store (s3: gs: az:)                counted bytes,
+//!                hosts     web          (http: https:, http_client)  etag
+//!                roots     file         (file:)
+//!         ╰──────────────── fetch: attempts, time, sha256 ─────────────────────────╯
 //! ```
 //!
-//! Whoever can write a reference chooses what this process reads. So nothing is allowed unless the
-//! [`Settings`] name it, and every fetch costs at most its budget of bytes, time and attempts.
-//! [`Stores::fetch`] is the only way to an object, [`Stores::list`] the only way to names.
+//! Anyone who can write a reference chooses what this process reads. So nothing is allowed unless
+//! [`Settings`] name it, and every fetch is limited in bytes, time and attempts. [`Stores::fetch`]
+//! is the only way to read an object, [`Stores::list`] the only way to list a bucket.
+//!
+//! Imports go downwards: `fetch`, `list` and `check` use `stores`, which uses `backends`, which
+//! use `access`; `limits`, `settings`, `uri`, `etag` and `error` are below all of them.
 
-mod body;
-mod cloud;
-mod connector;
+mod access;
+mod backends;
+mod check;
+mod error;
 mod etag;
-mod failure;
 mod fetch;
-mod guard;
-mod http;
-mod listing;
-mod roots;
+mod limits;
+mod list;
 mod secret;
 mod settings;
 mod stores;
 mod uri;
-mod web;
 
-pub use failure::{FetchError, FetchFault, Overrun};
+pub use check::Finding;
+pub use error::{FetchError, StorageError, UriFault};
 pub use fetch::{FetchRequest, FetchedImage};
-pub use listing::ListedObject;
+pub use list::ListedObject;
 pub use secret::Secret;
 pub use settings::{AzureSettings, GcsSettings, S3Settings, Settings};
-pub use stores::{Finding, StorageError, Stores};
-pub(crate) use uri::shown_id;
-pub use uri::{Scheme, UriFault, file_uri};
+pub use stores::Stores;
+pub use uri::{Scheme, file_uri};

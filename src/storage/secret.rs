@@ -1,12 +1,12 @@
-//! A text that is never printed: keys, passwords, tokens.
+//! A text that is never printed: a key, a password or a token.
 
 use std::fmt;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A secret from the configuration. It prints and serialises as `***`, so that neither a log,
-/// an error nor the effective configuration can show it.
+/// A secret from the configuration. It prints and serialises as `***`, so that no log, error or
+/// effective configuration can show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -16,7 +16,7 @@ impl Secret {
         Self(secret.into())
     }
 
-    /// Gives the text to the one place that hands it on.
+    /// Returns the text, for the client that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Serde's own complaint of a wrong type repeats the value.
+/// Replaces serde's message for a wrong type, which would repeat the value.
 struct SecretVisitor;
 
 impl SecretVisitor {
@@ -87,7 +87,7 @@ impl Visitor<'_> for SecretVisitor {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::Secret;
+    use super::*;
 
     #[test]
     fn a_secret_is_printed_and_serialised_as_stars() {

@@ -1,4 +1,4 @@
-//! What may be read, within which limits, and how the object stores are reached.
+//! Settings of storage: the allow-lists, the limits, and the access to the object stores.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -8,63 +8,66 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::storage::guard;
+use crate::redact;
+use crate::storage::error::UriFault;
 use crate::storage::secret::Secret;
-use crate::storage::uri::{self, Location, UriFault};
+use crate::storage::uri::{self, Location};
 
-/// Where images may be read from. By default nothing is allowed.
+/// Settings for reading images. By default, nothing may be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Buckets and containers that references may name, each with its scheme: `s3://photos`,
+    /// Allows references to these buckets and containers. Each entry has its scheme: `s3://photos`,
     /// `gs://photos`, `az://photos`. Names are compared as a whole; there are no patterns.
     pub allow_buckets: Vec<String>,
-    /// Hosts that `https:` references may name: `images.example.com` for the scheme's own port,
-    /// `images.example.com:8443` for another. Names are compared as a whole. A name that resolves
-    /// to a loopback, private, link-local or otherwise not public address is refused all the same,
-    /// and so is a redirect to a host that is not in the list.
+    /// Allows `https:` references to these hosts: `images.example.com` on the scheme's default
+    /// port, `images.example.com:8443` on another. Names are compared as a whole. A name that
+    /// resolves to a loopback, private, link-local or other non-public address is refused all the
+    /// same. So is a redirect to a host that is not in the list.
     pub allow_hosts: Vec<String>,
-    /// Image servers of your own network that references may name, in the form of `allow_hosts`:
+    /// Allows references to image servers of your own network, in the form of `allow_hosts`:
     /// `images.internal:8080`, `10.1.2.3`. Their addresses are not checked. List only servers that
-    /// anyone who can write a reference may read.
+    /// everyone who can write a reference may read.
     pub allow_private_hosts: Vec<String>,
-    /// Whether `http:` references, without TLS, are allowed too.
+    /// Allows `http:` references too, which have no TLS. Applies to `allow_hosts` and
+    /// `allow_private_hosts`.
     pub allow_http: bool,
-    /// Folders below which `file:` references may be read. Symbolic links are followed as long as
-    /// they are relative and stay below the folder.
+    /// Allows `file:` references below these folders. Symbolic links are followed as long as they
+    /// are relative and stay below the folder.
     pub file_roots: Vec<PathBuf>,
-    /// Largest image that is fetched; the transfer is cut at this size, whatever its headers said.
+    /// Refuses images above this size. The transfer stops at this size, whatever the headers
+    /// declare.
     pub bytes_max: ByteSize,
-    /// How long a connection, TLS included, may take.
+    /// Limits the time to connect, TLS included.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a server may stay silent before or within an answer.
+    /// Limits the time that a server stays silent before or within a response.
     #[serde(with = "humantime_serde")]
     pub read_timeout: Duration,
-    /// How long one fetch may take in all, with every attempt and every wait between them.
+    /// Limits the total time of a fetch, with all its attempts and the delays between them.
     #[serde(with = "humantime_serde")]
     pub fetch_timeout: Duration,
-    /// How often a fetch is tried when it fails in passing: timeouts, lost connections and the
-    /// answers 408, 425, 429 and 5xx. Other failures are final at once.
+    /// Limits the attempts of a fetch. Only transient failures are retried: timeouts, lost
+    /// connections and the status codes 408, 425, 429 and 5xx.
     pub attempts_max: NonZeroU32,
-    /// The wait before an attempt is drawn evenly between nothing and a ceiling, which starts at
-    /// twice this value and doubles with every attempt.
+    /// Sets the delays between attempts. Each is random, between zero and a ceiling. The first
+    /// ceiling is twice this value, and every further one is twice the last.
     #[serde(with = "humantime_serde")]
     pub backoff_base: Duration,
-    /// Highest ceiling of the wait between two attempts.
+    /// Limits the ceiling of the delays between attempts.
     #[serde(with = "humantime_serde")]
     pub backoff_max: Duration,
-    /// How many redirects of an `http(s):` reference are followed; each is checked like the
-    /// reference itself.
+    /// Limits the redirects of an `http(s):` reference. Each target is checked like the reference
+    /// itself.
     pub redirects_max: u32,
-    /// How `s3:` references are read.
+    /// Access to `s3:` references.
     pub s3: S3Settings,
-    /// Buckets that live in another S3 system than `s3` describes, by name; what is not set here
-    /// falls back to the environment, not to `s3`.
+    /// Access to buckets in another S3 system than `s3`, by the name of the bucket. A value that is
+    /// not set here comes from the environment, not from `s3`.
     pub s3_buckets: BTreeMap<String, S3Settings>,
-    /// How `gs:` references are read.
+    /// Access to `gs:` references.
     pub gcs: GcsSettings,
-    /// How `az:` references are read.
+    /// Access to `az:` references.
     pub azure: AzureSettings,
 }
 
@@ -93,23 +96,23 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Allows the place that a URI names: its bucket, its host with whatever address it has, or
-    /// the folder that it is or is in. For URIs that the person at the keyboard gives.
+    /// Allows the location of a URI from the command line: its bucket, its host with any address,
+    /// or its folder.
     ///
     /// # Errors
-    /// When the URI is malformed.
+    /// Fails if the URI is malformed.
     pub fn allow(&mut self, uri: &str) -> Result<(), UriFault> {
         match uri::parse(uri)? {
             Location::Object { scheme, bucket, .. } => {
-                add(&mut self.allow_buckets, format!("{}://{bucket}", scheme.as_str()));
+                add(&mut self.allow_buckets, uri::bucket_uri(scheme, &bucket));
             }
             Location::Web(url) => {
                 self.allow_http |= url.scheme() == "http";
-                add(&mut self.allow_private_hosts, guard::shown_host(&url));
+                add(&mut self.allow_private_hosts, uri::host_and_port(&url));
             }
             Location::File(path) => {
-                let folder = if path.is_dir() { None } else { path.parent() };
-                let folder = folder.map(Path::to_owned).unwrap_or(path);
+                let parent = if path.is_dir() { None } else { path.parent() };
+                let folder = parent.map(Path::to_owned).unwrap_or(path);
                 if !self.file_roots.iter().any(|root| folder.starts_with(root)) {
                     self.file_roots.push(folder);
                 }
@@ -125,71 +128,70 @@ fn add(list: &mut Vec<String>, entry: String) {
     }
 }
 
-/// An endpoint with keys in it is refused, but the effective configuration is shown before that.
+/// Hides keys in an endpoint. They are refused, but the effective configuration is shown before.
 #[expect(clippy::ref_option, reason = "serde's signature")]
 fn without_secrets<S: Serializer>(
     endpoint: &Option<String>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    endpoint.as_deref().map(uri::shown).serialize(serializer)
+    endpoint.as_deref().map(redact::uri).serialize(serializer)
 }
 
-/// Amazon S3 and what speaks its protocol.
+/// Amazon S3 and compatible stores.
 ///
-/// What is not set is taken from the usual variables (`AWS_ACCESS_KEY_ID`,
+/// Values that are not set come from the usual variables (`AWS_ACCESS_KEY_ID`,
 /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …). Without
-/// keys, the web identity, the container's and the instance's role are tried, in this order;
-/// profiles are not read.
+/// keys, the web identity, the container's role and the instance's role are tried, in this order.
+/// Profiles are not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct S3Settings {
-    /// URL of the service, without a bucket: `https://s3.example.com`. Amazon's when not set.
+    /// URL of the service, without a bucket: `https://s3.example.com`. Default: Amazon's.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
-    /// Region of the buckets; `us-east-1` when nothing names one.
+    /// Region of the buckets. Default: the environment's, else `us-east-1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Whether an endpoint without TLS is accepted.
+    /// Accepts an endpoint without TLS.
     pub allow_http: bool,
-    /// Whether the bucket is part of the host name (`https://photos.s3.example.com`) instead of
-    /// the path.
+    /// Puts the bucket into the host name (`https://photos.s3.example.com`) instead of the path.
     pub virtual_hosted: bool,
-    /// Whether requests are sent unsigned, for public buckets.
+    /// Sends requests unsigned, for public buckets.
     pub anonymous: bool,
-    /// Access key, when it does not come from the environment.
+    /// Id of the access key. Default: the environment's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
-    /// Secret that belongs to `access_key_id`.
+    /// Secret of the access key `access_key_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_access_key: Option<Secret>,
-    /// Token of temporary keys.
+    /// Session token of a temporary access key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token: Option<Secret>,
 }
 
 /// Google Cloud Storage.
 ///
-/// What is not set is taken from the usual variables (`GOOGLE_APPLICATION_CREDENTIALS`, …), the
+/// Values that are not set come from the usual variables (`GOOGLE_APPLICATION_CREDENTIALS`, …), the
 /// application default credentials and the metadata server, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GcsSettings {
-    /// URL of the service; Google's when not set.
+    /// URL of the service. Default: Google's.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
-    /// Whether an endpoint without TLS is accepted.
+    /// Accepts an endpoint without TLS.
     pub allow_http: bool,
-    /// Whether requests are sent unsigned, for public buckets.
+    /// Sends requests unsigned, for public buckets.
     pub anonymous: bool,
-    /// File with the key of a service account.
+    /// Path of the file with the key of a service account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_path: Option<PathBuf>,
 }
 
 /// Azure Blob Storage: `az://container/path`.
 ///
-/// What is not set is taken from the usual variables (`AZURE_STORAGE_ACCOUNT_NAME`,
-/// `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_CLIENT_ID`, …); without a key, the workload's and the
+/// Values that are not set come from the usual variables (`AZURE_STORAGE_ACCOUNT_NAME`,
+/// `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_CLIENT_ID`, …). Without a key, the workload identity and the
 /// managed identity are tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -197,23 +199,21 @@ pub struct AzureSettings {
     /// Storage account that holds the containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// Key of the account, when it does not come from the environment.
+    /// Access key of the account. Default: the environment's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key: Option<Secret>,
-    /// URL of the service; `https://<account>.blob.core.windows.net` when not set.
+    /// URL of the service. Default: `https://<account>.blob.core.windows.net`.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
-    /// Whether an endpoint without TLS is accepted.
+    /// Accepts an endpoint without TLS.
     pub allow_http: bool,
-    /// Whether requests are sent unsigned, for public containers.
+    /// Sends requests unsigned, for public containers.
     pub anonymous: bool,
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::Settings;
+    use super::*;
 
     #[test]
     fn nothing_is_allowed_by_default() {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_allowed_by_a_uri_that_names_it() {
+    fn a_uri_allows_its_own_location() {
         let mut settings = Settings::default();
         for uri in [
             "s3://photos/a.jpg",
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn values_carry_units_and_unknown_names_are_refused() {
+    fn values_have_units_and_unknown_names_are_refused() {
         let settings: Settings = toml::from_str(
             "fetch_timeout = \"45s\"\nbytes_max = \"16 MiB\"\n[s3_buckets.archive]\nregion = \"eu\"",
         )

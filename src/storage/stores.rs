@@ -1,84 +1,26 @@
-//! Every place that images may be read from, each with one client for the life of the process.
+//! The clients of all allowed locations. They live as long as the process.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
 use object_store::ObjectStore;
-use object_store::path::Path as ObjectKey;
 use reqwest::dns::Resolve;
-use url::Url;
 
-use crate::storage::cloud::Bucket;
-use crate::storage::connector::Connector;
-use crate::storage::failure::{FetchFault, Overrun};
-use crate::storage::fetch::Limits;
-use crate::storage::guard::SystemResolver;
-use crate::storage::http::TimeLimits;
-use crate::storage::roots::FileRoots;
+use crate::storage::access::buckets;
+use crate::storage::access::hosts::SystemResolver;
+use crate::storage::access::roots::FileRoots;
+use crate::storage::backends::object_store::{Bucket, Connector};
+use crate::storage::backends::web::WebClient;
+use crate::storage::error::{StorageError, UriFault};
+use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
-use crate::storage::uri::{self, Location, Scheme, UriFault};
-use crate::storage::web::WebClient;
+use crate::storage::uri::{self, Location, Scheme};
 
-/// How many places are checked at once.
-const CHECKS_AT_ONCE: usize = 8;
+/// Longest bucket name that a message repeats, in characters.
+const BUCKET_CHARS_MAX: usize = 128;
 
-/// Longest time limit that is accepted.
-const TIMEOUT_MAX: Duration = Duration::from_hours(24);
-
-/// An object that is asked for to see whether a bucket answers; it need not exist.
-const CHECK_KEY: &str = "dogiqa-check";
-
-/// The stores cannot be set up as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// A setting has no usable value.
-    #[error("{setting}: `{value}` {why}")]
-    Setting {
-        /// Name of the setting.
-        setting: &'static str,
-        /// Its value.
-        value: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A root for `file:` references cannot be used.
-    #[error("storage.file_roots: `{}` cannot be used: {why}", path.display())]
-    Root {
-        /// The folder as configured.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The client of a bucket cannot be built.
-    #[error("{bucket} cannot be set up: {why}")]
-    Bucket {
-        /// The bucket with its scheme.
-        bucket: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The HTTP client cannot be built.
-    #[error("the HTTP client cannot be set up: {why}; install the certificate authorities")]
-    Client {
-        /// What is wrong.
-        why: String,
-    },
-}
-
-/// What the check before going live found out about one place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The place: `s3://photos`, `images.example.com` or a folder.
-    pub place: String,
-    /// What hinders reading from it; nothing when it answered.
-    pub problem: Option<String>,
-}
-
-/// Reads images from the places that the settings allow, and from nowhere else.
+/// Reads images from the locations that the settings allow, and from nowhere else.
 ///
 /// A clone is cheap and shares the clients.
 ///
@@ -103,18 +45,13 @@ pub struct Finding {
 /// ```
 #[derive(Clone)]
 pub struct Stores {
-    buckets: Arc<HashMap<Scheme, HashMap<String, Bucket>>>,
+    buckets: Arc<Buckets>,
     pub(crate) web: WebClient,
     pub(crate) roots: FileRoots,
     pub(crate) limits: Limits,
 }
 
-/// A place to check.
-enum Place {
-    Bucket(Scheme, String),
-    Host(String, Vec<Url>),
-    Root(PathBuf),
-}
+type Buckets = HashMap<Scheme, HashMap<String, Bucket>>;
 
 impl fmt::Debug for Stores {
     // The clients would print their credentials.
@@ -129,19 +66,19 @@ impl fmt::Debug for Stores {
 }
 
 impl Stores {
-    /// Builds the client of every place that the settings allow. Nothing is connected to yet.
+    /// Builds the client of every allowed location. Connects to none of them yet.
     ///
     /// # Errors
-    /// When an entry of an allow-list is malformed, a root is no folder, or credentials that are
-    /// named cannot be used.
+    /// Fails if an entry of an allow-list is malformed, a root is no folder, a limit is out of
+    /// range, or configured credentials cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, StorageError> {
-        check_limits(settings)?;
+        let limits = Limits::new(settings)?;
         let resolver: Arc<dyn Resolve> = Arc::new(SystemResolver);
         Ok(Self {
-            buckets: Arc::new(open_buckets(settings)?),
-            web: WebClient::new(settings, &resolver)?,
+            buckets: Arc::new(open_buckets(settings, &limits)?),
+            web: WebClient::new(settings, &limits, &resolver)?,
             roots: FileRoots::open(&settings.file_roots)?,
-            limits: Limits::new(settings),
+            limits,
         })
     }
 
@@ -159,62 +96,18 @@ impl Stores {
         self
     }
 
-    /// Judges a URI as [`Stores::fetch`] would, without reading anything.
+    /// Checks a URI like [`Stores::fetch`], without reading anything.
     ///
     /// # Errors
-    /// When the URI is malformed or names a place that is not allowed.
+    /// Fails if the URI is malformed or its location not allowed.
     pub fn admit(&self, uri: &str) -> Result<(), UriFault> {
         self.locate(uri).map(drop)
     }
 
-    /// Tries every configured place, several at once, each once and within the time limits.
-    pub async fn check(&self) -> Vec<Finding> {
-        let places = self
-            .bucket_names()
-            .into_iter()
-            .map(|(scheme, name)| Place::Bucket(scheme, name))
-            .chain(self.web.hosts().into_iter().map(|(host, urls)| Place::Host(host, urls)))
-            .chain(self.roots.folders().into_iter().map(Place::Root));
-        let checks = places.map(|place| self.clone().check_place(place)).collect::<Vec<_>>();
-        futures::stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await
-    }
-
-    async fn check_place(self, place: Place) -> Finding {
-        let limit = self.limits.time.fetch;
-        let probe = async {
-            match &place {
-                Place::Bucket(scheme, name) => self.probe_bucket(*scheme, name).await,
-                Place::Host(_, urls) => self.web.probe(urls, &self.limits).await,
-                Place::Root(folder) => self.roots.probe(folder),
-            }
-        };
-        let outcome = tokio::time::timeout(limit, probe)
-            .await
-            .unwrap_or(Err(FetchFault::Timeout(Overrun::Fetch(limit))));
-        let place = match place {
-            Place::Bucket(scheme, name) => format!("{}://{name}", scheme.as_str()),
-            Place::Host(host, _) => host,
-            Place::Root(folder) => folder.display().to_string(),
-        };
-        Finding { place, problem: outcome.err().map(|fault| fault.to_string()) }
-    }
-
-    /// Asks a bucket for an object as a fetch does. That there is none is a good answer, too; that
-    /// there is no bucket is not.
-    async fn probe_bucket(&self, scheme: Scheme, name: &str) -> Result<(), FetchFault> {
-        let key = ObjectKey::from(CHECK_KEY);
-        match self.bucket(scheme, name)?.read(&key, None, &self.limits).await {
-            Ok(_) | Err(FetchFault::TooLarge { .. }) => Ok(()),
-            Err(FetchFault::NotFound(answer))
-                if !answer.contains("Bucket") && !answer.contains("Container") =>
-            {
-                Ok(())
-            }
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Finds the store, and refuses what is not allowed.
+    /// Returns the location of a URI.
+    ///
+    /// # Errors
+    /// Fails if the URI is malformed or its location not allowed.
     pub(crate) fn locate(&self, uri: &str) -> Result<Location, UriFault> {
         let location = uri::parse(uri)?;
         match &location {
@@ -230,12 +123,13 @@ impl Stores {
     /// Returns the client of an allowed bucket.
     pub(crate) fn bucket(&self, scheme: Scheme, name: &str) -> Result<&Bucket, UriFault> {
         self.buckets.get(&scheme).and_then(|buckets| buckets.get(name)).ok_or_else(|| {
-            let name: String = name.chars().take(128).collect();
-            UriFault::ForbiddenBucket(format!("{}://{name}", scheme.as_str()))
+            let name: String = name.chars().take(BUCKET_CHARS_MAX).collect();
+            UriFault::ForbiddenBucket(uri::bucket_uri(scheme, &name))
         })
     }
 
-    fn bucket_names(&self) -> Vec<(Scheme, String)> {
+    /// Returns the allowed buckets in order.
+    pub(crate) fn bucket_names(&self) -> Vec<(Scheme, String)> {
         let mut names: Vec<_> = self
             .buckets
             .iter()
@@ -246,60 +140,20 @@ impl Stores {
     }
 }
 
-fn open_buckets(
-    settings: &Settings,
-) -> Result<HashMap<Scheme, HashMap<String, Bucket>>, StorageError> {
-    let mut buckets: HashMap<Scheme, HashMap<String, Bucket>> = HashMap::new();
-    if !settings.allow_buckets.is_empty() {
-        let allow_http = settings.s3.allow_http
-            || settings.gcs.allow_http
-            || settings.azure.allow_http
-            || settings.s3_buckets.values().any(|s3| s3.allow_http);
-        let connector = Connector::new(TimeLimits::new(settings), allow_http)?;
-        for entry in &settings.allow_buckets {
-            let Some((scheme, name)) = uri::parse_bucket(entry) else {
-                return Err(StorageError::Setting {
-                    setting: "storage.allow_buckets",
-                    value: uri::shown(entry),
-                    why: "is not of the form s3://bucket, gs://bucket or az://container",
-                });
-            };
-            let bucket = Bucket::open(scheme, name, settings, &connector)?;
-            buckets.entry(scheme).or_default().insert(name.to_owned(), bucket);
-        }
+fn open_buckets(settings: &Settings, limits: &Limits) -> Result<Buckets, StorageError> {
+    let mut buckets = Buckets::new();
+    let allowed = buckets::allowed(settings)?;
+    if allowed.is_empty() {
+        return Ok(buckets);
     }
-    let is_allowed = |name: &&String| {
-        buckets.get(&Scheme::S3).is_some_and(|buckets| buckets.contains_key(*name))
-    };
-    match settings.s3_buckets.keys().find(|name| !is_allowed(name)) {
-        Some(name) => Err(StorageError::Setting {
-            setting: "storage.s3_buckets",
-            value: name.clone(),
-            why: "is not in storage.allow_buckets; add it there or remove it here",
-        }),
-        None => Ok(buckets),
+    let allow_http = settings.s3.allow_http
+        || settings.gcs.allow_http
+        || settings.azure.allow_http
+        || settings.s3_buckets.values().any(|s3| s3.allow_http);
+    let connector = Connector::new(limits.time, allow_http)?;
+    for (scheme, name) in allowed {
+        let bucket = Bucket::open(scheme, name, settings, &connector)?;
+        buckets.entry(scheme).or_default().insert(name.to_owned(), bucket);
     }
-}
-
-fn check_limits(settings: &Settings) -> Result<(), StorageError> {
-    if settings.bytes_max.as_u64() == 0 {
-        return Err(StorageError::Setting {
-            setting: "storage.bytes_max",
-            value: settings.bytes_max.to_string(),
-            why: "lets no image through; choose a value above zero",
-        });
-    }
-    let times = [
-        ("storage.connect_timeout", settings.connect_timeout),
-        ("storage.read_timeout", settings.read_timeout),
-        ("storage.fetch_timeout", settings.fetch_timeout),
-    ];
-    match times.into_iter().find(|(_, time)| time.is_zero() || *time > TIMEOUT_MAX) {
-        Some((setting, time)) => Err(StorageError::Setting {
-            setting,
-            value: format!("{time:?}"),
-            why: "is no time to wait for; choose one between a millisecond and a day",
-        }),
-        None => Ok(()),
-    }
+    Ok(buckets)
 }

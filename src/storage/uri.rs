@@ -1,10 +1,9 @@
-//! What a reference's URI says: which store, which key. Pure syntax, nothing is opened here;
-//! whether the place may be read is decided by [`crate::storage::Stores`].
+//! Parses the URI of a reference. This is syntax only: nothing is opened, and
+//! [`crate::storage::Stores`] decides whether the location may be read.
 //!
-//! Keys of object stores are taken literally: `?`, `#` and `%` belong to the key, as they do for
-//! the stores. `http(s):` follows the URL standard, `file:` is percent-decoded once.
+//! Keys of object stores are literal: `?`, `#` and `%` belong to the key, as they do for the
+//! stores. `http(s):` follows the URL standard, `file:` is percent-decoded once.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -12,20 +11,22 @@ use std::path::{Component, Path, PathBuf};
 use object_store::path::Path as ObjectKey;
 use url::Url;
 
-/// Longest URI that is read; a presigned URL with a session token has about 2,000 bytes.
+use crate::redact;
+use crate::storage::error::UriFault;
+
+/// Longest URI that is parsed. A presigned URL with a session token has about 2,000 bytes.
 const URI_BYTES_MAX: usize = 8 * 1024;
 
 const HEX_DIGITS: [char; 16] =
     ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
 
-/// Longest part of a URI that errors show.
-const SHOWN_CHARS_MAX: usize = 256;
-const SHOWN_BYTES_MAX: usize = 512;
+/// Longest host that is shown; names have at most 253 characters.
+const HOST_CHARS_MAX: usize = 256;
 
-/// The schemes whose URIs name an object in a bucket.
+/// A scheme whose URIs name an object in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
-    /// Amazon S3 and what speaks its protocol.
+    /// Amazon S3 and compatible stores.
     S3,
     /// Google Cloud Storage.
     Gs,
@@ -34,7 +35,9 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Returns the scheme as it stands before the colon.
+    const ALL: [Self; 3] = [Self::S3, Self::Gs, Self::Az];
+
+    /// Returns the scheme without its colon.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -42,122 +45,78 @@ impl Scheme {
             Self::Az => "az",
         }
     }
-}
 
-/// Why a URI is not read, whatever the store behind it would answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UriFault {
-    /// It is not a URI of the expected form.
-    #[error("the URI is not usable: {0}")]
-    Invalid(&'static str),
-    /// No store is known for the scheme.
-    #[error("scheme `{0}` cannot be read; use s3, gs, az, https or file")]
-    UnsupportedScheme(String),
-    /// `http:` without TLS, which is not configured.
-    #[error("plain http is not allowed; use https or set storage.allow_http")]
-    PlainHttp,
-    /// The bucket is not in the allow-list.
-    #[error("bucket {0} is not allowed; correct the reference or add it to storage.allow_buckets")]
-    ForbiddenBucket(String),
-    /// The host is not in the allow-list, or its address is not public.
-    #[error("host {host} {why}")]
-    ForbiddenHost {
-        /// Host as the URI or the redirect names it.
-        host: String,
-        /// What is wrong with it and what to do.
-        why: &'static str,
-    },
-    /// The path is not below a configured root.
-    #[error("the path {0}")]
-    OutsideRoots(&'static str),
-    /// The key is one that the store's client would change on the way.
-    #[error("the key {0}, which the stores cannot express; rename the object")]
-    UnsupportedKey(&'static str),
-}
-
-impl UriFault {
-    /// Returns the stable code for dead letters, metrics and logs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Invalid(_) => "uri.invalid",
-            Self::UnsupportedScheme(_) | Self::PlainHttp => "uri.unsupported_scheme",
-            Self::ForbiddenBucket(_) => "uri.forbidden_bucket",
-            Self::ForbiddenHost { .. } => "uri.forbidden_host",
-            Self::OutsideRoots(_) => "uri.outside_roots",
-            Self::UnsupportedKey(_) => "fetch.unsupported_key",
-        }
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheme| scheme.as_str() == name)
     }
 }
 
-/// A place that a URI names.
+/// The location that a URI names.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Location {
-    /// An object in a bucket.
-    Object { scheme: Scheme, bucket: String, key: ObjectKey },
-    /// A resource of a web server.
+    Object {
+        scheme: Scheme,
+        bucket: String,
+        key: ObjectKey,
+    },
     Web(Url),
-    /// An absolute path of this machine, without `..`.
+    /// An absolute path without `..`.
     File(PathBuf),
 }
 
-/// Reads a URI.
+/// Parses a URI.
 pub(crate) fn parse(uri: &str) -> Result<Location, UriFault> {
     if uri.len() > URI_BYTES_MAX {
         return Err(UriFault::Invalid("it is longer than 8 KiB"));
     }
-    let Some((scheme, rest)) = uri.split_once(':') else {
-        return Err(UriFault::Invalid(
-            "it has no scheme; write s3://bucket/key, https://… or alike",
-        ));
-    };
-    match scheme.to_ascii_lowercase().as_str() {
-        "s3" => parse_object(Scheme::S3, rest),
-        "gs" => parse_object(Scheme::Gs, rest),
-        "az" => parse_object(Scheme::Az, rest),
+    let no_scheme =
+        UriFault::Invalid("it has no scheme; write s3://bucket/key, https://… or alike");
+    let Some((scheme, rest)) = uri.split_once(':') else { return Err(no_scheme) };
+    let scheme = scheme.to_ascii_lowercase();
+    if let Some(scheme) = Scheme::named(&scheme) {
+        return parse_object(scheme, rest);
+    }
+    match scheme.as_str() {
         "http" | "https" => parse_web(uri, rest),
         "file" => parse_file(rest),
-        other if is_scheme(other) => Err(UriFault::UnsupportedScheme(other.to_owned())),
-        _ => Err(UriFault::Invalid("it has no scheme; write s3://bucket/key, https://… or alike")),
+        _ if redact::is_scheme(&scheme) => Err(UriFault::UnsupportedScheme(scheme)),
+        _ => Err(no_scheme),
     }
 }
 
-/// Splits an entry of the bucket allow-list: `s3://bucket`.
+/// Parses an entry of the bucket allow-list: `s3://bucket`.
 pub(crate) fn parse_bucket(entry: &str) -> Option<(Scheme, &str)> {
     let (scheme, bucket) = entry.split_once("://")?;
-    let scheme = match scheme {
-        "s3" => Scheme::S3,
-        "gs" => Scheme::Gs,
-        "az" => Scheme::Az,
-        _ => return None,
-    };
+    let scheme = Scheme::named(scheme)?;
     let bucket = bucket.strip_suffix('/').unwrap_or(bucket);
-    (!bucket.is_empty() && is_plain_name(bucket)).then_some((scheme, bucket))
+    (!bucket.is_empty() && is_bucket_name(bucket)).then_some((scheme, bucket))
 }
 
-/// Splits what begins all keys of a folder: `s3://bucket/folder/`, or `s3://bucket/` for all.
+/// Parses the common prefix of the keys of a folder, `s3://bucket/folder/`, or of all keys of a
+/// bucket, `s3://bucket/`.
 pub(crate) fn parse_prefix(prefix: &str) -> Result<(Scheme, &str, Option<ObjectKey>), UriFault> {
-    let wrong = UriFault::Invalid("it is no prefix of a bucket; write s3://bucket/folder/");
-    let Some((_, rest)) = prefix.split_once("://") else { return Err(wrong) };
+    let malformed = UriFault::Invalid("it is no prefix of a bucket; write s3://bucket/folder/");
+    let Some((_, rest)) = prefix.split_once("://") else { return Err(malformed) };
     let folder = rest.split_once('/').map_or("", |(_, folder)| folder);
     let entry = prefix.strip_suffix(folder).unwrap_or(prefix);
-    let Some((scheme, bucket)) = parse_bucket(entry) else { return Err(wrong) };
-    let folder = match folder.strip_suffix('/') {
+    let Some((scheme, bucket)) = parse_bucket(entry) else { return Err(malformed) };
+    let key = match folder.strip_suffix('/') {
         Some(folder) if !folder.is_empty() => Some(object_key(folder)?),
         None if folder.is_empty() => None,
-        _ => return Err(wrong),
+        _ => return Err(malformed),
     };
-    Ok((scheme, bucket, folder))
+    Ok((scheme, bucket, key))
 }
 
-/// Writes a local path, which may be relative, as the `file:` URI of what it leads to.
+/// Returns the `file:` URI of a local path, which may be relative.
 ///
-/// Symbolic links are resolved, so that a path given by the person at the keyboard is not taken
-/// for an escape from its folder. A path that leads nowhere is made absolute only; fetching it
-/// says `fetch.not_found`.
+/// Resolves symbolic links, so that a path from the command line does not count as an escape from
+/// its folder. A path that does not exist is only made absolute; fetching it fails with
+/// `fetch.not_found`.
 ///
 /// ```
-/// let uri = dog_iqa::storage::file_uri("/no/such/../place/50% of #1.jpg".as_ref());
-/// assert_eq!(uri, "file:///no/place/50%25%20of%20%231.jpg");
+/// let uri = dog_iqa::storage::file_uri("/no/such/../folder/50% of #1.jpg".as_ref());
+/// assert_eq!(uri, "file:///no/folder/50%25%20of%20%231.jpg");
 /// ```
 pub fn file_uri(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| without_dots(path));
@@ -176,79 +135,25 @@ pub fn file_uri(path: &Path) -> String {
     uri
 }
 
-/// Shortens a URI for messages: without query, fragment and userinfo, which may hold secrets, and
-/// without control characters.
-pub(crate) fn shown(uri: &str) -> String {
-    let (place, has_more) = match uri.find(['?', '#']) {
-        // Before the first slash, it may as well be a letter of a password.
-        Some(at) if is_within_authority(uri, at) && uri.contains('@') => ("***", true),
-        Some(at) => (uri.get(..at).unwrap_or_default(), true),
-        None => (uri, false),
-    };
-    let mut text = String::new();
-    for character in without_userinfo(place).chars().take(SHOWN_CHARS_MAX) {
-        if character.is_control() {
-            text.extend(character.escape_debug());
-        } else {
-            text.push(character);
-        }
-    }
-    // Long or not in Latin letters, it must leave room for what is said of it.
-    let is_cut = text.len() > SHOWN_BYTES_MAX;
-    text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
-    if has_more || is_cut || place.chars().count() > SHOWN_CHARS_MAX {
-        text.push('…');
-    }
-    text
+/// Returns `s3://bucket`.
+pub(crate) fn bucket_uri(scheme: Scheme, bucket: &str) -> String {
+    format!("{}://{bucket}", scheme.as_str())
 }
 
-/// Writes an id of the sender's for messages. Where it is a URI, as it is by default, it is shortened
-/// like one.
-pub(crate) fn shown_id(id: &str) -> Cow<'_, str> {
-    match id.split_once(':') {
-        Some((scheme, _)) if is_scheme(scheme) => Cow::Owned(shown(id)),
-        _ => Cow::Borrowed(id),
+/// Returns a URL's host, with its port unless it is the scheme's default.
+pub(crate) fn host_and_port(url: &Url) -> String {
+    let host: String = url.host_str().unwrap_or_default().chars().take(HOST_CHARS_MAX).collect();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
     }
 }
 
-/// Drops what may be userinfo: everything up to the last `@`, unless the authority is a plain
-/// name, so that an `@` can only be part of a path. A password with a `/` hides well otherwise.
-fn without_userinfo(place: &str) -> String {
-    let (scheme, rest) = place.split_once(':').unwrap_or(("", place));
-    let authority = rest.trim_start_matches(['/', '\\']).split(['/', '\\']).next();
-    let Some((_, after)) = rest.rsplit_once('@') else {
-        return place.to_owned();
-    };
-    let is_rooted = rest.starts_with("//");
-    if is_rooted && authority.is_some_and(|name| is_plain_name(name) || is_host_and_port(name)) {
-        return place.to_owned();
-    }
-    format!("{scheme}:***@{after}")
-}
-
-fn is_within_authority(uri: &str, at: usize) -> bool {
-    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest).trim_start_matches(['/', '\\']);
-    let start = uri.len() - rest.len();
-    rest.find(['/', '\\']).is_none_or(|end| at < start + end)
-}
-
-fn is_host_and_port(authority: &str) -> bool {
-    authority.rsplit_once(':').is_some_and(|(host, port)| {
-        is_plain_name(host) && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
-    })
-}
-
-fn is_plain_name(name: &str) -> bool {
+fn is_bucket_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._$".contains(&byte))
 }
 
-fn is_scheme(text: &str) -> bool {
-    text.len() <= 32
-        && text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-}
-
-/// Splits by hand: a URL parser would cut the key at `?` and `#` and change its `%`.
+/// Splits by hand, because a URL parser would cut the key at `?` and `#` and change its `%`.
 fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     let Some(rest) = rest.strip_prefix("//") else {
         return Err(UriFault::Invalid("the bucket must follow `//`"));
@@ -257,7 +162,7 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     if bucket.is_empty() {
         return Err(UriFault::Invalid("it names no bucket"));
     }
-    if !is_plain_name(bucket) {
+    if !is_bucket_name(bucket) {
         return Err(UriFault::Invalid(
             "the bucket is no plain name; userinfo and ports are refused",
         ));
@@ -268,7 +173,7 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     Ok(Location::Object { scheme, bucket: bucket.to_owned(), key: object_key(key)? })
 }
 
-/// Refuses every key that [`ObjectKey`] would silently turn into another one.
+/// Parses a key. Refuses those that [`ObjectKey`] would silently change.
 pub(crate) fn object_key(key: &str) -> Result<ObjectKey, UriFault> {
     if key.starts_with('/') || key.ends_with('/') {
         return Err(UriFault::UnsupportedKey("starts or ends with a slash"));
@@ -341,7 +246,7 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// Makes a path that does not exist absolute, and resolves its `..` by name alone.
+/// Makes the path of a missing file absolute, and resolves its `..` without the file system.
 fn without_dots(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut plain = PathBuf::new();
@@ -357,12 +262,9 @@ fn without_dots(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::{Path, PathBuf};
-
     use proptest::prelude::*;
 
-    use super::{Location, Scheme, file_uri, parse, parse_bucket, parse_prefix, shown, shown_id};
+    use super::*;
 
     fn code(uri: &str) -> &'static str {
         match parse(uri) {
@@ -516,40 +418,6 @@ mod tests {
     }
 
     #[test]
-    fn messages_show_neither_query_nor_userinfo() {
-        let check = |uri: &str, expected: &str| assert_eq!(shown(uri), expected);
-        check("https://a.com/b.jpg?X-Amz-Signature=s3cret", "https://a.com/b.jpg…");
-        check("https://a.com/b@2x.jpg", "https://a.com/b@2x.jpg");
-        check("https://a.com:8443/b@2x.jpg", "https://a.com:8443/b@2x.jpg");
-        check("https://me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
-        check("https://me:s3/cret@a.com/b.jpg", "https:***@a.com/b.jpg");
-        check("https:me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
-        check("s3://AKIA:s3/cret@photos/b.jpg", "s3:***@photos/b.jpg");
-        check("s3://photos/b@2x.jpg", "s3://photos/b@2x.jpg");
-        check("file:///photos/b@2x.jpg", "file:///photos/b@2x.jpg");
-        check("s3://photos/a\nb\u{1b}[31m", "s3://photos/a\\nb\\u{1b}[31m");
-        check("https://me:s3?cret@a.com/b.jpg", "***…");
-        check("https://me:s3#cret@a.com", "***…");
-        check("s3://AKIA:s3?cret/more@photos/b.jpg", "***…");
-        check("https://a.com/b.jpg?mail=me@a.com", "https://a.com/b.jpg…");
-        check("https://a.com?b", "https://a.com…");
-        assert_eq!(shown(&"x".repeat(5000)).chars().count(), 257);
-        for wide in ["写", "\u{85}"] {
-            let shown = shown(&wide.repeat(250));
-            assert!(shown.ends_with('…') && shown.len() < 520, "{} bytes", shown.len());
-        }
-    }
-
-    #[test]
-    fn an_id_is_shown_as_it_is_unless_it_is_a_uri() {
-        let check = |id: &str, expected: &str| assert_eq!(shown_id(id), expected);
-        check("upload #4711?", "upload #4711?");
-        check("photos/a?.jpg", "photos/a?.jpg");
-        check("https://a.com/b.jpg?X-Amz-Signature=s3cret", "https://a.com/b.jpg…");
-        check("https:me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
-    }
-
-    #[test]
     fn a_prefix_is_a_bucket_with_a_folder_or_without() {
         let split = |prefix| {
             let (scheme, bucket, folder) = parse_prefix(prefix).ok()?;
@@ -587,8 +455,6 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_parser_panic(text in "(s3|gs|az|http|https|file|x)?:?/{0,3}.{0,60}") {
-            let secret = format!("{text}?s3cret");
-            prop_assert!(!shown(&secret).contains("s3cret"));
             let _fault = parse(&text).err();
         }
     }

@@ -186,14 +186,6 @@ fn envelopes_that_cannot_be_read_have_codes_of_their_own() {
 }
 
 #[test]
-fn a_header_name_that_is_no_text_is_refused_with_its_bytes() {
-    let error = Headers::from_raw([(b"caf\xe9".as_slice(), None)]).unwrap_err();
-    assert_eq!(error.code(), "reference.invalid_header");
-    assert!(error.to_string().contains("caf\\xe9"), "{error}");
-    assert!(Headers::from_raw([(b"fine".as_slice(), Some(vec![0xff]))]).is_ok());
-}
-
-#[test]
 fn the_trace_comes_from_the_headers_or_from_the_envelope() {
     let payload = br#"{"uri": "s3://a/b"}"#;
     let trace_of = |headers: &Headers| parse(headers, payload).unwrap().trace;

@@ -274,8 +274,8 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     check(|it| it.s3.allow_http = false, "is without TLS");
     check(|it| it.s3.endpoint = Some("photos.internal".to_owned()), "storage.s3.endpoint");
     let with_key = |it: &mut Settings| it.s3.endpoint = Some("https://me:s3cret@s3.x/".to_owned());
-    check(with_key, "storage.s3.endpoint: `https:***@s3.x/` holds more than a place");
-    check(|it| it.allow_hosts.push("me:s3cret@a.com".to_owned()), "`me:***@a.com` is not of");
+    check(with_key, "storage.s3.endpoint: `https:***@s3.x/` holds more than an address");
+    check(|it| it.allow_hosts.push("me:s3cret@a.com".to_owned()), "`***@a.com` is not of");
     check(|it| it.allow_buckets.push("s3://me:s3cret@b".to_owned()), "`s3:***@b` is not of");
     check(|it| it.s3.virtual_hosted = true, "virtual_hosted = false");
     check(|it| it.s3.secret_access_key = None, "s3://photos cannot be set up");
@@ -324,8 +324,10 @@ async fn the_check_names_every_place_and_its_problem() {
     settings.connect_timeout = Duration::from_millis(200);
     settings.file_roots = vec![folder.path().to_owned()];
     let findings = Stores::new(&settings).unwrap().check().await;
-    let mut verdicts: Vec<_> =
-        findings.iter().map(|finding| (finding.place.clone(), finding.problem.is_none())).collect();
+    let mut verdicts: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.location.clone(), finding.problem.is_none()))
+        .collect();
     verdicts.sort();
     let mut expected = vec![
         ("s3://photos".to_owned(), true),

@@ -20,7 +20,7 @@ use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::models::hub::locate;
 use crate::pipeline::Journey;
-use crate::storage::shown_id;
+use crate::redact;
 
 /// Capacity of the channel between the model's thread and the terminal, in pieces of text.
 const PIECE_QUEUE: usize = 64;
@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
                 return Err(error);
             }
             failed += 1;
-            print_status(&format!("{}: {error:#}", shown_id(&reference.id)));
+            print_status(&format!("{}: {error:#}", redact::id(&reference.id)));
         }
     }
     Ok(CommandOutcome::negative_if(failed > 0))

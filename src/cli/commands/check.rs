@@ -69,12 +69,13 @@ async fn storage(settings: &Settings) -> Vec<CheckResult> {
     findings
         .into_iter()
         .map(|finding| match finding.problem {
-            None => {
-                CheckResult::new(CheckStatus::Fine, format!("storage: {} answers", finding.place))
-            }
+            None => CheckResult::new(
+                CheckStatus::Fine,
+                format!("storage: {} answers", finding.location),
+            ),
             Some(problem) => CheckResult::new(
                 CheckStatus::Broken,
-                format!("storage: {}: {problem}", finding.place),
+                format!("storage: {}: {problem}", finding.location),
             ),
         })
         .collect()

@@ -23,8 +23,8 @@ use crate::method::Rle;
 use crate::models::hub::locate;
 use crate::models::sam2::amg::{AmgSettings, Found, Preset};
 use crate::pipeline::Journey;
+use crate::redact;
 use crate::report::outline_masks;
-use crate::storage::shown_id;
 
 const EXAMPLES: &str = "Examples:\n  \
     dogiqa segment --model sam2.1-tiny photo.jpg | jq '.masks | length'\n  \
@@ -141,7 +141,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
             Err(message) => {
                 failed += 1;
                 progress
-                    .suspend(|| print_status(&format!("{}: {message}", shown_id(&reference.id))));
+                    .suspend(|| print_status(&format!("{}: {message}", redact::id(&reference.id))));
             }
         }
         progress.inc(1);

@@ -55,9 +55,11 @@ impl Record {
 
 /// Whether a record is a reference; panics where it breaks a promise of its reader.
 pub(crate) fn check(record: &Record) -> bool {
-    let headers = Headers::from_raw(record.headers.iter().cloned());
-    let read = headers.and_then(|headers| parse(&headers, &record.payload));
-    let reference = match read {
+    let as_text = |(name, value): &(Vec<u8>, Option<Vec<u8>>)| {
+        Some((String::from_utf8(name.clone()).ok()?, value.clone()))
+    };
+    let Some(headers) = record.headers.iter().map(as_text).collect() else { return false };
+    let reference = match parse(&Headers::new(headers), &record.payload) {
         Ok(reference) => reference,
         Err(error) => {
             message::check(error.code(), &["reference"], &error.to_string());

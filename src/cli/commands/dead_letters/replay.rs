@@ -7,7 +7,7 @@ use crate::cli::commands::dead_letters::filter::DeadLetterFilter;
 use crate::cli::dead_letter_format;
 use crate::cli::terminal::{print_result, print_status, sent_records_spinner};
 use crate::cli::time_and_rate::Rate;
-use crate::report::table::printable;
+use crate::redact::printable;
 use crate::stream::{
     DeadLetter, ReplayOutcome, ReplayRequest, ReplaySummary, Settings, dry_run, replay,
 };

@@ -17,7 +17,8 @@ use crate::cli::commands::enqueue::saved_progress::SourcePosition;
 use crate::cli::image_arguments::{images_below, is_uri};
 use crate::event::reference::{self, PAYLOAD_BYTES_MAX, ReferenceError};
 use crate::event::{Headers, ImageReference};
-use crate::storage::{ListedObject, Stores, file_uri, shown_id};
+use crate::redact;
+use crate::storage::{ListedObject, Stores, file_uri};
 
 /// Maximum number of items that a reader thread reads ahead.
 const READ_AHEAD: usize = 64;
@@ -56,7 +57,7 @@ impl ReferenceSource {
         }
         if is_uri(argument) && !argument.starts_with("file:") {
             if !argument.ends_with('/') {
-                let shown = shown_id(argument);
+                let shown = redact::id(argument);
                 bail!(
                     "`{shown}` is not a prefix; end it with a slash, or pipe single URIs into `-`"
                 );
@@ -94,7 +95,7 @@ impl ReferenceSource {
                 });
                 let objects = stores
                     .list(&prefix, after.as_deref())
-                    .with_context(|| shown_id(&prefix).to_string())?;
+                    .with_context(|| redact::id(&prefix).to_string())?;
                 Ok(objects.map(|object| object.map(SourceItem::from).map_err(Into::into)).boxed())
             }
             Self::Folder(path) => Ok(read_on_thread(move || files(path, after))),

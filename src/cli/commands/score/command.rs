@@ -16,7 +16,7 @@ use crate::cli::terminal::print_status;
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Failure;
-use crate::storage::shown_id;
+use crate::redact;
 
 /// Maximum number of images in flight. The budgets of the pipeline bound their memory.
 const IN_FLIGHT_MAX: usize = 32;
@@ -85,7 +85,7 @@ fn print(
     match result {
         Ok(event) => printer.print(event)?,
         Err(failure) => {
-            print_status(&format!("{}: {}", shown_id(&reference.id), failure.with_code()));
+            print_status(&format!("{}: {}", redact::id(&reference.id), failure.with_code()));
         }
     }
     Ok(())

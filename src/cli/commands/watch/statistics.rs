@@ -7,7 +7,7 @@ use humantime::format_duration;
 
 use crate::cli::code_counts::CodeCounts;
 use crate::event::QualityEvent;
-use crate::report::table::printable;
+use crate::redact::printable;
 
 /// Upper bound of the scores of all standards. Scores are counted in hundredths, as printed.
 const SCORE_MAX: f64 = 100.0;

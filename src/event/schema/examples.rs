@@ -1,15 +1,15 @@
-//! Example messages, made by the code that makes the real ones.
+//! Example messages, built by the code that builds the real ones.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::cloudevents;
-use super::dead_letter::DeadLetterReason;
-use super::quality_event::{
+use crate::event::cloudevents;
+use crate::event::dead_letter::DeadLetterReason;
+use crate::event::quality_event::{
     EngineProvenance, EventImage, EventParts, QualityEvent, Source, TimingsMs,
 };
-use super::reference::ImageReference;
-use super::trace::TraceContext;
+use crate::event::reference::ImageReference;
+use crate::event::trace::TraceContext;
 use crate::method::{
     AggregationSettings, LevelDistribution, Mask, ObjectAssessment, Policy, PolicySettings,
     RawMask, RegionSettings, Rle, Segmentation, Standard, StandardForm, assess, select_regions,
@@ -21,8 +21,8 @@ const RECORD_TIME_MS: i64 = 1_795_426_200_000;
 const WIDTH: u32 = 640;
 const HEIGHT: u32 = 480;
 
-/// Every example with its file's name below `schemas/`.
-pub(super) fn all() -> impl Iterator<Item = (String, Value)> {
+/// Returns every example with its file name below `schemas/`.
+pub(crate) fn all() -> impl Iterator<Item = (String, Value)> {
     [
         ("image-reference-smallest", smallest_reference()),
         ("image-reference", full_reference()),
@@ -35,15 +35,15 @@ pub(super) fn all() -> impl Iterator<Item = (String, Value)> {
     .map(|(name, document)| (format!("examples/{name}.json"), document))
 }
 
-pub(super) fn smallest_reference() -> Value {
+pub(crate) fn smallest_reference() -> Value {
     json!({ "uri": "s3://photos/2026/coffee.jpg" })
 }
 
-pub(super) fn full_reference() -> Value {
+pub(crate) fn full_reference() -> Value {
     json!(reference())
 }
 
-pub(super) fn structured_reference() -> Value {
+pub(crate) fn structured_reference() -> Value {
     json!({
         "specversion": "1.0",
         "id": "upload-4711",
@@ -53,15 +53,15 @@ pub(super) fn structured_reference() -> Value {
     })
 }
 
-pub(super) fn event() -> Value {
+pub(crate) fn event() -> Value {
     json!(quality_event())
 }
 
-pub(super) fn event_headers() -> Value {
+pub(crate) fn event_headers() -> Value {
     object(cloudevents::headers_for(&quality_event(), Some(&trace())))
 }
 
-pub(super) fn dead_letter_headers() -> Value {
+pub(crate) fn dead_letter_headers() -> Value {
     let reason = DeadLetterReason {
         code: "fetch.not_found".to_owned(),
         message: "there is no object at s3://photos/2026/coffee.jpg".to_owned(),
@@ -172,12 +172,12 @@ fn segmentation() -> Segmentation {
     let cup = raw_mask(|x, y| (180..420).contains(&x) && (120..380).contains(&y));
     let spoon = raw_mask(|x, y| (440..600).contains(&x) && (300..340).contains(&y));
     select_regions(WIDTH, HEIGHT, vec![cup, spoon], &RegionSettings::default())
-        .expect("the masks are of this picture")
+        .expect("the masks have the size of the picture")
 }
 
 fn raw_mask(is_set: impl Fn(u32, u32) -> bool) -> RawMask {
     let rle = Rle::from_row_major(WIDTH, HEIGHT, is_set).expect("the picture has pixels");
-    let mask = Mask::new(rle).expect("the rectangle lies in the picture");
+    let mask = Mask::new(rle).expect("the rectangle is within the picture");
     RawMask { mask, predicted_iou: Some(0.94), stability_score: Some(0.97) }
 }
 

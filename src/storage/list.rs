@@ -1,78 +1,84 @@
-//! What a bucket holds below a prefix, page by page.
+//! Lists the objects of a bucket below a prefix.
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use object_store::ObjectMeta;
 use object_store::path::Path as ObjectKey;
 
-use crate::storage::cloud::Bucket;
-use crate::storage::failure::{FetchError, FetchFault};
-use crate::storage::fetch::Limits;
+use crate::storage::backends::object_store::Bucket;
+use crate::storage::error::{FetchError, FetchFault, UriFault};
+use crate::storage::limits::Limits;
 use crate::storage::stores::Stores;
-use crate::storage::uri::{self, Scheme, UriFault};
+use crate::storage::uri;
 
 /// An object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedObject {
-    /// Its key.
+    /// Key of the object.
     pub key: String,
-    /// The URI that a reference names it by.
+    /// URI of the object, as a reference names it.
     pub uri: String,
-    /// Entity tag as the store spells it, where it tells.
+    /// Entity tag as the store writes it, if it has one.
     pub etag: Option<String>,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// Where a listing stands.
+/// A listing and its position.
 struct Listing {
     bucket: Bucket,
     /// `s3://photos`.
-    place: String,
+    bucket_uri: String,
     prefix: Option<ObjectKey>,
     limits: Limits,
+    /// The last key that was returned.
     after: Option<ObjectKey>,
-    page: Option<BoxStream<'static, object_store::Result<object_store::ObjectMeta>>>,
-    failed: u32,
+    page: Option<BoxStream<'static, object_store::Result<ObjectMeta>>>,
+    /// Failures since the last object.
+    failures: u32,
 }
 
 impl Stores {
-    /// Lists the objects below `s3://bucket/folder/`, `s3://bucket/` or alike, in the order of their keys,
-    /// beginning behind the key `after`. What fails in passing is tried again as often as a fetch. The
-    /// stream ends with its first error.
+    /// Lists the objects below `s3://bucket/folder/` or `s3://bucket/`, and likewise for `gs:` and
+    /// `az:`, in the order of their keys. Starts behind the key `after`.
+    ///
+    /// Retries transient faults like a fetch. The stream ends after its first error.
     ///
     /// # Errors
-    /// When the prefix is malformed, or its bucket is not allowed.
+    /// Fails if the prefix is malformed or its bucket not allowed.
     pub fn list(
         &self,
         prefix: &str,
         after: Option<&str>,
     ) -> Result<BoxStream<'static, Result<ListedObject, FetchError>>, UriFault> {
         let (scheme, bucket, folder) = uri::parse_prefix(prefix)?;
-        // A place to go on from, not a key to read: it may be one that was refused.
-        let after = after.map(ObjectKey::parse).transpose();
-        let after = after.map_err(|_| UriFault::UnsupportedKey("is not a valid path"))?;
+        // Any valid path may be a position, even a key that references may not name.
+        let after = after
+            .map(ObjectKey::parse)
+            .transpose()
+            .map_err(|_| UriFault::UnsupportedKey("is not a valid path"))?;
         let listing = Listing {
             bucket: self.bucket(scheme, bucket)?.clone(),
-            place: place(scheme, bucket),
+            bucket_uri: uri::bucket_uri(scheme, bucket),
             prefix: folder,
             limits: self.limits,
             after,
             page: None,
-            failed: 0,
+            failures: 0,
         };
         Ok(stream::unfold(Some(listing), Listing::step).boxed())
     }
 }
 
 impl Listing {
-    /// The next object with the rest, or an error with nothing behind it.
+    /// Returns the next object and the rest, or an error and no rest.
     async fn step(this: Option<Self>) -> Option<(Result<ListedObject, FetchError>, Option<Self>)> {
         let mut this = this?;
         match this.next().await {
             Ok(None) => None,
             Ok(Some(object)) => Some((Ok(object), Some(this))),
             Err(fault) => {
-                let error = FetchError::new(this.place.clone(), fault, this.failed);
+                let error = FetchError::new(this.bucket_uri.clone(), fault, this.failures);
                 Some((Err(error), None))
             }
         }
@@ -80,39 +86,33 @@ impl Listing {
 
     async fn next(&mut self) -> Result<Option<ListedObject>, FetchFault> {
         loop {
-            if self.page.is_none() {
-                self.page = Some(self.bucket.list(self.prefix.as_ref(), self.after.as_ref()));
-            }
-            let page = self.page.as_mut().expect("it was opened above");
+            let page = self
+                .page
+                .get_or_insert_with(|| self.bucket.list(self.prefix.as_ref(), self.after.as_ref()));
             let fault = match page.next().await {
                 None => return Ok(None),
-                Some(Ok(found)) => {
-                    self.failed = 0;
-                    let uri = format!("{}/{}", self.place, found.location);
-                    let key = found.location.to_string();
-                    self.after = Some(found.location);
-                    return Ok(Some(ListedObject {
-                        key,
-                        uri,
-                        etag: found.e_tag,
-                        bytes: found.size,
-                    }));
+                Some(Ok(object)) => {
+                    self.failures = 0;
+                    let listed = ListedObject {
+                        key: object.location.to_string(),
+                        uri: format!("{}/{}", self.bucket_uri, object.location),
+                        etag: object.e_tag,
+                        bytes: object.size,
+                    };
+                    self.after = Some(object.location);
+                    return Ok(Some(listed));
                 }
                 Some(Err(error)) => Bucket::listing_fault(&error, self.limits.time),
             };
-            self.failed += 1;
-            if !fault.is_transient() || self.failed >= self.limits.attempts_max {
+            self.failures += 1;
+            if !fault.is_transient() || self.failures >= self.limits.attempts_max {
                 return Err(fault);
             }
-            // It goes on behind the last object that was given.
+            // Drop the page: the next one starts behind the last object that was returned.
             self.page = None;
-            tokio::time::sleep(self.limits.backoff(self.failed)).await;
+            tokio::time::sleep(self.limits.backoff.delay(self.failures)).await;
         }
     }
-}
-
-fn place(scheme: Scheme, bucket: &str) -> String {
-    format!("{}://{bucket}", scheme.as_str())
 }
 
 #[cfg(test)]
@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::storage::settings::Settings;
+    use crate::storage::uri::Scheme;
 
     async fn stores(keys: &[&str]) -> Stores {
         let memory = InMemory::new();
@@ -141,14 +142,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listing_keeps_to_its_folder_and_goes_on_behind_a_key() {
+    async fn a_listing_stays_in_its_folder_and_starts_behind_a_key() {
         let stores = stores(&["a/1%20.jpg", "a/2 +ä?.jpg", "a/b/3#.jpg", "ab.jpg", "c.jpg"]).await;
         let all = ["s3://photos/a/1%20.jpg", "s3://photos/a/2 +ä?.jpg", "s3://photos/a/b/3#.jpg"];
         assert_eq!(uris(&stores, "s3://photos/a/", None).await, all);
         assert_eq!(uris(&stores, "s3://photos/a/", Some("a/1%20.jpg")).await, all[1..]);
         assert_eq!(uris(&stores, "s3://photos/", None).await.len(), 5);
         for uri in all {
-            assert_eq!(stores.admit(uri), Ok(()), "a listed object can be asked for");
+            assert_eq!(stores.admit(uri), Ok(()), "a listed object can be fetched");
         }
     }
 

@@ -1,16 +1,50 @@
-//! Collects a body, counted while it comes in.
+//! The content of a response: its etag is checked first, then its bytes are counted on arrival.
 
 use bytes::{Bytes, BytesMut};
 use bytesize::ByteSize;
 use futures::{Stream, StreamExt};
 
-use crate::storage::failure::FetchFault;
+use crate::redact;
+use crate::storage::error::FetchFault;
+use crate::storage::etag::Etag;
 
-/// What is set aside at once for a body, however large it says it is.
+/// Most memory that is reserved up front, whatever size the response declares.
 const CAPACITY_MAX_BYTES: u64 = 1 << 20;
 
-/// Reads a stream to its end, unless it passes `limit`. A declared size above the limit is refused
-/// before a byte is read; a body that ends before its declared size is a broken one.
+/// Longest part of an etag that a message repeats, in bytes.
+const SHOWN_ETAG_BYTES_MAX: usize = 128;
+
+/// The content that one attempt has read.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) bytes: Bytes,
+    pub(crate) etag: Option<String>,
+    pub(crate) media_type: Option<String>,
+}
+
+/// Refuses an object whose etag is not the expected one, or that has none.
+pub(crate) fn check_etag(
+    expected: Option<&Etag>,
+    answered: Option<&str>,
+) -> Result<(), FetchFault> {
+    let Some(expected) = expected else { return Ok(()) };
+    match answered {
+        Some(answered) if expected.matches(answered) => Ok(()),
+        Some(answered) => {
+            let shown = |tag| redact::excerpt(tag, SHOWN_ETAG_BYTES_MAX);
+            let (expected, answered) = (shown(&expected.opaque), shown(answered));
+            let why = format!("expected {expected}, the store has {answered}");
+            Err(FetchFault::EtagMismatch(why))
+        }
+        None => Err(FetchFault::EtagMismatch("the store sent none to compare".to_owned())),
+    }
+}
+
+/// Reads a stream to its end.
+///
+/// # Errors
+/// Fails if the declared size, or the bytes that arrive, exceed `limit`. Fails if the body does not
+/// have its declared size.
 pub(crate) async fn collect(
     stream: impl Stream<Item = Result<Bytes, FetchFault>>,
     declared_size: Option<u64>,
@@ -20,7 +54,7 @@ pub(crate) async fn collect(
         return Err(FetchFault::too_large(size, limit));
     }
     let mut stream = std::pin::pin!(stream);
-    // A body in one piece, as from memory, is passed on without a copy.
+    // A body in one piece, as from memory, is returned without a copy.
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
     let mut received: u64 = 0;
@@ -50,13 +84,10 @@ pub(crate) async fn collect(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use bytesize::ByteSize;
     use futures::FutureExt;
     use futures::stream::iter;
 
-    use super::collect;
-    use crate::storage::failure::FetchFault;
+    use super::*;
 
     fn check(
         pieces: &[&'static str],
@@ -66,6 +97,22 @@ mod tests {
         let stream = iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))));
         let outcome = collect(stream, size, ByteSize(limit)).now_or_never().unwrap();
         outcome.map(|bytes| String::from_utf8(bytes.into()).unwrap()).map_err(|fault| fault.code())
+    }
+
+    #[test]
+    fn a_message_shows_the_start_of_a_long_etag_without_control_characters() {
+        let expected = Etag::parse(&"\u{85}é".repeat(500)).unwrap();
+        let fault = check_etag(Some(&expected), Some(&"x".repeat(500))).unwrap_err();
+        let message = fault.to_string();
+        assert!(message.len() < 400 && !message.contains('\u{85}'), "{message}");
+    }
+
+    #[test]
+    fn an_object_without_an_etag_cannot_be_the_expected_one() {
+        let expected = Etag::parse("abc").unwrap();
+        let fault = check_etag(Some(&expected), None).unwrap_err();
+        assert_eq!(fault.code(), "fetch.etag_mismatch");
+        assert!(check_etag(None, None).is_ok());
     }
 
     #[test]
@@ -79,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_ends_early_or_late_is_broken() {
+    fn a_body_that_ends_early_or_late_is_refused() {
         assert_eq!(check(&["ab"], Some(3), 4), Err("fetch.unavailable"));
         assert_eq!(check(&["ab", "c"], Some(2), 4), Err("fetch.unavailable"));
     }
 
     #[test]
-    fn a_huge_declared_size_sets_little_aside() {
+    fn a_huge_declared_size_reserves_little_memory() {
         let pieces = ["ab", "c"].map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
         let broken = pieces.into_iter().chain([Err(FetchFault::NotAFile("x"))]);
         let outcome = collect(iter(broken), Some(1 << 40), ByteSize(1 << 41)).now_or_never();

@@ -1,42 +1,21 @@
-//! The HTTP clients beneath every remote store, and what their errors mean.
+//! Builds the `reqwest` clients that web servers and object stores share, and maps their errors.
 //!
-//! No client follows redirects by itself. The limits are the configured ones; the object stores'
-//! own retries are off, because [`crate::storage::fetch`] counts the attempts.
+//! The clients have the configured time limits and follow no redirects.
 
 use std::error::Error;
-use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
 
-use crate::storage::failure::{FetchFault, Overrun, root_cause};
-use crate::storage::guard::NoPublicAddress;
-use crate::storage::settings::Settings;
-use crate::storage::stores::StorageError;
-use crate::storage::uri::UriFault;
+use crate::storage::error::{
+    FetchFault, NoPublicAddress, Overrun, StorageError, UriFault, root_cause,
+};
+use crate::storage::limits::TimeLimits;
 
-/// Idle connections that are kept open to one host.
+/// Most idle connections that are kept open to one host.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// The time limits of one fetch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TimeLimits {
-    pub(crate) connect: Duration,
-    pub(crate) read: Duration,
-    pub(crate) fetch: Duration,
-}
-
-impl TimeLimits {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        Self {
-            connect: settings.connect_timeout,
-            read: settings.read_timeout,
-            fetch: settings.fetch_timeout,
-        }
-    }
-}
-
-/// Starts a client with the limits that all have in common.
+/// Returns a builder with the limits that all clients share.
 pub(crate) fn builder(limits: TimeLimits) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("dogiqa/", env!("CARGO_PKG_VERSION")))
@@ -47,14 +26,17 @@ pub(crate) fn builder(limits: TimeLimits) -> ClientBuilder {
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
 }
 
-/// Builds a client. On a machine without any certificate of a certificate authority, one that is
-/// allowed to speak plain HTTP is built all the same, and refuses every TLS server.
+/// Builds a client. If `allow_http` is set and the machine has no certificates of certificate
+/// authorities, the client refuses every TLS server and serves plain HTTP only.
+///
+/// # Errors
+/// Fails if the machine has no such certificates and `allow_http` is not set.
 pub(crate) fn build(
-    start: impl Fn() -> ClientBuilder,
+    builder: impl Fn() -> ClientBuilder,
     allow_http: bool,
 ) -> Result<Client, StorageError> {
-    start().build().or_else(|error| {
-        if allow_http && let Ok(client) = start().tls_certs_only([]).build() {
+    builder().build().or_else(|error| {
+        if allow_http && let Ok(client) = builder().tls_certs_only([]).build() {
             tracing::warn!(
                 error = root_cause(&error),
                 "no certificate authority is installed, only plain http can be read"
@@ -65,7 +47,7 @@ pub(crate) fn build(
     })
 }
 
-/// Judges an error of a client.
+/// Maps an error of a client.
 pub(crate) fn fault_from(error: &reqwest::Error, limits: TimeLimits) -> FetchFault {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = cause {

@@ -1,9 +1,9 @@
-//! Keeps web references away from every address that is not public.
+//! The hosts that web references may name, and the guard against server-side request forgery.
 //!
-//! Two checks close the way. A host written as an address is judged when the URL is admitted,
-//! each redirect anew. A name is judged by what it resolves to: the resolver passes on public
-//! addresses only, and the connection uses exactly its answer, so a name that resolves
-//! differently the second time gains nothing.
+//! Two checks keep references away from addresses that are not public. A host written as an
+//! address is checked when its URL is admitted, again for each redirect. A name is checked by its
+//! addresses: the resolver returns public ones only, and the connection uses exactly this result.
+//! So a name that resolves differently the next time (DNS rebinding) gains nothing.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,16 +12,17 @@ use std::sync::Arc;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use crate::redact;
+use crate::storage::error::{NoPublicAddress, StorageError, UriFault};
 use crate::storage::settings::Settings;
-use crate::storage::stores::StorageError;
-use crate::storage::uri::{self, UriFault};
+use crate::storage::uri::host_and_port;
 
-/// The way to a host that is allowed.
+/// The addresses of an allowed host that may be connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// Only to public addresses.
+    /// Public addresses only.
     Public,
-    /// To wherever the name leads: the host is one of the operator's own.
+    /// Any address, because the operator listed the host as private.
     Private,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct HostRules {
     allow_http: bool,
 }
 
-/// One entry of an allow-list; without a port, the scheme's own is meant.
+/// One entry of an allow-list. Without a port, it allows the scheme's default port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Entry {
     host: Host<String>,
@@ -41,21 +42,24 @@ struct Entry {
 }
 
 impl HostRules {
-    /// Reads the allow-lists.
+    /// Parses the allow-lists.
+    ///
+    /// # Errors
+    /// Fails on a malformed entry, and on a public entry whose address is not public.
     pub(crate) fn new(settings: &Settings) -> Result<Self, StorageError> {
-        let read = |setting: &'static str, entries: &[String]| {
+        let parse = |setting: &'static str, entries: &[String]| {
             entries
                 .iter()
                 .map(|entry| {
                     Entry::parse(entry).ok_or_else(|| StorageError::Setting {
                         setting,
-                        value: uri::shown(entry),
+                        value: redact::uri(entry),
                         why: "is not of the form `host` or `host:port`",
                     })
                 })
                 .collect::<Result<HashSet<_>, _>>()
         };
-        let public = read("storage.allow_hosts", &settings.allow_hosts)?;
+        let public = parse("storage.allow_hosts", &settings.allow_hosts)?;
         if let Some(entry) = public.iter().find(|entry| !entry.may_be_public()) {
             return Err(StorageError::Setting {
                 setting: "storage.allow_hosts",
@@ -64,16 +68,19 @@ impl HostRules {
                       storage.allow_private_hosts",
             });
         }
-        let private = read("storage.allow_private_hosts", &settings.allow_private_hosts)?;
+        let private = parse("storage.allow_private_hosts", &settings.allow_private_hosts)?;
         Ok(Self { public, private, allow_http: settings.allow_http })
     }
 
-    /// Tells whether no host is allowed at all.
+    /// Returns true if no host is allowed.
     pub(crate) fn is_empty(&self) -> bool {
         self.public.is_empty() && self.private.is_empty()
     }
 
-    /// Judges the URL of a reference or of a redirect.
+    /// Returns the route to a URL's host.
+    ///
+    /// # Errors
+    /// Fails if the URL of a reference or a redirect is not allowed.
     pub(crate) fn admit(&self, url: &Url) -> Result<Route, UriFault> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(UriFault::UnsupportedScheme(url.scheme().chars().take(32).collect()));
@@ -92,46 +99,46 @@ impl HostRules {
     }
 
     fn route(&self, host: &Host<String>, url: &Url) -> Result<Route, UriFault> {
-        let own_port = Entry { host: host.clone(), port: url.port_or_known_default() };
-        let any_entry = |entries: &HashSet<Entry>| {
-            entries.contains(&own_port)
+        let with_port = Entry { host: host.clone(), port: url.port_or_known_default() };
+        let is_in = |entries: &HashSet<Entry>| {
+            entries.contains(&with_port)
                 || url.port().is_none()
                     && entries.contains(&Entry { host: host.clone(), port: None })
         };
-        if any_entry(&self.private) {
+        if is_in(&self.private) {
             return Ok(Route::Private);
         }
-        let refuse = |why| UriFault::ForbiddenHost { host: shown_host(url), why };
-        if !own_port.may_be_public() {
+        let refuse = |why| UriFault::ForbiddenHost { host: host_and_port(url), why };
+        if !with_port.may_be_public() {
             return Err(refuse("is not a public address"));
         }
-        if any_entry(&self.public) {
+        if is_in(&self.public) {
             return Ok(Route::Public);
         }
         Err(refuse("is not allowed; correct the reference or add it to storage.allow_hosts"))
     }
 
-    /// Lists the allowed hosts as URLs to try, for the check before going live.
+    /// Returns the allowed hosts with their URLs to probe, ordered by host.
     pub(crate) fn urls(&self) -> Vec<(String, Vec<Url>)> {
         let schemes: &[_] = if self.allow_http { &["https", "http"] } else { &["https"] };
-        let mut listed: Vec<_> = self
+        let mut hosts: Vec<_> = self
             .public
             .iter()
             .chain(&self.private)
             .map(|entry| {
-                let place = match entry.port {
+                let host = match entry.port {
                     Some(port) => format!("{}:{port}", entry.host),
                     None => entry.host.to_string(),
                 };
                 let urls = schemes
                     .iter()
-                    .filter_map(|scheme| Url::parse(&format!("{scheme}://{place}/")).ok())
+                    .filter_map(|scheme| Url::parse(&format!("{scheme}://{host}/")).ok())
                     .collect();
-                (place, urls)
+                (host, urls)
             })
             .collect();
-        listed.sort();
-        listed
+        hosts.sort();
+        hosts
     }
 }
 
@@ -144,14 +151,14 @@ impl Entry {
             }
             _ => (text, None),
         };
-        // A star is a valid character of a name, but who writes it expects a pattern.
+        // A host may contain a star, but an entry with one was meant as a pattern.
         if host.contains('*') {
             return None;
         }
         Some(Self { host: Host::parse(host).ok()?, port })
     }
 
-    /// False for an address that is not public; a name shows it only when it is resolved.
+    /// Returns false for an address that is not public. A name is checked when it is resolved.
     fn may_be_public(&self) -> bool {
         match self.host {
             Host::Domain(_) => true,
@@ -161,20 +168,11 @@ impl Entry {
     }
 }
 
-/// Writes a URL's host for messages, with its port when it is not the scheme's own.
-pub(crate) fn shown_host(url: &Url) -> String {
-    let host: String = url.host_str().unwrap_or_default().chars().take(256).collect();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host,
-    }
-}
-
-/// Tells whether an address is global unicast: reachable on the public internet and nothing else.
+/// Returns true if an address is global unicast, so that it leads to the public internet.
 ///
-/// Follows the special-purpose registries of IANA (RFC 6890). Addresses that carry another one in
-/// them (IPv4-mapped, NAT64, 6to4, Teredo) are refused as a whole.
-pub(crate) fn is_public(address: IpAddr) -> bool {
+/// Follows the special-purpose registries of IANA (RFC 6890). Refuses all addresses that embed
+/// another one: IPv4-mapped, NAT64, 6to4, Teredo.
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
@@ -184,11 +182,11 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
 #[expect(clippy::match_same_arms, reason = "one arm for each entry of the registry")]
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let is_special = match address.octets() {
-        // This network, private, loopback, and multicast with all that lies above it.
+        // This network, private, loopback; multicast and everything above it.
         [0 | 10 | 127 | 224.., ..] => true,
-        // Shared space of carriers, 100.64.0.0/10.
+        // Carrier-grade NAT, 100.64.0.0/10.
         [100, second, ..] => (64..128).contains(&second),
-        // Link-local, with the metadata services of the clouds.
+        // Link-local, which includes the clouds' metadata services.
         [169, 254, ..] => true,
         [172, second, ..] => (16..32).contains(&second),
         // Protocol assignments, documentation, the former 6to4 relays.
@@ -210,15 +208,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x2002, ..] => false,
         // Documentation, 3fff::/20.
         [0x3fff, 0..0x1000, ..] => false,
-        // All that is assigned to the public internet so far is 2000::/3.
+        // So far, only 2000::/3 is assigned to the public internet.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
-
-/// A name was resolved, and no address was public.
-#[derive(Debug, thiserror::Error)]
-#[error("the name has no public address")]
-pub(crate) struct NoPublicAddress;
 
 /// Resolves names to their public addresses only.
 pub(crate) struct GuardedResolver {
@@ -226,7 +219,7 @@ pub(crate) struct GuardedResolver {
 }
 
 impl GuardedResolver {
-    /// Puts the guard before a resolver.
+    /// Wraps a resolver.
     pub(crate) fn new(inner: Arc<dyn Resolve>) -> Self {
         Self { inner }
     }
@@ -246,7 +239,7 @@ impl Resolve for GuardedResolver {
     }
 }
 
-/// Resolves names as the operating system does.
+/// Resolves names with the operating system.
 pub(crate) struct SystemResolver;
 
 impl Resolve for SystemResolver {
@@ -260,15 +253,9 @@ impl Resolve for SystemResolver {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-    use url::Url;
-
-    use super::{GuardedResolver, HostRules, Route, is_public};
-    use crate::storage::settings::Settings;
+    use super::*;
 
     fn rules(public: &[&str], private: &[&str]) -> HostRules {
         let list = |entries: &[&str]| entries.iter().map(|&entry| entry.to_owned()).collect();
@@ -385,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_host_is_reached_by_its_exact_name_and_port_only() {
+    fn a_private_host_is_allowed_by_its_exact_name_and_port_only() {
         let rules = rules(&[], &["127.0.0.1:8080", "images.internal", "[fd00::1]:81", "[fd00::2]"]);
         for url in "http://127.0.0.1:8080/ http://2130706433:8080/ https://images.internal/ \
              http://[fd00::1]:81/ http://[fd00:0::2]/"
@@ -417,15 +404,15 @@ mod tests {
         }
     }
 
-    /// Answers each question with the next list of addresses.
+    /// Resolves each time to the next list of addresses.
     struct Scripted {
         answers: Vec<Vec<&'static str>>,
-        asked: AtomicUsize,
+        lookups: AtomicUsize,
     }
 
     impl Resolve for Scripted {
         fn resolve(&self, _name: Name) -> Resolving {
-            let answer = self.answers[self.asked.fetch_add(1, Ordering::Relaxed)].clone();
+            let answer = self.answers[self.lookups.fetch_add(1, Ordering::Relaxed)].clone();
             Box::pin(async move {
                 let addresses =
                     answer.into_iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0));
@@ -435,10 +422,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_keeps_its_public_addresses_at_every_question_anew() {
+    async fn only_public_addresses_remain_at_every_lookup() {
         let guarded = GuardedResolver::new(Arc::new(Scripted {
             answers: vec![vec!["10.0.0.1", "1.1.1.1", "::1"], vec!["127.0.0.1", "::ffff:10.0.0.1"]],
-            asked: AtomicUsize::new(0),
+            lookups: AtomicUsize::new(0),
         }));
         let first = guarded.resolve("rebinding.example".parse().unwrap()).await;
         let kept: Vec<_> = first.ok().unwrap().map(|address| address.ip().to_string()).collect();

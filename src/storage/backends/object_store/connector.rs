@@ -1,7 +1,7 @@
-//! The transport of the object stores: our client, and a note of what the store answered.
+//! The HTTP transport beneath `object_store`: our clients, and a note of the response.
 //!
-//! The errors of `object_store` hide the status of an answer. The request carries a [`Note`]
-//! along, and the service writes status and error name on it as they pass.
+//! The errors of `object_store` hide the status of a response. So each request carries a
+//! [`ResponseNote`], on which the transport writes the status and the name of the error.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,27 +14,29 @@ use object_store::client::{
 };
 use reqwest::Client;
 
-use crate::storage::http::{self, TimeLimits};
-use crate::storage::stores::StorageError;
+use crate::storage::backends::http_client;
+use crate::storage::error::StorageError;
+use crate::storage::limits::TimeLimits;
 
-/// How much of an error's body is read; the stores' own have less than 1 KiB.
+/// Most bytes that are read of an error's body. The errors of real stores have less than 1 KiB.
 const ERROR_BODY_BYTES_MAX: usize = 8 * 1024;
 
-/// Makes the transport of every bucket from the same two clients.
+/// Connects every bucket through the same two clients.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
-    /// For `https:`, through the proxy that the environment names, if any.
+    /// For `https:`. Uses the proxy that the environment names, if any.
     outbound: Client,
-    /// For `http:`, never through a proxy: own endpoints and the clouds' metadata services.
+    /// For `http:`, which only custom endpoints and the clouds' metadata services use. Never uses a
+    /// proxy.
     direct: Client,
 }
 
 impl Connector {
-    /// Builds the clients; `allow_http` tells whether any store may be read without TLS.
+    /// Builds the clients. `allow_http` is true if any store may be read without TLS.
     pub(crate) fn new(limits: TimeLimits, allow_http: bool) -> Result<Self, StorageError> {
         Ok(Self {
-            outbound: http::build(|| http::builder(limits), allow_http)?,
-            direct: http::build(|| http::builder(limits).no_proxy(), true)?,
+            outbound: http_client::build(|| http_client::builder(limits), allow_http)?,
+            direct: http_client::build(|| http_client::builder(limits).no_proxy(), true)?,
         })
     }
 }
@@ -44,69 +46,69 @@ impl HttpConnector for Connector {
         let allow_http = options
             .get_config_value(&ClientConfigKey::AllowHttp)
             .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        Ok(HttpClient::new(Service { connector: self.clone(), allow_http }))
+        Ok(HttpClient::new(Transport { connector: self.clone(), allow_http }))
     }
 }
 
-/// What a store answered to one read.
+/// A note of the response to one read.
 #[derive(Debug, Default)]
-pub(crate) struct Note(Mutex<Answer>);
+pub(crate) struct ResponseNote(Mutex<Noted>);
 
 #[derive(Debug, Default)]
-struct Answer {
-    was_asked: bool,
+struct Noted {
+    is_request_sent: bool,
     failed_status: Option<u16>,
     detail: Option<String>,
 }
 
-impl Note {
-    /// Tells whether the request for the object itself was sent.
-    pub(crate) fn was_asked(&self) -> bool {
-        self.read(|answer| answer.was_asked)
+impl ResponseNote {
+    /// Returns true if the request for the object itself was sent, not only one for credentials.
+    pub(crate) fn is_request_sent(&self) -> bool {
+        self.read(|noted| noted.is_request_sent)
     }
 
-    /// Returns the status of an answer without the object.
+    /// Returns the status of a response without the object.
     pub(crate) fn failed_status(&self) -> Option<u16> {
-        self.read(|answer| answer.failed_status)
+        self.read(|noted| noted.failed_status)
     }
 
     /// Returns the store's name of the error: `NoSuchKey`, `SlowDown`, …
     pub(crate) fn detail(&self) -> Option<String> {
-        self.read(|answer| answer.detail.clone())
+        self.read(|noted| noted.detail.clone())
     }
 
-    /// Writes status and name for a message.
-    pub(crate) fn answer(&self) -> String {
-        self.read(|answer| match (answer.failed_status, &answer.detail) {
+    /// Returns the status and the name of the error for a message.
+    pub(crate) fn summary(&self) -> String {
+        self.read(|noted| match (noted.failed_status, &noted.detail) {
             (Some(status), Some(detail)) => format!("{status} {detail}"),
             (Some(status), None) => format!("status {status}"),
             (None, _) => "no status".to_owned(),
         })
     }
 
-    fn read<T>(&self, pick: impl FnOnce(&Answer) -> T) -> T {
+    fn read<T>(&self, pick: impl FnOnce(&Noted) -> T) -> T {
         pick(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn write(&self, change: impl FnOnce(&mut Answer)) {
+    fn write(&self, change: impl FnOnce(&mut Noted)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the endpoint is without TLS, which is not allowed; set allow_http beside it")]
+#[error("the endpoint is without TLS, which is not allowed; set allow_http next to it")]
 struct PlainHttp;
 
 #[derive(Debug)]
-struct Service {
+struct Transport {
     connector: Connector,
     allow_http: bool,
 }
 
-impl Service {
-    async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let note = request.extensions().get::<Arc<Note>>().cloned().unwrap_or_default();
-        note.write(|answer| answer.was_asked = true);
+impl Transport {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let note = request.extensions().get::<Arc<ResponseNote>>().cloned().unwrap_or_default();
+        note.write(|noted| noted.is_request_sent = true);
         let client = match request.uri().scheme_str() {
             Some("https") => &self.connector.outbound,
             _ if self.allow_http => &self.connector.direct,
@@ -118,16 +120,16 @@ impl Service {
         }
         let (parts, body) = response.into_parts();
         let text = error_text(body).await?;
-        note.write(|answer| {
-            answer.failed_status = Some(parts.status.as_u16());
-            answer.detail = error_name(&text);
+        note.write(|noted| {
+            noted.failed_status = Some(parts.status.as_u16());
+            noted.detail = error_name(&text);
         });
         Ok(HttpResponse::from_parts(parts, text.into()))
     }
 }
 
-impl HttpService for Service {
-    // The form that `async_trait` gives to the method.
+impl HttpService for Transport {
+    // The signature that `async_trait` generates.
     fn call<'service, 'call>(
         &'service self,
         request: HttpRequest,
@@ -136,11 +138,11 @@ impl HttpService for Service {
         'service: 'call,
         Self: 'call,
     {
-        Box::pin(self.answer(request))
+        Box::pin(self.send(request))
     }
 }
 
-/// Reads the beginning of an error's body; a hostile store could make it endless.
+/// Reads the beginning of an error's body, which a hostile store could make endless.
 async fn error_text(body: HttpResponseBody) -> Result<String, HttpError> {
     let mut pieces = body.bytes_stream();
     let mut text = Vec::new();
@@ -154,7 +156,7 @@ async fn error_text(body: HttpResponseBody) -> Result<String, HttpError> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Finds the name of the error, `<Code>NoSuchKey</Code>`, in the XML that all three clouds send.
+/// Returns the name of the error, `<Code>NoSuchKey</Code>`, from the XML of all three clouds.
 fn error_name(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("<Code>")?;
     let (name, _) = rest.split_once("</Code>")?;
@@ -164,7 +166,7 @@ fn error_name(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::error_name;
+    use super::*;
 
     #[test]
     fn the_name_of_an_error_is_a_word() {

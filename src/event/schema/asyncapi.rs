@@ -1,24 +1,26 @@
-//! The three topics as an AsyncAPI 3 document, seen from this service: it receives references and
-//! sends events and dead letters. The document stands alone; its schemas are those of `schema`.
+//! The three topics as an AsyncAPI 3 document, from the view of this service: it receives
+//! references and sends events and dead letters. The document embeds the schemas of `messages`.
 
 use serde_json::{Value, json};
 
-use super::cloudevents::QUALITY_EVENT_TYPE;
-use super::{examples, schema};
+use crate::event::cloudevents::QUALITY_EVENT_TYPE;
+use crate::event::schema::examples;
+use crate::event::schema::messages as schemas;
 
 /// Version of the Kafka bindings that the document uses.
 const BINDING_VERSION: &str = "0.5.0";
 
-/// The document; topics have their default names, which configuration may change.
-pub(super) fn document() -> Value {
+/// Returns the document. Topics have their default names, which the configuration may change.
+pub(crate) fn document() -> Value {
     json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "Dog-IQA",
             "version": "1.0.0",
-            "description": "An image reference goes in; a quality event with a score for the image \
-                            and for every object in it comes out, or a dead letter with the reason. \
-                            Every reference gets one answer, with the same key.",
+            "description": "The service receives image references. It answers each with one \
+                            quality event, which scores the image and every object in it, or with \
+                            one dead letter, which has the reason. The answer has the key of the \
+                            reference.",
             "license": {
                 "name": "Apache-2.0",
                 "url": "https://www.apache.org/licenses/LICENSE-2.0"
@@ -29,7 +31,7 @@ pub(super) fn document() -> Value {
         "operations": operations(),
         "components": {
             "messages": messages(),
-            "schemas": schema::for_asyncapi()
+            "schemas": schemas::for_asyncapi()
         }
     })
 }
@@ -63,7 +65,7 @@ fn channels() -> Value {
         ),
         "deadLetters": channel(
             "image-quality-dead-letters",
-            "Records that could not be answered, as they came, with the reason in headers.",
+            "Records that could not be answered, unchanged, with the reason in headers.",
             &["deadLetter"],
         )
     })
@@ -81,16 +83,16 @@ fn operations() -> Value {
         "receiveImageReference": operation(
             "receive",
             "imageReferences",
-            "Takes a reference and answers it with a quality event or a dead letter.",
+            "Receives a reference and answers it with a quality event or a dead letter.",
         ),
-        "sendQualityEvent": operation("send", "imageQuality", "Tells the quality of one image."),
+        "sendQualityEvent": operation("send", "imageQuality", "Reports the quality of one image."),
         "sendDeadLetter": operation(
             "send",
             "deadLetters",
-            "Hands back a record that could not be answered.",
+            "Returns a record that could not be answered.",
         )
     });
-    let group = json!({ "type": "string", "description": "The consumer group, by configuration." });
+    let group = json!({ "type": "string", "description": "The configured consumer group." });
     operations["receiveImageReference"]["bindings"] =
         json!({ "kafka": { "groupId": group, "bindingVersion": BINDING_VERSION } });
     operations
@@ -105,7 +107,7 @@ fn messages() -> Value {
     json!({
         "imageReference": {
             "title": "Image reference",
-            "summary": "Asks for one image to be assessed; the headers may carry a trace, or the \
+            "summary": "Requests the assessment of one image; the headers may hold a trace, or the \
                         attributes of a CloudEvent in binary mode.",
             "contentType": "application/json",
             "bindings": key("Any bytes; the answer has the same key. Default: the reference's id."),
@@ -117,7 +119,7 @@ fn messages() -> Value {
         },
         "imageReferenceCloudEvent": {
             "title": "Image reference as a structured CloudEvent",
-            "summary": "The same in an envelope; data_base64 is read as well as data.",
+            "summary": "The same in an envelope; data_base64 is accepted as well as data.",
             "contentType": "application/cloudevents+json",
             "bindings": key("Any bytes; the answer has the same key. Default: the reference's id."),
             "payload": {
@@ -139,7 +141,7 @@ fn messages() -> Value {
             "summary": "Quality of one image, as a whole and object by object.",
             "contentType": "application/json",
             "bindings": key("The key of the reference's record."),
-            "headers": schema::quality_event_headers(),
+            "headers": schemas::quality_event_headers(),
             "payload": schema("QualityEvent"),
             "examples": [{
                 "name": "photo",
@@ -149,10 +151,10 @@ fn messages() -> Value {
         },
         "deadLetter": {
             "title": "Dead letter",
-            "summary": "A record as it came, which can be sent again byte for byte.",
+            "summary": "An unchanged record, which can be sent again byte for byte.",
             "contentType": "application/octet-stream",
             "bindings": key("The key of the record."),
-            "headers": schema::dead_letter_headers(),
+            "headers": schemas::dead_letter_headers(),
             "payload": { "description": "The value of the record, whatever it was." },
             "examples": [{
                 "name": "notFound",

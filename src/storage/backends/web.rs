@@ -1,7 +1,7 @@
-//! `http(s):` references, read with a client of our own.
+//! `http:` and `https:` references, read from the web servers that are allowed.
 //!
-//! The HTTP store of `object_store` is not used: it rebuilds the path, which breaks presigned
-//! URLs, needs a `Content-Length`, and has no say over redirects.
+//! The HTTP store of `object_store` is not used. It rebuilds the path, which breaks presigned
+//! URLs, requires a `Content-Length`, and follows redirects without asking.
 
 use std::sync::Arc;
 
@@ -11,15 +11,13 @@ use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_MATCH, LOCAT
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
-use crate::storage::body;
+use crate::storage::access::hosts::{GuardedResolver, HostRules, Route};
+use crate::storage::backends::body::{self, Content};
+use crate::storage::backends::http_client;
+use crate::storage::error::{FetchFault, StorageError, UriFault};
 use crate::storage::etag::Etag;
-use crate::storage::failure::FetchFault;
-use crate::storage::fetch::{Content, Limits};
-use crate::storage::guard::{GuardedResolver, HostRules, Route};
-use crate::storage::http;
+use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
-use crate::storage::stores::StorageError;
-use crate::storage::uri::UriFault;
 
 /// Reads from the web servers that are allowed.
 #[derive(Debug, Clone)]
@@ -33,14 +31,15 @@ pub(crate) struct WebClient {
 struct Clients {
     /// Connects to public addresses only.
     public: Client,
-    /// Connects to wherever the name of an own host leads.
+    /// Connects to any address of a host from `allow_private_hosts`.
     private: Client,
 }
 
 impl WebClient {
-    /// Prepares the clients, unless no host is allowed; `resolver` answers for every name.
+    /// Builds the clients, unless no host is allowed. `resolver` resolves every name.
     pub(crate) fn new(
         settings: &Settings,
+        limits: &Limits,
         resolver: &Arc<dyn Resolve>,
     ) -> Result<Self, StorageError> {
         let rules = HostRules::new(settings)?;
@@ -48,26 +47,26 @@ impl WebClient {
         if rules.is_empty() {
             return Ok(Self { rules, clients: None, redirects_max });
         }
-        let limits = http::TimeLimits::new(settings);
         let guarded = Arc::new(GuardedResolver::new(Arc::clone(resolver)));
-        // A proxy would resolve names itself, behind the guard's back.
-        let public = http::build(
-            || http::builder(limits).no_proxy().dns_resolver(Arc::clone(&guarded)),
+        // A proxy would resolve names itself and so evade the guard.
+        let builder = || http_client::builder(limits.time).no_proxy();
+        let public = http_client::build(
+            || builder().dns_resolver(Arc::clone(&guarded)),
             settings.allow_http,
         )?;
-        let private = http::build(
-            || http::builder(limits).no_proxy().dns_resolver(Arc::clone(resolver)),
+        let private = http_client::build(
+            || builder().dns_resolver(Arc::clone(resolver)),
             settings.allow_http,
         )?;
         Ok(Self { rules, clients: Some(Clients { public, private }), redirects_max })
     }
 
-    /// Judges a reference's URL before anything is sent.
+    /// Refuses a URL that is not allowed. Sends nothing.
     pub(crate) fn admit(&self, url: &Url) -> Result<(), UriFault> {
         self.rules.admit(url).map(drop)
     }
 
-    /// Reads a resource, following redirects as far as each target is allowed.
+    /// Reads a resource. Follows redirects whose targets are allowed.
     pub(crate) async fn read(
         &self,
         url: &Url,
@@ -81,8 +80,10 @@ impl WebClient {
             if let Some(tag) = &if_match {
                 request = request.header(IF_MATCH, tag);
             }
-            let answer =
-                request.send().await.map_err(|error| http::fault_from(&error, limits.time))?;
+            let answer = request
+                .send()
+                .await
+                .map_err(|error| http_client::fault_from(&error, limits.time))?;
             match answer.status() {
                 StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => {
                     return read_body(answer, etag, limits).await;
@@ -94,17 +95,18 @@ impl WebClient {
         Err(FetchFault::TooManyRedirects(self.redirects_max))
     }
 
-    /// Lists every allowed host with the URLs to try it by.
+    /// Returns every allowed host with its URLs to probe.
     pub(crate) fn hosts(&self) -> Vec<(String, Vec<Url>)> {
         self.rules.urls()
     }
 
-    /// Asks a host for anything at all; the first URL that is answered is enough.
+    /// Checks that a host answers at least one of the URLs, with any status.
     pub(crate) async fn probe(&self, urls: &[Url], limits: &Limits) -> Result<(), FetchFault> {
-        let mut outcome = Err(FetchFault::Unavailable("no URL can be made of it".to_owned()));
+        let mut outcome = Err(FetchFault::Unavailable("it does not form a URL".to_owned()));
         for url in urls {
             let answer = self.client_for(url)?.head(url.clone()).send().await;
-            outcome = answer.map(drop).map_err(|error| http::fault_from(&error, limits.time));
+            outcome =
+                answer.map(drop).map_err(|error| http_client::fault_from(&error, limits.time));
             if outcome.is_ok() {
                 break;
             }
@@ -114,7 +116,7 @@ impl WebClient {
 
     fn client_for(&self, url: &Url) -> Result<&Client, UriFault> {
         let route = self.rules.admit(url)?;
-        let clients = self.clients.as_ref().expect("a host is admitted, so the list is not empty");
+        let clients = self.clients.as_ref().expect("a host was admitted, so clients were built");
         Ok(match route {
             Route::Public => &clients.public,
             Route::Private => &clients.private,
@@ -144,43 +146,38 @@ async fn read_body(
     limits: &Limits,
 ) -> Result<Content, FetchFault> {
     let sent_etag = header(answer.headers(), &ETAG);
-    if let Some(expected) = etag {
-        expected.verify(sent_etag.as_deref())?;
-    }
+    body::check_etag(etag, sent_etag.as_deref())?;
     let media_type = header(answer.headers(), &CONTENT_TYPE);
     let size = answer.content_length();
     let time = limits.time;
-    let stream = answer.bytes_stream().map_err(|error| http::fault_from(&error, time));
+    let stream = answer.bytes_stream().map_err(|error| http_client::fault_from(&error, time));
     let bytes = body::collect(stream, size, limits.bytes_max).await?;
     Ok(Content { bytes, etag: sent_etag, media_type })
 }
 
-/// Reads a header that is text; what is not cannot be an etag, a type or an address.
+/// Returns the value of a header, or `None` if it is not text.
 fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
-    //! A resolver of our own answers with the address of a listener on loopback, the canary.
+    //! The test resolvers return the address of a listener on loopback, the canary.
 
     use std::io::{Read, Write};
     use std::net::{IpAddr, SocketAddr, TcpListener};
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+    use reqwest::dns::{Addrs, Name, Resolving};
 
-    use super::WebClient;
-    use crate::storage::fetch::Limits;
-    use crate::storage::settings::Settings;
+    use super::*;
 
     struct Always(IpAddr);
 
-    /// Answers each question with the next address.
+    /// Resolves each time to the next address.
     struct Rebinding {
-        answers: [IpAddr; 2],
-        asked: AtomicUsize,
+        addresses: [IpAddr; 2],
+        lookups: AtomicUsize,
     }
 
     impl Resolve for Always {
@@ -191,7 +188,7 @@ mod tests {
 
     impl Resolve for Rebinding {
         fn resolve(&self, _name: Name) -> Resolving {
-            answer(self.answers[self.asked.fetch_add(1, Ordering::Relaxed)])
+            answer(self.addresses[self.lookups.fetch_add(1, Ordering::Relaxed)])
         }
     }
 
@@ -209,17 +206,17 @@ mod tests {
     async fn a_name_that_resolves_to_a_private_address_is_never_connected_to() {
         for address in ["127.0.0.1", "::1"] {
             let Ok(canary) = TcpListener::bind((address, 0)) else { continue };
-            let place = format!("images.example.com:{}", canary.local_addr().unwrap().port());
+            let host = format!("images.example.com:{}", canary.local_addr().unwrap().port());
             let settings = Settings {
-                allow_hosts: vec![place.clone()],
+                allow_hosts: vec![host.clone()],
                 allow_http: true,
                 ..Settings::default()
             };
             let resolver: Arc<dyn Resolve> = Arc::new(Always(address.parse().unwrap()));
-            let client = WebClient::new(&settings, &resolver).unwrap();
+            let limits = Limits::new(&settings).unwrap();
+            let client = WebClient::new(&settings, &limits, &resolver).unwrap();
             for scheme in ["http", "https"] {
-                let url = format!("{scheme}://{place}/a.jpg").parse().unwrap();
-                let limits = Limits::new(&settings);
+                let url = format!("{scheme}://{host}/a.jpg").parse().unwrap();
                 let fault = client.read(&url, None, &limits).await.map(drop).unwrap_err();
                 assert_eq!(fault.code(), "uri.forbidden_host", "{fault}");
                 assert!(!fault.is_transient());
@@ -228,13 +225,13 @@ mod tests {
         }
     }
 
-    /// The guard judges an answer of the resolver; so that this means something, one answer has to
-    /// serve a whole connection. Loopback is the only place to try it, hence the private client.
+    /// The guard filters what the resolver returns. That protects only if the connection uses this
+    /// result and does not resolve again. Only loopback can show it, hence the private client.
     #[tokio::test]
-    async fn a_connection_goes_to_the_very_answer_that_the_guard_judges() {
+    async fn a_connection_uses_the_addresses_that_the_guard_has_seen() {
         let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = server.local_addr().unwrap().port();
-        // Some systems have but one address on loopback.
+        // Some systems have only one loopback address.
         let Ok(canary) = TcpListener::bind(("127.0.0.2", port)) else { return };
         let serve = std::thread::spawn(move || {
             let (mut connection, _) = server.accept().unwrap();
@@ -252,15 +249,16 @@ mod tests {
             ..Settings::default()
         };
         let resolver = Arc::new(Rebinding {
-            answers: ["127.0.0.1", "127.0.0.2"].map(|address| address.parse().unwrap()),
-            asked: AtomicUsize::new(0),
+            addresses: ["127.0.0.1", "127.0.0.2"].map(|address| address.parse().unwrap()),
+            lookups: AtomicUsize::new(0),
         });
         let as_resolver: Arc<dyn Resolve> = Arc::clone(&resolver) as _;
-        let client = WebClient::new(&settings, &as_resolver).unwrap();
+        let limits = Limits::new(&settings).unwrap();
+        let client = WebClient::new(&settings, &limits, &as_resolver).unwrap();
         let url = format!("http://images.internal:{port}/a.jpg").parse().unwrap();
-        let content = client.read(&url, None, &Limits::new(&settings)).await.unwrap();
+        let content = client.read(&url, None, &limits).await.unwrap();
         assert_eq!(content.bytes, "abc");
-        assert_eq!(resolver.asked.load(Ordering::Relaxed), 1);
+        assert_eq!(resolver.lookups.load(Ordering::Relaxed), 1);
         serve.join().unwrap();
         assert_untouched(&canary);
     }

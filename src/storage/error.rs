@@ -1,12 +1,99 @@
-//! Why a fetch failed: what a caller can do about it, a stable code, a message for people.
+//! The errors of storage: a stable code for programs, a message for people.
 
+use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::storage::uri::UriFault;
+use crate::redact;
 
-/// A fetch that failed for good, after the attempts it was worth.
+/// Longest text of a foreign error that a message repeats, in bytes.
+const CAUSE_BYTES_MAX: usize = 200;
+
+/// The stores cannot be set up as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A setting has no usable value.
+    #[error("{setting}: `{value}` {why}")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// The fault of the value.
+        why: &'static str,
+    },
+    /// A root for `file:` references cannot be used.
+    #[error("storage.file_roots: `{}` cannot be used: {why}", path.display())]
+    Root {
+        /// The folder as configured.
+        path: PathBuf,
+        /// The fault of the folder.
+        why: String,
+    },
+    /// The client of a bucket cannot be built.
+    #[error("{bucket} cannot be set up: {why}")]
+    Bucket {
+        /// The bucket with its scheme.
+        bucket: String,
+        /// The cause.
+        why: String,
+    },
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be set up: {why}; install the certificate authorities")]
+    Client {
+        /// The cause.
+        why: String,
+    },
+}
+
+/// A URI that is not read, whatever its store would answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UriFault {
+    /// The URI is malformed.
+    #[error("the URI is not usable: {0}")]
+    Invalid(&'static str),
+    /// No store is known for the scheme.
+    #[error("scheme `{0}` cannot be read; use s3, gs, az, https or file")]
+    UnsupportedScheme(String),
+    /// The URI is `http:`, without TLS, and the settings do not allow it.
+    #[error("plain http is not allowed; use https or set storage.allow_http")]
+    PlainHttp,
+    /// The bucket is not in the allow-list.
+    #[error("bucket {0} is not allowed; correct the reference or add it to storage.allow_buckets")]
+    ForbiddenBucket(String),
+    /// The host is not in the allow-list, or its address is not public.
+    #[error("host {host} {why}")]
+    ForbiddenHost {
+        /// Host as the URI or the redirect names it.
+        host: String,
+        /// The reason, and the remedy.
+        why: &'static str,
+    },
+    /// The path is not below a configured root.
+    #[error("the path {0}")]
+    OutsideRoots(&'static str),
+    /// The store's client would change the key.
+    #[error("the key {0}, which the stores cannot express; rename the object")]
+    UnsupportedKey(&'static str),
+}
+
+impl UriFault {
+    /// Returns the stable code for dead letters, metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "uri.invalid",
+            Self::UnsupportedScheme(_) | Self::PlainHttp => "uri.unsupported_scheme",
+            Self::ForbiddenBucket(_) => "uri.forbidden_bucket",
+            Self::ForbiddenHost { .. } => "uri.forbidden_host",
+            Self::OutsideRoots(_) => "uri.outside_roots",
+            Self::UnsupportedKey(_) => "fetch.unsupported_key",
+        }
+    }
+}
+
+/// A fetch that failed, after all the attempts that were worthwhile.
 #[derive(Debug, thiserror::Error)]
 #[error("{uri}: {fault}")]
 pub struct FetchError {
@@ -16,7 +103,7 @@ pub struct FetchError {
 }
 
 impl FetchError {
-    /// Tells of the `attempts`th attempt's fault; `uri` is already fit to be shown.
+    /// Reports the fault of the last attempt. `uri` is already redacted.
     pub(crate) fn new(uri: String, fault: FetchFault, attempts: u32) -> Self {
         Self { uri, fault, attempts }
     }
@@ -26,69 +113,64 @@ impl FetchError {
         self.fault.code()
     }
 
-    /// Tells whether the same fetch may succeed later.
+    /// Returns true if the same fetch may succeed later.
     pub fn is_transient(&self) -> bool {
         self.fault.is_transient()
     }
 
-    /// Returns how often the store was asked; 0 when the URI was refused.
+    /// Returns the number of attempts, 0 if the URI was refused.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
-
-    /// Returns what went wrong.
-    pub fn fault(&self) -> &FetchFault {
-        &self.fault
-    }
 }
 
-/// What goes wrong when an image is fetched.
+/// The fault of one attempt to fetch an image.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchFault {
-    /// The URI, or a redirect's, is not one that may be read.
+pub(crate) enum FetchFault {
+    /// The URI, or the target of a redirect, may not be read.
     #[error(transparent)]
     Uri(#[from] UriFault),
-    /// There is no such object.
+    /// The object does not exist.
     #[error("there is no such object ({0}); it was deleted or never written")]
     NotFound(String),
-    /// The store knows us, or not, and does not let us read.
+    /// The store denies access.
     #[error("the store refuses to let us read it ({0}); check the credentials and their rights")]
     Forbidden(String),
-    /// The object is not the one that the reference's `etag` means.
+    /// The object has another etag than the reference.
     #[error("the object's etag is not the reference's ({0}); it was overwritten")]
     EtagMismatch(String),
-    /// The bytes are not the ones that the reference's `sha256` means.
+    /// The bytes have another SHA-256 than the reference.
     #[error("the sha256 of the bytes is not the reference's ({0}); they were changed")]
     Sha256Mismatch(String),
     /// The object is larger than the limit.
     #[error("it has {size}, the limit is {limit}; raise storage.bytes_max or resize upstream")]
     TooLarge {
-        /// Declared size, or that the limit was passed.
+        /// The declared size, or the fact that more bytes arrived.
         size: String,
         /// The limit.
         limit: ByteSize,
     },
-    /// The path leads to a folder, a pipe, a device or a socket.
+    /// The path names a folder, a pipe, a device or a socket.
     #[error("it is not a regular file but {0}")]
     NotAFile(&'static str),
-    /// The redirects of a web server do not end.
+    /// A web server redirected too often.
     #[error("it was redirected more than {0} times; raise storage.redirects_max or use the target")]
     TooManyRedirects(u32),
-    /// The store gave an answer that means nothing for a read.
+    /// The store's response makes no sense for a read.
     #[error("the store gave an unexpected answer ({0}); check the address and the region")]
     UnexpectedAnswer(String),
-    /// It took too long.
+    /// A time limit was exceeded.
     #[error("{0}")]
     Timeout(Overrun),
-    /// The store cannot be reached, is overloaded or broke off.
+    /// The store is unreachable or overloaded, or the connection was lost.
     #[error("the store is not available now ({0})")]
     Unavailable(String),
 }
 
-/// Which time limit was passed.
+/// The time limit that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Overrun {
-    /// The connection took too long.
+pub(crate) enum Overrun {
+    /// Connecting took too long.
     #[error("no connection within {0:?} (storage.connect_timeout)")]
     Connect(Duration),
     /// The store was silent for too long.
@@ -101,7 +183,7 @@ pub enum Overrun {
 
 impl FetchFault {
     /// Returns the stable code for dead letters, metrics and logs.
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Uri(fault) => fault.code(),
             Self::NotFound(_) => "fetch.not_found",
@@ -117,13 +199,13 @@ impl FetchFault {
         }
     }
 
-    /// Tells whether the same attempt may succeed later.
-    pub fn is_transient(&self) -> bool {
+    /// Returns true if another attempt may succeed.
+    pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Timeout(_) | Self::Unavailable(_))
     }
 
-    /// Judges the status of an answer that brought no object. `detail` is the store's own name of
-    /// the error, when it gave one.
+    /// Maps the status of a response without the object. `detail` is the store's name of the
+    /// error, if it sent one.
     pub(crate) fn from_status(status: u16, detail: Option<&str>) -> Self {
         let answer = match detail {
             Some(detail) => format!("{status} {detail}"),
@@ -134,46 +216,43 @@ impl FetchFault {
             401 | 403 | 407 | 451 => Self::Forbidden(answer),
             412 => Self::EtagMismatch(answer),
             408 | 425 | 429 | 500.. => Self::Unavailable(answer),
-            // S3 says so when the request came in too slowly.
+            // S3 sends this if the request arrived too slowly.
             400 if detail == Some("RequestTimeout") => Self::Unavailable(answer),
             _ => Self::UnexpectedAnswer(answer),
         }
     }
 
-    /// Tells of an object whose declared size is above the limit.
+    /// Reports an object whose declared size is above the limit.
     pub(crate) fn too_large(size: u64, limit: ByteSize) -> Self {
         Self::TooLarge { size: format!("{size} bytes"), limit }
     }
 
-    /// Tells of an object that passed the limit while it was read.
+    /// Reports an object that exceeded the limit while it was read.
     pub(crate) fn larger_than(limit: ByteSize) -> Self {
         Self::TooLarge { size: "more bytes than it may have".to_owned(), limit }
     }
 }
 
-/// Returns the text of the innermost error, which says most and holds no URL.
-pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+/// A name was resolved, and none of its addresses is public.
+#[derive(Debug, thiserror::Error)]
+#[error("the name has no public address")]
+pub(crate) struct NoPublicAddress;
+
+/// Returns the text of the innermost error. It is the most specific one and holds no URL.
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    repeated(&cause.to_string(), 200)
-}
-
-/// Somebody else's text as a message may repeat it: without control characters, cut to a length in
-/// bytes.
-pub(crate) fn repeated(text: &str, bytes_max: usize) -> String {
-    let mut text: String = text.chars().filter(|character| !character.is_control()).collect();
-    text.truncate(text.floor_char_boundary(bytes_max));
-    text
+    redact::excerpt(&cause.to_string(), CAUSE_BYTES_MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FetchError, FetchFault};
+    use super::*;
 
     #[test]
-    fn a_status_says_whether_another_attempt_is_worth_it() {
+    fn a_status_decides_whether_another_attempt_is_made() {
         let check = |status, detail, code, is_transient| {
             let fault = FetchFault::from_status(status, detail);
             assert_eq!((fault.code(), fault.is_transient()), (code, is_transient), "{status}");
@@ -193,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_says_where_what_and_what_to_do() {
+    fn a_message_names_the_object_the_cause_and_the_remedy() {
         let fault = FetchFault::from_status(404, Some("NoSuchKey"));
         let error = FetchError::new("s3://photos/a.jpg".to_owned(), fault, 1);
         assert_eq!(

@@ -1,0 +1,115 @@
+//! The error of a record that is no valid reference.
+
+use thiserror::Error;
+
+use crate::event::limits::PAYLOAD_BYTES_MAX;
+
+/// A record that is no valid reference. None of these errors is transient.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReferenceError {
+    /// The value is longer than [`PAYLOAD_BYTES_MAX`].
+    #[error("the value has {bytes} bytes, the limit is {PAYLOAD_BYTES_MAX}")]
+    TooLarge {
+        /// Length of the value in bytes.
+        bytes: usize,
+    },
+    /// The value is not JSON in UTF-8.
+    #[error("the value is not JSON: {reason}")]
+    InvalidJson {
+        /// The parser's message, with line and column.
+        reason: String,
+    },
+    /// The value is JSON, but no object.
+    #[error("the reference is {found}, it must be a JSON object")]
+    NotAnObject {
+        /// Type of the value.
+        found: &'static str,
+    },
+    /// The `uri` is missing.
+    #[error("the reference has no uri")]
+    MissingUri,
+    /// A field has the wrong type.
+    #[error("{field} is {found}, it must be {expected}")]
+    WrongType {
+        /// The field.
+        field: &'static str,
+        /// The expected type.
+        expected: &'static str,
+        /// Type of the field.
+        found: &'static str,
+    },
+    /// A field is present but empty.
+    #[error("{field} is empty; leave it out or give it a value")]
+    EmptyField {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field exceeds its limit.
+    #[error("{field} is longer than {limit} {unit}")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// The limit.
+        limit: usize,
+        /// Unit of the limit.
+        unit: &'static str,
+    },
+    /// The `sha256` is not 64 hexadecimal digits.
+    #[error("sha256 must be 64 hexadecimal digits")]
+    InvalidSha256,
+    /// The `CloudEvent` has an unsupported format.
+    #[error(
+        "content-type {content_type:?} is not read; send application/cloudevents+json or application/json"
+    )]
+    UnsupportedContentType {
+        /// The content type, shortened.
+        content_type: String,
+    },
+    /// The `CloudEvent` has another major version than 1.
+    #[error("CloudEvents specversion {version:?} is not read; send 1.0")]
+    UnsupportedSpecVersion {
+        /// The version, shortened.
+        version: String,
+    },
+    /// A structured `CloudEvent` has no data.
+    #[error("the CloudEvent has neither data nor data_base64")]
+    MissingData,
+    /// The `data_base64` of a structured `CloudEvent` is not base64.
+    #[error("data_base64 is not base64: {reason}")]
+    InvalidBase64 {
+        /// The decoder's message.
+        reason: String,
+    },
+    /// A required header is not UTF-8.
+    #[error("header {name} is not UTF-8")]
+    HeaderValue {
+        /// The header.
+        name: &'static str,
+    },
+    /// The name of a header is not UTF-8.
+    #[error("a header's name is not UTF-8: {name}")]
+    HeaderName {
+        /// Position of the header, because its name cannot be shown.
+        name: String,
+    },
+}
+
+impl ReferenceError {
+    /// Returns the stable code for dead letters, metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "reference.too_large",
+            Self::InvalidJson { .. } => "reference.invalid_json",
+            Self::NotAnObject { .. } => "reference.not_an_object",
+            Self::MissingUri => "reference.missing_uri",
+            Self::WrongType { .. } | Self::EmptyField { .. } => "reference.invalid_field",
+            Self::TooLong { .. } => "reference.field_too_long",
+            Self::InvalidSha256 => "reference.invalid_sha256",
+            Self::UnsupportedContentType { .. } => "reference.unsupported_content_type",
+            Self::UnsupportedSpecVersion { .. } => "reference.unsupported_specversion",
+            Self::MissingData => "reference.missing_data",
+            Self::InvalidBase64 { .. } => "reference.invalid_base64",
+            Self::HeaderValue { .. } | Self::HeaderName { .. } => "reference.invalid_header",
+        }
+    }
+}

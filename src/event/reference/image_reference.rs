@@ -1,0 +1,140 @@
+//! The request to assess one image, and its parser.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::event::error::ReferenceError;
+use crate::event::headers::Headers;
+use crate::event::limits::{
+    ETAG_CHARS_MAX, ID_CHARS_MAX, METADATA_BYTES_MAX, METADATA_VALUES_MAX, PAYLOAD_BYTES_MAX,
+    POLICY_CHARS_MAX, URI_CHARS_MAX,
+};
+use crate::event::reference::envelope::{self, Envelope};
+use crate::event::reference::json::{kind_of, take_text};
+use crate::event::trace::TraceContext;
+
+/// A request to assess one image.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(title = "ImageReference")]
+pub struct ImageReference {
+    /// The sender's name for the image, passed through to the event. Default: the id of the
+    /// `CloudEvent` that carries the reference, else the `uri`.
+    #[schemars(with = "Option<String>", length(min = 1, max = ID_CHARS_MAX))]
+    pub id: String,
+    /// Location of the image: `s3:`, `gs:`, `az:`, `http:`, `https:` or `file:`. The configuration
+    /// of the service must allow it.
+    #[schemars(length(min = 1, max = URI_CHARS_MAX))]
+    pub uri: String,
+    /// Required version of the object. Another version is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = ETAG_CHARS_MAX))]
+    pub etag: Option<String>,
+    /// Required SHA-256 of the image's bytes, in hexadecimal. Other bytes are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
+    pub sha256: Option<String>,
+    /// Policy that judges the image. Default: the configured one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = POLICY_CHARS_MAX))]
+    pub policy: Option<String>,
+    /// The sender's own data, passed through to the event. At most 64 KiB of JSON and 1,024
+    /// values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map<String, Value>>,
+    /// Trace of the request, from the headers. Never part of the JSON.
+    #[serde(skip)]
+    pub trace: Option<TraceContext>,
+}
+
+impl ImageReference {
+    /// Creates a reference to the image at a URI, which is also its id.
+    pub fn new(uri: impl Into<String>) -> Self {
+        let uri = uri.into();
+        Self {
+            id: uri.clone(),
+            uri,
+            etag: None,
+            sha256: None,
+            policy: None,
+            metadata: None,
+            trace: None,
+        }
+    }
+}
+
+/// Parses a record: bare JSON, or a `CloudEvent` in binary or structured mode.
+///
+/// ```
+/// use dog_iqa::event::{Headers, reference};
+///
+/// let payload = br#"{"uri": "s3://photos/cup.jpg", "metadata": {"listing": 4711}}"#;
+/// let reference = reference::parse(&Headers::default(), payload)?;
+/// assert_eq!(reference.id, "s3://photos/cup.jpg");
+/// # Ok::<(), dog_iqa::event::ReferenceError>(())
+/// ```
+///
+/// # Errors
+/// Fails if the value is too large, is not JSON, or is no reference. The message names the field.
+pub fn parse(headers: &Headers, payload: &[u8]) -> Result<ImageReference, ReferenceError> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(ReferenceError::TooLarge { bytes: payload.len() });
+    }
+    let Envelope { id, trace, data } = envelope::open(headers, payload)?;
+    let Value::Object(mut fields) = data else {
+        return Err(ReferenceError::NotAnObject { found: kind_of(&data) });
+    };
+    let uri = take_text(&mut fields, "uri", URI_CHARS_MAX)?.ok_or(ReferenceError::MissingUri)?;
+    let id = take_text(&mut fields, "id", ID_CHARS_MAX)?.or(id);
+    Ok(ImageReference {
+        id: id.unwrap_or_else(|| uri.clone()),
+        uri,
+        etag: take_text(&mut fields, "etag", ETAG_CHARS_MAX)?,
+        sha256: take_sha256(&mut fields)?,
+        policy: take_text(&mut fields, "policy", POLICY_CHARS_MAX)?,
+        metadata: take_metadata(&mut fields)?,
+        trace,
+    })
+}
+
+fn take_sha256(fields: &mut Map<String, Value>) -> Result<Option<String>, ReferenceError> {
+    let text = take_text(fields, "sha256", PAYLOAD_BYTES_MAX)?;
+    match text {
+        Some(text) if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Err(ReferenceError::InvalidSha256)
+        }
+        Some(text) => Ok(Some(text.to_ascii_lowercase())),
+        None => Ok(None),
+    }
+}
+
+fn take_metadata(
+    fields: &mut Map<String, Value>,
+) -> Result<Option<Map<String, Value>>, ReferenceError> {
+    let field = "metadata";
+    let metadata = match fields.remove(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(metadata)) => metadata,
+        Some(other) => {
+            let found = kind_of(&other);
+            return Err(ReferenceError::WrongType { field, expected: "an object", found });
+        }
+    };
+    let bytes = serde_json::to_vec(&metadata).map_or(usize::MAX, |json| json.len());
+    if bytes > METADATA_BYTES_MAX {
+        return Err(ReferenceError::TooLong { field, limit: METADATA_BYTES_MAX, unit: "bytes" });
+    }
+    if metadata.values().map(values_in).sum::<usize>() > METADATA_VALUES_MAX {
+        return Err(ReferenceError::TooLong { field, limit: METADATA_VALUES_MAX, unit: "values" });
+    }
+    Ok(Some(metadata))
+}
+
+/// Counts a value and all values within it.
+fn values_in(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(values_in).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(values_in).sum::<usize>(),
+        _ => 1,
+    }
+}

@@ -1,0 +1,13 @@
+//! Makes text from outside safe to show: hides user info and queries of URIs, and removes control
+//! characters.
+//!
+//! Code that repeats a URI or a foreign message in a log line, an error, a dead letter or a table
+//! must pass it through here. One rule applies everywhere; when in doubt, it hides.
+//!
+//! This is the lowest module: it imports nothing of ours.
+
+mod text;
+mod uri;
+
+pub(crate) use text::{excerpt, librdkafka_reason, printable};
+pub(crate) use uri::{id, is_scheme, uri, uris_in};

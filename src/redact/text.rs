@@ -1,0 +1,41 @@
+//! Foreign text that may hold control characters, be too long, or repeat a secret.
+
+/// Replaces control characters, which a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Removes control characters and cuts the text to a length in bytes.
+pub(crate) fn excerpt(text: &str, bytes_max: usize) -> String {
+    let mut text: String = text.chars().filter(|character| !character.is_control()).collect();
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}
+
+/// Drops the part of `sasl.oauthbearer.config` that librdkafka repeats when it cannot parse it.
+pub(crate) fn librdkafka_reason(reason: &str) -> &str {
+    reason.split_once(" beginning at: ").map_or(reason, |(before, _)| before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_reach_no_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\nb"), "a\u{fffd}[31m\u{fffd}b");
+        assert_eq!(excerpt("a\u{1b}[31m\nb", 100), "a[31mb");
+    }
+
+    #[test]
+    fn an_excerpt_ends_between_characters() {
+        assert_eq!(excerpt("xéé", 4), "xé");
+    }
+
+    #[test]
+    fn an_oauth_configuration_is_not_repeated() {
+        let reason = "Unrecognized sasl.oauthbearer.config beginning at: planted";
+        assert_eq!(librdkafka_reason(reason), "Unrecognized sasl.oauthbearer.config");
+        assert_eq!(librdkafka_reason("1/1 brokers are down"), "1/1 brokers are down");
+    }
+}

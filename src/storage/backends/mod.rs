@@ -1,0 +1,9 @@
+//! Reads bytes, one file per kind of location. None of them decides about attempts.
+//!
+//! Imports `access` and the bottom of `storage`: `limits`, `settings`, `uri`, `etag` and `error`.
+
+pub(crate) mod body;
+pub(crate) mod file;
+mod http_client;
+pub(crate) mod object_store;
+pub(crate) mod web;
