@@ -29,10 +29,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
 use dog_iqa::engine::{MplugOwl3Scorer, Sam2Segmenter, Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, CropSource, Picture};
 use dog_iqa::method::{Standard, StandardForm};
-use dog_iqa::models::mplug_owl3::{Checkpoint, Config, Format, RatingSettings, Release, quantize};
+use dog_iqa::models::mplug_owl3::{Config, RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
 use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
 use image::RgbImage;
@@ -57,7 +58,8 @@ fn main() {
     let segmenter = checkpoints::sam2(folder.path(), Size::Tiny);
     let owl = checkpoints::owl(folder.path(), RELEASE);
     let small = folder.path().join("q4-k.gguf");
-    quantize(&Checkpoint::open(&owl).unwrap(), Format::Q4K, &small, |_, _| {}).unwrap();
+    quantize(&MplugOwl3Checkpoint::open(&owl).unwrap(), BlockFormat::Q4K, &small, |_, _| {})
+        .unwrap();
 
     let peak = best_product();
     println!("this machine's best at 2048 × 2048 × 2048 in f32: {peak:.0} GFLOP/s");

@@ -31,7 +31,7 @@ use candle_core::Tensor;
 use dog_iqa::engine::{Devices, Engine, EngineName, MplugOwl3Scorer, Scorer, Settings};
 use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{Standard, StandardForm};
-use dog_iqa::models::device::Place;
+use dog_iqa::models::device::DeviceId;
 use dog_iqa::models::mplug_owl3::{Config, RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
 use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
@@ -162,7 +162,7 @@ fn main() {
 }
 
 /// Ratings per second by the number of crops in a batch.
-fn curve(plan: &Plan, place: Place, path: &Path, standard: &Standard, best: f64) {
+fn curve(plan: &Plan, place: DeviceId, path: &Path, standard: &Standard, best: f64) {
     let device = place.open().unwrap();
     let on = (place.dtype(), &device);
     let scorer = MplugOwl3Scorer::open(path, standard, RatingSettings::default(), on).unwrap();
@@ -238,9 +238,9 @@ fn busy(page: &str) -> [f64; 2] {
 }
 
 /// GFLOP/s of the best of some large products in the device's own format.
-fn best_product(place: Place) -> f64 {
+fn best_product(place: DeviceId) -> f64 {
     let device = place.open().unwrap();
-    let side = if place == Place::Cpu { 2048 } else { 8192 };
+    let side = if place == DeviceId::Cpu { 2048 } else { 8192 };
     let matrix = random_tensor::random("a", &(side, side).into()).unwrap();
     let matrix = matrix.to_dtype(place.dtype()).unwrap().to_device(&device).unwrap();
     let product = |_| {

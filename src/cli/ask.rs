@@ -7,12 +7,12 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use crate::checkpoints::hub::locate;
 use crate::config::Settings;
 use crate::engine::lane::{Lane, Run};
 use crate::engine::{Ask, Devices, MplugOwl3Talker, Precision, RunError};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
-use crate::models::hub::locate;
 use crate::pipeline::Journey;
 use crate::storage::shown_id;
 

@@ -5,10 +5,10 @@ use tokio::sync::watch;
 
 use crate::engine::Devices;
 use crate::engine::lane::{Lane, LaneSpec, Opener, Ready, Run};
-use crate::models::device::Place;
+use crate::models::device::DeviceId;
 
 /// The device of a command, which uses one.
-pub(super) fn one_place(devices: &Devices) -> anyhow::Result<Place> {
+pub(super) fn one_place(devices: &Devices) -> anyhow::Result<DeviceId> {
     match &devices.places()[..] {
         [place] => Ok(*place),
         _ => bail!("--device: this command runs on one device; name one"),

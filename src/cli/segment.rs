@@ -8,13 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::checkpoints::hub::locate;
 use crate::config::Settings;
 use crate::engine::lane::{Lane, Run};
 use crate::engine::{Devices, ModelInfo, Precision, Sam2Segmenter, Segmenter};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::method::Rle;
-use crate::models::hub::locate;
 use crate::models::sam2::amg::{AmgSettings, Found, Preset};
 use crate::pipeline::Journey;
 use crate::report::outline_masks;

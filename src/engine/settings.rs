@@ -6,7 +6,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::handle::Limits;
-use crate::models::device::Place;
+use crate::models::device::DeviceId as Place;
 use crate::models::mplug_owl3::RatingSettings;
 use crate::models::sam2::amg::{AmgSettings, Preset};
 

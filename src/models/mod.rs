@@ -6,12 +6,9 @@
 
 pub mod classic;
 pub mod device;
-pub mod hub;
 mod input;
 pub mod layers;
 pub mod mplug_owl3;
 pub mod sam2;
-mod weights;
 
 pub use input::ModelInput;
-pub use weights::{Stored, Weights, WeightsError, sha256_of, write_gguf};

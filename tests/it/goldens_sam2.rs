@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{D, DType, Device, IndexOp, Tensor};
+use dog_iqa::checkpoints::Sam2Checkpoint;
 use dog_iqa::models::sam2::amg::Enlarge;
 use dog_iqa::models::sam2::{
-    Answers, Checkpoint, Encoded, Exchange, FineFeatures, Label, MASKS, Prompts, Sam2, in_rows,
-    preprocess,
+    Answers, Encoded, Exchange, FineFeatures, Label, MASKS, Prompts, Sam2, in_rows, preprocess,
 };
 use serde_json::Value;
 
@@ -249,8 +249,10 @@ fn cases(golden: &Golden) -> Vec<String> {
 fn every_stage_of_the_network_follows_the_reference() {
     for folder in folders("sam2", &FILES) {
         let mut golden = Golden::open(&folder);
-        let model =
-            Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+        let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+            .unwrap()
+            .load(DType::F32, &Device::Cpu)
+            .unwrap();
         let image = picture(&folder.join("image.png"));
         let image =
             preprocess(image.pixels(), model.config().image_size).unwrap().unsqueeze(0).unwrap();
@@ -294,7 +296,12 @@ fn outputs(model: &Sam2, golden: &Golden) -> Vec<f32> {
 fn both_formats_and_both_namings_give_equal_bits() {
     for folder in folders("sam2", &FILES) {
         let golden = Golden::open(&folder);
-        let open = |name: &str| Sam2::open(&folder.join(name), DType::F32, &Device::Cpu).unwrap();
+        let open = |name: &str| {
+            Sam2Checkpoint::open(&folder.join(name))
+                .unwrap()
+                .load(DType::F32, &Device::Cpu)
+                .unwrap()
+        };
         let of_the_hub = outputs(&open("model.hf.safetensors"), &golden);
         for name in ["model.original.safetensors", "model.original.pt"] {
             // The pickle is left out of some folders.
@@ -309,8 +316,10 @@ fn both_formats_and_both_namings_give_equal_bits() {
 fn a_batch_of_images_is_encoded_as_each_alone() {
     for folder in folders("sam2", &FILES) {
         let golden = Golden::open(&folder);
-        let model =
-            Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+        let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+            .unwrap()
+            .load(DType::F32, &Device::Cpu)
+            .unwrap();
         let image = golden.input("image");
         let other = (image * -0.5).unwrap();
         let batch = model.encode(&Tensor::cat(&[image, &other], 0).unwrap()).unwrap();
@@ -333,7 +342,7 @@ fn a_batch_of_images_is_encoded_as_each_alone() {
 #[test]
 fn size_and_version_of_a_checkpoint_are_in_its_tensors() {
     for folder in folders("sam2", &FILES) {
-        let checkpoint = Checkpoint::open(&folder.join("model.hf.safetensors")).unwrap();
+        let checkpoint = Sam2Checkpoint::open(&folder.join("model.hf.safetensors")).unwrap();
         let config = json(&folder.join("config.json"));
         let embed = &config["vision_config"]["backbone_config"]["hidden_size"];
         assert_eq!(checkpoint.config().trunk.embed_dim as u64, embed.as_u64().unwrap());
@@ -353,8 +362,10 @@ fn half_precisions_lose_no_more_than_their_digits() {
             let golden = Golden::open(&folder);
             let mut comparison =
                 Comparison::new(&folder, if dtype == DType::BF16 { "bf16" } else { "f16" });
-            let model =
-                Sam2::open(&folder.join("model.hf.safetensors"), dtype, &Device::Cpu).unwrap();
+            let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+                .unwrap()
+                .load(dtype, &Device::Cpu)
+                .unwrap();
             let encoded = model.encode(golden.input("image")).unwrap();
             let mut check = |name: &str, ours: &Tensor| {
                 let largest = golden.tolerance[name]["max_abs"].as_f64().unwrap();

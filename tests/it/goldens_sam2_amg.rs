@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
+use dog_iqa::checkpoints::Sam2Checkpoint;
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::Rle;
-use dog_iqa::models::sam2::Sam2;
 use dog_iqa::models::sam2::amg::{
     AmgSettings, Found, MaskGenerator, crop_boxes, non_maximum_suppression, point_grids, prepare,
 };
@@ -81,7 +81,10 @@ fn settings(params: &Value) -> AmgSettings {
 }
 
 fn generator(folder: &Path, settings: AmgSettings) -> MaskGenerator {
-    let model = Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+    let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+        .unwrap()
+        .load(DType::F32, &Device::Cpu)
+        .unwrap();
     MaskGenerator::new(model, settings).unwrap()
 }
 

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::Weights;
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::Rle;
-use dog_iqa::models::Weights;
 use dog_iqa::models::sam2::amg::{
     AmgSettings, Bitmap, CropBox, Enlarge, Kind, clean, corners, crop_boxes, fill_holes, in_model,
     in_pixels, is_near_crop_edge, non_maximum_suppression, point_grid, point_grids, remove_small,

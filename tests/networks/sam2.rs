@@ -2,8 +2,9 @@
 //! pixels to masks.
 
 use candle_core::DType;
+use dog_iqa::checkpoints::Sam2Checkpoint;
 use dog_iqa::models::sam2::amg::{AmgSettings, MaskGenerator, prepare};
-use dog_iqa::models::sam2::{Checkpoint, Config, Sam2, Size};
+use dog_iqa::models::sam2::{Config, Sam2, Size};
 use image::{Rgb, RgbImage};
 
 use crate::random_checkpoint::write;
@@ -39,10 +40,10 @@ fn check(size: Size) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     write(&path, DType::F32, &shapes);
-    let checkpoint = Checkpoint::open(&path).unwrap();
+    let checkpoint = Sam2Checkpoint::open(&path).unwrap();
     assert_eq!(checkpoint.size(), Some(size));
     assert_eq!(checkpoint.config(), &config);
-    let opened = Sam2::load(&checkpoint, DType::F32, model.device()).unwrap();
+    let opened = checkpoint.load(DType::F32, model.device()).unwrap();
     drop(model);
 
     let settings = AmgSettings {

@@ -2,9 +2,9 @@
 
 use bytesize::ByteSize;
 
+use crate::checkpoints::hub::{BUNDLES, HubError, HubModel, PRESETS, snapshot};
 use crate::cli::Outcome;
 use crate::cli::output::say;
-use crate::models::hub::{BUNDLES, HubError, HubModel, PRESETS, snapshot};
 
 /// Nothing to choose.
 #[derive(Debug, clap::Args)]

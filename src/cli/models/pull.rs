@@ -4,9 +4,9 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::checkpoints::hub::{HubModel, ModelBundle, ModelPreset, pull};
 use crate::cli::Outcome;
 use crate::cli::output::{complain, say};
-use crate::models::hub::{Bundle, HubModel, Preset, pull};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa models pull laptop\n  dogiqa models pull sam2.1-large mplug-owl3-7b-241101\n  \
     HF_TOKEN=… dogiqa models pull owner/private-model@v2\n\n\
@@ -25,7 +25,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     // A name that is wrong is said before anything is fetched.
     let mut models = Vec::new();
     for name in &args.models {
-        let of_bundle = Bundle::find(name).map(|bundle| bundle.models.map(str::to_owned).to_vec());
+        let of_bundle =
+            ModelBundle::find(name).map(|bundle| bundle.models.map(str::to_owned).to_vec());
         for name in of_bundle.unwrap_or_else(|| vec![name.clone()]) {
             let Some(model) = HubModel::new(&name) else {
                 bail!(
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     }
     for model in &models {
-        if let Some(Preset { bytes, licence, .. }) = model.preset {
+        if let Some(ModelPreset { bytes, licence, .. }) = model.preset {
             let size = ByteSize(*bytes).display().si();
             complain(&format!("{}: {model}, about {size}, licence {licence}", model.written));
         }

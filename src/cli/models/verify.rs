@@ -2,9 +2,10 @@
 
 use anyhow::Context;
 
+use crate::checkpoints::hub::{locate, verify};
+use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
 use crate::cli::Outcome;
 use crate::cli::output::{complain, say};
-use crate::models::hub::{locate, verify};
 use crate::models::{mplug_owl3, sam2};
 
 /// What to check.
@@ -37,11 +38,11 @@ fn tell(name: &str) -> anyhow::Result<()> {
             if file.is_known { "as the Hub gave it" } else { "no digest to compare with" };
         say(&format!("{}  {}  {verdict}", file.digest, file.path.display()))?;
     }
-    let network = if let Ok(checkpoint) = sam2::Checkpoint::open(&path) {
+    let network = if let Ok(checkpoint) = Sam2Checkpoint::open(&path) {
         let size = checkpoint.size().map_or("of an unpublished size", sam2::Size::name);
         format!("SAM {} {size}", checkpoint.version().name())
     } else {
-        let checkpoint = mplug_owl3::Checkpoint::open(&path)
+        let checkpoint = MplugOwl3Checkpoint::open(&path)
             .context("neither a SAM 2 nor a readable mPLUG-Owl3")?;
         let release =
             checkpoint.release().map_or("of an unpublished size", mplug_owl3::Release::name);

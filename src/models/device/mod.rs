@@ -1,4 +1,6 @@
-//! Where networks compute: the processor, or a GPU, opened on the thread that will use it.
+//! The devices that networks run on: the CPU or a GPU, opened on the thread that will use it.
+//!
+//! This folder imports nothing else of the crate.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -9,60 +11,61 @@ use std::str::FromStr;
 use candle_core::{DType, Device};
 use thiserror::Error;
 
-/// A device by its kind and number.
+/// The kind and number of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Place {
-    /// All cores.
+pub enum DeviceId {
+    /// The CPU, with all its cores.
     Cpu,
-    /// A GPU of NVIDIA, by the driver's number.
+    /// An NVIDIA GPU, by the driver's number.
     Cuda(usize),
-    /// A GPU of Apple, by the system's number.
+    /// An Apple GPU, by the system's number.
     Metal(usize),
 }
 
-/// Why a device cannot be used.
+/// A device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeviceError {
-    /// The program was built without it.
+    /// The program was built without support for it.
     #[error(
-        "{place}: this dogiqa is built without {feature}; build it with `--features {feature}`, or choose \
-         the device `cpu`"
+        "{device}: this dogiqa is built without {feature}; build it with `--features {feature}`, or \
+         choose the device `cpu`"
     )]
     NotBuilt {
-        /// What was asked for.
-        place: Place,
-        /// The cargo feature that brings it.
+        /// The requested device.
+        device: DeviceId,
+        /// The cargo feature that supports it.
         feature: &'static str,
     },
     /// The driver does not answer.
     #[error(
-        "{place}: the driver does not answer ({message}); see whether `nvidia-smi` lists the GPU, whether \
-         this container was given it, and whether the driver is as new as the toolkit of the build"
+        "{device}: the driver does not answer ({message}); see whether `nvidia-smi` lists the GPU, \
+         whether this container was given it, and whether the driver is as new as the toolkit of the \
+         build"
     )]
     Driver {
-        /// What was asked for.
-        place: Place,
-        /// What it says.
+        /// The requested device.
+        device: DeviceId,
+        /// The error of the driver.
         message: String,
     },
-    /// There are fewer.
-    #[error("{place}: there are {count} such devices, counted from 0")]
+    /// The machine has no device of this number.
+    #[error("{device}: there are {count} such devices, counted from 0")]
     Absent {
-        /// What was asked for.
-        place: Place,
-        /// How many there are.
+        /// The requested device.
+        device: DeviceId,
+        /// Number of devices of this kind.
         count: usize,
     },
 }
 
-impl Place {
-    /// The first GPU that answers, else the processor.
+impl DeviceId {
+    /// Returns the first GPU that can be used, or else the CPU.
     pub fn best() -> Self {
         let gpus = [Self::Cuda(0), Self::Metal(0)];
-        gpus.into_iter().find(|place| place.is_there()).unwrap_or(Self::Cpu)
+        gpus.into_iter().find(|gpu| gpu.is_available()).unwrap_or(Self::Cpu)
     }
 
-    /// Its kind, as provenance names it: the same kind gives the same answers.
+    /// Returns the kind, which is part of a model's version: devices of one kind give equal results.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -71,7 +74,7 @@ impl Place {
         }
     }
 
-    /// The number format that networks run in fastest there.
+    /// Returns the dtype in which networks run fastest on it.
     pub fn dtype(self) -> DType {
         match self {
             Self::Cpu => DType::F32,
@@ -79,26 +82,27 @@ impl Place {
         }
     }
 
-    /// Opens it for the calling thread: what is computed there must be made and used on this thread.
+    /// Opens the device for the calling thread. Its tensors must be created and used on this thread.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// Fails if the device is not supported by this build, does not exist, or its driver fails.
     pub fn open(self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
             Self::Cuda(number) => cuda::open(number),
             #[cfg(not(feature = "cuda"))]
-            Self::Cuda(_) => Err(DeviceError::NotBuilt { place: self, feature: "cuda" }),
+            Self::Cuda(_) => Err(DeviceError::NotBuilt { device: self, feature: "cuda" }),
             #[cfg(feature = "metal")]
             Self::Metal(number) => Device::new_metal(number)
-                .map_err(|error| DeviceError::Driver { place: self, message: error.to_string() }),
+                .map_err(|error| DeviceError::Driver { device: self, message: error.to_string() }),
             #[cfg(not(feature = "metal"))]
-            Self::Metal(_) => Err(DeviceError::NotBuilt { place: self, feature: "metal" }),
+            Self::Metal(_) => Err(DeviceError::NotBuilt { device: self, feature: "metal" }),
         }
     }
 
-    /// Bytes of a GPU's memory, if its driver tells; the processor's is the machine's.
+    /// Returns the bytes of a GPU's memory. Returns `None` for the CPU, and if the driver does not
+    /// report it.
     pub fn memory(self) -> Option<u64> {
         match self {
             #[cfg(feature = "cuda")]
@@ -107,7 +111,7 @@ impl Place {
         }
     }
 
-    fn is_there(self) -> bool {
+    fn is_available(self) -> bool {
         match self {
             Self::Cpu => true,
             #[cfg(feature = "cuda")]
@@ -119,7 +123,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DeviceId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => formatter.write_str("cpu"),
@@ -130,7 +134,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for DeviceId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -145,21 +149,21 @@ impl FromStr for Place {
     }
 }
 
-/// The kind of an open device, as [`Place::kind`] calls it.
+/// Returns the kind of an open device, as [`DeviceId::kind`] does.
 pub fn kind_of(device: &Device) -> &'static str {
     match device {
-        Device::Cpu => Place::Cpu,
-        Device::Cuda(_) => Place::Cuda(0),
-        Device::Metal(_) => Place::Metal(0),
+        Device::Cpu => DeviceId::Cpu,
+        Device::Cuda(_) => DeviceId::Cuda(0),
+        Device::Metal(_) => DeviceId::Metal(0),
     }
     .kind()
 }
 
-/// Runs a forward pass. The small tables that its operations need on a GPU (shapes, strides) are uploaded the
-/// first time only; what differs from image to image must be on the device before.
-pub(super) fn forward<T>(device: &Device, pass: impl FnOnce() -> T) -> T {
+/// Runs a forward pass. On a GPU, the small tables of its operations (shapes, strides) are cached on
+/// the device by content; tensors that differ from image to image must be uploaded before.
+pub(crate) fn forward<T>(device: &Device, pass: impl FnOnce() -> T) -> T {
     #[cfg(feature = "cuda")]
-    let _kept = cuda::keep_tables(device);
+    let _cache = cuda::cache_tables(device);
     #[cfg(not(feature = "cuda"))]
     let _ = device;
     pass()
@@ -170,21 +174,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_as_it_is_written() {
-        for place in [Place::Cpu, Place::Cuda(0), Place::Cuda(7), Place::Metal(1)] {
-            assert_eq!(place.to_string().parse(), Ok(place));
+    fn a_device_is_parsed_from_its_own_text() {
+        for device in [DeviceId::Cpu, DeviceId::Cuda(0), DeviceId::Cuda(7), DeviceId::Metal(1)] {
+            assert_eq!(device.to_string().parse(), Ok(device));
         }
-        assert_eq!("cuda".parse(), Ok(Place::Cuda(0)));
+        assert_eq!("cuda".parse(), Ok(DeviceId::Cuda(0)));
         for text in ["", "gpu", "cuda:", "cuda:x", "cpu:0", "cuda:-1"] {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+            assert!(text.parse::<DeviceId>().is_err(), "{text}");
         }
     }
 
     #[cfg(not(any(feature = "cuda", feature = "metal")))]
     #[test]
-    fn a_device_that_is_not_built_in_says_how_to_get_it() {
-        let message = Place::Cuda(0).open().unwrap_err().to_string();
+    fn a_device_that_this_build_lacks_names_the_cargo_feature() {
+        let message = DeviceId::Cuda(0).open().unwrap_err().to_string();
         assert!(message.contains("--features cuda") && message.contains("`cpu`"), "{message}");
-        assert_eq!(Place::best(), Place::Cpu);
+        assert_eq!(DeviceId::best(), DeviceId::Cpu);
     }
 }

@@ -7,8 +7,8 @@
 //!                        mask_decoder, upscale ─► mask logits, predicted IoU
 //!  amg: a grid of points ─► masks, filtered, without duplicates
 //! ```
-//! `checkpoint` opens either format under either naming; `model` holds the parts together. Modules and
-//! tensors are named as in facebookresearch/sam2; maps have their channels last.
+//! `model` holds the parts together. Modules and tensors are named as in facebookresearch/sam2; maps
+//! have their channels last.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -17,7 +17,6 @@
 )]
 
 pub mod amg;
-mod checkpoint;
 mod config;
 mod cross_attention;
 mod cross_attention_cpu;
@@ -26,7 +25,6 @@ mod image_encoder;
 mod load;
 mod mask_decoder;
 mod model;
-mod names;
 mod neck;
 mod position;
 mod processor;
@@ -35,7 +33,6 @@ mod two_way;
 mod upscale;
 mod upscale_cpu;
 
-pub use checkpoint::{Checkpoint, Version};
 pub use config::{Config, DynamicMultimask, Size, TrunkConfig};
 pub use hiera::{Block, Hiera, PatchEmbed};
 pub use image_encoder::ImageEncoder;

@@ -1,12 +1,9 @@
 //! The whole network for images: encode once, then ask about points, boxes and masks
 //! (`SAM2ImagePredictor`).
 
-use std::path::Path;
-
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::image_encoder::ImageEncoder;
 use super::load::select_rows;
@@ -15,7 +12,6 @@ use super::prompt_encoder::{Label, PromptEncoder};
 use super::two_way::{Exchange, ImageSide};
 use super::upscale::FineFeatures;
 use crate::models::device::forward;
-use crate::models::weights::WeightsError;
 
 /// A SAM 2 or 2.1 of any size.
 #[derive(Debug, Clone)]
@@ -77,30 +73,6 @@ pub struct Prompts<'a> {
 }
 
 impl Sam2 {
-    /// Opens a checkpoint: a file or a folder, original or from the Hub.
-    ///
-    /// # Errors
-    /// What is wrong with the file, or with which tensor in it.
-    pub fn open(
-        path: &Path,
-        dtype: DType,
-        device: &Device,
-    ) -> std::result::Result<Self, WeightsError> {
-        Self::load(&Checkpoint::open(path)?, dtype, device)
-    }
-
-    /// Loads a checkpoint that was recognised.
-    ///
-    /// # Errors
-    /// What is wrong with which tensor.
-    pub fn load(
-        checkpoint: &Checkpoint,
-        dtype: DType,
-        device: &Device,
-    ) -> std::result::Result<Self, WeightsError> {
-        checkpoint.load(dtype, device, |config, vb| Self::new(config, &vb))
-    }
-
     /// Builds the network from tensors by their original names.
     ///
     /// # Errors

@@ -1,66 +1,65 @@
-//! A checkpoint with the language model's matrices in quantised blocks, all in one GGUF: for machines
-//! that cannot hold it otherwise.
+//! Quantises a checkpoint's language model into one GGUF, for machines that cannot hold it otherwise.
 //!
-//! The vision tower, the images' keys, norms, biases and gates stay as they are: they are small, or
-//! each image passes through them hundreds of times.
+//! The vision tower, the projections of images' keys and values, norms, biases and gates are not
+//! quantised: they are small, or run hundreds of times for each image.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 
-use super::checkpoint::{CONFIG_KEY, Checkpoint, TOKENIZER_KEY};
-use super::tokenizer::TokenizerError;
-use crate::models::weights::{WeightsError, write_gguf};
+use crate::checkpoints::mplug_owl3::checkpoint::{CONFIG_KEY, MplugOwl3Checkpoint, TOKENIZER_KEY};
+use crate::checkpoints::weights::{WeightsError, write_gguf};
+use crate::models::mplug_owl3::TokenizerError;
 
-/// How matrices are stored.
+/// The block format of the language model's matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// 8 bits for each weight, one scale for 32: 8.5 bits in all.
+pub enum BlockFormat {
+    /// 8 bits per weight and one scale per 32 weights: 8.5 bits in total.
     Q8_0,
-    /// 4 bits, scales and offsets for 32 in blocks of 256: 4.5 bits in all. Rows that are no whole number
-    /// of blocks are stored as `Q8_0`, and so are the embedding and the head.
+    /// 4 bits per weight, with scales and offsets per 32 in blocks of 256: 4.5 bits in total. Rows that
+    /// do not divide into such blocks are stored as `Q8_0`, and so are the embedding and the head.
     Q4K,
 }
 
-/// Why a checkpoint was not quantised.
+/// A checkpoint cannot be quantised.
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {
-    /// Its weights.
+    /// The weights cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// Its tokenizer, which goes into the file.
+    /// The tokenizer, which becomes part of the file, cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A tensor that does not divide into blocks of any format.
+    /// A row does not divide into blocks of any format.
     #[error(
         "{name}: rows of {width} values do not divide into blocks; this network cannot be quantised"
     )]
     Blocks {
         /// The tensor.
         name: String,
-        /// Its row's length.
+        /// Number of values in a row.
         width: usize,
     },
-    /// It is quantised already.
+    /// The checkpoint is already quantised.
     #[error("{path} is quantised already; quantise the original", path = .path.display())]
     Already {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
-    /// What the tensor library says.
+    /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
 
-/// Writes a checkpoint, quantised, to `path`. `progress` is told of each tensor: how many are done, and
-/// of how many.
+/// Writes a quantised copy of a checkpoint to `path`. Calls `progress` after each tensor with the
+/// number of finished tensors and the total.
 ///
 /// # Errors
-/// Weights that cannot be read, are quantised already, or have rows that no format divides.
+/// Fails if the weights cannot be read, are already quantised, or have rows that no format divides.
 pub fn quantize(
-    checkpoint: &Checkpoint,
-    format: Format,
+    checkpoint: &MplugOwl3Checkpoint,
+    format: BlockFormat,
     path: &Path,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(), QuantizeError> {
@@ -74,10 +73,10 @@ pub fn quantize(
     let mut tensors = Vec::with_capacity(names.len());
     for (index, &name) in names.iter().enumerate() {
         let tensor = weights.load_as_stored(name, &Device::Cpu)?;
-        let stored = match place_of(name) {
-            Place::Matrix => in_blocks(&tensor, name, format)?,
-            Place::Table => in_blocks(&tensor, name, Format::Q8_0)?,
-            Place::AsItIs => as_it_is(&tensor)?,
+        let stored = match role_of(name) {
+            TensorRole::DecoderMatrix => in_blocks(&tensor, name, format)?,
+            TensorRole::TokenTable => in_blocks(&tensor, name, BlockFormat::Q8_0)?,
+            TensorRole::Other => unquantised(&tensor)?,
         };
         tensors.push((name.clone(), stored));
         progress(index + 1, names.len());
@@ -90,16 +89,18 @@ pub fn quantize(
     Ok(write_gguf(path, &texts, &tensors)?)
 }
 
+/// The use of a tensor, which determines how it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Of a decoder layer.
-    Matrix,
-    /// The embedding or the head.
-    Table,
-    AsItIs,
+enum TensorRole {
+    /// A matrix of a decoder layer: stored in the chosen format.
+    DecoderMatrix,
+    /// The embedding or the head: stored as `Q8_0`.
+    TokenTable,
+    /// Any other tensor: not quantised.
+    Other,
 }
 
-fn place_of(name: &str) -> Place {
+fn role_of(name: &str) -> TensorRole {
     const MATRICES: [&str; 7] = [
         ".self_attn.q_proj.weight",
         ".self_attn.k_proj.weight",
@@ -111,32 +112,32 @@ fn place_of(name: &str) -> Place {
     ];
     match name {
         "language_model.lm_head.weight" | "language_model.model.embed_tokens.weight" => {
-            Place::Table
+            TensorRole::TokenTable
         }
         _ if name.starts_with("language_model.")
             && MATRICES.iter().any(|end| name.ends_with(end)) =>
         {
-            Place::Matrix
+            TensorRole::DecoderMatrix
         }
-        _ => Place::AsItIs,
+        _ => TensorRole::Other,
     }
 }
 
-fn in_blocks(tensor: &Tensor, name: &str, format: Format) -> Result<QTensor, QuantizeError> {
+fn in_blocks(tensor: &Tensor, name: &str, format: BlockFormat) -> Result<QTensor, QuantizeError> {
     let width = tensor.dims().last().copied().unwrap_or_default();
-    let wanted = match format {
-        Format::Q8_0 => GgmlDType::Q8_0,
-        Format::Q4K => GgmlDType::Q4K,
+    let preferred = match format {
+        BlockFormat::Q8_0 => GgmlDType::Q8_0,
+        BlockFormat::Q4K => GgmlDType::Q4K,
     };
     let fits = |dtype: &GgmlDType| width.is_multiple_of(dtype.block_size());
-    let Some(dtype) = [wanted, GgmlDType::Q8_0].into_iter().find(fits) else {
+    let Some(dtype) = [preferred, GgmlDType::Q8_0].into_iter().find(fits) else {
         return Err(QuantizeError::Blocks { name: name.to_owned(), width });
     };
     Ok(QTensor::quantize(tensor, dtype)?)
 }
 
-/// The values as they are, in the file's dtype.
-fn as_it_is(tensor: &Tensor) -> Result<QTensor, QuantizeError> {
+/// Keeps the values in the file's dtype.
+fn unquantised(tensor: &Tensor) -> Result<QTensor, QuantizeError> {
     let dtype = match tensor.dtype() {
         DType::F16 => GgmlDType::F16,
         DType::BF16 => GgmlDType::BF16,

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use thiserror::Error;
 
 use super::name::HubModel;
-use crate::models::weights::WeightsError;
+use crate::checkpoints::weights::WeightsError;
 
 /// Why a model could not be fetched, or is not there.
 #[derive(Debug, Error)]

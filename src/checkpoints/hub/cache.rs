@@ -7,22 +7,20 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, Repo, RepoType};
-use sha1::{Digest, Sha1};
-
 use super::environment::Environment;
 use super::error::HubError;
 use super::name::{HubModel, ModelName, is_called_like_a_file};
-use crate::models::weights::{
-    GIT_DIGITS, WeightsError, file_of, given_digest, parts_of, sha256_anew,
+use crate::checkpoints::weights::{
+    WeightsError, all_files_of, compute_digest, compute_sha256, hub_digest_of, weights_file_of,
 };
+use hf_hub::{Cache, Repo, RepoType};
 
 /// What a network needs beside its weights, where there is such a file.
 pub(super) const BESIDE: [&str; 2] = ["config.json", "tokenizer.json"];
 
 /// A file and what its digest says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckedFile {
     /// The file.
     pub path: PathBuf,
     /// Its SHA-256, or git's digest of it where the cache knows that one.
@@ -67,14 +65,14 @@ pub fn snapshot(model: &HubModel) -> Result<PathBuf, HubError> {
         return Err(absent());
     }
     let partial = |missing: String| HubError::Partial { model: model.clone(), missing };
-    let weights = match file_of(&folder) {
+    let weights = match weights_file_of(&folder) {
         Ok(weights) => weights,
         Err(WeightsError::NoWeights { .. }) => {
             return Err(partial("the file of weights".to_owned()));
         }
         Err(error) => return Err(error.into()),
     };
-    for file in parts_of(&weights)? {
+    for file in all_files_of(&weights)? {
         if !file.is_file() {
             return Err(partial(name_of(&file)));
         }
@@ -87,49 +85,33 @@ pub fn snapshot(model: &HubModel) -> Result<PathBuf, HubError> {
 ///
 /// # Errors
 /// The first file that cannot be read or has another digest than it should.
-pub fn verify(path: &Path) -> Result<Vec<Checked>, HubError> {
-    let weights = file_of(path)?;
-    let mut files = parts_of(&weights)?;
+pub fn verify(path: &Path) -> Result<Vec<CheckedFile>, HubError> {
+    let weights = weights_file_of(path)?;
+    let mut files = all_files_of(&weights)?;
     let beside = BESIDE.map(|name| weights.with_file_name(name));
     files.extend(beside.into_iter().filter(|path| path.is_file()));
     files.into_iter().map(check).collect()
 }
 
-fn check(path: PathBuf) -> Result<Checked, HubError> {
-    let Some(expected) = given_digest(&path) else {
-        return Ok(Checked { digest: sha256_anew(&path)?, path, is_known: false });
+fn check(path: PathBuf) -> Result<CheckedFile, HubError> {
+    let Some(expected) = hub_digest_of(&path) else {
+        return Ok(CheckedFile { digest: compute_sha256(&path)?, path, is_known: false });
     };
-    let found = digest_like(&expected, &path)?;
+    let found = compute_digest(&expected, &path)?;
     if found == expected {
-        return Ok(Checked { path, digest: found, is_known: true });
+        return Ok(CheckedFile { path, digest: found, is_known: true });
     }
     Err(WeightsError::Digest { path, found, expected }.into())
 }
 
-/// A file's digest of the kind of another.
-pub(super) fn digest_like(other: &str, path: &Path) -> Result<String, HubError> {
-    if other.len() != GIT_DIGITS {
-        return Ok(sha256_anew(path)?);
-    }
-    git_digest(path).map_err(|source| HubError::Cache { path: path.to_owned(), reason: source })
-}
-
-/// What git calls a file's contents by.
-fn git_digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha1::new().chain_update(format!("blob {}\0", file.metadata()?.len()));
-    io::copy(&mut file, &mut hasher)?;
-    Ok(hex::encode(hasher.finalize()))
-}
-
 /// Where the cache keeps one commit of a repository, as `huggingface_hub` lays it out.
-pub(super) struct Layout {
+pub(super) struct CachedCommit {
     cache: PathBuf,
     folder_name: String,
     commit: String,
 }
 
-impl Layout {
+impl CachedCommit {
     /// Makes the folders of a commit, which is forty hexadecimal digits.
     pub(super) fn new(cache: PathBuf, model: &HubModel, commit: &str) -> Result<Self, HubError> {
         let folder_name = repo(model).folder_name();

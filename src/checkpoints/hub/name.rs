@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::presets::Preset;
+use super::preset::ModelPreset;
 
 /// The branch of a repository that is meant when none is named.
 const BRANCH: &str = "main";
@@ -27,7 +27,7 @@ pub struct HubModel {
     /// A branch, a tag or a commit.
     pub revision: String,
     /// The preset that it was named by.
-    pub preset: Option<&'static Preset>,
+    pub preset: Option<&'static ModelPreset>,
 }
 
 impl ModelName {
@@ -46,7 +46,7 @@ impl HubModel {
     /// Reads a preset or an `owner/name`, with `@revision` if wanted; none if it can be neither.
     pub fn new(text: &str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, BRANCH));
-        let preset = Preset::find(name);
+        let preset = ModelPreset::find(name);
         let repo = preset.map_or(name, |preset| preset.repo);
         let (owner, rest) = repo.split_once('/')?;
         let is_part = |part: &str| {

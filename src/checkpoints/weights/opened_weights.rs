@@ -1,4 +1,4 @@
-//! Opening files of weights, whatever their format.
+//! An opened checkpoint: the names and shapes of its tensors, and their values on request.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,27 +9,32 @@ use candle_core::pickle::PthTensors;
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Shape, Tensor};
 
-use super::error::{WeightsError, damaged};
-use super::gguf::GgufFile;
-use super::locate::{distinct, file_of, is_index, shards_of};
-use super::mapped::MappedFile;
+use crate::checkpoints::weights::checkpoint_files::{
+    distinct_files, is_index, shards_of, weights_file_of,
+};
+use crate::checkpoints::weights::error::{WeightsError, damaged};
+use crate::checkpoints::weights::gguf_file::GgufFile;
+use crate::checkpoints::weights::safetensors_file::SafetensorsFile;
 
-/// Key under which PyTorch checkpoints of the models here hold their tensors.
+/// Key under which the PyTorch checkpoints of our models hold their tensors.
 const STATE_DICT: &str = "model";
 
-/// An opened checkpoint; tensors are read when they are asked for.
+/// The tensors of an opened checkpoint; their values are read on request.
 pub struct Weights {
     path: PathBuf,
     shapes: BTreeMap<String, Shape>,
-    source: Source,
+    files: OpenFiles,
 }
 
-enum Source {
-    /// One file.
-    Mapped(MappedFile),
-    /// The files of an index, and for each tensor which of them it is in.
-    Sharded(Vec<MappedFile>, BTreeMap<String, usize>),
-    Pickle(PthTensors),
+/// The opened files, by format.
+enum OpenFiles {
+    Safetensors(SafetensorsFile),
+    Shards {
+        files: Vec<SafetensorsFile>,
+        /// Index into `files` of each tensor.
+        shard_of: BTreeMap<String, usize>,
+    },
+    PyTorch(PthTensors),
     Gguf(GgufFile),
 }
 
@@ -40,30 +45,30 @@ impl fmt::Debug for Weights {
 }
 
 impl Weights {
-    /// Opens a `.safetensors`, the `.safetensors.index.json` of a sharded one, a `.gguf`, or a `.pt`,
-    /// `.pth` or `.bin` of PyTorch, and reads the table of its tensors. In a folder that is
-    /// `model.safetensors`, its index, or the only such file.
+    /// Opens a `.safetensors`, the `.safetensors.index.json` of a sharded one, a `.gguf`, or a PyTorch
+    /// `.pt`, `.pth` or `.bin`, and reads its table of tensors. Of a folder it opens
+    /// `model.safetensors`, its index, or the only file of weights.
     ///
     /// # Errors
-    /// A file that cannot be read, is damaged, or has another extension.
+    /// Fails if the file cannot be read, is damaged or has another extension.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let path = file_of(path)?;
-        let read = |reason| WeightsError::Read { path: path.clone(), reason };
-        std::fs::metadata(&path).map_err(read)?;
+        let path = weights_file_of(path)?;
+        let read_error = |reason| WeightsError::Read { path: path.clone(), reason };
+        std::fs::metadata(&path).map_err(read_error)?;
         if is_index(&path) {
-            return Self::sharded(path);
+            return Self::open_shards(path);
         }
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => {
-                let file = MappedFile::open(&path)?;
+                let file = SafetensorsFile::open(&path)?;
                 let shapes = file.shapes().collect();
-                Ok(Self { shapes, source: Source::Mapped(file), path })
+                Ok(Self { shapes, files: OpenFiles::Safetensors(file), path })
             }
             Some("gguf") => {
                 let file = GgufFile::open(&path)?;
-                Ok(Self { shapes: file.shapes().collect(), source: Source::Gguf(file), path })
+                Ok(Self { shapes: file.shapes().collect(), files: OpenFiles::Gguf(file), path })
             }
-            Some("pt" | "pth" | "bin") => Self::pickled(path),
+            Some("pt" | "pth" | "bin") => Self::open_pytorch(path),
             _ => Err(WeightsError::Unrecognised {
                 path,
                 message: "weights end in `.safetensors`, `.gguf` or `.pt`".to_owned(),
@@ -71,31 +76,31 @@ impl Weights {
         }
     }
 
-    fn sharded(path: PathBuf) -> Result<Self, WeightsError> {
+    fn open_shards(path: PathBuf) -> Result<Self, WeightsError> {
         let shards = shards_of(&path)?;
-        let names = distinct(&shards);
-        let files = names.iter().map(|file| MappedFile::open(file));
-        let files = files.collect::<Result<Vec<_>, _>>()?;
-        let (mut shapes, mut places) = (BTreeMap::new(), BTreeMap::new());
+        let names = distinct_files(&shards);
+        let opened = names.iter().map(|file| SafetensorsFile::open(file));
+        let files = opened.collect::<Result<Vec<_>, _>>()?;
+        let (mut shapes, mut shard_of) = (BTreeMap::new(), BTreeMap::new());
         for (index, file) in files.iter().enumerate() {
-            // A shard may hold what the index has elsewhere; the index is right.
+            // A shard may also hold a tensor that the index assigns to another one; the index wins.
             let listed = file.shapes().filter(|(name, _)| shards.get(name) == Some(names[index]));
             for (name, shape) in listed {
-                places.insert(name.clone(), index);
+                shard_of.insert(name.clone(), index);
                 shapes.insert(name, shape);
             }
         }
         if let Some((name, file)) = shards.iter().find(|(name, _)| !shapes.contains_key(*name)) {
             return Err(WeightsError::Missing { path: file.clone(), name: name.clone() });
         }
-        Ok(Self { path, shapes, source: Source::Sharded(files, places) })
+        Ok(Self { path, shapes, files: OpenFiles::Shards { files, shard_of } })
     }
 
-    fn pickled(path: PathBuf) -> Result<Self, WeightsError> {
-        // Some checkpoints hold their tensors under a key, others at the top.
+    fn open_pytorch(path: PathBuf) -> Result<Self, WeightsError> {
+        // Some checkpoints hold their tensors under a key, others at the top level.
         let open =
             || PthTensors::new(&path, Some(STATE_DICT)).or_else(|_| PthTensors::new(&path, None));
-        // The reader takes a pickle's word for how many parts a tensor's description has.
+        // The reader panics if a tensor's description has fewer parts than it expects.
         let file = catch_unwind(open)
             .map_err(|_| damaged(&path, "PyTorch", &"a tensor's description is malformed"))?
             .map_err(|error| damaged(&path, "PyTorch", &error))?;
@@ -107,7 +112,7 @@ impl Weights {
         if shapes.is_empty() {
             return Err(damaged(&path, "PyTorch", &"there is no tensor in it"));
         }
-        Ok(Self { path, shapes, source: Source::Pickle(file) })
+        Ok(Self { path, shapes, files: OpenFiles::PyTorch(file) })
     }
 
     /// The file, or the index of its shards.
@@ -117,9 +122,11 @@ impl Weights {
 
     /// All files that tensors are read from.
     pub fn files(&self) -> Vec<&Path> {
-        match &self.source {
-            Source::Sharded(files, _) => files.iter().map(MappedFile::path).collect(),
-            Source::Mapped(_) | Source::Pickle(_) | Source::Gguf(_) => vec![&self.path],
+        match &self.files {
+            OpenFiles::Shards { files, .. } => files.iter().map(SafetensorsFile::path).collect(),
+            OpenFiles::Safetensors(_) | OpenFiles::PyTorch(_) | OpenFiles::Gguf(_) => {
+                vec![&self.path]
+            }
         }
     }
 
@@ -128,41 +135,44 @@ impl Weights {
         &self.shapes
     }
 
-    /// Whether a tensor is stored in quantised blocks.
+    /// Returns true if a tensor is stored in quantised blocks.
     pub fn is_quantised(&self, name: &str) -> bool {
-        matches!(&self.source, Source::Gguf(file) if file.is_quantised(name))
+        matches!(&self.files, OpenFiles::Gguf(file) if file.is_quantised(name))
     }
 
-    /// What its tensors take in memory in this dtype. Quantised blocks are held more than once, arranged for
-    /// the processor's instructions: they take about twice their file (measured, `benches/README.md`).
+    /// Returns the bytes of memory that all tensors take in this dtype. A GGUF takes about twice its
+    /// file (measured, `benches/README.md`): its blocks are also held rearranged for the CPU's vector
+    /// instructions.
     pub fn bytes_in(&self, dtype: DType) -> u64 {
-        if let Source::Gguf(_) = &self.source {
+        if let OpenFiles::Gguf(_) = &self.files {
             return 2 * std::fs::metadata(&self.path).map_or(0, |data| data.len());
         }
         let count: usize = self.shapes.values().map(Shape::elem_count).sum();
         count as u64 * dtype.size_in_bytes() as u64
     }
 
-    /// A text that a GGUF has beside its tensors.
-    pub fn text(&self, key: &str) -> Option<&str> {
-        match &self.source {
-            Source::Gguf(file) => file.text(key),
-            Source::Mapped(_) | Source::Sharded(..) | Source::Pickle(_) => None,
+    /// Returns a text from the metadata of a GGUF.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        match &self.files {
+            OpenFiles::Gguf(file) => file.text(key),
+            OpenFiles::Safetensors(_) | OpenFiles::Shards { .. } | OpenFiles::PyTorch(_) => None,
         }
     }
 
-    /// Checks the shape of a tensor before any memory is taken on the file's word.
+    /// Checks the shape of a tensor. Called before memory is allocated for a shape that a file claims.
     ///
     /// # Errors
-    /// A tensor that is not there, or has another shape.
-    pub fn check(&self, name: &str, expected: &[usize]) -> Result<(), WeightsError> {
+    /// Fails if the tensor is missing or has another shape.
+    pub(crate) fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), WeightsError> {
         let found = self.shapes.get(name).ok_or_else(|| self.missing(name))?.dims();
         if found == expected {
             return Ok(());
         }
-        let path = match &self.source {
-            Source::Sharded(files, places) => files[places[name]].path().to_owned(),
-            Source::Mapped(_) | Source::Pickle(_) | Source::Gguf(_) => self.path.clone(),
+        let path = match &self.files {
+            OpenFiles::Shards { files, shard_of } => files[shard_of[name]].path().to_owned(),
+            OpenFiles::Safetensors(_) | OpenFiles::PyTorch(_) | OpenFiles::Gguf(_) => {
+                self.path.clone()
+            }
         };
         Err(WeightsError::Misshapen {
             path,
@@ -172,30 +182,34 @@ impl Weights {
         })
     }
 
-    /// Reads one tensor in the given dtype.
+    /// Reads one tensor and converts it to `dtype`.
     ///
     /// # Errors
-    /// A tensor that is not there, or data that cannot be read.
+    /// Fails if the tensor is missing or cannot be read.
     pub fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
         Ok(self.load_as_stored(name, device)?.to_dtype(dtype)?)
     }
 
-    /// Reads one tensor in the dtype that it is stored in; one of a GGUF in `f32`.
+    /// Reads one tensor in the dtype of the file; one of a GGUF in `f32`.
     ///
     /// # Errors
-    /// A tensor that is not there, or data that cannot be read.
-    pub fn load_as_stored(&self, name: &str, device: &Device) -> Result<Tensor, WeightsError> {
+    /// Fails if the tensor is missing or cannot be read.
+    pub(crate) fn load_as_stored(
+        &self,
+        name: &str,
+        device: &Device,
+    ) -> Result<Tensor, WeightsError> {
         let missing = || self.missing(name);
-        match &self.source {
-            Source::Mapped(file) => file.load(name, device)?.ok_or_else(missing),
-            Source::Sharded(files, places) => {
-                let file = places.get(name).map(|&index| &files[index]).ok_or_else(missing)?;
+        match &self.files {
+            OpenFiles::Safetensors(file) => file.load(name, device)?.ok_or_else(missing),
+            OpenFiles::Shards { files, shard_of } => {
+                let file = shard_of.get(name).map(|&index| &files[index]).ok_or_else(missing)?;
                 file.load(name, device)?.ok_or_else(missing)
             }
-            Source::Gguf(file) => {
+            OpenFiles::Gguf(file) => {
                 Ok(file.load(name, device)?.ok_or_else(missing)?.dequantize(device)?)
             }
-            Source::Pickle(file) => {
+            OpenFiles::PyTorch(file) => {
                 let tensor = catch_unwind(AssertUnwindSafe(|| file.get(name)))
                     .map_err(|_| damaged(&self.path, "PyTorch", &"a tensor is malformed"))?
                     .map_err(|error| damaged(&self.path, "PyTorch", &error))?
@@ -205,13 +219,17 @@ impl Weights {
         }
     }
 
-    /// Reads a tensor that is stored in quantised blocks; none when it is stored otherwise.
+    /// Reads a tensor in its quantised blocks. Returns `None` if it is not stored in such blocks.
     ///
     /// # Errors
-    /// Data that cannot be read.
-    pub fn quantised(&self, name: &str, device: &Device) -> Result<Option<QTensor>, WeightsError> {
-        match &self.source {
-            Source::Gguf(file) if file.is_quantised(name) => Ok(file.load(name, device)?),
+    /// Fails if the data cannot be read.
+    pub(crate) fn load_quantised(
+        &self,
+        name: &str,
+        device: &Device,
+    ) -> Result<Option<QTensor>, WeightsError> {
+        match &self.files {
+            OpenFiles::Gguf(file) if file.is_quantised(name) => Ok(file.load(name, device)?),
             _ => Ok(None),
         }
     }

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::cache::{Layout, digest_like};
+use super::cache::CachedCommit;
 use super::environment::Environment;
 use super::error::HubError;
 use super::name::HubModel;
-use super::pull::Progress;
-use crate::models::weights::is_digest;
+use super::pull::DownloadProgress;
+use crate::checkpoints::weights::{compute_digest, is_digest};
 
 /// Attempts in a row that may bring nothing.
 const ATTEMPTS: u32 = 5;
@@ -33,7 +33,7 @@ const BUFFER_BYTES: usize = 1 << 18;
 /// Asks a Hub for files of one commit of a repository.
 pub(super) struct Downloader<'a> {
     model: &'a HubModel,
-    layout: &'a Layout,
+    layout: &'a CachedCommit,
     endpoint: String,
     token: Option<String>,
     agent: ureq::Agent,
@@ -47,7 +47,11 @@ struct Described {
 }
 
 impl<'a> Downloader<'a> {
-    pub(super) fn new(model: &'a HubModel, layout: &'a Layout, environment: &Environment) -> Self {
+    pub(super) fn new(
+        model: &'a HubModel,
+        layout: &'a CachedCommit,
+        environment: &Environment,
+    ) -> Self {
         let config = ureq::Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
@@ -69,21 +73,24 @@ impl<'a> Downloader<'a> {
     pub(super) fn fetch(
         &self,
         name: &str,
-        report: &mut impl FnMut(Progress<'_>),
+        report: &mut impl FnMut(DownloadProgress<'_>),
     ) -> Result<PathBuf, HubError> {
         let Described { digest, url } = self.describe(name)?;
         let blob = self.layout.blob(&digest);
         let _lock = self.layout.lock(&digest)?;
         if !blob.is_file() {
             let part = blob.with_file_name(format!("{digest}.part"));
-            self.download(&url, &part, |done, of| report(Progress { file: name, done, of }))?;
-            let found = digest_like(&digest, &part)?;
+            self.download(&url, &part, |done, of| {
+                report(DownloadProgress { file: name, done, of })
+            })?;
+            let found = compute_digest(&digest, &part)?;
             if found != digest {
-                std::fs::remove_file(&part).map_err(|source| Layout::failed(&part, source))?;
+                std::fs::remove_file(&part)
+                    .map_err(|source| CachedCommit::failed(&part, source))?;
                 let (model, file) = (self.model.clone(), name.to_owned());
                 return Err(HubError::Damaged { model, file });
             }
-            std::fs::rename(&part, &blob).map_err(|source| Layout::failed(&blob, source))?;
+            std::fs::rename(&part, &blob).map_err(|source| CachedCommit::failed(&blob, source))?;
         }
         self.layout.link(name, &digest)
     }
@@ -129,7 +136,7 @@ impl<'a> Downloader<'a> {
         part: &Path,
         mut tell: impl FnMut(u64, u64),
     ) -> Result<(), HubError> {
-        let failed = |source| Layout::failed(part, source);
+        let failed = |source| CachedCommit::failed(part, source);
         let mut failures = 0;
         loop {
             let mut file =

@@ -1,13 +1,12 @@
-//! The two namings of SAM 2's tensors: the original checkpoints' and the Hub's.
-//!
-//! The model asks by the original names; this says what they are called in a file of the Hub.
+//! The names of SAM 2's tensors in a checkpoint of the Hub. The network requests them by the original
+//! names of facebookresearch/sam2.
 
-use crate::models::weights::Stored;
+use crate::checkpoints::weights::StoredTensor;
 
-/// Rows of the table into which the Hub has joined the embeddings of points.
+/// Rows of the table in which the Hub keeps the embeddings of points.
 const POINT_EMBEDDINGS: usize = 4;
 
-/// Tensors of the video path, which an image never touches, by their original and their Hub prefix.
+/// Original and Hub prefixes of the tensors that only the video path uses.
 const VIDEO_ONLY: [&str; 17] = [
     "memory_attention.",
     "memory_encoder.",
@@ -29,20 +28,20 @@ const VIDEO_ONLY: [&str; 17] = [
     "_metadata",
 ];
 
-/// Whether a tensor, by either of its names, is knowingly not read.
-pub(super) fn is_ignored(name: &str) -> bool {
+/// Returns true if a tensor, in either naming, belongs to the video path and is not loaded.
+pub(crate) fn is_video_only(name: &str) -> bool {
     VIDEO_ONLY.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The Hub's name of a tensor, or the row of one where the Hub has joined several.
-pub(super) fn on_the_hub(original: &str) -> Stored {
+/// Maps an original name to the Hub's tensor, or to the row of one in which the Hub joins several.
+pub(crate) fn stored_on_hub(original: &str) -> StoredTensor {
     if let Some(index) = original
         .strip_prefix("sam_prompt_encoder.point_embeddings.")
         .and_then(|rest| rest.strip_suffix(".weight"))
         .and_then(|index| index.parse().ok())
     {
         let name = "prompt_encoder.point_embed.weight".to_owned();
-        return Stored { name, row: Some((index, POINT_EMBEDDINGS)) };
+        return StoredTensor { name, row: Some((index, POINT_EMBEDDINGS)) };
     }
     let mut name = original.to_owned();
     for (from, to) in PARTS {
@@ -51,12 +50,12 @@ pub(super) fn on_the_hub(original: &str) -> Stored {
         }
     }
     if !name.starts_with("vision_encoder.neck") {
-        name = layers_by_place(&name);
+        name = rename_head_layers(&name);
     }
-    Stored { name, row: None }
+    StoredTensor { name, row: None }
 }
 
-/// Parts of names that differ, in the order in which they are replaced.
+/// Parts of names that differ, in the order of their replacement.
 const PARTS: [(&str, &str); 24] = [
     ("image_encoder.trunk.", "vision_encoder.backbone."),
     ("image_encoder.neck.", "vision_encoder.neck."),
@@ -87,8 +86,8 @@ const PARTS: [(&str, &str); 24] = [
     (".mlp.layers.1.", ".mlp.proj_out."),
 ];
 
-/// The heads' three layers are called by their place: the Hub's `layers.0` is the original's second.
-fn layers_by_place(name: &str) -> String {
+/// Renames the three layers of a head: the Hub's `layers.0` is the original's second layer.
+fn rename_head_layers(name: &str) -> String {
     let is_head = ["output_hypernetworks_mlps.", "iou_prediction_head.", "pred_obj_score_head."]
         .iter()
         .any(|head| name.contains(head));
@@ -148,10 +147,10 @@ mod tests {
                 "mask_decoder.pred_obj_score_head.proj_out.bias",
             ),
         ] {
-            assert_eq!(on_the_hub(original), Stored::whole(hub));
+            assert_eq!(stored_on_hub(original), StoredTensor::whole(hub));
         }
-        let joined = on_the_hub("sam_prompt_encoder.point_embeddings.2.weight");
+        let joined = stored_on_hub("sam_prompt_encoder.point_embeddings.2.weight");
         let name = "prompt_encoder.point_embed.weight".to_owned();
-        assert_eq!(joined, Stored { name, row: Some((2, 4)) });
+        assert_eq!(joined, StoredTensor { name, row: Some((2, 4)) });
     }
 }

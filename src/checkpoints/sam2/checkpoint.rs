@@ -1,25 +1,24 @@
-//! From a path to the tensors of a SAM 2 network, whichever naming and format the file has.
+//! A file of SAM 2's weights, recognised from its tensors, and the network that it holds.
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result};
-use candle_nn::VarBuilder;
+use candle_core::{DType, Device};
 
-use super::config::{Config, Size};
-use super::names::{is_ignored, on_the_hub};
-use crate::models::weights::{Stored, Weights, WeightsError};
+use crate::checkpoints::sam2::hub_names::{is_video_only, stored_on_hub};
+use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError};
+use crate::models::sam2::{Config, Sam2, Size};
 
-/// The two releases; their image paths differ in the weights only.
+/// The two releases. The images' path through the network differs in the weights only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
+pub enum Sam2Version {
     /// SAM 2, July 2024.
     V2_0,
     /// SAM 2.1, September 2024.
     V2_1,
 }
 
-impl Version {
-    /// `2` or `2.1`, as in the names of the files.
+impl Sam2Version {
+    /// Returns `2` or `2.1`, as in the names of the files.
     pub fn name(self) -> &'static str {
         match self {
             Self::V2_0 => "2",
@@ -28,31 +27,42 @@ impl Version {
     }
 }
 
+/// The two naming schemes of the tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Naming {
     Original,
     Hub,
 }
 
-/// A file of SAM 2's weights, recognised.
+impl Naming {
+    fn stored(self, original: &str) -> StoredTensor {
+        match self {
+            Self::Original => StoredTensor::whole(original),
+            Self::Hub => stored_on_hub(original),
+        }
+    }
+}
+
+/// A recognised file of SAM 2's weights.
 #[derive(Debug)]
-pub struct Checkpoint {
+pub struct Sam2Checkpoint {
     weights: Weights,
     naming: Naming,
     config: Config,
     size: Option<Size>,
-    version: Version,
+    version: Sam2Version,
 }
 
-impl Checkpoint {
-    /// Opens a file, or a folder with one: `model.safetensors`, else the only `.safetensors`, `.pt`.
+impl Sam2Checkpoint {
+    /// Opens a file, or a folder with one, in the original naming or the Hub's.
     ///
-    /// A published size is recognised from its tensors. Another network needs the Hub's
-    /// `config.json` beside it, which is also followed for a published size if it agrees with the tensors.
+    /// A published size is recognised from its tensors. Any other network needs the Hub's
+    /// `config.json` in the same folder. That file also applies to a published size if it agrees with
+    /// the tensors.
     ///
     /// # Errors
-    /// A file that cannot be read or is of another model.
-    pub fn open(path: &Path) -> std::result::Result<Self, WeightsError> {
+    /// Fails if the file cannot be read or is of another model.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let weights = Weights::open(path)?;
         let file = weights.path().to_owned();
         let unrecognised = |message: &str| WeightsError::Unrecognised {
@@ -68,24 +78,24 @@ impl Checkpoint {
             return Err(unrecognised("these are not the weights of a SAM 2"));
         };
         let is_newer = has("no_obj_embed_spatial") || has("occlusion_spatial_embedding_parameter");
-        let found = Shapes::of(&weights, naming)
+        let trunk = TrunkShapes::of(&weights, naming)
             .ok_or_else(|| unrecognised("the tensors of the image encoder are incomplete"))?;
-        let size = found.size();
-        let config = match (config_beside(&file), size) {
-            (Ok(Some(config)), _) if found.agree(&config) => config,
-            // What lies beside a network that is known need not be its own.
+        let size = trunk.published_size();
+        let config = match (read_config(&file), size) {
+            (Ok(Some(config)), _) if trunk.agrees_with(&config) => config,
+            // A config.json in the folder of a published network may belong to another one.
             (_, Some(size)) => Config::of_size(size),
             (Err(error), None) => return Err(error),
             (Ok(Some(_)), None) => {
-                return Err(unrecognised("the config.json beside it is of another network"));
+                return Err(unrecognised("the config.json next to it is of another network"));
             }
             (Ok(None), None) => {
                 return Err(unrecognised(
-                    "of no published size, and without a config.json beside it",
+                    "of no published size, and without a config.json next to it",
                 ));
             }
         };
-        let version = if is_newer { Version::V2_1 } else { Version::V2_0 };
+        let version = if is_newer { Sam2Version::V2_1 } else { Sam2Version::V2_0 };
         Ok(Self { weights, naming, config, size, version })
     }
 
@@ -94,46 +104,38 @@ impl Checkpoint {
         &self.weights
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        self.weights.path()
-    }
-
     /// The network's shape.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The published size, if it is one.
+    /// The published size, or `None` for any other network.
     pub fn size(&self) -> Option<Size> {
         self.size
     }
 
-    /// The release that the weights are of.
-    pub fn version(&self) -> Version {
+    /// The release that the weights belong to.
+    pub fn version(&self) -> Sam2Version {
         self.version
     }
 
-    /// Builds what `build` makes of the tensors, by their original names, and checks that it used all
-    /// that belong to the image path.
+    /// Loads the network. Tensors of the video path are skipped; all others must be used.
     ///
     /// # Errors
-    /// A missing, misshapen or extra tensor, each by its name in the file.
-    pub fn load<T>(
-        &self,
-        dtype: DType,
-        device: &Device,
-        build: impl FnOnce(&Config, VarBuilder<'_>) -> Result<T>,
-    ) -> std::result::Result<T, WeightsError> {
-        let stored = |original: &str| match self.naming {
-            Naming::Original => Stored::whole(original),
-            Naming::Hub => on_the_hub(original),
+    /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
+    pub fn load(&self, dtype: DType, device: &Device) -> Result<Sam2, WeightsError> {
+        let tensors = NetworkTensors {
+            stored_as: &|original| self.naming.stored(original),
+            is_unused: &is_video_only,
+            dtype,
+            device,
         };
-        self.weights.build((dtype, device), &stored, is_ignored, |vb| build(&self.config, vb))
+        self.weights.build_network(&tensors, |vb| Sam2::new(&self.config, &vb))
     }
 }
 
-fn config_beside(file: &Path) -> std::result::Result<Option<Config>, WeightsError> {
+/// Reads the `config.json` next to a file. Returns `None` if there is none.
+fn read_config(file: &Path) -> Result<Option<Config>, WeightsError> {
     let path = file.with_file_name("config.json");
     match std::fs::read_to_string(&path) {
         Ok(json) => match Config::from_hub_json(&json) {
@@ -145,22 +147,21 @@ fn config_beside(file: &Path) -> std::result::Result<Option<Config>, WeightsErro
     }
 }
 
-/// What the tensors say of the trunk: heads and global blocks are not in them.
-struct Shapes {
+/// The part of the trunk's configuration that shows in the tensors' shapes. The number of heads and
+/// the blocks with global attention do not.
+struct TrunkShapes {
     embed_dim: usize,
     stages: Vec<usize>,
     window: usize,
     position_size: [usize; 2],
 }
 
-impl Shapes {
+impl TrunkShapes {
+    /// Returns `None` if tensors are missing.
     fn of(weights: &Weights, naming: Naming) -> Option<Self> {
         let dims = |original: &str| {
-            let name = match naming {
-                Naming::Original => original.to_owned(),
-                Naming::Hub => on_the_hub(original).name,
-            };
-            weights.shapes().get(&name).map(|shape| shape.dims().to_vec())
+            let shape = weights.shapes().get(&naming.stored(original).name)?;
+            Some(shape.dims().to_vec())
         };
         let &[_, embed_dim, height, width] = &dims("image_encoder.trunk.pos_embed")?[..] else {
             return None;
@@ -172,7 +173,7 @@ impl Shapes {
             if dims(&format!("{name}.norm1.weight")).is_none() {
                 break;
             }
-            // Only the first block of a later stage has a projection of its own.
+            // Only the first block of a later stage projects its input to more channels.
             if dims(&format!("{name}.proj.weight")).is_some() {
                 stages.push(0);
             }
@@ -181,7 +182,7 @@ impl Shapes {
         Some(Self { embed_dim, stages, window, position_size: [height, width] })
     }
 
-    fn agree(&self, config: &Config) -> bool {
+    fn agrees_with(&self, config: &Config) -> bool {
         let trunk = &config.trunk;
         self.embed_dim == trunk.embed_dim
             && self.stages == trunk.stages
@@ -189,7 +190,7 @@ impl Shapes {
             && self.position_size == trunk.position_size
     }
 
-    fn size(&self) -> Option<Size> {
-        Size::ALL.into_iter().find(|&size| self.agree(&Config::of_size(size)))
+    fn published_size(&self) -> Option<Size> {
+        Size::ALL.into_iter().find(|&size| self.agrees_with(&Config::of_size(size)))
     }
 }

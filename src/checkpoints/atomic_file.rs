@@ -1,4 +1,4 @@
-//! Files that are written beside their place first: what stands at a path is whole.
+//! Writes a temporary file and renames it, so that readers never see a partial file.
 
 use std::fs::Permissions;
 use std::io;
@@ -7,9 +7,9 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
-/// A file in the folder of `path`, to be written and then persisted there; as any file that is created,
-/// for whomever the umask lets read it.
-pub(super) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+/// Creates a temporary file in the folder of `path`; persisting it to `path` is then a rename on one
+/// file system. The umask decides who may read it, as for any other new file.
+pub(crate) fn temporary_file_for(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let everyone = Permissions::from_mode(0o666);
     Builder::new().permissions(everyone).tempfile_in(folder.unwrap_or(Path::new(".")))

@@ -12,11 +12,11 @@ mod download;
 mod environment;
 mod error;
 mod name;
-mod presets;
+mod preset;
 mod pull;
 
-pub use cache::{Checked, locate, snapshot, verify};
+pub use cache::{CheckedFile, locate, snapshot, verify};
 pub use error::HubError;
 pub use name::{HubModel, ModelName};
-pub use presets::{BUNDLES, Bundle, PRESETS, Preset};
-pub use pull::{Progress, pull};
+pub use preset::{BUNDLES, ModelBundle, ModelPreset, PRESETS};
+pub use pull::{DownloadProgress, pull};

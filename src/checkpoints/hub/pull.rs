@@ -6,16 +6,16 @@ use hf_hub::Cache;
 use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 
-use super::cache::{BESIDE, Layout, repo, snapshot};
+use super::cache::{BESIDE, CachedCommit, repo, snapshot};
 use super::download::Downloader;
 use super::environment::Environment;
 use super::error::HubError;
 use super::name::HubModel;
-use crate::models::weights::{GIT_DIGITS, choose, is_digest, parts_of};
+use crate::checkpoints::weights::{GIT_DIGITS, all_files_of, choose_weights_file, is_digest};
 
 /// How far one file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress<'a> {
+pub struct DownloadProgress<'a> {
     /// Its name.
     pub file: &'a str,
     /// Bytes on this machine.
@@ -32,7 +32,10 @@ pub struct Progress<'a> {
 ///
 /// # Errors
 /// What the Hub or the network says, a repository without weights, a file of another digest.
-pub fn pull(model: &HubModel, mut report: impl FnMut(Progress<'_>)) -> Result<PathBuf, HubError> {
+pub fn pull(
+    model: &HubModel,
+    mut report: impl FnMut(DownloadProgress<'_>),
+) -> Result<PathBuf, HubError> {
     let environment = Environment::read();
     if environment.is_offline {
         return snapshot(model).map_err(|error| match error {
@@ -48,12 +51,12 @@ pub fn pull(model: &HubModel, mut report: impl FnMut(Progress<'_>)) -> Result<Pa
         return Err(HubError::Request { model: model.clone(), message });
     }
     // All files of one commit, even if another is made meanwhile.
-    let layout = Layout::new(environment.cache.clone(), model, &sha)?;
+    let layout = CachedCommit::new(environment.cache.clone(), model, &sha)?;
     let downloader = Downloader::new(model, &layout, &environment);
     let names: Vec<&str> = siblings.iter().map(|file| file.rfilename.as_str()).collect();
     let no_weights = |message: String| HubError::NoWeights { model: model.clone(), message };
     let none = || no_weights("no `.safetensors`, `.gguf` or `.pt` in it".to_owned());
-    let weights = choose(&names).map_err(no_weights)?.ok_or_else(none)?;
+    let weights = choose_weights_file(&names).map_err(no_weights)?.ok_or_else(none)?;
     let mut fetch = |name: &str| match layout.file(name) {
         Some(path) => Ok(path),
         None => downloader.fetch(name, &mut report),
@@ -62,7 +65,7 @@ pub fn pull(model: &HubModel, mut report: impl FnMut(Progress<'_>)) -> Result<Pa
         fetch(name)?;
     }
     let path = fetch(weights)?;
-    for part in parts_of(&path)?.into_iter().skip(1) {
+    for part in all_files_of(&path)?.into_iter().skip(1) {
         fetch(&part.file_name().unwrap_or_default().to_string_lossy())?;
     }
     layout.note(model)?;

@@ -1,4 +1,4 @@
-//! Why weights cannot be used: what, in which file, and what to do.
+//! Errors of files of weights: the file, the fact, and what to do.
 
 use std::fmt;
 use std::io;
@@ -6,29 +6,29 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// How many names a message lists.
-const NAMES_SHOWN: usize = 5;
+/// Number of names that a message lists.
+const NAMES_SHOWN_MAX: usize = 5;
 
-/// Why weights could not be used.
+/// Weights cannot be used.
 #[derive(Debug, Error)]
 pub enum WeightsError {
-    /// The file is not there or may not be read.
+    /// The file is missing or cannot be read.
     #[error("{path}: {reason}", path = .path.display())]
     Read {
-        /// What was to be read.
+        /// The file or folder.
         path: PathBuf,
-        /// Why it could not.
+        /// The error of the system.
         reason: io::Error,
     },
     /// The file cannot be written.
     #[error("{path} was not written: {reason}", path = .path.display())]
     Write {
-        /// What was to be written.
+        /// The file.
         path: PathBuf,
-        /// Why it could not.
+        /// The error of the system or of the encoder.
         reason: io::Error,
     },
-    /// The file is no checkpoint, or only a part of one.
+    /// The file is not a checkpoint, or only a part of one.
     #[error(
         "{path} is no readable {kind} file: {message}; was the download complete?",
         path = .path.display()
@@ -36,39 +36,39 @@ pub enum WeightsError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What its name says it is.
+        /// The format that its extension claims.
         kind: &'static str,
-        /// What the reader says.
+        /// The error of the reader.
         message: String,
     },
-    /// A file that is not what it should be.
+    /// The file does not have the digest that the Hub gave it.
     #[error(
-        "{path} has the digest {found} instead of {expected}: it was damaged on its way or since; delete it \
-         and fetch it again", path = .path.display()
+        "{path} has the digest {found} instead of {expected}: it was damaged during or after its \
+         download; delete it and fetch it again", path = .path.display()
     )]
     Digest {
         /// The file.
         path: PathBuf,
-        /// Its digest.
+        /// The digest of its contents.
         found: String,
-        /// What it should be.
+        /// The digest that the Hub gave it.
         expected: String,
     },
-    /// A folder without weights.
+    /// The folder has no file of weights.
     #[error("{path}: no `.safetensors`, `.gguf` or `.pt` in this folder", path = .path.display())]
     NoWeights {
         /// The folder.
         path: PathBuf,
     },
-    /// A folder or file in which there are no weights of a known kind.
+    /// The file or folder holds no weights of a known kind.
     #[error("{path}: {message}", path = .path.display())]
     Unrecognised {
-        /// What was given.
+        /// The file or folder.
         path: PathBuf,
-        /// What was looked for.
+        /// The reason.
         message: String,
     },
-    /// A tensor that the model needs is not in the file.
+    /// The file lacks a tensor that the model needs.
     #[error(
         "{path}: the tensor `{name}` is missing; the file is of another model, or incomplete",
         path = .path.display()
@@ -76,10 +76,10 @@ pub enum WeightsError {
     Missing {
         /// The file.
         path: PathBuf,
-        /// The tensor, as it would be called in this file.
+        /// Name of the tensor in this file's naming.
         name: String,
     },
-    /// A tensor of another shape than the model's.
+    /// A tensor has another shape than the model's.
     #[error(
         "{path}: the tensor `{name}` has the shape {found:?}, the model needs {expected:?}",
         path = .path.display()
@@ -87,14 +87,14 @@ pub enum WeightsError {
     Misshapen {
         /// The file.
         path: PathBuf,
-        /// The tensor, as it is called in this file.
+        /// Name of the tensor in this file.
         name: String,
         /// Its shape in the file.
         found: Vec<usize>,
-        /// The shape that the configuration asks for.
+        /// The shape that the configuration requires.
         expected: Vec<usize>,
     },
-    /// Tensors that no part of the model asks for.
+    /// The file has tensors that the model does not use.
     #[error(
         "{path}: unknown tensors, the file is of another model: {}", shown(.names),
         path = .path.display()
@@ -105,28 +105,28 @@ pub enum WeightsError {
         /// Their names in this file.
         names: Vec<String>,
     },
-    /// A configuration that the model cannot have.
+    /// The configuration is of another model, or of a network that cannot be built.
     #[error("{path}: {message}", path = .path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         message: String,
     },
-    /// What the tensor library says.
+    /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
 
 fn shown(names: &[String]) -> String {
     let mut text =
-        names.iter().take(NAMES_SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>();
-    if names.len() > NAMES_SHOWN {
-        text.push(format!("and {} more", names.len() - NAMES_SHOWN));
+        names.iter().take(NAMES_SHOWN_MAX).map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    if names.len() > NAMES_SHOWN_MAX {
+        text.push(format!("and {} more", names.len() - NAMES_SHOWN_MAX));
     }
     text.join(", ")
 }
 
-pub(super) fn damaged(path: &Path, kind: &'static str, error: &dyn fmt::Display) -> WeightsError {
+pub(crate) fn damaged(path: &Path, kind: &'static str, error: &dyn fmt::Display) -> WeightsError {
     WeightsError::Damaged { path: path.to_owned(), kind, message: error.to_string() }
 }
