@@ -1,177 +1,152 @@
-//! One file of the Hub into the cache.
+//! Downloads one file of the Hub into the cache.
 //!
-//! Nothing that a server says becomes a path before it was found to be a digest, the token is shown to the Hub
-//! alone, and a file gets its name only when its digest is right.
+//! A text from a server becomes part of a path only after it is checked to be a digest. The client
+//! sends the token to the Hub alone. A file is renamed to its digest only after the digest is verified.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use url::Url;
 
-use super::cache::CachedCommit;
-use super::environment::Environment;
-use super::error::HubError;
-use super::name::HubModel;
-use super::pull::DownloadProgress;
+use crate::checkpoints::hub::cache::{CachedCommit, cache_error};
+use crate::checkpoints::hub::client::{HubClient, REDIRECTS_MAX};
+use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::weights::{compute_digest, is_digest};
 
-/// Attempts in a row that may bring nothing.
-const ATTEMPTS: u32 = 5;
-/// Wait after the first of them; doubled each time.
-const WAIT: Duration = Duration::from_millis(300);
-/// For a connection, and for the beginning of an answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// For a whole answer: a stalled one ends then and is continued, as is a slow one.
-const BODY: Duration = Duration::from_mins(10);
-/// Redirects before the file itself.
-const REDIRECTS_MAX: usize = 5;
-const BUFFER_BYTES: usize = 1 << 18;
+/// Consecutive attempts without a new byte before a download fails.
+const ATTEMPTS_MAX: u32 = 5;
+/// Wait after an attempt that made progress; doubled for each consecutive one that did not.
+const FIRST_WAIT: Duration = Duration::from_millis(300);
 
-/// Asks a Hub for files of one commit of a repository.
-pub(super) struct Downloader<'a> {
-    model: &'a HubModel,
-    layout: &'a CachedCommit,
-    endpoint: String,
-    token: Option<String>,
-    agent: ureq::Agent,
+/// The progress of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownloadProgress<'a> {
+    /// Its name.
+    pub file: &'a str,
+    /// Bytes on this machine.
+    pub bytes_done: u64,
+    /// Size of the file in bytes.
+    pub bytes_total: u64,
 }
 
-/// What the Hub says of a file.
-struct Described {
+/// Downloads files of one commit of a repository.
+pub(crate) struct Downloader<'a> {
+    pub(crate) client: &'a HubClient,
+    pub(crate) model: &'a HubModel,
+    pub(crate) commit: &'a CachedCommit<'a>,
+}
+
+/// A file as the Hub describes it.
+struct RemoteFile {
     digest: String,
-    /// Where its bytes are.
+    /// The address of its bytes, after all redirects.
     url: Url,
 }
 
-impl<'a> Downloader<'a> {
-    pub(super) fn new(
-        model: &'a HubModel,
-        layout: &'a CachedCommit,
-        environment: &Environment,
-    ) -> Self {
-        let config = ureq::Agent::config_builder()
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .timeout_connect(Some(ANSWER))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_recv_body(Some(BODY))
-            .user_agent(concat!("dogiqa/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self {
-            model,
-            layout,
-            endpoint: environment.endpoint.clone(),
-            token: environment.token.clone(),
-            agent: config.into(),
-        }
-    }
-
-    /// Fetches a file, or what is missing of it; gives its place in the snapshot.
-    pub(super) fn fetch(
+impl Downloader<'_> {
+    /// Downloads a file, or the rest of it, and returns its path in the snapshot.
+    pub(crate) fn download(
         &self,
         name: &str,
         report: &mut impl FnMut(DownloadProgress<'_>),
     ) -> Result<PathBuf, HubError> {
-        let Described { digest, url } = self.describe(name)?;
-        let blob = self.layout.blob(&digest);
-        let _lock = self.layout.lock(&digest)?;
+        let RemoteFile { digest, url } = self.describe(name)?;
+        let blob = self.commit.blob(&digest);
+        let _lock = self.commit.lock(&digest)?;
         if !blob.is_file() {
             let part = blob.with_file_name(format!("{digest}.part"));
-            self.download(&url, &part, |done, of| {
-                report(DownloadProgress { file: name, done, of })
+            self.complete(&url, &part, |bytes_done, bytes_total| {
+                report(DownloadProgress { file: name, bytes_done, bytes_total });
             })?;
-            let found = compute_digest(&digest, &part)?;
-            if found != digest {
-                std::fs::remove_file(&part)
-                    .map_err(|source| CachedCommit::failed(&part, source))?;
+            if compute_digest(&digest, &part)? != digest {
+                std::fs::remove_file(&part).map_err(|reason| cache_error(&part, reason))?;
                 let (model, file) = (self.model.clone(), name.to_owned());
                 return Err(HubError::Damaged { model, file });
             }
-            std::fs::rename(&part, &blob).map_err(|source| CachedCommit::failed(&blob, source))?;
+            std::fs::rename(&part, &blob).map_err(|reason| cache_error(&blob, reason))?;
         }
-        self.layout.link(name, &digest)
+        self.commit.link(name, &digest)
     }
 
-    /// Asks for one byte of the file: what the Hub says of it stands in the headers.
-    fn describe(&self, name: &str) -> Result<Described, HubError> {
-        let HubModel { repo, .. } = self.model;
-        let text = format!("{}/{repo}/resolve/{}/{name}", self.endpoint, self.layout.commit());
-        let mut url = self.url(&text)?;
+    /// Requests one byte of a file, because the headers of the response describe the file.
+    fn describe(&self, name: &str) -> Result<RemoteFile, HubError> {
+        let request_error = |error: io::Error| HubError::request(self.model, &error);
+        let path = format!("{}/resolve/{}/{name}", self.model.repo, self.commit.id());
+        let mut url = self.client.url(&path).map_err(request_error)?;
         let mut digest = None;
         for _ in 0..REDIRECTS_MAX {
-            let response =
-                self.get(&url, "bytes=0-0").map_err(|error| self.odd(&error.to_string()))?;
-            let header =
-                |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-            let status = response.status();
-            if !status.is_success() && !status.is_redirection() {
-                return Err(self.refused(status.as_u16()));
+            let response = self.client.get(&url, Some("bytes=0-0")).map_err(request_error)?;
+            if !response.is_success() && !response.is_redirection() {
+                let status = response.status();
+                return Err(HubError::Refused { model: self.model.clone(), status });
             }
-            // Only the Hub itself may say what the file is.
-            if self.is_hub(&url) && digest.is_none() {
-                let tag = header("x-linked-etag").or_else(|| header("etag")).unwrap_or_default();
-                let tag = tag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
-                let is_ours = header("x-repo-commit").as_deref() == Some(self.layout.commit());
-                digest = (is_ours && is_digest(&tag)).then_some(tag);
+            // Only the Hub itself is trusted with the digest.
+            if self.client.is_hub(&url) && digest.is_none() {
+                let etag = response.header("x-linked-etag").or_else(|| response.header("etag"));
+                let is_commit = response.header("x-repo-commit") == Some(self.commit.id());
+                digest = etag.filter(|_| is_commit).and_then(digest_of_etag);
             }
-            if status.is_success() {
-                let digest = digest.ok_or_else(|| {
-                    self.odd(&format!("it says of {name} neither commit nor digest; is it a Hub?"))
-                })?;
-                return Ok(Described { digest, url });
+            if response.is_success() {
+                let Some(digest) = digest else {
+                    let message =
+                        format!("it sends neither commit nor digest of {name}; is it a Hub?");
+                    return Err(HubError::request(self.model, &message));
+                };
+                return Ok(RemoteFile { digest, url });
             }
-            let location = header("location").unwrap_or_default();
-            url = url.join(&location).map_err(|error| self.odd(&format!("{location}: {error}")))?;
+            url = response.redirect_target(&url).map_err(request_error)?;
         }
-        Err(self.odd(&format!("{name} is redirected without end")))
+        let message = format!("{name} is redirected without end");
+        Err(HubError::request(self.model, &message))
     }
 
-    /// Appends to what is there until it is whole.
-    fn download(
+    /// Appends to a partial file until it is complete.
+    fn complete(
         &self,
         url: &Url,
         part: &Path,
-        mut tell: impl FnMut(u64, u64),
+        mut on_progress: impl FnMut(u64, u64),
     ) -> Result<(), HubError> {
-        let failed = |source| CachedCommit::failed(part, source);
+        let file_error = |reason| cache_error(part, reason);
         let mut failures = 0;
         loop {
             let mut file =
-                OpenOptions::new().create(true).append(true).open(part).map_err(failed)?;
-            let before = file.metadata().map_err(failed)?.len();
-            let message = match self.append(url, (&mut file, before), &mut tell) {
+                OpenOptions::new().create(true).append(true).open(part).map_err(file_error)?;
+            let before = file.metadata().map_err(file_error)?.len();
+            let message = match self.append(url, &mut file, before, &mut on_progress) {
                 Ok(true) => return Ok(()),
                 Ok(false) => "the connection ended early".to_owned(),
                 Err(error) => error.to_string(),
             };
-            let after = file.metadata().map_err(failed)?.len();
+            let after = file.metadata().map_err(file_error)?.len();
             failures = if after > before { 0 } else { failures + 1 };
-            if failures >= ATTEMPTS {
-                return Err(HubError::Request { model: self.model.clone(), message });
+            if failures >= ATTEMPTS_MAX {
+                return Err(HubError::request(self.model, &message));
             }
-            thread::sleep(WAIT * 2_u32.pow(failures));
+            thread::sleep(wait_before_retry(failures));
         }
     }
 
-    /// One request for what is missing; true when nothing is any more.
+    /// Sends one request for the bytes from `start`. Returns true if the file is complete.
     fn append(
         &self,
         url: &Url,
-        (file, start): (&mut File, u64),
-        tell: &mut impl FnMut(u64, u64),
+        file: &mut File,
+        start: u64,
+        on_progress: &mut impl FnMut(u64, u64),
     ) -> io::Result<bool> {
-        let response = self.get(url, &format!("bytes={start}-")).map_err(io::Error::other)?;
-        let status = response.status().as_u16();
-        let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
-        let range = range.map(str::to_owned).unwrap_or_default();
-        let of = range.rsplit('/').next().and_then(|of| of.parse::<u64>().ok());
+        let mut response = self.client.get(url, Some(&format!("bytes={start}-")))?;
+        let status = response.status();
+        let range = response.header("content-range").unwrap_or_default();
+        let size = range.rsplit('/').next().and_then(|size| size.parse::<u64>().ok());
         let mut done = match status {
             206 if range.starts_with(&format!("bytes {start}-")) => start,
-            // It has all of it, or was left by something else: the digest decides, or it begins anew.
-            416 if of == Some(start) => return Ok(true),
+            // The file is complete, or has a wrong end. The digest decides.
+            416 if size == Some(start) => return Ok(true),
             200 | 206 | 416 => {
                 file.set_len(0)?;
                 if status != 200 {
@@ -181,44 +156,24 @@ impl<'a> Downloader<'a> {
             }
             status => return Err(io::Error::other(format!("the server answers {status}"))),
         };
-        let length = response.headers().get("content-length").and_then(|text| text.to_str().ok());
-        let of = of.or_else(|| Some(done + length?.parse::<u64>().ok()?)).unwrap_or_default();
-        let mut body = response.into_body().into_reader();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        tell(done, of);
-        loop {
-            let count = body.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(of > 0 && done == of);
-            }
-            file.write_all(&buffer[..count])?;
-            done += count as u64;
-            tell(done, of);
+        let length = response.header("content-length").and_then(|text| text.parse::<u64>().ok());
+        let total = size.or_else(|| Some(done + length?)).unwrap_or_default();
+        on_progress(done, total);
+        while let Some(chunk) = response.next_chunk()? {
+            file.write_all(&chunk)?;
+            done += chunk.len() as u64;
+            on_progress(done, total);
         }
+        Ok(total > 0 && done == total)
     }
+}
 
-    fn get(&self, url: &Url, range: &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-        let mut request = self.agent.get(url.as_str()).header("Range", range);
-        if let Some(token) = self.token.as_ref().filter(|_| self.is_hub(url)) {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        request.call()
-    }
+/// Returns the digest in an entity tag, or `None` if the tag is not one.
+fn digest_of_etag(etag: &str) -> Option<String> {
+    let digest = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
+    is_digest(&digest).then_some(digest)
+}
 
-    /// Whether an address is of the Hub that was asked, and not of whom it sends us to.
-    fn is_hub(&self, url: &Url) -> bool {
-        Url::parse(&self.endpoint).is_ok_and(|endpoint| endpoint.origin() == url.origin())
-    }
-
-    fn url(&self, text: &str) -> Result<Url, HubError> {
-        Url::parse(text).map_err(|error| self.odd(&format!("{text}: {error}")))
-    }
-
-    fn odd(&self, message: &str) -> HubError {
-        HubError::Request { model: self.model.clone(), message: message.to_owned() }
-    }
-
-    fn refused(&self, status: u16) -> HubError {
-        HubError::Refused { model: self.model.clone(), status }
-    }
+fn wait_before_retry(failures: u32) -> Duration {
+    FIRST_WAIT * 2_u32.pow(failures)
 }

@@ -1,84 +1,85 @@
-//! Why a model of the Hub could not be fetched or used.
+//! Errors of fetching and finding models of the Hub.
 
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use thiserror::Error;
 
-use super::name::HubModel;
+use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::weights::WeightsError;
 
-/// Why a model could not be fetched, or is not there.
+/// A model cannot be fetched or is not on this machine.
 #[derive(Debug, Error)]
 pub enum HubError {
-    /// It was never fetched.
+    /// The model was never fetched.
     #[error(
         "{model} is not on this machine ({cache}); fetch it with `dogiqa models pull {}`{}",
-        .model.written, to_fetch(.model), cache = .cache.display()
+        .model.written, hint_before_fetching(.model), cache = .cache.display()
     )]
     Absent {
-        /// What was looked for.
+        /// The model.
         model: HubModel,
-        /// The cache it would lie in.
+        /// The cache that was searched.
         cache: PathBuf,
     },
-    /// Not all of it was fetched.
+    /// The model was only partly fetched.
     #[error(
-        "{model} is only partly on this machine: {missing} is missing; go on with \
+        "{model} is only partly on this machine: {missing} is missing; continue with \
          `dogiqa models pull {}`", .model.written
     )]
     Partial {
-        /// What was looked for.
+        /// The model.
         model: HubModel,
-        /// What of it is not there.
+        /// The first missing file.
         missing: String,
     },
-    /// Fetching is forbidden.
+    /// The model is incomplete, and downloads are forbidden.
     #[error("{model} is not complete on this machine, and HF_HUB_OFFLINE forbids fetching")]
     Offline {
-        /// What was to be fetched.
+        /// The model.
         model: HubModel,
     },
-    /// The Hub has no such repository or revision, or does not show it.
+    /// The Hub has no such repository or revision, or does not show it to this user.
     #[error(
-        "{model}: the Hub answers {status}; check the name and the revision, and for a private or gated \
-         model accept its terms on its page and set HF_TOKEN"
+        "{model}: the Hub answers {status}; check the name and the revision, and for a private or \
+         gated model accept its terms on its page and set HF_TOKEN"
     )]
     Refused {
-        /// What was to be fetched.
+        /// The model.
         model: HubModel,
-        /// Status of the answer.
+        /// HTTP status of the response.
         status: u16,
     },
-    /// The network, or a Hub that does not answer as one.
+    /// The request failed, or the server does not behave like a Hub.
     #[error("{model}: {message}; what was fetched so far is kept, so try again")]
     Request {
-        /// What was to be fetched.
+        /// The model.
         model: HubModel,
-        /// What went wrong.
+        /// The reason.
         message: String,
     },
-    /// A repository without weights that are known here.
+    /// The repository has no weights of a known format.
     #[error("{model} has no weights that are known here: {message}")]
     NoWeights {
-        /// What was to be fetched.
+        /// The model.
         model: HubModel,
-        /// What was looked for.
+        /// The reason.
         message: String,
     },
-    /// A file that arrived as another than the Hub said; it is not kept.
+    /// A file arrived with another digest than the Hub's and was deleted.
     #[error(
-        "{model}: {file} arrived with another digest than the Hub's and is not kept; try again, and if it happens \
-         again, what lies between here and the Hub changes files"
+        "{model}: {file} arrived with another digest than the Hub's and is not kept; try again, and \
+         if it happens again, something between here and the Hub changes files"
     )]
     Damaged {
-        /// What was to be fetched.
+        /// The model.
         model: HubModel,
-        /// Its file.
+        /// Name of the file.
         file: String,
     },
-    /// A word that means nothing.
+    /// A word that is neither a preset nor a path.
     #[error("`{text}` is no preset, no file and no folder; `dogiqa models list` shows the presets")]
     Unknown {
         /// The word.
@@ -87,18 +88,24 @@ pub enum HubError {
     /// The cache cannot be read or written.
     #[error("{}: {reason}", .path.display())]
     Cache {
-        /// What was to be read or written.
+        /// The file or folder.
         path: PathBuf,
-        /// Why it could not.
+        /// The error of the system.
         reason: io::Error,
     },
-    /// A file of it.
+    /// The files of the model cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
 
-/// What a user wants to know before fetching.
-fn to_fetch(model: &HubModel) -> String {
+impl HubError {
+    pub(crate) fn request(model: &HubModel, message: &dyn Display) -> Self {
+        Self::Request { model: model.clone(), message: message.to_string() }
+    }
+}
+
+/// Size and licence, which a user needs before fetching.
+fn hint_before_fetching(model: &HubModel) -> String {
     match model.preset {
         Some(preset) => {
             format!(
@@ -108,7 +115,7 @@ fn to_fetch(model: &HubModel) -> String {
             )
         }
         None => {
-            " (its page on the Hub tells its size and licence); nor is there such a file or folder"
+            " (its page on the Hub shows its size and licence); nor is there such a file or folder"
                 .to_owned()
         }
     }

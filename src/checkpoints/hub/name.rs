@@ -1,14 +1,14 @@
-//! What a user may write where a model is wanted.
+//! The ways to name a model: a preset, a repository of the Hub, or a path.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::preset::ModelPreset;
+use crate::checkpoints::hub::preset::ModelPreset;
 
-/// The branch of a repository that is meant when none is named.
-const BRANCH: &str = "main";
+/// The branch that is used if no revision is given.
+const DEFAULT_BRANCH: &str = "main";
 
-/// A model, by whatever it was named.
+/// A model as a user may name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelName {
     /// A file or folder.
@@ -20,19 +20,19 @@ pub enum ModelName {
 /// A repository of the Hub at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubModel {
-    /// As the user wrote it.
+    /// The name as the user wrote it.
     pub written: String,
     /// `owner/name`.
     pub repo: String,
-    /// A branch, a tag or a commit.
+    /// A branch, tag or commit.
     pub revision: String,
-    /// The preset that it was named by.
+    /// The preset, if it was named by one.
     pub preset: Option<&'static ModelPreset>,
 }
 
 impl ModelName {
-    /// Reads a name: what is there as a file or folder is that; else the name of a preset, or an
-    /// `owner/name` of the Hub, each with `@revision` if wanted; else a path that is not there.
+    /// Parses a name. An existing file or folder takes precedence over a preset and an `owner/name` of
+    /// the Hub, both with an optional `@revision`. Any other text is a path that does not exist.
     pub fn new(text: &str) -> Self {
         let path = Path::new(text);
         if path.exists() {
@@ -43,17 +43,18 @@ impl ModelName {
 }
 
 impl HubModel {
-    /// Reads a preset or an `owner/name`, with `@revision` if wanted; none if it can be neither.
+    /// Parses a preset or an `owner/name`, with an optional `@revision`. Returns `None` if the text is
+    /// neither.
     pub fn new(text: &str) -> Option<Self> {
-        let (name, revision) = text.split_once('@').unwrap_or((text, BRANCH));
+        let (name, revision) = text.split_once('@').unwrap_or((text, DEFAULT_BRANCH));
         let preset = ModelPreset::find(name);
         let repo = preset.map_or(name, |preset| preset.repo);
         let (owner, rest) = repo.split_once('/')?;
         let is_part = |part: &str| {
-            let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(is_known)
+            let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(is_allowed)
         };
-        let is_file = is_called_like_a_file(Path::new(rest));
+        let is_file = has_weights_extension(Path::new(rest));
         let is_revision = |revision: &str| {
             let mut parts = revision.split('/');
             !revision.is_empty() && parts.all(is_part)
@@ -68,16 +69,20 @@ impl HubModel {
     }
 }
 
-/// Whether a path ends as files of weights do.
-pub(super) fn is_called_like_a_file(path: &Path) -> bool {
-    let kinds = ["safetensors", "gguf", "pt", "pth", "bin", "json"];
-    path.extension().is_some_and(|extension| kinds.iter().any(|kind| extension == *kind))
+/// Returns true if a path has the extension of a file of weights or of an index.
+pub(crate) fn has_weights_extension(path: &Path) -> bool {
+    let extensions = ["safetensors", "gguf", "pt", "pth", "bin", "json"];
+    path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known))
 }
 
 impl fmt::Display for HubModel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.repo)?;
-        if self.revision == BRANCH { Ok(()) } else { write!(formatter, "@{}", self.revision) }
+        if self.revision == DEFAULT_BRANCH {
+            Ok(())
+        } else {
+            write!(formatter, "@{}", self.revision)
+        }
     }
 }
 
@@ -98,7 +103,7 @@ mod tests {
         assert_eq!(hub("sam2-tiny@v1"), known("facebook/sam2-hiera-tiny@v1"));
         assert_eq!(hub("someone/their-owl"), other("someone/their-owl"));
         assert_eq!(hub("someone/their-owl@refs/pr/3"), other("someone/their-owl@refs/pr/3"));
-        // A folder that is there, and what no repository is called.
+        // A folder that exists, and texts that are no name of a repository.
         for path in [
             "src/models",
             "/a/b",

@@ -1,33 +1,33 @@
-//! The models that have a name here.
+//! The published models that have a short name.
 
 /// A published checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelPreset {
-    /// Its name, which is also that of the model in events.
+    /// The short name, which is also the model's name in events.
     pub name: &'static str,
-    /// A shorter name, if it has one.
+    /// An even shorter name.
     pub alias: Option<&'static str>,
-    /// Its repository on the Hub.
+    /// The repository on the Hub.
     pub repo: &'static str,
-    /// What is fetched, about, in bytes.
+    /// Approximate size of the download in bytes.
     pub bytes: u64,
     /// The licence of the weights, as an SPDX identifier.
     pub licence: &'static str,
 }
 
-/// Models that make an engine together.
+/// The two models of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelBundle {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it is for.
+    /// Hardware that it is meant for.
     pub purpose: &'static str,
-    /// The segmenter's preset, and the scorer's.
+    /// The presets of the segmenter and the scorer.
     pub models: [&'static str; 2],
 }
 
-/// Sizes of the segmenters are those of their published `.pt` files (the 2.0's as the 2.1's, which differ by
-/// less than they are rounded to); those of the scorers their published `.safetensors`.
+/// All presets. Sizes of segmenters are those of the published `.pt` files of SAM 2.1, which equal those
+/// of 2.0 after rounding; sizes of scorers are those of the published `.safetensors` files.
 pub const PRESETS: [ModelPreset; 12] = [
     sam2("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156),
     sam2("sam2.1-small", "facebook/sam2.1-hiera-small", 184),
@@ -43,29 +43,29 @@ pub const PRESETS: [ModelPreset; 12] = [
     owl("mplug-owl3-1b-241014", Some("mplug-owl3-1b"), "mPLUG/mPLUG-Owl3-1B-241014", 1_850),
 ];
 
-/// Pairs to begin with.
+/// All bundles.
 pub const BUNDLES: [ModelBundle; 2] = [
     ModelBundle {
         name: "laptop",
-        purpose: "runs on a processor with 8 GiB",
+        purpose: "runs on a CPU with 8 GiB of memory",
         models: ["sam2.1-tiny", "mplug-owl3-1b-241014"],
     },
     ModelBundle {
         name: "production",
-        purpose: "the largest of both; wants a GPU with 32 GiB",
+        purpose: "the largest of both; needs a GPU with 32 GiB",
         models: ["sam2.1-large", "mplug-owl3-7b-241101"],
     },
 ];
 
 impl ModelPreset {
-    /// The preset of this name or alias.
+    /// Returns the preset of this name or alias.
     pub fn find(name: &str) -> Option<&'static Self> {
         PRESETS.iter().find(|preset| preset.name == name || preset.alias == Some(name))
     }
 }
 
 impl ModelBundle {
-    /// The bundle of this name.
+    /// Returns the bundle of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         BUNDLES.iter().find(|bundle| bundle.name == name)
     }
@@ -92,7 +92,7 @@ mod tests {
     use crate::models::sam2::Size;
 
     #[test]
-    fn every_published_network_has_a_preset_under_its_own_name() {
+    fn every_published_network_has_a_preset_of_its_name() {
         let mut names: Vec<String> =
             Release::ALL.iter().map(|release| format!("mplug-owl3-{}", release.name())).collect();
         for version in [Sam2Version::V2_0, Sam2Version::V2_1] {

@@ -1,37 +1,27 @@
-//! Fetching a model from the Hub into the cache.
+//! Fetches a model from the Hub into the cache.
 
 use std::path::PathBuf;
 
-use hf_hub::Cache;
-use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{ApiBuilder, ApiError};
+use crate::checkpoints::hub::cache::CachedRepository;
+use crate::checkpoints::hub::client::HubClient;
+use crate::checkpoints::hub::download::{DownloadProgress, Downloader};
+use crate::checkpoints::hub::environment::Environment;
+use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::hub::locate::snapshot;
+use crate::checkpoints::hub::name::HubModel;
+use crate::checkpoints::hub::revision::{Revision, resolve};
+use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_file};
 
-use super::cache::{BESIDE, CachedCommit, repo, snapshot};
-use super::download::Downloader;
-use super::environment::Environment;
-use super::error::HubError;
-use super::name::HubModel;
-use crate::checkpoints::weights::{GIT_DIGITS, all_files_of, choose_weights_file, is_digest};
-
-/// How far one file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DownloadProgress<'a> {
-    /// Its name.
-    pub file: &'a str,
-    /// Bytes on this machine.
-    pub done: u64,
-    /// Bytes in all.
-    pub of: u64,
-}
-
-/// Fetches what a network is loaded from, and gives its folder. Files that are there already are kept; one that
-/// was cut off is continued; one whose digest is not the Hub's is not kept.
+/// Fetches the files that a network is loaded from, and returns their folder. Files that are already
+/// in the cache are kept, interrupted downloads are resumed, and a file whose digest is not the Hub's
+/// is deleted.
 ///
-/// Follows `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that `hf auth login` noted) and
-/// `HF_HUB_OFFLINE`. Blocks.
+/// Follows `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that `hf auth login`
+/// wrote) and `HF_HUB_OFFLINE`. Blocks; must not be called from async code.
 ///
 /// # Errors
-/// What the Hub or the network says, a repository without weights, a file of another digest.
+/// Fails if the Hub refuses or cannot be reached, if the repository has no weights, and if a file
+/// arrives with another digest than the Hub's.
 pub fn pull(
     model: &HubModel,
     mut report: impl FnMut(DownloadProgress<'_>),
@@ -45,47 +35,32 @@ pub fn pull(
             other => other,
         });
     }
-    let RepoInfo { sha, siblings } = info(model, &environment)?;
-    if sha.len() != GIT_DIGITS || !is_digest(&sha) {
-        let message = "it names no commit; is it a Hub?".to_owned();
-        return Err(HubError::Request { model: model.clone(), message });
-    }
-    // All files of one commit, even if another is made meanwhile.
-    let layout = CachedCommit::new(environment.cache.clone(), model, &sha)?;
-    let downloader = Downloader::new(model, &layout, &environment);
-    let names: Vec<&str> = siblings.iter().map(|file| file.rfilename.as_str()).collect();
-    let no_weights = |message: String| HubError::NoWeights { model: model.clone(), message };
-    let none = || no_weights("no `.safetensors`, `.gguf` or `.pt` in it".to_owned());
-    let weights = choose_weights_file(&names).map_err(no_weights)?.ok_or_else(none)?;
-    let mut fetch = |name: &str| match layout.file(name) {
+    let client = HubClient::new(&environment).map_err(|error| HubError::request(model, &error))?;
+    // All files are of one commit, even if the branch moves meanwhile.
+    let Revision { commit, files } = resolve(&client, model)?;
+    let repository = CachedRepository::new(&environment.cache, model);
+    let commit = repository.create_commit(&commit)?;
+    let downloader = Downloader { client: &client, model, commit: &commit };
+    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let weights = choose_weights(model, &names)?;
+    let mut fetch = |name: &str| match commit.file(name) {
         Some(path) => Ok(path),
-        None => downloader.fetch(name, &mut report),
+        None => downloader.download(name, &mut report),
     };
-    for name in BESIDE.iter().filter(|name| names.contains(*name)) {
+    for name in COMPANION_FILES.iter().filter(|name| names.contains(*name)) {
         fetch(name)?;
     }
     let path = fetch(weights)?;
-    for part in all_files_of(&path)?.into_iter().skip(1) {
-        fetch(&part.file_name().unwrap_or_default().to_string_lossy())?;
+    for shard in all_files_of(&path)?.into_iter().skip(1) {
+        fetch(&shard.file_name().unwrap_or_default().to_string_lossy())?;
     }
-    layout.note(model)?;
+    commit.write_reference(&model.revision)?;
     snapshot(model)
 }
 
-/// The commit that a revision is at, and its files.
-fn info(model: &HubModel, environment: &Environment) -> Result<RepoInfo, HubError> {
-    let api = ApiBuilder::from_cache(Cache::new(environment.cache.clone()))
-        .with_endpoint(environment.endpoint.clone())
-        .with_token(environment.token.clone())
-        .with_user_agent("dogiqa", env!("CARGO_PKG_VERSION"));
-    let told = |error: ApiError| {
-        let model = model.clone();
-        if let ApiError::RequestError(error) = &error
-            && let ureq::Error::StatusCode(status @ (401 | 403 | 404)) = **error
-        {
-            return HubError::Refused { model, status };
-        }
-        HubError::Request { model, message: error.to_string() }
-    };
-    api.build().and_then(|api| api.repo(repo(model)).info()).map_err(told)
+fn choose_weights<'a>(model: &HubModel, names: &[&'a str]) -> Result<&'a str, HubError> {
+    let no_weights = |message: String| HubError::NoWeights { model: model.clone(), message };
+    choose_weights_file(names)
+        .map_err(no_weights)?
+        .ok_or_else(|| no_weights("no `.safetensors`, `.gguf` or `.pt` in it".to_owned()))
 }

@@ -9,6 +9,8 @@ use crate::checkpoints::weights::error::{WeightsError, damaged};
 
 /// File names that are preferred in a folder, in this order.
 const PREFERRED_NAMES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+/// Files that a network needs besides its weights; a checkpoint may lack them.
+pub(crate) const COMPANION_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
 
 /// Returns the file of weights in a folder by the rule of [`choose_weights_file`]. A path that is no

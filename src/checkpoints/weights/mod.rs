@@ -17,7 +17,9 @@ mod opened_weights;
 mod safetensors_file;
 mod var_builder;
 
-pub(crate) use checkpoint_files::{all_files_of, choose_weights_file, weights_file_of};
+pub(crate) use checkpoint_files::{
+    COMPANION_FILES, all_files_of, choose_weights_file, weights_file_of,
+};
 pub use digest::sha256_of;
 pub(crate) use digest::{GIT_DIGITS, compute_digest, compute_sha256, hub_digest_of, is_digest};
 pub use error::WeightsError;

@@ -48,8 +48,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
             if bar.message() != progress.file {
                 bar.set_message(progress.file.to_owned());
             }
-            bar.set_length(progress.of);
-            bar.set_position(progress.done);
+            bar.set_length(progress.bytes_total);
+            bar.set_position(progress.bytes_done);
         });
         bar.finish_and_clear();
         let folder = folder.with_context(|| model.written.clone())?;
