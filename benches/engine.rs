@@ -35,7 +35,7 @@ use dog_iqa::imaging::{Crop, CropSource, Picture};
 use dog_iqa::method::{Standard, StandardForm};
 use dog_iqa::models::mplug_owl3::{Config, RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
-use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
+use dog_iqa::models::sam2::amg::{AmgPreset, AmgSettings};
 use image::RgbImage;
 
 use measure::{median, peak_mib, times};
@@ -98,7 +98,7 @@ fn run(segmenter: &Path, scorer: &Path, peak: f64) {
     let masks = AmgSettings {
         pred_iou_thresh: 0.0,
         stability_score_thresh: 0.0,
-        ..Preset::DogIqa.settings()
+        ..AmgPreset::DogIqa.settings()
     };
     let clicks = masks.points_per_side.pow(2) as f64;
     let started = Instant::now();

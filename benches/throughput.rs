@@ -34,7 +34,7 @@ use dog_iqa::method::{Standard, StandardForm};
 use dog_iqa::models::device::DeviceId;
 use dog_iqa::models::mplug_owl3::{Config, RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
-use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
+use dog_iqa::models::sam2::amg::{AmgPreset, AmgSettings};
 use dog_iqa::telemetry::metrics;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
@@ -95,7 +95,7 @@ impl Plan {
             points_per_side: self.points_per_side,
             pred_iou_thresh: 0.0,
             stability_score_thresh: 0.0,
-            ..Preset::DogIqa.settings()
+            ..AmgPreset::DogIqa.settings()
         };
         settings
     }

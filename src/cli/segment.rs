@@ -15,7 +15,7 @@ use crate::engine::{Devices, ModelInfo, Precision, Sam2Segmenter, Segmenter};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::method::Rle;
-use crate::models::sam2::amg::{AmgSettings, Found, Preset};
+use crate::models::sam2::amg::{AmgPreset, AmgSettings, GeneratedMask as Found};
 use crate::pipeline::Journey;
 use crate::report::outline_masks;
 use crate::storage::shown_id;
@@ -159,8 +159,8 @@ async fn look(
 /// The preset with single parameters changed.
 fn amg_settings(preset: PresetName, changes: &[String]) -> anyhow::Result<AmgSettings> {
     let preset = match preset {
-        PresetName::DogIqa => Preset::DogIqa,
-        PresetName::Sam2Default => Preset::Sam2Default,
+        PresetName::DogIqa => AmgPreset::DogIqa,
+        PresetName::Sam2Default => AmgPreset::Sam2Default,
     };
     let mut table = toml::Table::try_from(preset.settings())?;
     for change in changes {

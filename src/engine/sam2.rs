@@ -13,7 +13,10 @@ use crate::imaging::Picture;
 use crate::method::{Mask, RawMask, short};
 use crate::models::ModelInput;
 use crate::models::device::kind_of;
-use crate::models::sam2::amg::{AmgError, AmgSettings, Found, MaskGenerator, Prepared, prepare};
+use crate::models::sam2::amg::{
+    AmgError, AmgSettings, GeneratedMask as Found, MaskGenerator, PreparedImage as Prepared,
+    prepare,
+};
 
 /// Raised whenever the same picture may get other masks with the same weights and parameters.
 const VERSION: &str = "1";

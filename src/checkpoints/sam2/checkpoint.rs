@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use crate::checkpoints::sam2::hub_names::{is_video_only, stored_on_hub};
+use crate::checkpoints::sam2::hub_names::{is_unused, stored_on_hub};
 use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError};
 use crate::models::sam2::{Config, Sam2, Size};
 
@@ -57,8 +57,8 @@ impl Sam2Checkpoint {
     /// Opens a file, or a folder with one, in the original naming or the Hub's.
     ///
     /// A published size is recognised from its tensors. Any other network needs the Hub's
-    /// `config.json` in the same folder. That file also applies to a published size if it agrees with
-    /// the tensors.
+    /// `config.json` in the same folder. That file also applies to a published size if it agrees
+    /// with the tensors.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is of another model.
@@ -119,14 +119,14 @@ impl Sam2Checkpoint {
         self.version
     }
 
-    /// Loads the network. Tensors of the video path are skipped; all others must be used.
+    /// Loads the network. Tensors that images do not use are skipped; all others must be used.
     ///
     /// # Errors
     /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<Sam2, WeightsError> {
         let tensors = NetworkTensors {
             stored_as: &|original| self.naming.stored(original),
-            is_unused: &is_video_only,
+            is_unused: &is_unused,
             dtype,
             device,
         };

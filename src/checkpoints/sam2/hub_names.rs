@@ -1,13 +1,16 @@
-//! The names of SAM 2's tensors in a checkpoint of the Hub. The network requests them by the original
-//! names of facebookresearch/sam2.
+//! The names of SAM 2's tensors in a checkpoint of the Hub. The network requests them by the
+//! original names of facebookresearch/sam2.
 
 use crate::checkpoints::weights::StoredTensor;
 
 /// Rows of the table in which the Hub keeps the embeddings of points.
 const POINT_EMBEDDINGS: usize = 4;
 
-/// Original and Hub prefixes of the tensors that only the video path uses.
-const VIDEO_ONLY: [&str; 17] = [
+/// Original and Hub prefixes of the tensors that images do not use: those of the video path, and of
+/// the score for the presence of an object.
+const UNUSED: [&str; 19] = [
+    "sam_mask_decoder.pred_obj_score_head.",
+    "mask_decoder.pred_obj_score_head.",
     "memory_attention.",
     "memory_encoder.",
     "maskmem_tpos_enc",
@@ -28,9 +31,9 @@ const VIDEO_ONLY: [&str; 17] = [
     "_metadata",
 ];
 
-/// Returns true if a tensor, in either naming, belongs to the video path and is not loaded.
-pub(crate) fn is_video_only(name: &str) -> bool {
-    VIDEO_ONLY.iter().any(|prefix| name.starts_with(prefix))
+/// Returns true if a tensor, in either naming, is not used for images.
+pub(crate) fn is_unused(name: &str) -> bool {
+    UNUSED.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Maps an original name to the Hub's tensor, or to the row of one in which the Hub joins several.
@@ -88,7 +91,7 @@ const PARTS: [(&str, &str); 24] = [
 
 /// Renames the three layers of a head: the Hub's `layers.0` is the original's second layer.
 fn rename_head_layers(name: &str) -> String {
-    let is_head = ["output_hypernetworks_mlps.", "iou_prediction_head.", "pred_obj_score_head."]
+    let is_head = ["output_hypernetworks_mlps.", "iou_prediction_head."]
         .iter()
         .any(|head| name.contains(head));
     if !is_head {
@@ -143,8 +146,8 @@ mod tests {
                 "mask_decoder.iou_prediction_head.layers.0.bias",
             ),
             (
-                "sam_mask_decoder.pred_obj_score_head.layers.2.bias",
-                "mask_decoder.pred_obj_score_head.proj_out.bias",
+                "sam_mask_decoder.iou_prediction_head.layers.2.bias",
+                "mask_decoder.iou_prediction_head.proj_out.bias",
             ),
         ] {
             assert_eq!(stored_on_hub(original), StoredTensor::whole(hub));

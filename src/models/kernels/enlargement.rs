@@ -1,41 +1,47 @@
-//! Coarse logits at the size of the image, without ever writing them: what of a mask is wanted at full
-//! size (pixel counts at three thresholds, the box, the runs) is found cell by cell.
+//! Measures masks at the size of the image without writing the enlarged logits: pixel counts at
+//! three thresholds, the bounding box and the runs are computed cell by cell.
 //!
-//! Between four neighbouring logits every pixel is their weighted mean. Where all four lie on one side
-//! of all thresholds, with a margin for rounding, so do all pixels; only the others are computed, in
-//! torch's order of operations, so that the result is that of the enlarged map.
+//! A pixel between four neighbouring coarse logits is their weighted mean. If all four are on one
+//! side of all thresholds, with a margin for rounding, so are all pixels of the cell. Only the
+//! pixels of the other cells are computed, in torch's order of operations, so that the result is
+//! exactly that of the enlarged map.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positions and counts are within images of at most 2^30 pixels"
+)]
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::method::{MaskError, Rle};
+/// Upper bound of the rounding error of a weighted mean of four values, relative to the largest.
+const ROUNDING: f32 = 1e-6;
 
-/// Rounding of a weighted mean of four values, as a share of the largest, rounded up.
-const MARGIN: f32 = 1e-6;
-
-/// Bilinear enlargement (or reduction) of maps of one size to another, corners not aligned, without
-/// antialiasing.
+/// A bilinear enlargement or reduction of maps from one size to another, without aligned corners
+/// and without antialiasing (torch's `interpolate`).
 #[derive(Debug, Clone)]
-pub struct Enlarge {
+pub struct MaskEnlargement {
     across: Axis,
     down: Axis,
 }
 
-/// What full-size pixels say of a mask.
+/// Measurements of a mask at full size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measured {
-    /// Pixels above each of the three thresholds.
+pub struct MaskMeasurements {
+    /// Number of pixels above each of the three thresholds.
     pub counts: [u64; 3],
-    /// `[left, top, right, bottom]` of the pixels above the middle one, inclusive; zeros without any.
+    /// `[left, top, right, bottom]` of the pixels above the middle threshold, inclusive; zeros if
+    /// there are none.
     pub corners: [u32; 4],
 }
 
-/// How the positions of one axis are made of coarse ones.
+/// The coarse positions that each full-size position of one axis is interpolated from.
 #[derive(Debug, Clone)]
 struct Axis {
     coarse: usize,
-    /// For each position the coarse one before it and the weight of the one after.
+    /// For each full-size position, the coarse position before it and the weight of the one after.
     source: Vec<(usize, f32)>,
-    /// For each coarse position the first full one after it; one more at the end.
+    /// For each coarse position, the first full-size position after it; the last entry is the end.
     starts: Vec<usize>,
 }
 
@@ -43,9 +49,9 @@ impl Axis {
     fn new(coarse: usize, full: usize) -> Self {
         let scale = coarse as f32 / full as f32;
         let source = |index: usize| {
-            let place = (scale * (index as f32 + 0.5) - 0.5).max(0.0);
-            let before = (place as usize).min(coarse - 1);
-            (before, place - before as f32)
+            let position = (scale * (index as f32 + 0.5) - 0.5).max(0.0);
+            let before = (position as usize).min(coarse - 1);
+            (before, position - before as f32)
         };
         let source: Vec<_> = (0..full).map(source).collect();
         let start = |position| source.partition_point(|&(before, _)| before < position);
@@ -57,14 +63,14 @@ impl Axis {
     }
 }
 
-impl Enlarge {
-    /// From maps of `coarse` (width, height) to `full` (width, height), all at least 1.
+impl MaskEnlargement {
+    /// Creates the enlargement from `coarse` to `full`, both (width, height) and at least 1.
     pub fn new(coarse: (usize, usize), full: (u32, u32)) -> Self {
         let axis = |coarse, full: u32| Axis::new(coarse, full as usize);
         Self { across: axis(coarse.0, full.0), down: axis(coarse.1, full.1) }
     }
 
-    /// The whole map, row by row: for what needs every value, and to test the rest.
+    /// Returns the whole enlarged map, row by row.
     pub fn map(&self, logits: &[f32]) -> Vec<f32> {
         let mut values = Vec::with_capacity(self.across.source.len() * self.down.source.len());
         for &(row, weight) in &self.down.source {
@@ -83,53 +89,44 @@ impl Enlarge {
         &logits[row * self.across.coarse..][..self.across.coarse]
     }
 
-    /// Counts the pixels above each threshold (ascending), and the box above the middle one.
-    pub fn measure(&self, logits: &[f32], thresholds: [f32; 3]) -> Measured {
-        Arch::new().dispatch(Measure { enlarge: self, logits, thresholds })
+    /// Measures a mask at three ascending thresholds.
+    pub fn measure(&self, logits: &[f32], thresholds: [f32; 3]) -> MaskMeasurements {
+        Arch::new().dispatch(Measure { enlargement: self, logits, thresholds })
     }
 
-    /// The pixels above a threshold as a mask of the whole image, in which this map is a part that
-    /// begins at `offset` (x, y).
-    ///
-    /// # Errors
-    /// A frame that no mask can have.
-    pub fn encode(
+    /// Returns the runs of pixels above a threshold, `start..end` in column-major order of an image
+    /// of `frame_height` rows. The map's origin is at `offset` (x, y) of that image.
+    pub fn runs(
         &self,
         logits: &[f32],
         threshold: f32,
         offset: (u32, u32),
-        frame: (u32, u32),
-    ) -> Result<Rle, MaskError> {
-        let mut spans = Vec::new();
+        frame_height: u32,
+    ) -> Vec<(u32, u32)> {
+        let mut runs = Vec::new();
         let mut column = vec![0.0; self.down.coarse];
         for (x, &(before, along)) in self.across.source.iter().enumerate() {
             let after = self.across.after(before);
             for (value, row) in column.iter_mut().zip(logits.chunks_exact(self.across.coarse)) {
                 *value = (1.0 - along) * row[before] + along * row[after];
             }
-            let first = (offset.0 + x as u32) * frame.1 + offset.1;
-            self.encode_column(&column, threshold, first, &mut spans);
+            let first = (offset.0 + x as u32) * frame_height + offset.1;
+            self.add_column(&column, threshold, first, &mut runs);
         }
-        Rle::from_spans(frame.0, frame.1, spans)
+        runs
     }
 
-    fn encode_column(
-        &self,
-        column: &[f32],
-        threshold: f32,
-        first: u32,
-        spans: &mut Vec<(u32, u32)>,
-    ) {
+    fn add_column(&self, column: &[f32], threshold: f32, first: u32, runs: &mut Vec<(u32, u32)>) {
         let mut add = |start: usize, end: usize| {
             let (start, end) = (first + start as u32, first + end as u32);
-            match spans.last_mut() {
+            match runs.last_mut() {
                 Some(last) if last.1 == start => last.1 = end,
-                _ => spans.push((start, end)),
+                _ => runs.push((start, end)),
             }
         };
         for (row, starts) in self.down.starts.windows(2).enumerate() {
             let (above, below) = (column[row], column[self.down.after(row)]);
-            let margin = MARGIN * above.abs().max(below.abs());
+            let margin = ROUNDING * above.abs().max(below.abs());
             if above.max(below) <= threshold - margin || starts[0] == starts[1] {
                 continue;
             }
@@ -148,12 +145,12 @@ impl Enlarge {
 }
 
 struct Measure<'a> {
-    enlarge: &'a Enlarge,
+    enlargement: &'a MaskEnlargement,
     logits: &'a [f32],
     thresholds: [f32; 3],
 }
 
-/// What one row of cells makes of a cell.
+/// The position of a cell's four logits relative to all thresholds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Outside,
@@ -162,12 +159,12 @@ enum Cell {
 }
 
 impl WithSimd for Measure<'_> {
-    type Output = Measured;
+    type Output = MaskMeasurements;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Measured {
-        let Self { enlarge: Enlarge { across, down }, logits, thresholds } = self;
-        let mut found = Found::new(thresholds);
+    fn with_simd<S: Simd>(self, simd: S) -> MaskMeasurements {
+        let Self { enlargement: MaskEnlargement { across, down }, logits, thresholds } = self;
+        let mut state = RunningMeasurements::new(thresholds);
         let (mut above_means, mut below_means) =
             (vec![0.0; across.source.len()], vec![0.0; across.source.len()]);
         for (row, rows) in down.starts.windows(2).enumerate() {
@@ -178,17 +175,18 @@ impl WithSimd for Measure<'_> {
             let below = &logits[down.after(row) * across.coarse..][..across.coarse];
             let mut column = 0;
             while column < across.coarse {
-                let kind = found.kind(above, below, column, across);
+                let cell = state.classify(above, below, column, across);
                 let first = column;
-                while column < across.coarse && found.kind(above, below, column, across) == kind {
+                while column < across.coarse && state.classify(above, below, column, across) == cell
+                {
                     column += 1;
                 }
                 let columns = across.starts[first]..across.starts[column];
-                if columns.is_empty() || kind == Cell::Outside {
+                if columns.is_empty() || cell == Cell::Outside {
                     continue;
                 }
-                if kind == Cell::Inside {
-                    found.all(rows[0]..rows[1], &columns);
+                if cell == Cell::Inside {
+                    state.add_block(rows[0]..rows[1], &columns);
                     continue;
                 }
                 let means = above_means[columns.clone()].iter_mut();
@@ -200,17 +198,33 @@ impl WithSimd for Measure<'_> {
                     *lower = (1.0 - along) * below[before] + along * below[after];
                 }
                 for y in rows[0]..rows[1] {
-                    let means = (&above_means[columns.clone()], &below_means[columns.clone()]);
-                    found.row(simd, (y, columns.start), means, down.source[y].1);
+                    let row = PixelRow {
+                        y,
+                        first_x: columns.start,
+                        above: &above_means[columns.clone()],
+                        below: &below_means[columns.clone()],
+                        weight: down.source[y].1,
+                    };
+                    state.add_row(simd, &row);
                 }
             }
         }
-        found.finish()
+        state.finish()
     }
 }
 
-/// Counts and box so far.
-struct Found {
+/// Some pixels of one row, each between a value above and one below.
+struct PixelRow<'a> {
+    y: usize,
+    first_x: usize,
+    above: &'a [f32],
+    below: &'a [f32],
+    /// Weight of the values below.
+    weight: f32,
+}
+
+/// The counts and the bounding box so far.
+struct RunningMeasurements {
     thresholds: [f32; 3],
     counts: [u64; 3],
     /// Left and top inclusive, right and bottom exclusive.
@@ -220,49 +234,44 @@ struct Found {
     bottom: usize,
 }
 
-impl Found {
+impl RunningMeasurements {
     fn new(thresholds: [f32; 3]) -> Self {
         Self { thresholds, counts: [0; 3], left: usize::MAX, top: usize::MAX, right: 0, bottom: 0 }
     }
 
     #[inline(always)]
-    fn kind(&self, above: &[f32], below: &[f32], column: usize, across: &Axis) -> Cell {
+    fn classify(&self, above: &[f32], below: &[f32], column: usize, across: &Axis) -> Cell {
         let after = across.after(column);
         let (a, b, c, d) = (above[column], above[after], below[column], below[after]);
-        let (least, most) = (a.min(b).min(c.min(d)), a.max(b).max(c.max(d)));
-        let margin = MARGIN * most.abs().max(least.abs());
-        if most <= self.thresholds[0] - margin {
+        let (smallest, largest) = (a.min(b).min(c.min(d)), a.max(b).max(c.max(d)));
+        let margin = ROUNDING * largest.abs().max(smallest.abs());
+        if largest <= self.thresholds[0] - margin {
             Cell::Outside
-        } else if least > self.thresholds[2] + margin {
+        } else if smallest > self.thresholds[2] + margin {
             Cell::Inside
         } else {
             Cell::Mixed
         }
     }
 
-    fn all(&mut self, rows: std::ops::Range<usize>, columns: &std::ops::Range<usize>) {
+    /// Adds pixels that are above all thresholds.
+    fn add_block(&mut self, rows: std::ops::Range<usize>, columns: &std::ops::Range<usize>) {
         let pixels = (rows.len() * columns.len()) as u64;
         self.counts.iter_mut().for_each(|count| *count += pixels);
-        self.span(rows.start, columns.start, columns.end);
+        self.widen_box(rows.start, columns.start, columns.end);
         self.bottom = self.bottom.max(rows.end);
     }
 
-    fn span(&mut self, y: usize, left: usize, right: usize) {
+    fn widen_box(&mut self, y: usize, left: usize, right: usize) {
         self.left = self.left.min(left);
         self.right = self.right.max(right);
         self.top = self.top.min(y);
         self.bottom = self.bottom.max(y + 1);
     }
 
-    /// Pixels of one row from `first` on, each between a value above and one below.
     #[inline(always)]
-    fn row<S: Simd>(
-        &mut self,
-        simd: S,
-        (y, first): (usize, usize),
-        (above, below): (&[f32], &[f32]),
-        weight: f32,
-    ) {
+    fn add_row<S: Simd>(&mut self, simd: S, row: &PixelRow<'_>) {
+        let &PixelRow { y, first_x, above, below, weight } = row;
         let value = |index: usize| (1.0 - weight) * above[index] + weight * below[index];
         let before = self.counts[1];
         let ((above_vectors, rest), (below_vectors, _)) =
@@ -272,7 +281,7 @@ impl Found {
         let (one, zero) = (simd.splat_f32s(1.0), simd.splat_f32s(0.0));
         let mut sums = [zero; 3];
         for (&above, &below) in above_vectors.iter().zip(below_vectors) {
-            // Two products and a sum, each rounded, as everywhere in this file.
+            // Two products and a sum, each rounded, as in every interpolation of this file.
             let value = simd.add_f32s(simd.mul_f32s(upper, above), simd.mul_f32s(lower, below));
             for (sum, &limit) in sums.iter_mut().zip(&limits) {
                 let is_above = simd.greater_than_f32s(value, limit);
@@ -290,21 +299,21 @@ impl Found {
         if self.counts[1] == before {
             return;
         }
-        // Only what widens the box is looked for.
+        // The box needs only the first and the last pixel.
         let is_inside = |index: &usize| value(*index) > self.thresholds[1];
         let left = (0..above.len()).find(is_inside).unwrap_or(0);
         let right = (0..above.len()).rev().find(is_inside).unwrap_or(left);
-        self.span(y, first + left, first + right + 1);
+        self.widen_box(y, first_x + left, first_x + right + 1);
     }
 
-    fn finish(self) -> Measured {
-        let corner = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    fn finish(self) -> MaskMeasurements {
+        let corner = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
         let corners = if self.counts[1] == 0 {
             [0; 4]
         } else {
             [self.left, self.top, self.right - 1, self.bottom - 1].map(corner)
         };
-        Measured { counts: self.counts, corners }
+        MaskMeasurements { counts: self.counts, corners }
     }
 }
 
@@ -313,12 +322,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::models::sam2::amg::small_regions::corners;
+    use crate::method::Rle;
+    use crate::models::sam2::amg::corners;
 
     proptest! {
-        /// Smooth and noisy maps, enlarged and reduced, with the thresholds anywhere.
+        /// Smooth and noisy maps, enlarged and reduced, at arbitrary thresholds.
         #[test]
-        fn what_is_measured_is_what_the_whole_map_says(
+        fn measurements_equal_those_of_the_enlarged_map(
             coarse in (1_usize..12, 1_usize..12),
             full in (1_u32..60, 1_u32..60),
             (middle, offset, noise) in (-3.0_f32..3.0, 0.0_f32..2.0, 0.0_f32..8.0),
@@ -330,25 +340,28 @@ mod tests {
                 5.0 - (x - 4.0).abs() - (y - 3.0).abs() + noise * (random.f32() - 0.5)
             };
             let logits: Vec<f32> = (0..coarse.0 * coarse.1).map(logit).collect();
-            let enlarge = Enlarge::new(coarse, full);
-            let map = enlarge.map(&logits);
+            let enlargement = MaskEnlargement::new(coarse, full);
+            let map = enlargement.map(&logits);
             let thresholds = [middle - offset, middle, middle + offset];
-            let measured = enlarge.measure(&logits, thresholds);
+            let measured = enlargement.measure(&logits, thresholds);
             let count = |limit: f32| map.iter().filter(|&&value| value > limit).count() as u64;
             prop_assert_eq!(measured.counts, thresholds.map(count));
 
             let bits: Vec<bool> = map.iter().map(|&value| value > middle).collect();
             let exact = Rle::from_bitmap(full.0, full.1, &bits).unwrap();
             prop_assert_eq!(measured.corners, corners(&exact));
-            prop_assert_eq!(&enlarge.encode(&logits, middle, (0, 0), full).unwrap(), &exact);
+            let encode = |offset, frame: (u32, u32)| {
+                let runs = enlargement.runs(&logits, middle, offset, frame.1);
+                Rle::from_spans(frame.0, frame.1, runs).unwrap()
+            };
+            prop_assert_eq!(&encode((0, 0), full), &exact);
 
             let frame = (full.0 + 7, full.1 + 3);
-            let pasted = enlarge.encode(&logits, middle, (5, 2), frame).unwrap();
+            let pasted = encode((5, 2), frame);
             prop_assert_eq!(pasted.area(), exact.area());
             if exact.area() > 0 {
-                let moved = corners(&exact);
-                let moved = [moved[0] + 5, moved[1] + 2, moved[2] + 5, moved[3] + 2];
-                prop_assert_eq!(corners(&pasted), moved);
+                let [left, top, right, bottom] = corners(&exact);
+                prop_assert_eq!(corners(&pasted), [left + 5, top + 2, right + 5, bottom + 2]);
             }
         }
     }
