@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
-/// Creates a temporary file in the folder of `path`; persisting it to `path` is then a rename on one
-/// file system. The umask decides who may read it, as for any other new file.
+/// Creates a temporary file in the folder of `path`; persisting it to `path` is then a rename on
+/// one file system. The umask decides who may read it, as for any other new file.
 pub(crate) fn temporary_file_for(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let everyone = Permissions::from_mode(0o666);

@@ -71,8 +71,8 @@ impl CachedCommit<'_> {
         Some(self.snapshot.join(name)).filter(|path| path.is_file())
     }
 
-    /// Waits until no other process, Python programs included, writes a blob, and locks it until the
-    /// returned file is dropped.
+    /// Waits until no other process, Python programs included, writes a blob, and locks it until
+    /// the returned file is dropped.
     pub(crate) fn lock(&self, digest: &str) -> Result<File, HubError> {
         let path = self.repository.locks.join(format!("{digest}.lock"));
         let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));

@@ -42,7 +42,8 @@ impl HubClient {
 
     /// Returns the address of a path on the Hub.
     pub(crate) fn url(&self, path: &str) -> io::Result<Url> {
-        parse_url(&format!("{}/{path}", self.endpoint))
+        let text = format!("{}/{path}", self.endpoint);
+        Url::parse(&text).map_err(|error| io::Error::other(format!("{text}: {error}")))
     }
 
     /// Returns true for an address on the Hub itself.
@@ -137,8 +138,4 @@ fn request_error(error: &reqwest::Error) -> io::Error {
         cause = source;
     }
     io::Error::other(cause.to_string())
-}
-
-fn parse_url(text: &str) -> io::Result<Url> {
-    Url::parse(text).map_err(|error| io::Error::other(format!("{text}: {error}")))
 }

@@ -1,9 +1,9 @@
-//! Models by name: presets, repositories of the Hugging Face Hub, and the cache on disk that is shared
-//! with `huggingface_hub` and follows its environment variables.
+//! Models by name: presets, repositories of the Hugging Face Hub, and the cache on disk that is
+//! shared with `huggingface_hub` and follows its environment variables.
 //!
 //! ```text
-//!  "sam2.1-large", "owner/name@revision", a path ─ ModelName ─► locate ─► file or folder ─► Weights
-//!                                                     └─ pull ─► download ─► cache (digests are the Hub's)
+//!  "sam2.1-large", "owner/name@revision", a path ─ name ─► locate ─► file or folder ─► Weights
+//!                     revision (files of a commit) ◄─ pull ─► download ─► cache
 //! ```
 //! Only [`pull`] uses the network: a worker that starts reads the disk and nothing else.
 //!

@@ -31,8 +31,8 @@ pub struct HubModel {
 }
 
 impl ModelName {
-    /// Parses a name. An existing file or folder takes precedence over a preset and an `owner/name` of
-    /// the Hub, both with an optional `@revision`. Any other text is a path that does not exist.
+    /// Parses a name. An existing file or folder takes precedence over a preset and an `owner/name`
+    /// of the Hub, both with an optional `@revision`. Any other text is a path that does not exist.
     pub fn new(text: &str) -> Self {
         let path = Path::new(text);
         if path.exists() {
@@ -43,8 +43,8 @@ impl ModelName {
 }
 
 impl HubModel {
-    /// Parses a preset or an `owner/name`, with an optional `@revision`. Returns `None` if the text is
-    /// neither.
+    /// Parses a preset or an `owner/name`, with an optional `@revision`. Returns `None` if the text
+    /// is neither.
     pub fn new(text: &str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, DEFAULT_BRANCH));
         let preset = ModelPreset::find(name);

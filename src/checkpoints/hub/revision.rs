@@ -37,7 +37,12 @@ struct RepositoryFile {
 pub(crate) fn resolve(client: &HubClient, model: &HubModel) -> Result<Revision, HubError> {
     let document = fetch_document(client, model)?;
     let RevisionDocument { sha, siblings } =
-        serde_json::from_slice(&document).map_err(|error| HubError::request(model, &error))?;
+        serde_json::from_slice(&document).map_err(|error| {
+            HubError::request(
+                model,
+                &format!("its answer is no description of a repository: {error}"),
+            )
+        })?;
     if sha.len() != GIT_DIGITS || !is_digest(&sha) {
         return Err(HubError::request(model, &"it names no commit; is it a Hub?"));
     }

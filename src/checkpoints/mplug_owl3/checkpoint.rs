@@ -9,7 +9,8 @@ use crate::models::mplug_owl3::{
     Config, Generation, MplugOwl3, Release, Tensors, Tokenizer, TokenizerError,
 };
 
-/// Metadata key of the `config.json` in a GGUF written by [`quantize`](crate::checkpoints::quantize).
+/// Metadata key of the `config.json` in a GGUF written by
+/// [`quantize`](crate::checkpoints::quantize).
 pub(crate) const CONFIG_KEY: &str = "dogiqa.config.json";
 /// Metadata key of the `tokenizer.json` in a GGUF, as the format's specification names it.
 pub(crate) const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
@@ -101,8 +102,9 @@ impl MplugOwl3Checkpoint {
         }
     }
 
-    /// Returns true if the network does not use a tensor: the last vision layer and what follows it,
-    /// which the reference skips, buffers of old files, and a head that is a copy of the embedding.
+    /// Returns true if the network does not use a tensor: the last vision layer and what follows
+    /// it, which the reference skips, buffers of old files, and a head that is a copy of the
+    /// embedding.
     pub(crate) fn is_unused(&self, name: &str) -> bool {
         let last = self.config.vision_config.num_hidden_layers - 1;
         let last_layer = format!("vision_model.encoder.layers.{last}.");

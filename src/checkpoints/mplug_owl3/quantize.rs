@@ -1,4 +1,5 @@
-//! Quantises a checkpoint's language model into one GGUF, for machines that cannot hold it otherwise.
+//! Quantises a checkpoint's language model into one GGUF, for machines that cannot hold it
+//! otherwise.
 //!
 //! The vision tower, the projections of images' keys and values, norms, biases and gates are not
 //! quantised: they are small, or run hundreds of times for each image.
@@ -17,8 +18,9 @@ use crate::models::mplug_owl3::TokenizerError;
 pub enum BlockFormat {
     /// 8 bits per weight and one scale per 32 weights: 8.5 bits in total.
     Q8_0,
-    /// 4 bits per weight, with scales and offsets per 32 in blocks of 256: 4.5 bits in total. Rows that
-    /// do not divide into such blocks are stored as `Q8_0`, and so are the embedding and the head.
+    /// 4 bits per weight, with scales and offsets per 32 in blocks of 256: 4.5 bits in total. Rows
+    /// that do not divide into such blocks are stored as `Q8_0`, and so are the embedding and the
+    /// head.
     Q4K,
 }
 

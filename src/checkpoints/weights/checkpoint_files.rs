@@ -13,8 +13,8 @@ const PREFERRED_NAMES: [&str; 2] = ["model.safetensors", "model.safetensors.inde
 pub(crate) const COMPANION_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
 
-/// Returns the file of weights in a folder by the rule of [`choose_weights_file`]. A path that is no
-/// folder is returned unchanged.
+/// Returns the file of weights in a folder by the rule of [`choose_weights_file`]. A path that is
+/// no folder is returned unchanged.
 pub(crate) fn weights_file_of(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.to_owned());

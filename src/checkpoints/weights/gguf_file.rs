@@ -64,7 +64,8 @@ impl GgufFile {
     }
 }
 
-/// Returns the end of a tensor in bytes after the first tensor's start, or `None` if it exceeds `u64`.
+/// Returns the end of a tensor in bytes after the first tensor's start, or `None` if it exceeds
+/// `u64`.
 fn end_of(info: &TensorInfo) -> Option<u64> {
     let mut dims = info.shape.dims().iter();
     let values = dims.try_fold(1_u64, |values, &dim| values.checked_mul(dim as u64))?;

@@ -1,8 +1,8 @@
 //! Files of weights, read as named tensors.
 //!
 //! ```text
-//!  path ─ checkpoint_files ─► file or index of shards ─ opened_weights ─► Weights ─► Tensor, QTensor
-//!                                                       var_builder ─► VarBuilder for a network
+//!  path ─ checkpoint_files ─► file or index of shards ─ opened_weights ─► Weights ─► tensors
+//!                                               Weights ─ var_builder ─► VarBuilder ─► network
 //! ```
 //! Safetensors files are mapped one tensor at a time. A `.pt` is a zip archive with a pickle: its
 //! reader knows tensors and no other objects, so nothing in the file is executed.

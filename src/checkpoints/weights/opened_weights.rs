@@ -45,8 +45,8 @@ impl fmt::Debug for Weights {
 }
 
 impl Weights {
-    /// Opens a `.safetensors`, the `.safetensors.index.json` of a sharded one, a `.gguf`, or a PyTorch
-    /// `.pt`, `.pth` or `.bin`, and reads its table of tensors. Of a folder it opens
+    /// Opens a `.safetensors`, the `.safetensors.index.json` of a sharded one, a `.gguf`, or a
+    /// PyTorch `.pt`, `.pth` or `.bin`, and reads its table of tensors. Of a folder it opens
     /// `model.safetensors`, its index, or the only file of weights.
     ///
     /// # Errors
@@ -140,9 +140,9 @@ impl Weights {
         matches!(&self.files, OpenFiles::Gguf(file) if file.is_quantised(name))
     }
 
-    /// Returns the bytes of memory that all tensors take in this dtype. A GGUF takes about twice its
-    /// file (measured, `benches/README.md`): its blocks are also held rearranged for the CPU's vector
-    /// instructions.
+    /// Returns the bytes of memory that all tensors take in this dtype. A GGUF takes about twice
+    /// its file (measured, `benches/README.md`): its blocks are also held rearranged for the CPU's
+    /// vector instructions.
     pub fn bytes_in(&self, dtype: DType) -> u64 {
         if let OpenFiles::Gguf(_) = &self.files {
             return 2 * std::fs::metadata(&self.path).map_or(0, |data| data.len());
@@ -159,7 +159,8 @@ impl Weights {
         }
     }
 
-    /// Checks the shape of a tensor. Called before memory is allocated for a shape that a file claims.
+    /// Checks the shape of a tensor. Called before memory is allocated for a shape that a file
+    /// claims.
     ///
     /// # Errors
     /// Fails if the tensor is missing or has another shape.

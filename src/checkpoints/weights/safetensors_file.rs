@@ -76,7 +76,7 @@ impl SafetensorsFile {
 
 #[expect(unsafe_code, reason = "mapping is the only way to copy a tensor out of a file only once")]
 fn map(file: &File, start: usize, length: usize) -> io::Result<Mmap> {
-    // SAFETY: the map is sound as long as no process changes the file meanwhile. Weights are written
-    // once, when they are installed; truncating one while it is read ends this process.
+    // SAFETY: the map is sound as long as no process changes the file meanwhile. Weights are
+    // written once, when they are installed; truncating one while it is read ends this process.
     unsafe { MmapOptions::new().offset(start as u64).len(length).map(file) }
 }

@@ -6,7 +6,8 @@ use candle_core::Device;
 use candle_core::cuda_backend::cudarc::driver::result::{self, DriverError};
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 
-use crate::models::device::{DeviceError, DeviceId};
+use crate::models::device::device_id::DeviceId;
+use crate::models::device::error::DeviceError;
 
 /// Opens a GPU with a stream for the calling thread.
 pub(crate) fn open(number: usize) -> Result<Device, DeviceError> {
@@ -18,9 +19,9 @@ pub(crate) fn open(number: usize) -> Result<Device, DeviceError> {
     }
     let device = Device::new_cuda(number).map_err(|error| driver(error.to_string()))?;
     let cuda = device.as_cuda_device().map_err(|error| driver(error.to_string()))?;
-    // SAFETY: only the thread that opens a device computes with its tensors, on one stream, so there is
-    // no other stream whose work an event would have to wait for. Another thread may only drop the last
-    // handle to weights, after that work has finished.
+    // SAFETY: only the thread that opens a device computes with its tensors, on one stream, so
+    // there is no other stream whose work an event would have to wait for. Another thread may only
+    // drop the last handle to weights, after that work has finished.
     unsafe { cuda.disable_event_tracking() };
     keep_memory(number).map_err(|error| driver(error.to_string()))?;
     Ok(device)
@@ -54,8 +55,8 @@ pub(crate) fn cache_tables(device: &Device) -> Option<impl Drop> {
 fn keep_memory(number: usize) -> Result<(), DriverError> {
     let device = result::device::get(i32::try_from(number).unwrap_or(i32::MAX))?;
     let mut threshold_bytes = u64::MAX;
-    // SAFETY: the handle is from `get`, its pool lives as long as the driver, and the attribute is a
-    // 64-bit number that is read before the call returns.
+    // SAFETY: the handle is from `get`, its pool lives as long as the driver, and the attribute is
+    // a 64-bit number that is read before the call returns.
     unsafe {
         let pool = result::device::get_default_mem_pool(device)?;
         result::mem_pool::set_attribute(

@@ -6,8 +6,8 @@ use candle_nn::VarBuilder;
 
 use crate::models::layers::{LayerNorm, Linear, Matrix, RmsNorm};
 
-/// Loads a matrix from quantised blocks by its full name and its shape `[out, in]`. Returns `None` if
-/// it is not stored in such blocks.
+/// Loads a matrix from quantised blocks by its full name and its shape `[out, in]`. Returns `None`
+/// if it is not stored in such blocks.
 pub type QuantisedSource<'a> = dyn Fn(&str, [usize; 2]) -> Result<Option<QTensor>> + 'a;
 
 /// The tensors below a prefix.
@@ -54,8 +54,8 @@ impl<'a> Tensors<'a> {
         Ok(RmsNorm::new(self.get(width, "weight")?, single(eps)))
     }
 
-    /// Concatenates the weights of projections of one input, `(sum of out, in)`. A part is a name and
-    /// the width of its output.
+    /// Concatenates the weights of projections of one input, `(sum of out, in)`. A part is a name
+    /// and the width of its output.
     pub(crate) fn weights(&self, width_in: usize, parts: &[(&str, usize)]) -> Result<Tensor> {
         let weights = parts.iter().map(|(name, out)| self.pp(name).get((*out, width_in), "weight"));
         Tensor::cat(&weights.collect::<Result<Vec<_>>>()?, 0)
@@ -75,7 +75,8 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// Builds the concatenation of projections of one input as a matrix that is only multiplied with.
+    /// Builds the concatenation of projections of one input as a matrix that is only multiplied
+    /// with.
     pub(crate) fn matrix(&self, width_in: usize, parts: &[(&str, usize)]) -> Result<Matrix> {
         let (first, rows) = parts[0];
         let Some(first) = self.quantised(first, [rows, width_in])? else {
