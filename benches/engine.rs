@@ -25,10 +25,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device};
+use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
 use dog_iqa::engine::{MplugOwl3Scorer, Sam2Segmenter, Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, CropSource, Picture};
 use dog_iqa::method::{Standard, StandardForm};
-use dog_iqa::models::mplug_owl3::{Checkpoint, Format, RatingSettings, Release, quantize};
+use dog_iqa::models::mplug_owl3::{RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
 
 use paper_engine::matrix_product::peak_giga_flops;
@@ -57,7 +58,8 @@ fn main() {
     let segmenter = checkpoints::sam2(folder.path(), SIZE);
     let scorer = checkpoints::owl(folder.path(), RELEASE);
     let quantised = folder.path().join("q4-k.gguf");
-    quantize(&Checkpoint::open(&scorer).unwrap(), Format::Q4K, &quantised, |_, _| {}).unwrap();
+    quantize(&MplugOwl3Checkpoint::open(&scorer).unwrap(), BlockFormat::Q4K, &quantised, |_, _| {})
+        .unwrap();
 
     let peak = peak_giga_flops(&Device::Cpu, DType::F32, 2048);
     println!("peak of this machine at 2048 × 2048 × 2048 in f32: {peak:.0} GFLOP/s");

@@ -40,9 +40,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
 use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Config, Format, Greedy, LevelHead, MplugOwl3, Prefix, Prompt, Release, Tensors,
-    quantize,
+    Config, Greedy, LevelHead, MplugOwl3, Prefix, Prompt, Release, Tensors,
 };
 
 use measure::{median, peak_mib, times};
@@ -259,7 +259,8 @@ impl Drop for Peer {
 fn memory() {
     if let Some(path) = env::args().skip_while(|argument| argument != "load").nth(1) {
         let path = Path::new(&path);
-        let model = MplugOwl3::open(path, DType::BF16, &Device::Cpu).unwrap();
+        let model =
+            MplugOwl3Checkpoint::open(path).unwrap().load(DType::BF16, &Device::Cpu).unwrap();
         if path.extension().unwrap() == "gguf" {
             // A quantised network allocates a part of its memory in its first run.
             let prefix = Prefix::new(&model, &paper_prompt()).unwrap();
@@ -282,8 +283,8 @@ fn memory() {
     std::fs::write(folder.path().join("config.json"), json).unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
     let quantised = folder.path().join("q4-k.gguf");
-    let checkpoint = Checkpoint::open(&whole).unwrap();
-    quantize(&checkpoint, Format::Q4K, &quantised, |_, _| {}).unwrap();
+    let checkpoint = MplugOwl3Checkpoint::open(&whole).unwrap();
+    quantize(&checkpoint, BlockFormat::Q4K, &quantised, |_, _| {}).unwrap();
     println!("2b                   | file, MiB | peak, MiB | peak / file");
     for (name, path) in [("bf16, loaded", &whole), ("q4-k, loaded and run", &quantised)] {
         let child = Command::new(env::current_exe().unwrap())

@@ -32,7 +32,7 @@ use std::process::Command;
 
 use candle_core::{Device, Tensor};
 use dog_iqa::models::sam2::amg::{AmgSettings, MaskGenerator, prepare};
-use dog_iqa::models::sam2::{Config, Label, MASKS, Prompts, Sam2, Size, preprocess};
+use dog_iqa::models::sam2::{Config, MASKS, PointLabel, Prompts, Sam2, Size, preprocess};
 use image::RgbImage;
 
 use measure::{median, peak_mib, times};
@@ -125,9 +125,10 @@ impl Bench {
         let prompts =
             Prompts { image_of: &image_of, points: &points, labels: &labels, masks: None };
         times(runs, || {
-            let answers = self.model.answer(&encoded, &prompts, |_| {}).unwrap();
-            let fine = (&encoded.fine, &image_of[..]);
-            drop(black_box(self.model.mask_decoder().masks(&answers, fine, 1..MASKS).unwrap()));
+            let decoded = self.model.decode(&encoded, &prompts, |_| {}).unwrap();
+            let decoder = self.model.mask_decoder();
+            let masks = decoder.masks(&decoded, &encoded.fine, &image_of, 1..MASKS);
+            drop(black_box(masks.unwrap()));
         })
     }
 
@@ -151,7 +152,7 @@ impl Bench {
         let (points, labels, image_of) = clicks();
         let prompts =
             Prompts { image_of: &image_of, points: &points, labels: &labels, masks: None };
-        let iou = self.model.answer(&encoded, &prompts, |_| {}).unwrap().iou;
+        let iou = self.model.decode(&encoded, &prompts, |_| {}).unwrap().iou;
         let iou = iou.narrow(1, 1, 3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         median(iou.into_iter().map(f64::from).collect())
     }
@@ -181,12 +182,12 @@ fn memory() {
 }
 
 /// Returns points, labels and image indices of 64 clicks spread over one image.
-fn clicks() -> (Tensor, Vec<Label>, Vec<usize>) {
+fn clicks() -> (Tensor, Vec<PointLabel>, Vec<usize>) {
     let coordinate = |index: usize| 64.0 + 128.0 * index as f32;
     let points: Vec<f32> =
         (0..CLICKS).flat_map(|index| [coordinate(index % 8), coordinate(index / 8)]).collect();
     let points = Tensor::from_vec(points, (CLICKS, 1, 2), &Device::Cpu).unwrap();
-    (points, vec![Label::Foreground; CLICKS], vec![0; CLICKS])
+    (points, vec![PointLabel::Foreground; CLICKS], vec![0; CLICKS])
 }
 
 /// Returns the seconds of each run in PyTorch.

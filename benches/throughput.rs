@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use dog_iqa::engine::{Devices, Engine, EngineName, MplugOwl3Scorer, Scorer, Settings};
 use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{Standard, StandardForm};
-use dog_iqa::models::device::Place;
+use dog_iqa::models::device::DeviceId;
 use dog_iqa::models::mplug_owl3::{RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
 use dog_iqa::telemetry::metrics;
@@ -106,7 +106,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let segmenter = checkpoints::sam2(folder.path(), plan.size);
     let scorer = checkpoints::owl(folder.path(), plan.release);
-    let side = if first == Place::Cpu { 2048 } else { 8192 };
+    let side = if first == DeviceId::Cpu { 2048 } else { 8192 };
     let peak = peak_giga_flops(&first.open().unwrap(), first.dtype(), side);
     let dtype = first.dtype().as_str();
     println!("{devices:?}, {dtype}: peak {peak:.0} GFLOP/s; {} images per row", plan.images);

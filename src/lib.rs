@@ -13,6 +13,7 @@
 //! | [`storage`] | allow-listed, bounded reads from object storage | `telemetry` |
 //! | [`imaging`] | bytes to upright sRGB pixels, crops | `method` |
 //! | [`models`] | the numeric models, free of our traits | `method`, `imaging` |
+//! | [`checkpoints`] | files of weights: read, fetched and written | `models` |
 //! | [`engine`] | `Segmenter`, `Scorer`, the device lane and the engines behind them | the above |
 //! | [`pipeline`] | the journey of one image, from reference to event | the above |
 //! | [`stream`] | Kafka: consume, commit, publish, rebalance, stop | `telemetry`, `event`, `pipeline` |
@@ -23,6 +24,7 @@
 //! `ARCHITECTURE.md` tells the same story at length; `tests/tidy.rs` keeps the table true.
 
 mod backoff;
+pub mod checkpoints;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -5,13 +5,13 @@ use tokio::sync::watch;
 
 use crate::engine::Devices;
 use crate::engine::lane::{Lane, LaneSpec, Opener, Ready, Run};
-use crate::models::device::Place;
+use crate::models::device::DeviceId;
 
 /// Returns the device named by `--device`.
 ///
 /// # Errors
 /// Fails if the option names several devices.
-pub(crate) fn single_device(devices: &Devices) -> anyhow::Result<Place> {
+pub(crate) fn single_device(devices: &Devices) -> anyhow::Result<DeviceId> {
     match &devices.places()[..] {
         [device] => Ok(*device),
         _ => bail!("--device: this command runs on one device; name one"),

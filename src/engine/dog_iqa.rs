@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::checkpoints::hub::{HubModel, ModelName, locate};
+use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
 use crate::engine::handle::{EngineError, Open, Parts, Stage};
 use crate::engine::memory;
 use crate::engine::mplug_owl3::MplugOwl3Scorer;
@@ -10,9 +12,8 @@ use crate::engine::settings::{DogIqaSettings, Settings};
 use crate::engine::traits::{ModelInfo, Scorer, Segmenter};
 use crate::imaging::{Crop, CropSource, Picture};
 use crate::method::{Standard, fingerprint, short};
-use crate::models::device::Place;
-use crate::models::hub::{HubModel, ModelName, locate};
-use crate::models::{ModelInput, mplug_owl3, sam2};
+use crate::models::ModelInput;
+use crate::models::device::DeviceId as Place;
 
 /// Name of the engine in events.
 const NAME: &str = "dog-iqa";
@@ -36,8 +37,8 @@ pub(super) fn parts(settings: &Settings, standard: &Standard) -> Result<Parts, E
     let dtype = dog_iqa.dtype.on(kind);
     let segmenter = locate(&dog_iqa.segmenter).map_err(|error| failed("segmenter", &error))?;
     let scorer = locate(&dog_iqa.scorer).map_err(|error| failed("scorer", &error))?;
-    let sam2 = sam2::Checkpoint::open(&segmenter).map_err(|error| failed("segmenter", &error))?;
-    let owl = mplug_owl3::Checkpoint::open(&scorer).map_err(|error| failed("scorer", &error))?;
+    let sam2 = Sam2Checkpoint::open(&segmenter).map_err(|error| failed("segmenter", &error))?;
+    let owl = MplugOwl3Checkpoint::open(&scorer).map_err(|error| failed("scorer", &error))?;
     let memory =
         memory::check(&places, sam2.weights().bytes_in(dtype) + owl.weights().bytes_in(dtype))?;
 

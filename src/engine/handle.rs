@@ -19,7 +19,7 @@ use crate::engine::warm_up::warm_up;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask, Standard};
 use crate::models::ModelInput;
-use crate::models::device::{DeviceError, Place};
+use crate::models::device::{DeviceError, DeviceId as Place};
 
 /// What metrics call the device of models that were opened elsewhere.
 const DEVICE_OWN: &str = "own";

@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 use sysinfo::System;
 
-use crate::models::device::Place;
+use crate::models::device::DeviceId as Place;
 
 /// What both models need beside their weights while they run: 0.7 GB on a processor (`benches/engine`), and on
 /// a GPU, whose batches are larger, by arithmetic.

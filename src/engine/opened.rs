@@ -5,12 +5,12 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
+use crate::checkpoints::{MplugOwl3Checkpoint, WeightsError};
 use crate::engine::traits::{ModelInfo, WeightsFile};
 use crate::method::{LevelsError, fingerprint, short};
-use crate::models::WeightsError;
 use crate::models::device::kind_of;
 use crate::models::mplug_owl3::{
-    Checkpoint, DirectionError, Grid, IMAGE, Message, MplugOwl3, Prompt, RatingSettings, Tokenizer,
+    DirectionError, Grid, IMAGE, Message, MplugOwl3, Prompt, RatingSettings, Tokenizer,
     TokenizerError, stack, views,
 };
 
@@ -61,13 +61,13 @@ pub enum MplugOwl3Error {
 pub(super) struct Opened {
     pub(super) model: MplugOwl3,
     pub(super) tokenizer: Tokenizer,
-    pub(super) checkpoint: Checkpoint,
+    pub(super) checkpoint: MplugOwl3Checkpoint,
 }
 
 impl Opened {
     /// Opens a checkpoint: a file, an index of shards, or the folder with it.
     pub(super) fn open(path: &Path, dtype: DType, device: &Device) -> Result<Self, MplugOwl3Error> {
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = MplugOwl3Checkpoint::open(path)?;
         let tokenizer = checkpoint.tokenizer()?;
         let (tokens, rows) = (tokenizer.end(), checkpoint.config().vocab_size);
         if tokens > rows {

@@ -5,15 +5,18 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 
+use crate::checkpoints::{Sam2Checkpoint, WeightsError};
 use crate::engine::failure::run_error;
 use crate::engine::lane::RunError;
 use crate::engine::traits::{ModelInfo, Segmenter, WeightsFile};
 use crate::imaging::Picture;
 use crate::method::{Mask, RawMask, short};
+use crate::models::ModelInput;
 use crate::models::device::kind_of;
-use crate::models::sam2::amg::{AmgError, AmgSettings, Found, MaskGenerator, Prepared, prepare};
-use crate::models::sam2::{Checkpoint, Sam2};
-use crate::models::{ModelInput, WeightsError};
+use crate::models::sam2::amg::{
+    AmgError, AmgSettings, GeneratedMask as Found, MaskGenerator, PreparedImage as Prepared,
+    prepare,
+};
 
 /// Raised whenever the same picture may get other masks with the same weights and parameters.
 const VERSION: &str = "1";
@@ -47,8 +50,8 @@ impl Sam2Segmenter {
         dtype: DType,
         device: &Device,
     ) -> Result<Self, Sam2Error> {
-        let checkpoint = Checkpoint::open(path)?;
-        let model = Sam2::load(&checkpoint, dtype, device)?;
+        let checkpoint = Sam2Checkpoint::open(path)?;
+        let model = checkpoint.load(dtype, device)?;
         let weights = checkpoint.weights().files().into_iter().map(WeightsFile::of);
         let size = checkpoint.size().map_or("custom", |size| size.name());
         // The same weights find other masks with other parameters, or as another network.

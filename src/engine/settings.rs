@@ -6,9 +6,9 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::handle::Limits;
-use crate::models::device::Place;
+use crate::models::device::DeviceId as Place;
 use crate::models::mplug_owl3::RatingSettings;
-use crate::models::sam2::amg::{AmgSettings, Preset};
+use crate::models::sam2::amg::{AmgPreset, AmgSettings};
 
 /// Which engine answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -192,7 +192,7 @@ impl Default for DogIqaSettings {
             device: Devices::default(),
             dtype: Precision::default(),
             warm_up: WarmUp::default(),
-            masks: Preset::DogIqa.settings(),
+            masks: AmgPreset::DogIqa.settings(),
             rating: RatingSettings::default(),
         }
     }

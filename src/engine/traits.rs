@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use crate::checkpoints::{WeightsError, sha256_of};
 use crate::engine::lane::RunError;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask};
-use crate::models::{ModelInput, WeightsError, sha256_of};
+use crate::models::ModelInput;
 
 /// One file of weights, as events name it.
 #[derive(Debug, Clone, PartialEq, Eq)]

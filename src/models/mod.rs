@@ -1,17 +1,19 @@
-//! The numeric models. They know no trait of ours: `engine` adapts them to `Segmenter` and `Scorer`.
+//! The numeric models, as pure functions of tensors: they know no file, network, environment or
+//! clock, and no trait of ours. `checkpoints` builds their networks, `engine` adapts them to its
+//! traits.
 //!
 //! ```text
-//!  Picture or Crop ── prepare (CPU threads) ──► ModelInput ── model (lane thread) ──► masks or levels
+//!  Picture or Crop ─ prepare (CPU threads) ─► ModelInput ─ model (lane thread) ─► masks or levels
 //! ```
+//! A function that returns `candle_core::Result` fails if candle cannot do an operation: on
+//! mismatched shapes, dtypes or devices, or if the device runs out of memory.
 
 pub mod classic;
 pub mod device;
-pub mod hub;
 mod input;
+mod kernels;
 pub mod layers;
 pub mod mplug_owl3;
 pub mod sam2;
-mod weights;
 
 pub use input::ModelInput;
-pub use weights::{Stored, Weights, WeightsError, sha256_of, write_gguf};

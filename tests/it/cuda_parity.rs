@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use dog_iqa::engine::{MplugOwl3Scorer, Scorer, Segmenter};
 use dog_iqa::imaging::{self, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, Standard, StandardForm};
-use dog_iqa::models::device::Place;
+use dog_iqa::models::device::DeviceId;
 use dog_iqa::models::mplug_owl3::RatingSettings;
 use dog_iqa::models::sam2::amg::AmgSettings;
 
@@ -26,7 +26,7 @@ fn pictures() -> Vec<Picture> {
 }
 
 fn gpu() -> Device {
-    Place::Cuda(0).open().unwrap()
+    DeviceId::Cuda(0).open().unwrap()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use dog_iqa::engine::{ClassicScorer, ClassicSegmenter, Sam2Segmenter, Segmenter};
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::{RawMask, RegionKind, RegionSettings, select_regions};
-use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
+use dog_iqa::models::sam2::amg::{AmgPreset, AmgSettings};
 use image::RgbImage;
 
 use crate::conformance;
@@ -76,7 +76,7 @@ fn sam2_answers_hostile_pictures_and_what_it_does_not_find_is_the_remainder() {
     let settings = AmgSettings { crop_n_layers: 1, ..lenient() };
     for (width, height) in [(1, 1), (1, 5000), (5000, 1), (3, 2), (640, 480)] {
         let black = Picture::from_rgb(RgbImage::new(width, height));
-        for segmenter in [sam2(settings.clone()), sam2(Preset::DogIqa.settings())] {
+        for segmenter in [sam2(settings.clone()), sam2(AmgPreset::DogIqa.settings())] {
             let input = segmenter.prepare(&black).unwrap();
             let masks = segmenter.segment(&[input]).unwrap().remove(0);
             for raw in &masks {
@@ -87,7 +87,7 @@ fn sam2_answers_hostile_pictures_and_what_it_does_not_find_is_the_remainder() {
     }
     // The trained thresholds are far above what a random network believes of its masks.
     let black = Picture::from_rgb(RgbImage::new(640, 480));
-    let segmenter = sam2(Preset::Sam2Default.settings());
+    let segmenter = sam2(AmgPreset::Sam2Default.settings());
     let masks = segmenter.segment(&[segmenter.prepare(&black).unwrap()]).unwrap().remove(0);
     assert_eq!(masks, []);
     let regions = select_regions(640, 480, masks, &RegionSettings::default()).unwrap().regions;

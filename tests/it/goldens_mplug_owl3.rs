@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use dog_iqa::checkpoints::MplugOwl3Checkpoint;
 use dog_iqa::models::mplug_owl3::{Attended, Context, Greedy, MplugOwl3, Tensors, VisionModel};
 
 use crate::goldens::{Comparison, folders, json, tensors};
@@ -38,7 +39,7 @@ impl Golden {
         Self {
             io: tensors(&folder.join("io.safetensors")),
             comparison: Comparison::new(folder, part),
-            model: MplugOwl3::open(folder, dtype, &Device::Cpu).unwrap(),
+            model: MplugOwl3Checkpoint::open(folder).unwrap().load(dtype, &Device::Cpu).unwrap(),
             share,
             seen: BTreeSet::new(),
         }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{D, DType, Device, IndexOp, Tensor};
-use dog_iqa::models::sam2::amg::Enlarge;
+use dog_iqa::checkpoints::Sam2Checkpoint;
+use dog_iqa::models::sam2::amg::MaskEnlargement;
 use dog_iqa::models::sam2::{
-    Answers, Checkpoint, Encoded, Exchange, FineFeatures, Label, MASKS, Prompts, Sam2, in_rows,
-    preprocess,
+    DecodedPrompts, EncodedImages, FineFeatures, MASKS, PointLabel, Prompts, Sam2, TwoWayState,
+    in_rows, preprocess,
 };
 use serde_json::Value;
 
@@ -93,7 +94,7 @@ fn check_encoder(golden: &mut Golden, model: &Sam2) {
 
 struct Case {
     coords: Tensor,
-    labels: Vec<Label>,
+    labels: Vec<PointLabel>,
     masks: Option<Tensor>,
 }
 
@@ -105,7 +106,7 @@ impl Case {
         let labels = golden.io.get(&format!("{name}.labels")).map_or_else(Vec::new, |labels| {
             let labels = labels.to_dtype(DType::I64).unwrap().flatten_all().unwrap();
             let labels: Vec<i64> = labels.to_vec1().unwrap();
-            labels.into_iter().map(|label| Label::from_number(label).unwrap()).collect()
+            labels.into_iter().map(label_of).collect()
         });
         let masks = golden.io.get(&format!("{name}.mask_input"));
         let masks = masks.map(|masks| masks.squeeze(1).unwrap());
@@ -113,7 +114,19 @@ impl Case {
     }
 }
 
-fn check_prompts(golden: &mut Golden, model: &Sam2, encoded: &Encoded, name: &str) {
+/// The label with the reference's number.
+fn label_of(number: i64) -> PointLabel {
+    match number {
+        -1 => PointLabel::Padding,
+        0 => PointLabel::Background,
+        1 => PointLabel::Foreground,
+        2 => PointLabel::BoxStart,
+        3 => PointLabel::BoxEnd,
+        _ => panic!("{number} is no label of a point"),
+    }
+}
+
+fn check_prompts(golden: &mut Golden, model: &Sam2, encoded: &EncodedImages, name: &str) {
     let case = Case::read(golden, name);
     let encoder = model.prompt_encoder();
     if golden.has(&format!("{name}.sparse")) && golden.has(&format!("{name}.coords")) {
@@ -132,24 +145,22 @@ fn check_prompts(golden: &mut Golden, model: &Sam2, encoded: &Encoded, name: &st
         labels: &case.labels,
         masks: case.masks.as_ref(),
     };
-    let mut layers: Vec<Exchange> = Vec::new();
-    let answers =
-        model.answer(encoded, &prompts, |exchange| layers.push(exchange.clone())).unwrap();
+    let mut layers: Vec<TwoWayState> = Vec::new();
+    let decoded = model.decode(encoded, &prompts, |state| layers.push(state.clone())).unwrap();
     if golden.has(&format!("{name}.tw.queries")) {
-        check_transformer(golden, name, &layers, &answers);
-        check_upscaling(golden, model, encoded, name, &answers);
+        check_transformer(golden, name, &layers, &decoded);
+        check_upscaling(golden, model, encoded, name, &decoded);
     }
     let decoder = model.mask_decoder();
     if golden.has(&format!("{name}.mask_tokens")) {
-        golden.check(&format!("{name}.mask_tokens"), &answers.mask_tokens);
+        golden.check(&format!("{name}.mask_tokens"), &decoded.mask_tokens);
     }
-    golden.check(&format!("{name}.iou4"), &answers.iou);
-    golden.check(&format!("{name}.obj_score"), &decoder.object_score(&answers).unwrap());
-    let masks = decoder.masks(&answers, (&encoded.fine, &image_of), 0..MASKS).unwrap();
+    golden.check(&format!("{name}.iou4"), &decoded.iou);
+    let masks = decoder.masks(&decoded, &encoded.fine, &image_of, 0..MASKS).unwrap();
     golden.check(&format!("{name}.masks4"), &masks);
     check_enlarged(golden, name, &masks);
     if golden.has(&format!("{name}.single_index")) {
-        check_choice(golden, model, name, &answers, &masks);
+        check_choice(golden, model, name, &decoded, &masks);
     }
 }
 
@@ -162,39 +173,44 @@ fn check_enlarged(golden: &mut Golden, name: &str, masks: &Tensor) {
         let (prompts, count, rows, columns) = masks.dims4().unwrap();
         let (height, width) = key.strip_prefix(&prefix).unwrap().split_once('x').unwrap();
         let (height, width): (u32, u32) = (height.parse().unwrap(), width.parse().unwrap());
-        let enlarge = Enlarge::new((columns, rows), (width, height));
+        let enlargement = MaskEnlargement::new((columns, rows), (width, height));
         let masks: Vec<f32> = masks.flatten_all().unwrap().to_vec1().unwrap();
         let values: Vec<f32> =
-            masks.chunks_exact(rows * columns).flat_map(|mask| enlarge.map(mask)).collect();
+            masks.chunks_exact(rows * columns).flat_map(|mask| enlargement.map(mask)).collect();
         let shape = (prompts, count, height as usize, width as usize);
         golden.check(&key, &Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
     }
 }
 
-fn check_transformer(golden: &mut Golden, name: &str, layers: &[Exchange], answers: &Answers) {
+fn check_transformer(
+    golden: &mut Golden,
+    name: &str,
+    layers: &[TwoWayState],
+    decoded: &DecodedPrompts,
+) {
     for (index, layer) in layers.iter().enumerate() {
         golden.check(&format!("{name}.tw.layer{index}.queries"), &layer.queries);
         golden.check(&format!("{name}.tw.layer{index}.keys"), &layer.keys);
     }
-    golden.check(&format!("{name}.tw.keys"), &answers.image);
+    golden.check(&format!("{name}.tw.keys"), &decoded.image);
     // The last attention's queries are seen through their rows 2 to 5.
     let queries = golden.input(&format!("{name}.tw.queries")).narrow(1, 2, MASKS).unwrap();
     let tolerance =
         golden.tolerance[format!("{name}.tw.queries")]["err_f32_vs_f64"].as_f64().unwrap();
     let part = format!("{name}.tw.queries");
-    golden.comparison.close(&part, &answers.mask_tokens, &queries, 20.0 * tolerance.max(1e-7));
+    golden.comparison.close(&part, &decoded.mask_tokens, &queries, 20.0 * tolerance.max(1e-7));
 }
 
 fn check_upscaling(
     golden: &mut Golden,
     model: &Sam2,
-    encoded: &Encoded,
+    encoded: &EncodedImages,
     name: &str,
-    answers: &Answers,
+    decoded: &DecodedPrompts,
 ) {
     let upscale = model.mask_decoder().upscale();
     let FineFeatures { children: half, grandchildren: quarter } = &encoded.fine;
-    let children = upscale.children(&answers.image, half).unwrap();
+    let children = upscale.children(&decoded.image, half).unwrap();
     let without = (&children - half.reshape(children.dims()).unwrap()).unwrap();
     golden.check(&format!("{name}.up.dc1"), &of_children(&without));
     let activated = upscale.activated(&children).unwrap();
@@ -212,8 +228,14 @@ fn of_children(children: &Tensor) -> Tensor {
     channels_first(&map.reshape((count, 2 * side, 2 * side, channels)).unwrap())
 }
 
-fn check_choice(golden: &mut Golden, model: &Sam2, name: &str, answers: &Answers, masks: &Tensor) {
-    let chosen = model.mask_decoder().choose_one(masks, &answers.iou).unwrap();
+fn check_choice(
+    golden: &mut Golden,
+    model: &Sam2,
+    name: &str,
+    decoded: &DecodedPrompts,
+    masks: &Tensor,
+) {
+    let chosen = model.mask_decoder().choose_one(masks, &decoded.iou).unwrap();
     let index: Vec<i64> =
         golden.input(&format!("{name}.single_index")).flatten_all().unwrap().to_vec1().unwrap();
     let index: Vec<usize> = index.into_iter().map(|mask| usize::try_from(mask).unwrap()).collect();
@@ -230,7 +252,7 @@ fn check_choice(golden: &mut Golden, model: &Sam2, name: &str, answers: &Answers
         Tensor::stack(&rows.collect::<Vec<_>>(), 0).unwrap()
     };
     golden.check(&format!("{name}.single_mask"), &pick(masks));
-    golden.check(&format!("{name}.single_iou"), &pick(&answers.iou));
+    golden.check(&format!("{name}.single_iou"), &pick(&decoded.iou));
 }
 
 /// Names of the cases, taken from the file.
@@ -249,8 +271,10 @@ fn cases(golden: &Golden) -> Vec<String> {
 fn every_stage_of_the_network_follows_the_reference() {
     for folder in folders("sam2", &FILES) {
         let mut golden = Golden::open(&folder);
-        let model =
-            Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+        let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+            .unwrap()
+            .load(DType::F32, &Device::Cpu)
+            .unwrap();
         let image = picture(&folder.join("image.png"));
         let image =
             preprocess(image.pixels(), model.config().image_size).unwrap().unsqueeze(0).unwrap();
@@ -284,17 +308,22 @@ fn outputs(model: &Sam2, golden: &Golden) -> Vec<f32> {
     let image_of = vec![0; case.coords.dim(0).unwrap()];
     let prompts =
         Prompts { image_of: &image_of, points: &case.coords, labels: &case.labels, masks: None };
-    let answers = model.answer(&encoded, &prompts, |_| {}).unwrap();
-    let masks = model.mask_decoder().masks(&answers, (&encoded.fine, &image_of), 0..MASKS).unwrap();
+    let decoded = model.decode(&encoded, &prompts, |_| {}).unwrap();
+    let masks = model.mask_decoder().masks(&decoded, &encoded.fine, &image_of, 0..MASKS).unwrap();
     let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    [flat(&answers.iou), flat(&masks)].concat()
+    [flat(&decoded.iou), flat(&masks)].concat()
 }
 
 #[test]
 fn both_formats_and_both_namings_give_equal_bits() {
     for folder in folders("sam2", &FILES) {
         let golden = Golden::open(&folder);
-        let open = |name: &str| Sam2::open(&folder.join(name), DType::F32, &Device::Cpu).unwrap();
+        let open = |name: &str| {
+            Sam2Checkpoint::open(&folder.join(name))
+                .unwrap()
+                .load(DType::F32, &Device::Cpu)
+                .unwrap()
+        };
         let of_the_hub = outputs(&open("model.hf.safetensors"), &golden);
         for name in ["model.original.safetensors", "model.original.pt"] {
             // The pickle is left out of some folders.
@@ -309,8 +338,10 @@ fn both_formats_and_both_namings_give_equal_bits() {
 fn a_batch_of_images_is_encoded_as_each_alone() {
     for folder in folders("sam2", &FILES) {
         let golden = Golden::open(&folder);
-        let model =
-            Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+        let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+            .unwrap()
+            .load(DType::F32, &Device::Cpu)
+            .unwrap();
         let image = golden.input("image");
         let other = (image * -0.5).unwrap();
         let batch = model.encode(&Tensor::cat(&[image, &other], 0).unwrap()).unwrap();
@@ -333,7 +364,7 @@ fn a_batch_of_images_is_encoded_as_each_alone() {
 #[test]
 fn size_and_version_of_a_checkpoint_are_in_its_tensors() {
     for folder in folders("sam2", &FILES) {
-        let checkpoint = Checkpoint::open(&folder.join("model.hf.safetensors")).unwrap();
+        let checkpoint = Sam2Checkpoint::open(&folder.join("model.hf.safetensors")).unwrap();
         let config = json(&folder.join("config.json"));
         let embed = &config["vision_config"]["backbone_config"]["hidden_size"];
         assert_eq!(checkpoint.config().trunk.embed_dim as u64, embed.as_u64().unwrap());
@@ -353,8 +384,10 @@ fn half_precisions_lose_no_more_than_their_digits() {
             let golden = Golden::open(&folder);
             let mut comparison =
                 Comparison::new(&folder, if dtype == DType::BF16 { "bf16" } else { "f16" });
-            let model =
-                Sam2::open(&folder.join("model.hf.safetensors"), dtype, &Device::Cpu).unwrap();
+            let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+                .unwrap()
+                .load(dtype, &Device::Cpu)
+                .unwrap();
             let encoded = model.encode(golden.input("image")).unwrap();
             let mut check = |name: &str, ours: &Tensor| {
                 let largest = golden.tolerance[name]["max_abs"].as_f64().unwrap();
@@ -371,10 +404,10 @@ fn half_precisions_lose_no_more_than_their_digits() {
                 labels: &case.labels,
                 masks: None,
             };
-            let answers = model.answer(&encoded, &prompts, |_| {}).unwrap();
-            check(&format!("{name}.iou4"), &answers.iou);
+            let decoded = model.decode(&encoded, &prompts, |_| {}).unwrap();
+            check(&format!("{name}.iou4"), &decoded.iou);
             let decoder = model.mask_decoder();
-            let masks = decoder.masks(&answers, (&encoded.fine, &image_of), 0..MASKS).unwrap();
+            let masks = decoder.masks(&decoded, &encoded.fine, &image_of, 0..MASKS).unwrap();
             check(&format!("{name}.masks4"), &masks);
             assert_eq!(masks.dim(D::Minus1).unwrap(), model.config().mask_side());
             comparison.finish();

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
+use dog_iqa::checkpoints::Sam2Checkpoint;
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::Rle;
-use dog_iqa::models::sam2::Sam2;
 use dog_iqa::models::sam2::amg::{
-    AmgSettings, Found, MaskGenerator, crop_boxes, non_maximum_suppression, point_grids, prepare,
+    AmgSettings, GeneratedMask, MaskGenerator, crop_boxes, non_maximum_suppression, point_grids,
+    prepare,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -81,11 +82,14 @@ fn settings(params: &Value) -> AmgSettings {
 }
 
 fn generator(folder: &Path, settings: AmgSettings) -> MaskGenerator {
-    let model = Sam2::open(&folder.join("model.hf.safetensors"), DType::F32, &Device::Cpu).unwrap();
+    let model = Sam2Checkpoint::open(&folder.join("model.hf.safetensors"))
+        .unwrap()
+        .load(DType::F32, &Device::Cpu)
+        .unwrap();
     MaskGenerator::new(model, settings).unwrap()
 }
 
-fn generate(folder: &Path, run: &Run, change: impl FnOnce(&mut AmgSettings)) -> Vec<Found> {
+fn generate(folder: &Path, run: &Run, change: impl FnOnce(&mut AmgSettings)) -> Vec<GeneratedMask> {
     let mut settings = settings(&run.params);
     change(&mut settings);
     let generator = generator(folder, settings);
@@ -115,7 +119,7 @@ fn whole_runs_find_the_reference_s_masks_in_its_order() {
     }
 }
 
-fn check_mask(comparison: &mut Comparison, name: &str, ours: &Found, golden: &Mask) {
+fn check_mask(comparison: &mut Comparison, name: &str, ours: &GeneratedMask, golden: &Mask) {
     let crop_box = {
         let [left, top, ..] = ours.crop.corners;
         [left, top, ours.crop.width(), ours.crop.height()].map(f64::from)
@@ -178,8 +182,8 @@ fn check_crops(comparison: &mut Comparison, name: &str, run: &Run, size: (u32, u
 }
 
 /// The same masks in the same order, up to the rounding of sums in another order.
-fn alike(ours: &[Found], theirs: &[Found]) -> bool {
-    let same = |(a, b): (&Found, &Found)| {
+fn alike(ours: &[GeneratedMask], theirs: &[GeneratedMask]) -> bool {
+    let same = |(a, b): (&GeneratedMask, &GeneratedMask)| {
         a.point.map(f32::to_bits) == b.point.map(f32::to_bits)
             && {
                 let (differing, union) = difference(&a.rle, &b.rle);

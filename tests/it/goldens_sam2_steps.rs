@@ -9,14 +9,15 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::Weights;
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::Rle;
-use dog_iqa::models::Weights;
 use dog_iqa::models::sam2::amg::{
-    AmgSettings, Bitmap, CropBox, Enlarge, Kind, clean, corners, crop_boxes, fill_holes, in_model,
-    in_pixels, is_near_crop_edge, non_maximum_suppression, point_grid, point_grids, remove_small,
+    AmgSettings, Bitmap, CropBox, MaskEnlargement, SmallRegionKind, clean_logits, clean_masks,
+    corners, crop_boxes, in_model, in_pixels, is_near_crop_edge, non_maximum_suppression,
+    point_grid, point_grids, remove_small_regions,
 };
-use dog_iqa::models::sam2::{enlarge, preprocess, trunk_position};
+use dog_iqa::models::sam2::{preprocess, resize_cubic, trunk_position};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -105,7 +106,7 @@ fn check_stability(steps: &mut Steps) {
     let (count, height, width) = steps.tensor("stability.logits").dims3().unwrap();
     let logits = steps.floats("stability.logits");
     // At its own size a map is not changed by enlarging it.
-    let same = Enlarge::new((width, height), (width as u32, height as u32));
+    let same = MaskEnlargement::new((width, height), (width as u32, height as u32));
     for case in steps.cases::<Stability>("stability") {
         let Stability { mask_threshold, offset, .. } = case;
         let thresholds = [-offset, 0.0, offset].map(|offset| (mask_threshold + offset) as f32);
@@ -200,8 +201,9 @@ struct PostProcess {
 fn check_small_regions(steps: &mut Steps) {
     for case in steps.cases::<SmallRegions>("small_regions") {
         let mut ours = steps.bitmap(&case.mask);
-        let kind = if case.mode == "holes" { Kind::Holes } else { Kind::Islands };
-        let changed = remove_small(&mut ours, case.area_thresh, kind);
+        let kind =
+            if case.mode == "holes" { SmallRegionKind::Holes } else { SmallRegionKind::Islands };
+        let changed = remove_small_regions(&mut ours, case.area_thresh, kind);
         steps.comparison.equal(&case.out, &changed, &case.changed);
         let golden = steps.bitmap(&case.out);
         if case.largest_is_a_tie {
@@ -214,7 +216,7 @@ fn check_small_regions(steps: &mut Steps) {
     }
     for case in steps.cases::<PostProcess>("postprocess_small_regions") {
         let masks: Vec<Rle> = case.masks.iter().map(|mask| steps.rle(mask)).collect();
-        let cleaned = clean(&masks, case.min_area, case.nms_thresh).unwrap();
+        let cleaned = clean_masks(&masks, case.min_area, case.nms_thresh).unwrap();
         let kept: Vec<usize> = cleaned.iter().map(|mask| mask.index).collect();
         let now = cleaned.iter().map(|mask| mask.changed.as_ref().unwrap_or(&masks[mask.index]));
         let counts: Vec<Vec<u32>> = now.clone().map(|rle| rle.counts().to_vec()).collect();
@@ -240,12 +242,13 @@ fn check_fill_holes(steps: &mut Steps) {
         let dims = steps.tensor(&case.logits).dims().to_vec();
         let &[.., height, width] = &dims[..] else { panic!("`{}` is no map", case.logits) };
         let mut logits = steps.floats(&case.logits);
-        let enlarge = Enlarge::new((width, height), (case.hw[1] as u32, case.hw[0] as u32));
+        let enlargement =
+            MaskEnlargement::new((width, height), (case.hw[1] as u32, case.hw[0] as u32));
         let mut ours = Vec::new();
         for logits in logits.chunks_exact_mut(height * width) {
-            let areas_px = (case.max_hole_area, case.max_sprinkle_area);
-            fill_holes(logits, width, case.mask_threshold, areas_px);
-            ours.extend(enlarge.map(logits));
+            let (hole_area, island_area) = (case.max_hole_area, case.max_sprinkle_area);
+            clean_logits(logits, width, case.mask_threshold, hole_area, island_area);
+            ours.extend(enlargement.map(logits));
         }
         let golden = steps.tensor(&case.out).clone();
         let ours = Tensor::from_vec(ours, golden.dims(), &Device::Cpu).unwrap();
@@ -369,8 +372,9 @@ fn check_crops(steps: &mut Steps) {
         let size = (right - left, bottom - top);
         assert_eq!(size, (width as u32, (bits.len() / width) as u32));
         let frame = (case.orig_hw[1], case.orig_hw[0]);
-        let enlarge = Enlarge::new((width, bits.len() / width), size);
-        let ours = enlarge.encode(&logits, 0.0, (left, top), frame).unwrap();
+        let enlargement = MaskEnlargement::new((width, bits.len() / width), size);
+        let runs = enlargement.runs(&logits, 0.0, (left, top), frame.1);
+        let ours = Rle::from_spans(frame.0, frame.1, runs).unwrap();
         let golden = steps.rle(&case.out);
         steps.comparison.equal(&case.out, &ours, &golden);
     }
@@ -388,9 +392,10 @@ fn check_upsampling(steps: &mut Steps) {
     for case in steps.cases::<Upsample>("upsample") {
         let dims = steps.tensor(&case.logits).dims().to_vec();
         let &[.., height, width] = &dims[..] else { panic!("`{}` is no map", case.logits) };
-        let enlarge = Enlarge::new((width, height), (case.hw[1] as u32, case.hw[0] as u32));
+        let enlargement =
+            MaskEnlargement::new((width, height), (case.hw[1] as u32, case.hw[0] as u32));
         let golden = steps.tensor(&case.out).clone();
-        let ours = enlarge.map(&steps.floats(&case.logits));
+        let ours = enlargement.map(&steps.floats(&case.logits));
         let ours = Tensor::from_vec(ours, golden.dims(), &Device::Cpu).unwrap();
         let tolerance = (4.0 * case.err_f32_vs_f64).max(1e-5);
         steps.comparison.close(&case.out, &ours, &golden, tolerance);
@@ -422,7 +427,7 @@ fn check_position(steps: &mut Steps, folder: &Path) {
             let size = (case.hw[0], case.hw[1]);
             let tolerance = (20.0 * case.err_f32_vs_f64).max(1e-6);
             let golden = steps.tensor(&case.bicubic).clone();
-            let ours = enlarge(&background, size).unwrap();
+            let ours = resize_cubic(&background, size).unwrap();
             steps.comparison.close(&case.bicubic, &ours, &golden, tolerance);
             let golden = steps.tensor(&case.out).clone();
             let ours = trunk_position(&background, &window, size).unwrap();

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::models::WeightsError;
-use dog_iqa::models::mplug_owl3::{Checkpoint, MplugOwl3};
+use dog_iqa::checkpoints::{MplugOwl3Checkpoint, WeightsError};
+use dog_iqa::models::mplug_owl3::MplugOwl3;
 use tempfile::TempDir;
 
 use crate::goldens::tensors;
@@ -55,7 +55,7 @@ impl Copy {
 }
 
 fn open(path: &Path) -> Result<MplugOwl3, WeightsError> {
-    MplugOwl3::open(path, DType::F32, &Device::Cpu)
+    MplugOwl3Checkpoint::open(path)?.load(DType::F32, &Device::Cpu)
 }
 
 fn embeds(model: &MplugOwl3, generation: &str) -> Vec<f32> {
@@ -67,7 +67,7 @@ fn embeds(model: &MplugOwl3, generation: &str) -> Vec<f32> {
 #[test]
 fn the_generation_is_in_the_tensors() {
     for generation in GENERATIONS {
-        let checkpoint = Checkpoint::open(&golden(generation)).unwrap();
+        let checkpoint = MplugOwl3Checkpoint::open(&golden(generation)).unwrap();
         assert_eq!(checkpoint.generation().name(), generation);
         assert_eq!(checkpoint.release(), None, "of no published size");
     }
@@ -80,7 +80,7 @@ fn shards_are_the_same_network_as_one_file() {
         copy.write_sharded();
         let expected = embeds(&open(&golden(generation)).unwrap(), generation);
         for path in [copy.folder.path(), &copy.index()] {
-            let checkpoint = Checkpoint::open(path).unwrap();
+            let checkpoint = MplugOwl3Checkpoint::open(path).unwrap();
             assert_eq!(checkpoint.weights().files().len(), 2);
             let model = checkpoint.load(DType::F32, &Device::Cpu).unwrap();
             assert!(embeds(&model, generation) == expected, "{generation} gives other bits");
@@ -139,7 +139,10 @@ fn what_is_wrong_with_shards_is_said_of_which() {
     assert!(embeds(&open(copy.folder.path()).unwrap(), "241101") == expected);
 
     for (index, part) in [
-        (r#"{"weight_map": {"a": "../elsewhere.safetensors"}}"#, "no name of a file beside it"),
+        (
+            r#"{"weight_map": {"a": "../elsewhere.safetensors"}}"#,
+            "not a file name in the folder of the index",
+        ),
         (r#"{"weight_map": {}}"#, "no tensor"),
         ("[]", "index"),
     ] {

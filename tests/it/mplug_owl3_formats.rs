@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
 use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Config, Format, Generation, LevelHead, MplugOwl3, Prefix, Prompt, Tensors, quantize,
+    Config, Generation, LevelHead, MplugOwl3, Prefix, Prompt, Tensors,
 };
 use tempfile::TempDir;
 
@@ -67,8 +68,8 @@ fn quantised(folder: &Path) -> TempDir {
     // The golden networks have no tokenizer, and none is needed here.
     std::fs::write(original.path().join("tokenizer.json"), "{}").unwrap();
     let small = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(original.path()).unwrap();
-    quantize(&checkpoint, Format::Q8_0, &small.path().join("q8.gguf"), |_, _| {}).unwrap();
+    let checkpoint = MplugOwl3Checkpoint::open(original.path()).unwrap();
+    quantize(&checkpoint, BlockFormat::Q8_0, &small.path().join("q8.gguf"), |_, _| {}).unwrap();
     small
 }
 
@@ -84,7 +85,7 @@ fn halves_and_eight_bits_keep_the_level_wherever_the_margin_allows() {
         for folder in all_folders() {
             let small = quantised(&folder);
             let path = if dtype == DType::F32 { small.path() } else { &folder };
-            let other = MplugOwl3::open(path, dtype, &Device::Cpu).unwrap();
+            let other = MplugOwl3Checkpoint::open(path).unwrap().load(dtype, &Device::Cpu).unwrap();
             let golden = Golden::open(&folder, part, (DType::F32, 0.0));
             let mut comparison = Comparison::new(&folder, part);
             for case in cases(&golden) {
@@ -118,11 +119,11 @@ fn four_bits_hold_a_network_in_one_file_and_keep_the_level_wherever_the_margin_a
 
     let small = tempfile::tempdir().unwrap();
     let path = small.path().join("model.gguf");
-    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let checkpoint = MplugOwl3Checkpoint::open(folder.path()).unwrap();
     let mut told = Vec::new();
-    quantize(&checkpoint, Format::Q4K, &path, |done, of| told.push((done, of))).unwrap();
+    quantize(&checkpoint, BlockFormat::Q4K, &path, |done, of| told.push((done, of))).unwrap();
     assert_eq!(told.last(), Some(&(shapes.len(), shapes.len())));
-    let reopened = Checkpoint::open(small.path()).unwrap();
+    let reopened = MplugOwl3Checkpoint::open(small.path()).unwrap();
     let is_quantised = |name: &str| reopened.weights().is_quantised(name);
     assert!(is_quantised("language_model.model.layers.0.mlp.up_proj.weight"));
     // Rows of 320 values are no whole number of 256; they take 8 bits.
@@ -130,7 +131,7 @@ fn four_bits_hold_a_network_in_one_file_and_keep_the_level_wherever_the_margin_a
     assert!(!is_quantised("vision_model.encoder.layers.0.mlp.fc1.weight"));
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
     assert!(size(&path) < size(&original) / 3, "{} bytes", size(&path));
-    let again = quantize(&reopened, Format::Q4K, &small.path().join("again.gguf"), |_, _| {});
+    let again = quantize(&reopened, BlockFormat::Q4K, &small.path().join("again.gguf"), |_, _| {});
     assert!(again.unwrap_err().to_string().contains("quantised already"));
 
     let exact = checkpoint.load(DType::F32, &Device::Cpu).unwrap();

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::MplugOwl3Checkpoint;
 use dog_iqa::engine::{MplugOwl3Error, MplugOwl3Scorer, Scorer};
 use dog_iqa::imaging::{Crop, CropSource};
 use dog_iqa::method::{
@@ -11,8 +12,8 @@ use dog_iqa::method::{
 };
 use dog_iqa::models::ModelInput;
 use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Direction, Generation, Greedy, Grid, ImagePlace, LevelHead, MplugOwl3, Poles,
-    Prefix, Prompt, RatingSettings, rating_messages,
+    Direction, Generation, Greedy, Grid, ImagePlace, LevelHead, MplugOwl3, Poles, Prefix, Prompt,
+    RatingSettings, rating_messages,
 };
 use image::{Rgb, RgbImage};
 
@@ -159,7 +160,8 @@ fn close(one: &Tensor, other: &Tensor) -> bool {
 #[test]
 fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
     for folder in all_folders() {
-        let model = MplugOwl3::open(&folder, DType::F32, &Device::Cpu).unwrap();
+        let model =
+            MplugOwl3Checkpoint::open(&folder).unwrap().load(DType::F32, &Device::Cpu).unwrap();
         let io = tensors(&folder.join("io.safetensors"));
         for prompt in small_prompts(model.generation()) {
             let views = prompt.image_starts.len();
@@ -182,7 +184,8 @@ fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
 #[test]
 fn the_single_pass_picks_the_token_that_generation_writes() {
     for folder in all_folders() {
-        let model = MplugOwl3::open(&folder, DType::F32, &Device::Cpu).unwrap();
+        let model =
+            MplugOwl3Checkpoint::open(&folder).unwrap().load(DType::F32, &Device::Cpu).unwrap();
         let decoder = model.decoder();
         let io = tensors(&folder.join("io.safetensors"));
         let prompt = small_prompts(model.generation()).remove(0);
@@ -254,7 +257,7 @@ fn a_second_opinion_is_given_where_it_is_asked_for() {
 #[test]
 fn a_direction_points_from_bad_words_to_good_ones() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
-    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let checkpoint = MplugOwl3Checkpoint::open(folder.path()).unwrap();
     let (model, tokenizer) =
         (checkpoint.load(DType::F32, &Device::Cpu).unwrap(), checkpoint.tokenizer().unwrap());
     let one = |word: &str| vec![word.to_owned()];

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::models::WeightsError;
-use dog_iqa::models::sam2::{Checkpoint, Config, Sam2, Size};
+use dog_iqa::checkpoints::{Sam2Checkpoint, WeightsError};
+use dog_iqa::models::sam2::{Config, Sam2, Size};
 use tempfile::TempDir;
 
 use crate::goldens::tensors;
@@ -27,8 +27,12 @@ fn changed(
     change(&mut weights);
     let path = folder.path().join("model.safetensors");
     candle_core::safetensors::save(&weights, &path).unwrap();
-    let opened = Sam2::open(folder.path(), DType::F32, &Device::Cpu);
+    let opened = open(folder.path());
     (folder, opened)
+}
+
+fn open(path: &Path) -> Result<Sam2, WeightsError> {
+    Sam2Checkpoint::open(path)?.load(DType::F32, &Device::Cpu)
 }
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -91,7 +95,7 @@ fn half_precision_files_are_opened() {
 #[test]
 fn another_model_or_no_model_is_refused_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
-    let open = |path: &Path| Checkpoint::open(path).unwrap_err().to_string();
+    let open = |path: &Path| Sam2Checkpoint::open(path).unwrap_err().to_string();
     let message = open(folder.path());
     assert!(message.contains("no `.safetensors`, `.gguf` or `.pt`"), "{message}");
 
@@ -119,14 +123,14 @@ fn a_configuration_that_disagrees_with_a_published_size_is_passed_over() {
     let (_, mut shapes) = network(|vb| Sam2::new(&Config::of_size(Size::Tiny), &vb));
     let path = folder.path().join("sam2_hiera_tiny.safetensors");
     write(&path, DType::F32, &shapes);
-    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let checkpoint = Sam2Checkpoint::open(folder.path()).unwrap();
     assert_eq!(checkpoint.size(), Some(Size::Tiny));
     assert_eq!(checkpoint.version().name(), "2");
 
     std::fs::write(folder.path().join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
     shapes.insert("no_obj_embed_spatial".to_owned(), (1, 64).into());
     write(&path, DType::F32, &shapes);
-    assert_eq!(Checkpoint::open(folder.path()).unwrap().version().name(), "2.1");
+    assert_eq!(Sam2Checkpoint::open(folder.path()).unwrap().version().name(), "2.1");
 }
 
 /// Single bytes of the pickle changed at random; the file may even stay readable.
@@ -143,7 +147,7 @@ fn a_corrupted_pickle_is_an_error_and_never_a_panic() {
         // The pickle stands first in the archive.
         changed[random.usize(100..20_000)] = random.u8(..);
         std::fs::write(&path, changed).unwrap();
-        refused += usize::from(Sam2::open(&path, DType::F32, &Device::Cpu).is_err());
+        refused += usize::from(open(&path).is_err());
     }
     assert!(refused > 5, "only {refused} of 60 were refused");
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Shape};
+use dog_iqa::checkpoints::MplugOwl3Checkpoint;
 use dog_iqa::engine::{MplugOwl3Scorer, Scorer};
 use dog_iqa::imaging::{Crop, CropSource};
 use dog_iqa::method::{Standard, StandardSettings};
-use dog_iqa::models::mplug_owl3::{
-    Checkpoint, Config, MplugOwl3, RatingSettings, Release, Tensors,
-};
+use dog_iqa::models::mplug_owl3::{Config, MplugOwl3, RatingSettings, Release, Tensors};
 use image::{Rgb, RgbImage};
 
 use crate::qwen2::tokenizer_json;
@@ -70,7 +69,7 @@ fn check(release: Release, millions: f64) {
     let json = serde_json::to_string(&config).unwrap();
     std::fs::write(folder.path().join("config.json"), json).unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
-    assert_eq!(Checkpoint::open(folder.path()).unwrap().release(), Some(release));
+    assert_eq!(MplugOwl3Checkpoint::open(folder.path()).unwrap().release(), Some(release));
 
     let standard = Standard::from_settings(&StandardSettings::default()).unwrap();
     let scorer = MplugOwl3Scorer::open(

@@ -13,7 +13,7 @@ mod rating_prompt;
 
 use dog_iqa::models::mplug_owl3::{Config, Release};
 use dog_iqa::models::sam2::Size;
-use dog_iqa::models::sam2::amg::{AmgSettings, Preset};
+use dog_iqa::models::sam2::amg::{AmgPreset, AmgSettings};
 
 use rating_prompt::{RatingGigaFlop, paper_prompt};
 
@@ -27,7 +27,7 @@ pub(crate) fn masks_without_thresholds(points_per_side: usize) -> AmgSettings {
         points_per_side,
         pred_iou_thresh: 0.0,
         stability_score_thresh: 0.0,
-        ..Preset::DogIqa.settings()
+        ..AmgPreset::DogIqa.settings()
     }
 }
 

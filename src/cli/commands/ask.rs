@@ -8,6 +8,7 @@ use clap::value_parser;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use crate::checkpoints::hub::locate;
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::image_arguments::resolve_references;
 use crate::cli::journey_setup::open_journey;
@@ -18,7 +19,6 @@ use crate::engine::lane::{Lane, Run};
 use crate::engine::{Ask, Devices, MplugOwl3Talker, Precision, RunError};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
-use crate::models::hub::locate;
 use crate::pipeline::Journey;
 use crate::redact;
 

@@ -20,8 +20,7 @@ use crate::engine::{Devices, ModelInfo, Precision, Sam2Segmenter, Segmenter};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::method::Rle;
-use crate::models::hub::locate;
-use crate::models::sam2::amg::{AmgSettings, Found, Preset};
+use crate::models::sam2::amg::{AmgPreset, AmgSettings, GeneratedMask as Found};
 use crate::pipeline::Journey;
 use crate::redact;
 use crate::report::outline_masks;
@@ -168,8 +167,8 @@ async fn find_masks(
 /// Returns the parameters of the preset with the given `KEY=VALUE` changes.
 fn amg_settings(preset: PresetName, changes: &[String]) -> anyhow::Result<AmgSettings> {
     let preset = match preset {
-        PresetName::DogIqa => Preset::DogIqa,
-        PresetName::Sam2Default => Preset::Sam2Default,
+        PresetName::DogIqa => AmgPreset::DogIqa,
+        PresetName::Sam2Default => AmgPreset::Sam2Default,
     };
     let mut table = toml::Table::try_from(preset.settings())?;
     for change in changes {

@@ -6,10 +6,8 @@
 //!                                                    hyper_attention ┘     ├► direction ─► a number
 //!                                                                          └► generate ─► words
 //! ```
-//! `checkpoint` opens a file and tells which generation it is of; `quantize` makes a smaller one of it.
 //! Modules and tensors are named as in the checkpoints' own code.
 
-mod checkpoint;
 mod config;
 mod context;
 mod direction;
@@ -22,26 +20,23 @@ mod prefix;
 mod processor;
 mod projector;
 mod prompt;
-mod quantize;
 mod qwen2;
 mod settings;
 mod siglip;
 mod tokenizer;
 
-pub use checkpoint::Checkpoint;
 pub use config::{Config, Generation, Release, VisionConfig};
 pub use context::Context;
 pub use direction::{Direction, DirectionError};
 pub use generate::Greedy;
 pub use hyper_attention::{Attended, Attention};
 pub use level_head::LevelHead;
-pub use load::Tensors;
+pub use load::{QuantisedSource, Tensors};
 pub use model::MplugOwl3;
 pub use prefix::Prefix;
 pub use processor::{Grid, normalise, stack, views};
 pub use projector::Projector;
 pub use prompt::{IMAGE, Message, Prompt, Role, chunks, rating_messages};
-pub use quantize::{Format, QuantizeError, quantize};
 pub use qwen2::{Decoder, DecoderLayer};
 pub use settings::{ImagePlace, Poles, RatingSettings};
 pub use siglip::VisionModel;

@@ -1,10 +1,7 @@
 //! The whole network.
 
-use std::path::Path;
-
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::checkpoint::Checkpoint;
 use super::config::{Config, Generation};
 use super::load::Tensors;
 use super::processor::normalise;
@@ -12,7 +9,6 @@ use super::projector::Projector;
 use super::qwen2::Decoder;
 use super::siglip::VisionModel;
 use crate::models::device::forward;
-use crate::models::weights::WeightsError;
 
 /// An mPLUG-Owl3 of any generation.
 #[derive(Debug, Clone)]
@@ -27,18 +23,6 @@ pub struct MplugOwl3 {
 }
 
 impl MplugOwl3 {
-    /// Opens a checkpoint: a file, an index of shards, or the folder with it.
-    ///
-    /// # Errors
-    /// What is wrong with the file, or with which tensor in it.
-    pub fn open(
-        path: &Path,
-        dtype: DType,
-        device: &Device,
-    ) -> std::result::Result<Self, WeightsError> {
-        Checkpoint::open(path)?.load(dtype, device)
-    }
-
     /// Builds the network from tensors by the checkpoint's names.
     ///
     /// # Errors

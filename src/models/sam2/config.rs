@@ -20,7 +20,7 @@ impl Size {
     /// All sizes, the smallest first.
     pub const ALL: [Self; 4] = [Self::Tiny, Self::Small, Self::BasePlus, Self::Large];
 
-    /// The size's name in file names: `tiny`, `small`, `base-plus`, `large`.
+    /// Returns the name in file names: `tiny`, `small`, `base-plus`, `large`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tiny => "tiny",
@@ -31,7 +31,7 @@ impl Size {
     }
 }
 
-/// Shape of the Hiera trunk; a stage halves the map and doubles the channels.
+/// Shape of the Hiera trunk. Each stage halves the map and doubles the channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkConfig {
     /// Channels of the first stage.
@@ -40,29 +40,29 @@ pub struct TrunkConfig {
     pub heads: usize,
     /// Blocks in each stage.
     pub stages: [usize; 4],
-    /// Side of the attention windows in each stage, in tokens. The first block of a stage still has
+    /// Side of the attention windows of each stage in tokens. The first block of a stage still has
     /// the window of the stage before.
     pub window_spec: [usize; 4],
-    /// Blocks, counted through all stages, that see the whole map.
+    /// Indices of the blocks that attend to the whole map, counted through all stages.
     pub global_blocks: Vec<usize>,
     /// Height and width of the stored position embedding.
     pub position_size: [usize; 2],
 }
 
-/// When one mask is asked for and the net's single mask is not stable, the best of the three others
-/// is taken (the reference's `dynamic_multimask_via_stability`).
+/// If one mask is requested and the network's first mask is not stable, the best of the other three
+/// is returned instead (the reference's `dynamic_multimask_via_stability`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DynamicMultimask {
-    /// Logits between −delta and +delta count as unsure.
+    /// Logits between −delta and +delta are uncertain.
     pub delta: f32,
-    /// Smallest ratio of sure to possible pixels of a stable mask.
+    /// Minimum ratio of certain pixels to certain and uncertain ones in a stable mask.
     pub threshold: f32,
 }
 
 /// Shape of the whole network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Side of the square input in pixels; a multiple of 32.
+    /// Side of the square input in pixels, a multiple of 32.
     pub image_size: usize,
     /// The image encoder's trunk.
     pub trunk: TrunkConfig,
@@ -72,22 +72,22 @@ pub struct Config {
     pub mlp_dim: usize,
     /// Heads of the two-way transformer.
     pub decoder_heads: usize,
-    /// Hidden width of the head that predicts intersections over union.
+    /// Hidden width of the head that predicts the intersection over union.
     pub iou_hidden: usize,
     /// Channels of an embedded mask prompt before the last convolution.
     pub mask_channels: usize,
-    /// How one mask is chosen.
+    /// The rule that chooses one mask; `None` always chooses the first.
     pub dynamic_multimask: Option<DynamicMultimask>,
 }
 
-/// Limits of what is built: well above every published network, and no document can ask for more.
+/// Limits of a network: far above every published one. A larger configuration is refused.
 const WIDTH_MAX: usize = 1 << 16;
 const BLOCKS_MAX: usize = 256;
 const SIDE_MAX: usize = 256;
 const IMAGE_SIZE_MAX: usize = 4096;
 
 impl Config {
-    /// The configuration of a published size.
+    /// Returns the configuration of a published size.
     pub fn of_size(size: Size) -> Self {
         let (embed_dim, heads, stages, window_spec, global_blocks, position) = match size {
             Size::Tiny => (96, 1, [1, 2, 7, 2], [8, 4, 14, 7], [5, 7, 9], 7),
@@ -114,11 +114,11 @@ impl Config {
         }
     }
 
-    /// Reads a Hub `config.json` of `Sam2Model` or `Sam2VideoModel`. Its keys of the video parts are
-    /// passed over; absent keys have the values of the tiny size, as in the reference.
+    /// Parses a Hub `config.json` of `Sam2Model` or `Sam2VideoModel`. Keys of the video parts are
+    /// ignored; absent keys have the values of the tiny size, as in the reference.
     ///
     /// # Errors
-    /// What is wrong with the document, or why the network cannot be built.
+    /// Returns the sentence to show if the document is malformed or the network cannot be built.
     pub fn from_hub_json(json: &str) -> Result<Self, String> {
         let document = serde_json::from_str(json).map_err(|error| error.to_string())?;
         check_constants(&document)?;
@@ -161,23 +161,30 @@ impl Config {
         Ok(config)
     }
 
-    /// Tokens along a side of the image embedding.
+    /// Returns the side of the image embedding in tokens.
     pub fn embedding_side(&self) -> usize {
         self.image_size / 16
     }
 
-    /// Pixels along a side of a low-resolution mask.
+    /// Returns the side of a low-resolution mask in pixels.
     pub fn mask_side(&self) -> usize {
         self.image_size / 4
     }
 
-    /// Refuses what cannot be built.
+    /// Refuses a network that cannot be built.
     fn check(&self) -> Result<(), String> {
         let TrunkConfig { embed_dim, heads, stages, window_spec, position_size, .. } = &self.trunk;
-        let widths = [*embed_dim, *heads, self.d_model, self.mlp_dim, self.decoder_heads];
-        let widths = widths.into_iter().chain([self.iou_hidden, self.mask_channels]);
+        let widths = vec![
+            *embed_dim,
+            *heads,
+            self.d_model,
+            self.mlp_dim,
+            self.decoder_heads,
+            self.iou_hidden,
+            self.mask_channels,
+        ];
         for (numbers, name, max) in [
-            (widths.collect::<Vec<_>>(), "widths and heads", WIDTH_MAX),
+            (widths, "widths and heads", WIDTH_MAX),
             (stages.to_vec(), "blocks_per_stage", BLOCKS_MAX),
             (window_spec.to_vec(), "window_size_per_stage", SIDE_MAX),
             (position_size.to_vec(), "window_positional_embedding_background_size", SIDE_MAX),
@@ -236,8 +243,8 @@ impl Default for HubVision {
     }
 }
 
-/// What all published networks have, where a document says it, by its place: other values are none
-/// that are built here.
+/// JSON pointers and the values that all published networks share. Networks with other values are
+/// not supported.
 const CONSTANTS: [(&str, &str); 15] = [
     ("/vision_config/fpn_top_down_levels", "[2,3]"),
     ("/vision_config/fpn_kernel_size", "1"),
@@ -257,10 +264,11 @@ const CONSTANTS: [(&str, &str); 15] = [
 ];
 
 fn check_constants(document: &Value) -> Result<(), String> {
-    for (place, expected) in CONSTANTS {
+    for (pointer, expected) in CONSTANTS {
         let expected: Value = serde_json::from_str(expected).map_err(|error| error.to_string())?;
-        let Some(found) = document.pointer(place) else { continue };
-        // A number may stand for both sides, and a whole one with or without a point.
+        let Some(found) = document.pointer(pointer) else { continue };
+        // One number may replace two equal sides, and an integer may be written with a decimal
+        // point.
         let number = |value: &Value| value.as_f64();
         let is_equal = match (found, &expected) {
             (Value::Array(_), _) => *found == expected,
@@ -270,14 +278,14 @@ fn check_constants(document: &Value) -> Result<(), String> {
         if !is_equal {
             return Err(format!(
                 "{} is {found}, only {expected} is known",
-                place.trim_start_matches('/')
+                pointer.trim_start_matches('/')
             ));
         }
     }
     Ok(())
 }
 
-/// A stage has twice as much of everything as the one before.
+/// Checks that each stage has twice as many as the one before.
 fn check_stages(stages: Option<[usize; 4]>, first: usize, name: &str) -> Result<(), String> {
     let doubled = std::array::from_fn(|stage| first << stage);
     match stages {
@@ -321,7 +329,7 @@ impl Default for HubBackbone {
     }
 }
 
-/// A side for both, or height and width.
+/// Accepts one number for both sides, or height and width.
 fn side_or_sides<'de, D: Deserializer<'de>>(from: D) -> Result<[usize; 2], D::Error> {
     let value = Value::deserialize(from)?;
     let sides = match &value {
@@ -380,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_built_is_refused_with_its_reason() {
+    fn a_network_that_cannot_be_built_is_refused_with_the_reason() {
         for (json, reason) in [
             (r#"{"model_type": "sam"}"#, "not `sam2`"),
             (r#"{"vision_config": {}}"#, "model_type"),

@@ -1,83 +1,83 @@
-//! Attention between a few tokens and the many of an image.
+//! Attention between a few prompt tokens and the many tokens of an image.
 //!
-//! Where prompts share an image, in the first layer, it is projected once for all of them. Where each
-//! has an image of its own it is not projected at all: each head's key projection is moved over to the
-//! tokens' side, `q·(W x)ᵀ = (q W)·xᵀ`, its value projection behind the weighted sum, and likewise the
-//! other way round. Eight heads of a few tokens are some sixty rows of the image's own width, half the
-//! arithmetic of projecting 4,096 tokens. A key's bias adds the same to all scores of a row, so that
-//! the softmax does not see it.
+//! Prompts that share an image, as in the first layer, share one projection of it. Once each prompt
+//! has its own image, the image is not projected at all: each head's key projection is applied to
+//! the queries instead, `q·(W x)ᵀ = (q W)·xᵀ`, and its value projection after the weighted sum. The
+//! opposite direction works in the same way. Eight heads of a few tokens are some sixty rows of the
+//! image's width, half the arithmetic of projecting 4,096 tokens. The keys' bias adds one constant
+//! to all scores of a row, so that the softmax cancels it.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::cross_attention_cpu as cpu;
-use super::load::{linear, select_rows};
-use crate::models::layers::{LayerNorm, Linear, matmul};
+use crate::models::kernels::cross_attention as kernel;
+use crate::models::kernels::cross_attention::{ImageKeyValues, ImageTokens, ImageUpdate};
+use crate::models::layers::{LayerNorm, Linear, matmul, softmax_attention};
+use crate::models::sam2::load::{linear, select_rows};
 
-/// The image's side of both attentions.
+/// The shape of an attention.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ImageTokens<'a> {
-    /// `(images, tokens, channels)`.
-    pub(super) tokens: &'a Tensor,
-    /// `(tokens, channels)`, added where tokens are keys or queries, not where they are values.
-    pub(super) position: &'a Tensor,
-    /// For each prompt the image that it is about.
-    pub(super) image_of: &'a [usize],
+pub(crate) struct AttentionShape {
+    pub(crate) heads: usize,
+    /// Channels of the tokens.
+    pub(crate) width: usize,
+    /// Channels of all heads together.
+    pub(crate) inner_width: usize,
 }
 
-/// Heads and projections of the tokens' side: what both directions share.
+/// The projections of an attention.
 #[derive(Debug, Clone)]
-struct Heads {
-    count: usize,
+struct Projections {
+    heads: usize,
     query: Linear,
     key: Linear,
     value: Linear,
     out: Linear,
 }
 
-impl Heads {
-    /// An attention of `dim` channels inside, of `width` outside.
-    fn new(count: usize, width: usize, dim: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+impl Projections {
+    fn new(shape: AttentionShape, vb: &VarBuilder<'_>) -> Result<Self> {
+        let AttentionShape { heads, width, inner_width } = shape;
         Ok(Self {
-            count,
-            query: linear(width, dim, &vb.pp("q_proj"))?,
-            key: linear(width, dim, &vb.pp("k_proj"))?,
-            value: linear(width, dim, &vb.pp("v_proj"))?,
-            out: linear(dim, width, &vb.pp("out_proj"))?,
+            heads,
+            query: linear(width, inner_width, &vb.pp("q_proj"))?,
+            key: linear(width, inner_width, &vb.pp("k_proj"))?,
+            value: linear(width, inner_width, &vb.pp("v_proj"))?,
+            out: linear(inner_width, width, &vb.pp("out_proj"))?,
         })
     }
 
     fn head_dim(&self) -> Result<usize> {
-        Ok(self.query.bias().dim(0)? / self.count)
+        Ok(self.query.bias().dim(0)? / self.heads)
     }
 
     fn scale(&self) -> Result<f64> {
         Ok((self.head_dim()? as f64).powf(-0.5))
     }
 
-    /// `(prompts, n, heads · head_dim)` times `weight (heads · head_dim, width)` head by head:
-    /// `(prompts, n · heads, width)`, a token's heads one after the other.
-    fn absorbed(&self, tokens: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    /// Multiplies `(prompts, n, heads · head_dim)` with `weight (heads · head_dim, width)` head by
+    /// head. Returns `(prompts, n · heads, width)`, all heads of a token in consecutive rows.
+    fn multiply_by_head(&self, tokens: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let (prompts, count, _) = tokens.dims3()?;
         let (head_dim, width) = (self.head_dim()?, weight.dim(1)?);
-        let tokens = tokens.reshape((prompts * count, self.count, head_dim))?;
-        let weight = weight.reshape((self.count, head_dim, width))?;
-        let rows = matmul(&tokens.transpose(0, 1)?.contiguous()?, &weight)?;
-        rows.transpose(0, 1)?.reshape((prompts, count * self.count, width))
+        let by_head = tokens.reshape((prompts * count, self.heads, head_dim))?.transpose(0, 1)?;
+        let weights = weight.reshape((self.heads, head_dim, width))?;
+        let rows = matmul(&by_head.contiguous()?, &weights)?;
+        rows.transpose(0, 1)?.reshape((prompts, count * self.heads, width))
     }
 }
 
-/// Tokens look at the image.
+/// The attention of tokens to the image.
 #[derive(Debug, Clone)]
-pub(super) struct TokenToImage(Heads);
+pub(crate) struct TokenToImage(Projections);
 
 impl TokenToImage {
-    pub(super) fn new(count: usize, width: usize, dim: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        Heads::new(count, width, dim, vb).map(Self)
+    pub(crate) fn new(shape: AttentionShape, vb: &VarBuilder<'_>) -> Result<Self> {
+        Projections::new(shape, vb).map(Self)
     }
 
-    /// `(prompts, n, width)`, with their position, to what they find: the same shape.
-    pub(super) fn forward(&self, tokens: &Tensor, image: &ImageTokens<'_>) -> Result<Tensor> {
+    /// Tokens `(prompts, n, width)`, with their position, to the same shape.
+    pub(crate) fn forward(&self, tokens: &Tensor, image: &ImageTokens<'_>) -> Result<Tensor> {
         if image.tokens.dim(0)? < image.image_of.len() {
             self.forward_shared(tokens, image)
         } else {
@@ -85,192 +85,172 @@ impl TokenToImage {
         }
     }
 
-    /// Where prompts share an image, it is projected once, and their queries of one head stand together.
+    /// Projects each image once, and multiplies it with the queries of all its prompts at once.
     fn forward_shared(&self, tokens: &Tensor, image: &ImageTokens<'_>) -> Result<Tensor> {
-        let heads = &self.0;
+        let projections = &self.0;
         let (_, count, _) = tokens.dims3()?;
         let (images, area, _) = image.tokens.dims3()?;
-        let (heads_count, head_dim) = (heads.count, heads.head_dim()?);
+        let (heads, head_dim) = (projections.heads, projections.head_dim()?);
         let by_head = |projected: Tensor| {
             projected
-                .reshape((images, area, heads_count, head_dim))?
+                .reshape((images, area, heads, head_dim))?
                 .transpose(1, 2)?
                 .contiguous()?
-                .reshape((images * heads_count, area, head_dim))
+                .reshape((images * heads, area, head_dim))
         };
-        let places = image.tokens.broadcast_add(image.position)?;
-        let keys = by_head(heads.key.forward(&places)?)?;
-        let values = by_head(heads.value.forward(image.tokens)?)?;
-        let queries = (heads.query.forward(tokens)? * heads.scale()?)?;
-        let mut found = Vec::new();
+        let positioned = image.tokens.broadcast_add(image.position)?;
+        let keys = by_head(projections.key.forward(&positioned)?)?;
+        let values = by_head(projections.value.forward(image.tokens)?)?;
+        let queries = (projections.query.forward(tokens)? * projections.scale()?)?;
+        let mut attended = Vec::new();
         let mut first = 0;
         for run in image.image_of.chunk_by(|a, b| a == b) {
             let prompts = run.len();
-            let queries = queries
+            let queries_by_head = queries
                 .narrow(0, first, prompts)?
-                .reshape((prompts * count, heads_count, head_dim))?
+                .reshape((prompts * count, heads, head_dim))?
                 .transpose(0, 1)?
                 .contiguous()?;
-            let image_of: Vec<usize> = (run[0] * heads_count..(run[0] + 1) * heads_count).collect();
-            let sight = Sight { keys: &keys, position: None, values: &values, image_of: &image_of };
-            let rows = gathered(&queries, &sight)?.transpose(0, 1)?;
-            found.push(rows.reshape((prompts, count, heads_count * head_dim))?);
+            // A head of an image counts as an image.
+            let image_of: Vec<usize> = (run[0] * heads..(run[0] + 1) * heads).collect();
+            let attention = ImageKeyValues {
+                keys: &keys,
+                position: None,
+                values: &values,
+                image_of: &image_of,
+            };
+            let rows = attend(&queries_by_head, &attention)?.transpose(0, 1)?;
+            attended.push(rows.reshape((prompts, count, heads * head_dim))?);
             first += prompts;
         }
-        heads.out.forward(&Tensor::cat(&found, 0)?)
+        projections.out.forward(&Tensor::cat(&attended, 0)?)
     }
 
+    /// Leaves the images as they are, and applies the projections to the tokens.
     fn forward_absorbed(&self, tokens: &Tensor, image: &ImageTokens<'_>) -> Result<Tensor> {
-        let heads = &self.0;
+        let projections = &self.0;
         let (prompts, count, width) = tokens.dims3()?;
-        let queries = (heads.query.forward(tokens)? * heads.scale()?)?;
-        let rows = heads.absorbed(&queries, heads.key.weight())?;
-        let ImageTokens { tokens, position, image_of } = *image;
-        let sight = Sight { keys: tokens, position: Some(position), values: tokens, image_of };
-        let found = gathered(&rows, &sight)?;
-        // Behind the weighted sum each head has a value projection of its own.
-        let found = found.reshape((prompts * count, heads.count, width))?;
-        let found = found.transpose(0, 1)?.contiguous()?;
-        let weight = heads.value.weight().reshape((heads.count, heads.head_dim()?, width))?;
-        let values = matmul(&found, &weight.transpose(1, 2)?.contiguous()?)?.transpose(0, 1)?;
-        let values = values.reshape((prompts, count, heads.count * heads.head_dim()?))?;
-        heads.out.forward(&values.broadcast_add(heads.value.bias())?)
+        let queries = (projections.query.forward(tokens)? * projections.scale()?)?;
+        let rows = projections.multiply_by_head(&queries, projections.key.weight())?;
+        let ImageTokens { tokens: keys, position, image_of } = *image;
+        let attention = ImageKeyValues { keys, position: Some(position), values: keys, image_of };
+        let attended = attend(&rows, &attention)?;
+        // After the weighted sum, each head applies its own value projection.
+        let (heads, head_dim) = (projections.heads, projections.head_dim()?);
+        let by_head = attended.reshape((prompts * count, heads, width))?.transpose(0, 1)?;
+        let weights = projections.value.weight().reshape((heads, head_dim, width))?;
+        let values = matmul(&by_head.contiguous()?, &weights.transpose(1, 2)?.contiguous()?)?
+            .transpose(0, 1)?
+            .reshape((prompts, count, heads * head_dim))?;
+        projections.out.forward(&values.broadcast_add(projections.value.bias())?)
     }
 }
 
-/// The image looks at the tokens, and takes in what it finds.
+/// The attention of the image to the tokens, with residual and norm.
 #[derive(Debug, Clone)]
-pub(super) struct ImageToToken {
-    heads: Heads,
+pub(crate) struct ImageToToken {
+    projections: Projections,
     norm: LayerNorm,
 }
 
 impl ImageToToken {
-    pub(super) fn new(
-        (count, width, dim): (usize, usize, usize),
-        norm: LayerNorm,
-        vb: &VarBuilder<'_>,
-    ) -> Result<Self> {
-        Ok(Self { heads: Heads::new(count, width, dim, vb)?, norm })
+    pub(crate) fn new(shape: AttentionShape, norm: LayerNorm, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self { projections: Projections::new(shape, vb)?, norm })
     }
 
-    /// `norm(image + attention(image, keys, values))`: keys and values `(prompts, n, width)`, the keys
-    /// with their position. Gives `(prompts, tokens, width)`.
-    pub(super) fn forward(
+    /// `norm(image + attention(image, keys, values))` as `(prompts, tokens, width)`, for keys and
+    /// values `(prompts, n, width)`. The keys include their position.
+    pub(crate) fn forward(
         &self,
         image: &ImageTokens<'_>,
         keys: &Tensor,
         values: &Tensor,
     ) -> Result<Tensor> {
-        let heads = &self.heads;
-        let keys = (heads.key.forward(keys)? * heads.scale()?)?;
-        let out = heads.out.weight().t()?.contiguous()?;
-        let update = Update {
-            keys: heads.absorbed(&keys, heads.query.weight())?,
-            offsets: {
-                let width = heads.query.bias().dim(0)?;
-                let bias = heads.query.bias().reshape((width, 1))?;
-                heads.absorbed(&keys, &bias)?.squeeze(2)?
-            },
-            values: heads.absorbed(&heads.value.forward(values)?, &out)?,
-            bias: heads.out.bias(),
-            heads: heads.count,
-            norm: &self.norm,
+        let projections = &self.projections;
+        let scaled_keys = (projections.key.forward(keys)? * projections.scale()?)?;
+        let query_bias = projections.query.bias().unsqueeze(1)?;
+        let out = projections.out.weight().t()?.contiguous()?;
+        let values = projections.value.forward(values)?;
+        let update = ImageUpdate {
+            keys: projections.multiply_by_head(&scaled_keys, projections.query.weight())?,
+            offsets: projections.multiply_by_head(&scaled_keys, &query_bias)?.squeeze(2)?,
+            values: projections.multiply_by_head(&values, &out)?,
+            bias: projections.out.bias(),
+            heads: projections.heads,
         };
-        updated(image, &update)
+        update_image(image, &update, &self.norm)
     }
 }
 
-/// What rows of queries look at.
-pub(super) struct Sight<'a> {
-    /// `(images, tokens, width)`.
-    pub(super) keys: &'a Tensor,
-    /// `(tokens, width)`, added to the keys.
-    pub(super) position: Option<&'a Tensor>,
-    /// `(images, tokens, width)`.
-    pub(super) values: &'a Tensor,
-    /// For each row of queries the image that it looks at.
-    pub(super) image_of: &'a [usize],
-}
-
-/// `softmax(queries · (keys + position)ᵀ) · values` with queries `(prompts, rows, width)`; the softmax
-/// in `f32`.
-fn gathered(queries: &Tensor, sight: &Sight<'_>) -> Result<Tensor> {
-    if cpu::takes_sight(queries, sight) {
-        return cpu::gathered(queries, sight);
+/// `softmax(queries · (keys + position)ᵀ) · values` for queries `(prompts, rows, width)`. The
+/// softmax is computed in `f32`.
+fn attend(queries: &Tensor, image: &ImageKeyValues<'_>) -> Result<Tensor> {
+    if kernel::supports_attention(queries, image) {
+        return kernel::attend(queries, image);
     }
-    let mut keys = of_images(sight.keys, sight.image_of)?;
-    if let Some(position) = sight.position {
+    let mut keys = select_images(image.keys, image.image_of)?;
+    if let Some(position) = image.position {
         keys = keys.broadcast_add(position)?;
     }
     let scores = matmul(queries, &keys.transpose(1, 2)?)?.to_dtype(DType::F32)?;
-    let shares = candle_nn::ops::softmax_last_dim(&scores)?;
-    let values = of_images(sight.values, sight.image_of)?;
-    matmul(&shares.to_dtype(values.dtype())?, &values)
+    let probabilities = candle_nn::ops::softmax_last_dim(&scores)?;
+    let values = select_images(image.values, image.image_of)?;
+    matmul(&probabilities.to_dtype(values.dtype())?, &values)
 }
 
-/// `(prompts, …)` of `(images, …)`.
-fn of_images(features: &Tensor, image_of: &[usize]) -> Result<Tensor> {
+/// `(images, …)` to `(prompts, …)`: the image of each prompt.
+fn select_images(features: &Tensor, image_of: &[usize]) -> Result<Tensor> {
     if image_of.iter().copied().eq(0..features.dim(0)?) {
         return Ok(features.clone());
     }
     select_rows(features, image_of)
 }
 
-/// The tokens' side of an update of the image; rows are a token's heads one after the other.
-pub(super) struct Update<'a> {
-    /// `(prompts, rows, width)`.
-    pub(super) keys: Tensor,
-    /// `(prompts, rows)`, added to the scores.
-    pub(super) offsets: Tensor,
-    /// `(prompts, rows, width)`.
-    pub(super) values: Tensor,
-    /// `(width)`, added to what was found.
-    pub(super) bias: &'a Tensor,
-    /// How many heads a token has; the softmax is over the tokens, for each head.
-    pub(super) heads: usize,
-    pub(super) norm: &'a LayerNorm,
-}
-
-fn updated(image: &ImageTokens<'_>, update: &Update<'_>) -> Result<Tensor> {
-    if cpu::takes(&update.keys, image) && update.heads == cpu::HEADS {
-        return cpu::updated(image, update);
+/// `norm(tokens + softmax((tokens + position) · keysᵀ + offsets) · values + bias)` as
+/// `(prompts, tokens, width)`. The softmax is computed in `f32`.
+fn update_image(
+    image: &ImageTokens<'_>,
+    update: &ImageUpdate<'_>,
+    norm: &LayerNorm,
+) -> Result<Tensor> {
+    if kernel::supports_update(image, update) {
+        return kernel::update_image(image, update, norm.parts());
     }
-    let tokens = of_images(image.tokens, image.image_of)?;
+    let tokens = select_images(image.tokens, image.image_of)?;
     let queries = tokens.broadcast_add(image.position)?;
-    let scores = matmul(&queries, &update.keys.transpose(1, 2)?.contiguous()?)?;
-    let scores = scores.broadcast_add(&update.offsets.unsqueeze(1)?)?.to_dtype(DType::F32)?;
+    let products = matmul(&queries, &update.keys.transpose(1, 2)?.contiguous()?)?;
+    let scores = products.broadcast_add(&update.offsets.unsqueeze(1)?)?.to_dtype(DType::F32)?;
     let (prompts, count, rows) = scores.dims3()?;
     let by_token = scores.reshape((prompts, count, rows / update.heads, update.heads))?;
-    let shares = candle_nn::ops::softmax(&by_token, 2)?.reshape((prompts, count, rows))?;
-    let found = matmul(&shares.to_dtype(tokens.dtype())?, &update.values)?;
-    update.norm.forward(&(tokens + found.broadcast_add(update.bias)?)?)
+    let probabilities = candle_nn::ops::softmax(&by_token, 2)?.reshape((prompts, count, rows))?;
+    let attended = matmul(&probabilities.to_dtype(tokens.dtype())?, &update.values)?;
+    norm.forward(&(tokens + attended.broadcast_add(update.bias)?)?)
 }
 
 /// Self-attention among a few tokens.
 #[derive(Debug, Clone)]
-pub(super) struct SelfAttention(Heads);
+pub(crate) struct SelfAttention(Projections);
 
 impl SelfAttention {
-    pub(super) fn new(count: usize, width: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        Heads::new(count, width, width, vb).map(Self)
+    pub(crate) fn new(shape: AttentionShape, vb: &VarBuilder<'_>) -> Result<Self> {
+        Projections::new(shape, vb).map(Self)
     }
 
-    /// Queries and keys `(prompts, n, width)` from `places`, values from `tokens`.
-    pub(super) fn forward(&self, places: &Tensor, tokens: &Tensor) -> Result<Tensor> {
-        let heads = &self.0;
+    /// Queries and keys are projected from `positioned (prompts, n, width)`, values from `tokens`
+    /// of the same shape.
+    pub(crate) fn forward(&self, positioned: &Tensor, tokens: &Tensor) -> Result<Tensor> {
+        let projections = &self.0;
         let (prompts, count, width) = tokens.dims3()?;
-        let split = |xs: Tensor| {
-            xs.reshape((prompts, count, heads.count, width / heads.count))?
-                .transpose(1, 2)?
-                .contiguous()
+        let heads = projections.heads;
+        let by_head = |xs: Tensor| {
+            xs.reshape((prompts, count, heads, width / heads))?.transpose(1, 2)?.contiguous()
         };
-        let found = crate::models::layers::softmax_attention(
-            &split(heads.query.forward(places)?)?,
-            &split(heads.key.forward(places)?)?,
-            &split(heads.value.forward(tokens)?)?,
+        let attended = softmax_attention(
+            &by_head(projections.query.forward(positioned)?)?,
+            &by_head(projections.key.forward(positioned)?)?,
+            &by_head(projections.value.forward(tokens)?)?,
         )?;
-        heads.out.forward(&found.transpose(1, 2)?.reshape((prompts, count, width))?)
+        projections.out.forward(&attended.transpose(1, 2)?.reshape((prompts, count, width))?)
     }
 }
 
@@ -289,22 +269,23 @@ mod tests {
         testing::random(0.0, 1.0, shape).unwrap()
     }
 
-    /// The plain forms run in `f64`, whatever the ops take.
+    /// In `f64`, where only the plain forms run.
     fn plain(tensor: &Tensor) -> Tensor {
         tensor.to_dtype(DType::F64).unwrap()
     }
 
-    /// Projecting an image once for all prompts, and moving the projections over to each prompt, are the
-    /// same sums in another order.
+    /// Both are the same sums in another order.
     #[test]
-    fn shared_and_absorbed_projections_find_the_same() {
+    fn shared_and_absorbed_projections_agree() {
         let tensors = ["q_proj", "k_proj", "v_proj", "out_proj"].into_iter().flat_map(|name| {
             let (out, width) = if name == "out_proj" { (256, 128) } else { (128, 256) };
             let weight = (random(&[out, width]) * 0.06).unwrap();
             [(format!("{name}.weight"), weight), (format!("{name}.bias"), random(&[out]))]
         });
         let vb = VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu);
-        let attention = TokenToImage::new(8, 256, 128, &vb).unwrap();
+        let attention =
+            TokenToImage::new(AttentionShape { heads: 8, width: 256, inner_width: 128 }, &vb)
+                .unwrap();
         let (image, position) = (random(&[2, 144, 256]), random(&[144, 256]));
         let image_of = [0, 0, 1, 1, 1];
         let image = ImageTokens { tokens: &image, position: &position, image_of: &image_of };
@@ -314,8 +295,8 @@ mod tests {
     }
 
     #[test]
-    fn the_ops_equal_the_plain_forms() {
-        // Images, prompts, tokens of the image, rows, width.
+    fn the_kernels_equal_the_plain_forms() {
+        // Images, image of each prompt, tokens of an image, rows, width.
         for (images, image_of, count, rows, width) in [
             (1, vec![0], 64, 64, 32),
             (2, vec![1, 0, 1], 100, 88, 64),
@@ -332,45 +313,45 @@ mod tests {
                 image_of: &image_of,
             };
             let queries = (random(&[prompts, rows, width]) * 0.5).unwrap();
-            for is_placed in [true, false] {
-                let sight = Sight {
+            for has_position in [true, false] {
+                let attention = ImageKeyValues {
                     keys: &tokens,
-                    position: is_placed.then_some(&position),
+                    position: has_position.then_some(&position),
                     values: &values,
                     image_of: &image_of,
                 };
-                assert!(cpu::takes_sight(&queries, &sight));
-                let ours = gathered(&queries, &sight).unwrap();
-                let exact_sight = Sight {
+                assert!(kernel::supports_attention(&queries, &attention));
+                let ours = attend(&queries, &attention).unwrap();
+                let exact_attention = ImageKeyValues {
                     keys: &exact_tokens,
-                    position: is_placed.then_some(&exact_position),
+                    position: has_position.then_some(&exact_position),
                     values: &plain(&values),
                     image_of: &image_of,
                 };
-                let expected = gathered(&plain(&queries), &exact_sight).unwrap();
+                let expected = attend(&plain(&queries), &exact_attention).unwrap();
                 assert_close(&ours, &expected.to_dtype(DType::F32).unwrap());
             }
 
             let bias = random(&[width]);
             let norm = LayerNorm::new(random(&[width]), random(&[width]), 1e-5);
-            let update = Update {
+            let update = ImageUpdate {
                 keys: queries,
                 offsets: random(&[prompts, rows]),
                 values: random(&[prompts, rows, width]),
                 bias: &bias,
                 heads: 8,
-                norm: &norm,
             };
-            let ours = updated(&image, &update).unwrap();
+            assert!(kernel::supports_update(&image, &update));
+            let ours = update_image(&image, &update, &norm).unwrap();
             let bias = plain(&bias);
-            let update = Update {
+            let update = ImageUpdate {
                 keys: plain(&update.keys),
                 offsets: plain(&update.offsets),
                 values: plain(&update.values),
                 bias: &bias,
                 ..update
             };
-            let expected = updated(&exact, &update).unwrap();
+            let expected = update_image(&exact, &update, &norm).unwrap();
             assert_close(&ours, &expected.to_dtype(DType::F32).unwrap());
         }
     }

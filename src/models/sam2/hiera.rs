@@ -4,12 +4,12 @@
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::{Config, TrunkConfig};
-use super::load::{layer_norm, linear};
-use super::position::trunk_position;
 use crate::models::layers::{
     LayerNorm, Linear, Windows, add_bias, max_pool_2x2, windowed_attention,
 };
+use crate::models::sam2::config::{Config, TrunkConfig};
+use crate::models::sam2::load::{layer_norm, linear};
+use crate::models::sam2::position::trunk_position;
 
 const NORM_EPS: f32 = 1e-6;
 const PATCH_SIDE: usize = 7;
@@ -21,7 +21,7 @@ const MLP_RATIO: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Hiera {
     patch_embed: PatchEmbed,
-    /// `(1, side, side, channels)`: constant, made when the weights are opened.
+    /// `(1, side, side, channels)`: constant, computed when the weights are loaded.
     position: Tensor,
     blocks: Vec<Block>,
     /// Index of the last block of each stage.
@@ -29,18 +29,19 @@ pub struct Hiera {
 }
 
 impl Hiera {
-    /// Opens the weights below `image_encoder.trunk`.
+    /// Loads the weights below `image_encoder.trunk`.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
         let trunk = &config.trunk;
         let dim = trunk.embed_dim;
         let side = config.image_size / PATCH_STRIDE;
         let [height, width] = trunk.position_size;
         let background = vb.to_dtype(DType::F32).get((1, dim, height, width), "pos_embed")?;
-        let window = trunk.window_spec[0];
-        let window = vb.to_dtype(DType::F32).get((1, dim, window, window), "pos_embed_window")?;
+        let window_side = trunk.window_spec[0];
+        let window =
+            vb.to_dtype(DType::F32).get((1, dim, window_side, window_side), "pos_embed_window")?;
         let position = trunk_position(&background, &window, (side, side))?.to_dtype(vb.dtype())?;
         let vb_blocks = vb.pp("blocks");
         let blocks: Result<Vec<Block>> = BlockConfig::of_trunk(trunk)
@@ -64,7 +65,7 @@ impl Hiera {
     /// `(batch, 3, size, size)` to the last map of each stage, the finest first.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         let mut map = self.patch_embed.forward(images)?.broadcast_add(&self.position)?;
         let mut stages = Vec::with_capacity(self.stage_ends.len());
@@ -77,12 +78,12 @@ impl Hiera {
         Ok(stages)
     }
 
-    /// Pixels to the first map, without position.
+    /// The patch embedding.
     pub fn patch_embed(&self) -> &PatchEmbed {
         &self.patch_embed
     }
 
-    /// What is added to the first map: `(1, side, side, channels)`.
+    /// The position embedding, which is added to the first map: `(1, side, side, channels)`.
     pub fn position(&self) -> &Tensor {
         &self.position
     }
@@ -117,12 +118,13 @@ impl PatchEmbed {
     /// `(batch, 3, size, size)` to `(batch, size/4, size/4, channels)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let dtype = self.weight.dtype();
-        // The tensor library has no convolution in half precisions on the CPU.
-        let within = if images.device().is_cpu() { DType::F32 } else { dtype };
-        let (images, weight) = (images.to_dtype(within)?, self.weight.to_dtype(within)?);
+        // candle has no convolution in half precisions on the CPU.
+        let compute_dtype = if images.device().is_cpu() { DType::F32 } else { dtype };
+        let (images, weight) =
+            (images.to_dtype(compute_dtype)?, self.weight.to_dtype(compute_dtype)?);
         let map = images.conv2d(&weight, PATCH_PADDING, PATCH_STRIDE, 1, 1)?;
         add_bias(map.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?, &self.bias)
     }
@@ -142,7 +144,7 @@ impl BlockConfig {
         for (stage, &count) in trunk.stages.iter().enumerate() {
             for index in 0..count {
                 let pools_queries = index == 0 && stage > 0;
-                // The window lags: a stage's first block still has the one of the stage before.
+                // The first block of a stage still has the window of the stage before.
                 let side = trunk.window_spec[if pools_queries { stage - 1 } else { stage }];
                 let is_global = trunk.global_blocks.contains(&blocks.len());
                 let width = trunk.embed_dim << stage;
@@ -161,7 +163,7 @@ impl BlockConfig {
     }
 }
 
-/// One block: attention, then an MLP, each behind a norm (`MultiScaleBlock`).
+/// One block: a norm and attention, then a norm and an MLP (`MultiScaleBlock`).
 #[derive(Debug, Clone)]
 pub struct Block {
     windows: Windows,
@@ -171,7 +173,7 @@ pub struct Block {
     norm2: LayerNorm,
     mlp_in: Linear,
     mlp_out: Linear,
-    /// Widens the shortcut at the start of a stage.
+    /// Projects the shortcut to more channels at the start of a stage.
     widen: Option<Linear>,
 }
 
@@ -192,11 +194,11 @@ impl Block {
         })
     }
 
-    /// `(batch, height, width, channels)` to the same; at the start of a stage to
+    /// `(batch, height, width, channels)` to the same shape, or at the start of a stage to
     /// `(batch, height/2, width/2, 2 · channels)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
         let normed = self.norm1.forward(map)?;
         let shortcut = match &self.widen {

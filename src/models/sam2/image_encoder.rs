@@ -1,14 +1,14 @@
-//! Once per image: trunk, neck, and what the decoder wants of them
+//! The image encoder, which runs once per image: trunk and neck
 //! (`sam2/modeling/backbones/image_encoder.py`, `SAM2ImagePredictor.set_image`).
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::Config;
-use super::hiera::Hiera;
-use super::neck::Neck;
+use crate::models::sam2::config::Config;
+use crate::models::sam2::hiera::Hiera;
+use crate::models::sam2::neck::Neck;
 
-/// Trunk and neck.
+/// The trunk and the neck.
 #[derive(Debug, Clone)]
 pub struct ImageEncoder {
     trunk: Hiera,
@@ -16,10 +16,10 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// Opens the weights below `image_encoder`.
+    /// Loads the weights below `image_encoder`.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             trunk: Hiera::new(config, &vb.pp("trunk"))?,
@@ -27,10 +27,11 @@ impl ImageEncoder {
         })
     }
 
-    /// `(images, 3, size, size)` to the neck's maps `(images, side, side, d_model)`, the finest first.
+    /// `(images, 3, size, size)` to the neck's maps `(images, side, side, d_model)`, the finest
+    /// first.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         self.neck.forward(&self.trunk.forward(images)?)
     }

@@ -1,4 +1,4 @@
-//! SAM 2 and 2.1 for images: what is there, as masks.
+//! SAM 2 and 2.1 for images: the masks of all objects.
 //!
 //! ```text
 //!  pixels ─ processor ─► hiera ─► neck ─► image tokens, two finer maps           once per image
@@ -7,43 +7,41 @@
 //!                        mask_decoder, upscale ─► mask logits, predicted IoU
 //!  amg: a grid of points ─► masks, filtered, without duplicates
 //! ```
-//! `checkpoint` opens either format under either naming; `model` holds the parts together. Modules and
-//! tensors are named as in facebookresearch/sam2; maps have their channels last.
+//! `model` assembles the parts. Modules and tensors are named as in facebookresearch/sam2; maps
+//! have their channels last. A network is built from a `VarBuilder`; `checkpoints` opens the file.
+//!
+//! This folder may import `device`, `kernels` and `layers`, and masks from `method`.
 
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "positions lie within images and maps of at most 2^30 cells; sums are f32 at last"
+    reason = "positions are within images and maps of at most 2^30 cells; sums end as f32"
 )]
 
 pub mod amg;
-mod checkpoint;
 mod config;
 mod cross_attention;
-mod cross_attention_cpu;
 mod hiera;
 mod image_encoder;
 mod load;
 mod mask_decoder;
 mod model;
-mod names;
 mod neck;
 mod position;
 mod processor;
 mod prompt_encoder;
 mod two_way;
 mod upscale;
-mod upscale_cpu;
 
-pub use checkpoint::{Checkpoint, Version};
+pub use crate::models::kernels::cross_attention::ImageTokens;
 pub use config::{Config, DynamicMultimask, Size, TrunkConfig};
 pub use hiera::{Block, Hiera, PatchEmbed};
 pub use image_encoder::ImageEncoder;
-pub use mask_decoder::{Answers, MASKS, MaskDecoder};
-pub use model::{Encoded, Prompts, Sam2};
+pub use mask_decoder::{DecodedPrompts, MASKS, MaskDecoder};
+pub use model::{EncodedImages, Prompts, Sam2};
 pub use neck::Neck;
-pub use position::{FourierPosition, enlarge, trunk_position};
+pub use position::{FourierPosition, resize_cubic, trunk_position};
 pub use processor::preprocess;
-pub use prompt_encoder::{Label, PromptEncoder};
-pub use two_way::{Exchange, ImageSide, TwoWayTransformer};
+pub use prompt_encoder::{PointLabel, PromptEncoder};
+pub use two_way::{TwoWayState, TwoWayTransformer};
 pub use upscale::{FineFeatures, Upscale, in_rows};

@@ -1,51 +1,48 @@
-//! The whole network for images: encode once, then ask about points, boxes and masks
+//! The whole network for images: encodes an image once and decodes any number of prompts about it
 //! (`SAM2ImagePredictor`).
-
-use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::checkpoint::Checkpoint;
-use super::config::Config;
-use super::image_encoder::ImageEncoder;
-use super::load::select_rows;
-use super::mask_decoder::{Answers, MaskDecoder};
-use super::prompt_encoder::{Label, PromptEncoder};
-use super::two_way::{Exchange, ImageSide};
-use super::upscale::FineFeatures;
 use crate::models::device::forward;
-use crate::models::weights::WeightsError;
+use crate::models::kernels::cross_attention::ImageTokens;
+use crate::models::sam2::config::Config;
+use crate::models::sam2::image_encoder::ImageEncoder;
+use crate::models::sam2::load::select_rows;
+use crate::models::sam2::mask_decoder::{DecodedPrompts, MaskDecoder};
+use crate::models::sam2::prompt_encoder::{PointLabel, PromptEncoder};
+use crate::models::sam2::two_way::TwoWayState;
+use crate::models::sam2::upscale::FineFeatures;
 
 /// A SAM 2 or 2.1 of any size.
 #[derive(Debug, Clone)]
 pub struct Sam2 {
     config: Config,
     image_encoder: ImageEncoder,
-    /// `(1, 1, d_model)`: stands for the memory of earlier frames, which an image does not have.
+    /// `(1, 1, d_model)`: replaces the memory of earlier frames, which an image does not have.
     no_memory: Tensor,
     prompt_encoder: PromptEncoder,
     mask_decoder: MaskDecoder,
-    /// `(side², d_model)`: constant, made when the weights are opened.
+    /// `(side², d_model)`: constant, computed when the weights are loaded.
     position: Tensor,
     dtype: DType,
     device: Device,
 }
 
-/// What the network keeps of its images.
+/// The encoded form of some images.
 #[derive(Debug, Clone)]
-pub struct Encoded {
+pub struct EncodedImages {
     /// `(images, side², d_model)`.
     pub tokens: Tensor,
     /// The finer maps.
     pub fine: FineFeatures,
 }
 
-impl Encoded {
-    /// The images of several, in this order.
+impl EncodedImages {
+    /// Joins several into one, in this order.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn join(several: &[Self]) -> Result<Self> {
         if let [one] = several {
             return Ok(one.clone());
@@ -63,48 +60,24 @@ impl Encoded {
     }
 }
 
-/// Points of some prompts, all of the same number.
+/// Some prompts with the same number of points each.
 #[derive(Debug, Clone)]
 pub struct Prompts<'a> {
-    /// For each prompt the image that it is about.
+    /// Index of each prompt's image.
     pub image_of: &'a [usize],
     /// `(prompts, points, 2)` f32: x and y in pixels of the model's square input.
     pub points: &'a Tensor,
-    /// What each point means, row by row.
-    pub labels: &'a [Label],
-    /// `(prompts, 4 · side, 4 · side)` f32: logits of a mask to start from.
+    /// Label of each point, row by row.
+    pub labels: &'a [PointLabel],
+    /// `(prompts, 4 · side, 4 · side)` f32: logits of a mask prompt.
     pub masks: Option<&'a Tensor>,
 }
 
 impl Sam2 {
-    /// Opens a checkpoint: a file or a folder, original or from the Hub.
+    /// Builds the network from tensors under their original names.
     ///
     /// # Errors
-    /// What is wrong with the file, or with which tensor in it.
-    pub fn open(
-        path: &Path,
-        dtype: DType,
-        device: &Device,
-    ) -> std::result::Result<Self, WeightsError> {
-        Self::load(&Checkpoint::open(path)?, dtype, device)
-    }
-
-    /// Loads a checkpoint that was recognised.
-    ///
-    /// # Errors
-    /// What is wrong with which tensor.
-    pub fn load(
-        checkpoint: &Checkpoint,
-        dtype: DType,
-        device: &Device,
-    ) -> std::result::Result<Self, WeightsError> {
-        checkpoint.load(dtype, device, |config, vb| Self::new(config, &vb))
-    }
-
-    /// Builds the network from tensors by their original names.
-    ///
-    /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
         let prompt_encoder = PromptEncoder::new(config, &vb.pp("sam_prompt_encoder"))?;
         Ok(Self {
@@ -119,33 +92,33 @@ impl Sam2 {
         })
     }
 
-    /// Encodes images, `(images, 3, size, size)` f32, normalised.
+    /// Encodes normalised images `(images, 3, size, size)` f32.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn encode(&self, images: &Tensor) -> Result<Encoded> {
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn encode(&self, images: &Tensor) -> Result<EncodedImages> {
         let images = images.to_device(&self.device)?;
         forward(&self.device, || {
             let maps = self.image_encoder.forward(&images.to_dtype(self.dtype)?)?;
             let [finest, half] = self.mask_decoder.narrowed(&maps[0], &maps[1])?;
-            Ok(Encoded {
+            Ok(EncodedImages {
                 tokens: maps[2].flatten(1, 2)?.broadcast_add(&self.no_memory)?,
                 fine: FineFeatures::new(&half, &finest)?,
             })
         })
     }
 
-    /// Answers prompts about encoded images, without drawing masks yet. `observe` sees tokens and image
-    /// after each layer of the transformer.
+    /// Decodes prompts about encoded images, without drawing their masks. `observe` receives tokens
+    /// and image after each layer of the transformer.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn answer(
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn decode(
         &self,
-        encoded: &Encoded,
+        encoded: &EncodedImages,
         prompts: &Prompts<'_>,
-        observe: impl FnMut(&Exchange),
-    ) -> Result<Answers> {
+        observe: impl FnMut(&TwoWayState),
+    ) -> Result<DecodedPrompts> {
         let sparse = if prompts.points.dim(1)? == 0 {
             Tensor::zeros(
                 (prompts.image_of.len(), 0, self.config.d_model),
@@ -155,7 +128,7 @@ impl Sam2 {
         } else {
             self.prompt_encoder.sparse(&prompts.points.to_device(&self.device)?, prompts.labels)?
         };
-        let (tokens, own);
+        let (tokens, own_image);
         let image_of = match prompts.masks {
             None => {
                 tokens = encoded.tokens.broadcast_add(&self.prompt_encoder.without_mask()?)?;
@@ -164,12 +137,12 @@ impl Sam2 {
             Some(masks) => {
                 let dense = self.prompt_encoder.of_masks(&masks.to_device(&self.device)?)?;
                 tokens = (select_rows(&encoded.tokens, prompts.image_of)? + dense)?;
-                own = (0..prompts.image_of.len()).collect::<Vec<_>>();
-                &own
+                own_image = (0..prompts.image_of.len()).collect::<Vec<_>>();
+                &own_image
             }
         };
-        let side = ImageSide { tokens: &tokens, position: &self.position, image_of };
-        forward(&self.device, || self.mask_decoder.answer(&sparse, &side, observe))
+        let image = ImageTokens { tokens: &tokens, position: &self.position, image_of };
+        forward(&self.device, || self.mask_decoder.decode(&sparse, &image, observe))
     }
 
     /// The network's shape.
@@ -177,27 +150,27 @@ impl Sam2 {
         &self.config
     }
 
-    /// Trunk and neck.
+    /// The image encoder.
     pub fn image_encoder(&self) -> &ImageEncoder {
         &self.image_encoder
     }
 
-    /// What embeds prompts.
+    /// The prompt encoder.
     pub fn prompt_encoder(&self) -> &PromptEncoder {
         &self.prompt_encoder
     }
 
-    /// What draws masks.
+    /// The mask decoder.
     pub fn mask_decoder(&self) -> &MaskDecoder {
         &self.mask_decoder
     }
 
-    /// Position of the image's tokens: `(side², d_model)`, row by row.
+    /// Position embedding of the image's tokens, `(side², d_model)`, row by row.
     pub fn position(&self) -> &Tensor {
         &self.position
     }
 
-    /// Where the network runs.
+    /// The device of the network.
     pub fn device(&self) -> &Device {
         &self.device
     }

@@ -3,22 +3,22 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::Config;
-use super::load::pointwise;
 use crate::models::layers::Linear;
+use crate::models::sam2::config::Config;
+use crate::models::sam2::load::pointwise;
 
-/// One pointwise convolution for each stage; level 2 takes in level 3. Level 0 is the finest.
+/// One pointwise convolution for each stage. Level 0 is the finest; level 3 is added to level 2.
 #[derive(Debug, Clone)]
 pub struct Neck {
-    /// By level, the finest first. The checkpoint counts them from the coarsest.
+    /// One for each level, the finest first. The checkpoint counts from the coarsest.
     levels: Vec<Linear>,
 }
 
 impl Neck {
-    /// Opens the weights below `image_encoder.neck`.
+    /// Loads the weights below `image_encoder.neck`.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
         let last = config.trunk.stages.len() - 1;
         let level = |level: usize| {
@@ -28,20 +28,21 @@ impl Neck {
         Ok(Self { levels: (0..=last).map(level).collect::<Result<_>>()? })
     }
 
-    /// The stages' maps, the finest first, to as many maps of `d_model` channels. The last one, which
-    /// the reference drops afterwards, is among them.
+    /// Maps each stage's map, the finest first, to one of `d_model` channels. The last one is
+    /// included, which the reference drops afterwards.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, stages: &[Tensor]) -> Result<Vec<Tensor>> {
-        let maps = self.levels.iter().zip(stages).map(|(level, stage)| level.forward(stage));
-        let mut maps = maps.collect::<Result<Vec<_>>>()?;
+        let levels = self.levels.iter().zip(stages);
+        let mut maps =
+            levels.map(|(level, stage)| level.forward(stage)).collect::<Result<Vec<_>>>()?;
         maps[2] = (&maps[2] + repeated(&maps[3])?)?;
         Ok(maps)
     }
 }
 
-/// Each token twice along both sides.
+/// Repeats each token twice along both axes.
 fn repeated(map: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = map.dims4()?;
     map.reshape(&[batch, height, 1, width, 1, channels][..])?

@@ -1,4 +1,5 @@
-//! Position: the trunk's learned embedding, and the random Fourier features of prompts and image.
+//! Position embeddings: the trunk's learned one, and the random Fourier features of prompts and
+//! image.
 
 use std::f64::consts::TAU;
 
@@ -6,42 +7,43 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::models::layers::matmul;
 
-/// Constant of the cubic convolution, as in torch's `interpolate`.
+/// The constant of cubic convolution in torch's `interpolate`.
 const CUBIC: f64 = -0.75;
 
-/// The trunk's position embedding for a map of `height` × `width` tokens.
+/// Computes the trunk's position embedding for a map of `size` (height, width) in tokens.
 ///
-/// `background (1, channels, h, w)` is enlarged by cubic convolution (no antialiasing, corners not
-/// aligned) and `window (1, channels, s, s)` tiled over it. Gives `(1, height, width, channels)` in
-/// `f32` (Hiera's `_get_pos_embed`).
+/// `background (1, channels, h, w)` is resized, and `window (1, channels, s, s)` is tiled over it.
+/// Returns `(1, height, width, channels)` in `f32` (Hiera's `_get_pos_embed`).
 ///
 /// # Errors
-/// What candle says of shapes and dtypes.
+/// Fails on mismatched shapes or dtypes.
 pub fn trunk_position(
     background: &Tensor,
     window: &Tensor,
-    (height, width): (usize, usize),
+    size: (usize, usize),
 ) -> Result<Tensor> {
-    let enlarged = enlarge(background, (height, width))?;
+    let (height, width) = size;
     let (_, channels, side, _) = window.dims4()?;
-    let window = flat(window)?;
-    let mut values = flat(&enlarged)?;
+    let tile = flat(window)?;
+    let mut values = flat(&resize_cubic(background, size)?)?;
     for (index, value) in values.iter_mut().enumerate() {
         let (channel, y, x) = (index / (height * width), index / width % height, index % width);
-        *value += window[(channel * side + y % side) * side + x % side];
+        *value += tile[(channel * side + y % side) * side + x % side];
     }
     let sum = Tensor::from_vec(values, (1, channels, height, width), &Device::Cpu)?;
     sum.permute((0, 2, 3, 1))?.contiguous()?.to_device(background.device())
 }
 
-/// Cubic enlargement of `(1, channels, h, w)` to `(1, channels, height, width)`, in `f32` on the CPU.
+/// Resizes `(1, channels, h, w)` to `size` (height, width) by cubic convolution, without
+/// antialiasing and without aligned corners. Computes in `f32` on the CPU.
 ///
 /// # Errors
-/// What candle says of shapes and dtypes.
-pub fn enlarge(background: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+/// Fails on mismatched shapes or dtypes.
+pub fn resize_cubic(background: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+    let (height, width) = size;
     let (_, channels, rows, columns) = background.dims4()?;
     let source = flat(background)?;
-    let (down, across) = (cubic_taps(rows, height), cubic_taps(columns, width));
+    let (down, across) = (cubic_weights(rows, height), cubic_weights(columns, width));
     let mut values = Vec::with_capacity(channels * height * width);
     for plane in source.chunks_exact(rows * columns) {
         for down in &down {
@@ -58,44 +60,44 @@ pub fn enlarge(background: &Tensor, (height, width): (usize, usize)) -> Result<T
     Tensor::from_vec(values, (1, channels, height, width), &Device::Cpu)
 }
 
-/// For each of `to` positions the four source positions it is made of, with their weights.
-fn cubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
+/// Returns, for each of `to` positions, its four source positions and their weights.
+fn cubic_weights(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
     let near = |x: f64| ((CUBIC + 2.0) * x - (CUBIC + 3.0)) * x * x + 1.0;
     let far = |x: f64| ((CUBIC * x - 5.0 * CUBIC) * x + 8.0 * CUBIC) * x - 4.0 * CUBIC;
-    let taps = |index: usize| {
+    let sources = |index: usize| {
         let source = (index as f64 + 0.5) * from as f64 / to as f64 - 0.5;
         let first = source.floor();
         let rest = source - first;
         let weights = [far(rest + 1.0), near(rest), near(1.0 - rest), far(2.0 - rest)];
-        std::array::from_fn(|tap| {
-            let position = (first + tap as f64 - 1.0).clamp(0.0, (from - 1) as f64);
-            (position as usize, weights[tap])
+        std::array::from_fn(|offset| {
+            let position = (first + offset as f64 - 1.0).clamp(0.0, (from - 1) as f64);
+            (position as usize, weights[offset])
         })
     };
-    (0..to).map(taps).collect()
+    (0..to).map(sources).collect()
 }
 
 fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// Random Fourier features of positions (`PositionEmbeddingRandom`); always in `f32`.
+/// Random Fourier features of positions, always in `f32` (`PositionEmbeddingRandom`).
 #[derive(Debug, Clone)]
 pub struct FourierPosition {
-    /// `(2, channels / 2)`, rows for x and y.
+    /// `(2, channels / 2)`: a row for x and one for y.
     matrix: Tensor,
 }
 
 impl FourierPosition {
-    /// Takes the stored matrix `(2, channels / 2)` in `f32`.
+    /// Creates the features from the stored matrix `(2, channels / 2)` in `f32`.
     pub fn new(matrix: Tensor) -> Self {
         Self { matrix }
     }
 
-    /// `(…, 2)`, x and y in 0..=1, to `(…, channels)` in `f32`: sines, then cosines.
+    /// Maps x and y in 0..=1, `(…, 2)`, to sines followed by cosines, `(…, channels)` in `f32`.
     ///
     /// # Errors
-    /// What candle says of shapes and dtypes.
+    /// Fails on mismatched shapes or dtypes.
     pub fn forward(&self, positions: &Tensor) -> Result<Tensor> {
         let shape = positions.dims();
         let rows = shape[..shape.len() - 1].iter().product::<usize>();
@@ -103,15 +105,15 @@ impl FourierPosition {
         let angles = (matmul(&centred, &self.matrix)? * TAU)?;
         let features = Tensor::cat(&[angles.sin()?, angles.cos()?], D::Minus1)?;
         let channels = features.dim(1)?;
-        let shape: Vec<usize> =
-            shape[..shape.len() - 1].iter().copied().chain([channels]).collect();
-        features.reshape(shape)
+        let outer = shape[..shape.len() - 1].iter().copied();
+        features.reshape(outer.chain([channels]).collect::<Vec<_>>())
     }
 
-    /// The features of the centres of a square map's cells: `(side², channels)` in `f32`, row by row.
+    /// Returns the features of the cell centres of a square map, `(side², channels)` in `f32`, row
+    /// by row.
     ///
     /// # Errors
-    /// What candle says of the device.
+    /// Fails if the device fails.
     pub fn of_map(&self, side: usize) -> Result<Tensor> {
         let centre = |index: usize| (index as f32 + 0.5) / side as f32;
         let cells = 0..side * side;

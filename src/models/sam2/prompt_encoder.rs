@@ -1,46 +1,34 @@
-//! Clicks, boxes and masks as tokens (`sam2/modeling/sam/prompt_encoder.py`).
+//! The prompt encoder: points, boxes and masks as tokens (`sam2/modeling/sam/prompt_encoder.py`).
 
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::Config;
-use super::load::{layer_norm, pointwise};
-use super::position::FourierPosition;
 use crate::models::layers::{LayerNorm, Linear, add_bias, gelu_plain};
+use crate::models::sam2::config::Config;
+use crate::models::sam2::load::{layer_norm, pointwise};
+use crate::models::sam2::position::FourierPosition;
 
 const NORM_EPS: f32 = 1e-6;
-/// Pixels of a mask prompt along a side of one cell of the first two convolutions.
+/// Side of the patches of the first two convolutions.
 const PATCH: usize = 2;
 
-/// What a point means.
+/// The meaning of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Label {
-    /// No point: fills up a row of fewer points.
+pub enum PointLabel {
+    /// Padding of a row with fewer points.
     Padding,
     /// Not part of the object.
     Background,
     /// Part of the object.
     Foreground,
-    /// A box's corner at the top left.
+    /// The top left corner of a box.
     BoxStart,
-    /// A box's corner at the bottom right.
+    /// The bottom right corner of a box.
     BoxEnd,
 }
 
-impl Label {
-    /// The label with the reference's number: −1 to 3.
-    pub fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            -1 => Self::Padding,
-            0 => Self::Background,
-            1 => Self::Foreground,
-            2 => Self::BoxStart,
-            3 => Self::BoxEnd,
-            _ => return None,
-        })
-    }
-
-    /// Row in the table of learned embeddings.
+impl PointLabel {
+    /// Returns the row in the table of learned embeddings.
     fn row(self) -> u32 {
         match self {
             Self::Background => 0,
@@ -56,7 +44,7 @@ impl Label {
 #[derive(Debug, Clone)]
 pub struct PromptEncoder {
     position: FourierPosition,
-    /// `(5, d_model)` f32: background, foreground, two corners, and no point.
+    /// `(5, d_model)` f32: background, foreground, two corners, padding.
     labels: Tensor,
     no_mask: Tensor,
     downscale: MaskDownscale,
@@ -66,10 +54,10 @@ pub struct PromptEncoder {
 }
 
 impl PromptEncoder {
-    /// Opens the weights below `sam_prompt_encoder`.
+    /// Loads the weights below `sam_prompt_encoder`.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
         let dim = config.d_model;
         let vb32 = vb.to_dtype(DType::F32);
@@ -90,60 +78,61 @@ impl PromptEncoder {
         })
     }
 
-    /// Points of each prompt, `(prompts, points, 2)` f32 in pixels of the model's input, with a label
-    /// for each, row by row, to `(prompts, points + 1, d_model)`: the reference appends one padding.
+    /// Embeds the points of each prompt, `(prompts, points, 2)` f32 in pixels of the model's input,
+    /// and their labels, row by row. Returns `(prompts, points + 1, d_model)`: like the reference,
+    /// it appends one padding.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn sparse(&self, points: &Tensor, labels: &[Label]) -> Result<Tensor> {
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn sparse(&self, points: &Tensor, labels: &[PointLabel]) -> Result<Tensor> {
         let (prompts, count, _) = points.dims3()?;
         let padding = Tensor::zeros((prompts, 1, 2), DType::F32, points.device())?;
         // Half a pixel moves a point to its pixel's centre.
         let centred = ((Tensor::cat(&[points, &padding], 1)? + 0.5)? / self.image_size as f64)?;
-        let rows: Vec<Label> = labels
+        let padded: Vec<PointLabel> = labels
             .chunks(count)
-            .flat_map(|labels| labels.iter().copied().chain([Label::Padding]))
+            .flat_map(|labels| labels.iter().copied().chain([PointLabel::Padding]))
             .collect();
-        let is_point: Vec<f32> =
-            rows.iter().map(|&label| f32::from(u8::from(label != Label::Padding))).collect();
-        let shape = (prompts, count + 1, 1);
-        let is_point = Tensor::from_vec(is_point, shape, points.device())?;
-        let rows: Vec<u32> = rows.into_iter().map(Label::row).collect();
-        let rows = Tensor::from_vec(rows, prompts * (count + 1), points.device())?;
-        let meaning = self.labels.index_select(&rows, 0)?;
-        let meaning = meaning.reshape((prompts, count + 1, self.labels.dim(D::Minus1)?))?;
-        let place = self.position.forward(&centred)?.broadcast_mul(&is_point)?;
-        (place + meaning)?.to_dtype(self.dtype)
+        let factors: Vec<f32> =
+            padded.iter().map(|&label| f32::from(u8::from(label != PointLabel::Padding))).collect();
+        let is_point = Tensor::from_vec(factors, (prompts, count + 1, 1), points.device())?;
+        let rows: Vec<u32> = padded.into_iter().map(PointLabel::row).collect();
+        let indices = Tensor::from_vec(rows, prompts * (count + 1), points.device())?;
+        let shape = (prompts, count + 1, self.labels.dim(D::Minus1)?);
+        let meaning = self.labels.index_select(&indices, 0)?.reshape(shape)?;
+        let position = self.position.forward(&centred)?.broadcast_mul(&is_point)?;
+        (position + meaning)?.to_dtype(self.dtype)
     }
 
-    /// What is added to the image's tokens without a mask prompt: `(1, 1, d_model)`.
+    /// Returns the term that is added to the image's tokens without a mask prompt:
+    /// `(1, 1, d_model)`.
     ///
     /// # Errors
-    /// None but the tensor library's.
+    /// Fails if a tensor operation fails.
     pub fn without_mask(&self) -> Result<Tensor> {
         self.no_mask.unsqueeze(0)
     }
 
-    /// Mask prompts, logits `(prompts, 4 · side, 4 · side)` for an embedding of `side` tokens, to what
-    /// is added to the image's tokens: `(prompts, side², d_model)`.
+    /// Embeds mask prompts, logits `(prompts, 4 · side, 4 · side)` for an embedding of `side`
+    /// tokens. Returns the term that is added to the image's tokens: `(prompts, side², d_model)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn of_masks(&self, logits: &Tensor) -> Result<Tensor> {
         let map = logits.to_dtype(self.dtype)?.unsqueeze(3)?;
         self.downscale.forward(&map)?.flatten(1, 2)
     }
 
-    /// Position of the image's tokens: `(side², d_model)`, row by row.
+    /// Returns the position embedding of the image's tokens, `(side², d_model)`, row by row.
     ///
     /// # Errors
-    /// What candle says of the device.
+    /// Fails if the device fails.
     pub fn dense_position(&self) -> Result<Tensor> {
         self.position.of_map(self.embedding_side)?.to_dtype(self.dtype)
     }
 }
 
-/// Shrinks a mask fourfold. Its convolutions do not overlap, so that they are products of patches.
+/// Reduces a mask fourfold. Its convolutions do not overlap, so they are products of patches.
 #[derive(Debug, Clone)]
 struct MaskDownscale {
     first: Linear,
@@ -166,19 +155,19 @@ impl MaskDownscale {
     }
 
     fn forward(&self, map: &Tensor) -> Result<Tensor> {
-        let map = add_bias(self.first.product(&patches(map)?)?, self.first.bias())?;
-        let map = gelu_plain(&self.first_norm.forward(&map)?)?;
-        let map = add_bias(self.second.product(&patches(&map)?)?, self.second.bias())?;
-        let map = gelu_plain(&self.second_norm.forward(&map)?)?;
-        self.last.forward(&map)
+        let mut xs = add_bias(self.first.product(&patches(map)?)?, self.first.bias())?;
+        xs = gelu_plain(&self.first_norm.forward(&xs)?)?;
+        xs = add_bias(self.second.product(&patches(&xs)?)?, self.second.bias())?;
+        xs = gelu_plain(&self.second_norm.forward(&xs)?)?;
+        self.last.forward(&xs)
     }
 }
 
-/// A convolution of 2 × 2 with stride 2 as a linear layer over patches.
+/// Loads a convolution of 2 × 2 with stride 2 as a linear layer over patches.
 fn patchwise(width_in: usize, width_out: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
     let weight = vb.get((width_out, width_in, PATCH, PATCH), "weight")?;
-    let weight = weight.permute((0, 2, 3, 1))?.reshape((width_out, PATCH * PATCH * width_in))?;
-    Ok(Linear::new(weight, vb.get(width_out, "bias")?))
+    let by_patch = weight.permute((0, 2, 3, 1))?.reshape((width_out, PATCH * PATCH * width_in))?;
+    Ok(Linear::new(by_patch, vb.get(width_out, "bias")?))
 }
 
 /// `(batch, height, width, channels)` to `(batch, height/2, width/2, 4 · channels)`.

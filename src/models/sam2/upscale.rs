@@ -1,35 +1,36 @@
-//! From the image's tokens to masks: two transposed convolutions that take in the finer maps of the
-//! neck, and the product with a mask's own vector (`MaskDecoder.output_upscaling`).
+//! From the image's tokens to masks: two transposed convolutions, each followed by adding a finer
+//! map of the neck, and the product with each mask's vector (`MaskDecoder.output_upscaling`).
 //!
-//! The convolutions do not overlap (2 × 2, stride 2), so that each is a linear layer from a token to
-//! its four children. Children stand behind their parent, `(tokens, 2, 2, channels)`, and only the
-//! finished masks are brought into rows and columns.
+//! The convolutions do not overlap (2 × 2, stride 2), so each is a linear layer from a token to its
+//! four children. Children are stored with their parent, `(tokens, 2, 2, channels)`; only the
+//! finished masks are rearranged into rows and columns.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::Config;
-use super::load::{layer_norm, select_rows};
-use super::upscale_cpu as cpu;
+use crate::models::kernels::upscale as kernel;
+use crate::models::kernels::upscale::{UpscaleInputs, UpscaleParameters};
 use crate::models::layers::{LayerNorm, Linear, gelu_plain, matmul};
+use crate::models::sam2::config::Config;
+use crate::models::sam2::load::{layer_norm, select_rows};
 
 const NORM_EPS: f32 = 1e-6;
 
-/// The finer maps of the neck, each token's children behind it.
+/// The finer maps of the neck, with each token's children stored together.
 #[derive(Debug, Clone)]
 pub struct FineFeatures {
-    /// `(images, side², 4 · d_model/4)`: children in 2 × 2.
+    /// `(images, side², 4 · d_model/4)`: 2 × 2 children of each token.
     pub children: Tensor,
-    /// `(images, side², 16 · d_model/8)`: their children, 2 × 2 in 2 × 2.
+    /// `(images, side², 16 · d_model/8)`: 2 × 2 children of each child.
     pub grandchildren: Tensor,
 }
 
 impl FineFeatures {
-    /// Takes maps `(images, 2 · side, 2 · side, d_model/4)` and `(images, 4 · side, 4 · side,
-    /// d_model/8)`.
+    /// Rearranges maps `(images, 2 · side, 2 · side, d_model/4)` and
+    /// `(images, 4 · side, 4 · side, d_model/8)`.
     ///
     /// # Errors
-    /// What candle says of shapes.
+    /// Fails on mismatched shapes.
     pub fn new(half: &Tensor, quarter: &Tensor) -> Result<Self> {
         Ok(Self { children: by_parent(half, 1)?, grandchildren: by_parent(quarter, 2)? })
     }
@@ -41,7 +42,7 @@ fn by_parent(map: &Tensor, levels: usize) -> Result<Tensor> {
     let (down, across) = (height >> levels, width >> levels);
     let pairs = vec![2; levels];
     let shape = [&[images, down], &pairs[..], &[across], &pairs[..], &[channels]].concat();
-    // Rows and columns of each level side by side.
+    // The row axis and the column axis of each level become neighbours.
     let row = |level: usize| 2 + level;
     let column = |level: usize| 3 + levels + level;
     let axes = (0..levels).flat_map(|level| [row(level), column(level)]);
@@ -51,21 +52,21 @@ fn by_parent(map: &Tensor, levels: usize) -> Result<Tensor> {
     map.reshape(shape)?.permute(order)?.reshape((images, down * across, children))
 }
 
-/// Both convolutions with what stands between them.
+/// Both convolutions and the norm between them.
 #[derive(Debug, Clone)]
 pub struct Upscale {
     /// `(4 · d_model/4, d_model)`.
-    pub(super) first: Linear,
-    pub(super) norm: LayerNorm,
+    first: Linear,
+    norm: LayerNorm,
     /// `(4 · d_model/8, d_model/4)`.
-    pub(super) second: Linear,
+    second: Linear,
 }
 
 impl Upscale {
-    /// Opens the weights below `sam_mask_decoder.output_upscaling`.
+    /// Loads the weights below `sam_mask_decoder.output_upscaling`.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
         let dim = config.d_model;
         Ok(Self {
@@ -75,32 +76,49 @@ impl Upscale {
         })
     }
 
-    /// Mask logits `(prompts, masks, 4 · side, 4 · side)` in `f32` of tokens `(prompts, side², d_model)`
-    /// with the masks' vectors `(prompts, masks, d_model/8)`.
+    /// Mask logits `(prompts, masks, 4 · side, 4 · side)` in `f32` from tokens
+    /// `(prompts, side², d_model)` and the masks' vectors `(prompts, masks, d_model/8)`. `image_of`
+    /// has the image of each prompt.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn masks(
         &self,
         tokens: &Tensor,
-        (fine, image_of): (&FineFeatures, &[usize]),
+        fine: &FineFeatures,
+        image_of: &[usize],
         vectors: &Tensor,
     ) -> Result<Tensor> {
-        if cpu::takes(tokens, fine, vectors) {
-            return cpu::masks(self, tokens, (fine, image_of), vectors);
+        let FineFeatures { children, grandchildren } = fine;
+        let inputs = UpscaleInputs { tokens, children, grandchildren, image_of, vectors };
+        if kernel::supports(&inputs) {
+            return kernel::masks(&inputs, &self.parameters());
         }
         let children = self.children(tokens, &select_rows(&fine.children, image_of)?)?;
         let activated = self.activated(&children)?;
         let pixels = self.pixels(&activated, &select_rows(&fine.grandchildren, image_of)?)?;
-        let vectors = vectors.to_dtype(DType::F32)?.transpose(1, 2)?.contiguous()?;
-        let masks = matmul(&pixels.to_dtype(DType::F32)?, &vectors)?;
+        let columns = vectors.to_dtype(DType::F32)?.transpose(1, 2)?.contiguous()?;
+        let masks = matmul(&pixels.to_dtype(DType::F32)?, &columns)?;
         in_rows(&masks)?.permute((0, 3, 1, 2))?.contiguous()
+    }
+
+    fn parameters(&self) -> UpscaleParameters<'_> {
+        let (norm_weight, norm_bias, eps) = self.norm.parts();
+        UpscaleParameters {
+            first_weight: self.first.weight(),
+            first_bias: self.first.bias(),
+            norm_weight,
+            norm_bias,
+            eps,
+            second_weight: self.second.weight(),
+            second_bias: self.second.bias(),
+        }
     }
 
     /// The first convolution plus the finer map: `(prompts, side² · 4, d_model/4)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn children(&self, tokens: &Tensor, finer: &Tensor) -> Result<Tensor> {
         let (prompts, count, dim) = tokens.dims3()?;
         (self.first.forward(tokens)? + finer)?.reshape((prompts, count * 4, dim / 4))
@@ -109,7 +127,7 @@ impl Upscale {
     /// Norm and GELU.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn activated(&self, children: &Tensor) -> Result<Tensor> {
         gelu_plain(&self.norm.forward(children)?)
     }
@@ -117,7 +135,7 @@ impl Upscale {
     /// The second convolution plus the finest map, then GELU: `(prompts, side² · 16, d_model/8)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn pixels(&self, activated: &Tensor, finest: &Tensor) -> Result<Tensor> {
         let (prompts, count, dim) = activated.dims3()?;
         let product = self.second.forward(activated)?.reshape(finest.dims())?;
@@ -128,7 +146,7 @@ impl Upscale {
 /// `(prompts, side² · 16, channels)` to `(prompts, 4 · side, 4 · side, channels)`.
 ///
 /// # Errors
-/// What candle says of shapes.
+/// Fails on mismatched shapes.
 pub fn in_rows(pixels: &Tensor) -> Result<Tensor> {
     let (prompts, count, channels) = pixels.dims3()?;
     let side = (count / 16).isqrt();
@@ -138,17 +156,17 @@ pub fn in_rows(pixels: &Tensor) -> Result<Tensor> {
         .reshape((prompts, 4 * side, 4 * side, channels))
 }
 
-/// A transposed convolution of 2 × 2 with stride 2 as a linear layer to four children: the stored
-/// weight is `(in, out, 2, 2)`.
+/// Loads a transposed convolution of 2 × 2 with stride 2 as a linear layer to four children. The
+/// stored weight is `(in, out, 2, 2)`.
 fn transposed_convolution(
     width_in: usize,
     width_out: usize,
     vb: &VarBuilder<'_>,
 ) -> Result<Linear> {
     let weight = vb.get((width_in, width_out, 2, 2), "weight")?;
-    let weight = weight.permute((2, 3, 1, 0))?.reshape((4 * width_out, width_in))?;
+    let by_child = weight.permute((2, 3, 1, 0))?.reshape((4 * width_out, width_in))?;
     let bias = vb.get(width_out, "bias")?;
-    Ok(Linear::new(weight, Tensor::cat(&[&bias, &bias, &bias, &bias], 0)?))
+    Ok(Linear::new(by_child, Tensor::cat(&[&bias, &bias, &bias, &bias], 0)?))
 }
 
 #[cfg(test)]
@@ -181,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_op_equals_the_plain_form() {
+    fn the_kernel_equals_the_plain_form() {
         for (dim, side, image_of, masks) in [(32, 4, vec![0], 4), (64, 6, vec![1, 0, 1], 3)] {
             let upscale = upscale(dim, DType::F32);
             let half = random(&[2, 2 * side, 2 * side, dim / 4]);
@@ -189,8 +207,15 @@ mod tests {
             let fine = FineFeatures::new(&half, &quarter).unwrap();
             let tokens = random(&[image_of.len(), side * side, dim]);
             let vectors = random(&[image_of.len(), masks, dim / 8]);
-            assert!(cpu::takes(&tokens, &fine, &vectors));
-            let ours = upscale.masks(&tokens, (&fine, &image_of), &vectors).unwrap();
+            let inputs = UpscaleInputs {
+                tokens: &tokens,
+                children: &fine.children,
+                grandchildren: &fine.grandchildren,
+                image_of: &image_of,
+                vectors: &vectors,
+            };
+            assert!(kernel::supports(&inputs));
+            let ours = upscale.masks(&tokens, &fine, &image_of, &vectors).unwrap();
 
             let children = select_rows(&fine.children, &image_of).unwrap();
             let activated =

@@ -2,9 +2,9 @@
 
 use bytesize::ByteSize;
 
+use crate::checkpoints::hub::{BUNDLES, HubError, HubModel, PRESETS, snapshot};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_result;
-use crate::models::hub::{BUNDLES, HubError, HubModel, PRESETS, snapshot};
 
 /// Takes no arguments.
 #[derive(Debug, clap::Args)]

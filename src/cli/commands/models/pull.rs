@@ -4,9 +4,9 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::checkpoints::hub::{Bundle, HubModel, Preset, pull};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
-use crate::models::hub::{Bundle, HubModel, Preset, pull};
 
 const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
     dogiqa models pull sam2.1-large mplug-owl3-7b-241101\n  \
@@ -50,8 +50,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
             if bar.message() != progress.file {
                 bar.set_message(progress.file.to_owned());
             }
-            bar.set_length(progress.of);
-            bar.set_position(progress.done);
+            bar.set_length(progress.bytes_total);
+            bar.set_position(progress.bytes_done);
         });
         bar.finish_and_clear();
         let folder = folder.with_context(|| model.written.clone())?;

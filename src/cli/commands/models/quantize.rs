@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::checkpoints::hub::locate;
+use crate::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_status;
-use crate::models::hub::locate;
-use crate::models::mplug_owl3::{Checkpoint, Format, quantize};
 
 const HELP: &str = "Example:\n  dogiqa models quantize --model mplug-owl3-7b-241101 \
     --format q4-k --output owl3-7b-q4.gguf\n\n\
@@ -43,8 +43,8 @@ enum FormatName {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
     let format = match args.format {
-        FormatName::Q8_0 => Format::Q8_0,
-        FormatName::Q4K => Format::Q4K,
+        FormatName::Q8_0 => BlockFormat::Q8_0,
+        FormatName::Q4K => BlockFormat::Q4K,
     };
     if args.output.extension().is_none_or(|extension| extension != "gguf") {
         bail!("--output {}: the name must end in `.gguf`", args.output.display());
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
         bail!("--output {}: there is no such folder", args.output.display());
     }
     let path = locate(&args.model).context("--model")?;
-    let checkpoint = Checkpoint::open(&path).context("--model")?;
+    let checkpoint = MplugOwl3Checkpoint::open(&path).context("--model")?;
     let progress = ProgressBar::new(0);
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} tensors {eta}")?);
     quantize(&checkpoint, format, &args.output, |done, of| {

@@ -2,9 +2,9 @@
 
 use anyhow::Context;
 
+use crate::checkpoints::hub::{locate, verify};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
-use crate::models::hub::{locate, verify};
 use crate::models::{mplug_owl3, sam2};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa models verify mplug-owl3-1b\n  \
@@ -38,11 +38,11 @@ fn verify_model(name: &str) -> anyhow::Result<()> {
             if file.is_known { "as the Hub gave it" } else { "no digest to compare with" };
         print_result(&format!("{}  {}  {verdict}", file.digest, file.path.display()))?;
     }
-    let network = if let Ok(checkpoint) = sam2::Checkpoint::open(&path) {
+    let network = if let Ok(checkpoint) = Sam2Checkpoint::open(&path) {
         let size = checkpoint.size().map_or("of an unpublished size", sam2::Size::name);
         format!("SAM {} {size}", checkpoint.version().name())
     } else {
-        let checkpoint = mplug_owl3::Checkpoint::open(&path)
+        let checkpoint = MplugOwl3Checkpoint::open(&path)
             .context("neither a SAM 2 nor a readable mPLUG-Owl3")?;
         let release =
             checkpoint.release().map_or("of an unpublished size", mplug_owl3::Release::name);

@@ -1,24 +1,27 @@
-//! Every object of an image: the automatic mask generator of SAM 2 (`amg.py`,
+//! The automatic mask generator of SAM 2, which finds every object of an image (`amg.py`,
 //! `automatic_mask_generator.py`).
 //!
 //! ```text
-//!  crops, grids ─► clicks ─► decoder ─► IoU ─► stability, box (enlarge) ─► crop edge ─► nms ─► masks
+//!  crops, grids ─► clicks ─► decoder ─► IoU ─► stability, box ─► crop edge ─► nms ─► masks
 //! ```
 
-mod enlarge;
+mod duplicates;
 mod generate;
+mod generated_mask;
 mod grid;
 mod nms;
 mod settings;
 mod small_regions;
-mod survivors;
 
-pub use enlarge::{Enlarge, Measured};
-pub use generate::{AmgError, Found, MaskGenerator, Prepared, prepare};
+pub use crate::models::kernels::{MaskEnlargement, MaskMeasurements};
+pub use generate::{AmgError, MaskGenerator, PreparedImage, prepare};
+pub use generated_mask::GeneratedMask;
 pub use grid::{
     Corners, CropBox, EDGE_TOLERANCE_PX, crop_boxes, in_model, in_pixels, is_near_crop_edge,
     point_grid, point_grids,
 };
 pub use nms::non_maximum_suppression;
-pub use settings::{AmgSettings, Preset};
-pub use small_regions::{Bitmap, Cleaned, Kind, clean, corners, fill_holes, remove_small};
+pub use settings::{AmgPreset, AmgSettings};
+pub use small_regions::{
+    Bitmap, CleanedMask, SmallRegionKind, clean_logits, clean_masks, corners, remove_small_regions,
+};

@@ -1,28 +1,28 @@
-//! The parameters of the mask generator, by the names they have in the reference.
+//! The parameters of the mask generator, under their names in the reference.
 
 use serde::{Deserialize, Serialize};
 
-/// Most points along a side of the grid: 4,096 prompts for a crop, whose masks are held until the last is
-/// drawn.
+/// Maximum of points along a side of the grid: 4,096 prompts per crop, whose masks are held in
+/// memory until the last is drawn.
 const POINTS_PER_SIDE_MAX: usize = 64;
-/// Most prompts in one call of the decoder.
+/// Maximum of prompts in one call of the decoder.
 const POINTS_PER_BATCH_MAX: usize = 4096;
-/// Most layers of crops: 85 crops, whose inputs take a gigabyte.
+/// Maximum of layers of crops: 85 crops, whose inputs take a gigabyte.
 const CROP_LAYERS_MAX: usize = 3;
 
 /// A named set of parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Preset {
+pub enum AmgPreset {
     /// The reference's defaults: 1,024 points, many small parts.
     Sam2Default,
     /// Few, large objects, as the paper reports them (7.22 masks per photo on average, 71 at most).
-    /// The paper's own parameters are not public; these are ours: 256 points, surer masks, and little
-    /// overlap.
+    /// The paper's parameters are not public. These are ours: 256 points, masks with a higher
+    /// predicted quality, and little overlap.
     DogIqa,
 }
 
-impl Preset {
-    /// Its parameters.
+impl AmgPreset {
+    /// Returns the parameters.
     pub fn settings(self) -> AmgSettings {
         match self {
             Self::Sam2Default => AmgSettings::default(),
@@ -42,41 +42,44 @@ impl Preset {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AmgSettings {
-    /// Points along a side of the grid over the image.
+    /// Points along each side of the grid over the image. More points find more and smaller objects
+    /// and take more time.
     pub points_per_side: usize,
-    /// Instead of a regular grid: points for each layer of crops, x and y in 0..=1.
+    /// Custom points instead of a regular grid: a list for each layer of crops, x and y in 0..=1.
     pub point_grids: Option<Vec<Vec<[f64; 2]>>>,
-    /// Prompts in one call of the decoder; it costs memory, and changes results by rounding only.
+    /// Points in one call of the decoder. More points take more memory; results differ by rounding
+    /// only.
     pub points_per_batch: usize,
-    /// A mask is kept if its predicted intersection over union is above this; 0 keeps all.
+    /// Keeps masks whose predicted intersection over union is above this; 0 keeps all.
     pub pred_iou_thresh: f64,
-    /// A mask is kept if its stability score is at least this; 0 keeps all.
+    /// Keeps masks whose stability score is at least this; 0 keeps all.
     pub stability_score_thresh: f64,
-    /// How far the threshold is moved for the stability score, in logits.
+    /// Distance in logits by which the threshold is raised and lowered for the stability score.
     pub stability_score_offset: f64,
-    /// Logit above which a pixel is in the mask.
+    /// Logit above which a pixel belongs to the mask.
     pub mask_threshold: f64,
-    /// Of two masks whose boxes overlap more than this (intersection over union) the better stays.
+    /// Drops the worse of two masks whose boxes have an intersection over union above this.
     pub box_nms_thresh: f64,
-    /// Layers of crops beside the whole image; layer i has 4^i crops.
+    /// Layers of crops that are segmented in addition to the whole image. Layer i has 4^i crops.
     pub crop_n_layers: usize,
-    /// The same as `box_nms_thresh`, between crops; the mask of the smaller crop stays.
+    /// Like `box_nms_thresh`, but between crops: the mask of the smaller crop is kept.
     pub crop_nms_thresh: f64,
-    /// Overlap of the first layer's crops, as a share of the image's shorter side.
+    /// Overlap of the first layer's crops as a fraction of the image's shorter side.
     pub crop_overlap_ratio: f64,
-    /// Layer i has `points_per_side` / factor^i points along a side of a crop.
+    /// Reduces the grids of crops: layer i has `points_per_side` / factor^i points along each side.
     pub crop_n_points_downscale_factor: usize,
-    /// Holes and islands of a mask of at most this many pixels, of the network's own coarse mask, are
-    /// filled and removed; 0 leaves them. The reference does so on CUDA only.
+    /// Fills holes and removes islands of at most this many pixels in the network's low-resolution
+    /// mask; 0 keeps them. The reference does so on CUDA only.
     pub min_mask_region_area: u32,
-    /// Every mask is asked for once more with itself as prompt.
+    /// Refines each mask in a second pass of the decoder, with the mask itself as a prompt.
     pub use_m2m: bool,
-    /// Three masks for each point instead of one.
+    /// Generates three masks for each point instead of one.
     pub multimask_output: bool,
-    /// Holes and islands smaller than this many pixels of the image are filled and removed from the
-    /// finished masks, and duplicates that arise are dropped, as SAM 1 did; 0 leaves them.
+    /// Fills holes and removes islands of fewer than this many pixels of the image in the finished
+    /// masks, and drops the duplicates that this creates, as SAM 1 did; 0 keeps them.
     pub small_region_area: u32,
-    /// Most masks of an image, the largest ones; 0 keeps all. The reference has no such limit.
+    /// Maximum of masks per image; the largest are kept. 0 keeps all. The reference has no such
+    /// limit.
     pub masks_max: usize,
 }
 
@@ -105,16 +108,16 @@ impl Default for AmgSettings {
 }
 
 impl AmgSettings {
-    /// Refuses parameters that no run could have, saying which and why.
+    /// Checks that the generator can run with these parameters.
     ///
     /// # Errors
-    /// The sentence to show.
+    /// Returns the sentence to show, with the parameter and the reason.
     pub fn check(&self) -> Result<(), String> {
         let within = |name: &str, value: usize, max: usize| {
             if (1..=max).contains(&value) {
                 return Ok(());
             }
-            Err(format!("{name} is {value}, it lies in 1..={max}"))
+            Err(format!("{name} is {value}, it must be in 1..={max}"))
         };
         within("points_per_side", self.points_per_side, POINTS_PER_SIDE_MAX)?;
         within("points_per_batch", self.points_per_batch, POINTS_PER_BATCH_MAX)?;
@@ -162,15 +165,15 @@ impl AmgSettings {
             if grid.len() > count_max {
                 return Err(format!("a grid of {} points, at most {count_max}", grid.len()));
             }
-            if !grid.as_flattened().iter().all(|place| (0.0..=1.0).contains(place)) {
+            if !grid.as_flattened().iter().all(|coordinate| (0.0..=1.0).contains(coordinate)) {
                 return Err("point_grids has a point outside 0..=1".to_owned());
             }
         }
         Ok(())
     }
 
-    /// Points along a side in a layer of crops.
-    pub(super) fn points_per_side_of(&self, layer: usize) -> usize {
+    /// Returns the points along a side of a crop in a layer.
+    pub(crate) fn points_per_side_of(&self, layer: usize) -> usize {
         let factor = self.crop_n_points_downscale_factor as f64;
         let points =
             self.points_per_side as f64 / factor.powi(i32::try_from(layer).unwrap_or(i32::MAX));
@@ -183,14 +186,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn presets_can_run() {
-        for preset in [Preset::Sam2Default, Preset::DogIqa] {
+    fn the_generator_can_run_with_every_preset() {
+        for preset in [AmgPreset::Sam2Default, AmgPreset::DogIqa] {
             preset.settings().check().unwrap();
         }
     }
 
     #[test]
-    fn what_cannot_run_is_refused_by_name() {
+    fn a_parameter_out_of_range_is_refused_by_name() {
         let base = AmgSettings::default;
         for (settings, name) in [
             (AmgSettings { points_per_side: 0, ..base() }, "points_per_side"),

@@ -1,123 +1,133 @@
-//! Holes and islands: connected parts of a mask, and of what is not in it, that are too small.
+//! Small regions of a mask: holes, which it does not contain, and islands, which it does.
 
-use super::nms::non_maximum_suppression;
 use crate::method::{MaskError, Rle};
+use crate::models::sam2::amg::nms::non_maximum_suppression;
 
 /// A row-major map of bits and its width.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bitmap {
     /// Pixels of a row.
     pub width: usize,
-    /// Row after row.
+    /// The bits, row by row.
     pub bits: Vec<bool>,
 }
 
-/// What [`remove_small`] looks at.
+/// The regions that [`remove_small_regions`] changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Parts of what is not in the mask; the surroundings count as one, too.
+pub enum SmallRegionKind {
+    /// Connected components outside the mask, the background included.
     Holes,
-    /// Parts of the mask.
+    /// Connected components of the mask.
     Islands,
 }
 
-/// Fills the holes, or removes the islands, of fewer than `area_px` pixels (corners connect). Says
-/// whether there were any. If all islands are small the largest stays (`remove_small_regions`).
-pub fn remove_small(mask: &mut Bitmap, area_px: u32, kind: Kind) -> bool {
-    let parts = Parts::of(&mask.bits, mask.width, kind == Kind::Islands);
+/// Fills the holes, or removes the islands, of fewer than `area_px` pixels; pixels that touch at a
+/// corner are connected. Returns true if there were any. If all islands are small, the largest is
+/// kept (the reference's function of this name).
+pub fn remove_small_regions(mask: &mut Bitmap, area_px: u32, kind: SmallRegionKind) -> bool {
+    let components = Components::of(&mask.bits, mask.width, kind == SmallRegionKind::Islands);
     let is_small = |area: u32| area < area_px;
-    if !parts.areas.iter().copied().any(is_small) {
+    if !components.areas.iter().copied().any(is_small) {
         return false;
     }
-    let largest = (0..parts.areas.len()).rev().max_by_key(|&part| parts.areas[part]);
-    let all_are_small = parts.areas.iter().copied().all(is_small);
-    for (bit, part) in mask.bits.iter_mut().zip(&parts.labels) {
-        let Some(part) = part.checked_sub(1).map(|part| part as usize) else { continue };
+    let largest = (0..components.areas.len()).rev().max_by_key(|&index| components.areas[index]);
+    let all_are_small = components.areas.iter().copied().all(is_small);
+    for (bit, label) in mask.bits.iter_mut().zip(&components.labels) {
+        let Some(index) = label.checked_sub(1).map(|index| index as usize) else { continue };
         *bit = match kind {
-            Kind::Holes => is_small(parts.areas[part]),
-            Kind::Islands if all_are_small => Some(part) == largest,
-            Kind::Islands => !is_small(parts.areas[part]),
+            SmallRegionKind::Holes => is_small(components.areas[index]),
+            SmallRegionKind::Islands if all_are_small => Some(index) == largest,
+            SmallRegionKind::Islands => !is_small(components.areas[index]),
         };
     }
     true
 }
 
-/// On logits of `width` a row: parts at or below the threshold of at most so many pixels come to lie 10
-/// above it, then parts above it, of the map as it was, of at most so many, 10 below it
-/// (`SAM2Transforms.postprocess_masks`). An area of 0 leaves holes or sprinkles as they are.
-pub fn fill_holes(
+/// Fills holes of at most `hole_area_px` pixels (sets them to threshold + 10) and removes islands
+/// of at most `island_area_px` (threshold − 10). Both are found on the original logits, which have
+/// `width` values in a row. An area of 0 skips that step (`SAM2Transforms.postprocess_masks`).
+pub fn clean_logits(
     logits: &mut [f32],
     width: usize,
     threshold: f32,
-    (holes_px, sprinkles_px): (u32, u32),
+    hole_area_px: u32,
+    island_area_px: u32,
 ) {
-    const SURE: f32 = 10.0;
+    const MARGIN: f32 = 10.0;
     let is_inside: Vec<bool> = logits.iter().map(|&logit| logit > threshold).collect();
-    for (is_part, area_px, value) in [(false, holes_px, SURE), (true, sprinkles_px, -SURE)] {
+    for (value, area_px, logit_of_region) in
+        [(false, hole_area_px, threshold + MARGIN), (true, island_area_px, threshold - MARGIN)]
+    {
         if area_px == 0 {
             continue;
         }
-        let parts = Parts::of(&is_inside, width, is_part);
-        for (logit, &part) in logits.iter_mut().zip(&parts.labels) {
-            if part > 0 && parts.areas[part as usize - 1] <= area_px {
-                *logit = threshold + value;
+        let components = Components::of(&is_inside, width, value);
+        for (logit, &label) in logits.iter_mut().zip(&components.labels) {
+            if label > 0 && components.areas[label as usize - 1] <= area_px {
+                *logit = logit_of_region;
             }
         }
     }
 }
 
-/// One mask after [`clean`].
+/// One mask after [`clean_masks`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cleaned {
-    /// Which of the masks it was.
+pub struct CleanedMask {
+    /// Index of the mask.
     pub index: usize,
-    /// Its pixels, if they have changed.
+    /// Its pixels, if they changed.
     pub changed: Option<Rle>,
 }
 
-/// Rids finished masks of holes and islands smaller than `area_px`, then drops those that have become
-/// duplicates: masks that did not change are better (`postprocess_small_regions`).
+/// Removes holes and islands of fewer than `area_px` pixels from finished masks, then drops those
+/// that became duplicates; unchanged masks take precedence (`postprocess_small_regions`).
 ///
 /// # Errors
-/// A mask that is none.
-pub fn clean(masks: &[Rle], area_px: u32, nms_threshold: f64) -> Result<Vec<Cleaned>, MaskError> {
+/// Fails if a mask has an invalid size.
+pub fn clean_masks(
+    masks: &[Rle],
+    area_px: u32,
+    nms_threshold: f64,
+) -> Result<Vec<CleanedMask>, MaskError> {
     let mut cleaned = Vec::with_capacity(masks.len());
     let (mut boxes, mut scores) = (Vec::new(), Vec::new());
     for rle in masks {
         let bits = rle.to_row_major().into_iter().map(|bit| bit != 0).collect();
         let mut bitmap = Bitmap { width: rle.width() as usize, bits };
-        let filled = remove_small(&mut bitmap, area_px, Kind::Holes);
-        let rid = remove_small(&mut bitmap, area_px, Kind::Islands);
-        let changed = filled || rid;
-        let now = if changed {
+        let had_holes = remove_small_regions(&mut bitmap, area_px, SmallRegionKind::Holes);
+        let had_islands = remove_small_regions(&mut bitmap, area_px, SmallRegionKind::Islands);
+        let changed = had_holes || had_islands;
+        let result = if changed {
             Rle::from_bitmap(rle.width(), rle.height(), &bitmap.bits)?
         } else {
             rle.clone()
         };
-        boxes.push(corners(&now).map(|place| place as f32));
+        boxes.push(corners(&result).map(|corner| corner as f32));
         scores.push(if changed { 0.0 } else { 1.0 });
-        cleaned.push(changed.then_some(now));
+        cleaned.push(changed.then_some(result));
     }
     let kept = non_maximum_suppression(&boxes, &scores, nms_threshold);
-    Ok(kept.into_iter().map(|index| Cleaned { index, changed: cleaned[index].take() }).collect())
+    let take = |index: usize| CleanedMask { index, changed: cleaned[index].take() };
+    Ok(kept.into_iter().map(take).collect())
 }
 
-/// `[left, top, right, bottom]` of the pixels that are set, all inclusive; zeros without any
-/// (`batched_mask_to_box`).
+/// Returns `[left, top, right, bottom]` of a mask's pixels, all inclusive, or zeros if there are
+/// none (`batched_mask_to_box`).
 pub fn corners(rle: &Rle) -> [u32; 4] {
     rle.bbox()
         .map_or([0; 4], |bbox| [bbox.x, bbox.y, bbox.x + bbox.width - 1, bbox.y + bbox.height - 1])
 }
 
-/// Connected parts of the pixels with one value; corners connect.
-struct Parts {
-    /// For each pixel its part's number from 1 on; 0 for pixels of the other value.
+/// The connected components of the pixels with one value. Pixels that touch at a corner are
+/// connected.
+struct Components {
+    /// For each pixel the number of its component, from 1; 0 for pixels of the other value.
     labels: Vec<u32>,
-    /// Pixels of each part, in the order in which a scan by rows meets them.
+    /// Pixels of each component, in the order in which a scan by rows reaches them.
     areas: Vec<u32>,
 }
 
-impl Parts {
+impl Components {
     fn of(bits: &[bool], width: usize, value: bool) -> Self {
         let mut labels = vec![0; bits.len()];
         let mut areas = Vec::new();

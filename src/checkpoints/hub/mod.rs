@@ -1,0 +1,30 @@
+//! Models by name: presets, repositories of the Hugging Face Hub, and the cache on disk that is
+//! shared with `huggingface_hub` and follows its environment variables.
+//!
+//! ```text
+//!  "sam2.1-large", "owner/name@revision", a path ─ name ─► locate ─► file or folder ─► Weights
+//!                     revision (files of a commit) ◄─ pull ─► download ─► cache
+//! ```
+//! Only [`pull`] uses the network: a worker that starts reads the disk and nothing else.
+//!
+//! This folder may import `weights`.
+
+mod cache;
+mod client;
+mod download;
+mod environment;
+mod error;
+mod locate;
+mod name;
+mod preset;
+mod pull;
+mod revision;
+mod verify;
+
+pub use download::DownloadProgress;
+pub use error::HubError;
+pub use locate::{locate, snapshot};
+pub use name::{HubModel, ModelName};
+pub use preset::{BUNDLES, ModelBundle, ModelPreset, PRESETS};
+pub use pull::pull;
+pub use verify::{CheckedFile, verify};

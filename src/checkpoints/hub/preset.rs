@@ -1,0 +1,110 @@
+//! The published models that have a short name.
+
+/// A published checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelPreset {
+    /// The short name, which is also the model's name in events.
+    pub name: &'static str,
+    /// An even shorter name.
+    pub alias: Option<&'static str>,
+    /// The repository on the Hub.
+    pub repo: &'static str,
+    /// Approximate size of the download in bytes.
+    pub bytes: u64,
+    /// The licence of the weights, as an SPDX identifier.
+    pub licence: &'static str,
+}
+
+/// The two models of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelBundle {
+    /// The name.
+    pub name: &'static str,
+    /// Hardware that it is meant for.
+    pub purpose: &'static str,
+    /// The presets of the segmenter and the scorer.
+    pub models: [&'static str; 2],
+}
+
+/// All presets. Sizes of segmenters are those of the published `.pt` files of SAM 2.1, which equal
+/// those of 2.0 after rounding; sizes of scorers are those of the published `.safetensors` files.
+pub const PRESETS: [ModelPreset; 12] = [
+    sam2("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156),
+    sam2("sam2.1-small", "facebook/sam2.1-hiera-small", 184),
+    sam2("sam2.1-base-plus", "facebook/sam2.1-hiera-base-plus", 324),
+    sam2("sam2.1-large", "facebook/sam2.1-hiera-large", 898),
+    sam2("sam2-tiny", "facebook/sam2-hiera-tiny", 156),
+    sam2("sam2-small", "facebook/sam2-hiera-small", 184),
+    sam2("sam2-base-plus", "facebook/sam2-hiera-base-plus", 324),
+    sam2("sam2-large", "facebook/sam2-hiera-large", 898),
+    owl("mplug-owl3-7b-241101", None, "mPLUG/mPLUG-Owl3-7B-241101", 16_100),
+    owl("mplug-owl3-7b-240728", None, "mPLUG/mPLUG-Owl3-7B-240728", 16_100),
+    owl("mplug-owl3-2b-241014", Some("mplug-owl3-2b"), "mPLUG/mPLUG-Owl3-2B-241014", 3_950),
+    owl("mplug-owl3-1b-241014", Some("mplug-owl3-1b"), "mPLUG/mPLUG-Owl3-1B-241014", 1_850),
+];
+
+/// All bundles.
+pub const BUNDLES: [ModelBundle; 2] = [
+    ModelBundle {
+        name: "laptop",
+        purpose: "runs on a CPU with 8 GiB of memory",
+        models: ["sam2.1-tiny", "mplug-owl3-1b-241014"],
+    },
+    ModelBundle {
+        name: "production",
+        purpose: "the largest of both; needs a GPU with 32 GiB",
+        models: ["sam2.1-large", "mplug-owl3-7b-241101"],
+    },
+];
+
+impl ModelPreset {
+    /// Returns the preset of this name or alias.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.name == name || preset.alias == Some(name))
+    }
+}
+
+impl ModelBundle {
+    /// Returns the bundle of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        BUNDLES.iter().find(|bundle| bundle.name == name)
+    }
+}
+
+const fn sam2(name: &'static str, repo: &'static str, megabytes: u64) -> ModelPreset {
+    ModelPreset { name, alias: None, repo, bytes: megabytes * 1_000_000, licence: "Apache-2.0" }
+}
+
+const fn owl(
+    name: &'static str,
+    alias: Option<&'static str>,
+    repo: &'static str,
+    megabytes: u64,
+) -> ModelPreset {
+    ModelPreset { name, alias, repo, bytes: megabytes * 1_000_000, licence: "Apache-2.0" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoints::Sam2Version;
+    use crate::models::mplug_owl3::Release;
+    use crate::models::sam2::Size;
+
+    #[test]
+    fn every_published_network_has_a_preset_of_its_name() {
+        let mut names: Vec<String> =
+            Release::ALL.iter().map(|release| format!("mplug-owl3-{}", release.name())).collect();
+        for version in [Sam2Version::V2_0, Sam2Version::V2_1] {
+            let sizes = Size::ALL.iter();
+            names.extend(sizes.map(|size| format!("sam{}-{}", version.name(), size.name())));
+        }
+        names.sort();
+        let mut presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        presets.sort_unstable();
+        assert_eq!(presets, names);
+        for bundle in BUNDLES {
+            assert!(bundle.models.iter().all(|model| ModelPreset::find(model).is_some()));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Fetches a model from the Hub into the cache.
+
+use std::path::PathBuf;
+
+use crate::checkpoints::hub::cache::CachedRepository;
+use crate::checkpoints::hub::client::HubClient;
+use crate::checkpoints::hub::download::{DownloadProgress, Downloader};
+use crate::checkpoints::hub::environment::Environment;
+use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::hub::locate::snapshot;
+use crate::checkpoints::hub::name::HubModel;
+use crate::checkpoints::hub::revision::{Revision, resolve};
+use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_file};
+
+/// Fetches the files that a network is loaded from, and returns their folder. Files that are
+/// already in the cache are kept, interrupted downloads are resumed, and a file whose digest is not
+/// the Hub's is deleted.
+///
+/// Follows `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that `hf auth login`
+/// wrote) and `HF_HUB_OFFLINE`. Blocks; must not be called from async code.
+///
+/// # Errors
+/// Fails if the Hub refuses or cannot be reached, if the repository has no weights, and if a file
+/// arrives with another digest than the Hub's.
+pub fn pull(
+    model: &HubModel,
+    mut report: impl FnMut(DownloadProgress<'_>),
+) -> Result<PathBuf, HubError> {
+    let environment = Environment::read();
+    if environment.is_offline {
+        return snapshot(model).map_err(|error| match error {
+            HubError::Absent { model, .. } | HubError::Partial { model, .. } => {
+                HubError::Offline { model }
+            }
+            other => other,
+        });
+    }
+    let client = HubClient::new(&environment).map_err(|error| HubError::request(model, &error))?;
+    // All files are of one commit, even if the branch moves meanwhile.
+    let Revision { commit, files } = resolve(&client, model)?;
+    let repository = CachedRepository::new(&environment.cache, model);
+    let commit = repository.create_commit(&commit)?;
+    let downloader = Downloader { client: &client, model, commit: &commit };
+    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let weights = choose_weights(model, &names)?;
+    let mut fetch = |name: &str| match commit.file(name) {
+        Some(path) => Ok(path),
+        None => downloader.download(name, &mut report),
+    };
+    for name in COMPANION_FILES.iter().filter(|name| names.contains(*name)) {
+        fetch(name)?;
+    }
+    let path = fetch(weights)?;
+    for shard in all_files_of(&path)?.into_iter().skip(1) {
+        fetch(&shard.file_name().unwrap_or_default().to_string_lossy())?;
+    }
+    commit.write_reference(&model.revision)?;
+    snapshot(model)
+}
+
+fn choose_weights<'a>(model: &HubModel, names: &[&'a str]) -> Result<&'a str, HubError> {
+    let no_weights = |message: String| HubError::NoWeights { model: model.clone(), message };
+    choose_weights_file(names)
+        .map_err(no_weights)?
+        .ok_or_else(|| no_weights("no `.safetensors`, `.gguf` or `.pt` in it".to_owned()))
+}

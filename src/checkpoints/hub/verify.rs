@@ -1,0 +1,45 @@
+//! Compares the files of a model with the digests that the Hub gave them.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::weights::{
+    COMPANION_FILES, WeightsError, all_files_of, compute_digest, compute_sha256, hub_digest_of,
+    weights_file_of,
+};
+
+/// A file and its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Its SHA-256, or git's SHA-1 if the cache has that one.
+    pub digest: String,
+    /// True if the digest is the one that the Hub gave. A file that is not in the cache has none to
+    /// compare with.
+    pub is_known: bool,
+}
+
+/// Reads every byte of a model's files and compares their digests with the Hub's. Files outside the
+/// cache are only digested.
+///
+/// # Errors
+/// Fails on the first file that cannot be read or has another digest than the Hub's.
+pub fn verify(path: &Path) -> Result<Vec<CheckedFile>, HubError> {
+    let weights = weights_file_of(path)?;
+    let mut files = all_files_of(&weights)?;
+    let companions = COMPANION_FILES.map(|name| weights.with_file_name(name));
+    files.extend(companions.into_iter().filter(|path| path.is_file()));
+    files.into_iter().map(check).collect()
+}
+
+fn check(path: PathBuf) -> Result<CheckedFile, HubError> {
+    let Some(expected) = hub_digest_of(&path) else {
+        return Ok(CheckedFile { digest: compute_sha256(&path)?, path, is_known: false });
+    };
+    let found = compute_digest(&expected, &path)?;
+    if found == expected {
+        return Ok(CheckedFile { path, digest: found, is_known: true });
+    }
+    Err(WeightsError::Digest { path, found, expected }.into())
+}

@@ -1,0 +1,163 @@
+//! A checkpoint of mPLUG-Owl3: recognises its generation and size, loads its network and tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Error};
+
+use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError};
+use crate::models::mplug_owl3::{
+    Config, Generation, MplugOwl3, Release, Tensors, Tokenizer, TokenizerError,
+};
+
+/// Metadata key of the `config.json` in a GGUF written by
+/// [`quantize`](crate::checkpoints::quantize).
+pub(crate) const CONFIG_KEY: &str = "dogiqa.config.json";
+/// Metadata key of the `tokenizer.json` in a GGUF, as the format's specification names it.
+pub(crate) const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
+
+const HEAD: &str = "language_model.lm_head.weight";
+
+/// A recognised checkpoint of mPLUG-Owl3.
+#[derive(Debug)]
+pub struct MplugOwl3Checkpoint {
+    weights: Weights,
+    config: Config,
+    config_json: String,
+    generation: Generation,
+}
+
+impl MplugOwl3Checkpoint {
+    /// Opens a file, an index of shards, or a folder with one of them. The `config.json` must be in
+    /// the same folder, unless the file is a GGUF that contains it.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is of another model.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let weights = Weights::open(path)?;
+        let generation = generation_of(&weights)?;
+        let (config_path, config_json) = if let Some(json) = weights.text(CONFIG_KEY) {
+            (weights.path().to_owned(), json.to_owned())
+        } else {
+            let path = weights.path().with_file_name("config.json");
+            let json = std::fs::read_to_string(&path)
+                .map_err(|reason| WeightsError::Read { path: path.clone(), reason })?;
+            (path, json)
+        };
+        let config = Config::from_json(&config_json)
+            .map_err(|message| WeightsError::Config { path: config_path, message })?;
+        Ok(Self { weights, config, config_json, generation })
+    }
+
+    /// Loads the network. A quantised one always runs in `f32`.
+    ///
+    /// # Errors
+    /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
+    pub fn load(&self, dtype: DType, device: &Device) -> Result<MplugOwl3, WeightsError> {
+        let weights = &self.weights;
+        let is_quantised = weights.shapes().keys().any(|name| weights.is_quantised(name));
+        let tensors = NetworkTensors {
+            stored_as: &StoredTensor::whole,
+            is_unused: &|name| self.is_unused(name) || weights.is_quantised(name),
+            dtype: if is_quantised { DType::F32 } else { dtype },
+            device,
+        };
+        // candle's errors cannot carry ours, so only the message is kept.
+        let message = |error: WeightsError| Error::Msg(error.to_string());
+        let quantised = |name: &str, shape: [usize; 2]| {
+            if !weights.is_quantised(name) {
+                return Ok(None);
+            }
+            weights.check_shape(name, &shape).map_err(message)?;
+            weights.load_quantised(name, device).map_err(message)
+        };
+        weights.build_network(&tensors, |vb| {
+            MplugOwl3::new(&self.config, self.generation, &Tensors::new(vb, Some(&quantised)))
+        })
+    }
+
+    /// Reads the tokenizer, from the file itself or from its folder.
+    ///
+    /// # Errors
+    /// Fails if there is no readable tokenizer.
+    pub fn tokenizer(&self) -> Result<Tokenizer, TokenizerError> {
+        let (path, json) = self.tokenizer_json()?;
+        Tokenizer::from_json(&path, json.as_bytes())
+    }
+
+    /// Returns the text of `tokenizer.json`, and the file that contains it.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read.
+    pub fn tokenizer_json(&self) -> Result<(PathBuf, String), TokenizerError> {
+        if let Some(json) = self.weights.text(TOKENIZER_KEY) {
+            return Ok((self.weights.path().to_owned(), json.to_owned()));
+        }
+        let path = self.weights.path().with_file_name("tokenizer.json");
+        match std::fs::read_to_string(&path) {
+            Ok(json) => Ok((path, json)),
+            Err(error) => Err(TokenizerError::Open {
+                message: format!("{error}; it is one of the files that a checkpoint comes with"),
+                path,
+            }),
+        }
+    }
+
+    /// Returns true if the network does not use a tensor: the last vision layer and what follows
+    /// it, which the reference skips, buffers of old files, and a head that is a copy of the
+    /// embedding.
+    pub(crate) fn is_unused(&self, name: &str) -> bool {
+        let last = self.config.vision_config.num_hidden_layers - 1;
+        let last_layer = format!("vision_model.encoder.layers.{last}.");
+        ["vision_model.post_layernorm.", "vision_model.head.", &last_layer]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+            || name.ends_with(".rotary_emb.inv_freq")
+            || name == HEAD && self.config.tie_word_embeddings
+    }
+
+    /// The opened files.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The unchanged text of `config.json`.
+    pub fn config_json(&self) -> &str {
+        &self.config_json
+    }
+
+    /// The generation, which determines the arithmetic.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The published checkpoint of this shape, or `None` for any other network.
+    pub fn release(&self) -> Option<Release> {
+        Release::ALL.into_iter().find(|&release| {
+            release.generation() == self.generation && Config::of_release(release) == self.config
+        })
+    }
+}
+
+/// Recognises the generation by the tensors of the hyper layers: the configurations do not differ.
+fn generation_of(weights: &Weights) -> Result<Generation, WeightsError> {
+    let has = |end: &str| weights.shapes().keys().any(|name| name.ends_with(end));
+    if !has(".self_attn.v_kv_proj.weight") {
+        return Err(WeightsError::Unrecognised {
+            path: weights.path().to_owned(),
+            message: "these are not the weights of an mPLUG-Owl3: no layer attends to images"
+                .to_owned(),
+        });
+    }
+    Ok(if has(".self_attn.gate_proj.0.weight") {
+        Generation::V240728
+    } else if has(".self_attn.gate") {
+        Generation::V241014
+    } else {
+        Generation::V241101
+    })
+}

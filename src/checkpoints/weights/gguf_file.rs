@@ -1,0 +1,103 @@
+//! GGUF: quantised matrices and everything else that a network needs, in one file.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value, write};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Shape};
+
+use crate::checkpoints::atomic_file::temporary_file_for;
+use crate::checkpoints::weights::error::{WeightsError, damaged};
+
+/// An open file and its table.
+pub(crate) struct GgufFile {
+    content: Content,
+    reader: Mutex<BufReader<File>>,
+}
+
+impl GgufFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
+        let read_error = |reason| WeightsError::Read { path: path.to_owned(), reason };
+        let mut reader = BufReader::new(File::open(path).map_err(read_error)?);
+        // candle divides by the alignment of the file unchecked, and panics if it is zero.
+        let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut reader)))
+            .map_err(|_| damaged(path, "GGUF", &"its table is malformed"))?
+            .map_err(|error| damaged(path, "GGUF", &error))?;
+        let length = reader.get_ref().metadata().map_err(read_error)?.len();
+        for (name, info) in &content.tensor_infos {
+            let end = end_of(info).and_then(|end| end.checked_add(content.tensor_data_offset));
+            if end.is_none_or(|end| end > length) {
+                return Err(damaged(path, "GGUF", &format!("`{name}` ends after the file")));
+            }
+        }
+        Ok(Self { content, reader: Mutex::new(reader) })
+    }
+
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (String, Shape)> {
+        let infos = self.content.tensor_infos.iter();
+        infos.map(|(name, info)| (name.clone(), info.shape.clone()))
+    }
+
+    /// Returns true if the tensor is stored in blocks of values that share a scale.
+    pub(crate) fn is_quantised(&self, name: &str) -> bool {
+        self.content.tensor_infos.get(name).is_some_and(|info| is_quantised(info.ggml_dtype))
+    }
+
+    /// Returns a text from the file's metadata.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        let value = self.content.metadata.get(key)?;
+        value.to_string().ok().map(String::as_str)
+    }
+
+    /// Reads a tensor as it is stored. Returns `None` if the file does not have it.
+    pub(crate) fn load(&self, name: &str, device: &Device) -> candle_core::Result<Option<QTensor>> {
+        if !self.content.tensor_infos.contains_key(name) {
+            return Ok(None);
+        }
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        self.content.tensor(&mut *reader, name, device).map(Some)
+    }
+}
+
+/// Returns the end of a tensor in bytes after the first tensor's start, or `None` if it exceeds
+/// `u64`.
+fn end_of(info: &TensorInfo) -> Option<u64> {
+    let mut dims = info.shape.dims().iter();
+    let values = dims.try_fold(1_u64, |values, &dim| values.checked_mul(dim as u64))?;
+    let bytes = (values / info.ggml_dtype.block_size() as u64)
+        .checked_mul(info.ggml_dtype.type_size() as u64)?;
+    info.offset.checked_add(bytes)
+}
+
+fn is_quantised(dtype: GgmlDType) -> bool {
+    !matches!(dtype, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16)
+}
+
+/// Writes texts and tensors as a GGUF. The file appears at `path` only when it is complete.
+///
+/// # Errors
+/// Fails if the file cannot be written.
+pub(crate) fn write_gguf(
+    path: &Path,
+    texts: &[(&str, String)],
+    tensors: &[(String, QTensor)],
+) -> Result<(), WeightsError> {
+    let write_error = |reason| WeightsError::Write { path: path.to_owned(), reason };
+    let refused = |error: &dyn Display| write_error(std::io::Error::other(error.to_string()));
+    let mut writer = BufWriter::new(temporary_file_for(path).map_err(write_error)?);
+    let values: Vec<(&str, Value)> =
+        texts.iter().map(|(key, text)| (*key, Value::String(text.clone()))).collect();
+    let metadata: Vec<(&str, &Value)> = values.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    write(&mut writer, &metadata, &tensors).map_err(|error| refused(&error))?;
+    writer.flush().map_err(write_error)?;
+    let file = writer.into_inner().map_err(|error| write_error(error.into_error()))?;
+    file.persist(path).map_err(|error| write_error(error.error))?;
+    Ok(())
+}
