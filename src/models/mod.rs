@@ -8,6 +8,7 @@ pub mod classic;
 pub mod device;
 pub mod hub;
 mod input;
+mod kernels;
 pub mod layers;
 pub mod mplug_owl3;
 pub mod sam2;

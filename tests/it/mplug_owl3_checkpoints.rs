@@ -55,7 +55,7 @@ impl Copy {
 }
 
 fn open(path: &Path) -> Result<MplugOwl3, WeightsError> {
-    MplugOwl3::open(path, DType::F32, &Device::Cpu)
+    Checkpoint::open(path)?.load(DType::F32, &Device::Cpu)
 }
 
 fn embeds(model: &MplugOwl3, generation: &str) -> Vec<f32> {

@@ -84,7 +84,7 @@ fn halves_and_eight_bits_keep_the_level_wherever_the_margin_allows() {
         for folder in all_folders() {
             let small = quantised(&folder);
             let path = if dtype == DType::F32 { small.path() } else { &folder };
-            let other = MplugOwl3::open(path, dtype, &Device::Cpu).unwrap();
+            let other = Checkpoint::open(path).unwrap().load(dtype, &Device::Cpu).unwrap();
             let golden = Golden::open(&folder, part, (DType::F32, 0.0));
             let mut comparison = Comparison::new(&folder, part);
             for case in cases(&golden) {
@@ -140,7 +140,7 @@ fn four_bits_hold_a_network_in_one_file_and_keep_the_level_wherever_the_margin_a
         Prompt { ids: vec![3, 8, 27, 91, 105, 91, 29, 9, 201, 33, 5], image_starts: vec![2] };
     let hidden = |model: &MplugOwl3| {
         let embeds = model.encode(&views).unwrap();
-        Prefix::new(model, &prompt).unwrap().go_on(model, &embeds).unwrap().1
+        Prefix::new(model, &prompt).unwrap().resume(model, &embeds).unwrap().1
     };
     let mut comparison = Comparison::new(folder.path(), "q4-k levels");
     let (expected, found) = (hidden(&exact), hidden(&other));

@@ -6,9 +6,9 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::cross_attention::{ImageTokens, Sight, Update};
-use crate::models::layers::cpu::{self, Values};
-use crate::models::layers::panels::{Panels, lanes, multiply, multiply_transposed, padded};
-use crate::models::layers::vector;
+use crate::models::kernels::{
+    self, Panels, RowMajor, Values, lanes, multiply, multiply_transposed, padded, vector,
+};
 
 /// Heads that the softmax of an update is written for: those of every published network.
 pub(super) const HEADS: usize = 8;
@@ -18,12 +18,12 @@ const BLOCK: usize = 64;
 
 /// Whether these ops take the tensors: contiguous `f32` on the CPU, of a width in whole vectors.
 pub(super) fn takes(rows: &Tensor, image: &ImageTokens<'_>) -> bool {
-    fits(rows) && [rows, image.tokens, image.position].into_iter().all(cpu::takes)
+    fits(rows) && [rows, image.tokens, image.position].into_iter().all(kernels::accepts)
 }
 
 pub(super) fn takes_sight(rows: &Tensor, sight: &Sight<'_>) -> bool {
     let position = sight.position.into_iter();
-    fits(rows) && [rows, sight.keys, sight.values].into_iter().chain(position).all(cpu::takes)
+    fits(rows) && [rows, sight.keys, sight.values].into_iter().chain(position).all(kernels::accepts)
 }
 
 fn fits(rows: &Tensor) -> bool {
@@ -88,7 +88,7 @@ impl WithSimd for Gather<'_> {
                 keys = placed;
             }
             let scores = &mut scores[..keys.len() / width * columns];
-            multiply(simd, (keys, width), &queries, scores);
+            multiply(simd, RowMajor::new(keys, width), &queries, scores);
             scales.copy_from_slice(&maxima);
             for row in scores.chunks_exact(columns) {
                 vector::maximum(simd, &mut maxima, row);
@@ -108,7 +108,8 @@ impl WithSimd for Gather<'_> {
                     vector::scale(simd, row, scale);
                 }
             }
-            multiply_transposed(simd, (scores, columns), (values, width), found);
+            let (scores, values) = (RowMajor::new(scores, columns), RowMajor::new(values, width));
+            multiply_transposed(simd, scores, values, found);
         }
         for (row, sum) in found.chunks_exact_mut(width).zip(sums) {
             vector::scale(simd, row, 1.0 / sum);
@@ -182,13 +183,13 @@ impl WithSimd for TakeIn<'_> {
             queries.copy_from_slice(tokens);
             vector::add(simd, queries, position);
             let scores = &mut scores[..tokens.len() / width * offsets.len()];
-            multiply(simd, (queries, width), &keys, scores);
+            multiply(simd, RowMajor::new(queries, width), &keys, scores);
             for row in scores.chunks_exact_mut(offsets.len()) {
                 vector::add(simd, row, &offsets);
                 softmax_by_head(simd, &mut row[..rows]);
             }
             let found = &mut found[..tokens.len()];
-            multiply(simd, (scores, offsets.len()), &values, found);
+            multiply(simd, RowMajor::new(scores, offsets.len()), &values, found);
             for (token, found) in tokens.chunks_exact_mut(width).zip(found.chunks_exact(width)) {
                 vector::add(simd, token, found);
                 vector::add(simd, token, bias);

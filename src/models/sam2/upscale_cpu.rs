@@ -6,9 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::upscale::{FineFeatures, Upscale};
-use crate::models::layers::cpu::{self, Values};
-use crate::models::layers::panels::{Panels, lanes, multiply};
-use crate::models::layers::vector;
+use crate::models::kernels::{self, Panels, RowMajor, Values, lanes, multiply, vector};
 
 /// Tokens that are enlarged together.
 const BLOCK: usize = 32;
@@ -18,7 +16,7 @@ const PIXELS: usize = 16;
 /// Whether this op takes the tensors: contiguous `f32` on the CPU, of a width in whole vectors.
 pub(super) fn takes(tokens: &Tensor, fine: &FineFeatures, vectors: &Tensor) -> bool {
     let fits = tokens.dim(D::Minus1).is_ok_and(|width| width.is_multiple_of(2 * lanes()));
-    fits && [tokens, &fine.children, &fine.grandchildren, vectors].into_iter().all(cpu::takes)
+    fits && [tokens, &fine.children, &fine.grandchildren, vectors].into_iter().all(kernels::accepts)
 }
 
 pub(super) fn masks(
@@ -101,7 +99,7 @@ impl WithSimd for Prompt<'_> {
             .zip(grandchildren.chunks(BLOCK * 2 * width));
         for (block, ((tokens, children), grandchildren)) in blocks.enumerate() {
             let enlarged = &mut enlarged[..tokens.len()];
-            multiply(simd, (tokens, width), &enlarge.first, enlarged);
+            multiply(simd, RowMajor::new(tokens, width), &enlarge.first, enlarged);
             vector::add(simd, enlarged, children);
             for token in enlarged.chunks_exact_mut(width) {
                 vector::add(simd, token, enlarge.first_bias);
@@ -112,7 +110,7 @@ impl WithSimd for Prompt<'_> {
             }
             vector::gelu_each(simd, enlarged);
             let pixels = &mut pixels[..2 * tokens.len()];
-            multiply(simd, (enlarged, width / 4), &enlarge.second, pixels);
+            multiply(simd, RowMajor::new(enlarged, width / 4), &enlarge.second, pixels);
             for child in pixels.chunks_exact_mut(width / 2) {
                 vector::add(simd, child, enlarge.second_bias);
             }
@@ -120,7 +118,7 @@ impl WithSimd for Prompt<'_> {
             vector::gelu_each(simd, pixels);
             let count = tokens.len() / width * PIXELS;
             let logits = &mut logits[..count * vectors.padded_columns()];
-            multiply(simd, (pixels, width / 8), &vectors, logits);
+            multiply(simd, RowMajor::new(pixels, width / 8), &vectors, logits);
             for (index, logits) in logits.chunks_exact(vectors.padded_columns()).enumerate() {
                 let place = place_of(block * BLOCK * PIXELS + index, enlarge.side);
                 for (mask, logit) in masks.chunks_exact_mut(area).zip(logits) {
