@@ -146,19 +146,19 @@ impl Bench {
         let embeds = self.model.encode(&crops).unwrap();
         match row {
             Row::Prefix => {
-                let (_, hidden) = self.prefix.go_on(&self.model, &embeds).unwrap();
+                let (_, hidden) = self.prefix.resume(&self.model, &embeds).unwrap();
                 drop(black_box(self.head.logits(&hidden).unwrap()));
             }
             Row::Plain | Row::Greedy => {
-                let mut contexts = vec![decoder.context(); batch];
+                let mut caches = vec![decoder.empty_cache(); batch];
                 let starts = vec![&self.prompt.image_starts[..]; batch];
-                decoder.show(&embeds, &mut contexts, &starts).unwrap();
+                decoder.cache_image_kv(&embeds, &mut caches, &starts).unwrap();
                 let xs = decoder.embed(&vec![&self.prompt.ids[..]; batch]).unwrap();
-                let hidden = decoder.run_to_end(xs, 0, &mut contexts).unwrap();
+                let hidden = decoder.run_to_end(xs, 0, &mut caches).unwrap();
                 if row == Row::Plain {
                     drop(black_box(self.head.logits(&hidden).unwrap()));
                 } else {
-                    let mut greedy = Greedy::new(decoder, contexts, hidden);
+                    let mut greedy = Greedy::new(decoder, caches, hidden);
                     let first = greedy.likeliest(151_646).unwrap();
                     greedy.feed(&first).unwrap();
                     drop(black_box(greedy.likeliest(151_646).unwrap()));
@@ -189,17 +189,17 @@ impl Bench {
         let embeds = self.model.encode(&crops).unwrap();
         time("vision and projector", &|| drop(black_box(self.model.encode(&crops).unwrap())));
         time("images' keys", &|| {
-            let mut contexts = [decoder.context()];
-            decoder.show(&embeds, &mut contexts, &[&self.prompt.image_starts]).unwrap();
+            let mut caches = [decoder.empty_cache()];
+            decoder.cache_image_kv(&embeds, &mut caches, &[&self.prompt.image_starts]).unwrap();
         });
         time("language model, prefix", &|| {
-            drop(black_box(self.prefix.go_on(&self.model, &embeds)));
+            drop(black_box(self.prefix.resume(&self.model, &embeds)));
         });
         time("language model, plain", &|| {
-            let mut contexts = [decoder.context()];
-            decoder.show(&embeds, &mut contexts, &[&self.prompt.image_starts]).unwrap();
+            let mut caches = [decoder.empty_cache()];
+            decoder.cache_image_kv(&embeds, &mut caches, &[&self.prompt.image_starts]).unwrap();
             let xs = decoder.embed(&[&self.prompt.ids]).unwrap();
-            drop(black_box(decoder.run_to_end(xs, 0, &mut contexts).unwrap()));
+            drop(black_box(decoder.run_to_end(xs, 0, &mut caches).unwrap()));
         });
     }
 }
@@ -264,7 +264,7 @@ fn memory() {
         if path.extension().unwrap() == "gguf" {
             // A quantised network allocates a part of its memory in its first run.
             let prefix = Prefix::new(&model, &paper_prompt()).unwrap();
-            prefix.go_on(&model, &model.encode(&crops(1)).unwrap()).unwrap();
+            prefix.resume(&model, &model.encode(&crops(1)).unwrap()).unwrap();
         }
         return println!("{}", peak_mib());
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dog_iqa::method::{Standard, StandardForm};
-use dog_iqa::models::mplug_owl3::{Config, ImagePlace, Prompt, Tokenizer, rating_messages};
+use dog_iqa::models::mplug_owl3::{Config, ImagePosition, Prompt, Tokenizer, rating_messages};
 
 use crate::qwen2::tokenizer_json;
 
@@ -11,7 +11,7 @@ use crate::qwen2::tokenizer_json;
 pub(crate) fn paper_prompt() -> Prompt {
     let tokenizer = Tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json()).unwrap();
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
-    Prompt::new(&rating_messages(&standard, ImagePlace::First), &tokenizer).unwrap()
+    Prompt::new(&rating_messages(&standard, ImagePosition::First), &tokenizer).unwrap()
 }
 
 /// Arithmetic of one crop's rating in GFLOP. Counts matrix products only.

@@ -14,7 +14,7 @@ use crate::imaging::Crop;
 use crate::method::{LevelDistribution, Standard};
 use crate::models::ModelInput;
 use crate::models::mplug_owl3::{
-    Direction, Grid, ImagePlace, LevelHead, Message, Prefix, RatingSettings, rating_messages,
+    Direction, Grid, ImagePosition, LevelHead, Message, Prefix, RatingSettings, rating_messages,
 };
 
 /// Raised whenever the same crop may get another rating with the same weights and settings.
@@ -70,7 +70,7 @@ impl MplugOwl3Scorer {
             }
         }
         let cut = if settings.cut { "-cut" } else { "" };
-        let last = if settings.image == ImagePlace::Last { "-image-last" } else { "" };
+        let last = if settings.image == ImagePosition::Last { "-image-last" } else { "" };
         let info = opened.info(&format!("{VERSION}{cut}{last}"), &settings)?;
         Ok(Self { opened, settings, info, levels, head, second })
     }
@@ -89,7 +89,7 @@ impl MplugOwl3Scorer {
         let views: Vec<&Tensor> = inputs.iter().map(|input| input.tensor()).collect();
         let embeds = model.encode(&Tensor::cat(&views, 0)?)?;
         let answer = |question: &Question| -> Result<Tensor, MplugOwl3Error> {
-            Ok(question.prefix(grid, &self.opened)?.go_on(model, &embeds)?.1)
+            Ok(question.prefix(grid, &self.opened)?.resume(model, &embeds)?.1)
         };
         let ratings = self.head.logits(&answer(&self.levels)?)?;
         let ratings = ratings.iter().map(|logits| LevelDistribution::from_logits(logits));

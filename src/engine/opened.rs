@@ -69,7 +69,7 @@ impl Opened {
     pub(super) fn open(path: &Path, dtype: DType, device: &Device) -> Result<Self, MplugOwl3Error> {
         let checkpoint = MplugOwl3Checkpoint::open(path)?;
         let tokenizer = checkpoint.tokenizer()?;
-        let (tokens, rows) = (tokenizer.end(), checkpoint.config().vocab_size);
+        let (tokens, rows) = (tokenizer.id_end(), checkpoint.config().vocab_size);
         if tokens > rows {
             return Err(MplugOwl3Error::Vocabulary { tokens, rows });
         }
@@ -78,7 +78,7 @@ impl Opened {
 
     /// How a picture of this size is cut.
     pub(super) fn grid(&self, size: (u32, u32)) -> Grid {
-        Grid::choose(size, self.view_size())
+        Grid::choose(size.0, size.1, self.view_size())
     }
 
     /// The views of a picture, `(views, 3, size, size)` u8.

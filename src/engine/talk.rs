@@ -69,12 +69,12 @@ impl MplugOwl3Talker {
         let grid = ask.cut.then(|| self.opened.grid((picture.width(), picture.height())));
         let prompt = self.opened.prompt(&ask.messages(), grid)?;
         let embeds = model.encode(&self.opened.views(picture.pixels(), grid)?)?;
-        let (contexts, hidden) = Prefix::new(model, &prompt)?.go_on(model, &embeds)?;
-        let mut greedy = Greedy::new(model.decoder(), contexts, hidden);
+        let (caches, hidden) = Prefix::new(model, &prompt)?.resume(model, &embeds)?;
+        let mut greedy = Greedy::new(model.decoder(), caches, hidden);
         let mut stream = tokenizer.stream();
         let left = model.config().max_position_embeddings - prompt.ids.len();
         for count in 1..=ask.tokens_max.min(left) {
-            let token = greedy.likeliest(tokenizer.end())?[0];
+            let token = greedy.likeliest(tokenizer.id_end())?[0];
             if self.ends.contains(&token) {
                 break;
             }

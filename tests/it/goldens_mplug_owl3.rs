@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use dog_iqa::checkpoints::MplugOwl3Checkpoint;
-use dog_iqa::models::mplug_owl3::{Attended, Context, Greedy, MplugOwl3, Tensors, VisionModel};
+use dog_iqa::models::mplug_owl3::{Attended, Greedy, KvCache, MplugOwl3, Tensors, VisionModel};
 
 use crate::goldens::{Comparison, folders, json, tensors};
 
@@ -110,18 +110,18 @@ impl Case {
     }
 
     /// The last token of each row, `(rows, hidden)`, behind the last norm.
-    pub(crate) fn hidden(&self, model: &MplugOwl3) -> (Vec<Context>, Tensor) {
-        let mut contexts = self.contexts(model);
-        let hidden = model.decoder().run_to_end(self.tokens(model), 0, &mut contexts).unwrap();
-        (contexts, hidden)
+    pub(crate) fn hidden(&self, model: &MplugOwl3) -> (Vec<KvCache>, Tensor) {
+        let mut caches = self.caches(model);
+        let hidden = model.decoder().run_to_end(self.tokens(model), 0, &mut caches).unwrap();
+        (caches, hidden)
     }
 
-    fn contexts(&self, model: &MplugOwl3) -> Vec<Context> {
-        let mut contexts = vec![model.decoder().context(); self.rows.len()];
+    fn caches(&self, model: &MplugOwl3) -> Vec<KvCache> {
+        let mut caches = vec![model.decoder().empty_cache(); self.rows.len()];
         let starts: Vec<&[usize]> = self.starts.iter().map(Vec::as_slice).collect();
         let embeds = self.embeds.to_dtype(model.dtype()).unwrap();
-        model.decoder().show(&embeds, &mut contexts, &starts).unwrap();
-        contexts
+        model.decoder().cache_image_kv(&embeds, &mut caches, &starts).unwrap();
+        caches
     }
 
     fn tokens(&self, model: &MplugOwl3) -> Tensor {
@@ -168,7 +168,7 @@ fn check_vision(golden: &mut Golden, folder: &Path) {
 /// The parts of a hyper layer's attention, as far as the file has them.
 fn check_attention(golden: &mut Golden, case: &Case, layer: usize, attended: &Attended) {
     let name = |part: &str| format!("{}.layer.{layer}.{part}", case.name);
-    golden.check_if_there(&name("attn_ctx"), &attended.context);
+    golden.check_if_there(&name("attn_ctx"), &attended.output);
     if let Some(text) = &attended.text {
         golden.check_if_there(&name("self_ctx"), text);
     }
@@ -203,7 +203,7 @@ fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
     let heads = block.attention().heads();
     // In the file each head's key is followed by its value.
     let as_stored = rows
-        .reshape((images, tokens, 2, heads.keys, heads.head_dim))
+        .reshape((images, tokens, 2, heads.kv_heads, heads.head_dim))
         .unwrap()
         .transpose(2, 3)
         .unwrap()
@@ -214,12 +214,13 @@ fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
     for (row, starts) in case.starts.iter().enumerate() {
         let part = name(&format!("image_k_rope.{row}"));
         if golden.io.contains_key(&part) {
-            let mut context = [model.decoder().context()];
+            let mut cache = [model.decoder().empty_cache()];
             let embeds = case.embeds.narrow(0, first, starts.len()).unwrap();
-            model.decoder().show(&embeds, &mut context, &[starts]).unwrap();
-            let rows = context[0].images(layer).unwrap();
-            let keys = rows.narrow(1, 0, heads.keys * heads.head_dim).unwrap();
-            let keys = keys.reshape((starts.len() * tokens, heads.keys, heads.head_dim)).unwrap();
+            model.decoder().cache_image_kv(&embeds, &mut cache, &[starts]).unwrap();
+            let rows = cache[0].image_rows(layer).unwrap();
+            let keys = rows.narrow(1, 0, heads.kv_heads * heads.head_dim).unwrap();
+            let keys =
+                keys.reshape((starts.len() * tokens, heads.kv_heads, heads.head_dim)).unwrap();
             golden.check(&part, &keys.transpose(0, 1).unwrap());
         }
         first += starts.len();
@@ -229,18 +230,18 @@ fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
 fn check_case(golden: &mut Golden, case: &Case) {
     let model = golden.model.clone();
     let decoder = model.decoder();
-    let mut contexts = case.contexts(&model);
+    let mut caches = case.caches(&model);
     let mut xs = case.tokens(&model);
     golden.check(&format!("{}.embed", case.name), &xs);
     let count = xs.dim(1).unwrap();
-    let angles = decoder.angles(0, &contexts, count).unwrap();
+    let angles = decoder.angles(0, &caches, count).unwrap();
     for (index, layer) in decoder.layers().iter().enumerate() {
         if layer.attention().is_hyper() {
             check_images(golden, case, index);
         }
-        let attended = layer.attend(&xs, &angles, (index, &mut contexts), count).unwrap();
+        let attended = layer.attend(&xs, &angles, &mut caches, count).unwrap();
         check_attention(golden, case, index, &attended);
-        xs = layer.finish(&attended.context, &xs).unwrap();
+        xs = layer.finish(&attended.output, &xs).unwrap();
         golden.check(&format!("{}.layer.{index}.out", case.name), &xs);
     }
     let normed = decoder.norm().forward(&xs).unwrap();
@@ -257,8 +258,8 @@ fn check_decoding(golden: &mut Golden, case: &Case) {
     let expected = golden.numbers(&tokens);
     let model = golden.model.clone();
     let decoder = model.decoder();
-    let (contexts, hidden) = case.hidden(&model);
-    let mut greedy = Greedy::new(decoder, contexts, hidden);
+    let (caches, hidden) = case.hidden(&model);
+    let mut greedy = Greedy::new(decoder, caches, hidden);
     let mut logits = Vec::new();
     for step in 0..expected[0].len() {
         logits.push(greedy.logits().unwrap());

@@ -96,7 +96,7 @@ fn views_grids_and_texts_are_the_references_to_the_bit() {
                 ("toy_nocut", "toy_image_size", false),
             ] {
                 let view = number(&golden[view]);
-                let chosen = cuts.then(|| Grid::choose(size, view));
+                let chosen = cuts.then(|| Grid::choose(size.0, size.1, view));
                 let ours = stack(&views(picture.pixels(), view, chosen)).unwrap();
                 let name = format!("{}x{}.{kind}", size.0, size.1);
                 check_views(&mut comparison, (&entry[kind], &name), &ours, chosen, generation);
@@ -119,7 +119,7 @@ fn views_grids_and_texts_are_the_references_to_the_bit() {
         let view = number(&golden["image_size"]);
         for row in golden["grid_table_w_h_rows_cols"].as_array().unwrap() {
             let row = numbers(row);
-            let chosen = Grid::choose((row[0], row[1]), view);
+            let chosen = Grid::choose(row[0], row[1], view);
             let golden = Grid { rows: row[2], columns: row[3] };
             comparison.equal(&format!("grid of {}x{}", row[0], row[1]), &chosen, &golden);
         }
@@ -138,7 +138,7 @@ fn text_of(case: &Value, index: usize, view: u32, generation: Generation) -> Str
     }
     let size = numbers(&case["image_sizes_wh"][index]);
     if case["cut_enable"].as_bool().unwrap() {
-        Grid::choose((size[0], size[1]), view).text(generation)
+        Grid::choose(size[0], size[1], view).text(generation)
     } else {
         IMAGE.to_owned()
     }

@@ -141,7 +141,7 @@ fn four_bits_hold_a_network_in_one_file_and_keep_the_level_wherever_the_margin_a
         Prompt { ids: vec![3, 8, 27, 91, 105, 91, 29, 9, 201, 33, 5], image_starts: vec![2] };
     let hidden = |model: &MplugOwl3| {
         let embeds = model.encode(&views).unwrap();
-        Prefix::new(model, &prompt).unwrap().go_on(model, &embeds).unwrap().1
+        Prefix::new(model, &prompt).unwrap().resume(model, &embeds).unwrap().1
     };
     let mut comparison = Comparison::new(folder.path(), "q4-k levels");
     let (expected, found) = (hidden(&exact), hidden(&other));

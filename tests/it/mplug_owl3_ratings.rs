@@ -12,8 +12,8 @@ use dog_iqa::method::{
 };
 use dog_iqa::models::ModelInput;
 use dog_iqa::models::mplug_owl3::{
-    Direction, Generation, Greedy, Grid, ImagePlace, LevelHead, MplugOwl3, Poles, Prefix, Prompt,
-    RatingSettings, rating_messages,
+    Direction, Generation, Greedy, Grid, ImagePosition, LevelHead, MplugOwl3, Poles, Prefix,
+    Prompt, RatingSettings, rating_messages,
 };
 use image::{Rgb, RgbImage};
 
@@ -57,7 +57,7 @@ fn the_scorer_conforms_in_every_generation_and_mode() {
         for settings in [
             RatingSettings::default(),
             RatingSettings { cut: true, direction: true, ..RatingSettings::default() },
-            RatingSettings { image: ImagePlace::Last, ..RatingSettings::default() },
+            RatingSettings { image: ImagePosition::Last, ..RatingSettings::default() },
         ] {
             conformance::scorer(&scorer(folder.path(), settings), 7, alike_to_rounding);
         }
@@ -142,10 +142,10 @@ fn small_prompts(generation: Generation) -> Vec<Prompt> {
 /// The last token's hidden state of the whole prompt, all at once.
 fn plain(model: &MplugOwl3, prompt: &Prompt, embeds: &Tensor) -> Tensor {
     let decoder = model.decoder();
-    let mut contexts = [decoder.context()];
-    decoder.show(embeds, &mut contexts, &[&prompt.image_starts]).unwrap();
+    let mut caches = [decoder.empty_cache()];
+    decoder.cache_image_kv(embeds, &mut caches, &[&prompt.image_starts]).unwrap();
     let xs = decoder.embed(&[&prompt.ids]).unwrap();
-    let xs = decoder.run(xs, 0..decoder.layers().len(), &mut contexts).unwrap();
+    let xs = decoder.run(xs, 0..decoder.layers().len(), &mut caches).unwrap();
     let last = xs.narrow(1, prompt.ids.len() - 1, 1).unwrap().squeeze(1).unwrap();
     decoder.norm().forward(&last).unwrap()
 }
@@ -168,7 +168,7 @@ fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
             let prefix = Prefix::new(&model, &prompt).unwrap();
             let images = 7 / views;
             let embeds = io["vision.image_embeds"].narrow(0, 0, images * views).unwrap();
-            let (_, hidden) = prefix.go_on(&model, &embeds).unwrap();
+            let (_, hidden) = prefix.resume(&model, &embeds).unwrap();
             for image in 0..images {
                 let own = embeds.narrow(0, image * views, views).unwrap();
                 let whole = plain(&model, &prompt, &own);
@@ -198,7 +198,7 @@ fn the_single_pass_picks_the_token_that_generation_writes() {
             let first = written / 9 * 9;
             let tokens: Vec<u32> = (first..(first + 9).min(300)).collect();
             let head = LevelHead::new(decoder, &tokens).unwrap();
-            let (_, hidden) = prefix.go_on(&model, &embeds).unwrap();
+            let (_, hidden) = prefix.resume(&model, &embeds).unwrap();
             let logits = head.logits(&hidden).unwrap().remove(0);
             let level = LevelDistribution::from_logits(&logits).unwrap().level();
             assert_eq!(tokens[usize::from(level) - 1], written, "{}", folder.display());
@@ -217,13 +217,13 @@ fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
             let (system, user) = (standard.system_message(), standard.user_message());
             let prompt =
                 |place| Prompt::new(&rating_messages(&standard, place), &tokenizer).unwrap();
-            let last = prompt(ImagePlace::Last);
+            let last = prompt(ImagePosition::Last);
             assert_eq!(
                 last.ids.len() - last.image_starts[0],
                 5 + 5,
                 "all else is before the image"
             );
-            let prompt = prompt(ImagePlace::First);
+            let prompt = prompt(ImagePosition::First);
             // 151644 <|im_start|>, 8948 system, 872 user, 77091 assistant, 198 newline, 151645 <|im_end|>.
             let before =
                 [&[151_644, 8948, 198], &ids(system)[..], &[151_645, 198, 151_644, 872, 198]];
@@ -325,7 +325,7 @@ fn cut_crops_cost_their_views() {
         let settings = RatingSettings { cut, ..RatingSettings::default() };
         scorer(folder.path(), settings).prepare(crop).unwrap().cost()
     };
-    let Grid { rows, columns } = Grid::choose(crop.pixels.dimensions(), 60);
+    let Grid { rows, columns } = Grid::choose(crop.pixels.width(), crop.pixels.height(), 60);
     assert_eq!(cost(false), 60 * 60);
     assert_eq!(cost(true), 60 * 60 * (rows * columns + 1) as usize);
 }

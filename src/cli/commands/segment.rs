@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::checkpoints::hub::locate;
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::image_arguments::resolve_references;
 use crate::cli::journey_setup::open_journey;

@@ -1,20 +1,18 @@
 //! Efficient graph-based image segmentation: Felzenszwalb and Huttenlocher, IJCV 59(2), 2004.
 //!
-//! Pixels are nodes, 8-neighbours are joined by edges weighted with their colour difference. Edges
-//! are visited from the lightest to the heaviest; an edge joins two components when it is no
-//! heavier than either one's internal difference plus `scale / size`.
+//! Pixels are nodes; edges join 8-neighbours and are weighted with their colour difference. Edges
+//! are visited from the lightest to the heaviest. An edge joins two components if it is no heavier
+//! than either one's internal difference plus `scale / size`.
 
 use image::RgbImage;
 
-/// How coarse the segmentation is.
+/// Parameters that set how coarse the segmentation is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Parameters {
-    /// Standard deviation in pixels of the Gaussian that smooths the image first.
-    pub sigma_px: f32,
+pub(crate) struct GraphParameters {
     /// The paper's `k` for colours in 0..=255: larger values favour larger components.
-    pub scale: f32,
+    pub(crate) scale: f32,
     /// Components smaller than this are joined to a neighbour at the end.
-    pub area_min_px: u32,
+    pub(crate) area_min_px: u32,
 }
 
 /// A label for each pixel, row by row. Labels are `0..count`, numbered by their first pixel.
@@ -32,39 +30,34 @@ pub struct LabelMap {
 
 impl LabelMap {
     /// Numbers arbitrary labels by their first pixel.
-    pub(super) fn renumbered(width: usize, height: usize, mut labels: Vec<u32>) -> Self {
-        let top = labels.iter().max().map_or(0, |&label| label as usize + 1);
-        let mut names = vec![u32::MAX; top];
+    pub(crate) fn renumbered(width: usize, height: usize, mut labels: Vec<u32>) -> Self {
+        let label_end = labels.iter().max().map_or(0, |&label| label as usize + 1);
+        let mut numbers = vec![u32::MAX; label_end];
         let mut count = 0;
         for label in &mut labels {
-            let name = &mut names[*label as usize];
-            if *name == u32::MAX {
-                *name = count;
+            let number = &mut numbers[*label as usize];
+            if *number == u32::MAX {
+                *number = count;
                 count += 1;
             }
-            *label = *name;
+            *label = *number;
         }
         Self { width, height, labels, count: count as usize }
     }
 }
 
-/// An RGB image in floating point, three values for each pixel.
-pub(super) struct Smoothed {
-    pub(super) width: usize,
-    pub(super) height: usize,
-    pub(super) values: Vec<[f32; 3]>,
+/// An RGB image in floating point.
+pub(crate) struct Smoothed {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) values: Vec<[f32; 3]>,
 }
 
-/// Segments an image; every component is connected through its 8-neighbours.
+/// Splits an image into components that are connected through 8-neighbours.
 ///
-/// The image should be small (some hundred pixels a side): time grows a little faster than its
-/// area, and fine detail is not what the components are for.
-pub fn segment(image: &RgbImage, parameters: &Parameters) -> LabelMap {
-    let smoothed = smooth(image, parameters.sigma_px);
-    segment_smoothed(&smoothed, parameters)
-}
-
-pub(super) fn segment_smoothed(image: &Smoothed, parameters: &Parameters) -> LabelMap {
+/// The image should be small, some hundred pixels a side: time grows a little faster than its area,
+/// and components do not need fine detail.
+pub(crate) fn components(image: &Smoothed, parameters: GraphParameters) -> LabelMap {
     let mut edges = sorted_edges(image);
     let mut forest = Forest::new(image.values.len(), parameters.scale);
     edges.retain(|edge| !forest.join_if_alike(edge));
@@ -76,8 +69,8 @@ pub(super) fn segment_smoothed(image: &Smoothed, parameters: &Parameters) -> Lab
     LabelMap::renumbered(image.width, image.height, labels)
 }
 
-/// Gaussian smoothing, cut off at four standard deviations, the border mirrored.
-pub(super) fn smooth(image: &RgbImage, sigma_px: f32) -> Smoothed {
+/// Smooths with a Gaussian, truncated at four standard deviations. The border is mirrored.
+pub(crate) fn smooth(image: &RgbImage, sigma_px: f32) -> Smoothed {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let values: Vec<[f32; 3]> = image.pixels().map(|pixel| pixel.0.map(f32::from)).collect();
     if sigma_px <= 0.0 {
@@ -106,7 +99,7 @@ pub(super) fn smooth(image: &RgbImage, sigma_px: f32) -> Smoothed {
     Smoothed { width, height, values }
 }
 
-/// The whole kernel, of odd length, summing to one.
+/// Returns the kernel, of odd length and with sum one.
 fn gaussian(sigma_px: f32) -> Vec<f32> {
     let radius = (4.0 * sigma_px + 0.5) as i32;
     let weight = |step: i32| (-0.5 * (step as f32 / sigma_px).powi(2)).exp();
@@ -125,7 +118,8 @@ fn weighted(kernel: &[f32], values: &[[f32; 3]]) -> [f32; 3] {
     sum
 }
 
-/// The positions `0..length` with `radius` more on either side, reflected with the border repeated.
+/// Returns the positions `0..length` and `radius` reflected ones on either side; the border
+/// repeats.
 fn mirrored(length: usize, radius: usize) -> impl Iterator<Item = usize> {
     let (length, radius) = (length.cast_signed(), radius.cast_signed());
     (-radius..length + radius).map(move |position| {
@@ -142,9 +136,9 @@ struct Edge {
     to: u32,
 }
 
-/// Every edge to the right, down and along both diagonals, the lightest first.
+/// Returns every edge to the right, down and along both diagonals, the lightest first.
 ///
-/// Weights are sorted in steps of 1/128 of a grey level by counting, which is stable and linear.
+/// A counting sort in steps of 1/128 of a grey level: stable, and linear in time.
 fn sorted_edges(image: &Smoothed) -> Vec<Edge> {
     const STEPS_PER_LEVEL: f32 = 128.0;
     // √3 · 255 · 128 is the largest weight in steps.
@@ -160,9 +154,9 @@ fn sorted_edges(image: &Smoothed) -> Vec<Edge> {
     }
     let mut sorted = vec![Edge { weight: 0.0, from: 0, to: 0 }; edges.len()];
     for edge in &edges {
-        let place = &mut starts[bucket(edge)];
-        sorted[*place as usize] = *edge;
-        *place += 1;
+        let slot = &mut starts[bucket(edge)];
+        sorted[*slot as usize] = *edge;
+        *slot += 1;
     }
     sorted
 }
@@ -197,7 +191,7 @@ fn edges(image: &Smoothed) -> Vec<Edge> {
     edges
 }
 
-/// Disjoint sets of pixels with what the criterion asks of each.
+/// Disjoint sets of pixels, with the size and the threshold of each.
 struct Forest {
     parents: Vec<u32>,
     sizes: Vec<u32>,
@@ -216,7 +210,7 @@ impl Forest {
         }
     }
 
-    /// The pixel that stands for the component; halves the path to it on the way.
+    /// Returns the pixel that represents the component, and halves the path to it.
     fn root(&mut self, mut pixel: u32) -> u32 {
         while self.parents[pixel as usize] != pixel {
             let parent = self.parents[pixel as usize];
@@ -227,7 +221,7 @@ impl Forest {
         pixel
     }
 
-    /// Whether the edge's ends are in one component afterwards.
+    /// Joins the edge's ends if the criterion holds. Returns true if they are in one component now.
     fn join_if_alike(&mut self, edge: &Edge) -> bool {
         let (a, b) = (self.root(edge.from), self.root(edge.to));
         if a == b {
@@ -238,7 +232,7 @@ impl Forest {
             return false;
         }
         let root = self.join(a, b);
-        // Edges come in growing weight, so this one is the component's internal difference.
+        // Weights only grow, so this one is the component's internal difference.
         self.thresholds[root] = edge.weight + self.scale / self.sizes[root] as f32;
         true
     }

@@ -1,18 +1,18 @@
 //! Label maps of a small picture as run-length masks of the full one.
 
-use super::felzenszwalb::LabelMap;
 use crate::method::{MaskError, Rle};
+use crate::models::classic::felzenszwalb::LabelMap;
 
-/// One mask for each label in a frame of `width` × `height` pixels, the largest first.
+/// Returns one mask for each label in a frame of `width` × `height` pixels, the largest first.
 ///
-/// A pixel of the frame takes the label of the map's pixel under its centre. The runs are written
+/// A pixel of the frame gets the label of the map's pixel under its centre. The runs are written
 /// straight from the map, column by column: time grows with the number of runs, not of pixels.
 ///
 /// # Errors
-/// When the frame has no pixel or more than a mask can hold.
+/// Fails if the frame has no pixel, or more than a mask can hold.
 pub fn masks(map: &LabelMap, width: u32, height: u32) -> Result<Vec<Rle>, MaskError> {
     let (columns, rows) = (sources(width, map.width), starts(height, map.height));
-    let mut runs = vec![Runs::default(); map.count];
+    let mut runs = vec![LabelRuns::default(); map.count];
     for (x, &column) in columns.iter().enumerate() {
         let top = x as u64 * u64::from(height);
         let mut y = 0;
@@ -28,18 +28,19 @@ pub fn masks(map: &LabelMap, width: u32, height: u32) -> Result<Vec<Rle>, MaskEr
             }
         }
     }
-    let mut runs: Vec<Runs> = runs.into_iter().filter(|runs| runs.area > 0).collect();
+    let mut runs: Vec<LabelRuns> = runs.into_iter().filter(|runs| runs.area > 0).collect();
     runs.sort_by_key(|runs| std::cmp::Reverse(runs.area));
     runs.into_iter().map(|runs| runs.finish(width, height)).collect()
 }
 
-/// For each of `length` full positions the small one under its centre.
+/// Returns, for each of `length` positions of the frame, the map's position under its centre.
 fn sources(length: u32, small: usize) -> Vec<usize> {
     let length = length as usize;
     (0..length).map(|position| (2 * position + 1) * small / (2 * length)).collect()
 }
 
-/// For each of `small` positions the first full one that shows it, and the end.
+/// Returns, for each of `small` positions of the map, its first position in the frame; then the
+/// end.
 fn starts(length: u32, small: usize) -> Vec<u32> {
     let sources = sources(length, small);
     (0..=small)
@@ -49,14 +50,14 @@ fn starts(length: u32, small: usize) -> Vec<u32> {
 
 /// Column-major runs of one label.
 #[derive(Debug, Clone, Default)]
-struct Runs {
+struct LabelRuns {
     counts: Vec<u32>,
-    /// Where the last run of ones ends.
+    /// The end of the last run of ones.
     end: u64,
     area: u64,
 }
 
-impl Runs {
+impl LabelRuns {
     fn push(&mut self, start: u64, end: u64) {
         let length = (end - start) as u32;
         match self.counts.last_mut() {

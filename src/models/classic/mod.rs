@@ -4,7 +4,8 @@
 //!  pixels ── felzenszwalb (over-segmentation) ── merge (≤ 10 regions) ── masks (run lengths)
 //!  pixels ── features (sharpness, noise, blocking, …) ── quality (one number) ── levels
 //! ```
-//! Everything here is a pure function of the pixels: no randomness, no clock, no learnt parameter.
+//! Everything here is a pure function of the pixels: no randomness, no clock, no learned parameter.
+//! Imports `imaging` (resizing) and `method` (masks, levels).
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -14,12 +15,13 @@
 )]
 
 pub mod features;
-pub mod felzenszwalb;
+mod felzenszwalb;
 mod masks;
 mod merge;
 mod quality;
 mod segmentation;
 
+pub use felzenszwalb::LabelMap;
 pub use masks::masks;
 pub use quality::{Penalties, distribution, quality};
 pub use segmentation::{REGIONS_MAX, reduced, segment};

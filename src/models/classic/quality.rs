@@ -1,17 +1,16 @@
-//! From measures to one number, and from the number to a probability for each level.
+//! The score of a picture: from its measures to one number, and on to a probability for each level.
 //!
-//! Each measure becomes a penalty in the same unit, the penalties add up, and quality falls with
-//! their sum exponentially: it never reaches the lowest level, so a worse picture always scores
-//! lower. The weights are chosen by hand so that like strengths of different distortions cost
-//! alike; none is fitted to human scores.
+//! Each measure becomes a penalty in the same unit. Quality falls exponentially with their sum: it
+//! never reaches the lowest level, so a worse picture always scores lower. The weights are chosen
+//! by hand so that distortions of similar strength cost the same; none is fitted to human scores.
 
-use super::features::Features;
 use crate::method::LevelDistribution;
+use crate::models::classic::features::Features;
 
-/// What each measure costs.
+/// The penalty of each measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Penalties {
-    /// Detail that is missing, by blur or by repeated pixels.
+    /// Missing detail, by blur or by repeated pixels.
     pub resolution: f64,
     /// Noise.
     pub noise: f64,
@@ -28,12 +27,12 @@ pub struct Penalties {
 }
 
 impl Penalties {
-    /// The penalties of what was measured.
+    /// Computes the penalties of a picture's measures.
     pub fn of(features: &Features) -> Self {
         let blur = 0.45 * features.blur_octaves;
         let repetition = 0.5 * features.repetition_octaves;
         let noise_ratio = features.noise_variance / NOISE_VISIBLE.powi(2);
-        // Pixels repeated eight times lie on JPEG's grid: they are counted once.
+        // Pixels repeated eight times fit JPEG's grid; do not count them twice.
         let grid_is_jpeg = 1.0 / (1.0 + (features.repetition_octaves / 1.8).powi(6));
         let stops = (263.0 / (features.range + 8.0)).log2();
         Self {
@@ -47,7 +46,7 @@ impl Penalties {
         }
     }
 
-    /// All of them together.
+    /// Returns the sum of all penalties.
     pub fn sum(&self) -> f64 {
         self.resolution
             + self.noise
@@ -61,15 +60,15 @@ impl Penalties {
 
 /// Standard deviation in grey levels from which noise begins to cost.
 const NOISE_VISIBLE: f64 = 4.0;
-/// What an ordinary good photo's content costs: it is not held against it.
+/// Penalty of the content of an ordinary good photo; it does not lower the quality.
 const CONTENT: f64 = 0.7;
 /// Softness of the bend at [`CONTENT`].
 const BEND: f64 = 0.2;
-/// Standard deviation of the distribution over levels, for seven of them.
+/// Standard deviation of the distribution over seven levels.
 const SPREAD: f64 = 0.55;
 
-/// Dark pictures lack bright parts and bright ones lack dark parts: a night scene with lamps and a
-/// snow field with trees cost little.
+/// Computes the penalty of exposure. Dark pictures lack bright parts and bright ones lack dark
+/// parts: a night scene with lamps and a snow field with trees cost little.
 fn exposure(log_odds: &[f64; 5]) -> f64 {
     let [p5, p25, p50, p75, p95] = *log_odds;
     let above = |value: f64| soft(value, 0.55);
@@ -78,22 +77,22 @@ fn exposure(log_odds: &[f64; 5]) -> f64 {
     dark + bright
 }
 
-/// Zero far below, the identity far above, smooth between: it never stops growing.
+/// A smooth ramp: near zero far below 0, near the identity far above, and growing everywhere.
 fn soft(value: f64, bend: f64) -> f64 {
     let scaled = value / bend;
     bend * if scaled > 30.0 { scaled } else { scaled.exp().ln_1p() }
 }
 
-/// Quality on the scale of `levels`: from 1, the worst, to `levels`.
+/// Returns the quality on a scale from 1, the worst, to `levels`.
 pub fn quality(features: &Features, levels: u8) -> f64 {
     let span = f64::from(levels) - 1.0;
     1.0 + span * (-soft(Penalties::of(features).sum() - CONTENT, BEND)).exp()
 }
 
-/// A discretised Gaussian around a quality on the scale of `levels`.
+/// Returns a discretised Gaussian around a quality on the scale of `levels`.
 ///
 /// # Panics
-/// When there are fewer than two levels: no standard has.
+/// Panics on fewer than two levels; every standard has two or more.
 pub fn distribution(quality: f64, levels: u8) -> LevelDistribution {
     let spread = SPREAD * (f64::from(levels) - 1.0) / 6.0;
     let logit = |level: u8| -0.5 * ((f64::from(level) - quality) / spread).powi(2);

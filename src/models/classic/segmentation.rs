@@ -1,12 +1,12 @@
-//! The whole road from a picture to a few connected regions.
+//! The whole pipeline from a picture to a few connected regions.
 
 use image::RgbImage;
 
-use super::felzenszwalb::{self, LabelMap, segment_smoothed, smooth};
-use super::merge::{self, merge};
 use crate::imaging::{Filter, resize};
+use crate::models::classic::felzenszwalb::{GraphParameters, LabelMap, components, smooth};
+use crate::models::classic::merge::{MergeRules, merge};
 
-/// Longest side in pixels on which pictures are segmented: regions are things, not texture.
+/// Longest side, in pixels, at which pictures are segmented: regions are things, not texture.
 const SIDE_MAX_PX: u32 = 192;
 /// Smoothing before the graph, in pixels of the small picture.
 const SIGMA_PX: f32 = 1.0;
@@ -15,15 +15,15 @@ const SCALE: f32 = 150.0;
 /// Smallest component of the graph, as a share of the small picture.
 const COMPONENT_MIN: f32 = 0.003;
 /// Smallest region, as a share of the small picture: a little more than the method keeps by
-/// default, so that hardly any pixel is left over.
+/// default, so that hardly any pixel is left without a region.
 const REGION_MIN: f32 = 0.012;
-/// Neighbours closer than this in mean colour are one region, in grey levels.
+/// Neighbours whose mean colours differ by less than this, in grey levels, are one region.
 const COLOUR_DISTANCE_MIN: f32 = 20.0;
-/// Most regions of a picture. Nearly every photo has more components, so that the number of regions,
-/// which is part of the score, hardly moves with the grain of a picture.
+/// Maximum number of regions of a picture. Nearly every photo has more components, so the number of
+/// regions, which is part of the score, hardly depends on the grain.
 pub const REGIONS_MAX: usize = 10;
 
-/// The picture at the size on which it is segmented.
+/// Returns the picture at the size at which it is segmented.
 pub fn reduced(image: &RgbImage) -> RgbImage {
     let (width, height) = image.dimensions();
     let longest = width.max(height);
@@ -37,22 +37,18 @@ pub fn reduced(image: &RgbImage) -> RgbImage {
     resize(image, scaled(width), scaled(height), Filter::Box)
 }
 
-/// Connected regions of a [`reduced`] picture, at most [`REGIONS_MAX`].
+/// Segments a [`reduced`] picture into connected regions, at most [`REGIONS_MAX`].
 pub fn segment(image: &RgbImage) -> LabelMap {
     let smoothed = smooth(image, SIGMA_PX);
     let pixels = smoothed.values.len() as f32;
-    let graph = felzenszwalb::Parameters {
-        sigma_px: SIGMA_PX,
-        scale: SCALE,
-        area_min_px: (COMPONENT_MIN * pixels).ceil() as u32,
-    };
-    let components = segment_smoothed(&smoothed, &graph);
-    let rules = merge::Parameters {
+    let graph =
+        GraphParameters { scale: SCALE, area_min_px: (COMPONENT_MIN * pixels).ceil() as u32 };
+    let rules = MergeRules {
         regions_max: REGIONS_MAX,
         area_min_px: (REGION_MIN * pixels).ceil() as u32,
         colour_distance_min: COLOUR_DISTANCE_MIN,
     };
-    merge(&smoothed, &components, &rules)
+    merge(&smoothed, &components(&smoothed, graph), &rules)
 }
 
 #[cfg(test)]
@@ -72,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn two_halves_of_different_colour_are_told_apart() {
+    fn two_halves_of_different_colour_are_two_regions() {
         let halves = RgbImage::from_fn(300, 200, |x, _| {
             if x < 120 { Rgb([200, 40, 40]) } else { Rgb([30, 60, 180]) }
         });
@@ -81,13 +77,13 @@ mod tests {
         let mut areas: Vec<_> =
             masks(&map, 300, 200).unwrap().iter().map(crate::method::Rle::area).collect();
         areas.sort_unstable_by_key(|&area| std::cmp::Reverse(area));
-        // Smoothing leaves a seam between them.
+        // Smoothing leaves a seam between the halves.
         assert!((34_000..=36_000).contains(&areas[0]), "{areas:?}");
         assert!((22_000..=24_000).contains(&areas[1]), "{areas:?}");
     }
 
     #[test]
-    fn regions_cover_every_pixel_once_whatever_the_picture() {
+    fn regions_of_any_picture_cover_every_pixel_once() {
         let noise = RgbImage::from_fn(500, 333, |x, y| {
             let hash = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503)).to_le_bytes();
             Rgb([hash[1], hash[2], hash[3]])

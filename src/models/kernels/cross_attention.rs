@@ -5,9 +5,9 @@ use candle_core::{D, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::models::layers::cpu::{self, Values};
-use crate::models::layers::panels::{Panels, lanes, multiply, multiply_transposed, padded};
-use crate::models::layers::vector;
+use crate::models::kernels::{
+    self, Panels, RowMajor, Values, lanes, multiply, multiply_transposed, padded, vector,
+};
 
 /// The number of heads that [`update_image`] supports: that of every published network.
 const HEADS: usize = 8;
@@ -61,7 +61,7 @@ pub(crate) type NormTensors<'a> = (&'a Tensor, &'a Tensor, f32);
 pub(crate) fn supports_attention(queries: &Tensor, image: &ImageKeyValues<'_>) -> bool {
     let position = image.position.into_iter();
     has_whole_vectors(queries)
-        && [queries, image.keys, image.values].into_iter().chain(position).all(cpu::takes)
+        && [queries, image.keys, image.values].into_iter().chain(position).all(kernels::accepts)
 }
 
 /// Returns true if [`update_image`] supports the tensors, as for [`supports_attention`], and the
@@ -69,7 +69,7 @@ pub(crate) fn supports_attention(queries: &Tensor, image: &ImageKeyValues<'_>) -
 pub(crate) fn supports_update(image: &ImageTokens<'_>, update: &ImageUpdate<'_>) -> bool {
     update.heads == HEADS
         && has_whole_vectors(&update.keys)
-        && [&update.keys, image.tokens, image.position].into_iter().all(cpu::takes)
+        && [&update.keys, image.tokens, image.position].into_iter().all(kernels::accepts)
 }
 
 fn has_whole_vectors(rows: &Tensor) -> bool {
@@ -137,7 +137,7 @@ impl WithSimd for Attend<'_> {
                 keys = positioned;
             }
             let scores = &mut scores[..keys.len() / width * columns];
-            multiply(simd, (keys, width), &queries, scores);
+            multiply(simd, RowMajor::new(keys, width), &queries, scores);
             scales.copy_from_slice(&maxima);
             for row in scores.chunks_exact(columns) {
                 vector::maximum(simd, &mut maxima, row);
@@ -157,7 +157,12 @@ impl WithSimd for Attend<'_> {
                     vector::scale(simd, row, scale);
                 }
             }
-            multiply_transposed(simd, (scores, columns), (values, width), attended);
+            multiply_transposed(
+                simd,
+                RowMajor::new(scores, columns),
+                RowMajor::new(values, width),
+                attended,
+            );
         }
         for (row, sum) in attended.chunks_exact_mut(width).zip(sums) {
             vector::scale(simd, row, 1.0 / sum);
@@ -244,13 +249,13 @@ impl WithSimd for UpdateImage<'_> {
             queries.copy_from_slice(tokens);
             vector::add(simd, queries, position);
             let scores = &mut scores[..tokens.len() / width * offsets.len()];
-            multiply(simd, (queries, width), &keys, scores);
+            multiply(simd, RowMajor::new(queries, width), &keys, scores);
             for row in scores.chunks_exact_mut(offsets.len()) {
                 vector::add(simd, row, &offsets);
                 softmax_by_head(simd, &mut row[..rows]);
             }
             let attended = &mut attended[..tokens.len()];
-            multiply(simd, (scores, offsets.len()), &values, attended);
+            multiply(simd, RowMajor::new(scores, offsets.len()), &values, attended);
             let rows_of_tokens = tokens.chunks_exact_mut(width);
             for (token, attended) in rows_of_tokens.zip(attended.chunks_exact(width)) {
                 vector::add(simd, token, attended);

@@ -1,12 +1,50 @@
-//! CPU kernels: operations on contiguous `f32` values, written with SIMD and spread over all cores.
+//! CPU kernels: operations on contiguous `f32` tensors, written with SIMD and spread
+//! over all cores. They save the allocations, copies and extra passes of plain candle operations.
 //!
-//! `cross_attention`, `upscale` and `enlargement` are those of SAM 2. Each has a plain form in
-//! `models::sam2` or a test that computes the same without shortcuts.
+//! ```text
+//!  values ─ borrows a tensor's values                  row_op ─ one SIMD function for each row
+//!  vector ─ SIMD functions on slices                   panels ─ small matrix products
+//!  attention_block ─ softmax(q kᵀ) v for some queries
+//!  windowed_attention, grouped_attention ─ whole attentions in such blocks
+//!  packed_weight ─ products with a weight that is packed once
+//!  epilogue, norm, pool, rotary, silu_gate ─ row operations
+//!  cross_attention, upscale, enlargement ─ the heavy steps of SAM 2's mask decoder
+//! ```
+//! `layers` and `sam2` hold each operation's signature and its plain form, and tests that both agree.
 //!
-//! Kernels know no network and no layer.
+//! Kernels import nothing of ours but each other.
 
+mod attention_block;
 pub(crate) mod cross_attention;
 mod enlargement;
+mod epilogue;
+mod grouped_attention;
+mod norm;
+mod packed_weight;
+mod panels;
+mod pool;
+mod rotary;
+mod row_op;
+mod silu_gate;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod upscale;
+mod values;
+pub(crate) mod vector;
+mod windowed_attention;
 
 pub use enlargement::{MaskEnlargement, MaskMeasurements};
+pub(crate) use epilogue::{
+    add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual, add_residual,
+};
+pub(crate) use grouped_attention::grouped_attention;
+pub use grouped_attention::{AttentionContext, HeadLayout, KvSegment};
+pub(crate) use norm::{layer_norm, rms_norm};
+pub use packed_weight::PackedWeight;
+pub(crate) use panels::{Panels, RowMajor, lanes, multiply, multiply_transposed, padded};
+pub(crate) use pool::max_pool_2x2;
+pub(crate) use rotary::rotate;
+pub(crate) use silu_gate::silu_gate;
+pub(crate) use values::{Values, accepts};
+pub use windowed_attention::Windows;
+pub(crate) use windowed_attention::windowed_attention;

@@ -6,9 +6,7 @@ use candle_core::{D, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::models::layers::cpu::{self, Values};
-use crate::models::layers::panels::{Panels, lanes, multiply};
-use crate::models::layers::vector;
+use crate::models::kernels::{self, Panels, RowMajor, Values, lanes, multiply, vector};
 
 /// Tokens that are upscaled together.
 const BLOCK: usize = 32;
@@ -53,7 +51,9 @@ pub(crate) fn supports(inputs: &UpscaleInputs<'_>) -> bool {
     let has_whole_vectors =
         tokens.dim(D::Minus1).is_ok_and(|width| width.is_multiple_of(2 * lanes()));
     has_whole_vectors
-        && [tokens, children, grandchildren, vectors].into_iter().all(|tensor| cpu::takes(tensor))
+        && [tokens, children, grandchildren, vectors]
+            .into_iter()
+            .all(|tensor| kernels::accepts(tensor))
 }
 
 /// Returns mask logits `(prompts, masks, 4 · side, 4 · side)`.
@@ -140,7 +140,7 @@ impl WithSimd for UpscalePrompt<'_> {
             .zip(grandchildren.chunks(BLOCK * 2 * width));
         for (block, ((tokens, children), grandchildren)) in blocks.enumerate() {
             let upscaled = &mut upscaled[..tokens.len()];
-            multiply(simd, (tokens, width), &parameters.first, upscaled);
+            multiply(simd, RowMajor::new(tokens, width), &parameters.first, upscaled);
             vector::add(simd, upscaled, children);
             for token in upscaled.chunks_exact_mut(width) {
                 vector::add(simd, token, parameters.first_bias);
@@ -151,7 +151,7 @@ impl WithSimd for UpscalePrompt<'_> {
             }
             vector::gelu_each(simd, upscaled);
             let pixels = &mut pixels[..2 * tokens.len()];
-            multiply(simd, (upscaled, width / 4), &parameters.second, pixels);
+            multiply(simd, RowMajor::new(upscaled, width / 4), &parameters.second, pixels);
             for child in pixels.chunks_exact_mut(width / 2) {
                 vector::add(simd, child, parameters.second_bias);
             }
@@ -159,7 +159,7 @@ impl WithSimd for UpscalePrompt<'_> {
             vector::gelu_each(simd, pixels);
             let count = tokens.len() / width * PIXELS;
             let logits = &mut logits[..count * vectors.padded_columns()];
-            multiply(simd, (pixels, width / 8), &vectors, logits);
+            multiply(simd, RowMajor::new(pixels, width / 8), &vectors, logits);
             for (index, logits) in logits.chunks_exact(vectors.padded_columns()).enumerate() {
                 let position = position_in_mask(block * BLOCK * PIXELS + index, parameters.side);
                 for (mask, logit) in masks.chunks_exact_mut(area).zip(logits) {

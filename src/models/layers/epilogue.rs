@@ -1,141 +1,81 @@
-//! What follows a matrix product, in one pass over its result: bias, activation, residual.
+//! Bias, activation and residual after a matrix product.
+//!
+//! Each function may overwrite `product`, so its storage must not be shared.
 
-use candle_core::{Result, Tensor};
-use pulp::Simd;
+use candle_core::{DType, Result, Tensor};
 
-use super::cpu::{RowOp, Values, each_row, in_place, takes};
-use super::vector;
+use crate::models::kernels::{self, accepts};
 
-/// `product (…, n) + bias (n)`, of the dtype of both. `product` must be nobody else's.
+/// `product (…, n) + bias (n)`, in their common dtype. May overwrite `product`.
 ///
 /// # Errors
-/// What candle says of shapes, dtypes and devices.
+/// Fails on mismatched shapes, dtypes or devices.
 pub fn add_bias(product: Tensor, bias: &Tensor) -> Result<Tensor> {
-    if !takes(&product) {
-        return product.broadcast_add(bias);
+    if accepts(&product) {
+        return kernels::add_bias(product, bias);
     }
-    let bias = Values::of(bias)?;
-    in_place(product, |values| each_row(values, bias.len(), &AddBias(&bias)))
+    product.broadcast_add(bias)
 }
 
-/// `gelu(product (…, n) + bias (n))` with the error function, not its tanh approximation; taken in
-/// `f32` whatever the dtype. `product` must be nobody else's.
+/// `gelu(product (…, n) + bias (n))` with the error function, computed in `f32` for every dtype.
+/// May overwrite `product`.
 ///
 /// # Errors
-/// What candle says of shapes, dtypes and devices.
+/// Fails on mismatched shapes, dtypes or devices.
 pub fn add_bias_gelu(product: Tensor, bias: &Tensor) -> Result<Tensor> {
-    if !takes(&product) {
-        return gelu_plain(&product.broadcast_add(bias)?);
+    if accepts(&product) {
+        return kernels::add_bias_gelu(product, bias);
     }
-    let bias = Values::of(bias)?;
-    in_place(product, |values| each_row(values, bias.len(), &AddBiasGelu(&bias)))
+    gelu_plain(&product.broadcast_add(bias)?)
 }
 
-/// `gelu(product (…, n) + bias (n))` in the tanh approximation, taken in `f32` whatever the dtype.
-/// `product` must be nobody else's.
+/// `gelu(product (…, n) + bias (n))` in the tanh approximation, computed in `f32` for every dtype.
+/// May overwrite `product`.
 ///
 /// # Errors
-/// What candle says of shapes, dtypes and devices.
+/// Fails on mismatched shapes, dtypes or devices.
 pub fn add_bias_gelu_tanh(product: Tensor, bias: &Tensor) -> Result<Tensor> {
-    if !takes(&product) {
-        let sum = product.broadcast_add(bias)?;
-        return sum.to_dtype(candle_core::DType::F32)?.gelu()?.to_dtype(sum.dtype());
+    if accepts(&product) {
+        return kernels::add_bias_gelu_tanh(product, bias);
     }
-    let bias = Values::of(bias)?;
-    in_place(product, |values| each_row(values, bias.len(), &AddBiasGeluTanh(&bias)))
+    let sum = product.broadcast_add(bias)?;
+    sum.to_dtype(DType::F32)?.gelu()?.to_dtype(sum.dtype())
 }
 
-/// `product (…, n) + shortcut (…, n)`. `product` must be nobody else's.
+/// `product (…, n) + shortcut (…, n)`. May overwrite `product`.
 ///
 /// # Errors
-/// What candle says of shapes, dtypes and devices.
+/// Fails on mismatched shapes, dtypes or devices.
 pub fn add_residual(product: Tensor, shortcut: &Tensor) -> Result<Tensor> {
-    if !takes(&product) || !takes(shortcut) {
-        return product + shortcut;
+    if accepts(&product) && accepts(shortcut) {
+        return kernels::add_residual(product, shortcut);
     }
-    let (columns, shortcut) = (product.dim(candle_core::D::Minus1)?, Values::of(shortcut)?);
-    in_place(product, |values| each_row(values, columns, &AddResidual(&shortcut)))
+    product + shortcut
 }
 
-/// `product (…, n) + bias (n) + shortcut (…, n)`. `product` must be nobody else's.
+/// `product (…, n) + bias (n) + shortcut (…, n)`. May overwrite `product`.
 ///
 /// # Errors
-/// What candle says of shapes, dtypes and devices.
+/// Fails on mismatched shapes, dtypes or devices.
 pub fn add_bias_residual(product: Tensor, bias: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
-    if !takes(&product) {
-        return product.broadcast_add(bias)? + shortcut;
+    if accepts(&product) {
+        return kernels::add_bias_residual(product, bias, shortcut);
     }
-    let (bias, shortcut) = (Values::of(bias)?, Values::of(shortcut)?);
-    let op = AddBiasResidual { bias: &bias, shortcut: &shortcut };
-    in_place(product, |values| each_row(values, bias.len(), &op))
+    product.broadcast_add(bias)? + shortcut
 }
 
-/// `gelu(xs)` with the error function, in `f32` whatever the dtype.
+/// `gelu(xs)` with the error function, computed in `f32` for every dtype.
 ///
 /// # Errors
-/// What candle says of the device.
+/// Fails on an error of the device.
 pub fn gelu_plain(xs: &Tensor) -> Result<Tensor> {
-    let dtype = xs.dtype();
-    xs.to_dtype(candle_core::DType::F32)?.gelu_erf()?.to_dtype(dtype)
-}
-
-struct AddBias<'a>(&'a [f32]);
-
-impl RowOp for AddBias<'_> {
-    #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, _: usize, row: &mut [f32]) {
-        vector::add(simd, row, self.0);
-    }
-}
-
-struct AddBiasGelu<'a>(&'a [f32]);
-
-impl RowOp for AddBiasGelu<'_> {
-    #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, _: usize, row: &mut [f32]) {
-        vector::add(simd, row, self.0);
-        vector::gelu_each(simd, row);
-    }
-}
-
-struct AddBiasGeluTanh<'a>(&'a [f32]);
-
-impl RowOp for AddBiasGeluTanh<'_> {
-    #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, _: usize, row: &mut [f32]) {
-        vector::add(simd, row, self.0);
-        vector::gelu_tanh_each(simd, row);
-    }
-}
-
-struct AddResidual<'a>(&'a [f32]);
-
-impl RowOp for AddResidual<'_> {
-    #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, index: usize, row: &mut [f32]) {
-        let columns = row.len();
-        vector::add(simd, row, &self.0[index * columns..][..columns]);
-    }
-}
-
-struct AddBiasResidual<'a> {
-    bias: &'a [f32],
-    shortcut: &'a [f32],
-}
-
-impl RowOp for AddBiasResidual<'_> {
-    #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, index: usize, row: &mut [f32]) {
-        vector::add(simd, row, self.bias);
-        let columns = row.len();
-        vector::add(simd, row, &self.shortcut[index * columns..][..columns]);
-    }
+    xs.to_dtype(DType::F32)?.gelu_erf()?.to_dtype(xs.dtype())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::layers::testing::{assert_close, random};
+    use crate::models::kernels::testing::{assert_close, random};
 
     #[test]
     fn one_pass_equals_the_plain_operations() -> Result<()> {

@@ -1,208 +1,228 @@
-//! Attention of a language model: query heads that share keys and values, over rows of which each
-//! query sees a part.
+//! Attention of a language model: several query heads share the keys and values of one head, and
+//! each query sees a part of the rows.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::cpu::takes;
-use super::grouped_attention_cpu;
-use super::matmul::matmul;
+use crate::models::kernels::{self, AttentionContext, HeadLayout, KvSegment, accepts};
+use crate::models::layers::matmul::matmul;
 
 /// Queries whose scores exist at once in the plain form.
 const QUERIES: usize = 512;
 
-/// How heads lie in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
-    /// Heads that ask.
-    pub queries: usize,
-    /// Heads of keys and of values; each serves as many query heads, one after the other.
-    pub keys: usize,
-    /// Values in a head.
-    pub head_dim: usize,
-}
-
-/// Rows of keys and values, and how much of them is seen.
-#[derive(Debug, Clone)]
-pub struct Seen<'a> {
-    /// `(n, 2 · keys · head_dim)`: all heads' keys, then all heads' values.
-    pub rows: &'a Tensor,
-    /// For each query how many rows it sees, from the first on.
-    pub counts: Vec<usize>,
-}
-
-/// What the queries of one sequence look at, in one softmax.
-#[derive(Debug, Clone)]
-pub struct Look<'a> {
-    /// One after the other.
-    pub seen: Vec<Seen<'a>>,
-}
-
-/// `softmax(q kᵀ / √head_dim) v` for each sequence and head, heads merged again, with the softmax in
-/// `f32`.
+/// `softmax(q kᵀ / √head_dim) v` for each sequence and head, heads merged again, with the softmax
+/// in `f32`. A query that sees no row gets zeros.
 ///
-/// `queries (sequences, n, columns)` begin with `[heads, head_dim]`; columns behind them are not read.
-/// There is a look for each sequence. Gives `(sequences, n, heads · head_dim)`; zeros for a query that
-/// sees nothing.
+/// # Shapes
+/// - `queries`: `(sequences, n, columns)`; rows begin with `[query_heads, head_dim]`, further
+///   columns are ignored
+/// - `contexts`: one for each sequence
+/// - result: `(sequences, n, query_heads · head_dim)`
 ///
 /// # Errors
-/// What candle says of shapes, dtypes and devices.
-pub fn grouped_attention(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
-    let seen = || looks.iter().flat_map(|look| &look.seen);
-    if takes(queries) && seen().all(|seen| takes(seen.rows)) {
-        return grouped_attention_cpu::grouped_attention(queries, looks, heads);
+/// Fails on mismatched shapes, dtypes or devices.
+pub fn grouped_attention(
+    queries: &Tensor,
+    contexts: &[AttentionContext<'_>],
+    heads: HeadLayout,
+) -> Result<Tensor> {
+    let mut segments = contexts.iter().flat_map(|context| &context.segments);
+    if accepts(queries) && segments.all(|segment| accepts(segment.rows)) {
+        return kernels::grouped_attention(queries, contexts, heads);
     }
-    if looks.windows(2).all(|pair| are_alike(&pair[0], &pair[1])) {
-        return alike(queries, looks, heads);
+    if contexts.windows(2).all(|pair| are_alike(&pair[0], &pair[1])) {
+        return in_chunks(queries, contexts, heads);
     }
-    let each = looks.iter().enumerate().map(|(index, look)| {
-        alike(&queries.narrow(0, index, 1)?, std::slice::from_ref(look), heads)
+    // Contexts of different shapes cannot be stacked.
+    let each = contexts.iter().enumerate().map(|(index, context)| {
+        in_chunks(&queries.narrow(0, index, 1)?, std::slice::from_ref(context), heads)
     });
     Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)
 }
 
-fn are_alike(one: &Look<'_>, other: &Look<'_>) -> bool {
-    let pairs = || one.seen.iter().zip(&other.seen);
-    one.seen.len() == other.seen.len()
-        && pairs().all(|(one, other)| one.counts == other.counts)
+fn are_alike(one: &AttentionContext<'_>, other: &AttentionContext<'_>) -> bool {
+    let pairs = || one.segments.iter().zip(&other.segments);
+    one.segments.len() == other.segments.len()
+        && pairs().all(|(one, other)| one.visible_rows == other.visible_rows)
         && pairs().all(|(one, other)| one.rows.dims() == other.rows.dims())
 }
 
-/// Sequences that see as many rows each, some queries after the others.
-fn alike(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
+/// Attends with [`QUERIES`] queries at a time, from sequences whose contexts are alike.
+fn in_chunks(
+    queries: &Tensor,
+    contexts: &[AttentionContext<'_>],
+    heads: HeadLayout,
+) -> Result<Tensor> {
     let count = queries.dim(1)?;
-    let parts = (0..count).step_by(QUERIES).map(|first| {
+    let chunks = (0..count).step_by(QUERIES).map(|first| {
         let length = QUERIES.min(count - first);
-        let of = |seen: &Seen<'_>| seen.counts[first..first + length].to_vec();
-        let looks: Vec<Look<'_>> = looks
+        let narrow = |segment: &KvSegment<'_>| segment.visible_rows[first..first + length].to_vec();
+        let contexts: Vec<AttentionContext<'_>> = contexts
             .iter()
-            .map(|look| {
-                let seen = look.seen.iter().map(|seen| Seen { rows: seen.rows, counts: of(seen) });
-                Look { seen: seen.collect() }
+            .map(|context| AttentionContext {
+                segments: context
+                    .segments
+                    .iter()
+                    .map(|segment| KvSegment { rows: segment.rows, visible_rows: narrow(segment) })
+                    .collect(),
             })
             .collect();
-        plain(&queries.narrow(1, first, length)?, &looks, heads)
+        plain(&queries.narrow(1, first, length)?, &contexts, heads)
     });
-    Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
+    Tensor::cat(&chunks.collect::<Result<Vec<_>>>()?, 1)
 }
 
-fn plain(queries: &Tensor, looks: &[Look<'_>], heads: Heads) -> Result<Tensor> {
-    let Heads { queries: query_heads, keys: key_heads, head_dim } = heads;
+fn plain(queries: &Tensor, contexts: &[AttentionContext<'_>], heads: HeadLayout) -> Result<Tensor> {
+    let HeadLayout { query_heads, kv_heads, head_dim } = heads;
     let (sequences, count, _) = queries.dims3()?;
-    let share = query_heads / key_heads;
-    if looks.first().is_none_or(|look| look.seen.is_empty()) {
+    let share = query_heads / kv_heads;
+    if contexts.first().is_none_or(|context| context.segments.is_empty()) {
         let shape = (sequences, count, query_heads * head_dim);
         return Tensor::zeros(shape, queries.dtype(), queries.device());
     }
-    let parts = (0..looks[0].seen.len()).map(|part| {
-        Tensor::stack(&looks.iter().map(|look| look.seen[part].rows).collect::<Vec<_>>(), 0)
-    });
-    let rows = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)?;
-    let total = rows.dim(1)?;
-    let rows = rows.reshape((sequences, total, 2, key_heads, head_dim))?;
-    let side = |index: usize| rows.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-    let (keys, values) = (side(0)?, side(1)?);
-
-    let asked = queries
+    // 1. Keys and values: (sequences, kv_heads, total, head_dim).
+    let (keys, values) = stack_kv(contexts, heads)?;
+    let total = keys.dim(2)?;
+    // 2. Queries by the head that they share: (sequences, kv_heads, share · n, head_dim).
+    let grouped = queries
         .narrow(D::Minus1, 0, query_heads * head_dim)?
-        .reshape((sequences, count, key_heads, share, head_dim))?
+        .reshape((sequences, count, kv_heads, share, head_dim))?
         .permute((0, 2, 3, 1, 4))?
-        .reshape((sequences, key_heads, share * count, head_dim))?;
-    // A product in a half format would round the scores, and with them the shares.
-    let asked = (asked.to_dtype(DType::F32)? * (head_dim as f64).powf(-0.5))?;
-    let scores = matmul(&asked, &keys.to_dtype(DType::F32)?.t()?)?;
-    let mut scores = scores.reshape((sequences, key_heads, share, count, total))?;
-    if let Some(hidden) = hidden(&looks[0], count, queries.device())? {
-        scores = scores.broadcast_add(&hidden)?;
-    }
-    let shares = candle_nn::ops::softmax_last_dim(&scores)?.reshape((
+        .reshape((sequences, kv_heads, share * count, head_dim))?;
+    // 3. Scores, in f32: a product in a half format would round them, and with them the softmax.
+    let scaled = (grouped.to_dtype(DType::F32)? * (head_dim as f64).powf(-0.5))?;
+    let scores = matmul(&scaled, &keys.to_dtype(DType::F32)?.t()?)?
+        .reshape((sequences, kv_heads, share, count, total))?;
+    // 4. Mask.
+    let masked = match mask(&contexts[0], count, queries.device())? {
+        Some(mask) => scores.broadcast_add(&mask)?,
+        None => scores,
+    };
+    // 5. Softmax over the rows, then the weighted values.
+    let weights = candle_nn::ops::softmax_last_dim(&masked)?.reshape((
         sequences,
-        key_heads,
+        kv_heads,
         share * count,
         total,
     ))?;
-    let found = matmul(&shares.to_dtype(values.dtype())?, &values)?
-        .reshape((sequences, key_heads, share, count, head_dim))?
+    let result = matmul(&weights.to_dtype(values.dtype())?, &values)?
+        .reshape((sequences, kv_heads, share, count, head_dim))?
         .permute((0, 3, 1, 2, 4))?
         .reshape((sequences, count, query_heads * head_dim))?;
-    let sees = (0..count).map(|query| looks[0].seen.iter().any(|seen| seen.counts[query] > 0));
-    let sees: Vec<f32> = sees.map(|sees| if sees { 1.0 } else { 0.0 }).collect();
-    if sees.contains(&0.0) {
-        let sees = Tensor::from_vec(sees, (1, count, 1), queries.device())?;
-        return found.broadcast_mul(&sees.to_dtype(found.dtype())?);
+    // 6. Zeros for queries that see no row.
+    match sighted(&contexts[0], count, result.dtype(), result.device())? {
+        Some(sighted) => result.broadcast_mul(&sighted),
+        None => Ok(result),
     }
-    Ok(found)
 }
 
-/// What is added to scores, `(queries, rows)`: −∞ where a query does not see a row. A query that sees
-/// nothing sees all here, as a softmax needs something; none when all see all.
-fn hidden(look: &Look<'_>, count: usize, device: &Device) -> Result<Option<Tensor>> {
-    let lengths = look.seen.iter().map(|seen| seen.rows.dim(0)).collect::<Result<Vec<_>>>()?;
-    let mut hidden = Vec::with_capacity(count * lengths.iter().sum::<usize>());
+/// Returns keys and values, each `(sequences, kv_heads, total, head_dim)`.
+fn stack_kv(contexts: &[AttentionContext<'_>], heads: HeadLayout) -> Result<(Tensor, Tensor)> {
+    let HeadLayout { kv_heads, head_dim, .. } = heads;
+    let segments = (0..contexts[0].segments.len()).map(|index| {
+        let rows: Vec<&Tensor> =
+            contexts.iter().map(|context| context.segments[index].rows).collect();
+        Tensor::stack(&rows, 0)
+    });
+    let rows = Tensor::cat(&segments.collect::<Result<Vec<_>>>()?, 1)?;
+    let (sequences, total, _) = rows.dims3()?;
+    let halves = rows.reshape((sequences, total, 2, kv_heads, head_dim))?;
+    let half = |index| halves.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+    Ok((half(0)?, half(1)?))
+}
+
+/// Returns `(queries, rows)` to add to the scores: −∞ where a query does not see a row. Returns
+/// `None` if every query sees every row.
+///
+/// A query that sees no row is not masked, because a softmax over −∞ alone is not a number.
+fn mask(context: &AttentionContext<'_>, count: usize, device: &Device) -> Result<Option<Tensor>> {
+    let segments = &context.segments;
+    let lengths = segments.iter().map(|segment| segment.rows.dim(0)).collect::<Result<Vec<_>>>()?;
+    let mut mask = Vec::with_capacity(count * lengths.iter().sum::<usize>());
     for query in 0..count {
-        let is_blind = look.seen.iter().all(|seen| seen.counts[query] == 0);
-        for (seen, &length) in look.seen.iter().zip(&lengths) {
-            let shown = if is_blind { length } else { seen.counts[query] };
-            hidden.extend(std::iter::repeat_n(0.0_f32, shown));
-            hidden.extend(std::iter::repeat_n(f32::NEG_INFINITY, length - shown));
+        let is_blind = segments.iter().all(|segment| segment.visible_rows[query] == 0);
+        for (segment, &length) in segments.iter().zip(&lengths) {
+            let visible = if is_blind { length } else { segment.visible_rows[query] };
+            mask.extend(std::iter::repeat_n(0.0_f32, visible));
+            mask.extend(std::iter::repeat_n(f32::NEG_INFINITY, length - visible));
         }
     }
-    if !hidden.contains(&f32::NEG_INFINITY) {
+    if !mask.contains(&f32::NEG_INFINITY) {
         return Ok(None);
     }
-    let rows = hidden.len() / count;
-    Tensor::from_vec(hidden, (count, rows), device).map(Some)
+    let rows = mask.len() / count;
+    Tensor::from_vec(mask, (count, rows), device).map(Some)
+}
+
+/// Returns `(1, queries, 1)`: 1 for a query that sees a row, 0 for one that sees none. Returns
+/// `None` if every query sees one.
+fn sighted(
+    context: &AttentionContext<'_>,
+    count: usize,
+    dtype: DType,
+    device: &Device,
+) -> Result<Option<Tensor>> {
+    let sees_any =
+        |query: usize| context.segments.iter().any(|segment| segment.visible_rows[query] > 0);
+    let sighted: Vec<f32> =
+        (0..count).map(|query| if sees_any(query) { 1.0 } else { 0.0 }).collect();
+    if !sighted.contains(&0.0) {
+        return Ok(None);
+    }
+    Tensor::from_vec(sighted, (1, count, 1), device)?.to_dtype(dtype).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::layers::testing::{assert_close, random};
+    use crate::models::kernels::testing::{assert_close, random};
 
-    /// Rows as a causal text and a picture show them: `(rows, seen by each query)` for each part.
-    fn check(heads: Heads, count: usize, parts: &[&[(usize, Vec<usize>)]]) -> Result<()> {
-        let width = 2 * heads.keys * heads.head_dim;
-        let rows = |part: &(usize, Vec<usize>)| random(0.1, 1.0, &[part.0, width]);
-        let all: Vec<Vec<Tensor>> = parts
+    /// Compares both forms for segments of `(rows, rows visible to each query)` in each sequence.
+    fn check(heads: HeadLayout, count: usize, sequences: &[&[(usize, Vec<usize>)]]) -> Result<()> {
+        let width = 2 * heads.kv_heads * heads.head_dim;
+        let random_rows = |(rows, _): &(usize, Vec<usize>)| random(0.1, 1.0, &[*rows, width]);
+        let rows: Vec<Vec<Tensor>> = sequences
             .iter()
-            .map(|parts| parts.iter().map(rows).collect::<Result<_>>())
+            .map(|segments| segments.iter().map(random_rows).collect::<Result<_>>())
             .collect::<Result<_>>()?;
-        let looks: Vec<Look<'_>> = parts
+        let contexts: Vec<AttentionContext<'_>> = sequences
             .iter()
-            .zip(&all)
-            .map(|(parts, rows)| {
-                let seen = parts.iter().zip(rows);
-                let seen = seen.map(|((_, counts), rows)| Seen { rows, counts: counts.clone() });
-                Look { seen: seen.collect() }
+            .zip(&rows)
+            .map(|(segments, rows)| AttentionContext {
+                segments: segments
+                    .iter()
+                    .zip(rows)
+                    .map(|((_, visible), rows)| KvSegment { rows, visible_rows: visible.clone() })
+                    .collect(),
             })
             .collect();
-        let columns = heads.queries * heads.head_dim + width;
-        let queries = random(0.0, 1.0, &[parts.len(), count, columns])?;
-        let ours = grouped_attention_cpu::grouped_attention(&queries, &looks, heads)?;
-        for (index, look) in looks.iter().enumerate() {
+        let columns = heads.query_heads * heads.head_dim + width;
+        let queries = random(0.0, 1.0, &[sequences.len(), count, columns])?;
+        let ours = kernels::grouped_attention(&queries, &contexts, heads)?;
+        for (index, context) in contexts.iter().enumerate() {
             let queries = queries.narrow(0, index, 1)?;
-            let plain = alike(&queries, std::slice::from_ref(look), heads)?;
+            let plain = in_chunks(&queries, std::slice::from_ref(context), heads)?;
             assert_close(&ours.narrow(0, index, 1)?, &plain, 3e-6)?;
         }
-        if looks.windows(2).all(|pair| are_alike(&pair[0], &pair[1])) {
-            assert_close(&ours, &alike(&queries, &looks, heads)?, 3e-6)?;
+        if contexts.windows(2).all(|pair| are_alike(&pair[0], &pair[1])) {
+            assert_close(&ours, &in_chunks(&queries, &contexts, heads)?, 3e-6)?;
         }
         Ok(())
     }
 
     #[test]
-    fn the_op_equals_the_plain_form() -> Result<()> {
-        let one = Heads { queries: 4, keys: 2, head_dim: 16 };
-        check(one, 3, &[&[(3, vec![1, 2, 3])]])?;
-        let three = Heads { queries: 6, keys: 2, head_dim: 24 };
-        let picture = |counts| (49, counts);
+    fn the_kernel_equals_the_plain_form() -> Result<()> {
+        let two = HeadLayout { query_heads: 4, kv_heads: 2, head_dim: 16 };
+        check(two, 3, &[&[(3, vec![1, 2, 3])]])?;
+        let three = HeadLayout { query_heads: 6, kv_heads: 2, head_dim: 24 };
+        let picture = |visible| (49, visible);
         let both = [picture(vec![0, 49, 49, 49]), (9, vec![6, 7, 8, 9])];
         check(three, 4, &[&both, &both])?;
         check(three, 4, &[&both, &[picture(vec![0, 0, 0, 20]), (4, vec![0, 1, 2, 4])]])?;
         check(three, 4, &[&[], &[picture(vec![0, 9, 9, 49])]])?;
-        let many = Heads { queries: 7, keys: 1, head_dim: 64 };
-        check(many, 40, &[&[(300, (0..40).map(|query| query * 7).collect())]])?;
-        // More queries than one part of the plain form has.
+        let seven = HeadLayout { query_heads: 7, kv_heads: 1, head_dim: 64 };
+        check(seven, 40, &[&[(300, (0..40).map(|query| query * 7).collect())]])?;
+        // More queries than one chunk of the plain form has.
         let long = 2 * QUERIES + 3;
-        check(one, long, &[&[(long, (1..=long).collect())]])
+        check(two, long, &[&[(long, (1..=long).collect())]])
     }
 }

@@ -2,8 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::epilogue::{add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual};
-use super::matrix::product;
+use crate::models::layers::epilogue::{
+    add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual,
+};
+use crate::models::layers::matrix::product;
 
 /// `x · weightᵀ + bias`.
 #[derive(Debug, Clone)]
@@ -13,17 +15,17 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Takes a weight `(out, in)` and a bias `(out)`.
+    /// Creates a layer with a weight `(out, in)` and a bias `(out)`.
     pub fn new(weight: Tensor, bias: Tensor) -> Self {
         Self { weight, bias }
     }
 
-    /// The weight, `(out, in)`.
+    /// Returns the weight, `(out, in)`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
     }
 
-    /// The bias, `(out)`.
+    /// Returns the bias, `(out)`.
     pub fn bias(&self) -> &Tensor {
         &self.bias
     }
@@ -31,7 +33,7 @@ impl Linear {
     /// `(…, in)` to `(…, out)`, without the bias.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn product(&self, xs: &Tensor) -> Result<Tensor> {
         product(&self.weight, xs)
     }
@@ -39,31 +41,31 @@ impl Linear {
     /// `(…, in)` to `(…, out)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         add_bias(self.product(xs)?, &self.bias)
     }
 
-    /// `(…, in)` to `gelu(…, out)`.
+    /// `(…, in)` to `(…, out)`, then GELU with the error function.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
         add_bias_gelu(self.product(xs)?, &self.bias)
     }
 
-    /// `(…, in)` to `gelu(…, out)` in the tanh approximation.
+    /// `(…, in)` to `(…, out)`, then GELU in the tanh approximation.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward_gelu_tanh(&self, xs: &Tensor) -> Result<Tensor> {
         add_bias_gelu_tanh(self.product(xs)?, &self.bias)
     }
 
-    /// `(…, in)` to `(…, out)`, plus a shortcut of that shape.
+    /// `(…, in)` to `(…, out)`, then adds `shortcut (…, out)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward_residual(&self, xs: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
         add_bias_residual(self.product(xs)?, &self.bias, shortcut)
     }

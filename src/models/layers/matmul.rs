@@ -4,11 +4,12 @@ use candle_core::{Result, Shape, Tensor};
 
 /// `a (…, m, k)` times `b (…, k, n)`.
 ///
-/// The library of a GPU takes matrices whose rows or columns lie one behind the other, and batches in one
-/// stride; anything else is copied into that form first. The processor's takes all.
+/// The GPU's library accepts matrices with contiguous rows or contiguous columns, and batches with
+/// one stride. Anything else is copied into that form first. The CPU's library accepts every
+/// layout.
 ///
 /// # Errors
-/// What candle says of shapes, dtypes and devices.
+/// Fails on mismatched shapes, dtypes or devices.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.device().is_cpu() {
         return a.matmul(b);
@@ -23,8 +24,8 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     ready(a)?.matmul(&ready(b)?)
 }
 
-/// Whether a matrix lies row by row or column by column without a gap, and matrices of a batch one after
-/// the other at one distance.
+/// Returns true if the matrices have no gap, row by row or column by column, and the batch has one
+/// stride.
 fn is_dense(shape: &Shape, strides: &[usize]) -> bool {
     let dims = shape.dims();
     let split = dims.len().saturating_sub(2);
@@ -44,18 +45,19 @@ fn is_dense(shape: &Shape, strides: &[usize]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use candle_core::{DType, Device};
 
+    use super::*;
+
     #[test]
-    fn what_a_gpu_cannot_multiply_is_known() {
+    fn layouts_that_a_gpu_cannot_multiply_are_not_dense() {
         let cube = Tensor::zeros((4, 6, 8), DType::F32, &Device::Cpu).unwrap();
         let dense = |tensor: Tensor| is_dense(tensor.shape(), tensor.stride());
         assert!(dense(cube.clone()));
-        assert!(dense(cube.transpose(1, 2).unwrap()), "columns one behind the other");
+        assert!(dense(cube.transpose(1, 2).unwrap()), "contiguous columns");
         assert!(dense(cube.narrow(0, 1, 2).unwrap()));
         assert!(dense(cube.narrow(0, 0, 1).unwrap().broadcast_as((3, 6, 8)).unwrap()));
-        assert!(!dense(cube.narrow(2, 0, 4).unwrap()), "a gap behind each row");
+        assert!(!dense(cube.narrow(2, 0, 4).unwrap()), "a gap after each row");
         assert!(!dense(cube.transpose(0, 1).unwrap()), "rows from different matrices");
         let deeper = cube.reshape((2, 2, 6, 8)).unwrap();
         assert!(dense(deeper.clone()));

@@ -1,13 +1,12 @@
-//! The matrix of a linear layer without bias, in whichever form is fastest or smallest.
+//! The matrix of a linear layer without bias: plain, packed for speed, or quantised for size.
 
 use std::sync::Arc;
 
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{D, DType, Module, Result, Tensor};
 
-use super::cpu::takes;
-use super::matmul::matmul;
-use super::packed::Packed;
+use crate::models::kernels::{PackedWeight, accepts};
+use crate::models::layers::matmul::matmul;
 
 /// `x · weightᵀ` for a weight `(out, in)`.
 #[derive(Debug, Clone)]
@@ -15,37 +14,38 @@ pub enum Matrix {
     /// In the dtype that the network runs in.
     Plain(Tensor),
     /// Packed once, for `f32` on the CPU.
-    Packed(Packed),
-    /// In quantised blocks; several lie below each other. Inputs are taken in `f32`.
+    Packed(PackedWeight),
+    /// In quantised blocks; several are stacked by rows. Inputs are converted to `f32`.
     Quantised(Vec<QMatMul>),
 }
 
 impl Matrix {
-    /// A weight `(out, in)` that is only multiplied with, and never looked up in.
+    /// Creates a matrix for products from a weight `(out, in)`. It may be packed, and then has no
+    /// rows to look up.
     ///
     /// # Errors
-    /// What candle says of its shape.
+    /// Fails if `weight` is no matrix.
     pub fn new(weight: Tensor) -> Result<Self> {
-        if takes(&weight) {
-            Packed::new(&weight).map(Self::Packed)
+        if accepts(&weight) {
+            PackedWeight::new(&weight).map(Self::Packed)
         } else {
             Ok(Self::Plain(weight))
         }
     }
 
-    /// Matrices of one width, below each other.
+    /// Stacks quantised matrices of one width by their rows.
     ///
     /// # Errors
-    /// What candle says of shapes and devices.
+    /// Fails on an error of the device.
     pub fn of_quantised(parts: Vec<QTensor>) -> Result<Self> {
         let parts = parts.into_iter().map(|part| QMatMul::from_arc(Arc::new(part)));
         Ok(Self::Quantised(parts.collect::<Result<_>>()?))
     }
 
-    /// The input's width.
+    /// Returns the input's width.
     ///
     /// # Errors
-    /// When the matrix is none.
+    /// Fails if the tensor is no matrix.
     pub fn width(&self) -> Result<usize> {
         match self {
             Self::Plain(weight) => weight.dim(D::Minus1),
@@ -57,16 +57,16 @@ impl Matrix {
         }
     }
 
-    /// Some rows, `(n)` u32, as a tensor `(n, in)`; of a quantised matrix in `f32`.
+    /// Looks up rows by their `indices (n)` u32: a tensor `(n, in)`, in `f32` if quantised.
     ///
     /// # Errors
-    /// A row that is not there, or a matrix that is not for looking up.
+    /// Fails on an index without a row, and on a packed or stacked matrix.
     pub fn rows(&self, indices: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => weight.index_select(indices, 0),
             Self::Quantised(parts) if parts.len() == 1 => parts[0].embedding(indices),
             Self::Packed(_) | Self::Quantised(_) => {
-                candle_core::bail!("rows of a matrix that is only multiplied with")
+                candle_core::bail!("a packed or stacked matrix has no rows to look up")
             }
         }
     }
@@ -74,17 +74,16 @@ impl Matrix {
     /// `(…, in)` to `(…, out)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn product(&self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => product(weight, xs),
-            Self::Packed(packed) if takes(xs) => packed.product(xs),
+            Self::Packed(packed) if accepts(xs) => packed.product(xs),
             Self::Packed(packed) => packed.product(&xs.contiguous()?),
             Self::Quantised(parts) => {
                 let wide = xs.to_dtype(DType::F32)?.contiguous()?;
-                let parts = parts.iter().map(|part| part.forward(&wide));
-                let parts = parts.collect::<Result<Vec<_>>>()?;
-                match &parts[..] {
+                let products = parts.iter().map(|part| part.forward(&wide));
+                match &products.collect::<Result<Vec<_>>>()?[..] {
                     [one] => one.to_dtype(xs.dtype()),
                     several => Tensor::cat(several, D::Minus1)?.to_dtype(xs.dtype()),
                 }
@@ -94,7 +93,7 @@ impl Matrix {
 }
 
 /// `(…, in)` to `(…, out)` for a weight `(out, in)`.
-pub(super) fn product(weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
+pub(crate) fn product(weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
     let (out, width) = weight.dims2()?;
     let mut shape = xs.dims().to_vec();
     shape.pop();
@@ -108,10 +107,10 @@ mod tests {
     use candle_core::quantized::GgmlDType;
 
     use super::*;
-    use crate::models::layers::testing::{assert_close, random};
+    use crate::models::kernels::testing::{assert_close, random};
 
     #[test]
-    fn quantised_parts_below_each_other_are_one_matrix() -> Result<()> {
+    fn stacked_quantised_matrices_multiply_as_one() -> Result<()> {
         let weights = [random(0.0, 0.1, &[48, 64])?, random(0.0, 0.1, &[16, 64])?];
         let parts = weights.iter().map(|weight| QTensor::quantize(weight, GgmlDType::Q8_0));
         let matrix = Matrix::of_quantised(parts.collect::<Result<_>>()?)?;

@@ -1,28 +1,28 @@
-//! The shape of an mPLUG-Owl3: a checkpoint's `config.json`, and which of the three generations it is.
+//! The shape of an mPLUG-Owl3: a checkpoint's `config.json` and its generation.
 
 use serde::{Deserialize, Serialize};
 
-/// Largest number that a size in a configuration may have; far above any network, and small enough
-/// that no product of sizes overflows.
+/// Upper limit of each size in a configuration: far above any network, and small enough that no
+/// product of sizes overflows.
 const SIZE_MAX: usize = 1 << 20;
 
-/// Largest side of a view in pixels.
+/// Upper limit of a view's side in pixels.
 const VIEW_MAX: usize = 4096;
 
-/// The generations share their configuration's `model_type`, but not their arithmetic: hyper attention,
-/// projector, what an image's position is, and the texts of cut images differ.
+/// The three generations. They share their configuration's `model_type`, but differ in hyper
+/// attention, projector, an image's position, and the texts of split images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Generation {
-    /// 7B-240728: attention to text and to images apart, mixed by a gate for each head and token.
+    /// 7B-240728: a softmax over text and one over images, mixed by a gate for each head and token.
     V240728,
-    /// 1B-241014 and 2B-241014: apart, mixed by a learnt gate for each channel.
+    /// 1B-241014 and 2B-241014: two softmaxes, too, mixed by a learned gate for each channel.
     V241014,
-    /// 7B-241101: one softmax over images and text, no gate; a projector of two layers.
+    /// 7B-241101: one softmax over images and text, without a gate; a projector of two layers.
     V241101,
 }
 
 impl Generation {
-    /// As in the names of the checkpoints.
+    /// Returns the name, as in the names of the checkpoints.
     pub fn name(self) -> &'static str {
         match self {
             Self::V240728 => "240728",
@@ -31,8 +31,8 @@ impl Generation {
         }
     }
 
-    /// Tokens from the first of an image's placeholder to the one that the image's keys are placed at,
-    /// which is also the first that sees the image.
+    /// Returns the offset, in tokens from the start of an image's placeholder, of the token that
+    /// has the position of the image's keys. It is also the first token that sees the image.
     pub fn image_offset(self) -> usize {
         match self {
             Self::V240728 | Self::V241014 => 1,
@@ -55,10 +55,10 @@ pub enum Release {
 }
 
 impl Release {
-    /// All, the smallest first.
+    /// All releases, the smallest first.
     pub const ALL: [Self; 4] = [Self::B1V241014, Self::B2V241014, Self::B7V240728, Self::B7V241101];
 
-    /// `1b-241014` and the like.
+    /// Returns the name, e.g. `1b-241014`.
     pub fn name(self) -> &'static str {
         match self {
             Self::B1V241014 => "1b-241014",
@@ -68,7 +68,7 @@ impl Release {
         }
     }
 
-    /// Which arithmetic it has.
+    /// Returns the generation.
     pub fn generation(self) -> Generation {
         match self {
             Self::B1V241014 | Self::B2V241014 => Generation::V241014,
@@ -78,7 +78,7 @@ impl Release {
     }
 }
 
-/// Shape of the SigLIP tower.
+/// The shape of the SigLIP tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
     /// Width of a token.
@@ -91,7 +91,7 @@ pub struct VisionConfig {
     pub num_attention_heads: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Side of a view in pixels; what is left beyond whole patches is not looked at.
+    /// Side of a view in pixels; pixels beyond whole patches are dropped.
     pub image_size: usize,
     /// Added to variances.
     #[serde(default = "layer_norm_eps")]
@@ -123,7 +123,7 @@ fn rope_theta() -> f32 {
 }
 
 impl VisionConfig {
-    /// Image tokens of a view.
+    /// Returns the number of tokens of a view.
     pub fn tokens(&self) -> usize {
         (self.image_size / self.patch_size).pow(2)
     }
@@ -144,17 +144,18 @@ pub struct Config {
     pub num_key_value_heads: usize,
     /// Rows of the embedding; more than the tokenizer has tokens.
     pub vocab_size: usize,
-    /// Layers that see images, counted from 1 as in the file. See [`Config::is_hyper`].
+    /// Hyper layers, which attend to images, counted from 1 as in the file. See
+    /// [`Config::is_hyper`].
     pub hyper_layers: Vec<usize>,
     /// Added to mean squares.
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     #[serde(default = "rope_theta")]
     pub rope_theta: f32,
-    /// Whether the output head is the embedding.
+    /// True if the output head is the embedding.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Tokens that a prompt and its answer may have together.
+    /// Maximum number of tokens of a prompt and its answer together.
     pub max_position_embeddings: usize,
     /// The vision tower.
     pub vision_config: VisionConfig,
@@ -167,18 +168,19 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a `config.json`.
+    /// Parses a `config.json`.
     ///
     /// # Errors
-    /// What is missing in it or cannot be, in words.
+    /// Fails on a missing or impossible value, and returns a message that names it.
     pub fn from_json(json: &str) -> Result<Self, String> {
         let config: Self = serde_json::from_str(json)
             .map_err(|error| format!("not the configuration of an mPLUG-Owl3: {error}"))?;
-        config.check()?;
+        config.check_sizes()?;
+        config.check_rules()?;
         Ok(config)
     }
 
-    /// A published network's shape.
+    /// Returns the shape of a published network.
     pub fn of_release(release: Release) -> Self {
         let (hidden_size, intermediate_size, num_hidden_layers, num_attention_heads) = match release
         {
@@ -220,22 +222,22 @@ impl Config {
         }
     }
 
-    /// Values in a head.
+    /// Returns the number of values in a head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// Whether the layer with this index, from 0, sees images.
+    /// Returns true if the layer with this index, from 0, attends to images.
     pub fn is_hyper(&self, layer: usize) -> bool {
         self.hyper_layers.contains(&(layer + 1))
     }
 
-    /// Index of the first layer that sees images, from 0.
+    /// Returns the index of the first layer that attends to images, from 0.
     pub fn first_hyper(&self) -> usize {
         self.hyper_layers.iter().min().map_or(self.num_hidden_layers, |layer| layer - 1)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check_sizes(&self) -> Result<(), String> {
         let vision = &self.vision_config;
         for (name, size) in [
             ("hidden_size", self.hidden_size),
@@ -255,7 +257,12 @@ impl Config {
                 return Err(format!("{name} is {size}; it must be in 1..={SIZE_MAX}"));
             }
         }
-        let even = |whole: usize, part: usize| whole.is_multiple_of(part);
+        Ok(())
+    }
+
+    /// Checks everything but the ranges of [`Config::check_sizes`], which it relies on.
+    fn check_rules(&self) -> Result<(), String> {
+        let vision = &self.vision_config;
         for (holds, message) in [
             (!self.use_sliding_window, "use_sliding_window is not supported"),
             (self.rope_scaling.is_none(), "rope_scaling is not supported"),
@@ -271,15 +278,15 @@ impl Config {
             ),
             (vision.image_size <= VIEW_MAX, "vision_config.image_size is above 4096"),
             (
-                even(self.hidden_size, 2 * self.num_attention_heads),
+                self.hidden_size.is_multiple_of(2 * self.num_attention_heads),
                 "num_attention_heads does not divide hidden_size into heads of an even width",
             ),
             (
-                even(self.num_attention_heads, self.num_key_value_heads),
+                self.num_attention_heads.is_multiple_of(self.num_key_value_heads),
                 "num_key_value_heads does not divide num_attention_heads",
             ),
             (
-                even(vision.hidden_size, vision.num_attention_heads),
+                vision.hidden_size.is_multiple_of(vision.num_attention_heads),
                 "vision_config.num_attention_heads does not divide vision_config.hidden_size",
             ),
             (
@@ -322,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_its_name() {
+    fn an_impossible_value_is_refused_by_name() {
         let json = r#"{"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 5,
             "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300,
             "hyper_layers": [2, 4], "rms_norm_eps": 1e-6, "max_position_embeddings": 512,

@@ -1,44 +1,44 @@
-//! Weighting along a direction of words: the next token's strongest logits, each counted by how far its
-//! embedding points from words for bad quality to words for good.
+//! A second opinion: the next token's largest logits, each weighted by how far its embedding points
+//! from words for bad quality to words for good.
 //!
-//! Source: "adaptive logit weighting" of SeP-IQA (github.com/weolix/SeP-IQA), training-free, for the same
-//! language model. Its prompt begins the answer, so that an adjective follows.
+//! Source: "adaptive logit weighting" of SeP-IQA (github.com/weolix/SeP-IQA), training-free, for
+//! the same language model. Its prompt begins the answer, so that an adjective follows.
 
 use candle_core::{DType, Result, Tensor};
 
-use super::prompt::{IMAGE, Message, Role};
-use super::qwen2::Decoder;
-use super::settings::Poles;
-use super::tokenizer::{Tokenizer, TokenizerError};
+use crate::models::mplug_owl3::prompt::{IMAGE, Message, Role};
+use crate::models::mplug_owl3::qwen2::Decoder;
+use crate::models::mplug_owl3::settings::Poles;
+use crate::models::mplug_owl3::tokenizer::{Tokenizer, TokenizerError};
 
-/// Logits that count, the largest ones.
-const STRONGEST: usize = 100;
-/// Rows of the embedding that are looked at together.
+/// The number of logits that count, the largest ones.
+const LOGITS_MAX: usize = 100;
+/// Rows of the embedding that are processed together.
 const ROWS: usize = 4096;
 
-/// Why a direction cannot be had.
+/// An error of a direction.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectionError {
-    /// One of the ends has no word.
+    /// One of the poles has no word.
     #[error("a direction needs words for good and for bad quality; one list is empty")]
     NoWords,
-    /// A word cannot be tokenised.
+    /// The tokenizer failed on a word.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// What the tensor library says.
+    /// The tensor library failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
 
-/// How far each token points from bad to good.
+/// For each token, how far it points from bad to good.
 #[derive(Debug, Clone)]
 pub struct Direction {
-    /// Cosine for each token of the tokenizer.
+    /// One cosine for each token of the tokenizer.
     cosines: Vec<f32>,
 }
 
 impl Direction {
-    /// The conversation that asks for an adjective.
+    /// Returns the conversation that asks for an adjective.
     pub fn messages() -> Vec<Message> {
         vec![
             Message::new(
@@ -52,10 +52,11 @@ impl Direction {
         ]
     }
 
-    /// Compares every token's embedding with the difference of the mean embeddings of the two ends.
+    /// Compares every token's embedding with the difference of the mean embeddings of the two
+    /// poles.
     ///
     /// # Errors
-    /// An empty list of words; a word that cannot be tokenised; what candle says.
+    /// Fails on a pole without words, a word that cannot be tokenised, or an error of the device.
     pub fn new(
         decoder: &Decoder,
         tokenizer: &Tokenizer,
@@ -72,7 +73,7 @@ impl Direction {
             Ok(embeddings(decoder, &tokens)?.mean(0)?)
         };
         let direction = (mean(&poles.good)? - mean(&poles.bad)?)?;
-        let tokens: Vec<u32> = (0..).take(tokenizer.end()).collect();
+        let tokens: Vec<u32> = (0..).take(tokenizer.id_end()).collect();
         let mut cosines = Vec::with_capacity(tokens.len());
         for tokens in tokens.chunks(ROWS) {
             let rows = embeddings(decoder, tokens)?;
@@ -83,16 +84,16 @@ impl Direction {
         Ok(Self { cosines })
     }
 
-    /// The weighted sum of the strongest of one token's logits, which are as many as the vocabulary has.
-    /// Larger is better; the scale is the model's own.
+    /// Returns the weighted sum of the largest of one token's logits, `(vocabulary)`. Larger is
+    /// better; the scale depends on the model.
     pub fn score(&self, logits: &[f32]) -> f64 {
         let mut weighted: Vec<(f32, f32)> =
             logits.iter().copied().zip(self.cosines.iter().copied()).collect();
-        if weighted.len() > STRONGEST {
-            weighted.select_nth_unstable_by(STRONGEST, |one, other| other.0.total_cmp(&one.0));
-            weighted.truncate(STRONGEST);
+        if weighted.len() > LOGITS_MAX {
+            weighted.select_nth_unstable_by(LOGITS_MAX, |one, other| other.0.total_cmp(&one.0));
+            weighted.truncate(LOGITS_MAX);
         }
-        // In one order, whatever the selection's: sums of floats depend on it.
+        // A sum of floats depends on its order, and the selection leaves an arbitrary one.
         weighted.sort_by(|one, other| other.0.total_cmp(&one.0).then(other.1.total_cmp(&one.1)));
         weighted.iter().map(|&(logit, cosine)| f64::from(logit) * f64::from(cosine)).sum()
     }
@@ -113,10 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_strongest_logits_count_each_by_its_cosine() {
+    fn only_the_largest_logits_count_each_weighted_by_its_cosine() {
         let direction = Direction { cosines: vec![0.5, -1.0, 0.25, 1.0] };
         assert!((direction.score(&[2.0, 1.0, 4.0, 0.0]) - 1.0).abs() < 1e-12);
-        // Of 300 tokens the last 100 are the strongest.
+        // Of 300 tokens the last 100 have the largest logits.
         let cosines = (0..300).map(|token| if token < 200 { 9.0 } else { 0.01 }).collect();
         let logits: Vec<f32> =
             (0_u8..=255).map(f32::from).chain((256..300).map(|x: u16| x.into())).collect();

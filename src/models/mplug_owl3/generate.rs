@@ -1,50 +1,50 @@
-//! Going on with texts token by token, as the reference's `generate` does without sampling arguments:
-//! greedily.
+//! Greedy generation, as the reference's `generate` does without sampling arguments.
 
 use candle_core::{Error, Result, Tensor};
 
-use super::context::Context;
-use super::qwen2::Decoder;
+use crate::models::mplug_owl3::kv_cache::KvCache;
+use crate::models::mplug_owl3::qwen2::Decoder;
 
-/// Texts that are gone on with, all at the same pace.
+/// Texts that are continued token by token, all in step.
 #[derive(Debug)]
 pub struct Greedy<'a> {
     decoder: &'a Decoder,
-    contexts: Vec<Context>,
-    /// `(texts, hidden)`: the last token of each behind the last norm.
+    caches: Vec<KvCache>,
+    /// `(texts, hidden)`: the last token of each, behind the last norm.
     hidden: Tensor,
 }
 
 impl<'a> Greedy<'a> {
-    /// Goes on from contexts that have read their prompts.
-    pub fn new(decoder: &'a Decoder, contexts: Vec<Context>, hidden: Tensor) -> Self {
-        Self { decoder, contexts, hidden }
+    /// Continues prompts from their caches and from the hidden states of their last tokens,
+    /// `(texts, hidden)`.
+    pub fn new(decoder: &'a Decoder, caches: Vec<KvCache>, hidden: Tensor) -> Self {
+        Self { decoder, caches, hidden }
     }
 
-    /// Logits of the next token of each text, `(texts, vocabulary)` f32.
+    /// Returns the logits of each text's next token, `(texts, vocabulary)` f32.
     ///
     /// # Errors
-    /// What candle says of the device.
+    /// Fails on an error of the device.
     pub fn logits(&self) -> Result<Tensor> {
         self.decoder.logits(&self.hidden)
     }
 
-    /// Adds one token to each text.
+    /// Appends one token to each text.
     ///
     /// # Errors
-    /// A token that the network does not have; what candle says.
+    /// Fails on a token that the network does not have, or on an error of the device.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
         let rows: Vec<&[u32]> = tokens.chunks(1).collect();
         let xs = self.decoder.embed(&rows)?;
-        self.hidden = self.decoder.run_to_end(xs, 0, &mut self.contexts)?;
+        self.hidden = self.decoder.run_to_end(xs, 0, &mut self.caches)?;
         Ok(())
     }
 
-    /// The likeliest next token of each text; of equals the first. Rows of the head behind the
-    /// `vocabulary` tokens that mean something are left out.
+    /// Returns the likeliest next token of each text; of equals, the first. Rows of the head beyond
+    /// the first `vocabulary` tokens have no meaning and are ignored.
     ///
     /// # Errors
-    /// Logits that are no numbers; what candle says of the device.
+    /// Fails on logits that are not numbers, or on an error of the device.
     pub fn likeliest(&self, vocabulary: usize) -> Result<Vec<u32>> {
         let logits = self.logits()?.to_vec2::<f32>()?;
         logits.iter().map(|logits| argmax(&logits[..vocabulary.min(logits.len())])).collect()
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_the_largest_logits_is_taken_and_no_logit_is_an_error() {
+    fn the_first_of_equal_logits_wins_and_logits_that_are_not_numbers_fail() {
         assert_eq!(argmax(&[1.0, 3.0, 3.0]).unwrap(), 1);
         for logits in [&[f32::NAN, 1.0][..], &[f32::INFINITY], &[]] {
             assert!(argmax(logits).unwrap_err().to_string().contains("not numbers"));

@@ -1,29 +1,38 @@
-//! Attention of a decoder layer. Some layers are *hyper* layers: their queries look at images, too. How
-//! both meet is what sets the generations apart.
+//! Attention of a decoder layer. In *hyper* layers the text's queries attend to images, too; the
+//! generations differ in how both results are fused.
+//!
+//! ```text
+//!  text ─── qkv, rotary ─┬─ keys, values ─► cache ─► attention to text ────┐
+//!                        └─ queries ─────────────────┤                     ├─ fusion ─► out
+//!  images ─ image_kv, rotary ─────────────► cache ─► attention to images ──┘
+//! ```
 
 use candle_core::{D, Result, Tensor};
 
-use super::config::{Config, Generation};
-use super::context::Context;
-use super::load::Tensors;
 use crate::models::layers::{
-    Angles, Heads, Look, Matrix, Seen, add_bias, grouped_attention, matmul,
+    Angles, AttentionContext, HeadLayout, KvSegment, Matrix, add_bias, grouped_attention, matmul,
 };
+use crate::models::mplug_owl3::config::{Config, Generation};
+use crate::models::mplug_owl3::kv_cache::KvCache;
+use crate::models::mplug_owl3::load::Tensors;
 
-/// Queries, keys and values of the text, keys and values of images where the layer has them.
+/// The attention of one decoder layer. [`Attention::attend`] stops before the output projection,
+/// [`Attention::out`].
 #[derive(Debug, Clone)]
 pub struct Attention {
     qkv: Matrix,
     qkv_bias: Tensor,
     out: Matrix,
-    heads: Heads,
+    heads: HeadLayout,
+    /// Index of the layer, and of its part of a cache.
+    layer: usize,
     hyper: Option<Hyper>,
 }
 
-/// What a hyper layer has besides.
+/// The additional weights of a hyper layer.
 #[derive(Debug, Clone)]
 struct Hyper {
-    /// `v_kv_proj`, its rows reordered: all heads' keys, then all heads' values.
+    /// `v_kv_proj` with its rows reordered: the keys of all heads, then the values of all heads.
     image_kv: Matrix,
     image_bias: Tensor,
     /// See [`Generation::image_offset`].
@@ -31,239 +40,309 @@ struct Hyper {
     fusion: Fusion,
 }
 
-/// How text and images meet.
+/// The way in which a hyper layer fuses text and images.
 #[derive(Debug, Clone)]
 enum Fusion {
-    /// In two softmaxes, mixed.
-    Apart(Gate),
-    /// In one softmax over the keys of images and text.
+    /// A softmax over the text and another over the images, mixed by a gate.
+    Gated(FusionGate),
+    /// One softmax over images and text.
     Joint,
 }
 
-/// The images' share of a mix.
+/// The share of the images in a mix.
 #[derive(Debug, Clone)]
-enum Gate {
-    /// The sigmoid of a product with the text's result, for each head alike: weight `(head_dim, head_dim)`
-    /// and bias `(head_dim)`.
+enum FusionGate {
+    /// The sigmoid of a product with the text's result, with the same weights for every head:
+    /// `weight (head_dim, head_dim)` and `bias (head_dim)`.
     Dynamic { weight: Tensor, bias: Tensor },
-    /// Learnt, `(hidden)`.
+    /// A learned constant, `(hidden)`.
     Static { share: Tensor },
 }
 
-/// The result of an attention and, where they exist, the parts of it; each `(sequences, n, hidden)`.
+/// The result of an attention and its parts, each `(sequences, n, hidden)`. Only gated fusion has
+/// parts.
 #[derive(Debug, Clone)]
 pub struct Attended {
-    /// Of the text alone.
+    /// Attention over the text alone.
     pub text: Option<Tensor>,
-    /// Of the images alone; zeros where no image is seen.
+    /// Attention over the images alone; zeros for a token that sees no image.
     pub images: Option<Tensor>,
-    /// Share of the images, before it is set to 0 for tokens that see none; or `(hidden)`.
+    /// The images' share, before it is set to 0 for tokens that see no image; or `(hidden)`.
     pub gate: Option<Tensor>,
-    /// What goes on to the output projection.
-    pub context: Tensor,
+    /// The input of the output projection.
+    pub output: Tensor,
+}
+
+impl Attended {
+    fn without_parts(output: Tensor) -> Self {
+        Self { text: None, images: None, gate: None, output }
+    }
 }
 
 impl Attention {
-    /// Builds a layer's attention; of a layer that sees images as its generation does.
+    /// Builds the attention of the layer with this index.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
-    pub fn new(config: &Config, hyper: Option<Generation>, tensors: &Tensors<'_>) -> Result<Self> {
-        let heads = Heads {
-            queries: config.num_attention_heads,
-            keys: config.num_key_value_heads,
+    /// Fails on a missing or misshapen tensor.
+    pub fn new(
+        config: &Config,
+        generation: Generation,
+        layer: usize,
+        tensors: &Tensors<'_>,
+    ) -> Result<Self> {
+        let heads = HeadLayout {
+            query_heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim(),
         };
         let hidden = config.hidden_size;
-        let keys = heads.keys * heads.head_dim;
-        let parts = [("q_proj", hidden), ("k_proj", keys), ("v_proj", keys)];
-        let hyper = hyper.map(|generation| Hyper::new(heads, hidden, generation, tensors));
+        let kv_width = heads.kv_heads * heads.head_dim;
+        let parts = [("q_proj", hidden), ("k_proj", kv_width), ("v_proj", kv_width)];
+        let hyper = config.is_hyper(layer).then(|| Hyper::new(heads, hidden, generation, tensors));
         Ok(Self {
             qkv: tensors.matrix(hidden, &parts)?,
             qkv_bias: tensors.biases(&parts)?,
             out: tensors.matrix(hidden, &[("o_proj", hidden)])?,
             heads,
+            layer,
             hyper: hyper.transpose()?,
         })
     }
 
-    /// The output projection; it has no bias.
+    /// Returns the output projection; it has no bias.
     pub fn out(&self) -> &Matrix {
         &self.out
     }
 
-    /// How heads lie in rows.
-    pub fn heads(&self) -> Heads {
+    /// Returns the numbers of heads, and their width.
+    pub fn heads(&self) -> HeadLayout {
         self.heads
     }
 
-    /// Whether the layer sees images.
+    /// Returns true if the layer attends to images.
     pub fn is_hyper(&self) -> bool {
         self.hyper.is_some()
     }
 
-    /// Keys and values of images, `(images, tokens, hidden)` normalised by the layer's own norm, to
-    /// `(images, tokens, 2 · keys · head_dim)`: all heads' keys, not yet turned, then all values.
+    /// Projects images to keys and values.
+    ///
+    /// # Shapes
+    /// - `normed`: `(images, tokens, hidden)`, normalised by the layer's input norm
+    /// - result: `(images, tokens, 2 · kv_heads · head_dim)`: the keys of all heads, not yet
+    ///   rotated, then the values of all heads
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     ///
     /// # Panics
-    /// When this is no hyper layer.
+    /// Panics if this is no hyper layer.
     pub fn image_rows(&self, normed: &Tensor) -> Result<Tensor> {
-        let hyper = self.hyper.as_ref().expect("only hyper layers are shown images");
+        let hyper = self.hyper.as_ref().expect("only hyper layers project images");
         add_bias(hyper.image_kv.product(normed)?, &hyper.image_bias)
     }
 
-    /// Attends from further tokens, `(sequences, n, hidden)` normalised, and keeps their keys and values
-    /// in the contexts. The result is of the last `wanted` tokens of each sequence.
+    /// Appends the keys and values of further tokens to the caches, and attends from the last
+    /// `query_count` of them.
+    ///
+    /// # Shapes
+    /// - `normed`: `(sequences, n, hidden)`, normalised by the layer's input norm
+    /// - `angles`: a row for each token, `(sequences · n, head_dim / 2)`
+    /// - `caches`: one for each sequence
+    /// - result: `(sequences, query_count, hidden)`
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn attend(
         &self,
         normed: &Tensor,
         angles: &Angles,
-        (layer, contexts): (usize, &mut [Context]),
-        wanted: usize,
+        caches: &mut [KvCache],
+        query_count: usize,
     ) -> Result<Attended> {
-        let (sequences, count, _) = normed.dims3()?;
-        let Heads { queries, keys, head_dim } = self.heads;
-        let rows = add_bias(self.qkv.product(normed)?, &self.qkv_bias)?;
-        let columns = rows.dim(D::Minus1)?;
-        let rows = angles.turn(rows.reshape((sequences * count, columns))?, queries + keys)?;
-        let rows = rows.reshape((sequences, count, columns))?;
-        let kept = rows.narrow(2, queries * head_dim, 2 * keys * head_dim)?;
-        for (index, context) in contexts.iter_mut().enumerate() {
-            context.extend(layer, kept.get(index)?.contiguous()?)?;
+        let HeadLayout { query_heads, kv_heads, head_dim } = self.heads;
+        // 1. Project: (sequences, n, [queries | keys | values]), all heads of each.
+        let qkv = self.project(normed, angles)?;
+        // 2. Append keys and values to the caches.
+        let kv = qkv.narrow(2, query_heads * head_dim, 2 * kv_heads * head_dim)?;
+        for (index, cache) in caches.iter_mut().enumerate() {
+            cache.append_text(self.layer, kv.get(index)?.contiguous()?)?;
         }
-        let asked = if wanted == count {
-            rows
-        } else {
-            rows.narrow(1, count - wanted, wanted)?.contiguous()?
+        // 3. Find the rows that each query sees.
+        let queries = qkv.narrow(1, qkv.dim(1)? - query_count, query_count)?.contiguous()?;
+        let caches = &*caches;
+        let texts = caches
+            .iter()
+            .map(|cache| self.text_segment(cache, query_count))
+            .collect::<Result<Vec<_>>>()?;
+        let has_images = caches.iter().any(|cache| !cache.image_starts().is_empty());
+        let Some(hyper) = self.hyper.as_ref().filter(|_| has_images) else {
+            // 4. Attend to the text alone …
+            let output = self.attend_to(&queries, texts.into_iter().map(|text| vec![text]))?;
+            return Ok(Attended::without_parts(output));
         };
-        let contexts = &*contexts;
-        let texts = contexts.iter().map(|context| text_of(context, layer, wanted));
-        let texts = texts.collect::<Result<Vec<_>>>()?;
-        let seen_by = |context: &Context| !context.starts().is_empty();
-        match self.hyper.as_ref().filter(|_| contexts.iter().any(seen_by)) {
-            None => {
-                let looks = texts.into_iter().map(|text| Look { seen: vec![text] });
-                let context = grouped_attention(&asked, &looks.collect::<Vec<_>>(), self.heads)?;
-                Ok(Attended { text: None, images: None, gate: None, context })
+        let images = caches
+            .iter()
+            .map(|cache| self.image_segment(hyper, cache, query_count))
+            .collect::<Result<Vec<_>>>()?;
+        // … or to both, and fuse.
+        match &hyper.fusion {
+            Fusion::Joint => {
+                let both = images.into_iter().zip(texts);
+                let output = self.attend_to(
+                    &queries,
+                    both.map(|(image, text)| image.into_iter().chain([text]).collect()),
+                )?;
+                Ok(Attended::without_parts(output))
             }
-            Some(hyper) => self.with_images(hyper, &asked, texts, (layer, contexts)),
+            Fusion::Gated(gate) => self.attend_gated(gate, &queries, texts, images),
         }
     }
 
-    fn with_images(
+    /// Projects text tokens, `(sequences, n, hidden)`, to queries, keys and values, and rotates the
+    /// queries and keys: `(sequences, n, (query_heads + 2 · kv_heads) · head_dim)`.
+    fn project(&self, normed: &Tensor, angles: &Angles) -> Result<Tensor> {
+        let (sequences, count, _) = normed.dims3()?;
+        let product = add_bias(self.qkv.product(normed)?, &self.qkv_bias)?;
+        let columns = product.dim(D::Minus1)?;
+        let rows = product.reshape((sequences * count, columns))?;
+        let rotated = angles.rotate(rows, self.heads.query_heads + self.heads.kv_heads)?;
+        rotated.reshape((sequences, count, columns))
+    }
+
+    /// The text that each of the last `query_count` tokens sees: all tokens before it, and itself.
+    fn text_segment<'a>(&self, cache: &'a KvCache, query_count: usize) -> Result<KvSegment<'a>> {
+        let len = cache.text_len(self.layer)?;
+        let visible_rows = (len - query_count + 1..=len).collect();
+        Ok(KvSegment { rows: cache.text_rows(self.layer), visible_rows })
+    }
+
+    /// The images that each of the last `query_count` tokens sees: those at or before its position.
+    /// `None` if the sequence has no image.
+    fn image_segment<'a>(
         &self,
         hyper: &Hyper,
-        asked: &Tensor,
-        texts: Vec<Seen<'_>>,
-        (layer, contexts): (usize, &[Context]),
+        cache: &'a KvCache,
+        query_count: usize,
+    ) -> Result<Option<KvSegment<'a>>> {
+        let starts = cache.image_starts();
+        let Some(rows) = cache.image_rows(self.layer).filter(|_| !starts.is_empty()) else {
+            return Ok(None);
+        };
+        let len = cache.text_len(self.layer)?;
+        let image_tokens = rows.dim(0)? / starts.len();
+        let visible_at = |position: usize| {
+            let is_visible = |&&start: &&usize| start + hyper.image_offset <= position;
+            starts.iter().filter(is_visible).count() * image_tokens
+        };
+        Ok(Some(KvSegment {
+            rows,
+            visible_rows: (len - query_count..len).map(visible_at).collect(),
+        }))
+    }
+
+    /// Attends in one softmax to all segments of each sequence.
+    fn attend_to<'a>(
+        &self,
+        queries: &Tensor,
+        segments: impl Iterator<Item = Vec<KvSegment<'a>>>,
+    ) -> Result<Tensor> {
+        let contexts: Vec<AttentionContext<'_>> =
+            segments.map(|segments| AttentionContext { segments }).collect();
+        grouped_attention(queries, &contexts, self.heads)
+    }
+
+    /// Attends to text and images in a softmax each, and mixes the results:
+    /// `(1 − share) · text + share · images`.
+    fn attend_gated(
+        &self,
+        gate: &FusionGate,
+        queries: &Tensor,
+        texts: Vec<KvSegment<'_>>,
+        images: Vec<Option<KvSegment<'_>>>,
     ) -> Result<Attended> {
-        let wanted = asked.dim(1)?;
-        let images = contexts.iter().map(|context| images_of(context, layer, wanted, hyper));
-        let images = images.collect::<Result<Vec<_>>>()?;
-        let Fusion::Apart(gate) = &hyper.fusion else {
-            let looks = texts.into_iter().zip(images);
-            let looks = looks
-                .map(|(text, images)| Look { seen: images.into_iter().chain([text]).collect() });
-            let context = grouped_attention(asked, &looks.collect::<Vec<_>>(), self.heads)?;
-            return Ok(Attended { text: None, images: None, gate: None, context });
-        };
-        let sees = images.iter().flat_map(|images| {
-            (0..wanted).map(move |query| images.as_ref().is_some_and(|seen| seen.counts[query] > 0))
-        });
-        let sees: Vec<f32> = sees.map(|sees| if sees { 1.0 } else { 0.0 }).collect();
-        let looks = |seen: Vec<Option<Seen<'_>>>| {
-            let looks = seen.into_iter().map(|seen| Look { seen: seen.into_iter().collect() });
-            grouped_attention(asked, &looks.collect::<Vec<_>>(), self.heads)
-        };
-        let text = looks(texts.into_iter().map(Some).collect())?;
-        let images = looks(images)?;
-        let gate = gate.share(&text, self.heads)?;
-        let share = if sees.contains(&0.0) {
-            let sees = Tensor::from_vec(sees, (contexts.len(), wanted, 1), text.device())?;
-            gate.broadcast_as(text.shape())?.broadcast_mul(&sees.to_dtype(text.dtype())?)?
+        let visibility = image_visibility(&images, queries.dim(1)?);
+        let text = self.attend_to(queries, texts.into_iter().map(|text| vec![text]))?;
+        let images =
+            self.attend_to(queries, images.into_iter().map(|image| image.into_iter().collect()))?;
+        let gate = gate.image_share(&text, self.heads)?;
+        // A token that sees no image keeps its text.
+        let share = if visibility.contains(&0.0) {
+            let (sequences, count, _) = text.dims3()?;
+            let mask = Tensor::from_vec(visibility, (sequences, count, 1), text.device())?;
+            gate.broadcast_as(text.shape())?.broadcast_mul(&mask.to_dtype(text.dtype())?)?
         } else {
             gate.clone()
         };
         let rest = share.affine(-1.0, 1.0)?;
-        let context = (text.broadcast_mul(&rest)? + images.broadcast_mul(&share)?)?;
-        Ok(Attended { text: Some(text), images: Some(images), gate: Some(gate), context })
+        let output = (text.broadcast_mul(&rest)? + images.broadcast_mul(&share)?)?;
+        Ok(Attended { text: Some(text), images: Some(images), gate: Some(gate), output })
     }
 }
 
-/// The text that each of the last `wanted` tokens sees: all before it, and itself.
-fn text_of(context: &Context, layer: usize, wanted: usize) -> Result<Seen<'_>> {
-    let read = context.read(layer)?;
-    Ok(Seen { rows: context.text(layer), counts: (read - wanted + 1..=read).collect() })
-}
-
-/// The images that each of the last `wanted` tokens sees: those whose place it has reached.
-fn images_of<'a>(
-    context: &'a Context,
-    layer: usize,
-    wanted: usize,
-    hyper: &Hyper,
-) -> Result<Option<Seen<'a>>> {
-    let Some(rows) = context.images(layer).filter(|_| !context.starts().is_empty()) else {
-        return Ok(None);
+/// Returns 1 for each token of each sequence that sees an image, and 0 for the others.
+fn image_visibility(images: &[Option<KvSegment<'_>>], query_count: usize) -> Vec<f32> {
+    let sees = |image: &Option<KvSegment<'_>>, query: usize| {
+        image.as_ref().is_some_and(|image| image.visible_rows[query] > 0)
     };
-    let read = context.read(layer)?;
-    let tokens = rows.dim(0)? / context.starts().len();
-    let seen_at = |position: usize| {
-        context.starts().iter().filter(|&&start| start + hyper.image_offset <= position).count()
-            * tokens
-    };
-    Ok(Some(Seen { rows, counts: (read - wanted..read).map(seen_at).collect() }))
+    images
+        .iter()
+        .flat_map(|image| (0..query_count).map(move |query| sees(image, query)))
+        .map(|sees| if sees { 1.0 } else { 0.0 })
+        .collect()
 }
 
 impl Hyper {
     fn new(
-        heads: Heads,
+        heads: HeadLayout,
         hidden: usize,
         generation: Generation,
         tensors: &Tensors<'_>,
     ) -> Result<Self> {
-        let Heads { keys, head_dim, .. } = heads;
-        let projection = tensors.pp("v_kv_proj");
-        let width = 2 * keys * head_dim;
+        let HeadLayout { kv_heads, head_dim, .. } = heads;
+        let width = 2 * kv_heads * head_dim;
         // Stored as key and value of the first head, of the second, …
-        let weight = projection.get((width, hidden), "weight")?;
-        let weight = weight.reshape((keys, 2, head_dim, hidden))?.transpose(0, 1)?;
-        let bias = projection.get(width, "bias")?.reshape((keys, 2, head_dim))?.transpose(0, 1)?;
+        let projection = tensors.pp("v_kv_proj");
+        let weight = projection
+            .get((width, hidden), "weight")?
+            .reshape((kv_heads, 2, head_dim, hidden))?
+            .transpose(0, 1)?
+            .reshape((width, hidden))?;
+        let bias = projection
+            .get(width, "bias")?
+            .reshape((kv_heads, 2, head_dim))?
+            .transpose(0, 1)?
+            .reshape(width)?;
         let fusion = match generation {
             Generation::V240728 => {
                 let gate = tensors.pp("gate_proj.0");
                 let weight = gate.get((head_dim, head_dim), "weight")?;
-                Fusion::Apart(Gate::Dynamic { weight, bias: gate.get(head_dim, "bias")? })
+                Fusion::Gated(FusionGate::Dynamic { weight, bias: gate.get(head_dim, "bias")? })
             }
             Generation::V241014 => {
                 let share = candle_nn::ops::sigmoid(&tensors.get(hidden, "gate")?)?;
-                Fusion::Apart(Gate::Static { share })
+                Fusion::Gated(FusionGate::Static { share })
             }
             Generation::V241101 => Fusion::Joint,
         };
         Ok(Self {
-            image_kv: Matrix::Plain(weight.reshape((width, hidden))?),
-            image_bias: bias.reshape(width)?,
+            image_kv: Matrix::Plain(weight),
+            image_bias: bias,
             image_offset: generation.image_offset(),
             fusion,
         })
     }
 }
 
-impl Gate {
-    /// The share of each token, of the text's result `(sequences, n, hidden)`.
-    fn share(&self, text: &Tensor, heads: Heads) -> Result<Tensor> {
+impl FusionGate {
+    /// Computes the images' share from the text's result `(sequences, n, hidden)`: of the same
+    /// shape, or `(hidden)`.
+    fn image_share(&self, text: &Tensor, heads: HeadLayout) -> Result<Tensor> {
         match self {
             Self::Dynamic { weight, bias } => {
-                let rows = text.elem_count() / heads.head_dim;
-                let logits = matmul(&text.reshape((rows, heads.head_dim))?, &weight.t()?)?;
-                candle_nn::ops::sigmoid(&logits.broadcast_add(bias)?)?.reshape(text.shape())
+                // Each head of each token is a row.
+                let rows = text.reshape((text.elem_count() / heads.head_dim, heads.head_dim))?;
+                let logits = matmul(&rows, &weight.t()?)?.broadcast_add(bias)?;
+                candle_nn::ops::sigmoid(&logits)?.reshape(text.shape())
             }
             Self::Static { share } => Ok(share.clone()),
         }

@@ -1,18 +1,20 @@
-//! mPLUG-Owl3: a language model that looks at images, in its three generations.
+//! mPLUG-Owl3: a language model that sees images, in its three generations.
 //!
 //! ```text
 //!  crop ─ processor ─► views ─ siglip, projector ─► image tokens ─┐
-//!  standard ─ prompt, tokenizer ─► tokens ─ prefix (once) ────────┴► qwen2 ─► level_head ─► K logits
-//!                                                    hyper_attention ┘     ├► direction ─► a number
+//!  standard ─ prompt, tokenizer ─► tokens ─ prefix (once) ────────┴► qwen2 ─► level_head ─► logits
+//!                                          hyper_attention, kv_cache ┘     ├► direction ─► a score
 //!                                                                          └► generate ─► words
 //! ```
-//! Modules and tensors are named as in the checkpoints' own code.
+//! `crate::checkpoints` opens and writes the files. Modules and tensors have the names of the checkpoints' own code.
+//!
+//! The network imports `layers`, `device`, `imaging` and `method`, and knows no trait of ours.
 
 mod config;
-mod context;
 mod direction;
 mod generate;
 mod hyper_attention;
+mod kv_cache;
 mod level_head;
 mod load;
 mod model;
@@ -26,10 +28,10 @@ mod siglip;
 mod tokenizer;
 
 pub use config::{Config, Generation, Release, VisionConfig};
-pub use context::Context;
 pub use direction::{Direction, DirectionError};
 pub use generate::Greedy;
 pub use hyper_attention::{Attended, Attention};
+pub use kv_cache::KvCache;
 pub use level_head::LevelHead;
 pub use load::{QuantisedSource, Tensors};
 pub use model::MplugOwl3;
@@ -38,6 +40,6 @@ pub use processor::{Grid, normalise, stack, views};
 pub use projector::Projector;
 pub use prompt::{IMAGE, Message, Prompt, Role, chunks, rating_messages};
 pub use qwen2::{Decoder, DecoderLayer};
-pub use settings::{ImagePlace, Poles, RatingSettings};
+pub use settings::{ImagePosition, Poles, RatingSettings};
 pub use siglip::VisionModel;
 pub use tokenizer::{END_OF_TEXT, IM_END, Tokenizer, TokenizerError};

@@ -2,13 +2,13 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::config::{Config, Generation};
-use super::load::Tensors;
-use super::processor::normalise;
-use super::projector::Projector;
-use super::qwen2::Decoder;
-use super::siglip::VisionModel;
 use crate::models::device::forward;
+use crate::models::mplug_owl3::config::{Config, Generation};
+use crate::models::mplug_owl3::load::Tensors;
+use crate::models::mplug_owl3::processor::normalise;
+use crate::models::mplug_owl3::projector::Projector;
+use crate::models::mplug_owl3::qwen2::Decoder;
+use crate::models::mplug_owl3::siglip::VisionModel;
 
 /// An mPLUG-Owl3 of any generation.
 #[derive(Debug, Clone)]
@@ -23,13 +23,13 @@ pub struct MplugOwl3 {
 }
 
 impl MplugOwl3 {
-    /// Builds the network from tensors by the checkpoint's names.
+    /// Builds the network from tensors with the checkpoint's names.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, generation: Generation, tensors: &Tensors<'_>) -> Result<Self> {
         let vision = &config.vision_config;
-        // The last layer's output is never looked at.
+        // The output of the last layer is never used.
         let layers = vision.num_hidden_layers - 1;
         Ok(Self {
             vision: VisionModel::new(vision, layers, &tensors.pp("vision_model"))?,
@@ -42,45 +42,48 @@ impl MplugOwl3 {
         })
     }
 
-    /// Views, `(views, 3, size, size)` u8 or already in −1..=1, to what hyper layers are shown:
-    /// `(views, tokens, hidden)`.
+    /// Encodes views for the hyper layers.
+    ///
+    /// # Shapes
+    /// - `views`: `(views, 3, size, size)`, u8 or already in −1..=1
+    /// - result: `(views, tokens, hidden)`
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn encode(&self, views: &Tensor) -> Result<Tensor> {
-        let views = views.to_device(&self.device)?;
+        let samples = views.to_device(&self.device)?;
         forward(&self.device, || {
-            let views = if views.dtype() == DType::U8 { normalise(&views)? } else { views };
-            self.projector.forward(&self.vision.forward(&views.to_dtype(self.dtype)?)?)
+            let normal = if samples.dtype() == DType::U8 { normalise(&samples)? } else { samples };
+            self.projector.forward(&self.vision.forward(&normal.to_dtype(self.dtype)?)?)
         })
     }
 
-    /// The network's shape.
+    /// Returns the shape of the network.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Which arithmetic it has.
+    /// Returns the generation, which sets the arithmetic.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// The vision tower.
+    /// Returns the vision tower.
     pub fn vision(&self) -> &VisionModel {
         &self.vision
     }
 
-    /// The language model.
+    /// Returns the language model.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }
 
-    /// Where the network runs.
+    /// Returns the device that the network runs on.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The dtype that it runs in.
+    /// Returns the dtype that the network runs in.
     pub fn dtype(&self) -> DType {
         self.dtype
     }

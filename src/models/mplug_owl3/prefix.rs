@@ -1,77 +1,83 @@
-//! What a prompt's answer owes to no image, computed once and gone on from for every image.
+//! The image-independent prefix of a prompt's forward pass: computed once, reused for every image.
 //!
-//! Tokens before the first image never see one, so their keys and values are the same in every layer.
-//! Of the tokens after them the same holds before the first hyper layer. What is left is done for each
-//! image alone; the result is that of the whole prompt, but for rounding.
+//! A token before the first image sees no image, so its keys and values are the same in every
+//! layer. The other tokens do not depend on an image before the first hyper layer. Only the rest is
+//! computed for each image. The result equals that of the whole prompt, up to rounding.
 
-use candle_core::Result;
-use candle_core::Tensor;
+use candle_core::{Result, Tensor, bail};
 
-use super::context::Context;
-use super::model::MplugOwl3;
-use super::prompt::Prompt;
 use crate::models::device::forward;
+use crate::models::mplug_owl3::kv_cache::KvCache;
+use crate::models::mplug_owl3::model::MplugOwl3;
+use crate::models::mplug_owl3::prompt::Prompt;
 
-/// A prompt, read as far as it can be without its images.
+/// A prompt, computed as far as it does not depend on its images.
 #[derive(Debug, Clone)]
 pub struct Prefix {
-    context: Context,
-    /// `(1, tokens that see images, hidden)`: what the first hyper layer gets.
-    entry: Tensor,
-    starts: Vec<usize>,
+    cache: KvCache,
+    /// The input of the first hyper layer, `(1, n, hidden)`, of the tokens that may see an image.
+    hyper_input: Tensor,
+    image_starts: Vec<usize>,
     first_hyper: usize,
 }
 
 impl Prefix {
-    /// Reads the prompt, which has a place for a view at least.
+    /// Computes the prefix of a prompt with one image or more.
     ///
     /// # Errors
-    /// A token that the network does not have; what candle says.
+    /// Fails on a prompt without an image, a token that the network does not have, or an error of
+    /// the device.
     pub fn new(model: &MplugOwl3, prompt: &Prompt) -> Result<Self> {
         let decoder = model.decoder();
         let first_hyper = model.config().first_hyper();
         let count = prompt.ids.len();
-        // The last token answers, so it is done for each image even if it sees none.
         let Some(start) = prompt.image_starts.first().filter(|_| count > 0) else {
-            candle_core::bail!("the prompt has no place for an image");
+            bail!("the prompt has no placeholder of an image");
         };
+        // The last token is computed for each image even if it sees none, because its hidden state
+        // is the answer.
         let blind = (start + model.generation().image_offset()).min(count - 1);
-        let mut contexts = [decoder.context()];
-        let xs = decoder.embed(&[&prompt.ids])?;
-        let xs = decoder.run(xs, 0..first_hyper, &mut contexts)?;
+        // 1. All tokens, before the first hyper layer: (1, tokens, hidden).
+        let mut caches = [decoder.empty_cache()];
+        let tokens = decoder.embed(&[&prompt.ids])?;
+        let xs = decoder.run(tokens, 0..first_hyper, &mut caches)?;
+        // 2. The tokens that see no image, in all other layers.
         if blind > 0 {
             let before = xs.narrow(1, 0, blind)?.contiguous()?;
-            decoder.run(before, first_hyper..decoder.layers().len(), &mut contexts)?;
+            decoder.run(before, first_hyper..decoder.layers().len(), &mut caches)?;
         }
-        let [context] = contexts;
+        let [cache] = caches;
         Ok(Self {
-            context,
-            entry: xs.narrow(1, blind, count - blind)?.contiguous()?,
-            starts: prompt.image_starts.clone(),
+            cache,
+            hyper_input: xs.narrow(1, blind, count - blind)?.contiguous()?,
+            image_starts: prompt.image_starts.clone(),
             first_hyper,
         })
     }
 
-    /// Number of views that the prompt has places for.
+    /// Returns the number of views in the prompt.
     pub fn views(&self) -> usize {
-        self.starts.len()
+        self.image_starts.len()
     }
 
-    /// Goes on with the views of some images, `(images · views, tokens, hidden)`, each image in a context of
-    /// its own. Gives the contexts and the last token's hidden state behind the last norm, `(images,
-    /// hidden)`.
+    /// Resumes the prompt once for each image, and returns the caches and the last token's hidden
+    /// state behind the last norm.
+    ///
+    /// # Shapes
+    /// - `embeds`: `(images · views, tokens, hidden)`
+    /// - result: a cache for each image, and `(images, hidden)`
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn go_on(&self, model: &MplugOwl3, embeds: &Tensor) -> Result<(Vec<Context>, Tensor)> {
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn resume(&self, model: &MplugOwl3, embeds: &Tensor) -> Result<(Vec<KvCache>, Tensor)> {
         let decoder = model.decoder();
         let images = embeds.dim(0)? / self.views();
         forward(model.device(), || {
-            let mut contexts = vec![self.context.clone(); images];
-            decoder.show(embeds, &mut contexts, &vec![&self.starts[..]; images])?;
-            let entries = Tensor::cat(&vec![&self.entry; images], 0)?;
-            let hidden = decoder.run_to_end(entries, self.first_hyper, &mut contexts)?;
-            Ok((contexts, hidden))
+            let mut caches = vec![self.cache.clone(); images];
+            decoder.cache_image_kv(embeds, &mut caches, &vec![&self.image_starts[..]; images])?;
+            let xs = Tensor::cat(&vec![&self.hyper_input; images], 0)?;
+            let hidden = decoder.run_to_end(xs, self.first_hyper, &mut caches)?;
+            Ok((caches, hidden))
         })
     }
 }

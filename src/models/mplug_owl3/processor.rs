@@ -1,28 +1,28 @@
-//! From pixels to views, as the reference's image processor makes them.
+//! The reference's image processor: pixels to views.
 //!
-//! The whole image, whatever its shape, becomes one square view. With cutting it becomes a grid of
-//! views besides, which a text around the placeholders tells the model of.
+//! The whole image becomes one square view, whatever its shape. With cutting, it also becomes a
+//! grid of views, which a text around the placeholders describes to the model.
 
 use candle_core::{DType, Result, Tensor};
 use image::RgbImage;
 use image::imageops::crop_imm;
 
-use super::config::Generation;
-use super::prompt::IMAGE;
 use crate::imaging::{Filter, resize};
+use crate::models::mplug_owl3::config::Generation;
+use crate::models::mplug_owl3::prompt::IMAGE;
 
-/// Rows and columns of views that an image is cut into.
+/// The rows and columns of views that an image is split into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Grid {
-    /// Views above each other.
+    /// Number of rows.
     pub rows: u32,
-    /// Views beside each other.
+    /// Number of columns.
     pub columns: u32,
 }
 
 impl Grid {
-    /// What an image may be cut into, in the reference's order, which decides between equals. There is no
-    /// 1 × 1: with cutting, the smallest image has four views.
+    /// All grids, in the reference's order, which decides between equal scores. There is no 1 × 1:
+    /// with cutting, every image has at least four views, counting the whole.
     pub const ALL: [Self; 7] = [
         Self { rows: 2, columns: 2 },
         Self { rows: 1, columns: 3 },
@@ -33,14 +33,15 @@ impl Grid {
         Self { rows: 3, columns: 2 },
     ];
 
-    /// The grid for an image of this size: the most alike in shape, then in resolution
-    /// (`anchor_rank`, in single precision as there).
+    /// Chooses the grid for an image of `width` × `height` px and views of `view` px: the most
+    /// similar in shape, then in resolution (the reference's `anchor_rank`, in single precision as
+    /// there).
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "the reference's arithmetic; a shape of 1 : 2^32 is cut off, not wrapped"
+        reason = "the reference's arithmetic; a shape of 1 : 2^32 saturates, it does not wrap"
     )]
-    pub fn choose((width, height): (u32, u32), view: u32) -> Self {
+    pub fn choose(width: u32, height: u32, view: u32) -> Self {
         let (width, height) = (u64::from(width.max(1)), u64::from(height.max(1)));
         let over = |shared: u64, all: u64| shared as f32 / (all as f32 + 1e-5);
         let score = |grid: Self| {
@@ -63,7 +64,7 @@ impl Grid {
         best.0
     }
 
-    /// The text that stands for the image, with a placeholder for each view.
+    /// Returns the text for the split image, with a placeholder for each view.
     pub fn text(self, generation: Generation) -> String {
         let Self { rows, columns } = self;
         let line = |row: u32, view: &dyn Fn(u32, u32) -> String| {
@@ -85,7 +86,8 @@ impl Grid {
     }
 }
 
-/// The views of an image, each `size` × `size`: those of the grid row by row, then the whole.
+/// Returns the views of an image, each `size` × `size` px: those of the grid row by row, then the
+/// whole.
 pub fn views(rgb: &RgbImage, size: u32, grid: Option<Grid>) -> Vec<RgbImage> {
     let mut views = Vec::new();
     if let Some(Grid { rows, columns }) = grid {
@@ -100,10 +102,10 @@ pub fn views(rgb: &RgbImage, size: u32, grid: Option<Grid>) -> Vec<RgbImage> {
     views
 }
 
-/// Views of one size as `(views, 3, size, size)` u8 on the CPU.
+/// Stacks views of one size to `(views, 3, size, size)` u8 on the CPU.
 ///
 /// # Errors
-/// What candle says of shapes.
+/// Fails if the samples of the views do not fill that shape.
 pub fn stack(views: &[RgbImage]) -> Result<Tensor> {
     let (width, height) = views.first().map_or((0, 0), RgbImage::dimensions);
     let (width, height) = (width as usize, height as usize);
@@ -116,16 +118,16 @@ pub fn stack(views: &[RgbImage]) -> Result<Tensor> {
     Tensor::from_vec(samples, (views.len(), 3, height, width), &candle_core::Device::Cpu)
 }
 
-/// Samples, u8, to −1..=1 in f32: `(sample / 255 − 0.5) / 0.5`, to the bit.
+/// Converts u8 samples to −1..=1 in f32: `(sample / 255 − 0.5) / 0.5`, bit-exact.
 ///
 /// # Errors
-/// What candle says of the device.
+/// Fails on an error of the device.
 pub fn normalise(samples: &Tensor) -> Result<Tensor> {
     debug_assert_eq!(samples.dtype(), DType::U8, "samples are bytes");
     let table: Vec<f32> =
         (0..=u8::MAX).map(|sample| (f32::from(sample) / 255.0 - 0.5) / 0.5).collect();
     let table = Tensor::new(table, samples.device())?;
-    // An index of the largest value of its type stands for "none" in the tensor library.
+    // An index of the largest value of its type means "none" in the tensor library.
     let indices = samples.flatten_all()?.to_dtype(DType::U32)?;
     table.index_select(&indices, 0)?.reshape(samples.shape())
 }
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_image_is_told_of_in_the_generations_words() {
+    fn a_split_image_is_described_in_the_words_of_its_generation() {
         let grid = Grid { rows: 2, columns: 1 };
         assert_eq!(
             grid.text(Generation::V240728),
@@ -150,9 +152,9 @@ mod tests {
 
     #[test]
     fn extreme_shapes_have_a_grid() {
-        let choose = |size| Grid::choose(size, 378);
-        assert_eq!(choose((1, 1)), Grid { rows: 2, columns: 2 });
-        assert_eq!(choose((u32::MAX, 1)), choose((60_000, 1)));
-        assert_eq!(choose((1, u32::MAX)), Grid { rows: 4, columns: 1 });
+        let choose = |width, height| Grid::choose(width, height, 378);
+        assert_eq!(choose(1, 1), Grid { rows: 2, columns: 2 });
+        assert_eq!(choose(u32::MAX, 1), choose(60_000, 1));
+        assert_eq!(choose(1, u32::MAX), Grid { rows: 4, columns: 1 });
     }
 }

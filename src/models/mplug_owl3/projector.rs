@@ -1,12 +1,12 @@
-//! From the vision tower's width to the language model's (`vision2text_model`).
+//! The projection from the vision tower's width to the language model's (`vision2text_model`).
 
 use candle_core::{Result, Tensor};
 
-use super::config::{Config, Generation};
-use super::load::Tensors;
 use crate::models::layers::Linear;
+use crate::models::mplug_owl3::config::{Config, Generation};
+use crate::models::mplug_owl3::load::Tensors;
 
-/// One linear layer; two with a GELU between them in the last generation.
+/// One linear layer; in the last generation two, with a GELU between them.
 #[derive(Debug, Clone)]
 pub struct Projector {
     first: Linear,
@@ -14,10 +14,10 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Builds the generation's projector.
+    /// Builds the projector of a generation.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, generation: Generation, tensors: &Tensors<'_>) -> Result<Self> {
         let (width, hidden) = (config.vision_config.hidden_size, config.hidden_size);
         Ok(match generation {
@@ -34,7 +34,7 @@ impl Projector {
     /// `(views, tokens, vision hidden)` to `(views, tokens, hidden)`.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         match &self.second {
             None => self.first.forward(tokens),

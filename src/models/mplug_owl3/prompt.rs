@@ -1,46 +1,46 @@
-//! From a conversation to tokens: chunk by chunk, each tokenised on its own, so that nothing merges
-//! across the border of a placeholder.
+//! Conversations as tokens. Each chunk is tokenised on its own, so that nothing merges across the
+//! border of a placeholder.
 
-use super::settings::ImagePlace;
-use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::method::Standard;
+use crate::models::mplug_owl3::settings::ImagePosition;
+use crate::models::mplug_owl3::tokenizer::{Tokenizer, TokenizerError};
 
 /// The placeholder of a view in a text. For the tokenizer it is ordinary text of five tokens.
 pub const IMAGE: &str = "<|image|>";
 
-/// Who says something.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Instructions; only the first message.
     System,
-    /// The one who asks.
+    /// The user.
     User,
-    /// The model. A last message is what the answer begins with.
+    /// The model. As the last message, the beginning of the answer.
     Assistant,
 }
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who.
+    /// The author.
     pub role: Role,
-    /// What.
+    /// The text, with an [`IMAGE`] for each view.
     pub text: String,
 }
 
 impl Message {
-    /// A message.
+    /// Creates a message.
     pub fn new(role: Role, text: impl Into<String>) -> Self {
         Self { role, text: text.into() }
     }
 }
 
-/// A prompt as the decoder reads it.
+/// A prompt in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     /// All tokens.
     pub ids: Vec<u32>,
-    /// For each view the index of the first token of its placeholder.
+    /// For each view, the index of the first token of its placeholder.
     pub image_starts: Vec<usize>,
 }
 
@@ -48,7 +48,7 @@ impl Prompt {
     /// Tokenises a conversation.
     ///
     /// # Errors
-    /// What the tokenizer says.
+    /// Fails if the tokenizer does.
     pub fn new(messages: &[Message], tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
         let mut prompt = Self { ids: Vec::new(), image_starts: Vec::new() };
         for chunk in chunks(messages) {
@@ -61,25 +61,26 @@ impl Prompt {
     }
 }
 
-/// The paper's question for a level of a standard. The system's turn, which has the standard, is the same
-/// for all images.
-pub fn rating_messages(standard: &Standard, place: ImagePlace) -> Vec<Message> {
+/// Returns the paper's question for a level of a standard. The system message holds the standard
+/// and is the same for all images.
+pub fn rating_messages(standard: &Standard, position: ImagePosition) -> Vec<Message> {
     let question = standard.user_message();
-    let question = match place {
-        ImagePlace::First => format!("{IMAGE}\n{question}"),
-        ImagePlace::Last => format!("{question}\n{IMAGE}"),
+    let user = match position {
+        ImagePosition::First => format!("{IMAGE}\n{question}"),
+        ImagePosition::Last => format!("{question}\n{IMAGE}"),
     };
     vec![
         Message::new(Role::System, standard.system_message()),
-        Message::new(Role::User, question),
+        Message::new(Role::User, user),
         Message::new(Role::Assistant, ""),
     ]
 }
 
-/// The texts that are tokenised on their own, in order.
+/// Splits a conversation into the texts that are tokenised on their own, in order.
 ///
-/// Without a system message there is an empty one; the tokenizer's own template, which has a default, is
-/// not used by the reference. An assistant's message at the end is left open, to be gone on with.
+/// Without a system message an empty one is added: the reference does not use the tokenizer's
+/// template, which has a default. A last message of the assistant is left open, so that generation
+/// continues it.
 pub fn chunks(messages: &[Message]) -> Vec<String> {
     let mut chunks = Vec::new();
     if messages.first().is_none_or(|message| message.role != Role::System) {
@@ -103,7 +104,7 @@ pub fn chunks(messages: &[Message]) -> Vec<String> {
     chunks
 }
 
-/// Cuts at each placeholder, which is a chunk of its own; texts between two may be empty.
+/// Splits at each placeholder, which is a chunk itself. Texts between two of them may be empty.
 fn split(text: &str, chunks: &mut Vec<String>) {
     for (index, part) in text.split(IMAGE).enumerate() {
         if index > 0 {

@@ -1,16 +1,16 @@
-//! The language model: Qwen2, some of whose layers see images.
+//! The language model: Qwen2, with some layers that attend to images.
 
 use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::config::{Config, Generation};
-use super::context::Context;
-use super::hyper_attention::{Attended, Attention};
-use super::load::Tensors;
 use crate::models::layers::{Angles, Matrix, RmsNorm, Rotary, add_residual, silu_gate};
+use crate::models::mplug_owl3::config::{Config, Generation};
+use crate::models::mplug_owl3::hyper_attention::{Attended, Attention};
+use crate::models::mplug_owl3::kv_cache::KvCache;
+use crate::models::mplug_owl3::load::Tensors;
 
-/// Tokens and images to hidden states and logits.
+/// The decoder: tokens and images to hidden states and logits.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     embedding: Matrix,
@@ -23,7 +23,7 @@ pub struct Decoder {
     device: Device,
 }
 
-/// One layer: attention, then a gated MLP, each on a normalised copy.
+/// One layer: attention, then a gated MLP, each on a normalised copy of its input.
 #[derive(Debug, Clone)]
 pub struct DecoderLayer {
     input_norm: RmsNorm,
@@ -37,7 +37,7 @@ impl Decoder {
     /// Builds the decoder of a generation.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &Config, generation: Generation, tensors: &Tensors<'_>) -> Result<Self> {
         let model = tensors.pp("model");
         let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
@@ -60,40 +60,40 @@ impl Decoder {
         })
     }
 
-    /// The layers, the first first.
+    /// Returns the layers in order.
     pub fn layers(&self) -> &[DecoderLayer] {
         &self.layers
     }
 
-    /// What tokens are looked up in: `(vocabulary, hidden)`.
+    /// Returns the embedding, `(vocabulary, hidden)`.
     pub fn embedding(&self) -> &Matrix {
         &self.embedding
     }
 
-    /// The output head: `(vocabulary, hidden)`.
+    /// Returns the output head, `(vocabulary, hidden)`.
     pub fn head(&self) -> &Matrix {
         &self.head
     }
 
-    /// The norm before the output head.
+    /// Returns the norm before the output head.
     pub fn norm(&self) -> &RmsNorm {
         &self.norm
     }
 
-    /// Where it runs.
+    /// Returns the device that the decoder runs on.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// A text of which nothing has been read.
-    pub fn context(&self) -> Context {
-        Context::new(self.layers.len())
+    /// Creates an empty cache for one sequence.
+    pub fn empty_cache(&self) -> KvCache {
+        KvCache::new(self.layers.len())
     }
 
-    /// Rows of tokens of one length to `(rows, tokens, hidden)`.
+    /// Embeds rows of tokens of one length: `(rows, tokens, hidden)`.
     ///
     /// # Errors
-    /// A token that the embedding does not have.
+    /// Fails on a token that the embedding does not have.
     pub fn embed(&self, rows: &[&[u32]]) -> Result<Tensor> {
         let ids: Vec<u32> = rows.concat();
         let shape = (rows.len(), ids.len() / rows.len().max(1), self.embedding.width()?);
@@ -101,93 +101,112 @@ impl Decoder {
         self.embedding.rows(&ids)?.to_dtype(self.dtype)?.reshape(shape)
     }
 
-    /// Shows images to contexts, each at the first tokens of its images' placeholders: all layers that
-    /// see images take their keys and values, once. `embeds (images, tokens, hidden)` has the images of
-    /// the first context, then those of the second, ….
+    /// Stores the keys and values of images in the caches, once for each hyper layer.
+    ///
+    /// # Shapes
+    /// - `embeds`: `(images, tokens, hidden)`, the images of the first sequence, then those of the
+    ///   second, …
+    /// - `caches`: one for each sequence
+    /// - `starts`: for each sequence, the first token of each image's placeholder
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn show(
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn cache_image_kv(
         &self,
         embeds: &Tensor,
-        contexts: &mut [Context],
+        caches: &mut [KvCache],
         starts: &[&[usize]],
     ) -> Result<()> {
         let (images, tokens, _) = embeds.dims3()?;
-        let all = || starts.iter().flat_map(|starts| starts.iter());
-        debug_assert_eq!(all().count(), images, "each image has its place");
-        let offset = self.generation.image_offset();
+        let all_starts = || starts.iter().flat_map(|starts| starts.iter());
+        debug_assert_eq!(all_starts().count(), images, "each image has a position");
+        for (cache, starts) in caches.iter_mut().zip(starts) {
+            cache.set_image_starts(starts);
+        }
+        if images == 0 {
+            return Ok(());
+        }
         // All keys of an image are at one position.
-        let positions = all().flat_map(|start| std::iter::repeat_n(start + offset, tokens));
+        let offset = self.generation.image_offset();
+        let positions = all_starts().flat_map(|start| std::iter::repeat_n(start + offset, tokens));
         let angles = self.rotary.at(positions, &self.device)?;
-        for (index, layer) in self.layers.iter().enumerate() {
-            if images == 0 || !layer.attention.is_hyper() {
-                continue;
-            }
-            let rows = layer.attention.image_rows(&layer.input_norm.forward(embeds)?)?;
-            let rows = angles.turn(rows.flatten(0, 1)?, layer.attention.heads().keys)?;
+        let hyper_layers =
+            self.layers.iter().enumerate().filter(|(_, layer)| layer.attention.is_hyper());
+        for (index, layer) in hyper_layers {
+            let kv = layer.attention.image_rows(&layer.input_norm.forward(embeds)?)?;
+            // (images · tokens, 2 · kv_heads · head_dim), keys rotated.
+            let rows = angles.rotate(kv.flatten(0, 1)?, layer.attention.heads().kv_heads)?;
             let mut first = 0;
-            for (context, starts) in contexts.iter_mut().zip(starts) {
+            for (cache, starts) in caches.iter_mut().zip(starts) {
                 let count = starts.len() * tokens;
                 if count > 0 {
-                    context.set_images(index, rows.narrow(0, first, count)?.contiguous()?);
+                    cache.set_image_rows(index, rows.narrow(0, first, count)?.contiguous()?);
                 }
                 first += count;
             }
         }
-        for (context, starts) in contexts.iter_mut().zip(starts) {
-            context.place_images(starts);
-        }
         Ok(())
     }
 
-    /// Runs some layers on further tokens of each context, `(contexts, n, hidden)`.
+    /// Runs a range of layers on further tokens of each sequence, and appends their keys and values
+    /// to the caches.
+    ///
+    /// # Shapes
+    /// - `xs`: `(sequences, n, hidden)`
+    /// - `caches`: one for each sequence
+    /// - result: `(sequences, n, hidden)`
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn run(
         &self,
         mut xs: Tensor,
         layers: Range<usize>,
-        contexts: &mut [Context],
+        caches: &mut [KvCache],
     ) -> Result<Tensor> {
         let count = xs.dim(1)?;
-        let angles = self.angles(layers.start, contexts, count)?;
-        for index in layers {
-            xs = self.layers[index].forward(&xs, &angles, (index, contexts), count)?;
+        let angles = self.angles(layers.start, caches, count)?;
+        for layer in &self.layers[layers] {
+            xs = layer.forward(&xs, &angles, caches, count)?;
         }
         Ok(xs)
     }
 
-    /// Runs the layers from `first` on, and gives the last token's hidden state, `(contexts, hidden)`,
-    /// behind the last norm. The last layer is spared all other tokens, but for their keys.
+    /// Runs all layers from `first` on, and the last norm, for the last token of each sequence. The
+    /// last layer computes only keys and values for the other tokens.
+    ///
+    /// # Shapes
+    /// - `xs`: `(sequences, n, hidden)`
+    /// - `caches`: one for each sequence
+    /// - result: `(sequences, hidden)`
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn run_to_end(&self, xs: Tensor, first: usize, contexts: &mut [Context]) -> Result<Tensor> {
-        let (last, count) = (self.layers.len() - 1, xs.dim(1)?);
-        let angles = self.angles(first, contexts, count)?;
-        let xs = self.run(xs, first..last, contexts)?;
-        let xs = self.layers[last].forward(&xs, &angles, (last, contexts), 1)?;
-        self.norm.forward(&xs.squeeze(1)?)
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn run_to_end(&self, xs: Tensor, first: usize, caches: &mut [KvCache]) -> Result<Tensor> {
+        let last = self.layers.len() - 1;
+        let angles = self.angles(first, caches, xs.dim(1)?)?;
+        let before_last = self.run(xs, first..last, caches)?;
+        let hidden = self.layers[last].forward(&before_last, &angles, caches, 1)?;
+        self.norm.forward(&hidden.squeeze(1)?)
     }
 
-    /// `(…, hidden)` behind the last norm to logits, `(…, vocabulary)` f32.
+    /// Projects normalised hidden states `(…, hidden)` to logits `(…, vocabulary)` f32.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.head.product(hidden)?.to_dtype(DType::F32)
     }
 
-    /// Angles of the next `count` tokens of each context. The reference has them in the model's dtype.
+    /// Computes the angles of the next `count` tokens of each sequence in a layer, rounded to the
+    /// model's dtype as in the reference.
     ///
     /// # Errors
-    /// What candle says of the device.
-    pub fn angles(&self, layer: usize, contexts: &[Context], count: usize) -> Result<Angles> {
-        let read =
-            contexts.iter().map(|context| context.read(layer)).collect::<Result<Vec<_>>>()?;
-        let positions = read.into_iter().flat_map(|read| read..read + count);
+    /// Fails on an error of the device.
+    pub fn angles(&self, layer: usize, caches: &[KvCache], count: usize) -> Result<Angles> {
+        let lengths =
+            caches.iter().map(|cache| cache.text_len(layer)).collect::<Result<Vec<_>>>()?;
+        let positions = lengths.into_iter().flat_map(|length| length..length + count);
         self.rotary.at(positions, &self.device)?.rounded_to(self.dtype)
     }
 }
@@ -202,64 +221,79 @@ impl DecoderLayer {
         let tensors = tensors.pp(index);
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let norm = |name| tensors.pp(name).rms_norm(hidden, config.rms_norm_eps);
-        let hyper = config.is_hyper(index).then_some(generation);
         let mlp = tensors.pp("mlp");
         Ok(Self {
             input_norm: norm("input_layernorm")?,
-            attention: Attention::new(config, hyper, &tensors.pp("self_attn"))?,
+            attention: Attention::new(config, generation, index, &tensors.pp("self_attn"))?,
             post_norm: norm("post_attention_layernorm")?,
             gate_up: mlp.matrix(hidden, &[("gate_proj", inner), ("up_proj", inner)])?,
             down: mlp.matrix(inner, &[("down_proj", hidden)])?,
         })
     }
 
-    /// Its attention.
+    /// Returns the attention.
     pub fn attention(&self) -> &Attention {
         &self.attention
     }
 
-    /// The norm before its attention, of text and images.
+    /// Returns the norm before the attention, used for text and images.
     pub fn input_norm(&self) -> &RmsNorm {
         &self.input_norm
     }
 
-    /// Further tokens of each context, `(contexts, n, hidden)`, to their attention.
+    /// Runs the layer on further tokens of each sequence, for the last `query_count` of them.
+    ///
+    /// # Shapes
+    /// - `xs`: `(sequences, n, hidden)`
+    /// - `angles`: a row for each token, `(sequences · n, head_dim / 2)`
+    /// - `caches`: one for each sequence
+    /// - result: `(sequences, query_count, hidden)`
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn attend(
-        &self,
-        xs: &Tensor,
-        angles: &Angles,
-        at: (usize, &mut [Context]),
-        wanted: usize,
-    ) -> Result<Attended> {
-        self.attention.attend(&self.input_norm.forward(xs)?, angles, at, wanted)
-    }
-
-    /// The rest of the layer: what was attended to, `(contexts, n, hidden)`, added to its input.
-    ///
-    /// # Errors
-    /// What candle says of shapes, dtypes and devices.
-    pub fn finish(&self, context: &Tensor, xs: &Tensor) -> Result<Tensor> {
-        let xs = add_residual(self.attention.out().product(context)?, xs)?;
-        let inner = silu_gate(&self.gate_up.product(&self.post_norm.forward(&xs)?)?)?;
-        add_residual(self.down.product(&inner)?, &xs)
-    }
-
-    /// The whole layer, for the last `wanted` tokens of each context.
-    ///
-    /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(
         &self,
         xs: &Tensor,
         angles: &Angles,
-        at: (usize, &mut [Context]),
-        wanted: usize,
+        caches: &mut [KvCache],
+        query_count: usize,
     ) -> Result<Tensor> {
-        let attended = self.attend(xs, angles, at, wanted)?;
-        let count = xs.dim(1)?;
-        self.finish(&attended.context, &xs.narrow(1, count - wanted, wanted)?.contiguous()?)
+        let attended = self.attend(xs, angles, caches, query_count)?;
+        let shortcut = xs.narrow(1, xs.dim(1)? - query_count, query_count)?.contiguous()?;
+        self.finish(&attended.output, &shortcut)
+    }
+
+    /// The first half of [`DecoderLayer::forward`]: norm and attention, before the output
+    /// projection.
+    ///
+    /// # Errors
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn attend(
+        &self,
+        xs: &Tensor,
+        angles: &Angles,
+        caches: &mut [KvCache],
+        query_count: usize,
+    ) -> Result<Attended> {
+        self.attention.attend(&self.input_norm.forward(xs)?, angles, caches, query_count)
+    }
+
+    /// The second half of [`DecoderLayer::forward`]: output projection and MLP.
+    ///
+    /// # Shapes
+    /// - `attended`: `(sequences, n, hidden)`, see [`Attended::output`]
+    /// - `shortcut`: `(sequences, n, hidden)`, the layer's input
+    /// - result: `(sequences, n, hidden)`
+    ///
+    /// # Errors
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn finish(&self, attended: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        // 1. Attention's output projection and residual.
+        let xs = add_residual(self.attention.out().product(attended)?, shortcut)?;
+        // 2. MLP: [gate | up] in one product, silu(gate) · up, down.
+        let gate_up = self.gate_up.product(&self.post_norm.forward(&xs)?)?;
+        let mlp = self.down.product(&silu_gate(&gate_up)?)?;
+        // 3. Residual.
+        add_residual(mlp, &xs)
     }
 }

@@ -1,15 +1,16 @@
-//! How the model is asked for ratings.
+//! Settings of the ratings.
 
 use serde::{Deserialize, Serialize};
 
-/// Where the image stands in the question.
+/// The position of the image in the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ImagePlace {
-    /// Before it, as the model is used to.
+pub enum ImagePosition {
+    /// Before the question, as the model is used to.
     #[default]
     First,
-    /// After it: nearly the whole prompt is then the same for all images, and computed once.
+    /// After the question. Nearly the whole prompt is then the same for all images, and computed
+    /// once.
     Last,
 }
 
@@ -17,26 +18,27 @@ pub enum ImagePlace {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RatingSettings {
-    /// Whether the model looks at four to seven views of a crop, cut out of it and enlarged, instead of
-    /// the whole alone. The paper does not; it costs as many times more.
+    /// Shows the model four to seven views of each crop: its enlarged parts and the whole. Costs
+    /// four to seven times as much. By default the model sees the whole alone, as in the paper.
     pub cut: bool,
-    /// Where the image stands in the question: `first`, as the model is used to, or `last`, which leaves
-    /// about ten tokens to compute for a crop instead of forty. It is another question, with other answers.
-    pub image: ImagePlace,
-    /// Whether each rating gets a second opinion, `direction`, from a second pass of the language model:
-    /// how far its next words point from bad to good quality.
+    /// The position of the image in the prompt: `first`, as the model is used to, or `last`, which
+    /// leaves about ten tokens to compute for each crop instead of forty. The two are different
+    /// questions with different answers: do not compare their scores.
+    pub image: ImagePosition,
+    /// Adds a second opinion, `direction`, to each rating, from a second pass of the language
+    /// model: how far its next word points from bad to good quality.
     pub direction: bool,
-    /// The words of that direction.
+    /// The words at the two ends of `direction`.
     pub poles: Poles,
 }
 
-/// Words for the two ends of a direction. A word of several tokens counts with each of them.
+/// Words for the two ends of a direction. Every token of a word counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Poles {
-    /// For good quality.
+    /// Words for good quality.
     pub good: Vec<String>,
-    /// For bad quality.
+    /// Words for bad quality.
     pub bad: Vec<String>,
 }
 

@@ -1,18 +1,19 @@
-//! The vision tower: SigLIP so400m/14 without its end. The reference takes the residual stream before
-//! the last layer (`hidden_states[-2]`), so neither that layer nor what follows it is built.
+//! The vision tower: SigLIP so400m/14 without its end. The reference reads the residual stream
+//! before the last layer (`hidden_states[-2]`), so neither that layer nor its successors are built.
 
 use candle_core::{Result, Tensor};
 
-use super::config::VisionConfig;
-use super::load::Tensors;
 use crate::models::layers::{LayerNorm, Linear, Windows, windowed_attention};
+use crate::models::mplug_owl3::config::VisionConfig;
+use crate::models::mplug_owl3::load::Tensors;
 
-/// Views in one run: on a CPU more only make intermediates that are too large to stay in the
-/// allocator's hands, elsewhere so many fill the device (the reference's `vision_batch_size`).
+/// Views in one run on a CPU. With more, the intermediates are too large for the allocator to
+/// reuse.
 const VIEWS_CPU: usize = 2;
-const VIEWS: usize = 16;
+/// Views in one run on a GPU: enough to fill it (the reference's `vision_batch_size`).
+const VIEWS_GPU: usize = 16;
 
-/// Views to tokens.
+/// The vision tower: views to tokens.
 #[derive(Debug, Clone)]
 pub struct VisionModel {
     patch_embedding: Linear,
@@ -23,16 +24,17 @@ pub struct VisionModel {
 }
 
 impl VisionModel {
-    /// Builds the tower with so many of its layers.
+    /// Builds the tower with its first `layers` layers.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// Fails on a missing or misshapen tensor.
     pub fn new(config: &VisionConfig, layers: usize, tensors: &Tensors<'_>) -> Result<Self> {
         let VisionConfig { hidden_size, patch_size: side, .. } = *config;
         let embeddings = tensors.pp("embeddings");
         let patch = embeddings.pp("patch_embedding");
-        let weight = patch.get((hidden_size, 3, side, side), "weight")?;
-        let weight = weight.reshape((hidden_size, 3 * side * side))?;
+        let weight = patch
+            .get((hidden_size, 3, side, side), "weight")?
+            .reshape((hidden_size, 3 * side * side))?;
         let position = embeddings.pp("position_embedding");
         let encoder = tensors.pp("encoder.layers");
         Ok(Self {
@@ -45,25 +47,26 @@ impl VisionModel {
         })
     }
 
-    /// `(views, 3, size, size)` in −1..=1 to `(views, tokens, hidden)`.
+    /// Encodes views `(views, 3, size, size)` in −1..=1 to `(views, tokens, hidden)`, some views at
+    /// a time.
     ///
     /// # Errors
-    /// What candle says of shapes, dtypes and devices.
+    /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, views: &Tensor) -> Result<Tensor> {
         let count = views.dim(0)?;
-        let most = if views.device().is_cpu() { VIEWS_CPU } else { VIEWS };
+        let most = if views.device().is_cpu() { VIEWS_CPU } else { VIEWS_GPU };
         let runs = (0..count)
             .step_by(most)
-            .map(|first| self.run(&views.narrow(0, first, most.min(count - first))?, |_| Ok(())));
-        let runs = runs.collect::<Result<Vec<_>>>()?;
+            .map(|first| self.run(&views.narrow(0, first, most.min(count - first))?, |_| Ok(())))
+            .collect::<Result<Vec<_>>>()?;
         if let [one] = &runs[..] { Ok(one.clone()) } else { Tensor::cat(&runs, 0) }
     }
 
-    /// The same for all views at once. `observe` sees the tokens before the first layer and after
-    /// each.
+    /// Encodes all views at once. Calls `observe` with the tokens before the first layer and after
+    /// each layer.
     ///
     /// # Errors
-    /// What candle and `observe` say.
+    /// Fails on mismatched shapes, dtypes or devices, and if `observe` fails.
     pub fn run(
         &self,
         views: &Tensor,
@@ -78,11 +81,12 @@ impl VisionModel {
         Ok(tokens)
     }
 
-    /// Patches, row by row, with their positions.
+    /// Embeds patches, row by row, with their positions: `(views, tokens, hidden)`.
     fn embed(&self, views: &Tensor) -> Result<Tensor> {
         let side = self.config.patch_size;
         let across = self.config.image_size / side;
         let count = views.dim(0)?;
+        // Pixels beyond whole patches are dropped: (views, tokens, 3 · side · side).
         let patches = views
             .narrow(2, 0, across * side)?
             .narrow(3, 0, across * side)?
@@ -93,7 +97,7 @@ impl VisionModel {
     }
 }
 
-/// One layer: attention of all tokens to all, then an MLP, each on a normalised copy.
+/// One layer: attention of all tokens to all, then an MLP, each on a normalised copy of its input.
 #[derive(Debug, Clone)]
 struct EncoderLayer {
     layer_norm1: LayerNorm,
@@ -120,14 +124,17 @@ impl EncoderLayer {
         })
     }
 
+    /// `(views, tokens, hidden)` to `(views, tokens, hidden)`.
     fn forward(&self, tokens: &Tensor, config: &VisionConfig) -> Result<Tensor> {
-        let (views, count, _) = tokens.dims3()?;
+        let (views, count, hidden) = tokens.dims3()?;
+        // 1. Attention. Every token sees every other, so the map may as well be one row.
         let qkv = self.qkv.product(&self.layer_norm1.forward(tokens)?)?;
-        // Every token sees every other, so the map may as well be one row.
-        let map = qkv.reshape((views, 1, count, qkv.elem_count() / (views * count)))?;
+        let map = qkv.reshape((views, 1, count, 3 * hidden))?;
         let all = Windows { heads: config.num_attention_heads, side: None, pools_queries: false };
         let attended = windowed_attention(&map, self.qkv.bias(), &all)?.reshape(tokens.shape())?;
+        // 2. Output projection and residual.
         let tokens = self.out_proj.forward_residual(&attended, tokens)?;
+        // 3. MLP and residual.
         let inner = self.fc1.forward_gelu_tanh(&self.layer_norm2.forward(&tokens)?)?;
         self.fc2.forward_residual(&inner, &tokens)
     }

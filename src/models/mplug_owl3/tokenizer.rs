@@ -1,33 +1,33 @@
-//! The checkpoint's tokenizer: Qwen2's, through the `tokenizers` crate.
+//! The checkpoint's tokenizer: Qwen2's, read by the `tokenizers` crate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokenizers::Tokenizer as Tokens;
 
-/// End of a turn: what an answer ends with.
+/// End of a turn, and of an answer.
 pub const IM_END: &str = "<|im_end|>";
 /// End of a text.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Why texts cannot be tokenised.
+/// An error of the tokenizer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// No readable tokenizer.
+    /// The file holds no readable tokenizer.
     #[error("{path}: {message}", path = .path.display())]
     Open {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         message: String,
     },
-    /// A text that must be one token is several.
+    /// A text that must be one token is not.
     #[error("`{text}` is not one token of this tokenizer; it is another model's")]
     NotOneToken {
         /// The text.
         text: String,
     },
-    /// What the library says.
+    /// The library failed.
     #[error("tokenizer: {message}")]
     Encode {
         /// Its message.
@@ -35,41 +35,41 @@ pub enum TokenizerError {
     },
 }
 
-/// Texts to tokens and back.
+/// Converts texts to tokens and back. Clones share the vocabulary.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     tokens: Arc<Tokens>,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`; the path is for messages.
+    /// Parses a `tokenizer.json`; the path is for messages.
     ///
     /// # Errors
-    /// A text that is none.
+    /// Fails if `json` is no tokenizer.
     pub fn from_json(path: &Path, json: &[u8]) -> Result<Self, TokenizerError> {
         let mut tokens = Tokens::from_bytes(json).map_err(|error| TokenizerError::Open {
             path: path.to_owned(),
             message: format!("no readable tokenizer: {error}; was the download complete?"),
         })?;
-        // What the file was last used with is not how prompts are read.
+        // Prompts need neither, whatever the file was last used for.
         tokens.with_padding(None);
         tokens.with_truncation(None).map_err(failed)?;
         Ok(Self { tokens: Arc::new(tokens) })
     }
 
-    /// The tokens of a text; `<|im_start|>` and its like are one token each.
+    /// Returns the tokens of a text; `<|im_start|>` and its like are one token each.
     ///
     /// # Errors
-    /// What the library says.
+    /// Fails if the library does.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.tokens.encode_fast(text, false).map_err(failed)?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The token that a text is.
+    /// Returns the one token of a text.
     ///
     /// # Errors
-    /// A text of several tokens.
+    /// Fails unless the text is exactly one token.
     pub fn token(&self, text: &str) -> Result<u32, TokenizerError> {
         match self.encode(text)?[..] {
             [one] => Ok(one),
@@ -77,13 +77,13 @@ impl Tokenizer {
         }
     }
 
-    /// The number behind the last token's; an embedding may have more rows, which mean nothing.
-    pub fn end(&self) -> usize {
+    /// Returns the largest token id + 1. An embedding may have more rows, which have no meaning.
+    pub fn id_end(&self) -> usize {
         let last = self.tokens.get_vocab(true).into_values().max();
         last.map_or(0, |last| last as usize + 1)
     }
 
-    /// Turns tokens to text one by one, holding back what is only a part of a character.
+    /// Returns a function that decodes tokens one by one, and holds back incomplete characters.
     pub fn stream(&self) -> impl FnMut(u32) -> Result<Option<String>, TokenizerError> {
         let mut stream = self.tokens.decode_stream(true);
         move |token| stream.step(token).map_err(failed)

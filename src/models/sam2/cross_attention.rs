@@ -259,7 +259,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::models::layers::testing;
+    use crate::models::kernels::testing;
 
     fn assert_close(ours: &Tensor, expected: &Tensor) {
         testing::assert_close(ours, expected, 1e-4).unwrap();

@@ -176,7 +176,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::models::layers::testing;
+    use crate::models::kernels::testing;
     use crate::models::sam2::config::Size;
 
     fn random(shape: &[usize]) -> Tensor {

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::checkpoints::hub::{Bundle, HubModel, Preset, pull};
+use crate::checkpoints::hub::{HubModel, ModelBundle, ModelPreset, pull};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
 
@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
     // All names are checked before the first download starts.
     let mut models = Vec::new();
     for name in &args.models {
-        let bundle = Bundle::find(name).map(|bundle| bundle.models.map(str::to_owned).to_vec());
+        let bundle =
+            ModelBundle::find(name).map(|bundle| bundle.models.map(str::to_owned).to_vec());
         for name in bundle.unwrap_or_else(|| vec![name.clone()]) {
             let Some(model) = HubModel::new(&name) else {
                 bail!(
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
         }
     }
     for model in &models {
-        if let Some(Preset { bytes, licence, .. }) = model.preset {
+        if let Some(ModelPreset { bytes, licence, .. }) = model.preset {
             let size = ByteSize(*bytes).display().si();
             print_status(&format!("{}: {model}, about {size}, licence {licence}", model.written));
         }

@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use crate::checkpoints::hub::{locate, verify};
+use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
 use crate::models::{mplug_owl3, sam2};

@@ -1,21 +1,21 @@
-//! How strongly an 8 × 8 grid of blocks stands out, as JPEG leaves it.
+//! Blocking: the visibility of an 8 × 8 grid of blocks, as JPEG leaves it.
 //!
 //! Wang, Sheikh and Bovik ("No-reference perceptual quality assessment of JPEG compressed images",
-//! ICIP 2002) set the mean difference across block boundaries against the one inside blocks. Here
-//! second differences are used, which slopes do not trouble, and the grid's offset is found instead
-//! of given, because a crop may begin anywhere.
+//! ICIP 2002) compare the mean difference across block boundaries with the one inside blocks. This
+//! measure uses second differences, on which slopes have no effect, and searches the grid's offset,
+//! because a crop may begin anywhere.
 
-use super::plane::{Plane, Tile, absolute_difference};
+use crate::models::classic::features::plane::{Plane, Tile, absolute_difference};
 
 /// JPEG's block side in pixels.
 const PERIOD: usize = 8;
-/// Steps that rounding alone may leave, in grey levels.
+/// Step that rounding alone may leave, in grey levels.
 const ROUNDING: f64 = 0.15;
-/// Octaves that the highest of eight phases stands out by chance, times the square root of the
-/// number of boundaries.
+/// Octaves by which the highest of eight phases exceeds the others by chance, times the square root
+/// of the number of boundaries.
 const CHANCE: f64 = 0.5;
 
-/// Mean steps by their place in the grid.
+/// Sums of steps by their position in the grid.
 #[derive(Debug, Clone, Default)]
 struct Phases {
     sums: [f64; PERIOD],
@@ -31,7 +31,7 @@ impl Phases {
         self.boundaries[phase] += 1.0;
     }
 
-    /// Octaves by which the steps of the strongest phase exceed the others'.
+    /// Returns the octaves by which the steps of the strongest phase exceed the others'.
     fn octaves(&self) -> f64 {
         if self.boundaries.iter().any(|&boundaries| boundaries < 1.0) {
             return 0.0;
@@ -39,7 +39,7 @@ impl Phases {
         let mean = |phase: usize| self.sums[phase % PERIOD] / self.counts[phase % PERIOD];
         let strongest = (0..PERIOD).max_by(|&a, &b| mean(a).total_cmp(&mean(b))).unwrap_or(0);
         let others = (1..PERIOD).map(|step| mean(strongest + step)).sum::<f64>() / 7.0;
-        // Pixels repeated by 2 or 4 peak on these phases too: they are not JPEG's blocks.
+        // Pixels repeated by 2 or 4 peak on these phases, too, and are not JPEG's blocks.
         let siblings = [2, 4, 6].map(|step| mean(strongest + step));
         let rest = siblings.into_iter().fold(others, f64::max);
         let octaves = ((mean(strongest) + ROUNDING) / (rest + ROUNDING)).log2();
@@ -48,16 +48,16 @@ impl Phases {
     }
 }
 
-/// The grid's columns and rows.
+/// Steps of the grid's columns and rows, summed over tiles.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Blocking {
+pub(crate) struct Blocking {
     columns: Phases,
     rows: Phases,
 }
 
 impl Blocking {
-    /// Takes a tile's plane.
-    pub(super) fn add(&mut self, plane: &Plane, tile: &Tile) {
+    /// Adds a tile's plane.
+    pub(crate) fn add(&mut self, plane: &Plane, tile: &Tile) {
         if plane.width < 2 * PERIOD || plane.height < 2 * PERIOD {
             return;
         }
@@ -82,13 +82,14 @@ impl Blocking {
         }
     }
 
-    /// Octaves by which differences across the grid exceed those inside it; 0 without a grid.
-    pub(super) fn octaves(&self) -> f64 {
+    /// Returns the octaves by which differences across the grid exceed those inside it; 0 without a
+    /// grid.
+    pub(crate) fn octaves(&self) -> f64 {
         0.5 * (self.columns.octaves() + self.rows.octaves())
     }
 }
 
-/// The middle difference less the mean of its neighbours.
+/// Returns the middle difference minus the mean of its neighbours.
 fn step_of([a, b, c, d]: [f32; 4]) -> f32 {
     (c - b) - 0.5 * ((b - a) + (d - c))
 }

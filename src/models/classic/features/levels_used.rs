@@ -1,24 +1,24 @@
-//! How many of the grey levels within its range a picture leaves out, in octaves.
+//! Banding: the grey levels that a picture does not use within its range, in octaves.
 //!
-//! Brightening or stretching a picture of 8 bits leaves gaps in its histogram, which people see as
+//! Brightening or stretching a picture of 8 bits leaves gaps in its histogram, which are visible as
 //! banding (Stamm and Liu, "Forensic detection of image manipulation using statistical intrinsic
-//! fingerprints", IEEE TIFS 5(3), 2010, read the same gaps). A histogram is set against its own
-//! smoothed copy: after a gain of g one level in g is used, and the answer is log₂ g.
+//! fingerprints", IEEE TIFS 5(3), 2010, analyse the same gaps). A histogram is compared with its
+//! own smoothed copy: after a gain of g one level in g is used, and the measure is log₂ g.
 
 use image::RgbImage;
 
-use super::plane::Tile;
+use crate::models::classic::features::plane::Tile;
 
-/// Levels at both ends that clipping fills, whatever the rest does.
+/// Levels at both ends that are ignored, because clipping fills them.
 const ENDS: usize = 2;
-/// Levels on either side of one that are smoothed into it.
+/// Radius of the smoothing, in levels.
 const REACH: usize = 4;
-/// Levels in a window with one answer.
+/// Levels in a window that is measured as one.
 const WINDOW: usize = 16;
 
 /// Histograms of the three channels, summed over tiles.
 #[derive(Debug, Clone)]
-pub(super) struct LevelsUsed {
+pub(crate) struct LevelsUsed {
     counts: [[u32; 256]; 3],
 }
 
@@ -29,8 +29,8 @@ impl Default for LevelsUsed {
 }
 
 impl LevelsUsed {
-    /// Takes a tile.
-    pub(super) fn add(&mut self, image: &RgbImage, tile: &Tile) {
+    /// Adds a tile.
+    pub(crate) fn add(&mut self, image: &RgbImage, tile: &Tile) {
         let [reds, greens, blues] = &mut self.counts;
         for row in tile.rows(image) {
             let (pixels, _) = row.as_chunks::<3>();
@@ -42,12 +42,12 @@ impl LevelsUsed {
         }
     }
 
-    /// Octaves of levels that are missing, each window weighted with the root of its pixels: gaps in
-    /// few deep shadows are as visible as those in many mid-tones.
-    pub(super) fn lost_octaves(&self) -> f64 {
+    /// Returns the missing octaves of levels. Each window is weighted with the root of its pixels:
+    /// gaps in few deep shadows are as visible as those in many mid-tones.
+    pub(crate) fn lost_octaves(&self) -> f64 {
         let (mut weighted, mut weights) = (0.0, 0.0);
         for counts in &self.counts {
-            // Square roots even out the peaks that single-coloured things make.
+            // Square roots even out the peaks of single-coloured things.
             let roots = counts.map(|count| f64::from(count).sqrt());
             for start in (0..256).step_by(WINDOW) {
                 let window = start.max(ENDS)..(start + WINDOW).min(256 - ENDS);
@@ -68,7 +68,7 @@ impl LevelsUsed {
     }
 }
 
-/// The mean around a level with weights falling to both sides.
+/// Returns the mean around a level, with weights that fall to both sides.
 fn smoothed(values: &[f64; 256], level: usize) -> f64 {
     let reach = level.saturating_sub(REACH).max(ENDS)..=(level + REACH).min(255 - ENDS);
     let (mut sum, mut weights) = (0.0, 0.0);

@@ -1,38 +1,40 @@
-//! All measures of one picture.
+//! The measurement of one picture by all features.
 
 use image::RgbImage;
 
-use super::blocking::Blocking;
-use super::levels_used::LevelsUsed;
-use super::noise::Noise;
-use super::plane::{Plane, tiles};
-use super::repetition::Repetition;
-use super::sharpness::{LEVELS, Sharpness};
-use super::tone::tone;
+use crate::models::classic::features::blocking::Blocking;
+use crate::models::classic::features::levels_used::LevelsUsed;
+use crate::models::classic::features::noise::Noise;
+use crate::models::classic::features::plane::{Plane, tiles};
+use crate::models::classic::features::repetition::Repetition;
+use crate::models::classic::features::sharpness::{LEVELS, Sharpness};
+use crate::models::classic::features::tone::tone;
 
-/// What is measured of a picture; 0 is the best of each unless it says otherwise.
+/// The measures of a picture. The best value is 0 unless the field says otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
-    /// Octaves of fine detail that are missing, noise taken off: blur of every kind.
+    /// Missing octaves of fine detail, without noise: blur of every kind.
     pub blur_octaves: f64,
-    /// Octaves of resolution that repeated pixels take: scaling up without interpolation.
+    /// Octaves of resolution lost to repeated pixels: scaling up without interpolation.
     pub repetition_octaves: f64,
     /// Variance of the noise in squared grey levels.
     pub noise_variance: f64,
     /// Octaves by which an 8 × 8 grid stands out: JPEG's blocks.
     pub blocking_octaves: f64,
-    /// Octaves of grey levels that are missing inside the range: banding.
+    /// Missing octaves of grey levels inside the range: banding.
     pub banding_octaves: f64,
-    /// Between the 1st and the 99th percentile of luma, in grey levels: contrast. 255 is the best.
+    /// Difference of the 1st and the 99th percentile of luma, in grey levels: contrast. The best is
+    /// 255.
     pub range: f64,
     /// The 5th, 25th, 50th, 75th and 95th percentile of luma in log-odds between black and white:
     /// exposure. Near 0 is mid-grey.
     pub log_odds: [f64; 5],
-    /// Share of the picture in the flat top of its range: blown highlights.
+    /// Share of the picture at the top of its range: blown highlights.
     pub clipped: f64,
 }
 
-/// Measures a picture. Time is bounded by [`PIXELS_MAX`](super::PIXELS_MAX), not by its size.
+/// Measures a picture. The time is bounded by
+/// [`PIXELS_MAX`](crate::models::classic::features::PIXELS_MAX), not by the picture's size.
 pub fn measure(image: &RgbImage) -> Features {
     let mut sharpness = Sharpness::default();
     let mut noise = Noise::default();

@@ -1,20 +1,20 @@
-//! How strong the noise is.
+//! The variance of a picture's noise.
 //!
 //! The operator of Immerkær ("Fast noise variance estimation", CVIU 64(2), 1996), the difference of
-//! two Laplacians, answers to noise and hardly to edges. It is taken on blocks at two scales: white
-//! noise has the same variance at both (after the halving is undone), while texture has more at the
-//! coarse one, so the fine energy is lowered by the ratio of the two. The answer is the median over
-//! the quarter of the blocks with the least coarse activity, as in the block method that Olsen
-//! (CVGIP 55(4), 1993) found best. Blocks that are black or blown out carry no noise and are left
-//! out while there are others.
+//! two Laplacians, responds to noise and hardly to edges. It is applied to blocks at two scales:
+//! white noise has the same variance at both (after the halving is undone), while texture has more
+//! at the coarse one, so the fine energy is lowered by the ratio of the two. The result is the
+//! median over the quarter of the blocks with the least coarse activity, as in the block method
+//! that Olsen (CVGIP 55(4), 1993) found best. Blocks that are black or blown out show no noise and
+//! are ignored while there are others.
 
-use super::plane::Plane;
+use crate::models::classic::features::plane::Plane;
 
 /// Side of a block on the full plane, in pixels.
 const BLOCK_PX: usize = 16;
 /// Sum of the squares of the operator's weights.
 const OPERATOR_ENERGY: f32 = 36.0;
-/// Blocks darker or brighter than this cannot show their noise.
+/// Mean values of blocks that show their noise: darker and brighter ones are clipped.
 const SHOWS_NOISE: std::ops::RangeInclusive<f32> = 4.0..=251.0;
 
 #[derive(Debug, Clone, Copy)]
@@ -24,35 +24,35 @@ struct Block {
     mean: f32,
 }
 
-/// What the blocks of all tiles say.
+/// The measurements of the blocks of all tiles.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Noise {
+pub(crate) struct Noise {
     blocks: Vec<Block>,
 }
 
 impl Noise {
-    /// Takes a tile's plane with its half and its quarter.
-    pub(super) fn add(&mut self, plane: &Plane, half: &Plane, quarter: &Plane) {
-        // Tiny pictures have no room for whole blocks: theirs are smaller.
+    /// Adds a tile's plane with its half and its quarter.
+    pub(crate) fn add(&mut self, plane: &Plane, half: &Plane, quarter: &Plane) {
+        // Tiny pictures have no room for whole blocks, so theirs are smaller.
         let shorter = plane.width.min(plane.height);
         let block = if shorter >= 2 * BLOCK_PX { BLOCK_PX } else { BLOCK_PX / 2 };
-        let grid = (plane.width / block, plane.height / block);
-        if grid.0 == 0 || grid.1 == 0 {
+        let grid = BlockGrid { columns: plane.width / block, rows: plane.height / block };
+        if grid.columns == 0 || grid.rows == 0 {
             return;
         }
         let fine = operator_energy(plane, block, grid);
         let coarse = operator_energy(half, block / 2, grid);
         let moments = moments(quarter, block / 4, grid);
         for ((fine, coarse), (mean, activity)) in fine.into_iter().zip(coarse).zip(moments) {
-            // Halving takes three quarters of white noise's variance.
-            let coarse = 4.0 * coarse;
-            let variance = if coarse > fine { fine * fine / coarse } else { fine };
+            // Halving removes three quarters of the variance of white noise.
+            let restored = 4.0 * coarse;
+            let variance = if restored > fine { fine * fine / restored } else { fine };
             self.blocks.push(Block { variance, activity, mean });
         }
     }
 
-    /// Variance of the noise in squared grey levels; 0 where there is no block to see it on.
-    pub(super) fn variance(&self) -> f64 {
+    /// Returns the variance of the noise in squared grey levels; 0 if there is no block.
+    pub(crate) fn variance(&self) -> f64 {
         let shows = |block: &&Block| SHOWS_NOISE.contains(&block.mean);
         let mut blocks: Vec<Block> = self.blocks.iter().filter(shows).copied().collect();
         if blocks.is_empty() {
@@ -70,26 +70,33 @@ impl Noise {
     }
 }
 
-/// Mean squared answer of the operator in each block, in units of a pixel's variance.
-fn operator_energy(plane: &Plane, block: usize, grid: (usize, usize)) -> Vec<f32> {
+/// The blocks of a plane that are measured.
+#[derive(Clone, Copy)]
+struct BlockGrid {
+    columns: usize,
+    rows: usize,
+}
+
+/// Returns the mean squared response of the operator in each block, in units of a pixel's variance.
+fn operator_energy(plane: &Plane, block: usize, grid: BlockGrid) -> Vec<f32> {
     let (width, height) = (plane.width, plane.height);
-    let mut sums = vec![0.0; grid.0 * grid.1];
-    let mut counts = vec![0_u32; grid.0 * grid.1];
+    let mut sums = vec![0.0; grid.columns * grid.rows];
+    let mut counts = vec![0_u32; grid.columns * grid.rows];
     let mut vertical = vec![0.0; width];
     let mut squares = vec![0.0; width];
-    for y in 1..height.saturating_sub(1).min(grid.1 * block) {
+    for y in 1..height.saturating_sub(1).min(grid.rows * block) {
         let (above, here, below) = (plane.row(y - 1), plane.row(y), plane.row(y + 1));
         for x in 0..width {
             vertical[x] = above[x] - 2.0 * here[x] + below[x];
         }
         for x in 1..width - 1 {
-            let answer = vertical[x - 1] - 2.0 * vertical[x] + vertical[x + 1];
-            squares[x] = answer * answer;
+            let response = vertical[x - 1] - 2.0 * vertical[x] + vertical[x + 1];
+            squares[x] = response * response;
         }
         // The operator does not reach the border pixels.
-        for column in 0..grid.0 {
+        for column in 0..grid.columns {
             let span = (column * block).max(1)..((column + 1) * block).min(width - 1);
-            let index = y / block * grid.0 + column;
+            let index = y / block * grid.columns + column;
             counts[index] += span.len() as u32;
             sums[index] += squares[span].iter().sum::<f32>();
         }
@@ -98,12 +105,12 @@ fn operator_energy(plane: &Plane, block: usize, grid: (usize, usize)) -> Vec<f32
     sums.into_iter().zip(counts).map(mean).collect()
 }
 
-/// Mean and variance of each block.
-fn moments(plane: &Plane, block: usize, grid: (usize, usize)) -> Vec<(f32, f32)> {
-    let mut sums = vec![[0.0_f32; 2]; grid.0 * grid.1];
-    for y in 0..grid.1 * block {
-        for (column, values) in plane.row(y).chunks_exact(block).take(grid.0).enumerate() {
-            let sum = &mut sums[y / block * grid.0 + column];
+/// Returns mean and variance of each block.
+fn moments(plane: &Plane, block: usize, grid: BlockGrid) -> Vec<(f32, f32)> {
+    let mut sums = vec![[0.0_f32; 2]; grid.columns * grid.rows];
+    for y in 0..grid.rows * block {
+        for (column, values) in plane.row(y).chunks_exact(block).take(grid.columns).enumerate() {
+            let sum = &mut sums[y / block * grid.columns + column];
             for value in values {
                 sum[0] += value;
                 sum[1] += value * value;

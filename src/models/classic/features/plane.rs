@@ -1,24 +1,24 @@
-//! A grey picture in floating point, its halves, and the tiles that are looked at.
+//! A grey picture in floating point, its halves, and the tiles that are measured.
 
 use image::RgbImage;
 
-/// Most pixels of one picture that are measured. Larger pictures are measured on tiles at their own
-/// resolution, because scaling down hides blur, noise and blocking.
+/// Maximum number of pixels of one picture that are measured. Larger pictures are measured on tiles
+/// at full resolution, because scaling down hides blur, noise and blocking.
 pub const PIXELS_MAX: usize = 1 << 18;
 /// Side of a tile in pixels, a multiple of JPEG's 8.
 const TILE_PX: usize = 128;
 
 /// Luma (ITU-R BT.601) in 0..=255, row by row.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Plane {
-    pub(super) width: usize,
-    pub(super) height: usize,
+pub(crate) struct Plane {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
     values: Vec<f32>,
 }
 
 impl Plane {
-    /// The luma of one tile.
-    pub(super) fn luma(image: &RgbImage, tile: &Tile) -> Self {
+    /// Computes the luma of one tile.
+    pub(crate) fn luma(image: &RgbImage, tile: &Tile) -> Self {
         let mut values = Vec::with_capacity(tile.width * tile.height);
         for row in tile.rows(image) {
             let (pixels, _) = row.as_chunks::<3>();
@@ -27,8 +27,8 @@ impl Plane {
         Self { width: tile.width, height: tile.height, values }
     }
 
-    /// The means of 2 × 2 pixels; an odd row or column at the end is left out.
-    pub(super) fn halved(&self) -> Self {
+    /// Returns the means of 2 × 2 pixels; an odd row or column at the end is dropped.
+    pub(crate) fn halved(&self) -> Self {
         let (width, height) = (self.width / 2, self.height / 2);
         let mut values = Vec::with_capacity(width * height);
         for y in 0..height {
@@ -40,26 +40,27 @@ impl Plane {
         Self { width, height, values }
     }
 
-    pub(super) fn row(&self, y: usize) -> &[f32] {
+    pub(crate) fn row(&self, y: usize) -> &[f32] {
         &self.values[y * self.width..][..self.width]
     }
 }
 
-/// Luma of one pixel.
-pub(super) fn luma([red, green, blue]: [f32; 3]) -> f32 {
+/// Returns the luma of one pixel.
+pub(crate) fn luma([red, green, blue]: [f32; 3]) -> f32 {
     0.299 * red + 0.587 * green + 0.114 * blue
 }
 
-/// Sum of the squared differences, in eight lanes so that it vectorises.
-pub(super) fn squared_difference(a: &[f32], b: &[f32]) -> f64 {
+/// Returns the sum of the squared differences.
+pub(crate) fn squared_difference(a: &[f32], b: &[f32]) -> f64 {
     lanes(a, b, |a, b| (a - b) * (a - b))
 }
 
-/// Sum of the absolute differences.
-pub(super) fn absolute_difference(a: &[f32], b: &[f32]) -> f64 {
+/// Returns the sum of the absolute differences.
+pub(crate) fn absolute_difference(a: &[f32], b: &[f32]) -> f64 {
     lanes(a, b, |a, b| (a - b).abs())
 }
 
+/// Sums in eight lanes, so that the compiler vectorises it.
 fn lanes(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
     let mut sums = [0.0_f32; 8];
     let ((heads_a, tail_a), (heads_b, tail_b)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
@@ -76,16 +77,16 @@ fn lanes(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
 
 /// A rectangle of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tile {
-    pub(super) x: usize,
-    pub(super) y: usize,
-    pub(super) width: usize,
-    pub(super) height: usize,
+pub(crate) struct Tile {
+    pub(crate) x: usize,
+    pub(crate) y: usize,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
 }
 
 impl Tile {
-    /// The tile's rows of interleaved RGB bytes.
-    pub(super) fn rows<'a>(&self, image: &'a RgbImage) -> impl Iterator<Item = &'a [u8]> {
+    /// Returns the tile's rows of interleaved RGB bytes.
+    pub(crate) fn rows<'a>(&self, image: &'a RgbImage) -> impl Iterator<Item = &'a [u8]> {
         let stride = 3 * image.width() as usize;
         let (left, right) = (3 * self.x, 3 * (self.x + self.width));
         let rows = image.as_raw().chunks_exact(stride).skip(self.y).take(self.height);
@@ -93,8 +94,9 @@ impl Tile {
     }
 }
 
-/// The whole picture when it is small enough, else tiles spread evenly over it, edges included.
-pub(super) fn tiles(width: usize, height: usize) -> Vec<Tile> {
+/// Returns the whole picture if it is small enough, else tiles spread evenly over it, edges
+/// included.
+pub(crate) fn tiles(width: usize, height: usize) -> Vec<Tile> {
     if width * height <= PIXELS_MAX {
         return vec![Tile { x: 0, y: 0, width, height }];
     }
@@ -115,8 +117,8 @@ pub(super) fn tiles(width: usize, height: usize) -> Vec<Tile> {
     tiles
 }
 
-/// Place of the `index`th of `count` things spread evenly over `0..=last`.
-pub(super) fn spread(index: usize, count: usize, last: usize) -> usize {
+/// Returns the position of the `index`th of `count` things spread evenly over `0..=last`.
+pub(crate) fn spread(index: usize, count: usize, last: usize) -> usize {
     if count == 1 { last / 2 } else { index * last / (count - 1) }
 }
 
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_over_lanes_take_every_element() {
+    fn sums_over_lanes_include_every_element() {
         let a: Vec<f32> = (0..21_u8).map(f32::from).collect();
         let b = vec![0.0; 21];
         assert!((absolute_difference(&a, &b) - 210.0).abs() < 1e-3);

@@ -1,26 +1,26 @@
-//! How many times pixels are repeated, as scaling up without interpolation leaves it, in octaves.
+//! The repetition of pixels after scaling up without interpolation, in octaves.
 //!
-//! Where pixels are repeated, whole columns and rows of differences vanish together. For each window
-//! of such differences the participation ratio `(Σd)² / (n Σd²)` is the share of them that is alive:
-//! 1/s after a scale of s, whether whole or not. (Gallagher, "Detection of linear and cubic
+//! Repeated pixels make whole columns and rows of differences vanish. For each window of
+//! differences the participation ratio `(Σd)² / (n Σd²)` is the share of them that is alive: 1/s
+//! after scaling by any factor s, whole or not. (Gallagher, "Detection of linear and cubic
 //! interpolation in JPEG compressed images", CRV 2005, reads the period of the same profile.)
 
-use super::plane::{Plane, absolute_difference};
+use crate::models::classic::features::plane::{Plane, absolute_difference};
 
-/// Differences in a window, few enough that the content is alike all over it.
+/// Differences in a window: few enough that its content is uniform.
 const WINDOW: usize = 32;
-/// Rows or columns that are added up for one profile.
+/// Rows or columns that are summed to one profile.
 const STRIP: usize = 128;
-/// Fewer than these say nothing about a profile.
+/// Minimum number of rows or columns of a profile.
 const STRIP_MIN: usize = 8;
-/// Keeps the ratio of an even picture defined, in grey levels.
+/// Keeps the ratio of a single-coloured picture defined, in grey levels.
 const ROUNDING: f32 = 0.02;
-/// Octaves that the content's own columns and rows make up.
+/// Octaves that content without repetition reaches.
 const CONTENT: f64 = 0.15;
 /// Softness of the bend at [`CONTENT`].
 const BEND: f64 = 0.1;
 
-/// Participation ratios weighted with the differences behind them.
+/// A mean of participation ratios, weighted with their differences.
 #[derive(Debug, Clone, Copy, Default)]
 struct Alive {
     weighted: f64,
@@ -44,16 +44,16 @@ impl Alive {
     }
 }
 
-/// Columns and rows.
+/// Ratios of columns and rows, summed over tiles.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Repetition {
+pub(crate) struct Repetition {
     columns: Alive,
     rows: Alive,
 }
 
 impl Repetition {
-    /// Takes a tile's plane.
-    pub(super) fn add(&mut self, plane: &Plane) {
+    /// Adds a tile's plane.
+    pub(crate) fn add(&mut self, plane: &Plane) {
         for top in (0..plane.height).step_by(STRIP) {
             let bottom = (top + STRIP).min(plane.height);
             if bottom - top >= STRIP_MIN {
@@ -68,9 +68,9 @@ impl Repetition {
         }
     }
 
-    /// Octaves of resolution that repetition takes, in the direction that has less of it: content
-    /// may look repeated in one, a scaled picture is repeated in both.
-    pub(super) fn octaves(&self) -> f64 {
+    /// Returns the octaves of resolution lost to repetition, in the direction that loses less:
+    /// content may look repeated in one direction, a scaled picture is repeated in both.
+    pub(crate) fn octaves(&self) -> f64 {
         let lost = self.columns.lost_octaves().min(self.rows.lost_octaves());
         BEND * ((lost - CONTENT) / BEND).exp().ln_1p()
     }

@@ -1,54 +1,54 @@
-//! How much fine detail is missing, in octaves.
+//! Sharpness: the missing fine detail, in octaves.
 //!
 //! Crété-Roffet et al. ("The blur effect", SPIE 6492, 2007) compare the differences of neighbouring
 //! pixels before and after a blur: a sharp picture loses many, a blurred one few. Here the blur is
 //! the 2 × 2 mean of a pyramid, level by level and in four directions. With the transfer functions
 //! of these differences the ratio of one level's energy to the next is `1 / (4 cos⁴ πf)` at the
-//! frequency `f`, which grows with `f`: whatever weakens high frequencies more than low ones lowers
-//! each ratio, so blur of any width is seen at the level of its width. Natural pictures have like
-//! energy in each octave (Field 1987), which gives a ratio near 1/2; a smooth ramp gives 1/4.
+//! frequency `f`. It grows with `f`, so anything that weakens high frequencies more than low ones
+//! lowers each ratio, and blur of any width shows at the level of its width. Natural pictures have
+//! similar energy in each octave (Field 1987), which means a ratio near 1/2; a smooth ramp has 1/4.
 
-use super::plane::{Plane, squared_difference};
+use crate::models::classic::features::plane::{Plane, squared_difference};
 
-/// Differences are taken on this many levels, each half as large as the one before.
-pub(super) const LEVELS: usize = 7;
+/// Number of pyramid levels that are measured, each half as large as the one before.
+pub(crate) const LEVELS: usize = 7;
 /// Right, down and the two diagonals.
 const DIRECTIONS: usize = 4;
 /// Energy that rounding to whole grey levels leaves in a difference: twice 1/12, rounded down
 /// because smooth pictures round alike.
 const ROUNDING: f64 = 0.02;
-/// Noise is taken off with this margin: what is left of it would look like detail, and where noise
-/// is cut off at black and white less of it is found than there is.
+/// Factor by which more noise is subtracted than was measured: noise that remains would look like
+/// detail, and clipping at black and white hides some of it from the measurement.
 const NOISE_MARGIN: f64 = 1.5;
-/// Share of an octave that is lost where it holds nothing but noise.
+/// Share of an octave that is lost if it holds nothing but noise.
 const DROWNED: f64 = 0.8;
-/// Least share of the energy that is believed to be detail.
+/// Minimum share of the energy that counts as detail.
 const DETAIL_MIN: f64 = 0.02;
-/// Octaves below which a step of the spectrum is that of a sharp picture.
+/// Steps of the spectrum below this, in octaves, are those of a sharp picture.
 const STEP_SHARP: f64 = 0.75;
 /// The step of a smooth ramp: nothing is left of this octave.
 const STEP_SMOOTH: f64 = 2.0;
 /// Softness of the bend at [`STEP_SHARP`].
 const BEND: f64 = 0.25;
 /// Weight of each octave, the finest first: cameras leave little in the finest, and the coarsest
-/// are content more than sharpness.
+/// depend on content more than on sharpness.
 const WEIGHTS: [f64; LEVELS - 1] = [0.8, 1.0, 1.0, 1.0, 0.8, 0.6];
-/// Pixels along a picture's longer side that a viewer can tell apart: he steps back until he sees
+/// Pixels along a picture's longer side that a viewer can distinguish. A viewer steps back to see
 /// the whole, so the finest octave of a large picture matters less.
 const VISIBLE_PX: f64 = 2000.0;
-/// How much the worst direction counts beyond the mean of all: motion blurs one direction only.
+/// Weight of the worst direction beyond the mean of all: motion blurs one direction only.
 const WORST_DIRECTION: f64 = 0.5;
 
 /// Energies of differences by level and direction, summed over tiles.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sharpness {
+pub(crate) struct Sharpness {
     energies: [[f64; DIRECTIONS]; LEVELS],
     counts: [f64; LEVELS],
 }
 
 impl Sharpness {
-    /// Takes one level of a tile's pyramid.
-    pub(super) fn add(&mut self, level: usize, plane: &Plane) {
+    /// Adds one level of a tile's pyramid.
+    pub(crate) fn add(&mut self, level: usize, plane: &Plane) {
         if plane.width < 2 || plane.height < 2 {
             return;
         }
@@ -65,9 +65,9 @@ impl Sharpness {
         self.counts[level] += ((plane.width - 1) * (plane.height - 1)) as f64;
     }
 
-    /// Octaves of detail that are missing, given the variance of the picture's noise and its
+    /// Returns the missing octaves of detail, given the variance of the picture's noise and its
     /// longer side in pixels.
-    pub(super) fn lost_octaves(&self, noise_variance: f64, longest_px: usize) -> f64 {
+    pub(crate) fn lost_octaves(&self, noise_variance: f64, longest_px: usize) -> f64 {
         let weights: [f64; LEVELS - 1] = std::array::from_fn(|level| {
             let fineness = longest_px as f64 / VISIBLE_PX / 2.0_f64.powi(level as i32);
             WEIGHTS[level] / (1.0 + fineness * fineness)
@@ -81,7 +81,8 @@ impl Sharpness {
 
     fn lost_in(&self, direction: usize, noise_variance: f64, weights: &[f64]) -> f64 {
         let energy = |level: usize| self.energies[level][direction] / self.counts[level];
-        // A difference holds two pixels' noise, and each halving takes three quarters of it.
+        // A difference holds the noise of two pixels, and each halving removes three quarters of
+        // it.
         let shrunk = |level: usize| 0.25_f64.powi(level as i32);
         let noise = |level: usize| 2.0 * NOISE_MARGIN * noise_variance * shrunk(level);
         let detail = |level: usize| {
@@ -93,8 +94,8 @@ impl Sharpness {
         steps
             .map(|level| {
                 let step = (detail(level + 1) / detail(level)).log2();
-                let lost = BEND * ((step - STEP_SHARP) / BEND).exp().ln_1p();
-                let lost = lost / (STEP_SMOOTH - STEP_SHARP);
+                let excess = BEND * ((step - STEP_SHARP) / BEND).exp().ln_1p();
+                let lost = excess / (STEP_SMOOTH - STEP_SHARP);
                 let drowned = (noise(level) / energy(level)).min(1.0);
                 weights[level] * (lost + drowned * (DROWNED - lost))
             })

@@ -1,16 +1,16 @@
-//! Exposure and contrast: how the picture uses the range from black to white.
+//! Exposure and contrast: the picture's use of the range from black to white.
 //!
-//! Read off a bounded number of small means, which noise and fine texture do not move. Contrast is
-//! the range between percentiles (as Michelson's, but deaf to single pixels); exposure is where the
-//! percentiles of luma lie between black and white, in log-odds, which have no end on either side;
-//! clipping is the share of the picture in a flat top, found relative to the picture's own range so
-//! that a darkened copy keeps it.
+//! Measured on a bounded number of small means, on which noise and fine texture have little effect.
+//! Contrast is the range between percentiles (like Michelson's, but robust to single pixels).
+//! Exposure is the position of the percentiles of luma between black and white, in log-odds, which
+//! are unbounded on both sides. Clipping is the share of the picture in a flat top, relative to the
+//! picture's range, so that a darkened copy has the same.
 
 use image::RgbImage;
 
-use super::plane::{luma, spread};
+use crate::models::classic::features::plane::{luma, spread};
 
-/// Most samples in each direction.
+/// Maximum number of samples in each direction.
 const SAMPLES_MAX: usize = 64;
 /// Side of the square whose mean is one sample, in pixels.
 const SAMPLE_PX: usize = 4;
@@ -19,19 +19,19 @@ const TOP_SHARE: f32 = 0.03;
 /// Keeps log-odds of black and white finite, in grey levels.
 const MARGIN: f64 = 4.0;
 
-/// Log-odds of the percentiles of luma, the range and the flat top.
+/// The measures of exposure, contrast and clipping.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tone {
-    /// 5th, 25th, 50th, 75th and 95th percentile in log-odds between black and white.
-    pub(super) log_odds: [f64; 5],
-    /// Between the 1st and the 99th percentile, in grey levels.
-    pub(super) range: f64,
+pub(crate) struct Tone {
+    /// 5th, 25th, 50th, 75th and 95th percentile of luma, in log-odds between black and white.
+    pub(crate) log_odds: [f64; 5],
+    /// Difference of the 1st and the 99th percentile of luma, in grey levels.
+    pub(crate) range: f64,
     /// Share of the picture whose brightest channel is at its top.
-    pub(super) clipped: f64,
+    pub(crate) clipped: f64,
 }
 
 /// Measures the tone of a picture.
-pub(super) fn tone(image: &RgbImage) -> Tone {
+pub(crate) fn tone(image: &RgbImage) -> Tone {
     let samples = samples(image);
     let mut lumas: Vec<f32> = samples.iter().copied().map(luma).collect();
     lumas.sort_unstable_by(f32::total_cmp);
@@ -43,7 +43,7 @@ pub(super) fn tone(image: &RgbImage) -> Tone {
     Tone { log_odds, range, clipped: clipped(&samples) }
 }
 
-/// Share of the samples whose brightest channel lies in the topmost part of the picture's range.
+/// Returns the share of the samples whose brightest channel is in the topmost part of the range.
 fn clipped(samples: &[[f32; 3]]) -> f64 {
     let sorted = |pick: fn(f32, f32) -> f32| {
         let mut values: Vec<f32> =
@@ -58,12 +58,12 @@ fn clipped(samples: &[[f32; 3]]) -> f64 {
     (brightest.len() - below) as f64 / brightest.len() as f64
 }
 
-/// The value below which `share` of the sorted values lie.
+/// Returns the value that exceeds `share` of the sorted values.
 fn percentile(sorted: &[f32], share: f64) -> f32 {
     sorted[(share * (sorted.len() - 1) as f64) as usize]
 }
 
-/// Means of small squares on a grid from edge to edge.
+/// Returns the means of small squares on a grid from edge to edge.
 fn samples(image: &RgbImage) -> Vec<[f32; 3]> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (sample_width, sample_height) = (width.min(SAMPLE_PX), height.min(SAMPLE_PX));

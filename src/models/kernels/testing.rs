@@ -1,8 +1,9 @@
-//! What the tests of layers share: random tensors, the same in every run, and how near is near enough.
+//! Random tensors and a comparison, shared by the tests of kernels, layers and networks.
 
 use candle_core::{Device, Result, Tensor};
 
-/// Values around `mean`, up to 1.7 · `spread` away, which is their standard deviation.
+/// Returns uniform random values of this mean and of the standard deviation `spread`. Tensors of
+/// one size always get the same values.
 pub(crate) fn random(mean: f32, spread: f32, shape: &[usize]) -> Result<Tensor> {
     let count = shape.iter().product::<usize>();
     let mut random = fastrand::Rng::with_seed(count as u64);
@@ -12,7 +13,7 @@ pub(crate) fn random(mean: f32, spread: f32, shape: &[usize]) -> Result<Tensor> 
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// Holds two tensors together: shapes equal, and no value further apart than `tolerance`.
+/// Asserts that the shapes are equal and no two values differ by more than `tolerance`.
 pub(crate) fn assert_close(ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
     assert_eq!(ours.dims(), expected.dims());
     let apart = (ours - expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;

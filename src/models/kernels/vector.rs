@@ -1,15 +1,12 @@
-//! Functions on vectors of `f32`, for whatever vectors the processor has.
+//! Functions on slices of `f32`, generic over the CPU's SIMD vectors.
 
 use pulp::Simd;
 
-/// Number of samples that one task of an element-wise op takes: 64 KiB, well within a core's cache.
-pub(crate) const TASK: usize = 1 << 14;
-
-/// e^x for x in −87.3..=88, cut to that range; relative error below 2e-7 (coefficients of the
-/// Cephes library's `expf`).
+/// e^x, with x clamped to −87.3..=88; relative error below 2e-7 (coefficients of the Cephes
+/// library's `expf`).
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    /// Adding it leaves the nearest whole number in the lowest bits.
+    /// Adding it rounds to a whole number, which is then in the lowest bits.
     const SHIFT: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -128,8 +125,9 @@ pub(crate) fn silu_product<S: Simd>(simd: S, to: &mut [f32], gate: &[f32], up: &
     }
 }
 
-/// Normalises one row in place: (x − mean)/√(variance + eps) · weight + bias. The length of the row
-/// is any; the statistics are taken in two passes, so that a large mean costs no digits.
+/// Normalises one row of any length in place: (x − mean)/√(variance + eps) · weight + bias.
+///
+/// The statistics take two passes, so that a large mean costs no digits.
 #[inline(always)]
 pub(crate) fn normalise<S: Simd>(simd: S, row: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
     let count = row.len() as f32;
@@ -158,9 +156,9 @@ pub(crate) fn normalise<S: Simd>(simd: S, row: &mut [f32], weight: &[f32], bias:
     }
 }
 
-/// to = from/√(mean square + eps) · weight, rows of any length.
+/// to = from/√(mean square + eps) · weight, for rows of any length.
 #[inline(always)]
-pub(crate) fn normalise_by_square<S: Simd>(
+pub(crate) fn normalise_by_rms<S: Simd>(
     simd: S,
     to: &mut [f32],
     from: &[f32],
@@ -234,8 +232,9 @@ pub(crate) fn maximum<S: Simd>(simd: S, to: &mut [f32], from: &[f32]) {
     }
 }
 
-/// Replaces each row's values by e^(x − max), and gives 1 / their sum. The row's length is a whole
-/// number of vectors; positions that are no score hold −∞.
+/// Replaces the values of a row by e^(x − max), and returns 1 / their sum.
+///
+/// The row is a whole number of vectors; padding holds −∞.
 #[inline(always)]
 pub(crate) fn exponentials<S: Simd>(simd: S, row: &mut [f32]) -> f32 {
     let (vectors, rest) = S::as_mut_simd_f32s(row);
@@ -259,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    /// Applies a function of vectors to samples.
+    /// Applies a function to whole vectors.
     struct Each<'a>(&'a mut [f32], Function);
 
     #[derive(Clone, Copy)]
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn its_approximation_follows_tanh() {
+    fn the_gelu_approximation_follows_tanh() {
         for (x, y) in apply(Function::GeluTanh, -12.0, 12.0) {
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
             let exact = 0.5 * x * (1.0 + inner.tanh());
@@ -320,7 +319,7 @@ mod tests {
         }
     }
 
-    /// 2/√π · Σ (−1)ⁿ x^(2n+1) / (n! (2n+1)), exact enough where it is used; ±1 beyond.
+    /// 2/√π · Σ (−1)ⁿ x^(2n+1) / (n! (2n+1)); ±1 beyond ±5, where f32 cannot distinguish them.
     fn erf_by_series(x: f64) -> f64 {
         if x.abs() > 5.0 {
             return x.signum();

@@ -1,5 +1,7 @@
-//! A weight that is packed once, for products with few rows: reading it is then the whole work, and
-//! packing it anew for each product, as a general routine must, would double that.
+//! A weight that is packed once, for products with few rows.
+//!
+//! Such a product spends its time reading the weight. A general routine packs the weight again for
+//! every product, which would double that time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,32 +10,33 @@ use candle_core::{D, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::cpu::Values;
-use super::panels::{Panels, multiply};
+use crate::models::kernels::panels::{Panels, RowMajor, multiply};
+use crate::models::kernels::values::Values;
 
 /// Outputs that one task computes.
 const OUTPUTS: usize = 128;
-/// Rows that pass a part of the weight together; with it they stay in the second-level cache.
+/// Rows that are multiplied with a part of the weight at a time; both stay in the second-level
+/// cache.
 const ROWS: usize = 128;
 
-/// A weight `(out, in)` f32 on the CPU, packed. Clones share it.
+/// A packed weight `(out, in)` f32 on the CPU. Clones share it.
 #[derive(Clone)]
-pub struct Packed {
-    /// Outputs in parts, each as a matrix of `in` rows.
+pub struct PackedWeight {
+    /// Parts of [`OUTPUTS`] outputs, each `(in, outputs)`.
     parts: Arc<[Panels]>,
     out: usize,
     width: usize,
 }
 
-impl fmt::Debug for Packed {
+impl fmt::Debug for PackedWeight {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Packed({} × {})", self.out, self.width)
+        write!(formatter, "PackedWeight({} × {})", self.out, self.width)
     }
 }
 
-impl Packed {
-    /// Packs a weight.
-    pub(super) fn new(weight: &Tensor) -> Result<Self> {
+impl PackedWeight {
+    /// Packs `weight (out, in)`.
+    pub(crate) fn new(weight: &Tensor) -> Result<Self> {
         let (out, width) = weight.dims2()?;
         let values = Values::of(weight)?;
         let values = &*values;
@@ -42,13 +45,13 @@ impl Packed {
         Ok(Self { parts: parts.into(), out, width })
     }
 
-    /// The input's width.
-    pub(super) fn width(&self) -> usize {
+    /// Returns the input's width.
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 
-    /// `(…, in)` to `(…, out)`.
-    pub(super) fn product(&self, xs: &Tensor) -> Result<Tensor> {
+    /// `xs · weightᵀ`: `(…, in)` to `(…, out)`.
+    pub(crate) fn product(&self, xs: &Tensor) -> Result<Tensor> {
         let source = Values::of(xs)?;
         let source = &*source;
         let count = source.len() / self.width;
@@ -59,8 +62,8 @@ impl Packed {
                 let mut found = vec![0.0; count * part.padded_columns()];
                 let blocks = found.chunks_mut(ROWS * part.padded_columns());
                 for (block, found) in blocks.enumerate() {
-                    let left = &source[block * ROWS * self.width..];
-                    Arch::new().dispatch(Product { left, width: self.width, part, found });
+                    let left = RowMajor::new(&source[block * ROWS * self.width..], self.width);
+                    Arch::new().dispatch(Product { left, part, found });
                 }
                 found
             })
@@ -80,8 +83,7 @@ impl Packed {
 }
 
 struct Product<'a> {
-    left: &'a [f32],
-    width: usize,
+    left: RowMajor<'a>,
     part: &'a Panels,
     found: &'a mut [f32],
 }
@@ -91,22 +93,22 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        multiply(simd, (self.left, self.width), self.part, self.found);
+        multiply(simd, self.left, self.part, self.found);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::layers::testing::{assert_close, random};
+    use crate::models::kernels::testing::{assert_close, random};
 
     #[test]
-    fn a_packed_product_is_the_product() -> Result<()> {
+    fn a_packed_product_equals_the_plain_product() -> Result<()> {
         for (rows, width, out) in [(1, 5, 3), (9, 70, 300), (130, 33, 512)] {
             let weight = random(0.0, 0.1, &[out, width])?;
             let xs = random(0.0, 1.0, &[rows, width])?;
             let plain = xs.matmul(&weight.t()?)?;
-            assert_close(&Packed::new(&weight)?.product(&xs)?, &plain, 2e-5)?;
+            assert_close(&PackedWeight::new(&weight)?.product(&xs)?, &plain, 2e-5)?;
         }
         Ok(())
     }

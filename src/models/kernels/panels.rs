@@ -1,18 +1,18 @@
-//! Small matrix products inside one task of a CPU op: row-major left, packed right.
+//! Small matrix products inside one task of a kernel: row-major left side, packed right side.
 //!
-//! The right-hand matrix is cut into panels two vectors wide, each stored row by row, so that the
-//! inner loop reads it in order; a tile of the result stays in registers. Large products are left to
-//! candle, whose kernel packs both sides and spreads over threads.
+//! The right side is split into panels two vectors wide, each stored row by row, so that the inner
+//! loop reads it in order. A tile of the result stays in registers. Large products are left to
+//! candle, whose routine packs both sides and uses all threads.
 
 use pulp::{Arch, Simd, WithSimd};
 
 /// Vectors in a row of a panel.
 const PANEL_VECTORS: usize = 2;
-/// Rows of the right-hand matrix that are used up before the next ones: a panel's share fits into
+/// Rows of the right side that are processed before the next ones. A panel's part of them fits into
 /// the first-level cache.
 const DEPTH_BLOCK: usize = 192;
 
-/// Values in a vector of this processor.
+/// Returns the number of values in a SIMD vector of this CPU.
 pub(crate) fn lanes() -> usize {
     struct Lanes;
     impl WithSimd for Lanes {
@@ -25,12 +25,33 @@ pub(crate) fn lanes() -> usize {
     Arch::new().dispatch(Lanes)
 }
 
-/// `columns` rounded up to whole vectors: the row length of every result.
+/// Rounds `columns` up to whole vectors: the row length of every result.
 pub(crate) fn padded(columns: usize) -> usize {
     columns.next_multiple_of(lanes())
 }
 
-/// A right-hand matrix of `rows` × `columns`, packed; columns are padded with zeros to whole vectors.
+/// Row-major values; `stride` values lie between the starts of two rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowMajor<'a> {
+    values: &'a [f32],
+    stride: usize,
+}
+
+impl<'a> RowMajor<'a> {
+    #[inline(always)]
+    pub(crate) fn new(values: &'a [f32], stride: usize) -> Self {
+        Self { values, stride }
+    }
+
+    /// Returns `length` values of a row, from its first column on.
+    #[inline(always)]
+    pub(crate) fn row(self, row: usize, length: usize) -> &'a [f32] {
+        &self.values[row * self.stride..][..length]
+    }
+}
+
+/// The packed right side of a product, `(rows, columns)`. Columns are padded with zeros to whole
+/// vectors.
 #[derive(Debug, Clone)]
 pub(crate) struct Panels {
     data: Vec<f32>,
@@ -40,7 +61,7 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// A matrix of zeros.
+    /// Creates a matrix of zeros.
     pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
         let padded = padded(columns);
         Self { data: vec![0.0; rows * padded], rows, padded, panel: PANEL_VECTORS * lanes() }
@@ -64,7 +85,7 @@ impl Panels {
         panels
     }
 
-    /// Columns rounded up to whole vectors: the row length of a product.
+    /// Returns the columns, rounded up to whole vectors: the row length of a product.
     pub(crate) fn padded_columns(&self) -> usize {
         self.padded
     }
@@ -86,7 +107,7 @@ impl Panels {
         }
     }
 
-    /// Width of the panel that a column is in; the last one may be a single vector.
+    /// Returns the width of the panel that holds `column`; the last panel may be a single vector.
     fn width(&self, column: usize) -> usize {
         self.panel.min(self.padded - column / self.panel * self.panel)
     }
@@ -99,33 +120,29 @@ impl Panels {
 
 /// result = left · right.
 ///
-/// `left` is row-major with `left_stride` values from row to row, of which `right.rows` are read;
-/// `result` has rows of `right.padded` values and as many rows as are wanted.
+/// As many columns of `left` are read as `right` has rows. `result` has rows of
+/// [`Panels::padded_columns`] values; its length sets the number of rows.
 #[inline(always)]
-pub(crate) fn multiply<S: Simd>(
-    simd: S,
-    (left, left_stride): (&[f32], usize),
-    right: &Panels,
-    result: &mut [f32],
-) {
+pub(crate) fn multiply<S: Simd>(simd: S, left: RowMajor<'_>, right: &Panels, result: &mut [f32]) {
     let Panels { rows: depth, padded, .. } = *right;
     result.fill(0.0);
     for from in (0..depth).step_by(DEPTH_BLOCK) {
         let length = DEPTH_BLOCK.min(depth - from);
         for column in (0..padded).step_by(right.panel) {
             let width = right.width(column);
-            let panel = &right.data[right.position(from, column)..][..length * width];
+            let values = &right.data[right.position(from, column)..][..length * width];
+            let panel = Panel { values, column, width };
             let mut rows = result.chunks_exact_mut(padded);
             let mut row = 0;
             // Thirty-two registers hold tiles of eight rows, sixteen registers of four.
             while rows.len() > 0 {
-                let left = &left[row * left_stride + from..];
+                let left = RowMajor { values: &left.values[row * left.stride + from..], ..left };
                 let block = if S::REGISTER_COUNT >= 32 && rows.len() >= 8 {
-                    tile_of::<S, 8>(simd, (left, left_stride), panel, (column, width), &mut rows)
+                    tile_of::<S, 8>(simd, left, panel, &mut rows)
                 } else if rows.len() >= 4 {
-                    tile_of::<S, 4>(simd, (left, left_stride), panel, (column, width), &mut rows)
+                    tile_of::<S, 4>(simd, left, panel, &mut rows)
                 } else {
-                    tile_of::<S, 1>(simd, (left, left_stride), panel, (column, width), &mut rows)
+                    tile_of::<S, 1>(simd, left, panel, &mut rows)
                 };
                 row += block;
             }
@@ -133,22 +150,30 @@ pub(crate) fn multiply<S: Simd>(
     }
 }
 
-/// Takes `ROWS` rows of the result and adds their tile; gives how many rows it was.
+/// Some rows of one panel, and the columns of the result that they contribute to.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    values: &'a [f32],
+    column: usize,
+    width: usize,
+}
+
+/// Adds one panel's product to the next `ROWS` rows of the result. Returns `ROWS`.
 #[inline(always)]
 fn tile_of<'a, S: Simd, const ROWS: usize>(
     simd: S,
-    (left, left_stride): (&[f32], usize),
-    panel: &[f32],
-    (column, width): (usize, usize),
+    left: RowMajor<'_>,
+    panel: Panel<'_>,
     rows: &mut impl Iterator<Item = &'a mut [f32]>,
 ) -> usize {
+    let Panel { values, column, width } = panel;
     let result: [&mut [f32]; ROWS] = std::array::from_fn(|_| {
         let row = rows.next().expect("the caller has counted the rows");
         &mut row[column..column + width]
     });
-    let (vectors, _) = S::as_simd_f32s(panel);
-    let depth = panel.len() / width;
-    let left: [&[f32]; ROWS] = std::array::from_fn(|row| &left[row * left_stride..][..depth]);
+    let (vectors, _) = S::as_simd_f32s(values);
+    let depth = values.len() / width;
+    let left: [&[f32]; ROWS] = std::array::from_fn(|row| left.row(row, depth));
     if width == S::F32_LANES {
         tile::<S, ROWS, 1>(simd, left, vectors, result);
     } else {
@@ -183,23 +208,25 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// result += leftᵀ · right, both row-major: `left` has rows of `left_stride` values, `right` rows of
-/// `columns` values, a whole number of panels or vectors; `result` has rows of `columns` values.
+/// result += leftᵀ · right.
+///
+/// `right.stride` is a whole number of vectors, and all its columns are read. `result` has rows of
+/// `right.stride` values.
 #[inline(always)]
 pub(crate) fn multiply_transposed<S: Simd>(
     simd: S,
-    (left, left_stride): (&[f32], usize),
-    (right, columns): (&[f32], usize),
+    left: RowMajor<'_>,
+    right: RowMajor<'_>,
     result: &mut [f32],
 ) {
+    let columns = right.stride;
     let rows = result.len() / columns;
     let mut column = 0;
     while column < columns {
         let vectors = if column + 2 * S::F32_LANES <= columns { 2 } else { 1 };
         let mut row = 0;
         while row < rows {
-            let tile = (row, column);
-            let (left, right) = ((left, left_stride), (right, columns));
+            let tile = TileStart { row, column };
             row += match (vectors, rows - row) {
                 (2, 8..) if S::REGISTER_COUNT >= 32 => {
                     outer::<S, 8, 2>(simd, left, right, result, tile)
@@ -214,17 +241,27 @@ pub(crate) fn multiply_transposed<S: Simd>(
     }
 }
 
+/// The first row and column of a tile of the result.
+#[derive(Clone, Copy)]
+struct TileStart {
+    row: usize,
+    column: usize,
+}
+
+/// Adds the product of one tile as a sum of outer products. Returns `ROWS`.
 #[inline(always)]
 fn outer<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    (left, left_stride): (&[f32], usize),
-    (right, columns): (&[f32], usize),
+    left: RowMajor<'_>,
+    right: RowMajor<'_>,
     result: &mut [f32],
-    (row, column): (usize, usize),
+    TileStart { row, column }: TileStart,
 ) -> usize {
+    let columns = right.stride;
     let width = VECTORS * S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-    for (left, right) in left.chunks_exact(left_stride).zip(right.chunks_exact(columns)) {
+    let rows = left.values.chunks_exact(left.stride).zip(right.values.chunks_exact(columns));
+    for (left, right) in rows {
         let (left, _) = left[row..].as_chunks::<ROWS>();
         let (right, _) = S::as_simd_f32s(&right[column..column + width]);
         let left = left[0];
@@ -251,28 +288,28 @@ mod tests {
 
     use super::*;
 
-    struct Multiply<'a>(&'a [f32], usize, &'a Panels, &'a mut [f32]);
+    struct Multiply<'a>(RowMajor<'a>, &'a Panels, &'a mut [f32]);
 
     impl WithSimd for Multiply<'_> {
         type Output = ();
 
         fn with_simd<S: Simd>(self, simd: S) {
-            multiply(simd, (self.0, self.1), self.2, self.3);
+            multiply(simd, self.0, self.1, self.2);
         }
     }
 
-    struct MultiplyTransposed<'a>(&'a [f32], usize, &'a [f32], usize, &'a mut [f32]);
+    struct MultiplyTransposed<'a>(RowMajor<'a>, RowMajor<'a>, &'a mut [f32]);
 
     impl WithSimd for MultiplyTransposed<'_> {
         type Output = ();
 
         fn with_simd<S: Simd>(self, simd: S) {
-            multiply_transposed(simd, (self.0, self.1), (self.2, self.3), self.4);
+            multiply_transposed(simd, self.0, self.1, self.2);
         }
     }
 
-    /// Whole numbers, whose sums are exact whatever the order.
-    fn whole(seed: u64, count: usize) -> Vec<f32> {
+    /// Returns random whole numbers: their sums are exact in any order.
+    fn integers(seed: u64, count: usize) -> Vec<f32> {
         let mut random = fastrand::Rng::with_seed(seed);
         (0..count).map(|_| random.i8(-8..=8).into()).collect()
     }
@@ -282,7 +319,7 @@ mod tests {
         fn products_are_those_of_the_definition(
             rows in 1_usize..20, depth in 1_usize..300, columns in 1_usize..80, seed: u64,
         ) {
-            let (left, right) = (whole(seed, rows * depth), whole(!seed, depth * columns));
+            let (left, right) = (integers(seed, rows * depth), integers(!seed, depth * columns));
             let mut transposed = vec![0.0; right.len()];
             for row in 0..depth {
                 for column in 0..columns {
@@ -294,11 +331,12 @@ mod tests {
                 [Panels::pack(&right, columns), Panels::pack_transposed(&transposed, depth)]
             {
                 let mut result = vec![7.0; rows * width];
-                Arch::new().dispatch(Multiply(&left, depth, &panels, &mut result));
+                let left_rows = RowMajor::new(&left, depth);
+                Arch::new().dispatch(Multiply(left_rows, &panels, &mut result));
                 for row in 0..rows {
                     for column in 0..columns {
                         let exact: f32 = (0..depth)
-                            .map(|index| left[row * depth + index] * right[index * columns + column])
+                            .map(|at| left[row * depth + at] * right[at * columns + column])
                             .sum();
                         let ours = result[row * width + column];
                         prop_assert!((ours - exact).abs() < 0.5, "{ours} is not {exact}");
@@ -312,9 +350,11 @@ mod tests {
             rows in 1_usize..20, depth in 1_usize..40, vectors in 1_usize..6, seed: u64,
         ) {
             let columns = vectors * lanes();
-            let (left, right) = (whole(seed, depth * rows), whole(!seed, depth * columns));
+            let (left, right) = (integers(seed, depth * rows), integers(!seed, depth * columns));
             let mut result = vec![1.0; rows * columns];
-            Arch::new().dispatch(MultiplyTransposed(&left, rows, &right, columns, &mut result));
+            let (left_rows, right_rows) =
+                (RowMajor::new(&left, rows), RowMajor::new(&right, columns));
+            Arch::new().dispatch(MultiplyTransposed(left_rows, right_rows, &mut result));
             for row in 0..rows {
                 for column in 0..columns {
                     let exact: f32 = (0..depth)

@@ -1,0 +1,157 @@
+//! Attention in which several query heads share the keys and values of one head.
+//!
+//! Keys and values are packed once for each head, and scores never leave the cache.
+
+use candle_core::{Result, Tensor};
+use pulp::Arch;
+use rayon::prelude::*;
+
+use crate::models::kernels::attention_block::{AttentionBlock, HeadPanels, QUERY_BLOCK};
+use crate::models::kernels::panels::{Panels, RowMajor, padded};
+use crate::models::kernels::values::Values;
+
+/// Numbers of heads, and their width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLayout {
+    /// Query heads.
+    pub query_heads: usize,
+    /// Heads of keys and of values. Each serves `query_heads / kv_heads` consecutive query heads.
+    pub kv_heads: usize,
+    /// Values in a head.
+    pub head_dim: usize,
+}
+
+/// A run of keys and values, and the part of it that each query sees.
+#[derive(Debug, Clone)]
+pub struct KvSegment<'a> {
+    /// `(n, 2 · kv_heads · head_dim)`: the keys of all heads, then the values of all heads.
+    pub rows: &'a Tensor,
+    /// For each query, the number of rows that it sees, from the first on.
+    pub visible_rows: Vec<usize>,
+}
+
+/// All keys and values that the queries of one sequence attend to, in one softmax.
+#[derive(Debug, Clone)]
+pub struct AttentionContext<'a> {
+    /// The segments, one after the other.
+    pub segments: Vec<KvSegment<'a>>,
+}
+
+/// `softmax(q kᵀ / √head_dim) v` of `queries (sequences, n, columns)` to
+/// `(sequences, n, query_heads · head_dim)`; see `layers::grouped_attention`.
+pub(crate) fn grouped_attention(
+    queries: &Tensor,
+    contexts: &[AttentionContext<'_>],
+    heads: HeadLayout,
+) -> Result<Tensor> {
+    let (sequences, count, columns) = queries.dims3()?;
+    let values = Values::of(queries)?;
+    let segments = contexts
+        .iter()
+        .map(|context| context.segments.iter().map(|segment| Values::of(segment.rows)).collect())
+        .collect::<Result<Vec<Vec<Values<'_>>>>>()?;
+    let rows: Vec<Vec<&[f32]>> = segments
+        .iter()
+        .map(|segments| segments.iter().map(|segment| &**segment).collect())
+        .collect();
+    let packed: Vec<HeadPanels> = (0..sequences * heads.kv_heads)
+        .into_par_iter()
+        .map(|index| pack_head(&rows[index / heads.kv_heads], index % heads.kv_heads, heads))
+        .collect();
+    let width = heads.query_heads * heads.head_dim;
+    let mut result = vec![0.0; sequences * count * width];
+    // Rows of one block: some queries with all heads that share their keys.
+    let block_len = (QUERY_BLOCK * heads.kv_heads / heads.query_heads).max(1);
+    let results = result.par_chunks_mut((count * width).max(1)).enumerate();
+    let blocks = results.flat_map(|(sequence, results)| {
+        let blocks = results.par_chunks_mut(block_len * width).enumerate();
+        blocks.map(move |(index, results)| (sequence, index * block_len, results))
+    });
+    blocks.for_each(|(sequence, first, results)| {
+        if rows[sequence].iter().all(|segment| segment.is_empty()) {
+            return;
+        }
+        let block = QueryBlock {
+            queries: RowMajor::new(&values[(sequence * count + first) * columns..], columns),
+            first,
+            context: &contexts[sequence],
+            heads,
+        };
+        for kv in &packed[sequence * heads.kv_heads..][..heads.kv_heads] {
+            block.attend(kv, results);
+        }
+    });
+    Tensor::from_vec(result, (sequences, count, width), queries.device())
+}
+
+fn pack_head(segments: &[&[f32]], kv_head: usize, heads: HeadLayout) -> HeadPanels {
+    let HeadLayout { kv_heads, head_dim, .. } = heads;
+    let width = 2 * kv_heads * head_dim;
+    let total = segments.iter().map(|segment| segment.len() / width).sum();
+    let (mut keys, mut values) = (Panels::zeros(head_dim, total), Panels::zeros(total, head_dim));
+    let rows = segments.iter().flat_map(|segment| segment.chunks_exact(width));
+    for (index, row) in rows.enumerate() {
+        keys.set_column(index, &row[kv_head * head_dim..][..head_dim]);
+        values.set_row(index, &row[(kv_heads + kv_head) * head_dim..][..head_dim]);
+    }
+    HeadPanels { head: kv_head, keys, values }
+}
+
+/// Consecutive queries of one sequence.
+struct QueryBlock<'a> {
+    /// Begins with the row of the first query.
+    queries: RowMajor<'a>,
+    /// Index of the first query in the sequence.
+    first: usize,
+    context: &'a AttentionContext<'a>,
+    heads: HeadLayout,
+}
+
+impl QueryBlock<'_> {
+    /// Attends with the query heads that share `kv`. `results` has a row of all heads for each
+    /// query.
+    fn attend(&self, kv: &HeadPanels, results: &mut [f32]) {
+        let HeadLayout { query_heads, kv_heads, head_dim } = self.heads;
+        let share = query_heads / kv_heads;
+        let width = query_heads * head_dim;
+        let count = results.len() / width;
+        let scale = (head_dim as f32).powf(-0.5);
+        let mut queries = Vec::with_capacity(count * share * head_dim);
+        for query in 0..count {
+            let end = (kv.head + 1) * share * head_dim;
+            let heads = &self.queries.row(query, end)[kv.head * share * head_dim..];
+            queries.extend(heads.iter().map(|value| value * scale));
+        }
+        let mut scores = vec![0.0; count * share * kv.keys.padded_columns()];
+        let mut found = vec![0.0; count * share * padded(head_dim)];
+        Arch::new().dispatch(AttentionBlock {
+            queries: &queries,
+            kv,
+            mask: |row: usize, scores: &mut [f32]| self.mask(self.first + row / share, scores),
+            scores: &mut scores,
+            result: &mut found,
+        });
+        let rows = found.chunks_exact(padded(head_dim));
+        let heads = (0..count).flat_map(|query| (0..share).map(move |head| (query, head)));
+        for ((query, head), found) in heads.zip(rows) {
+            if self.sees_any(self.first + query) {
+                let start = query * width + (kv.head * share + head) * head_dim;
+                results[start..start + head_dim].copy_from_slice(&found[..head_dim]);
+            }
+        }
+    }
+
+    fn sees_any(&self, query: usize) -> bool {
+        self.context.segments.iter().any(|segment| segment.visible_rows[query] > 0)
+    }
+
+    fn mask(&self, query: usize, scores: &mut [f32]) {
+        let mut start = 0;
+        for segment in &self.context.segments {
+            let end = start + segment.rows.dims()[0];
+            scores[start + segment.visible_rows[query]..end].fill(f32::NEG_INFINITY);
+            start = end;
+        }
+        scores[start..].fill(f32::NEG_INFINITY);
+    }
+}
