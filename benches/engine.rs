@@ -102,7 +102,7 @@ fn run(segmenter: &Path, scorer: &Path, peak: f64) {
     let started = Instant::now();
     let segmenter = Sam2Segmenter::open(segmenter, masks, DType::F32, &cpu).unwrap();
     let settings = RatingSettings::default();
-    let scorer = MplugOwl3Scorer::open(scorer, &standard, settings, (DType::F32, &cpu)).unwrap();
+    let scorer = MplugOwl3Scorer::open(scorer, &standard, settings, DType::F32, &cpu).unwrap();
     row("opening both", started.elapsed().as_secs_f64(), None, peak);
 
     let photo = Picture::from_rgb(RgbImage::from_fn(1024, 768, |x, y| {

@@ -110,7 +110,7 @@ impl Plan {
 
 fn main() {
     let plan = Plan::of_arguments();
-    let places = plan.devices.places();
+    let places = plan.devices.ids();
     let place = places[0];
     let folder = tempfile::tempdir().unwrap();
     let segmenter = checkpoints::sam2(folder.path(), plan.size);
@@ -164,8 +164,8 @@ fn main() {
 /// Ratings per second by the number of crops in a batch.
 fn curve(plan: &Plan, place: Place, path: &Path, standard: &Standard, best: f64) {
     let device = place.open().unwrap();
-    let on = (place.dtype(), &device);
-    let scorer = MplugOwl3Scorer::open(path, standard, RatingSettings::default(), on).unwrap();
+    let (settings, dtype) = (RatingSettings::default(), place.dtype());
+    let scorer = MplugOwl3Scorer::open(path, standard, settings, dtype, &device).unwrap();
     let [_, giga_flop] = plan.giga_flop();
     println!("crops in a batch | ratings/s | of the best");
     for &batch in plan.batches {

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
-use crate::engine::lane::{Lane, Run};
-use crate::engine::{Ask, Devices, MplugOwl3Talker, Precision, RunError};
+use crate::engine::lane::{Lane, RunBatch};
+use crate::engine::{ChatQuestion, Devices, MplugOwl3Chat, Precision, RunError};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::models::hub::locate;
@@ -61,16 +61,16 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
     let piped = TempDir::new().context("a temporary folder")?;
     let references = references(&args.images, &piped, &mut settings)?;
     let (model, place, precision) = (args.model.clone(), one_place(&args.device)?, args.dtype);
-    let question = Ask {
+    let question = ChatQuestion {
         system: args.system.clone(),
         question: args.prompt.clone(),
-        cut: args.cut,
+        with_crops: args.cut,
         tokens_max: args.max_tokens as usize,
     };
-    let open = move || -> anyhow::Result<(Run<Shown, ()>, ())> {
+    let open = move || -> anyhow::Result<(RunBatch<Shown, ()>, ())> {
         let path = locate(&model).context("--model")?;
         let device = place.open().context("--device")?;
-        let talker = MplugOwl3Talker::open(&path, precision.on(place), &device);
+        let talker = MplugOwl3Chat::open(&path, precision.on(place), &device);
         let talker = talker.context("--model")?;
         let answer =
             move |shown: &[Shown]| shown.iter().map(|one| one.answer(&talker, &question)).collect();
@@ -101,7 +101,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn answer(&self, talker: &MplugOwl3Talker, question: &Ask) -> Result<(), RunError> {
+    fn answer(&self, talker: &MplugOwl3Chat, question: &ChatQuestion) -> Result<(), RunError> {
         let hear = |word| match self.words.blocking_send(word) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),

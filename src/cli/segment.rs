@@ -9,7 +9,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::config::Settings;
-use crate::engine::lane::{Lane, Run};
+use crate::engine::lane::{Lane, RunBatch};
 use crate::engine::{Devices, ModelInfo, Precision, Sam2Segmenter, Segmenter};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
@@ -104,7 +104,7 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
     let piped = TempDir::new().context("a temporary folder")?;
     let references = references(&args.images, &piped, &mut settings)?;
     let (model, place, precision) = (args.model.clone(), one_place(&args.device)?, args.dtype);
-    let open = move || -> anyhow::Result<(Run<Picture, Vec<Found>>, ModelInfo)> {
+    let open = move || -> anyhow::Result<(RunBatch<Picture, Vec<Found>>, ModelInfo)> {
         let path = locate(&model).context("--model")?;
         let device = place.open().context("--device")?;
         let segmenter = Sam2Segmenter::open(&path, amg, precision.on(place), &device);
