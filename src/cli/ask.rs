@@ -117,7 +117,7 @@ async fn ask(
     talker: &Lane<Shown, ()>,
     reference: &ImageReference,
 ) -> anyhow::Result<()> {
-    let picture = match journey.look(reference).await {
+    let picture = match journey.fetch_picture(reference).await {
         Ok(picture) => picture,
         Err(failure) => bail!(failure.with_code()),
     };

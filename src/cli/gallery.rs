@@ -36,8 +36,10 @@ impl Gallery {
         reference: &ImageReference,
         event: &QualityEvent,
     ) -> anyhow::Result<()> {
-        let picture =
-            journey.look(reference).await.with_context(|| shown_id(&reference.id).into_owned())?;
+        let picture = journey
+            .fetch_picture(reference)
+            .await
+            .with_context(|| shown_id(&reference.id).into_owned())?;
         let name = picture_name(self.pictures, &reference.id);
         self.pictures += 1;
         let path = self.folder.join(&name);

@@ -4,7 +4,8 @@ use bytesize::ByteSize;
 
 use crate::config::Settings;
 use crate::engine::machine_memory;
-use crate::pipeline::{Journey, MemoryPart};
+use crate::pipeline::Journey;
+use crate::telemetry::MemoryPart;
 
 /// The program itself: code, threads, TLS, what the allocator keeps.
 const PROCESS: MemoryPart =

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
-use crate::pipeline::Failure;
+use crate::pipeline::JourneyError;
 use crate::storage::shown_id;
 
 use super::gallery::Gallery;
@@ -77,7 +77,7 @@ pub(super) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Ou
 
 fn show(
     reference: &ImageReference,
-    result: &Result<QualityEvent, Failure>,
+    result: &Result<QualityEvent, JourneyError>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
     match result {
@@ -99,7 +99,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, result: &Result<QualityEvent, Failure>) {
+    fn count(&mut self, result: &Result<QualityEvent, JourneyError>) {
         match result {
             Ok(event) => {
                 self.scored += 1;

@@ -151,7 +151,7 @@ async fn look(
     segmenter: &Lane<Picture, Vec<Found>>,
     reference: &ImageReference,
 ) -> Result<(Picture, Vec<Found>), String> {
-    let picture = journey.look(reference).await.map_err(|failure| failure.with_code())?;
+    let picture = journey.fetch_picture(reference).await.map_err(|failure| failure.with_code())?;
     let found = segmenter.submit(picture.clone()).await.map_err(|error| error.to_string())?;
     Ok((picture, found))
 }

@@ -9,7 +9,7 @@ use humantime::format_duration;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::MemoryPart;
+use crate::telemetry::MemoryPart;
 
 use super::error::StreamError;
 use super::properties::{Properties, pass_through};

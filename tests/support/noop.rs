@@ -23,7 +23,7 @@ pub(crate) enum Trouble {
     Sleeps(Duration),
 }
 
-/// Returns an engine that finds no masks and rates everything 4 of 7, except images of these widths.
+/// Returns an engine that finds no masks and rates everything 4 of 7, except for these widths.
 pub(crate) fn engine(troubles: &[(u32, Trouble)]) -> Engine {
     troubled_engine(troubles, &[], EngineLimits::default())
 }
