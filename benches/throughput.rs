@@ -101,7 +101,7 @@ impl Plan {
 
 fn main() {
     let plan = Plan::from_arguments();
-    let devices = plan.devices.places();
+    let devices = plan.devices.ids();
     let first = devices[0];
     let folder = tempfile::tempdir().unwrap();
     let segmenter = checkpoints::sam2(folder.path(), plan.size);
@@ -151,10 +151,11 @@ fn main() {
 
 /// Prints the ratings per second for each batch size.
 fn batch_size_curve(plan: &Plan, scorer: &Path, standard: &Standard, peak: f64) {
-    let first = plan.devices.places()[0];
+    let first = plan.devices.ids()[0];
     let device = first.open().unwrap();
     let on = (first.dtype(), &device);
-    let scorer = MplugOwl3Scorer::open(scorer, standard, RatingSettings::default(), on).unwrap();
+    let scorer =
+        MplugOwl3Scorer::open(scorer, standard, RatingSettings::default(), on.0, on.1).unwrap();
     let giga_flop = rating_giga_flop(plan.release);
     println!("crops per batch  | ratings/s | of the peak");
     for &batch in plan.batches {

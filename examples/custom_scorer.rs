@@ -7,41 +7,45 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use dog_iqa::engine::{
-    ClassicSegmenter, Engine, EngineLimits, ModelInfo, RunError, Scorer, Segmenter,
-};
+use dog_iqa::engine::{ClassicSegmenter, Engine, EngineLimits, ModelInfo, RunError, Scorer};
 use dog_iqa::event::ImageReference;
 use dog_iqa::imaging::{self, Crop};
 use dog_iqa::method::{self, LevelDistribution};
-use dog_iqa::models::ModelInput;
 use dog_iqa::pipeline::{self, Journey, JourneyParts};
 use dog_iqa::storage::{self, Stores, file_uri};
+use image::RgbImage;
 
 /// Rates mid-grey best, black and white worst.
 struct Brightness;
 
 impl Scorer for Brightness {
+    type Input = Arc<RgbImage>;
+
     fn info(&self) -> ModelInfo {
         ModelInfo { name: "brightness".into(), version: "1".into(), weights: Vec::new() }
     }
 
-    fn prepare(&self, crop: &Crop) -> Result<ModelInput, RunError> {
-        let (width, height) = crop.pixels.dimensions();
-        Ok(ModelInput::new(Arc::clone(&crop.pixels), (width, height), 1))
+    fn prepare(&self, crop: &Crop) -> Result<Arc<RgbImage>, RunError> {
+        Ok(Arc::clone(&crop.pixels))
     }
 
-    fn rate(&self, batch: &[ModelInput]) -> Result<Vec<LevelDistribution>, RunError> {
-        let rate_one = |input: &ModelInput| {
-            let values = input.pixels().as_raw();
-            let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
-            let distance = (sum / values.len() as f64 - 128.0).abs() / 128.0;
-            let logits: Vec<f64> =
-                (1..=7).map(|level| -(f64::from(level) - 7.0 + 6.0 * distance).powi(2)).collect();
-            LevelDistribution::from_logits(&logits)
-                .map_err(|error| RunError::Batch(error.to_string().into()))
-        };
-        batch.iter().map(rate_one).collect()
+    fn cost(crop: &Arc<RgbImage>) -> usize {
+        crop.pixels().len()
     }
+
+    fn rate(&self, batch: &[Arc<RgbImage>]) -> Result<Vec<LevelDistribution>, RunError> {
+        batch.iter().map(|crop| rate_one(crop)).collect()
+    }
+}
+
+fn rate_one(crop: &RgbImage) -> Result<LevelDistribution, RunError> {
+    let samples = crop.as_raw();
+    let sum: f64 = samples.iter().map(|&sample| f64::from(sample)).sum();
+    let distance = (sum / samples.len() as f64 - 128.0).abs() / 128.0;
+    let best_level = 7.0 - 6.0 * distance;
+    let logits: Vec<f64> = (1..=7).map(|level| -(f64::from(level) - best_level).powi(2)).collect();
+    LevelDistribution::from_logits(&logits)
+        .map_err(|error| RunError::Batch(error.to_string().into()))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,9 +54,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut storage = storage::Settings::default();
     storage.allow(&uri)?;
 
-    let segmenter: Arc<dyn Segmenter> = Arc::new(ClassicSegmenter::new());
-    let engine =
-        Engine::new("my-engine", "1", segmenter, Arc::new(Brightness), EngineLimits::default())?;
+    let limits = EngineLimits::default();
+    let engine = Engine::new("my-engine", "1", ClassicSegmenter::new(), Brightness, limits)?;
     let journey = Journey::new(JourneyParts {
         settings: pipeline::Settings::default(),
         imaging: imaging::Settings::default(),

@@ -4,7 +4,8 @@ use bytesize::ByteSize;
 
 use crate::config::Settings;
 use crate::engine::machine_memory;
-use crate::pipeline::{Journey, MemoryPart};
+use crate::pipeline::Journey;
+use crate::telemetry::MemoryPart;
 
 /// Code, thread stacks, TLS state and memory that the allocator retains.
 const PROCESS: MemoryPart =

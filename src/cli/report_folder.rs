@@ -38,7 +38,7 @@ impl ReportFolder {
         event: &QualityEvent,
     ) -> anyhow::Result<()> {
         let picture = journey
-            .look(reference)
+            .fetch_picture(reference)
             .await
             .with_context(|| redact::id(&reference.id).into_owned())?;
         let name = picture_file_name(self.pictures, &reference.id);

@@ -1,38 +1,41 @@
-//! Models behind two traits, each on a thread of its own.
+//! A segmenter and a scorer behind two traits, each on the threads of its devices.
 //!
 //! ```text
 //!  Picture ── Segmenter::prepare ──► lane `segment` ──► RawMask per object
 //!  Crop    ── Scorer::prepare ─────► lane `score` ────► LevelDistribution
 //!             (blocking threads)     (queue, batches, a thread per device)
 //! ```
-//! [`Engine`] is what the pipeline holds; [`traits`] is what a model must do; [`lane`] is the queue
-//! in front of a device; `classic` adapts the models that need no weights, `sam2` and `mplug_owl3` those
-//! of the paper, which `dog_iqa` joins; `memory` and `warm_up` say what a device holds; `talk` lets the
-//! latter speak freely, from what `opened` holds of both.
+//! [`Engine`] is what the pipeline holds, and [`Segmenter`] and [`Scorer`] are what a model
+//! implements. `model_lane` puts a model behind its `lane`, the queue in front of its devices.
+//! `adapters` implement the traits for the models of `crate::models`.
+//!
+//! May import `telemetry`, `method`, `imaging` and `models`; knows nothing of Kafka or storage.
 
-mod classic;
-mod dog_iqa;
-mod failure;
-mod handle;
-pub mod lane;
+mod adapters;
+#[expect(clippy::module_inception, reason = "the file is named after its type, `Engine`")]
+mod engine;
+mod error;
+mod info;
+pub(crate) mod lane;
 mod memory;
-mod mplug_owl3;
-mod opened;
-mod sam2;
+mod model;
+mod model_lane;
 mod settings;
-mod talk;
-pub mod traits;
+mod traits;
 mod warm_up;
 
-pub use classic::{ClassicScorer, ClassicSegmenter};
-pub use handle::{Engine, EngineError, EngineInfo, EngineLimits, Limits};
+pub use adapters::MplugOwl3Error;
+pub use adapters::chat::{ChatQuestion, MplugOwl3Chat};
+pub use adapters::classic::{ClassicScorer, ClassicSegmenter, ReducedPicture};
+pub use adapters::mplug_owl3::{CropViews, MplugOwl3Scorer};
+pub use adapters::sam2::{Sam2Error, Sam2Segmenter};
+pub use engine::Engine;
+pub use error::EngineError;
+pub use info::{EngineInfo, ModelInfo, WeightsFile};
 pub use lane::RunError;
 pub use memory::{TooLittleMemory, machine_memory};
-pub use mplug_owl3::MplugOwl3Scorer;
-pub use opened::MplugOwl3Error;
-pub use sam2::{Sam2Error, Sam2Segmenter};
 pub use settings::{
-    Devices, DogIqaSettings, EngineName, LaneSettings, Precision, Settings, WarmUp,
+    Devices, DogIqaSettings, EngineLimits, EngineName, LaneLimits, LaneSettings, Precision,
+    Settings, WarmUp,
 };
-pub use talk::{Ask, MplugOwl3Talker};
-pub use traits::{ModelInfo, Scorer, Segmenter, WeightsFile};
+pub use traits::{Scorer, Segmenter};

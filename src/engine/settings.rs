@@ -1,49 +1,48 @@
-//! The part of the configuration that chooses and sizes an engine.
+//! Settings that choose and size an engine, and the lane limits that follow from them.
 
 use std::str::FromStr;
 
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::handle::Limits;
-use crate::models::device::DeviceId as Place;
+use crate::models::device::DeviceId;
 use crate::models::mplug_owl3::RatingSettings;
 use crate::models::sam2::amg::{AmgPreset, AmgSettings};
 
-/// Which engine answers.
+/// The engines by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineName {
-    /// The paper's engine where its weights are named, else `classic`.
+    /// `dog-iqa` if the settings name weights, otherwise `classic`.
     #[default]
     Auto,
     /// The paper's method: SAM 2 and mPLUG-Owl3.
     DogIqa,
-    /// Graph-based segmentation and hand-crafted measures: needs no weights and no accelerator. It
-    /// is not the paper's method, and its events name it.
+    /// Graph-based segmentation and hand-crafted measures, without weights and on the CPU. It is
+    /// not the paper's method, and its events name it.
     Classic,
 }
 
-/// Number formats that networks run in.
+/// Number formats of the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// What the device is fastest in: single on a processor, `bf16` on a GPU.
+    /// The fastest format of the device: `f32` on a CPU, `bf16` on a GPU.
     #[default]
     Auto,
     /// Single precision.
     F32,
-    /// Half precision, five bits of exponent.
+    /// Half precision with five bits of exponent.
     F16,
-    /// Half precision, the exponent of single.
+    /// Half precision with the exponent of single precision.
     Bf16,
 }
 
 impl Precision {
-    /// The tensor library's name of it.
-    pub fn on(self, place: Place) -> DType {
+    /// Returns the format to use on a device.
+    pub fn on(self, device: DeviceId) -> DType {
         match self {
-            Self::Auto => place.dtype(),
+            Self::Auto => device.dtype(),
             Self::F32 => DType::F32,
             Self::F16 => DType::F16,
             Self::Bf16 => DType::BF16,
@@ -65,23 +64,23 @@ impl FromStr for Precision {
     }
 }
 
-/// Devices that a model runs on, a lane on each.
+/// The devices of the models, with one lane on each.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Devices {
-    /// The first GPU that answers, else the processor.
+    /// The first GPU that responds, otherwise the CPU.
     #[default]
     Auto,
-    /// These, all of one kind; one that is named twice has two lanes.
-    These(Vec<Place>),
+    /// Devices of one kind. A device that is listed twice has two lanes.
+    These(Vec<DeviceId>),
 }
 
 impl Devices {
-    /// The devices, with `auto` decided; at least one.
-    pub fn places(&self) -> Vec<Place> {
+    /// Returns the devices, at least one, with `auto` resolved.
+    pub fn ids(&self) -> Vec<DeviceId> {
         match self {
-            Self::Auto => vec![Place::best()],
-            Self::These(places) => places.clone(),
+            Self::Auto => vec![DeviceId::best()],
+            Self::These(devices) => devices.clone(),
         }
     }
 }
@@ -89,27 +88,27 @@ impl Devices {
 impl FromStr for Devices {
     type Err = String;
 
-    /// `auto`, or devices such as `cpu`, `cuda:0`, `cuda:0,1`, `metal`.
+    /// Parses `auto`, or devices such as `cpu`, `cuda:0`, `cuda:0,1`, `metal`.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let mut places: Vec<Place> = Vec::new();
+        let mut devices: Vec<DeviceId> = Vec::new();
         for part in text.split(',').map(str::trim) {
-            // A number alone is a further device of the kind before it.
-            let place = match places.last() {
+            // A number alone is another device of the preceding kind.
+            let device = match devices.last() {
                 Some(last) if part.bytes().all(|c| c.is_ascii_digit()) && !part.is_empty() => {
                     format!("{}:{part}", last.kind()).parse()?
                 }
                 _ => part.parse()?,
             };
-            places.push(place);
+            devices.push(device);
         }
-        let kinds = places.windows(2).all(|pair| pair[0].kind() == pair[1].kind());
-        if !kinds {
+        let is_one_kind = devices.windows(2).all(|pair| pair[0].kind() == pair[1].kind());
+        if !is_one_kind {
             return Err(format!("`{text}`: devices of several kinds do not give the same answers"));
         }
-        Ok(Self::These(places))
+        Ok(Self::These(devices))
     }
 }
 
@@ -125,30 +124,30 @@ impl From<Devices> for String {
     fn from(devices: Devices) -> Self {
         match devices {
             Devices::Auto => "auto".to_owned(),
-            Devices::These(places) => {
-                places.iter().map(Place::to_string).collect::<Vec<_>>().join(",")
+            Devices::These(devices) => {
+                devices.iter().map(DeviceId::to_string).collect::<Vec<_>>().join(",")
             }
         }
     }
 }
 
-/// Whether the largest batch is run once before the first image.
+/// The devices on which the largest batch is run once before the first image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WarmUp {
-    /// On a GPU, where it takes seconds and finds what its memory holds.
+    /// GPUs only, where the run takes seconds and finds the batch that fits in memory.
     #[default]
     Auto,
-    /// Always; on a processor it takes as long as a batch of images.
+    /// Every device. On a CPU the run takes as long as a batch of images.
     Always,
-    /// Never.
+    /// None.
     Never,
 }
 
 impl WarmUp {
-    pub(super) fn is_wanted_on(self, place: Place) -> bool {
+    pub(crate) fn is_wanted_on(self, device: DeviceId) -> bool {
         match self {
-            Self::Auto => place != Place::Cpu,
+            Self::Auto => device != DeviceId::Cpu,
             Self::Always => true,
             Self::Never => false,
         }
@@ -159,27 +158,30 @@ impl WarmUp {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DogIqaSettings {
-    /// SAM 2 or 2.1: a preset (`sam2.1-large`), an `owner/name` of the Hub, both fetched by
-    /// `dogiqa models pull`, or a path: a `.pt` or `.safetensors` file, or a folder with one.
+    /// The SAM 2 or 2.1 model that segments: a preset (`sam2.1-large`) or an `owner/name` of the
+    /// Hub, both downloaded by `dogiqa models pull`, or a path to a `.pt` or `.safetensors` file or
+    /// to a folder with one.
     pub segmenter: String,
-    /// mPLUG-Owl3: a preset (`mplug-owl3-7b-241101`), an `owner/name` of the Hub, or a path: a folder, a
-    /// `.safetensors`, its index, or a `.gguf`.
+    /// The mPLUG-Owl3 model that rates: a preset (`mplug-owl3-7b-241101`) or an `owner/name` of the
+    /// Hub, both downloaded by `dogiqa models pull`, or a path to a folder, a `.safetensors` file,
+    /// its index, or a `.gguf` file.
     pub scorer: String,
-    /// SHA-256 of files of weights. If any is given, each file must have one of them.
+    /// Allowed SHA-256 digests of weight files. If the list is not empty, a file with any other
+    /// digest is refused at the start.
     pub sha256: Vec<String>,
-    /// Where both run, each with a lane on every device: `auto` (the first GPU, else the processor), `cpu`,
-    /// `cuda:0`, `cuda:0,1`, `metal`.
+    /// Devices of both models, each with a lane per model: `auto` (the first GPU, otherwise the
+    /// CPU), `cpu`, `cuda:0`, `cuda:0,1` or `metal`.
     pub device: Devices,
-    /// Number format of both: `auto` (`f32` on a processor, `bf16` on a GPU), `f32`, `f16`, `bf16`. Half formats
-    /// are slow on a processor; a `.gguf` has its own.
+    /// Number format of both models: `auto` (`f32` on a CPU, `bf16` on a GPU), `f32`, `f16` or
+    /// `bf16`. Half formats are slow on a CPU. A `.gguf` file keeps its own format.
     pub dtype: Precision,
-    /// Whether the largest batch is run once at the start, so that its memory is reserved: `auto` (on a GPU),
-    /// `always`, `never`.
+    /// Runs the largest batch once at the start, so that its memory is reserved and a device that
+    /// is too small is found early: `auto` (on a GPU only), `always` or `never`.
     pub warm_up: WarmUp,
-    /// Parameters of the mask generator, by their names in the reference. The defaults are ours: few,
-    /// large objects.
+    /// Parameters of the mask generator, named as in the reference implementation. The defaults
+    /// differ from the reference: they produce few, large objects.
     pub masks: AmgSettings,
-    /// How the model is asked.
+    /// The prompt of the scorer.
     pub rating: RatingSettings,
 }
 
@@ -198,38 +200,71 @@ impl Default for DogIqaSettings {
     }
 }
 
-/// Sizes of the queue in front of a model.
+/// Settings of the queue in front of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LaneSettings {
-    /// Prepared inputs that may wait for the model; more hold the pipeline back. 0: as many as suit the device.
+    /// Prepared inputs that may wait for the model; when the queue is full, the pipeline waits. A
+    /// longer queue uses more memory. 0 chooses a size for the device.
     pub queue: usize,
-    /// Pixels in one batch; 0: as many as suit the device. An input larger than this runs alone.
+    /// Maximum pixels in one batch; an input that is larger runs alone. Lower it if batches exceed
+    /// the stage's timeout. 0 chooses a size for the device.
     pub batch_pixels: usize,
 }
 
-/// Inputs before a model on a processor, and on a GPU: two of its batches of crops.
+/// Inputs in the queue of a CPU.
 const QUEUE_CPU: usize = 16;
+/// Inputs in the queue of a GPU: two of its batches of crops.
 const QUEUE_GPU: usize = 64;
-/// Pixels in a batch on a processor, which one image or fourteen crops fill already.
+/// Pixels in a batch on a CPU, which one image or fourteen crops already fill.
 const BATCH_PIXELS_CPU: usize = 2_000_000;
 /// Pixels in a batch on a GPU: four images, or thirty-two crops.
 const BATCH_PIXELS_GPU: usize = 4_600_000;
 
 impl LaneSettings {
-    /// Sizes of a lane on a device.
-    pub(super) fn limits_on(&self, place: Place) -> Limits {
-        let batch_cost = match (self.batch_pixels, place) {
-            (0, Place::Cpu) => BATCH_PIXELS_CPU,
-            (0, Place::Cuda(_) | Place::Metal(_)) => BATCH_PIXELS_GPU,
-            (pixels, _) => pixels,
+    /// Returns the limits of a lane, with every 0 replaced by the size for the device.
+    pub(crate) fn limits_on(&self, device: DeviceId) -> LaneLimits {
+        let (queue, batch_pixels) = match device {
+            DeviceId::Cpu => (QUEUE_CPU, BATCH_PIXELS_CPU),
+            DeviceId::Cuda(_) | DeviceId::Metal(_) => (QUEUE_GPU, BATCH_PIXELS_GPU),
         };
-        let queue = match (self.queue, place) {
-            (0, Place::Cpu) => QUEUE_CPU,
-            (0, Place::Cuda(_) | Place::Metal(_)) => QUEUE_GPU,
-            (queue, _) => queue,
-        };
-        Limits { queue, batch_cost }
+        let or_default = |value: usize, default: usize| if value == 0 { default } else { value };
+        LaneLimits {
+            queue: or_default(self.queue, queue),
+            batch_cost: or_default(self.batch_pixels, batch_pixels),
+        }
+    }
+}
+
+/// Limits of a lane. Costs are in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Inputs that may wait before the caller waits too, which bounds memory. At least 1.
+    pub queue: usize,
+    /// Maximum total cost of one batch. An input that costs more runs alone.
+    pub batch_cost: usize,
+}
+
+/// Limits of both lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineLimits {
+    /// Limits of the segmenter's lane.
+    pub segment: LaneLimits,
+    /// Limits of the scorer's lane.
+    pub score: LaneLimits,
+}
+
+impl EngineLimits {
+    /// Returns the limits that the settings set for a CPU.
+    pub(crate) fn on_cpu(settings: &Settings) -> Self {
+        let Settings { segment, score, .. } = settings;
+        Self { segment: segment.limits_on(DeviceId::Cpu), score: score.limits_on(DeviceId::Cpu) }
+    }
+}
+
+impl Default for EngineLimits {
+    fn default() -> Self {
+        Self::on_cpu(&Settings::default())
     }
 }
 
@@ -237,9 +272,10 @@ impl LaneSettings {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// `dog-iqa`: the paper's method, with the weights below. `classic`: graph-based segmentation and
-    /// hand-crafted measures, without weights. `auto`: the former where weights are named, else the
-    /// latter.
+    /// Selects the engine. `dog-iqa`: the paper's method, with the weights that
+    /// `engine.dog_iqa.segmenter` and `engine.dog_iqa.scorer` name. `classic`: graph-based
+    /// segmentation and hand-crafted measures, without weights. `auto`: `dog-iqa` if either is set,
+    /// otherwise `classic`.
     pub name: EngineName,
     /// The paper's engine.
     pub dog_iqa: DogIqaSettings,
@@ -250,7 +286,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the paper's engine is chosen, by its name or by its weights.
+    /// Returns true if the paper's engine is chosen, by its name or by its weights.
     pub fn is_dog_iqa(&self) -> bool {
         match self.name {
             EngineName::DogIqa => true,
@@ -267,16 +303,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_of_one_kind_and_read_as_they_are_written() {
-        let read = |text: &str| text.parse::<Devices>();
-        let places = |text| read(text).unwrap().places();
-        assert_eq!(read("auto"), Ok(Devices::Auto));
-        assert_eq!(places("cuda:0,1"), [Place::Cuda(0), Place::Cuda(1)]);
-        assert_eq!(places("cuda:0, cuda:3"), [Place::Cuda(0), Place::Cuda(3)]);
-        assert_eq!(places("cpu,cpu"), [Place::Cpu; 2]);
-        assert_eq!(String::from(read("cuda:0,1").unwrap()), "cuda:0,cuda:1");
+    fn devices_are_of_one_kind_and_parse_from_their_own_text() {
+        let parse = |text: &str| text.parse::<Devices>();
+        let ids = |text| parse(text).unwrap().ids();
+        assert_eq!(parse("auto"), Ok(Devices::Auto));
+        assert_eq!(ids("cuda:0,1"), [DeviceId::Cuda(0), DeviceId::Cuda(1)]);
+        assert_eq!(ids("cuda:0, cuda:3"), [DeviceId::Cuda(0), DeviceId::Cuda(3)]);
+        assert_eq!(ids("cpu,cpu"), [DeviceId::Cpu; 2]);
+        assert_eq!(String::from(parse("cuda:0,1").unwrap()), "cuda:0,cuda:1");
         for text in ["", "cpu,cuda", "cuda:0,", "1,2", "auto,cpu", "cpu,1"] {
-            assert!(read(text).is_err(), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

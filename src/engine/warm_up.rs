@@ -1,27 +1,46 @@
-//! The largest batch, run once before the first image: what it takes is then reserved, and a device that cannot
-//! hold it is known now, not in the middle of the stream. What a picture's own masks take on top is not tried.
+//! Runs the largest batch once before the first image. Its memory is then reserved, and a device
+//! that cannot hold it is found at the start. Memory for a picture's own masks is not covered.
 
-use crate::engine::lane::{Run, RunError};
+use crate::engine::error::EngineError;
+use crate::engine::lane::RunError;
+use crate::engine::model::Model;
 
-/// Runs the largest batch that `batch_cost` allows of an input that costs `item_cost`; halves it while the device
-/// cannot. Gives what a batch may cost.
+/// Fills a batch with the most expensive of `sources` and runs it. Returns the cost that a batch
+/// may have on this device: `batch_cost`, or less if only smaller batches succeed. Without sources
+/// nothing is run.
 ///
 /// # Errors
-/// What the device says of a single input.
-pub(super) fn warm_up<I: Clone, O>(
-    run: &mut Run<I, O>,
-    (item, item_cost): (&I, usize),
+/// Fails if a source cannot be prepared, or if not even a batch of one succeeds.
+pub(crate) fn warm_up<M: Model>(
+    model: &M,
+    sources: &[M::Source],
+    batch_cost: usize,
+) -> Result<usize, EngineError> {
+    let inputs = sources
+        .iter()
+        .map(|source| model.prepare(source))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| EngineError::Weights { key: "warm_up", message: error.to_string() })?;
+    let Some(largest) = inputs.into_iter().max_by_key(M::cost) else { return Ok(batch_cost) };
+    let run = |count: usize| model.run(&vec![largest.clone(); count]).map(drop);
+    find_batch_cost(run, M::cost(&largest), batch_cost).map_err(EngineError::WarmUp)
+}
+
+/// Runs batches of equal inputs, halving their number until one succeeds.
+fn find_batch_cost(
+    mut run: impl FnMut(usize) -> Result<(), RunError>,
+    input_cost: usize,
     batch_cost: usize,
 ) -> Result<usize, RunError> {
-    let wanted = (batch_cost / item_cost.max(1)).max(1);
+    let wanted = (batch_cost / input_cost.max(1)).max(1);
     let mut count = wanted;
     let mut why = None;
     loop {
-        match run(&vec![item.clone(); count]) {
-            Ok(_) if count == wanted => return Ok(batch_cost),
-            Ok(_) => {
-                tracing::warn!(count, wanted, ?why, "the device takes smaller batches only");
-                return Ok(count * item_cost);
+        match run(count) {
+            Ok(()) if count == wanted => return Ok(batch_cost),
+            Ok(()) => {
+                tracing::warn!(count, wanted, ?why, "the device runs smaller batches only");
+                return Ok(count * input_cost);
             }
             Err(RunError::Batch(error)) if count > 1 => (count, why) = (count / 2, Some(error)),
             Err(error) => return Err(error),
@@ -33,21 +52,20 @@ pub(super) fn warm_up<I: Clone, O>(
 mod tests {
     use super::*;
 
-    fn device(holds: usize) -> Run<(), ()> {
-        Box::new(move |batch| match batch.len() {
-            count if count <= holds => Ok(batch.to_vec()),
-            _ => Err(RunError::Batch("out of memory".into())),
-        })
-    }
-
     #[test]
-    fn a_batch_shrinks_to_what_the_device_holds() {
-        let warmed = |holds, batch_cost| warm_up(&mut device(holds), (&(), 10), batch_cost);
-        assert_eq!(warmed(100, 165), Ok(165), "what fits is left as it was");
-        assert_eq!(warmed(16, 165), Ok(165));
-        assert_eq!(warmed(15, 165), Ok(80));
-        assert_eq!(warmed(1, 165), Ok(10));
-        assert_eq!(warmed(1, 3), Ok(3), "an item above the limit runs alone");
-        assert!(warmed(0, 165).is_err());
+    fn the_batch_shrinks_to_the_memory_of_the_device() {
+        let found = |capacity, batch_cost| {
+            let run = |count| {
+                let fits = count <= capacity;
+                fits.then_some(()).ok_or_else(|| RunError::Batch("out of memory".into()))
+            };
+            find_batch_cost(run, 10, batch_cost)
+        };
+        assert_eq!(found(100, 165), Ok(165), "a batch that fits is not changed");
+        assert_eq!(found(16, 165), Ok(165));
+        assert_eq!(found(15, 165), Ok(80));
+        assert_eq!(found(1, 165), Ok(10));
+        assert_eq!(found(1, 3), Ok(3), "an input above the limit runs alone");
+        assert!(found(0, 165).is_err());
     }
 }

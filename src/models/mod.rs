@@ -3,17 +3,14 @@
 //! traits.
 //!
 //! ```text
-//!  Picture or Crop ─ prepare (CPU threads) ─► ModelInput ─ model (lane thread) ─► masks or levels
+//!  Picture or Crop ── prepare (CPU threads) ──► input ── model (lane thread) ──► masks or levels
 //! ```
 //! A function that returns `candle_core::Result` fails if candle cannot do an operation: on
 //! mismatched shapes, dtypes or devices, or if the device runs out of memory.
 
 pub mod classic;
 pub mod device;
-mod input;
 mod kernels;
 pub mod layers;
 pub mod mplug_owl3;
 pub mod sam2;
-
-pub use input::ModelInput;

@@ -1,53 +1,54 @@
-//! The two budgets that bound memory: fetched bytes and decoded pixels of all images in flight.
+//! A budget of memory, as an amount that images reserve and return. The pipeline has one for
+//! fetched bytes and one for decoded pixels.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// One permit stands for this many bytes or pixels, so that large budgets fit the semaphore.
+/// Bytes or pixels per permit, so that large budgets fit the semaphore.
 const UNIT: u64 = 1024;
 
-/// A pool of units that images hold while they need memory.
+/// An amount of memory that images share.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(crate) struct MemoryBudget {
     units: Arc<Semaphore>,
     total: u32,
 }
 
-/// A part of a budget; dropping it gives it back.
+/// A reserved part of a budget. Dropping it returns the part.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct BudgetShare {
     permit: OwnedSemaphorePermit,
 }
 
-impl Budget {
-    pub(super) fn new(amount: u64) -> Self {
+impl MemoryBudget {
+    pub(crate) fn new(amount: u64) -> Self {
         let total = units(amount);
         Self { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Waits until `amount` is free. More than the whole budget asks for the whole budget: a single
-    /// image within its own limits always gets through, alone.
+    /// Waits until `amount` is free and reserves it. An amount above the whole budget reserves the
+    /// whole budget, so that an image within its own limits always passes, alone.
     ///
-    /// Cancel safe: an abandoned wait holds nothing.
-    pub(super) async fn take(&self, amount: u64) -> Share {
+    /// Cancel safe: an abandoned wait reserves nothing.
+    pub(crate) async fn reserve(&self, amount: u64) -> BudgetShare {
         let wanted = units(amount).min(self.total);
         let permit = Arc::clone(&self.units)
             .acquire_many_owned(wanted)
             .await
             .expect("budgets are never closed");
-        Share { permit }
+        BudgetShare { permit }
     }
 
-    /// What nobody holds now.
-    pub(super) fn free(&self) -> u64 {
+    /// Returns the amount that is not reserved.
+    pub(crate) fn free(&self) -> u64 {
         self.units.available_permits() as u64 * UNIT
     }
 }
 
-impl Share {
-    /// Gives back what exceeds `amount`.
-    pub(super) fn shrink_to(&mut self, amount: u64) {
+impl BudgetShare {
+    /// Returns everything above `amount` to the budget.
+    pub(crate) fn shrink_to(&mut self, amount: u64) {
         let excess = self.permit.num_permits().saturating_sub(units(amount) as usize);
         drop(self.permit.split(excess));
     }
@@ -63,28 +64,28 @@ mod tests {
     use futures::FutureExt;
 
     #[tokio::test]
-    async fn a_share_waits_until_others_give_back() {
-        let budget = Budget::new(10 * UNIT);
-        let mut first = budget.take(8 * UNIT).await;
-        assert!(budget.take(4 * UNIT).now_or_never().is_none());
+    async fn a_reservation_waits_until_enough_is_returned() {
+        let budget = MemoryBudget::new(10 * UNIT);
+        let mut first = budget.reserve(8 * UNIT).await;
+        assert!(budget.reserve(4 * UNIT).now_or_never().is_none());
         first.shrink_to(UNIT);
         assert_eq!(budget.free(), 9 * UNIT);
-        assert!(budget.take(4 * UNIT).now_or_never().is_some());
+        assert!(budget.reserve(4 * UNIT).now_or_never().is_some());
     }
 
     #[tokio::test]
-    async fn an_image_larger_than_the_budget_gets_all_of_it() {
-        let budget = Budget::new(10 * UNIT);
-        let share = budget.take(1_000 * UNIT).await;
+    async fn an_image_larger_than_the_budget_reserves_all_of_it() {
+        let budget = MemoryBudget::new(10 * UNIT);
+        let share = budget.reserve(1_000 * UNIT).await;
         assert_eq!(budget.free(), 0);
         drop(share);
         assert_eq!(budget.free(), 10 * UNIT);
     }
 
     #[tokio::test]
-    async fn growing_is_not_possible_and_shrinking_to_more_keeps_the_share() {
-        let budget = Budget::new(10 * UNIT);
-        let mut share = budget.take(2 * UNIT).await;
+    async fn shrinking_to_more_than_the_share_keeps_the_share() {
+        let budget = MemoryBudget::new(10 * UNIT);
+        let mut share = budget.reserve(2 * UNIT).await;
         share.shrink_to(5 * UNIT);
         assert_eq!(budget.free(), 8 * UNIT);
     }

@@ -1,41 +1,48 @@
-//! Why an image has no event: what a dead letter, a log line and a metric say of it.
+//! The error of an image without an event, as dead letters, logs and metrics report it.
 
 use crate::engine::EngineError;
 use crate::imaging::DecodeError;
 use crate::storage::FetchError;
 use crate::telemetry::Stage;
 
-/// The end of a journey that did not reach its event.
+/// The reason why an image has no event.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct JourneyError {
     /// Stable name of the cause, `stage.what`.
     pub code: &'static str,
-    /// Where it happened.
+    /// Stage that failed.
     pub stage: Stage,
-    /// Whether the same image may pass later; the stage's own retries are spent by then.
+    /// True if the same image may succeed later. The stage has already used its own retries.
     pub transient: bool,
-    /// Whether the engine is gone: nothing can pass in this process any more.
+    /// True if the engine is lost: no image can succeed in this process any more.
     pub fatal: bool,
-    /// How often the stage tried.
+    /// Attempts of the stage.
     pub attempts: u32,
-    /// What, where, which value, what to do.
+    /// Subject, fact, value, and what to do.
     pub message: String,
 }
 
-impl Failure {
-    /// A failure that a repetition cannot mend.
+impl JourneyError {
+    /// Creates an error that a retry cannot fix.
     pub fn permanent(stage: Stage, code: &'static str, message: String) -> Self {
         Self { code, stage, transient: false, fatal: false, attempts: 1, message }
     }
 
-    /// The message with its code, for a person at a terminal.
+    /// Returns the message with its code, for a person at a terminal.
     pub fn with_code(&self) -> String {
         format!("{} [{}]", self.message, self.code)
     }
+
+    /// Converts an engine's error in the stage `segment` or `score`.
+    pub(crate) fn engine(stage: Stage, error: &EngineError) -> Self {
+        let fatal = matches!(error, EngineError::Lost(_));
+        let permanent = Self::permanent(stage, error.code(), error.to_string());
+        Self { transient: fatal, fatal, ..permanent }
+    }
 }
 
-impl From<FetchError> for Failure {
+impl From<FetchError> for JourneyError {
     fn from(error: FetchError) -> Self {
         Self {
             code: error.code(),
@@ -48,17 +55,8 @@ impl From<FetchError> for Failure {
     }
 }
 
-impl From<DecodeError> for Failure {
+impl From<DecodeError> for JourneyError {
     fn from(error: DecodeError) -> Self {
         Self::permanent(Stage::Decode, error.code(), error.to_string())
-    }
-}
-
-impl Failure {
-    /// An engine's error in one of its two stages.
-    pub(super) fn engine(stage: Stage, error: &EngineError) -> Self {
-        let fatal = matches!(error, EngineError::Lost(_));
-        let failure = Self::permanent(stage, error.code(), error.to_string());
-        Self { transient: fatal, fatal, ..failure }
     }
 }

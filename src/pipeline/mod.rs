@@ -1,21 +1,25 @@
-//! The journey of one image, the same for a record of Kafka and a file on the command line.
+//! Assesses one image, in the same way for a Kafka record and for a file on the command line.
 //!
 //! ```text
-//!  ImageReference ─► FetchedImage ─► Picture ─► Segmentation ─► ratings ─► Assessment ─► QualityEvent
-//!                    bytes budget    pixels budget, until the event is made
+//! ImageReference ► FetchedImage ► Picture ► Segmentation ► ratings ► Assessment ► QualityEvent
+//!                  bytes budget   pixels budget, until the event is built
 //! ```
 //!
-//! Each stage has a limit on images inside it and on their time there; the two budgets bound the
-//! memory of everything in flight. Knows nothing of Kafka.
+//! Each stage limits its concurrency and its time per image. Two budgets bound the memory of all
+//! images in flight.
+//!
+//! May import `telemetry`, `method`, `event`, `storage`, `imaging` and `engine`; knows nothing of
+//! Kafka.
 
+mod blocking;
 mod budget;
 mod error;
 mod journey;
 mod memory;
 mod provenance;
 mod settings;
+mod stage_limiter;
 
-pub use error::Failure;
+pub use error::JourneyError;
 pub use journey::{Journey, JourneyParts};
-pub use memory::MemoryPart;
 pub use settings::{Settings, StageLimits};

@@ -1,4 +1,4 @@
-//! Who rated, and how: the engine's own words in the form that events carry.
+//! Provenance of a score: the engine, the standard and the settings, in the form of events.
 
 use sha2::{Digest, Sha256};
 
@@ -7,14 +7,15 @@ use crate::event::{EngineProvenance, WeightsDigest};
 use crate::imaging::CropMode;
 use crate::method::{self, RegionSettings, Standard, short};
 
-/// What every event of this engine and this standard says of them.
-pub(super) fn provenance(
+/// Returns the provenance that all events of this engine, standard and settings contain.
+pub(crate) fn provenance(
     engine: &EngineInfo,
     standard: &Standard,
-    (method, crop): (&method::Settings, CropMode),
+    method: &method::Settings,
+    crop: CropMode,
 ) -> EngineProvenance {
     let weights = engine.segmenter.weights.iter().chain(&engine.scorer.weights);
-    let digest =
+    let digests =
         weights.map(|file| WeightsDigest { name: file.name.clone(), sha256: file.sha256.clone() });
     EngineProvenance {
         name: engine.name.clone(),
@@ -25,21 +26,22 @@ pub(super) fn provenance(
         preset: method.preset.map(|preset| preset.name().to_owned()),
         objects: method.objects.name(),
         settings: settings_of(method, crop),
-        weights: digest.collect(),
+        weights: digests.collect(),
     }
 }
 
-/// The dials of its cost by name, where they are turned, and a digest of everything.
+/// Names the settings that reduce the cost, if they differ from the defaults, and appends a digest
+/// of all settings.
 fn settings_of(method: &method::Settings, crop: CropMode) -> String {
     let regions = &method.regions;
-    let usual = RegionSettings::default();
+    let is_custom = regions.regions_max != RegionSettings::default().regions_max;
     let side = (regions.side_max > 0).then(|| format!("side{}-", regions.side_max));
-    let most = (regions.regions_max != usual.regions_max).then_some(regions.regions_max);
-    let most = most.map(|most| format!("regions{most}-"));
-    [side, most].into_iter().flatten().collect::<String>() + &digest_of(method, crop)
+    let count = is_custom.then(|| format!("regions{}-", regions.regions_max));
+    let names: String = [side, count].into_iter().flatten().collect();
+    names + &digest_of(method, crop)
 }
 
-/// Of what a score depends on beside the models and the standard, which have names of their own.
+/// Digests the settings that a score depends on. Models and standard are named elsewhere.
 fn digest_of(method: &method::Settings, crop: CropMode) -> String {
     let settings = (crop, &method.regions, &method.objects, &method.aggregation);
     let json = serde_json::to_vec(&settings).expect("settings are plain numbers and names");

@@ -1,4 +1,4 @@
-//! How much of everything may be on the road at once, and for how long.
+//! Settings of the pipeline: limits on memory, concurrency and time.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -8,28 +8,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::imaging::CropMode;
 
-/// Settings of the journey.
+/// Settings of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Fetched bytes of all images in flight. An image reserves `storage.bytes_max` until its size
-    /// is known, so `bytes_budget / storage.bytes_max` images are fetched at once at the least.
+    /// is known, so at least `bytes_budget / storage.bytes_max` images are fetched concurrently.
     pub bytes_budget: ByteSize,
-    /// Pixels of all images from decoding to the event. Each takes up to 16 bytes while it is decoded, and with the
-    /// crops that are rated; those of a TIFF file count three times while they are decoded.
+    /// Pixels of all images from decoding until the event is built. Each pixel uses up to 16 bytes,
+    /// while it is decoded or together with the crops that are rated. Pixels of a TIFF file count
+    /// three times while they are decoded.
     pub pixels_budget: u64,
-    /// What of a region the scorer sees: `bounding-box` (the paper's choice) or `mask`.
+    /// Shape of the region that the scorer rates: `bounding-box` (the paper's choice) or `mask`.
     pub crop: CropMode,
-    /// Whether events carry the mask of each object as COCO RLE. Costs a few kB per event.
+    /// Adds the mask of each object to the event, as COCO RLE. Costs a few kB per event.
     pub masks_in_events: bool,
-    /// Limits of reading from object storage. Its time is bounded by `storage`.
+    /// Limits of reading from object storage. The time limits of `storage` apply as well.
     pub fetch: StageLimits,
     /// Limits of decoding.
     pub decode: StageLimits,
-    /// Limits of segmentation. Its time is what the device may take for the batch that an image is in; waiting for
-    /// the device does not count. A device that takes nothing for twice as long is given up, and the worker ends.
+    /// Limits of segmentation. The timeout applies to the batch that contains the image; time in
+    /// the queue does not count. If the device starts no batch for twice the timeout, it is
+    /// considered lost and the worker ends.
     pub segment: StageLimits,
-    /// Limits of scoring. Its time is what the device may take for the batch that a crop is in, as in `segment`.
+    /// Limits of scoring. The timeout applies to the batch that contains a crop, as in `segment`.
     pub score: StageLimits,
 }
 
@@ -37,9 +39,10 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageLimits {
-    /// Images inside the stage at once; the others wait before it, without a time limit.
+    /// Images in the stage at once. Others wait in front of it, without a time limit.
     pub images: NonZeroUsize,
-    /// Time an image may spend inside; then it ends as a dead letter `<stage>.timeout`.
+    /// Time that an image may spend in the stage. After that it ends as a dead letter with the code
+    /// `<stage>.timeout`.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
 }

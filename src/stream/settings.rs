@@ -9,9 +9,9 @@ use bytesize::ByteSize;
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::MemoryPart;
 use crate::stream::error::StreamError;
 use crate::stream::properties::Properties;
+use crate::telemetry::MemoryPart;
 
 /// The protocol by which the members of the group share its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

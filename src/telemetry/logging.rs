@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// How a log line looks.
+/// Formats of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -18,9 +18,10 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
-    /// `human` or `json`.
+    /// Format of a log line: `human` (readable text) or `json` (one object per line).
     pub format: LogFormat,
-    /// What is shown, as `level` or `target=level,…`: `info`, `dog_iqa=debug,librdkafka=warn`.
+    /// Minimum level of log lines, for all (`info`) or by module
+    /// (`dog_iqa=debug,librdkafka=warn`). At `debug`, every image is logged.
     pub filter: String,
 }
 
@@ -33,20 +34,20 @@ impl Default for LogSettings {
 /// Installs the process-wide log on standard error.
 ///
 /// # Errors
-/// When the filter is not one.
+/// Fails if the filter cannot be parsed.
 pub fn install(settings: &LogSettings, ansi: bool) -> Result<(), ParseError> {
     let filter = settings.filter.parse::<EnvFilter>()?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(ansi)
         .with_writer(std::io::stderr);
-    // A log that is installed already (a test, an embedding program) stays.
+    // A log that a test or an embedding program has installed is kept.
     let installed = match settings.format {
         LogFormat::Human => log.with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     if installed.is_err() {
-        tracing::debug!("a log is installed already and stays");
+        tracing::debug!("a log is already installed and is kept");
     }
     Ok(())
 }

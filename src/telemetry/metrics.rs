@@ -1,4 +1,4 @@
-//! Every metric of the service: one function per happening, so that names and labels stand in one
+//! All metrics of the service, with one function per event, so that names and labels are in one
 //! file. Labels have few values; never a URI or an id.
 #![expect(clippy::disallowed_macros, reason = "this is the one place that names metrics")]
 
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::stage::Stage;
+use crate::telemetry::stage::Stage;
 
 /// Upper bounds of the latency buckets, in seconds: from an in-memory fetch to a stuck store.
 const LATENCY_BUCKETS_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Upper bounds of the buckets for items per batch.
+/// Upper bounds of the buckets for inputs per batch.
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-/// Upper bounds of the buckets for how full a batch is; one item that is too large alone is above 1.
+/// Upper bounds of the fill buckets. A single input that exceeds the batch cost is above 1.
 const FILL_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0];
-/// Upper bounds of the score buckets, in levels: the seg term lifts scores above the top level.
+/// Upper bounds of the score buckets, in levels. The seg term raises scores above the top level.
 const SCORE_BUCKETS: [f64; 15] =
     [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0];
 
-/// Installs the process-wide recorder and gives the handle that renders it.
+/// Installs the process-wide recorder and returns the handle that renders it.
 ///
 /// # Errors
-/// When a recorder is installed already.
+/// Fails if a recorder is already installed.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let suffix = |name: &str| Matcher::Suffix(name.to_owned());
     let handle = PrometheusBuilder::new()
@@ -37,7 +37,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
-    describe_counter!("dogiqa_references_received_total", "Records taken from the input topic");
+    describe_counter!("dogiqa_references_received_total", "Records received from the input topic");
     describe_counter!("dogiqa_tombstones_skipped_total", "Records without a value, skipped");
     describe_counter!("dogiqa_events_published_total", "Quality events acknowledged by the broker");
     describe_counter!("dogiqa_dead_letters_published_total", "Dead letters acknowledged, by code");
@@ -52,40 +52,52 @@ fn describe() {
     describe_counter!("dogiqa_commit_errors_total", "Failed commits, by librdkafka's error code");
     describe_counter!("dogiqa_rebalances_total", "Rebalances, by kind");
     describe_counter!("dogiqa_late_completions_total", "Results of revoked partitions, dropped");
-    describe_counter!("dogiqa_pauses_total", "Times the consumer was held back, no budget left");
+    describe_counter!(
+        "dogiqa_pauses_total",
+        "Times intake paused because the in-flight budget was used up"
+    );
     describe_histogram!("dogiqa_stage_duration_seconds", "Time an image spends in a stage");
     describe_histogram!("dogiqa_image_duration_seconds", "Reference received to answer published");
     describe_histogram!("dogiqa_image_score", "Scores of the images");
-    describe_histogram!("dogiqa_lane_batch_items", "Items per batch, by lane and device");
-    describe_histogram!("dogiqa_lane_batch_fill_ratio", "Cost of a batch over what one may cost");
-    describe_histogram!("dogiqa_lane_batch_duration_seconds", "Time of a batch");
-    describe_gauge!("dogiqa_lane_busy_seconds", "Seconds a device was busy; its rate is its share");
-    describe_gauge!("dogiqa_lane_batch_cost_max", "What a batch may cost, as found at the start");
-    describe_gauge!("dogiqa_lane_healthy", "1 while the lane's device answers");
+    describe_histogram!("dogiqa_lane_batch_items", "Inputs per batch, by lane and device");
+    describe_histogram!(
+        "dogiqa_lane_batch_fill_ratio",
+        "Cost of a batch as a share of the maximum"
+    );
+    describe_histogram!("dogiqa_lane_batch_duration_seconds", "Time of a batch on the device");
+    describe_gauge!(
+        "dogiqa_lane_busy_seconds",
+        "Seconds a device was busy; the rate is its utilization"
+    );
+    describe_gauge!(
+        "dogiqa_lane_batch_cost_max",
+        "Maximum cost of a batch, as found by the warm-up"
+    );
+    describe_gauge!("dogiqa_lane_healthy", "1 until the lane loses its device, then 0");
     describe_gauge!("dogiqa_stage_in_flight", "Images in a stage now");
     describe_gauge!("dogiqa_consumer_lag", "Records behind the end of a partition");
-    describe_gauge!("dogiqa_in_flight_references", "References taken in and not yet answered");
+    describe_gauge!("dogiqa_in_flight_references", "References received and not yet answered");
     describe_gauge!("dogiqa_oldest_in_flight_seconds", "Age of the oldest unanswered reference");
-    describe_gauge!("dogiqa_partitions_assigned", "Partitions this worker holds");
+    describe_gauge!("dogiqa_partitions_assigned", "Partitions assigned to this worker");
     describe_gauge!("dogiqa_budget_bytes_free", "Free part of the budget of fetched bytes");
     describe_gauge!("dogiqa_budget_pixels_free", "Free part of the budget of decoded pixels");
 }
 
-/// An image inside a stage: in flight until dropped, then its time is counted.
+/// Counts an image as in flight in a stage until dropped, then records its time.
 #[derive(Debug)]
 pub struct StageTimer {
     stage: Stage,
     started: Instant,
 }
 
-/// An image enters a stage.
+/// Records that an image enters a stage.
 pub fn stage_entered(stage: Stage) -> StageTimer {
     gauge!("dogiqa_stage_in_flight", "stage" => stage.name()).increment(1.0);
     StageTimer { stage, started: Instant::now() }
 }
 
 impl StageTimer {
-    /// Time since the image entered the stage.
+    /// Returns the time since the image entered the stage.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -99,114 +111,111 @@ impl Drop for StageTimer {
     }
 }
 
-/// A stage could not do its work for an image.
+/// Records that a stage failed for an image.
 pub fn stage_failed(stage: Stage, code: &'static str) {
     counter!("dogiqa_stage_errors_total", "stage" => stage.name(), "code" => code).increment(1);
 }
 
-/// A record was taken from the input topic.
+/// Records that a record was received from the input topic.
 pub fn reference_received() {
     counter!("dogiqa_references_received_total").increment(1);
 }
 
-/// A record without a value was skipped.
+/// Records that a record without a value was skipped.
 pub fn tombstone_skipped() {
     counter!("dogiqa_tombstones_skipped_total").increment(1);
 }
 
-/// A quality event was acknowledged; `latency` counts from the reference's arrival.
+/// Records that a quality event was acknowledged, `latency` after its reference was received.
 pub fn event_published(score: f64, latency: Duration) {
     counter!("dogiqa_events_published_total").increment(1);
     histogram!("dogiqa_image_score").record(score);
     histogram!("dogiqa_image_duration_seconds", "outcome" => "event").record(latency);
 }
 
-/// A dead letter was acknowledged; `latency` counts from the reference's arrival.
+/// Records that a dead letter was acknowledged, `latency` after its reference was received.
 pub fn dead_letter_published(code: &'static str, latency: Duration) {
     counter!("dogiqa_dead_letters_published_total", "code" => code).increment(1);
     histogram!("dogiqa_image_duration_seconds", "outcome" => "dead_letter").record(latency);
 }
 
-/// A fetch attempt failed in passing and is repeated.
+/// Records that a fetch is retried after a transient failure.
 pub fn fetch_retried(code: &'static str) {
     counter!("dogiqa_fetch_retries_total", "code" => code).increment(1);
 }
 
-/// An output record failed in passing and is sent again.
+/// Records that an output record is sent again after a transient failure.
 pub fn publish_retried() {
     counter!("dogiqa_publish_retries_total").increment(1);
 }
 
-/// Offset positions were accepted by the group's coordinator.
+/// Records that the group's coordinator accepted a commit of `positions` offsets.
 pub fn offsets_committed(positions: usize) {
     counter!("dogiqa_offsets_committed_total").increment(positions as u64);
 }
 
-/// A commit was refused; `code` is librdkafka's name of the error.
+/// Records that a commit was refused. `code` is librdkafka's name of the error.
 pub fn commit_failed(code: &'static str) {
     counter!("dogiqa_commit_errors_total", "code" => code).increment(1);
 }
 
-/// The group gave or took partitions; `kind` is `assigned`, `revoked` or `lost`.
+/// Records a rebalance. `kind` is `assigned`, `revoked` or `lost`.
 pub fn rebalanced(kind: &'static str, partitions_assigned: usize) {
     counter!("dogiqa_rebalances_total", "kind" => kind).increment(1);
     gauge!("dogiqa_partitions_assigned").set(partitions_assigned as f64);
 }
 
-/// A result arrived for a partition that another member owns by now.
+/// Records that a result was dropped, because another member now owns its partition.
 pub fn late_completion_dropped() {
     counter!("dogiqa_late_completions_total").increment(1);
 }
 
-/// Intake stopped because the worker's budget is used up.
+/// Records that intake paused because the in-flight budget was used up.
 pub fn consumer_paused() {
     counter!("dogiqa_pauses_total").increment(1);
 }
 
-/// Records between this worker's position and the end of a partition.
+/// Sets the number of records between this worker's position and the end of a partition.
 pub fn lag(topic: &str, partition: i32, records: u64) {
     let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
     gauge!("dogiqa_consumer_lag", &labels).set(records as f64);
 }
 
-/// A transaction was not committed; its answers are written again.
+/// Records that a transaction was aborted; its answers are written again.
 pub fn transaction_aborted() {
     counter!("dogiqa_transactions_aborted_total").increment(1);
 }
 
-/// References taken in and not yet answered, and the age of the oldest.
+/// Sets the number of references received and not yet answered, and the age of the oldest.
 pub fn in_flight(references: usize, oldest: Duration) {
     gauge!("dogiqa_in_flight_references").set(references as f64);
     gauge!("dogiqa_oldest_in_flight_seconds").set(oldest);
 }
 
-/// A lane opened a device, whose batches may cost so much.
+/// Records that a lane opened a device, and the maximum cost of its batches.
 pub fn lane_opened(lane: &'static str, device: &str, batch_cost: usize) {
-    let most = gauge!("dogiqa_lane_batch_cost_max", "lane" => lane, "device" => device.to_owned());
-    most.set(batch_cost as f64);
+    let cost_max =
+        gauge!("dogiqa_lane_batch_cost_max", "lane" => lane, "device" => device.to_owned());
+    cost_max.set(batch_cost as f64);
     gauge!("dogiqa_lane_healthy", "lane" => lane, "device" => device.to_owned()).set(1.0);
 }
 
-/// A device ran a batch of some items, which filled it to some share.
-pub fn batch_run(
-    (lane, device): (&'static str, &str),
-    (items, fill): (usize, f64),
-    duration: Duration,
-) {
+/// Records that a device ran a batch of `inputs`, whose cost is `fill` of the maximum.
+pub fn batch_run(lane: &'static str, device: &str, inputs: usize, fill: f64, duration: Duration) {
     let labels = [("lane", lane.to_owned()), ("device", device.to_owned())];
-    histogram!("dogiqa_lane_batch_items", &labels).record(items as f64);
+    histogram!("dogiqa_lane_batch_items", &labels).record(inputs as f64);
     histogram!("dogiqa_lane_batch_fill_ratio", &labels).record(fill);
     histogram!("dogiqa_lane_batch_duration_seconds", &labels).record(duration);
-    // Counters are whole numbers here; busy time is a gauge that only grows.
+    // Counters of this crate are integers, so busy time is a gauge that only grows.
     gauge!("dogiqa_lane_busy_seconds", &labels).increment(duration);
 }
 
-/// A lane lost a device.
-pub fn lane_lost((lane, device): (&'static str, &str)) {
+/// Records that a lane lost a device.
+pub fn lane_lost(lane: &'static str, device: &str) {
     gauge!("dogiqa_lane_healthy", "lane" => lane, "device" => device.to_owned()).set(0.0);
 }
 
-/// What is left of the budgets that bound memory.
+/// Sets the free parts of the budgets that bound memory.
 pub fn budget_free(bytes: u64, pixels: u64) {
     gauge!("dogiqa_budget_bytes_free").set(bytes as f64);
     gauge!("dogiqa_budget_pixels_free").set(pixels as f64);

@@ -1,13 +1,17 @@
-//! What the operator sees: logs, metrics and the health server. Knows no other module of ours.
+//! Everything that the operator reads: logs, metrics, the health server and the memory report.
 //!
-//! A happening that is counted is one function of [`metrics`]; nobody else names a metric.
+//! Each event that is counted has one function in [`metrics`]; no other module names a metric.
+//!
+//! May import no other module of this crate.
 
 pub mod logging;
+mod memory_part;
 pub mod metrics;
 mod server;
 mod settings;
 mod stage;
 
+pub use memory_part::MemoryPart;
 pub use server::{Health, ServerError, serve};
 pub use settings::Settings;
 pub use stage::Stage;

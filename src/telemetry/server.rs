@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerSettings {
-    /// Whether `dogiqa run` serves at all.
+    /// Enables the server in `dogiqa run`.
     pub enabled: bool,
-    /// Where it listens. Loopback by default: the pages are for the machine's own agents unless
-    /// you say otherwise (`0.0.0.0:9464` in a container). Port 0 takes a free one and logs it.
+    /// Address of the server. By default only this machine can connect; use `0.0.0.0:9464` to allow
+    /// others, as in a container. Port 0 selects a free port and logs it.
     pub address: SocketAddr,
 }
 
@@ -30,48 +30,48 @@ impl Default for ServerSettings {
     }
 }
 
-/// Whether the worker should get traffic; shared between the worker, which sets it, and the server.
+/// The readiness of the worker. The worker sets it, and the server reports it.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     ready: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// A worker that is starting: alive and not ready.
+    /// Returns the health of a starting worker: alive and not ready.
     pub fn starting() -> Self {
         Self::default()
     }
 
-    /// Says whether the worker takes in references; logged when it changes.
+    /// Sets readiness: true if the worker accepts references. Changes are logged.
     pub fn set_ready(&self, ready: bool) {
         if self.ready.swap(ready, Ordering::AcqRel) != ready {
             tracing::info!(ready, "readiness changed");
         }
     }
 
-    /// Whether the worker takes in references.
+    /// Returns true if the worker accepts references.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 }
 
-/// Why the server does not serve.
+/// The reason why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}; set telemetry.server.address")]
     Bind {
         /// The configured address.
         address: SocketAddr,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// Binds, then serves until `shutdown` ends. The returned future runs the server.
+/// Binds the address. The returned future runs the server until `shutdown` ends.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// Fails if the address cannot be bound.
 pub async fn serve(
     settings: &ServerSettings,
     metrics: PrometheusHandle,
@@ -87,7 +87,7 @@ pub async fn serve(
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
-        .with_state((metrics, health));
+        .with_state(ServerState { metrics, health });
     Ok(async move {
         if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
             tracing::error!(%error, "the health server ended");
@@ -95,17 +95,23 @@ pub async fn serve(
     })
 }
 
-async fn readyz(State((_, health)): State<(PrometheusHandle, Health)>) -> impl IntoResponse {
-    if health.is_ready() {
+#[derive(Clone)]
+struct ServerState {
+    metrics: PrometheusHandle,
+    health: Health,
+}
+
+async fn readyz(State(state): State<ServerState>) -> impl IntoResponse {
+    if state.health.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
 }
 
-async fn render(State((metrics, _)): State<(PrometheusHandle, Health)>) -> impl IntoResponse {
-    metrics.run_upkeep();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+async fn render(State(state): State<ServerState>) -> impl IntoResponse {
+    state.metrics.run_upkeep();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render())
 }
 
 #[cfg(test)]
@@ -115,13 +121,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn strangers_are_not_served_by_default_and_the_configured_address_is_used() {
+    async fn the_default_address_is_loopback_and_an_address_in_use_is_named_in_the_error() {
         assert!(ServerSettings::default().address.ip().is_loopback());
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let settings = ServerSettings { enabled: true, address: taken.local_addr().unwrap() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = ServerSettings { enabled: true, address: listener.local_addr().unwrap() };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let served = serve(&settings, metrics, Health::starting(), std::future::pending()).await;
-        let error = served.err().expect("the address is taken").to_string();
+        let error = served.err().expect("the address is in use").to_string();
         assert!(error.contains(&settings.address.to_string()), "{error}");
         assert!(error.contains("telemetry.server.address"), "{error}");
     }

@@ -1,9 +1,9 @@
-//! Settings of what the operator sees.
+//! Settings of telemetry.
 
 use serde::{Deserialize, Serialize};
 
-use super::logging::LogSettings;
-use super::server::ServerSettings;
+use crate::telemetry::logging::LogSettings;
+use crate::telemetry::server::ServerSettings;
 
 /// Settings of telemetry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,30 +1,30 @@
-//! The stations of an image on its road, as metrics, dead letters and timings name them.
+//! The stages of the pipeline, as metrics, dead letters and timings name them.
 
 use std::fmt;
 
-/// A station of the road from reference to event.
+/// A stage between reference and event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Reading the reference out of the record.
+    /// Parsing the reference from the record.
     Reference,
-    /// Reading the image out of storage.
+    /// Reading the image from storage.
     Fetch,
-    /// Bytes to pixels.
+    /// Decoding bytes to pixels.
     Decode,
-    /// Pixels to masks.
+    /// Segmenting pixels into masks.
     Segment,
-    /// Crops to levels.
+    /// Rating crops on levels.
     Score,
-    /// Acknowledged by the output topic.
+    /// Writing to the output topic, until it is acknowledged.
     Publish,
 }
 
 impl Stage {
-    /// Every stage, in the order of the road.
+    /// Every stage, in the order of the pipeline.
     pub const ALL: [Self; 6] =
         [Self::Reference, Self::Fetch, Self::Decode, Self::Segment, Self::Score, Self::Publish];
 
-    /// The stable name on the wire and in metrics.
+    /// Returns the stable name on the wire and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",

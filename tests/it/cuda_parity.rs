@@ -33,7 +33,7 @@ fn gpu() -> Device {
 fn a_gpu_finds_the_masks_of_the_processor() {
     let many = AmgSettings { points_per_side: 8, ..lenient() };
     let masks = |dtype, device: &Device| -> Vec<usize> {
-        let segmenter = sam2_on(many.clone(), (dtype, device));
+        let segmenter = sam2_on(many.clone(), dtype, device);
         let inputs =
             pictures().iter().map(|one| segmenter.prepare(one).unwrap()).collect::<Vec<_>>();
         segmenter.segment(&inputs).unwrap().iter().map(Vec::len).collect()
@@ -51,9 +51,8 @@ fn a_gpu_gives_the_levels_of_the_processor() {
     for name in ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"] {
         let folder = checkpoint_with_real_vocabulary(name);
         let ratings = |dtype, device: &Device| -> Vec<LevelDistribution> {
-            let on = (dtype, device);
-            let settings = RatingSettings::default();
-            let scorer = MplugOwl3Scorer::open(folder.path(), &standard, settings, on).unwrap();
+            let (path, settings) = (folder.path(), RatingSettings::default());
+            let scorer = MplugOwl3Scorer::open(path, &standard, settings, dtype, device).unwrap();
             let inputs = pictures();
             let inputs = inputs.iter().map(|one| scorer.prepare(&crop_whole(one)).unwrap());
             scorer.rate(&inputs.collect::<Vec<_>>()).unwrap()

@@ -25,10 +25,10 @@ fn the_classic_scorer_conforms_on_every_standard() {
 
 /// The small random network of the goldens, which seldom believes in its masks.
 fn sam2(settings: AmgSettings) -> Sam2Segmenter {
-    sam2_on(settings, (DType::F32, &Device::Cpu))
+    sam2_on(settings, DType::F32, &Device::Cpu)
 }
 
-pub(crate) fn sam2_on(settings: AmgSettings, (dtype, device): (DType, &Device)) -> Sam2Segmenter {
+pub(crate) fn sam2_on(settings: AmgSettings, dtype: DType, device: &Device) -> Sam2Segmenter {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
     let model = folder.join("model.hf.safetensors");
     Sam2Segmenter::open(&model, settings, dtype, device).unwrap()

@@ -1,20 +1,17 @@
-//! The lane with the networks of the paper's engine behind it (small and random): an input that fails alone, a
-//! device that is lost.
+//! The paper's engine with small random networks: an input that fails alone, and a lost device.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::engine::{
-    Engine, EngineLimits, Limits, ModelInfo, MplugOwl3Scorer, RunError, Sam2Segmenter, Scorer,
-    Segmenter,
+    CropViews, Engine, EngineLimits, LaneLimits, ModelInfo, MplugOwl3Scorer, RunError,
+    Sam2Segmenter, Scorer, Segmenter,
 };
 use dog_iqa::imaging::{Crop, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, RawMask, Standard, StandardForm};
-use dog_iqa::models::ModelInput;
 use dog_iqa::models::mplug_owl3::RatingSettings;
-use dog_iqa::models::sam2::amg::AmgSettings;
+use dog_iqa::models::sam2::amg::{AmgSettings, Prepared};
 use dog_iqa::stream::StreamError;
 use futures::future::join_all;
 use image::{Rgb, RgbImage};
@@ -26,18 +23,18 @@ use crate::stream::Scene;
 
 /// Longer than any batch here takes.
 const LIMIT: Duration = Duration::from_mins(10);
-/// Pictures of this width become inputs that no network can take.
+/// Width of pictures whose inputs have a shape that the networks refuse.
 const MALFORMED: u32 = 13;
 
-/// A model whose device is lost after so many batches.
+/// A model whose device is lost after `batches_left` batches.
 struct Mortal<M> {
     model: M,
     batches_left: AtomicUsize,
 }
 
 impl<M> Mortal<M> {
-    fn new(model: M, batches: usize) -> Arc<Self> {
-        Arc::new(Self { model, batches_left: AtomicUsize::new(batches) })
+    fn new(model: M, batches: usize) -> Self {
+        Self { model, batches_left: AtomicUsize::new(batches) }
     }
 
     fn live(&self) -> Result<&M, RunError> {
@@ -49,66 +46,77 @@ impl<M> Mortal<M> {
     }
 }
 
-fn spoilt(input: ModelInput) -> ModelInput {
-    if input.source_size().0 != MALFORMED {
-        return input;
+/// Returns the tensor of an input, or one of another shape for a malformed picture.
+fn maybe_malformed(tensor: Tensor, width: u32) -> Tensor {
+    if width != MALFORMED {
+        return tensor;
     }
-    let size = input.source_size();
-    let shape = (1, 3, 7, 5);
-    let tensor = Tensor::zeros(shape, input.tensor().dtype(), &Device::Cpu).unwrap();
-    ModelInput::of_tensor(tensor, size, 1)
+    Tensor::zeros((1, 3, 7, 5), tensor.dtype(), &Device::Cpu).unwrap()
 }
 
 impl Segmenter for Mortal<Sam2Segmenter> {
+    type Input = Prepared;
+
     fn info(&self) -> ModelInfo {
         self.model.info()
     }
 
-    fn prepare(&self, picture: &Picture) -> Result<ModelInput, RunError> {
-        self.model.prepare(picture).map(spoilt)
+    fn prepare(&self, picture: &Picture) -> Result<Prepared, RunError> {
+        let Prepared { crops, size } = self.model.prepare(picture)?;
+        Ok(Prepared { crops: maybe_malformed(crops, picture.width()), size })
     }
 
-    fn segment(&self, batch: &[ModelInput]) -> Result<Vec<Vec<RawMask>>, RunError> {
+    fn cost(_: &Prepared) -> usize {
+        1
+    }
+
+    fn segment(&self, batch: &[Prepared]) -> Result<Vec<Vec<RawMask>>, RunError> {
         self.live()?.segment(batch)
     }
 }
 
 impl Scorer for Mortal<MplugOwl3Scorer> {
+    type Input = CropViews;
+
     fn info(&self) -> ModelInfo {
         self.model.info()
     }
 
-    fn prepare(&self, crop: &Crop) -> Result<ModelInput, RunError> {
-        self.model.prepare(crop).map(spoilt)
+    fn prepare(&self, crop: &Crop) -> Result<CropViews, RunError> {
+        let CropViews { views, grid } = self.model.prepare(crop)?;
+        Ok(CropViews { views: maybe_malformed(views, crop.pixels.width()), grid })
     }
 
-    fn rate(&self, batch: &[ModelInput]) -> Result<Vec<LevelDistribution>, RunError> {
+    fn cost(_: &CropViews) -> usize {
+        1
+    }
+
+    fn rate(&self, batch: &[CropViews]) -> Result<Vec<LevelDistribution>, RunError> {
         self.live()?.rate(batch)
     }
 }
 
-/// An engine of the small networks whose segmenter's device is lost after so many batches.
+/// Returns an engine of the small networks whose segmenter loses its device after `batches`.
 fn engine(owl: &TempDir, batches: usize) -> Engine {
     let few = AmgSettings { points_per_side: 3, ..lenient() };
-    let segmenter = sam2_on(few, (DType::F32, &Device::Cpu));
+    let segmenter = Mortal::new(sam2_on(few, DType::F32, &Device::Cpu), batches);
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
-    let on = (DType::F32, &Device::Cpu);
+    let (path, settings) = (owl.path(), RatingSettings::default());
     let scorer =
-        MplugOwl3Scorer::open(owl.path(), &standard, RatingSettings::default(), on).unwrap();
-    // Everything that waits becomes one batch.
-    let limits = Limits { queue: 64, batch_cost: usize::MAX };
-    let limits = EngineLimits { segment: limits, score: limits };
-    let scorer = Mortal::new(scorer, usize::MAX);
-    Engine::new("dog-iqa", "1", Mortal::new(segmenter, batches), scorer, limits).unwrap()
+        MplugOwl3Scorer::open(path, &standard, settings, DType::F32, &Device::Cpu).unwrap();
+    // All waiting inputs form one batch.
+    let lane = LaneLimits { queue: 64, batch_cost: usize::MAX };
+    let limits = EngineLimits { segment: lane, score: lane };
+    Engine::new("dog-iqa", "1", segmenter, Mortal::new(scorer, usize::MAX), limits).unwrap()
 }
 
 fn picture(width: u32) -> Picture {
-    let shade = |place: u32| u8::try_from(place * 9 % 256).unwrap();
+    let shade = |position: u32| u8::try_from(position * 9 % 256).unwrap();
     Picture::from_rgb(RgbImage::from_fn(width, 20, |x, y| Rgb([shade(x), shade(y), 40])))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_input_that_no_network_can_take_fails_alone() {
+async fn a_malformed_input_fails_alone() {
     let owl = checkpoint_with_real_vocabulary("mplug_owl3_241101");
     let engine = engine(&owl, usize::MAX);
     let pictures: Vec<Picture> = (MALFORMED - 3..MALFORMED + 3).map(picture).collect();
@@ -135,7 +143,7 @@ async fn a_worker_whose_device_is_lost_commits_nothing_unanswered_and_its_succes
     let (dying, living) = (engine(&owl, 2), engine(&owl, usize::MAX));
     let mut scene = Scene::with_engine(1, || dying).await;
     let worker = scene.start().await;
-    // Two images pass one by one; the device is lost with the next, while others wait.
+    // Two images pass one by one; the device is lost with the next one, while others wait.
     scene.refer("first", 1, "a.png").await;
     scene.events(1).await;
     scene.refer("second", 1, "a.png").await;

@@ -10,7 +10,6 @@ use dog_iqa::imaging::{Crop, CropSource};
 use dog_iqa::method::{
     CustomStandard, LevelDistribution, Standard, StandardForm, StandardSettings,
 };
-use dog_iqa::models::ModelInput;
 use dog_iqa::models::mplug_owl3::{
     Direction, Generation, Greedy, Grid, ImagePosition, LevelHead, MplugOwl3, Poles, Prefix,
     Prompt, RatingSettings, rating_messages,
@@ -35,7 +34,7 @@ fn standard() -> Standard {
 }
 
 fn scorer(folder: &Path, settings: RatingSettings) -> MplugOwl3Scorer {
-    MplugOwl3Scorer::open(folder, &standard(), settings, (DType::F32, &Device::Cpu)).unwrap()
+    MplugOwl3Scorer::open(folder, &standard(), settings, DType::F32, &Device::Cpu).unwrap()
 }
 
 /// Single precision sums in another order: probabilities differ in the sixth digit.
@@ -89,8 +88,7 @@ fn a_rating_does_not_depend_on_the_batch_or_the_order() {
     ] {
         let folder = checkpoint_with_real_vocabulary(name);
         let scorer = scorer(folder.path(), RatingSettings { cut, ..RatingSettings::default() });
-        let inputs: Vec<ModelInput> =
-            crops(32).iter().map(|crop| scorer.prepare(crop).unwrap()).collect();
+        let inputs: Vec<_> = crops(32).iter().map(|crop| scorer.prepare(crop).unwrap()).collect();
         let alone: Vec<LevelDistribution> = inputs
             .iter()
             .map(|input| scorer.rate(std::slice::from_ref(input)).unwrap().remove(0))
@@ -102,8 +100,7 @@ fn a_rating_does_not_depend_on_the_batch_or_the_order() {
             let mut order: Vec<usize> = (0..inputs.len()).collect();
             random.shuffle(&mut order);
             for batch in order.chunks(size) {
-                let shuffled: Vec<ModelInput> =
-                    batch.iter().map(|&index| inputs[index].clone()).collect();
+                let shuffled: Vec<_> = batch.iter().map(|&index| inputs[index].clone()).collect();
                 let together = scorer.rate(&shuffled).unwrap();
                 for (&index, rating) in batch.iter().zip(&together) {
                     assert!(alike_to_rounding(rating, &alone[index]), "{size}: crop {index}");
@@ -281,7 +278,7 @@ fn a_direction_points_from_bad_words_to_good_ones() {
 fn what_cannot_be_a_scorer_is_refused_in_words() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
     let open = |path: &Path, standard: &Standard, settings| {
-        MplugOwl3Scorer::open(path, standard, settings, (DType::F32, &Device::Cpu)).unwrap_err()
+        MplugOwl3Scorer::open(path, standard, settings, DType::F32, &Device::Cpu).unwrap_err()
     };
     let words = ["bad", "as in <|image|>"].map(str::to_owned).to_vec();
     let own = CustomStandard { name: "odd".to_owned(), words, sentences: Vec::new() };
@@ -323,7 +320,8 @@ fn cut_crops_cost_their_views() {
     let crop = &crops(1)[0];
     let cost = |cut| {
         let settings = RatingSettings { cut, ..RatingSettings::default() };
-        scorer(folder.path(), settings).prepare(crop).unwrap().cost()
+        let views = scorer(folder.path(), settings).prepare(crop).unwrap();
+        MplugOwl3Scorer::cost(&views)
     };
     let Grid { rows, columns } = Grid::choose(crop.pixels.width(), crop.pixels.height(), 60);
     assert_eq!(cost(false), 60 * 60);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dog_iqa::event::{ImageReference, QualityEvent};
 use dog_iqa::imaging;
 use dog_iqa::method::{self, PolicySettings};
-use dog_iqa::pipeline::{Failure, Journey, JourneyParts, Settings};
+use dog_iqa::pipeline::{Journey, JourneyError, JourneyParts, Settings};
 use dog_iqa::storage::{self, Scheme, Stores};
 use dog_iqa::telemetry::Stage;
 use image::{ImageFormat, Rgb, RgbImage};
@@ -47,7 +47,7 @@ async fn road(
     Journey::new(JourneyParts { settings, imaging, method, stores, engine }).unwrap()
 }
 
-async fn assess(journey: &Journey, key: &str) -> Result<QualityEvent, Failure> {
+async fn assess(journey: &Journey, key: &str) -> Result<QualityEvent, JourneyError> {
     journey.assess(ImageReference::new(format!("s3://photos/{key}")), None).await
 }
 

@@ -1,13 +1,10 @@
 //! Every record gets its answer: events, dead letters byte for byte, tombstones, and offsets that
 //! follow. A real worker, the embedded broker, a store that tests can hold up.
 
-use std::sync::Arc;
-
 use bytesize::ByteSize;
 use dog_iqa::engine::{Engine, EngineLimits, ModelInfo, RunError, Segmenter};
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::{Mask, RawMask, Rle};
-use dog_iqa::models::ModelInput;
 use dog_iqa::stream::Properties;
 use rdkafka::Message;
 use rdkafka::message::Headers;
@@ -209,8 +206,8 @@ async fn a_panic_becomes_a_dead_letter_and_the_partition_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_is_too_large_loses_its_masks_first() {
     let scene = Scene::with_engine(1, || {
-        let scorer = Arc::new(noop::AlwaysFour::default());
-        Engine::new("masks", "1", Arc::new(FineMask), scorer, EngineLimits::default()).unwrap()
+        let scorer = noop::AlwaysFour::default();
+        Engine::new("masks", "1", FineMask, scorer, EngineLimits::default()).unwrap()
     });
     let mut scene = scene.await.with_masks();
     let worker = scene.start().await;
@@ -259,18 +256,23 @@ async fn what_is_too_large_in_any_form_is_a_dead_letter() {
 struct FineMask;
 
 impl Segmenter for FineMask {
+    /// Width and height of the picture.
+    type Input = (u32, u32);
+
     fn info(&self) -> ModelInfo {
         ModelInfo { name: "fine".to_owned(), version: "1".to_owned(), weights: Vec::new() }
     }
 
-    fn prepare(&self, picture: &Picture) -> Result<ModelInput, RunError> {
-        let size = (picture.width(), picture.height());
-        Ok(ModelInput::new(Arc::clone(picture.pixels()), size, 1))
+    fn prepare(&self, picture: &Picture) -> Result<(u32, u32), RunError> {
+        Ok((picture.width(), picture.height()))
     }
 
-    fn segment(&self, batch: &[ModelInput]) -> Result<Vec<Vec<RawMask>>, RunError> {
-        let mask_of = |input: &ModelInput| {
-            let (width, height) = input.source_size();
+    fn cost(_: &(u32, u32)) -> usize {
+        1
+    }
+
+    fn segment(&self, batch: &[(u32, u32)]) -> Result<Vec<Vec<RawMask>>, RunError> {
+        let mask_of = |&(width, height): &(u32, u32)| {
             let rle = Rle::from_row_major(width, height, |x, y| (x + y) % 2 == 0);
             let mask = Mask::new(rle.expect("a valid size")).expect("every second pixel");
             vec![RawMask { mask, predicted_iou: None, stability_score: None }]

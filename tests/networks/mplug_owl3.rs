@@ -76,7 +76,8 @@ fn check(release: Release, millions: f64) {
         folder.path(),
         &standard,
         RatingSettings::default(),
-        (DType::F32, &Device::Cpu),
+        DType::F32,
+        &Device::Cpu,
     )
     .unwrap();
     assert_eq!(scorer.info().name, format!("mplug-owl3-{}", release.name()));

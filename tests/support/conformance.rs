@@ -1,9 +1,8 @@
-//! What every segmenter and every scorer promises, whatever model stands behind it.
+//! The promises of every segmenter and every scorer, whatever its model.
 
 use dog_iqa::engine::{Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, RawMask};
-use dog_iqa::models::ModelInput;
 use image::{Rgb, RgbImage};
 
 /// Pictures that differ in size, shape and content: the first has one pixel.
@@ -20,33 +19,34 @@ pub(crate) fn pictures() -> Vec<Picture> {
     sizes.map(paint).into()
 }
 
-/// Holds a segmenter to its promises. Answers may differ between batches by as much as `alike`
-/// allows: not at all on a CPU, by the rounding of the dtype elsewhere.
-pub(crate) fn segmenter(model: &dyn Segmenter, alike: fn(&[RawMask], &[RawMask]) -> bool) {
+/// Checks the promises of a segmenter. `alike` decides how far answers may differ between batches:
+/// not at all on a CPU, by the rounding of the dtype elsewhere.
+pub(crate) fn segmenter<M: Segmenter>(model: &M, alike: fn(&[RawMask], &[RawMask]) -> bool) {
     assert!(!model.info().name.is_empty() && !model.info().version.is_empty());
     assert!(model.segment(&[]).unwrap().is_empty(), "an empty batch has no answers");
     let pictures = pictures();
     let prepare = |picture: &Picture| model.prepare(picture).unwrap();
-    let inputs: Vec<ModelInput> = pictures.iter().map(prepare).collect();
+    let inputs: Vec<_> = pictures.iter().map(prepare).collect();
     let batch = model.segment(&inputs).unwrap();
     assert_eq!(batch.len(), inputs.len(), "one answer for each input");
     for ((picture, input), masks) in pictures.iter().zip(&inputs).zip(&batch) {
-        assert_eq!(input.source_size(), (picture.width(), picture.height()));
+        assert!(M::cost(input) > 0);
         let single = model.segment(std::slice::from_ref(input)).unwrap();
         assert!(alike(&single[0], masks), "a batch of n equals n single calls, in order");
         let again = model.segment(&[prepare(picture)]).unwrap();
         assert!(alike(&again[0], masks), "the same picture has the same masks");
         for raw in masks {
             let frame = (raw.mask.rle().width(), raw.mask.rle().height());
-            assert_eq!(frame, input.source_size(), "masks are in the frame of the picture");
+            let size = (picture.width(), picture.height());
+            assert_eq!(frame, size, "masks are in the frame of the picture");
             assert!(raw.mask.area_px() > 0);
         }
     }
 }
 
-/// Holds a scorer that rates on so many levels to its promises.
-pub(crate) fn scorer(
-    model: &dyn Scorer,
+/// Checks the promises of a scorer that rates on `levels` levels.
+pub(crate) fn scorer<M: Scorer>(
+    model: &M,
     levels: u8,
     alike: fn(&LevelDistribution, &LevelDistribution) -> bool,
 ) {
@@ -54,10 +54,11 @@ pub(crate) fn scorer(
     assert!(model.rate(&[]).unwrap().is_empty(), "an empty batch has no answers");
     let crops: Vec<Crop> = pictures().iter().map(crop_whole).collect();
     let prepare = |crop: &Crop| model.prepare(crop).unwrap();
-    let inputs: Vec<ModelInput> = crops.iter().map(prepare).collect();
+    let inputs: Vec<_> = crops.iter().map(prepare).collect();
     let batch = model.rate(&inputs).unwrap();
     assert_eq!(batch.len(), inputs.len(), "one answer for each input");
     for ((crop, input), rating) in crops.iter().zip(&inputs).zip(&batch) {
+        assert!(M::cost(input) > 0);
         let single = model.rate(std::slice::from_ref(input)).unwrap();
         assert!(alike(&single[0], rating), "a batch of n equals n single calls, in order");
         let again = model.rate(&[prepare(crop)]).unwrap();

@@ -1,4 +1,4 @@
-//! The smallest engine: fixed masks, fixed levels, no work. What remains is the road itself.
+//! The smallest engine: fixed masks, fixed levels, no work. Only the pipeline itself remains.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,37 +6,36 @@ use std::time::Duration;
 use dog_iqa::engine::{Engine, EngineLimits, ModelInfo, RunError, Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, Picture};
 use dog_iqa::method::{LevelDistribution, RawMask};
-use dog_iqa::models::ModelInput;
 use image::RgbImage;
 
-/// What a model does with an image that is so many pixels wide.
+/// A fault of a model, triggered by the width of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Fails this image alone.
     Fails,
     /// Panics.
     Panics,
-    /// Panics while the image is made an input.
+    /// Panics while the image is prepared.
     PanicsBefore,
     /// Loses the device.
     LosesDevice,
-    /// Takes longer than any stage may.
+    /// Blocks the device for this time.
     Sleeps(Duration),
 }
 
-/// An engine that finds nothing and rates everything 4 of 7, but for images of the named widths.
+/// Returns an engine that finds no masks and rates everything 4 of 7, except for these widths.
 pub(crate) fn engine(troubles: &[(u32, Trouble)]) -> Engine {
     troubled_engine(troubles, &[], EngineLimits::default())
 }
 
-/// The same, with troubles of the segmenter and of the scorer.
+/// Like [`engine`], with troubles of the segmenter and of the scorer.
 pub(crate) fn troubled_engine(
     segmenter: &[(u32, Trouble)],
     scorer: &[(u32, Trouble)],
     limits: EngineLimits,
 ) -> Engine {
-    let segmenter = Arc::new(NoMasks { troubles: segmenter.to_vec() });
-    let scorer = Arc::new(AlwaysFour { troubles: scorer.to_vec() });
+    let segmenter = NoMasks { troubles: segmenter.to_vec() };
+    let scorer = AlwaysFour { troubles: scorer.to_vec() };
     Engine::new("no-op", "1", segmenter, scorer, limits).expect("two threads start")
 }
 
@@ -50,21 +49,20 @@ pub(crate) struct AlwaysFour {
     troubles: Vec<(u32, Trouble)>,
 }
 
-/// Makes an input, unless the image's trouble comes before.
-fn prepared(pixels: &Arc<RgbImage>, troubles: &[(u32, Trouble)]) -> ModelInput {
-    let size = pixels.dimensions();
-    assert!(trouble_of(size.0, troubles) != Some(Trouble::PanicsBefore), "asked to panic");
-    ModelInput::new(Arc::clone(pixels), size, 1)
+/// Prepares an input, unless the image's trouble is a panic in this step.
+fn prepared(pixels: &Arc<RgbImage>, troubles: &[(u32, Trouble)]) -> Arc<RgbImage> {
+    assert!(trouble_of(pixels.width(), troubles) != Some(Trouble::PanicsBefore), "asked to panic");
+    Arc::clone(pixels)
 }
 
 fn trouble_of(width: u32, troubles: &[(u32, Trouble)]) -> Option<Trouble> {
     troubles.iter().find(|(of, _)| *of == width).map(|(_, trouble)| *trouble)
 }
 
-/// What the batch's images make of it.
-fn run(batch: &[ModelInput], troubles: &[(u32, Trouble)]) -> Result<(), RunError> {
-    for input in batch {
-        match trouble_of(input.source_size().0, troubles) {
+/// Applies the troubles of the batch's images.
+fn run(batch: &[Arc<RgbImage>], troubles: &[(u32, Trouble)]) -> Result<(), RunError> {
+    for image in batch {
+        match trouble_of(image.width(), troubles) {
             Some(Trouble::Fails) => return Err(RunError::Batch("asked to fail".into())),
             Some(Trouble::Panics) => panic!("asked to panic"),
             Some(Trouble::LosesDevice) => return Err(RunError::Device("asked to".into())),
@@ -80,30 +78,42 @@ fn info(name: &str) -> ModelInfo {
 }
 
 impl Segmenter for NoMasks {
+    type Input = Arc<RgbImage>;
+
     fn info(&self) -> ModelInfo {
         info("no-masks")
     }
 
-    fn prepare(&self, picture: &Picture) -> Result<ModelInput, RunError> {
+    fn prepare(&self, picture: &Picture) -> Result<Arc<RgbImage>, RunError> {
         Ok(prepared(picture.pixels(), &self.troubles))
     }
 
-    fn segment(&self, batch: &[ModelInput]) -> Result<Vec<Vec<RawMask>>, RunError> {
+    fn cost(_: &Arc<RgbImage>) -> usize {
+        1
+    }
+
+    fn segment(&self, batch: &[Arc<RgbImage>]) -> Result<Vec<Vec<RawMask>>, RunError> {
         run(batch, &self.troubles)?;
         Ok(vec![Vec::new(); batch.len()])
     }
 }
 
 impl Scorer for AlwaysFour {
+    type Input = Arc<RgbImage>;
+
     fn info(&self) -> ModelInfo {
         info("always-four")
     }
 
-    fn prepare(&self, crop: &Crop) -> Result<ModelInput, RunError> {
+    fn prepare(&self, crop: &Crop) -> Result<Arc<RgbImage>, RunError> {
         Ok(prepared(&crop.pixels, &self.troubles))
     }
 
-    fn rate(&self, batch: &[ModelInput]) -> Result<Vec<LevelDistribution>, RunError> {
+    fn cost(_: &Arc<RgbImage>) -> usize {
+        1
+    }
+
+    fn rate(&self, batch: &[Arc<RgbImage>]) -> Result<Vec<LevelDistribution>, RunError> {
         run(batch, &self.troubles)?;
         let four = LevelDistribution::new(vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         Ok(vec![four.expect("a distribution over seven levels"); batch.len()])

@@ -15,8 +15,8 @@ use crate::cli::journey_setup::open_journey;
 use crate::cli::model_lane::{single_device, spawn_model_lane};
 use crate::cli::terminal::{is_broken_pipe, print_result, print_status};
 use crate::config::Settings;
-use crate::engine::lane::{Lane, Run};
-use crate::engine::{Ask, Devices, MplugOwl3Talker, Precision, RunError};
+use crate::engine::lane::{Lane, RunBatch};
+use crate::engine::{ChatQuestion, Devices, MplugOwl3Chat, Precision, RunError};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
 use crate::pipeline::Journey;
@@ -66,17 +66,16 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
     let stdin_folder = TempDir::new().context("a temporary folder")?;
     let references = resolve_references(&args.images, &stdin_folder, &mut settings)?;
     let (model, place, precision) = (args.model.clone(), single_device(&args.device)?, args.dtype);
-    let options = Ask {
+    let options = ChatQuestion {
         system: args.system.clone(),
         question: args.prompt.clone(),
-        cut: args.cut,
+        with_crops: args.cut,
         tokens_max: args.max_tokens as usize,
     };
-    let open = move || -> anyhow::Result<(Run<Question, ()>, ())> {
+    let open = move || -> anyhow::Result<(RunBatch<Question, ()>, ())> {
         let path = locate(&model).context("--model")?;
         let device = place.open().context("--device")?;
-        let talker =
-            MplugOwl3Talker::open(&path, precision.on(place), &device).context("--model")?;
+        let talker = MplugOwl3Chat::open(&path, precision.on(place), &device).context("--model")?;
         let answer = move |questions: &[Question]| {
             questions.iter().map(|question| question.answer(&talker, &options)).collect()
         };
@@ -107,7 +106,7 @@ struct Question {
 }
 
 impl Question {
-    fn answer(&self, talker: &MplugOwl3Talker, options: &Ask) -> Result<(), RunError> {
+    fn answer(&self, talker: &MplugOwl3Chat, options: &ChatQuestion) -> Result<(), RunError> {
         let on_piece = |piece| match self.pieces.blocking_send(piece) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -124,7 +123,7 @@ async fn ask(
     lane: &Lane<Question, ()>,
     reference: &ImageReference,
 ) -> anyhow::Result<()> {
-    let picture = match journey.look(reference).await {
+    let picture = match journey.fetch_picture(reference).await {
         Ok(picture) => picture,
         Err(failure) => bail!(failure.with_code()),
     };

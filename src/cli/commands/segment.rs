@@ -16,7 +16,7 @@ use crate::cli::model_lane::{single_device, spawn_model_lane};
 use crate::cli::report_folder::picture_file_name;
 use crate::cli::terminal::{print_result, print_status};
 use crate::config::Settings;
-use crate::engine::lane::{Lane, Run};
+use crate::engine::lane::{Lane, RunBatch};
 use crate::engine::{Devices, ModelInfo, Precision, Sam2Segmenter, Segmenter};
 use crate::event::ImageReference;
 use crate::imaging::Picture;
@@ -107,7 +107,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
     let stdin_folder = TempDir::new().context("a temporary folder")?;
     let references = resolve_references(&args.images, &stdin_folder, &mut settings)?;
     let (model, place, precision) = (args.model.clone(), single_device(&args.device)?, args.dtype);
-    let open = move || -> anyhow::Result<(Run<Picture, Vec<Found>>, ModelInfo)> {
+    let open = move || -> anyhow::Result<(RunBatch<Picture, Vec<Found>>, ModelInfo)> {
         let path = locate(&model).context("--model")?;
         let device = place.open().context("--device")?;
         let segmenter =
@@ -160,7 +160,7 @@ async fn find_masks(
     lane: &Lane<Picture, Vec<Found>>,
     reference: &ImageReference,
 ) -> Result<(Picture, Vec<Found>), String> {
-    let picture = journey.look(reference).await.map_err(|failure| failure.with_code())?;
+    let picture = journey.fetch_picture(reference).await.map_err(|failure| failure.with_code())?;
     let found = lane.submit(picture.clone()).await.map_err(|error| error.to_string())?;
     Ok((picture, found))
 }

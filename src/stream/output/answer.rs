@@ -14,7 +14,7 @@ use crate::event::reference::{self, ReferenceError};
 use crate::event::{
     DeadLetterReason, Headers, ImageReference, QualityEvent, Source, TraceContext, cloudevents,
 };
-use crate::pipeline::{Failure, Journey};
+use crate::pipeline::{Journey, JourneyError};
 use crate::telemetry::{Stage, metrics};
 
 use crate::stream::error::StreamError;
@@ -340,9 +340,9 @@ impl Outcome {
     }
 }
 
-impl From<Failure> for Reason {
-    fn from(failure: Failure) -> Self {
-        let Failure { code, stage, attempts, message, .. } = failure;
+impl From<JourneyError> for Reason {
+    fn from(failure: JourneyError) -> Self {
+        let JourneyError { code, stage, attempts, message, .. } = failure;
         Self { code, stage, attempts, message }
     }
 }

@@ -15,7 +15,7 @@ use crate::cli::report_folder::ReportFolder;
 use crate::cli::terminal::print_status;
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
-use crate::pipeline::Failure;
+use crate::pipeline::JourneyError;
 use crate::redact;
 
 /// Maximum number of images in flight. The budgets of the pipeline bound their memory.
@@ -79,7 +79,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
 
 fn print(
     reference: &ImageReference,
-    result: &Result<QualityEvent, Failure>,
+    result: &Result<QualityEvent, JourneyError>,
     printer: &mut EventPrinter,
 ) -> anyhow::Result<()> {
     match result {
@@ -101,7 +101,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, result: &Result<QualityEvent, Failure>) {
+    fn count(&mut self, result: &Result<QualityEvent, JourneyError>) {
         match result {
             Ok(event) => {
                 self.scored += 1;

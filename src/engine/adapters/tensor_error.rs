@@ -1,10 +1,11 @@
-//! What a lane can do about an error of the tensor library.
+//! Classifies errors of the tensor library by what a lane can do about them.
 
 use candle_core::Error;
 
 use crate::engine::lane::RunError;
 
-/// What leaves a GPU in a state in which nothing passes any more, as its driver and libraries name it.
+/// Names, as the driver and its libraries report them, of errors after which a GPU fails every
+/// further call of the process.
 const STICKY: [&str; 14] = [
     "ILLEGAL_ADDRESS",
     "LAUNCH_FAILED",
@@ -22,8 +23,9 @@ const STICKY: [&str; 14] = [
     "EXECUTION_FAILED",
 ];
 
-/// An error after which the device is lost, or one of this batch: its memory's, its shapes'.
-pub(super) fn run_error(error: &Error) -> RunError {
+/// Returns [`RunError::Device`] for an error that loses the device, and [`RunError::Batch`] for an
+/// error of this batch, such as insufficient memory or a mismatched shape.
+pub(crate) fn run_error(error: &Error) -> RunError {
     let message = error.to_string();
     if is_of_device(error) && STICKY.iter().any(|name| message.contains(name)) {
         return RunError::Device(message.into());
@@ -46,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_device_is_told_from_a_batch_that_is_too_large() {
+    fn a_lost_device_is_distinguished_from_a_batch_that_is_too_large() {
         let cuda = |message: &str| Error::Cuda(message.into()).context("in a layer").bt();
         let lost = run_error(&cuda("CUDA_ERROR_ILLEGAL_ADDRESS"));
         assert!(matches!(lost, RunError::Device(_)), "{lost}");

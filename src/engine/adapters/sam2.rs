@@ -6,33 +6,32 @@ use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoints::{Sam2Checkpoint, WeightsError};
-use crate::engine::failure::run_error;
+use crate::engine::adapters::tensor_error::run_error;
+use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
-use crate::engine::traits::{ModelInfo, Segmenter, WeightsFile};
+use crate::engine::traits::Segmenter;
 use crate::imaging::Picture;
 use crate::method::{Mask, RawMask, short};
-use crate::models::ModelInput;
 use crate::models::device::kind_of;
 use crate::models::sam2::amg::{
-    AmgError, AmgSettings, GeneratedMask as Found, MaskGenerator, PreparedImage as Prepared,
-    prepare,
+    AmgError, AmgSettings, GeneratedMask, MaskGenerator, PreparedImage, prepare,
 };
 
-/// Raised whenever the same picture may get other masks with the same weights and parameters.
+/// Increased whenever the same picture may get other masks with the same weights and parameters.
 const VERSION: &str = "1";
 
-/// Why a SAM 2 did not open.
+/// The reason why a SAM 2 model did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum Sam2Error {
-    /// The weights.
+    /// The weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The parameters of the mask generator.
+    /// The parameters of the mask generator cannot be used.
     #[error(transparent)]
     Amg(#[from] AmgError),
 }
 
-/// Every object of a picture, found by SAM 2's automatic mask generator.
+/// Finds the objects of a picture with SAM 2's automatic mask generator.
 #[derive(Debug)]
 pub struct Sam2Segmenter {
     generator: MaskGenerator,
@@ -40,10 +39,11 @@ pub struct Sam2Segmenter {
 }
 
 impl Sam2Segmenter {
-    /// Opens a checkpoint: a file or a folder, original or from the Hub, of any size.
+    /// Opens a checkpoint: a file or a folder, in the original format or in that of the Hub, of any
+    /// size.
     ///
     /// # Errors
-    /// Weights that cannot be used, or parameters that no run could have.
+    /// Fails if the weights or the parameters cannot be used.
     pub fn open(
         path: &Path,
         settings: AmgSettings,
@@ -56,13 +56,13 @@ impl Sam2Segmenter {
         let size = checkpoint.size().map_or("custom", |size| size.name());
         // The same weights find other masks with other parameters, or as another network.
         let parameters = format!("{settings:?} {:?}", checkpoint.config());
-        let parameters = short(&hex::encode(Sha256::digest(parameters)));
-        // What it costs most by can be read without a table.
+        let digest = short(&hex::encode(Sha256::digest(parameters)));
+        // The version names the parameter that costs most, so that it is readable in an event.
         let points = settings.points_per_side;
         let info = ModelInfo {
             name: format!("sam{}-{size}", checkpoint.version().name()),
             version: format!(
-                "{VERSION}-{}-{}-points{points}-{parameters}",
+                "{VERSION}-{}-{}-points{points}-{digest}",
                 kind_of(device),
                 dtype.as_str()
             ),
@@ -71,21 +71,17 @@ impl Sam2Segmenter {
         Ok(Self { generator: MaskGenerator::new(model, settings)?, info })
     }
 
-    /// The masks of one picture with all that the generator knows of them, in its order.
+    /// Returns the masks of one picture with all details of the generator, in its order.
     ///
     /// # Errors
-    /// What [`Segmenter::segment`] says.
-    pub fn find(&self, picture: &Picture) -> Result<Vec<Found>, RunError> {
+    /// As [`Segmenter::prepare`] and [`Segmenter::segment`].
+    pub fn find(&self, picture: &Picture) -> Result<Vec<GeneratedMask>, RunError> {
         let input = self.prepare(picture)?;
-        Ok(self.found(std::slice::from_ref(&input))?.into_iter().flatten().collect())
+        Ok(self.find_batch(std::slice::from_ref(&input))?.into_iter().flatten().collect())
     }
 
-    fn found(&self, batch: &[ModelInput]) -> Result<Vec<Vec<Found>>, RunError> {
-        let prepared: Vec<Prepared> = batch
-            .iter()
-            .map(|input| Prepared { crops: input.tensor().clone(), size: input.source_size() })
-            .collect();
-        self.generator.generate(&prepared).map_err(|error| match error {
+    fn find_batch(&self, batch: &[PreparedImage]) -> Result<Vec<Vec<GeneratedMask>>, RunError> {
+        self.generator.generate(batch).map_err(|error| match error {
             AmgError::Tensor(error) => run_error(&error),
             other => RunError::Batch(other.to_string().into()),
         })
@@ -93,27 +89,31 @@ impl Sam2Segmenter {
 }
 
 impl Segmenter for Sam2Segmenter {
+    type Input = PreparedImage;
+
     fn info(&self) -> ModelInfo {
         self.info.clone()
     }
 
-    /// Costs the pixels of the network's input, of all crops.
-    fn prepare(&self, picture: &Picture) -> Result<ModelInput, RunError> {
+    fn prepare(&self, picture: &Picture) -> Result<PreparedImage, RunError> {
         let size = self.generator.model().config().image_size;
-        let prepared = prepare(picture.pixels(), self.generator.settings(), size)
-            .map_err(|error| RunError::Batch(error.to_string().into()))?;
-        let cost = prepared.crops.elem_count() / 3;
-        Ok(ModelInput::of_tensor(prepared.crops, prepared.size, cost))
+        prepare(picture.pixels(), self.generator.settings(), size)
+            .map_err(|error| RunError::Batch(error.to_string().into()))
     }
 
-    fn segment(&self, batch: &[ModelInput]) -> Result<Vec<Vec<RawMask>>, RunError> {
-        let raw = |found: Found| {
-            // Without filters the generator also gives masks without a pixel.
+    /// Counts the pixels of all crops, as resized for the network.
+    fn cost(input: &PreparedImage) -> usize {
+        input.crops.elem_count() / 3
+    }
+
+    fn segment(&self, batch: &[PreparedImage]) -> Result<Vec<Vec<RawMask>>, RunError> {
+        let raw = |found: GeneratedMask| {
+            // Without filters the generator also returns masks without a pixel.
             let mask = Mask::new(found.rle).ok()?;
             let (iou, stability) = (found.predicted_iou, found.stability_score);
             Some(RawMask { mask, predicted_iou: Some(iou), stability_score: Some(stability) })
         };
-        let found = self.found(batch)?.into_iter();
-        Ok(found.map(|found| found.into_iter().filter_map(raw).collect()).collect())
+        let found = self.find_batch(batch)?.into_iter();
+        Ok(found.map(|masks| masks.into_iter().filter_map(raw).collect()).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! An mPLUG-Owl3 with its tokenizer: what rating and talking have in common.
+//! A loaded mPLUG-Owl3 with its tokenizer, as the scorer and the chat use it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 use crate::checkpoints::{MplugOwl3Checkpoint, WeightsError};
-use crate::engine::traits::{ModelInfo, WeightsFile};
+use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::method::{LevelsError, fingerprint, short};
 use crate::models::device::kind_of;
 use crate::models::mplug_owl3::{
@@ -14,22 +14,22 @@ use crate::models::mplug_owl3::{
     TokenizerError, stack, views,
 };
 
-/// Why an mPLUG-Owl3 did not open, or has no answer.
+/// The reason why an mPLUG-Owl3 model did not open, or has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum MplugOwl3Error {
-    /// The weights.
+    /// The weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The tokenizer.
+    /// The tokenizer cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The direction of words.
+    /// The words of the quality direction cannot be used.
     #[error("direction: {0}")]
     Direction(#[from] DirectionError),
-    /// A text that would be taken for the place of another image.
+    /// A text contains the placeholder of another image.
     #[error("`{IMAGE}` stands for an image; it may be once in a question and nowhere else")]
     Placeholder,
-    /// A tokenizer that has more tokens than the network.
+    /// The tokenizer has more tokens than the network.
     #[error(
         "the tokenizer has {tokens} tokens, the network {rows} rows for them; they are not of one \
          checkpoint"
@@ -40,33 +40,33 @@ pub enum MplugOwl3Error {
         /// Rows of the embedding.
         rows: usize,
     },
-    /// A prompt longer than the network's positions.
+    /// The prompt is longer than the network's context.
     #[error("the prompt has {tokens} tokens, the network reads at most {most}; shorten it")]
     TooLong {
-        /// Its tokens.
+        /// Tokens of the prompt.
         tokens: usize,
-        /// The network's limit.
+        /// Maximum tokens of the network.
         most: usize,
     },
-    /// A rating that is none.
+    /// The network's output is not a valid rating.
     #[error("the network's answer is no rating: {0}")]
     Rating(#[from] LevelsError),
-    /// What the tensor library says.
+    /// The tensor library failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
 
-/// A network and its tokenizer, of one checkpoint.
+/// A network and its tokenizer, from one checkpoint.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) model: MplugOwl3,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) checkpoint: MplugOwl3Checkpoint,
+pub(crate) struct LoadedMplugOwl3 {
+    pub(crate) model: MplugOwl3,
+    pub(crate) tokenizer: Tokenizer,
+    checkpoint: MplugOwl3Checkpoint,
 }
 
-impl Opened {
-    /// Opens a checkpoint: a file, an index of shards, or the folder with it.
-    pub(super) fn open(path: &Path, dtype: DType, device: &Device) -> Result<Self, MplugOwl3Error> {
+impl LoadedMplugOwl3 {
+    /// Loads a checkpoint: a file, an index of shards, or a folder with either.
+    pub(crate) fn load(path: &Path, dtype: DType, device: &Device) -> Result<Self, MplugOwl3Error> {
         let checkpoint = MplugOwl3Checkpoint::open(path)?;
         let tokenizer = checkpoint.tokenizer()?;
         let (tokens, rows) = (tokenizer.id_end(), checkpoint.config().vocab_size);
@@ -76,13 +76,13 @@ impl Opened {
         Ok(Self { model: checkpoint.load(dtype, device)?, tokenizer, checkpoint })
     }
 
-    /// How a picture of this size is cut.
-    pub(super) fn grid(&self, size: (u32, u32)) -> Grid {
+    /// Returns the grid of views for a picture of this size.
+    pub(crate) fn grid(&self, size: (u32, u32)) -> Grid {
         Grid::choose(size.0, size.1, self.view_size())
     }
 
-    /// The views of a picture, `(views, 3, size, size)` u8.
-    pub(super) fn views(
+    /// Returns the views of a picture, `(views, 3, size, size)` u8.
+    pub(crate) fn views(
         &self,
         rgb: &RgbImage,
         grid: Option<Grid>,
@@ -90,8 +90,9 @@ impl Opened {
         stack(&views(rgb, self.view_size(), grid))
     }
 
-    /// A conversation about one image in tokens, with the text of its views in the image's place.
-    pub(super) fn prompt(
+    /// Tokenizes a conversation about one image. The placeholder is replaced by the text of the
+    /// image's views.
+    pub(crate) fn prompt(
         &self,
         messages: &[Message],
         grid: Option<Grid>,
@@ -99,13 +100,13 @@ impl Opened {
         if messages.iter().map(|message| message.text.matches(IMAGE).count()).sum::<usize>() != 1 {
             return Err(MplugOwl3Error::Placeholder);
         }
-        let shown =
+        let image_text =
             grid.map_or_else(|| IMAGE.to_owned(), |grid| grid.text(self.model.generation()));
-        let messages: Vec<Message> = messages
+        let expanded: Vec<Message> = messages
             .iter()
-            .map(|Message { role, text }| Message::new(*role, text.replace(IMAGE, &shown)))
+            .map(|Message { role, text }| Message::new(*role, text.replace(IMAGE, &image_text)))
             .collect();
-        let prompt = Prompt::new(&messages, &self.tokenizer)?;
+        let prompt = Prompt::new(&expanded, &self.tokenizer)?;
         let (tokens, most) = (prompt.ids.len(), self.model.config().max_position_embeddings);
         if tokens > most {
             return Err(MplugOwl3Error::TooLong { tokens, most });
@@ -113,9 +114,10 @@ impl Opened {
         Ok(prompt)
     }
 
-    /// Name and weights; in the version stands what else changes its answers: the number format, and a
-    /// digest of the configuration, the tokenizer and how it is asked.
-    pub(super) fn info(
+    /// Returns name, version and weights. The version contains everything else that changes
+    /// answers: the kind of device, the number format, and a digest of the configuration, the
+    /// tokenizer and the rating settings.
+    pub(crate) fn info(
         &self,
         version: &str,
         settings: &RatingSettings,
@@ -141,7 +143,7 @@ impl Opened {
     }
 
     fn view_size(&self) -> u32 {
-        // A configuration's sizes are far below this.
+        // Checked configurations have far smaller sizes.
         u32::try_from(self.model.config().vision_config.image_size).unwrap_or(u32::MAX)
     }
 }

@@ -1,0 +1,189 @@
+//! The paper's engine: SAM 2 segments and mPLUG-Owl3 rates.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use image::{Rgb, RgbImage};
+
+use crate::checkpoints::hub::{HubModel, ModelName, locate};
+use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
+use crate::engine::adapters::mplug_owl3::MplugOwl3Scorer;
+use crate::engine::adapters::sam2::Sam2Segmenter;
+use crate::engine::error::EngineError;
+use crate::engine::info::ModelInfo;
+use crate::engine::lane::LaneDevice;
+use crate::engine::memory;
+use crate::engine::model::{Model, ScorerModel, SegmenterModel};
+use crate::engine::model_lane::ModelPlan;
+use crate::engine::settings::{DogIqaSettings, LaneSettings, Settings};
+use crate::imaging::{Crop, CropSource, Picture};
+use crate::method::{Standard, fingerprint, short};
+use crate::models::device::DeviceId;
+
+/// Name of the engine in events.
+pub(crate) const NAME: &str = "dog-iqa";
+/// Increased whenever the same picture may get another answer from the same models.
+const VERSION: &str = "1";
+
+/// A plan for opening both models on every device. Everything is checked that can be without
+/// reading the weights.
+pub(crate) struct DogIqaPlan {
+    pub(crate) segmenter: ModelPlan<SegmenterModel<Sam2Segmenter>>,
+    pub(crate) scorer: ModelPlan<ScorerModel<MplugOwl3Scorer>>,
+    /// Upper bound of the machine's memory that both models use, in bytes.
+    pub(crate) memory: u64,
+}
+
+impl DogIqaPlan {
+    /// Finds both checkpoints and compares them with the memory of the devices.
+    ///
+    /// # Errors
+    /// Fails if a model is not named, is missing or is of another kind, or if a device cannot hold
+    /// both.
+    pub(crate) fn new(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
+        let dog_iqa = &settings.dog_iqa;
+        for (key, model) in [("segmenter", &dog_iqa.segmenter), ("scorer", &dog_iqa.scorer)] {
+            if model.is_empty() {
+                return Err(EngineError::NoWeights { key });
+            }
+        }
+        dog_iqa.masks.check().map_err(|message| weights_error("masks", message))?;
+        let devices = dog_iqa.device.ids();
+        let dtype = dog_iqa.dtype.on(devices[0]);
+        let segmenter_path = locate(&dog_iqa.segmenter).map_err(segmenter_error)?;
+        let scorer_path = locate(&dog_iqa.scorer).map_err(scorer_error)?;
+        let sam2 = Sam2Checkpoint::open(&segmenter_path).map_err(segmenter_error)?;
+        let owl = MplugOwl3Checkpoint::open(&scorer_path).map_err(scorer_error)?;
+        let weights = sam2.weights().bytes_in(dtype) + owl.weights().bytes_in(dtype);
+        let memory = memory::check(&devices, weights)?;
+
+        let masks = dog_iqa.masks.clone();
+        let open_segmenter = move |device: DeviceId| {
+            let device = device.open()?;
+            let model = Sam2Segmenter::open(&segmenter_path, masks, dtype, &device);
+            Ok(SegmenterModel(model.map_err(segmenter_error)?))
+        };
+        let (standard, rating) = (standard.clone(), dog_iqa.rating.clone());
+        let open_scorer = move |device: DeviceId| {
+            let device = device.open()?;
+            let model = MplugOwl3Scorer::open(&scorer_path, &standard, rating, dtype, &device);
+            Ok(ScorerModel(model.map_err(scorer_error)?))
+        };
+        let is_warmed_up = dog_iqa.warm_up.is_wanted_on(devices[0]);
+        let warm_up_pictures = if is_warmed_up { vec![warm_up_picture()] } else { Vec::new() };
+        let warm_up_crops = if is_warmed_up { warm_up_crops() } else { Vec::new() };
+        Ok(Self {
+            segmenter: plan_on(&devices, &settings.segment, open_segmenter, warm_up_pictures),
+            scorer: plan_on(&devices, &settings.score, open_scorer, warm_up_crops),
+            memory,
+        })
+    }
+}
+
+fn plan_on<M: Model>(
+    devices: &[DeviceId],
+    lane: &LaneSettings,
+    open: impl FnOnce(DeviceId) -> Result<M, EngineError> + Clone + Send + 'static,
+    warm_up: Vec<M::Source>,
+) -> ModelPlan<M> {
+    let open_on = |(index, &device): (usize, &DeviceId)| {
+        let open = open.clone();
+        LaneDevice::new(lane_device_name(devices, index), move || open(device))
+    };
+    ModelPlan {
+        limits: lane.limits_on(devices[0]),
+        devices: devices.iter().enumerate().map(open_on).collect(),
+        warm_up,
+    }
+}
+
+/// Returns a unique name for metrics: a device that is listed twice has two lanes, `cuda:0` and
+/// `cuda:0#2`.
+fn lane_device_name(devices: &[DeviceId], index: usize) -> String {
+    let device = devices[index];
+    match devices[..index].iter().filter(|earlier| **earlier == device).count() {
+        0 => device.to_string(),
+        earlier => format!("{device}#{}", earlier + 1),
+    }
+}
+
+fn segmenter_error(error: impl Display) -> EngineError {
+    weights_error("segmenter", error)
+}
+
+fn scorer_error(error: impl Display) -> EngineError {
+    weights_error("scorer", error)
+}
+
+fn weights_error(key: &'static str, error: impl Display) -> EngineError {
+    EngineError::Weights { key, message: error.to_string() }
+}
+
+/// Returns a version that differs whenever a model, its parameters or its weights do.
+///
+/// # Errors
+/// Fails if the weights are not those of the named preset, or not those that the settings pin.
+pub(crate) fn version(
+    settings: &DogIqaSettings,
+    segmenter: &ModelInfo,
+    scorer: &ModelInfo,
+) -> Result<String, EngineError> {
+    check_preset("segmenter", &settings.segmenter, segmenter)?;
+    check_digests("segmenter", &settings.sha256, segmenter)?;
+    check_preset("scorer", &settings.scorer, scorer)?;
+    check_digests("scorer", &settings.sha256, scorer)?;
+    let texts = [segmenter, scorer].into_iter().flat_map(|model| {
+        let digests = model.weights.iter().map(|file| &file.sha256);
+        [&model.name, &model.version].into_iter().chain(digests)
+    });
+    Ok(format!("{VERSION}-{}", short(&fingerprint(texts))))
+}
+
+fn check_preset(key: &'static str, setting: &str, model: &ModelInfo) -> Result<(), EngineError> {
+    if let ModelName::Hub(HubModel { preset: Some(preset), .. }) = ModelName::new(setting)
+        && preset.name != model.name
+    {
+        let message = format!("{setting} was asked for, and the weights are of {}", model.name);
+        return Err(weights_error(key, message));
+    }
+    Ok(())
+}
+
+fn check_digests(
+    key: &'static str,
+    pinned: &[String],
+    model: &ModelInfo,
+) -> Result<(), EngineError> {
+    let is_pinned = |digest: &str| pinned.iter().any(|known| known.eq_ignore_ascii_case(digest));
+    match model.weights.iter().find(|file| !is_pinned(&file.sha256)) {
+        Some(file) if !pinned.is_empty() => {
+            let message = format!(
+                "{} has the digest {}, which is none of engine.dog_iqa.sha256; it is another file than was \
+                 pinned, or damaged",
+                file.name, file.sha256
+            );
+            Err(weights_error(key, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns a picture of maximum cost: the segmenter resizes every picture to the same size.
+fn warm_up_picture() -> Picture {
+    Picture::from_rgb(RgbImage::from_fn(256, 256, shade))
+}
+
+/// Returns crops of several shapes, because the shape decides the number of views.
+fn warm_up_crops() -> Vec<Crop> {
+    let shapes = [(128, 128), (128, 256), (256, 128), (128, 384), (128, 512), (512, 128)];
+    let crop = |(width, height)| Crop {
+        source: CropSource::Whole,
+        pixels: Arc::new(RgbImage::from_fn(width, height, shade)),
+    };
+    shapes.map(crop).into()
+}
+
+fn shade(x: u32, y: u32) -> Rgb<u8> {
+    let wave = |period: u32| (x * y / 8 + (x + y) * 255 / period).to_le_bytes()[0];
+    Rgb([wave(100), wave(37), wave(11)])
+}

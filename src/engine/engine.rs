@@ -1,0 +1,134 @@
+//! The engine as the pipeline uses it: pictures in, masks and levels out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::engine::adapters::classic::{self, ClassicScorer, ClassicSegmenter};
+use crate::engine::adapters::dog_iqa::{self, DogIqaPlan};
+use crate::engine::error::EngineError;
+use crate::engine::info::EngineInfo;
+use crate::engine::lane::LaneDevice;
+use crate::engine::model::{Model, ScorerModel, SegmenterModel};
+use crate::engine::model_lane::{ModelLanes, ModelPlan};
+use crate::engine::settings::{EngineLimits, LaneLimits, Settings};
+use crate::engine::traits::{Scorer, Segmenter};
+use crate::imaging::{Crop, Picture};
+use crate::method::{LevelDistribution, RawMask, Standard};
+
+/// Device label in metrics of models that the caller of [`Engine::new`] has opened.
+const CALLERS_DEVICE: &str = "own";
+/// Working memory assumed for models without weights: `classic` uses some planes of a quarter of a
+/// megapixel.
+const WORKING_BYTES: u64 = 64 << 20;
+
+/// A segmenter and a scorer, each behind its lane. Clones share them; the threads end with the last
+/// one.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    info: Arc<EngineInfo>,
+    memory: u64,
+    lanes: ModelLanes,
+}
+
+impl Engine {
+    /// Opens the configured engine, which rates on the levels of `standard`. Blocks until its
+    /// models are open.
+    ///
+    /// # Errors
+    /// Fails if weights or a device cannot be used, or a thread does not start.
+    pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
+        if settings.is_dog_iqa() {
+            let DogIqaPlan { segmenter, scorer, memory } = DogIqaPlan::new(settings, standard)?;
+            let lanes = ModelLanes::open(segmenter, scorer)?;
+            let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
+            let version = dog_iqa::version(&settings.dog_iqa, segmenter, scorer)?;
+            return Ok(Self::from_lanes(dog_iqa::NAME.to_owned(), version, lanes, memory));
+        }
+        Self::new(
+            classic::NAME,
+            classic::VERSION,
+            ClassicSegmenter::new(),
+            ClassicScorer::new(standard.k()),
+            EngineLimits::on_cpu(settings),
+        )
+    }
+
+    /// Builds an engine from custom models. Every event contains `name` and `version`.
+    ///
+    /// # Errors
+    /// Fails if a thread does not start.
+    pub fn new(
+        name: &str,
+        version: &str,
+        segmenter: impl Segmenter,
+        scorer: impl Scorer,
+        limits: EngineLimits,
+    ) -> Result<Self, EngineError> {
+        let lanes = ModelLanes::open(
+            plan_of(SegmenterModel(segmenter), limits.segment),
+            plan_of(ScorerModel(scorer), limits.score),
+        )?;
+        Ok(Self::from_lanes(name.to_owned(), version.to_owned(), lanes, WORKING_BYTES))
+    }
+
+    fn from_lanes(name: String, version: String, lanes: ModelLanes, memory: u64) -> Self {
+        let segmenter = lanes.segmenter.info().clone();
+        let scorer = lanes.scorer.info().clone();
+        let info = Arc::new(EngineInfo { name, version, segmenter, scorer });
+        Self { info, memory, lanes }
+    }
+
+    /// Returns the masks of a picture. The device may take `limit` for the batch that contains it;
+    /// time in the queue does not count. Dropping the future withdraws the picture.
+    ///
+    /// # Errors
+    /// [`EngineError::Segment`] and [`EngineError::SegmentTimeout`] concern this picture only.
+    /// After [`EngineError::Lost`] every further call fails.
+    pub async fn segment(
+        &self,
+        picture: &Picture,
+        limit: Duration,
+    ) -> Result<Vec<RawMask>, EngineError> {
+        let masks = self.lanes.segmenter.submit(picture.clone(), limit).await;
+        masks.map_err(EngineError::from_segmenter)
+    }
+
+    /// Returns the level distribution of a crop, with `limit` as in [`segment`](Self::segment).
+    /// Dropping the future withdraws the crop.
+    ///
+    /// # Errors
+    /// [`EngineError::Score`] and [`EngineError::ScoreTimeout`] concern this crop only. After
+    /// [`EngineError::Lost`] every further call fails.
+    pub async fn rate(
+        &self,
+        crop: Crop,
+        limit: Duration,
+    ) -> Result<LevelDistribution, EngineError> {
+        self.lanes.scorer.submit(crop, limit).await.map_err(EngineError::from_scorer)
+    }
+
+    /// Returns name, version and models.
+    pub fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// Returns an upper bound of the machine's memory that the models use, in bytes. Memory of
+    /// custom models is not known and not included.
+    pub fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Returns a channel that turns false once, when a lane has lost its device. The worker then
+    /// ends, to be restarted.
+    pub fn healthy(&self) -> watch::Receiver<bool> {
+        self.lanes.healthy.clone()
+    }
+}
+
+/// Plans a model that the caller has opened already.
+fn plan_of<M: Model>(model: M, limits: LaneLimits) -> ModelPlan<M> {
+    let devices = vec![LaneDevice::new(CALLERS_DEVICE, || Ok(model))];
+    ModelPlan { limits, devices, warm_up: Vec::new() }
+}

@@ -1,0 +1,50 @@
+//! Names and versions of an engine and its models, as events carry them.
+
+use std::path::Path;
+
+use crate::checkpoints::WeightsError;
+use crate::checkpoints::sha256_of;
+
+/// A file of weights, identified by its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightsFile {
+    /// File name without its folder.
+    pub name: String,
+    /// SHA-256 of its bytes in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+impl WeightsFile {
+    /// Hashes a file of weights.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read.
+    pub fn of(path: &Path) -> Result<Self, WeightsError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { name, sha256: sha256_of(path)? })
+    }
+}
+
+/// Name, version and weights of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Stable name of the model.
+    pub name: String,
+    /// Version that changes whenever the same input may get another answer.
+    pub version: String,
+    /// Files of weights that it runs on; empty if it needs none.
+    pub weights: Vec<WeightsFile>,
+}
+
+/// Name and version of an engine and its models, written to every event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Name of the engine.
+    pub name: String,
+    /// Version that changes whenever the same picture may get another answer.
+    pub version: String,
+    /// The engine's segmenter.
+    pub segmenter: ModelInfo,
+    /// The engine's scorer.
+    pub scorer: ModelInfo,
+}

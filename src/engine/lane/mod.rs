@@ -1,0 +1,22 @@
+//! A bounded queue in front of the device threads of one model.
+//!
+//! ```text
+//!  submit(input).await ──► bounded channel ──► device thread: receive, form a batch, run, reply
+//!        ▲                               └──► device thread of another device, if there is one
+//!        └──────────────── oneshot ◄────────────────┘
+//! ```
+//! The next batch forms while the device runs the current one, so no timer is needed. All devices
+//! read from one queue, so that none idles while another has a backlog.
+//!
+//! May import `telemetry` only; within `engine` it is the bottom.
+
+mod batch;
+mod device_thread;
+mod error;
+mod queue;
+
+pub(crate) use batch::RunBatch;
+pub(crate) use device_thread::{LaneDevice, OpenedModel};
+pub(crate) use error::LaneError;
+pub use error::RunError;
+pub(crate) use queue::{Lane, LaneSpec};

@@ -1,0 +1,71 @@
+//! Limits of one stage, shared by all images.
+
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::pipeline::error::JourneyError;
+use crate::pipeline::settings::StageLimits;
+use crate::telemetry::{Stage, metrics};
+
+/// Limits a stage's concurrency and its time per image.
+#[derive(Debug)]
+pub(crate) struct StageLimiter {
+    stage: Stage,
+    slots: Semaphore,
+    timeout: Duration,
+}
+
+impl StageLimiter {
+    pub(crate) fn new(stage: Stage, limits: &StageLimits) -> Self {
+        let slots = Semaphore::new(limits.images.get());
+        Self { stage, slots, timeout: limits.timeout }
+    }
+
+    /// Waits for a slot, then does the work without a time limit. Returns its output and duration.
+    ///
+    /// For stages on a device: the engine limits the time there, so that waiting for it does not
+    /// count. Limit other steps with [`within_timeout`](Self::within_timeout).
+    pub(crate) async fn run<T>(
+        &self,
+        work: impl Future<Output = Result<T, JourneyError>>,
+    ) -> Result<(T, Duration), JourneyError> {
+        let _slot = self.slots.acquire().await.expect("stage limiters are never closed");
+        let timer = metrics::stage_entered(self.stage);
+        let output = work.await?;
+        Ok((output, timer.elapsed()))
+    }
+
+    /// Waits for a slot, then does the work within the stage's timeout. Returns its output and
+    /// duration.
+    pub(crate) async fn run_within_timeout<T>(
+        &self,
+        work: impl Future<Output = Result<T, JourneyError>>,
+    ) -> Result<(T, Duration), JourneyError> {
+        self.run(self.within_timeout(work)).await
+    }
+
+    /// Does the work within the stage's timeout.
+    pub(crate) async fn within_timeout<T>(
+        &self,
+        work: impl Future<Output = Result<T, JourneyError>>,
+    ) -> Result<T, JourneyError> {
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    fn timed_out(&self) -> JourneyError {
+        let code = match self.stage {
+            Stage::Fetch => "fetch.timeout",
+            Stage::Decode => "decode.timeout",
+            Stage::Segment => "segment.timeout",
+            Stage::Score => "score.timeout",
+            Stage::Reference | Stage::Publish => "pipeline.timeout",
+        };
+        let (stage, limit) = (self.stage, self.timeout);
+        let message = format!(
+            "{stage} took longer than {}; raise pipeline.{stage}.timeout or lower pipeline.{stage}.images",
+            humantime::format_duration(limit)
+        );
+        JourneyError::permanent(stage, code, message)
+    }
+}
