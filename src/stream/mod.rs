@@ -50,6 +50,7 @@ pub use dead_letters::replay::{
     Destination, Fate, Refusal, ReplayRequest, ReplaySummary, dry_run, replay,
 };
 pub use error::StreamError;
-pub use output::publisher::{Outgoing, PublishError, Publisher};
+pub use output::output_record::{Outgoing, PublishError};
+pub use output::publisher::Publisher;
 pub use settings::{DeliveryMode, GroupProtocol, Settings};
 pub use worker::Summary;

@@ -268,7 +268,7 @@ impl Summary {
 /// journey ends the worker: a record without an answer would stop its partition for ever.
 async fn serve_one(answers: Arc<Answers>, delivery: Delivery) {
     let Delivery { record, ticket, revoked, taken_in, permit } = delivery;
-    let asked = Asked { record: &record, place: ticket.place(), taken_in };
+    let asked = Asked { record: &record, slot: ticket.slot(), taken_in };
     let answer = AssertUnwindSafe(answers.answer(asked)).catch_unwind();
     // A partition that was taken away comes first: its new owner answers the record.
     let answered = tokio::select! {

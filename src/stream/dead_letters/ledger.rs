@@ -18,7 +18,7 @@ use crate::stream::clients::topic_reader::{Next, POLL, Start, Tail};
 use crate::stream::dead_letters::record::DeadLetter;
 use crate::stream::dead_letters::replay::Destination;
 use crate::stream::error::StreamError;
-use crate::stream::output::transactional_producer::Written;
+use crate::stream::output::output_record::OutputRecord;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
@@ -91,11 +91,11 @@ impl Ledger {
     }
 
     /// The entry of a letter that goes to a place.
-    pub(crate) fn entry(&self, letter: &DeadLetter, destination: &Destination) -> Written {
+    pub(crate) fn entry(&self, letter: &DeadLetter, destination: &Destination) -> OutputRecord {
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let Destination { topic, partition } = destination;
         let value = serde_json::json!({"topic": topic, "partition": partition, "time": time});
-        Written {
+        OutputRecord {
             topic: self.topic.clone(),
             partition: None,
             key: Some(key(letter)),
@@ -165,8 +165,8 @@ mod tests {
             .unwrap()
     }
 
-    fn record(written: Written, payload: Option<Vec<u8>>) -> Record {
-        let Written { key, .. } = written;
+    fn record(written: OutputRecord, payload: Option<Vec<u8>>) -> Record {
+        let OutputRecord { key, .. } = written;
         Record { partition: 0, offset: 0, timestamp_ms: None, key, payload, headers: None }
     }
 

@@ -14,9 +14,9 @@ use crate::stream::clients::topic_reader::{POLL, Start};
 use crate::stream::dead_letters::ledger::{self, Ledger};
 use crate::stream::dead_letters::record::{DeadLetter, DeadLetters};
 use crate::stream::error::StreamError;
-use crate::stream::output::publisher::Context;
+use crate::stream::output::output_record::OutputRecord;
 use crate::stream::output::transactional_producer::{
-    Failure, STEP, TransactionalProducer, Written,
+    STEP_TIMEOUT, TransactionFailure, TransactionalProducer,
 };
 use crate::stream::settings::Settings;
 
@@ -154,7 +154,7 @@ pub fn replay(
     let letters = DeadLetters::open(settings, request.start)?;
     let id = format!("dogiqa-replay-{}", settings.dead_letter_topic);
     let config = settings.transactional_config(&id)?;
-    let producer = TransactionalProducer::open(&config, id, Context::new(None), STEP);
+    let producer = TransactionalProducer::open(&config, id, STEP_TIMEOUT);
     let producer = producer.map_err(|failure| end(failure, settings))?;
     judge.ledger = Ledger::open(settings, stop)?;
     let pace = Pace { gap: request.gap, next: Instant::now() };
@@ -287,7 +287,7 @@ impl<Told: FnMut(&DeadLetter, &Fate)> Replay<'_, Told> {
     fn commit(&mut self, mut batch: Vec<(DeadLetter, Destination)>) -> Result<(), StreamError> {
         let mut attempts = 0;
         while !batch.is_empty() {
-            let records: Vec<Written> =
+            let records: Vec<OutputRecord> =
                 batch.iter().flat_map(|(letter, to)| self.records(letter, to)).collect();
             match self.producer.transact(records.iter().enumerate(), None) {
                 Ok(()) => {
@@ -296,7 +296,7 @@ impl<Told: FnMut(&DeadLetter, &Fate)> Replay<'_, Told> {
                     }
                     return Ok(());
                 }
-                Err(Failure::TooLarge(indices)) => {
+                Err(TransactionFailure::TooLarge(indices)) => {
                     let (large, rest): (Vec<_>, Vec<_>) = batch
                         .into_iter()
                         .enumerate()
@@ -306,7 +306,7 @@ impl<Told: FnMut(&DeadLetter, &Fate)> Replay<'_, Told> {
                     }
                     batch = rest.into_iter().map(|(_, item)| item).collect();
                 }
-                Err(Failure::Aborted(reason)) => {
+                Err(TransactionFailure::Aborted(reason)) => {
                     attempts += 1;
                     if attempts == ATTEMPTS_MAX {
                         let topic = batch.swap_remove(0).1.topic;
@@ -322,8 +322,8 @@ impl<Told: FnMut(&DeadLetter, &Fate)> Replay<'_, Told> {
     }
 
     /// The record as it came, and its entry in the ledger.
-    fn records(&self, letter: &DeadLetter, destination: &Destination) -> [Written; 2] {
-        let record = Written {
+    fn records(&self, letter: &DeadLetter, destination: &Destination) -> [OutputRecord; 2] {
+        let record = OutputRecord {
             topic: destination.topic.clone(),
             partition: destination.partition,
             key: letter.key.clone(),
@@ -350,12 +350,16 @@ impl ReplaySummary {
 }
 
 /// What ends a replay; what it had sent stays sent.
-fn end(failure: Failure, settings: &Settings) -> StreamError {
+fn end(failure: TransactionFailure, settings: &Settings) -> StreamError {
     let topic = settings.dead_letter_topic.clone();
     match failure {
-        Failure::End(StreamError::Fenced { .. }) => StreamError::Superseded { topic },
-        Failure::End(error) => error,
-        Failure::Stuck(reason) | Failure::Unknown(reason) => StreamError::Fatal(reason),
+        TransactionFailure::Permanent(StreamError::Fenced { .. }) => {
+            StreamError::Superseded { topic }
+        }
+        TransactionFailure::Permanent(error) => error,
+        TransactionFailure::Unusable(reason) | TransactionFailure::OutcomeUnknown(reason) => {
+            StreamError::Fatal(reason)
+        }
         _ => StreamError::Fatal(format!("the brokers do not take the replay of {topic}")),
     }
 }

@@ -113,7 +113,7 @@ impl Intake {
             Err(Refused::NotAssigned) => return Ok(()),
             Ok((ticket, _)) if is_tombstone => {
                 if shared.settings.delivery == DeliveryMode::ExactlyOnce {
-                    shared.outbox.skip(ticket.place(), record.offset);
+                    shared.outbox.skip(ticket.slot(), record.offset);
                 }
                 shared.partitions.complete(ticket);
                 Counts::add(&shared.counts.tombstones);

@@ -55,7 +55,7 @@ impl Default for Partition {
 
 /// How far a partition goes and how far it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
+pub(crate) struct LagExtent {
     pub(crate) partition: i32,
     /// One past the last record that a reader of committed records gets.
     pub(crate) end: i64,
@@ -79,12 +79,12 @@ impl Statistics {
     }
 
     /// The partitions of a topic whose end is known.
-    pub(crate) fn extents(&self, topic: &str) -> Vec<Extent> {
+    pub(crate) fn extents(&self, topic: &str) -> Vec<LagExtent> {
         let partitions = self.topics.get(topic).into_iter().flat_map(|t| t.partitions.values());
         // Partition -1 holds what is not assigned to one yet.
         let known = partitions.filter(|p| p.number >= 0 && p.ls_offset >= 0);
         known
-            .map(|p| Extent {
+            .map(|p| LagExtent {
                 partition: p.number,
                 end: p.ls_offset,
                 committed: Some(p.committed_offset).filter(|offset| *offset >= 0),
@@ -125,11 +125,11 @@ mod tests {
         let [first, second] = extents[..] else { panic!("{extents:?}") };
         assert_eq!(
             first,
-            Extent { partition: 0, end: 50, committed: Some(35), start: 0, is_behind: true }
+            LagExtent { partition: 0, end: 50, committed: Some(35), start: 0, is_behind: true }
         );
         assert_eq!(
             second,
-            Extent { partition: 1, end: 20, committed: None, start: 3, is_behind: false }
+            LagExtent { partition: 1, end: 20, committed: None, start: 3, is_behind: false }
         );
         assert!(statistics.extents("another").is_empty());
     }

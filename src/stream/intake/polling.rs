@@ -21,7 +21,7 @@ use crate::stream::broker::kafka_error::{
 };
 use crate::stream::error::StreamError;
 use crate::stream::intake::backpressure::Intake;
-use crate::stream::intake::rebalance::{Context, pause, resume};
+use crate::stream::intake::rebalance::{RebalanceContext, pause, resume};
 use crate::stream::output::transaction_committer::Transactions;
 use crate::stream::record::delivery::{Delivery, Record};
 use crate::stream::shared::Shared;
@@ -65,7 +65,7 @@ enum Command {
 }
 
 struct Poller {
-    consumer: BaseConsumer<Context>,
+    consumer: BaseConsumer<RebalanceContext>,
     shared: Arc<Shared>,
     health: Health,
     commands: Receiver<Command>,
@@ -89,9 +89,9 @@ impl Polling {
         let (commands, inbox) = sync_channel(COMMANDS_MAX);
         let (finish, closed) = oneshot::channel();
         let is_drained = Arc::new(AtomicBool::new(false));
-        let context = Context::new(Arc::clone(shared), Intake::new(sender), transactions);
+        let context = RebalanceContext::new(Arc::clone(shared), Intake::new(sender), transactions);
         let config = shared.settings.consumer_config()?;
-        let consumer: BaseConsumer<Context> =
+        let consumer: BaseConsumer<RebalanceContext> =
             config.create_with_context(context).map_err(|error| configuration_error(&error))?;
         let now = Instant::now();
         let poller = Poller {
@@ -170,7 +170,7 @@ impl Poller {
         self.close(commit_until)
     }
 
-    fn context(&self) -> &Context {
+    fn context(&self) -> &RebalanceContext {
         self.consumer.context()
     }
 

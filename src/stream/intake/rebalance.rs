@@ -21,7 +21,7 @@ use crate::stream::broker::kafka_error::{
 };
 use crate::stream::error::StreamError;
 use crate::stream::intake::backpressure::Intake;
-use crate::stream::intake::lag::{Extent, Statistics};
+use crate::stream::intake::lag::{LagExtent, Statistics};
 use crate::stream::offsets::tracker::{Audit, Position};
 use crate::stream::output::transaction_committer::Transactions;
 use crate::stream::shared::Shared;
@@ -38,7 +38,7 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(100);
 const FLUSH_AGAIN: Duration = Duration::from_millis(5);
 
 /// The consumer's context.
-pub(crate) struct Context {
+pub(crate) struct RebalanceContext {
     pub(crate) shared: Arc<Shared>,
     /// What commits answers with their positions, where they are not written one by one.
     pub(crate) transactions: Option<Transactions>,
@@ -49,7 +49,7 @@ pub(crate) struct Context {
     abandoned: AtomicBool,
 }
 
-impl Context {
+impl RebalanceContext {
     pub(crate) fn new(
         shared: Arc<Shared>,
         intake: Intake,
@@ -229,7 +229,7 @@ impl Context {
         tracing::info!(?partitions, "partitions were given to this worker");
     }
 
-    fn audit(&self, extent: &Extent, now: Instant) {
+    fn audit(&self, extent: &LagExtent, now: Instant) {
         let partitions = &self.shared.partitions;
         match partitions.audit(extent.partition, extent.committed, now, COMMIT_ARRIVES) {
             Audit::Fine => {}
@@ -271,7 +271,7 @@ impl Context {
     }
 }
 
-impl ClientContext for Context {
+impl ClientContext for RebalanceContext {
     fn stats(&self, _: LibrdkafkaStatistics) {}
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -286,7 +286,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
+impl ConsumerContext for RebalanceContext {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(list) => self.revoke(consumer, &self.numbers(list)),
@@ -303,12 +303,12 @@ impl ConsumerContext for Context {
 }
 
 /// Pauses partitions; librdkafka refuses one that is not assigned any more, and says so per element.
-pub(crate) fn pause(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
+pub(crate) fn pause(consumer: &BaseConsumer<RebalanceContext>, topic: &str, partitions: &[i32]) {
     apply(topic, partitions, "pause", |list| consumer.pause(list));
 }
 
 /// Resumes partitions; as [`pause`].
-pub(crate) fn resume(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32]) {
+pub(crate) fn resume(consumer: &BaseConsumer<RebalanceContext>, topic: &str, partitions: &[i32]) {
     apply(topic, partitions, "resume", |list| consumer.resume(list));
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Ticket {
 
 /// What a ticket says, for those who do not hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
+pub(crate) struct RecordSlot {
     /// Number of the partition.
     pub(crate) partition: i32,
     /// Of the assignment; later ones are greater.
@@ -33,8 +33,8 @@ pub(crate) struct Place {
 
 impl Ticket {
     /// Where the record stands.
-    pub(crate) fn place(&self) -> Place {
-        Place { partition: self.partition, epoch: self.epoch, sequence: self.sequence }
+    pub(crate) fn slot(&self) -> RecordSlot {
+        RecordSlot { partition: self.partition, epoch: self.epoch, sequence: self.sequence }
     }
 }
 

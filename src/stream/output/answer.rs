@@ -18,9 +18,10 @@ use crate::pipeline::{Failure, Journey};
 use crate::telemetry::{Stage, metrics};
 
 use crate::stream::error::StreamError;
-use crate::stream::offsets::tracker::Place;
+use crate::stream::offsets::tracker::RecordSlot;
 use crate::stream::output::outage::{Advice, Outages};
-use crate::stream::output::publisher::{Outgoing, PublishError, Publisher};
+use crate::stream::output::output_record::{Outgoing, PublishError};
+use crate::stream::output::publisher::Publisher;
 use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
 use crate::stream::shared::{Counts, Shared};
@@ -51,7 +52,7 @@ pub(crate) enum Road {
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) place: Place,
+    pub(crate) slot: RecordSlot,
     pub(crate) taken_in: Instant,
 }
 
@@ -105,8 +106,8 @@ impl Answers {
         match &self.road {
             Road::Direct(publisher) => publisher.publish(outgoing).await,
             Road::Transactions => {
-                let place = (asked.place, asked.record.offset);
-                self.shared.outbox.publish(place, outgoing).await
+                let slot = (asked.slot, asked.record.offset);
+                self.shared.outbox.publish(slot, outgoing).await
             }
         }
     }

@@ -8,9 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::stream::offsets::tracker::{Place, Position};
-use crate::stream::output::publisher::{Outgoing, PublishError};
-use crate::stream::output::transactional_producer::Written;
+use crate::stream::offsets::tracker::{Position, RecordSlot};
+use crate::stream::output::output_record::{Outgoing, OutputRecord, PublishError};
 
 /// Answers of one worker on their way into transactions.
 #[derive(Debug, Default)]
@@ -30,11 +29,11 @@ struct Pending {
 /// An answer, ready to be written, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) place: Place,
+    pub(crate) slot: RecordSlot,
     /// Offset of the record that it answers.
     offset: i64,
     /// None for a record that asks for nothing, whose position moves all the same.
-    pub(crate) written: Option<Written>,
+    pub(crate) written: Option<OutputRecord>,
     reply: Option<oneshot::Sender<Result<(), PublishError>>>,
 }
 
@@ -61,23 +60,12 @@ impl Outbox {
     /// [`PublishError::TooLarge`]: hand in a smaller one. Anything else ends the worker.
     pub(crate) async fn publish(
         &self,
-        (place, offset): (Place, i64),
+        (slot, offset): (RecordSlot, i64),
         outgoing: Outgoing<'_>,
     ) -> Result<(), PublishError> {
-        let Outgoing { topic, key, payload, headers } = outgoing;
         let (reply, told) = oneshot::channel();
-        self.offer(Output {
-            place,
-            offset,
-            written: Some(Written {
-                topic: topic.to_owned(),
-                partition: None,
-                key: key.map(<[u8]>::to_vec),
-                payload: Some(payload.to_vec()),
-                headers,
-            }),
-            reply: Some(reply),
-        });
+        let record = Some(outgoing.into_record());
+        self.offer(Output { slot, offset, written: record, reply: Some(reply) });
         match told.await {
             Ok(result) => result,
             // The partition was taken away: its new owner answers the record, and this task is ended.
@@ -86,18 +74,18 @@ impl Outbox {
     }
 
     /// The record of this place asks for nothing.
-    pub(crate) fn skip(&self, place: Place, offset: i64) {
-        self.offer(Output { place, offset, written: None, reply: None });
+    pub(crate) fn skip(&self, slot: RecordSlot, offset: i64) {
+        self.offer(Output { slot, offset, written: None, reply: None });
     }
 
     fn offer(&self, output: Output) {
         let mut partitions = self.lock();
-        let pending = partitions.entry(output.place.partition).or_default();
-        if output.place.epoch > pending.epoch {
-            *pending = Pending { epoch: output.place.epoch, ..Pending::default() };
+        let pending = partitions.entry(output.slot.partition).or_default();
+        if output.slot.epoch > pending.epoch {
+            *pending = Pending { epoch: output.slot.epoch, ..Pending::default() };
         }
-        if output.place.epoch == pending.epoch {
-            pending.outputs.insert(output.place.sequence, output);
+        if output.slot.epoch == pending.epoch {
+            pending.outputs.insert(output.slot.sequence, output);
         }
     }
 
@@ -123,24 +111,24 @@ impl Outbox {
     /// Where a reader of the group would go on behind these answers, which are in order.
     pub(crate) fn positions(outputs: &[Output]) -> Vec<Position> {
         let ends: BTreeMap<i32, i64> =
-            outputs.iter().map(|output| (output.place.partition, output.offset + 1)).collect();
+            outputs.iter().map(|output| (output.slot.partition, output.offset + 1)).collect();
         ends.into_iter().map(|(partition, offset)| Position { partition, offset }).collect()
     }
 
     /// Gives answers back that were taken and not committed; those of an assignment that is over are dropped.
     pub(crate) fn put_back(&self, outputs: Vec<Output>) {
         for output in outputs {
-            self.rewind(output.place);
+            self.rewind(output.slot);
             self.offer(output);
         }
     }
 
     /// The answer of this place will come once more, in another form.
-    pub(crate) fn rewind(&self, place: Place) {
-        if let Some(pending) = self.lock().get_mut(&place.partition)
-            && pending.epoch == place.epoch
+    pub(crate) fn rewind(&self, slot: RecordSlot) {
+        if let Some(pending) = self.lock().get_mut(&slot.partition)
+            && pending.epoch == slot.epoch
         {
-            pending.next = pending.next.min(place.sequence);
+            pending.next = pending.next.min(slot.sequence);
         }
     }
 
@@ -163,7 +151,7 @@ mod tests {
     fn output(partition: i32, epoch: u64, sequence: u64) -> (Output, Told) {
         let (reply, told) = oneshot::channel();
         let output = Output {
-            place: Place { partition, epoch, sequence },
+            slot: RecordSlot { partition, epoch, sequence },
             // Offsets have gaps.
             offset: 10 + 3 * i64::try_from(sequence).unwrap(),
             written: None,
@@ -179,7 +167,7 @@ mod tests {
     }
 
     fn places(outputs: &[Output]) -> Vec<(i32, u64)> {
-        outputs.iter().map(|output| (output.place.partition, output.place.sequence)).collect()
+        outputs.iter().map(|output| (output.slot.partition, output.slot.sequence)).collect()
     }
 
     #[test]
@@ -204,7 +192,7 @@ mod tests {
         let mut taken = outbox.take_ready(3);
         // The second is too large: its task hands in a smaller one later.
         let large = taken.remove(1);
-        let place = large.place;
+        let place = large.slot;
         outbox.rewind(place);
         large.tell(Err(PublishError::TooLarge { topic: "events".to_owned() }));
         outbox.put_back(taken);
@@ -224,7 +212,7 @@ mod tests {
         outbox.put_back(taken);
         assert!(late.try_recv().is_err(), "its task is told nothing and is gone");
         let ready = outbox.take_ready(10);
-        assert_eq!((ready.len(), ready[0].place.epoch), (1, 2));
+        assert_eq!((ready.len(), ready[0].slot.epoch), (1, 2));
         let _older = offer(&outbox, 0, 1, 2);
         let _waits = offer(&outbox, 0, 2, 5);
         assert_eq!(outbox.len(), 1);

@@ -15,6 +15,7 @@ use crate::stream::broker::kafka_error::{
     send_verdict,
 };
 use crate::stream::error::StreamError;
+use crate::stream::output::output_record::{Outgoing, PublishError};
 use crate::stream::settings::Settings;
 use crate::stream::shared::Shared;
 
@@ -22,48 +23,19 @@ use crate::stream::shared::Shared;
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// A record to be written.
-#[derive(Debug)]
-pub struct Outgoing<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// The key; the partition follows from it as with Java's default partitioner.
-    pub key: Option<&'a [u8]>,
-    /// The value.
-    pub payload: &'a [u8],
-    /// The headers.
-    pub headers: OwnedHeaders,
-}
-
-/// Why a record was not written, told apart by what helps.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum PublishError {
-    /// The record is larger than the client, the topic or the broker takes.
-    #[error(
-        "the record is larger than {topic} takes; raise kafka.message_bytes_max and the topic's max.message.bytes"
-    )]
-    TooLarge {
-        /// The topic.
-        topic: String,
-    },
-    /// Trying again would not help.
-    #[error(transparent)]
-    Permanent(#[from] StreamError),
-}
-
 /// An idempotent producer; clones share it.
 #[derive(Clone)]
 pub struct Publisher {
-    producer: FutureProducer<Context>,
+    producer: FutureProducer<DeliveryContext>,
     shared: Option<Arc<Shared>>,
 }
 
 /// Reports what librdkafka says about the producer.
-pub(crate) struct Context {
+pub(crate) struct DeliveryContext {
     shared: Option<Arc<Shared>>,
 }
 
-impl Context {
+impl DeliveryContext {
     pub(crate) fn new(shared: Option<Arc<Shared>>) -> Self {
         Self { shared }
     }
@@ -90,7 +62,7 @@ impl Publisher {
     }
 
     fn create(settings: &Settings, shared: Option<Arc<Shared>>) -> Result<Self, StreamError> {
-        let context = Context::new(shared.clone());
+        let context = DeliveryContext::new(shared.clone());
         let producer = settings.producer_config()?.create_with_context(context);
         Ok(Self { producer: producer.map_err(|error| configuration_error(&error))?, shared })
     }
@@ -177,7 +149,7 @@ impl Drop for Trouble<'_> {
     }
 }
 
-impl ClientContext for Context {
+impl ClientContext for DeliveryContext {
     fn stats(&self, _: Statistics) {}
 
     fn stats_raw(&self, _: &[u8]) {}

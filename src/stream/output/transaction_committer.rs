@@ -15,11 +15,11 @@ use rdkafka::topic_partition_list::Offset;
 use crate::telemetry::metrics;
 
 use crate::stream::error::StreamError;
-use crate::stream::intake::rebalance::Context;
+use crate::stream::intake::rebalance::RebalanceContext;
 use crate::stream::output::outbox::{Outbox, Output};
-use crate::stream::output::publisher::{self, PublishError};
+use crate::stream::output::output_record::{OutputRecord, PublishError};
 use crate::stream::output::transactional_producer::{
-    Failure, Positions, STEP, TransactionalProducer, Written,
+    Positions, STEP_TIMEOUT, TransactionFailure, TransactionalProducer,
 };
 use crate::stream::shared::Shared;
 
@@ -53,12 +53,14 @@ impl Transactions {
     /// # Errors
     /// When librdkafka refuses the configuration, or the brokers refuse the name or do not answer.
     pub(crate) fn open(shared: &Arc<Shared>) -> Result<Self, StreamError> {
-        let producer = open(shared, STEP).map_err(|failure| {
-            if let Failure::End(error) = failure {
+        let producer = open(shared, STEP_TIMEOUT).map_err(|failure| {
+            if let TransactionFailure::Permanent(error) = failure {
                 return error;
             }
             let id = shared.settings.transactional_id();
-            StreamError::Fatal(format!("no broker begins transactions of {id} within {STEP:?}"))
+            StreamError::Fatal(format!(
+                "no broker begins transactions of {id} within {STEP_TIMEOUT:?}"
+            ))
         })?;
         let state = State { producer: Some(producer), unsettled: Vec::new(), given_up: 0 };
         Ok(Self { state: Mutex::new(state), shared: Arc::clone(shared) })
@@ -70,7 +72,7 @@ impl Transactions {
     }
 
     /// Commits what is next in line, if anything is; true when something was. Blocks.
-    pub(crate) fn cut(&self, consumer: &BaseConsumer<Context>) -> bool {
+    pub(crate) fn cut(&self, consumer: &BaseConsumer<RebalanceContext>) -> bool {
         if self.shared.fault.is_raised() {
             return false;
         }
@@ -101,7 +103,11 @@ impl Transactions {
 
     /// Finds out what became of a transaction whose end nobody saw; true when there is none left. Its successor has
     /// begun, and with that it is over: what the group has committed says how.
-    fn settle(&self, unsettled: &mut Vec<Output>, consumer: &BaseConsumer<Context>) -> bool {
+    fn settle(
+        &self,
+        unsettled: &mut Vec<Output>,
+        consumer: &BaseConsumer<RebalanceContext>,
+    ) -> bool {
         if unsettled.is_empty() {
             return true;
         }
@@ -116,7 +122,7 @@ impl Transactions {
             }
         };
         let is_committed = |output: &Output| {
-            let found = committed.find_partition(context.topic(), output.place.partition);
+            let found = committed.find_partition(context.topic(), output.slot.partition);
             matches!(found.map(|found| found.offset()), Some(Offset::Offset(next)) if next > output.offset())
         };
         let (done, rest): (Vec<_>, Vec<_>) =
@@ -139,7 +145,7 @@ impl Transactions {
     fn open_again(&self) -> Option<TransactionalProducer> {
         match open(&self.shared, OPEN_AGAIN) {
             Ok(producer) => return Some(producer),
-            Err(Failure::End(error)) => self.shared.fault.raise(error),
+            Err(TransactionFailure::Permanent(error)) => self.shared.fault.raise(error),
             Err(_) => {
                 tracing::warn!("no broker begins a transaction, trying again");
                 self.shared.vitals().commit_failed(Instant::now());
@@ -156,30 +162,30 @@ impl Transactions {
         &self,
         state: &mut State,
         producer: TransactionalProducer,
-        failure: Failure,
+        failure: TransactionFailure,
         outputs: Vec<Output>,
     ) {
         let answers = outputs.len();
         match failure {
-            Failure::TooLarge(indices) => {
+            TransactionFailure::TooLarge(indices) => {
                 state.producer = Some(producer);
                 self.leave_out(&indices, outputs);
                 return;
             }
-            Failure::Aborted(error) => {
+            TransactionFailure::Aborted(error) => {
                 tracing::warn!(%error, answers, "a transaction was aborted");
                 state.producer = Some(producer);
                 self.shared.outbox.put_back(outputs);
             }
-            Failure::Stuck(reason) => {
+            TransactionFailure::Unusable(reason) => {
                 self.shared.outbox.put_back(outputs);
                 self.give_up(state, producer, (reason, answers));
             }
-            Failure::Unknown(reason) => {
+            TransactionFailure::OutcomeUnknown(reason) => {
                 state.unsettled = outputs;
                 self.give_up(state, producer, (reason, answers));
             }
-            Failure::End(error) => {
+            TransactionFailure::Permanent(error) => {
                 self.shared.fault.raise(error);
                 state.producer = Some(producer);
                 self.shared.outbox.put_back(outputs);
@@ -209,9 +215,9 @@ impl Transactions {
         let mut rest = Vec::new();
         for (index, output) in outputs.into_iter().enumerate() {
             match &output.written {
-                Some(Written { topic, .. }) if indices.contains(&index) => {
+                Some(OutputRecord { topic, .. }) if indices.contains(&index) => {
                     let topic = topic.clone();
-                    self.shared.outbox.rewind(output.place);
+                    self.shared.outbox.rewind(output.slot);
                     output.tell(Err(PublishError::TooLarge { topic }));
                 }
                 _ => rest.push(output),
@@ -221,22 +227,24 @@ impl Transactions {
     }
 }
 
-fn open(shared: &Arc<Shared>, limit: Duration) -> Result<TransactionalProducer, Failure> {
-    // It raises no fault by itself: one that was given up may still hear of its end.
-    let context = publisher::Context::new(None);
+fn open(
+    shared: &Arc<Shared>,
+    limit: Duration,
+) -> Result<TransactionalProducer, TransactionFailure> {
     let id = shared.settings.transactional_id();
-    let config = shared.settings.transactional_config(&id).map_err(Failure::End)?;
-    TransactionalProducer::open(&config, id, context, limit)
+    let config =
+        shared.settings.transactional_config(&id).map_err(TransactionFailure::Permanent)?;
+    TransactionalProducer::open(&config, id, limit)
 }
 
 fn commit(
     producer: &TransactionalProducer,
-    consumer: &BaseConsumer<Context>,
+    consumer: &BaseConsumer<RebalanceContext>,
     outputs: &[Output],
-) -> Result<(), Failure> {
+) -> Result<(), TransactionFailure> {
     // The brokers check the member and its generation, not what it owns.
     let Some(group) = consumer.group_metadata().filter(|_| !consumer.assignment_lost()) else {
-        return Err(Failure::Aborted(KafkaError::Canceled));
+        return Err(TransactionFailure::Aborted(KafkaError::Canceled));
     };
     let positions = Positions { list: consumer.context().list(&Outbox::positions(outputs)), group };
     let written = outputs.iter().enumerate();

@@ -12,7 +12,6 @@ use futures::executor::block_on;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
-use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
@@ -21,10 +20,11 @@ use crate::stream::broker::kafka_error::{
     is_forbidden, permanent_send_error, send_verdict,
 };
 use crate::stream::error::StreamError;
-use crate::stream::output::publisher::Context;
+use crate::stream::output::output_record::OutputRecord;
+use crate::stream::output::publisher::DeliveryContext;
 
 /// How long the brokers may take for one step of a transaction.
-pub(crate) const STEP: Duration = Duration::from_secs(30);
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long they may take for the positions. Librdkafka ignores the limit of that call, and waits for ever for a group
 /// coordinator that has moved (librdkafka #5456, #5511); brokers need about ten seconds to name a new one.
 const POSITIONS: Duration = Duration::from_secs(15);
@@ -35,19 +35,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// A producer under a name of its own: who opens one under the same name puts this one out.
 pub(crate) struct TransactionalProducer {
-    producer: FutureProducer<Context>,
+    producer: FutureProducer<DeliveryContext>,
     id: String,
-}
-
-/// A record of a transaction.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    pub(crate) topic: String,
-    /// None: it follows from the key.
-    pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) payload: Option<Vec<u8>>,
-    pub(crate) headers: OwnedHeaders,
 }
 
 /// Positions of a group, committed with the records that answer what is before them.
@@ -57,72 +46,71 @@ pub(crate) struct Positions {
 }
 
 /// Why a transaction was not committed, as far as is known.
-pub(crate) enum Failure {
+pub(crate) enum TransactionFailure {
     /// These records, by index, are larger than their topic takes.
     TooLarge(Vec<usize>),
     /// It was aborted; the same may pass later.
     Aborted(KafkaError),
     /// It is not committed, and this producer is of no use any more: another one has to go on.
-    Stuck(String),
+    Unusable(String),
     /// The same, but whether it was committed is not known: its end was asked for and never seen.
-    Unknown(String),
+    OutcomeUnknown(String),
     /// Nothing this producer writes will ever be committed.
-    End(StreamError),
+    Permanent(StreamError),
 }
 
 impl TransactionalProducer {
     /// Makes the producer, and ends what a predecessor of the same name has left open, within `limit`. Blocks.
     ///
     /// # Errors
-    /// [`Failure::End`] when librdkafka refuses the configuration, or the brokers refuse the name;
-    /// [`Failure::Stuck`] when they do not answer.
+    /// [`TransactionFailure::Permanent`] when librdkafka refuses the configuration, or the brokers refuse the name;
+    /// [`TransactionFailure::Unusable`] when they do not answer.
     pub(crate) fn open(
         config: &ClientConfig,
         id: String,
-        context: Context,
         limit: Duration,
-    ) -> Result<Self, Failure> {
-        let producer: FutureProducer<Context> = config
-            .create_with_context(context)
-            .map_err(|error| Failure::End(configuration_error(&error)))?;
+    ) -> Result<Self, TransactionFailure> {
+        let producer: FutureProducer<DeliveryContext> = config
+            .create_with_context(DeliveryContext::new(None))
+            .map_err(|error| TransactionFailure::Permanent(configuration_error(&error)))?;
         let opened = Self { producer, id };
         let deadline = Instant::now() + limit;
         match step(deadline, || opened.producer.init_transactions(limit)) {
             Ok(()) => Ok(opened),
             Err(error) if is_slow(&error) => {
                 opened.give_up();
-                Err(Failure::Stuck(format!("it cannot begin: {error}")))
+                Err(TransactionFailure::Unusable(format!("it cannot begin: {error}")))
             }
-            Err(error) => Err(Failure::End(opened.fatal(&error))),
+            Err(error) => Err(TransactionFailure::Permanent(opened.fatal(&error))),
         }
     }
 
     /// Writes records, and commits them with the positions, in one transaction. Blocks.
     ///
     /// # Errors
-    /// [`Failure`]; but for [`Failure::Unknown`] nothing of it will be seen by a reader of committed records.
+    /// [`TransactionFailure`]; but for [`TransactionFailure::OutcomeUnknown`] nothing of it will be seen by a reader of committed records.
     pub(crate) fn transact<'a>(
         &self,
-        records: impl Iterator<Item = (usize, &'a Written)>,
+        records: impl Iterator<Item = (usize, &'a OutputRecord)>,
         positions: Option<Positions>,
-    ) -> Result<(), Failure> {
-        let deadline = Instant::now() + STEP;
+    ) -> Result<(), TransactionFailure> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
         step(deadline, || self.producer.begin_transaction())
             .map_err(|error| self.broken(&error))?;
         self.write(records).or_else(|failure| self.abort(failure))?;
         if let Some(positions) = positions {
             self.hand_in(positions)?;
         }
-        let committed = step(deadline, || self.producer.commit_transaction(STEP));
+        let committed = step(deadline, || self.producer.commit_transaction(STEP_TIMEOUT));
         committed.or_else(|error| match &error {
             KafkaError::Transaction(reason) if reason.txn_requires_abort() => {
-                self.abort(Failure::Aborted(error))
+                self.abort(TransactionFailure::Aborted(error))
             }
-            KafkaError::Flush(_) => self.abort(Failure::Aborted(error)),
+            KafkaError::Flush(_) => self.abort(TransactionFailure::Aborted(error)),
             // The coordinator may have committed it, or do so yet: nothing here may be written again before that is
             // known.
             _ => Err(match self.broken(&error) {
-                Failure::Stuck(reason) => Failure::Unknown(reason),
+                TransactionFailure::Unusable(reason) => TransactionFailure::OutcomeUnknown(reason),
                 end => end,
             }),
         })
@@ -139,8 +127,8 @@ impl TransactionalProducer {
     /// Writes all records and waits until the brokers have them.
     fn write<'a>(
         &self,
-        records: impl Iterator<Item = (usize, &'a Written)>,
-    ) -> Result<(), Failure> {
+        records: impl Iterator<Item = (usize, &'a OutputRecord)>,
+    ) -> Result<(), TransactionFailure> {
         let mut too_large = Vec::new();
         let mut sent = Vec::new();
         let mut failed = Ok(());
@@ -154,20 +142,24 @@ impl TransactionalProducer {
             }
         }
         // The end of the transaction flushes, and here linger would only cost time.
-        let flushed = self.producer.flush(STEP).map_err(Failure::Aborted);
+        let flushed = self.producer.flush(STEP_TIMEOUT).map_err(TransactionFailure::Aborted);
         for (index, topic, acknowledged) in sent {
             let noted = match block_on(acknowledged) {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err((error, _))) => self.note((index, topic), error, &mut too_large),
-                Err(_) => Err(Failure::Aborted(KafkaError::Canceled)),
+                Err(_) => Err(TransactionFailure::Aborted(KafkaError::Canceled)),
             };
             failed = failed.and(noted);
         }
         // What is too large comes first: the rest may have failed because of it, and would again.
-        if too_large.is_empty() { failed.and(flushed) } else { Err(Failure::TooLarge(too_large)) }
+        if too_large.is_empty() {
+            failed.and(flushed)
+        } else {
+            Err(TransactionFailure::TooLarge(too_large))
+        }
     }
 
-    fn send(&self, written: &Written) -> Result<DeliveryFuture, KafkaError> {
+    fn send(&self, written: &OutputRecord) -> Result<DeliveryFuture, KafkaError> {
         let mut headers = written.headers.clone();
         loop {
             let mut record = FutureRecord::<[u8], [u8]>::to(&written.topic).headers(headers);
@@ -192,28 +184,32 @@ impl TransactionalProducer {
         (index, topic): (usize, &str),
         error: KafkaError,
         too_large: &mut Vec<usize>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), TransactionFailure> {
         match send_verdict(&error) {
             SendVerdict::TooLarge => {
                 too_large.push(index);
                 Ok(())
             }
-            SendVerdict::Transient | SendVerdict::QueueFull => Err(Failure::Aborted(error)),
+            SendVerdict::Transient | SendVerdict::QueueFull => {
+                Err(TransactionFailure::Aborted(error))
+            }
             SendVerdict::Permanent if is_consequence(code_of(&error)) => {
-                Err(Failure::Aborted(error))
+                Err(TransactionFailure::Aborted(error))
             }
             SendVerdict::Permanent => {
                 let fatal = self.producer.client().fatal_error();
                 if fatal.as_ref().is_some_and(|(code, _)| is_fenced(*code)) {
-                    return Err(Failure::End(StreamError::Fenced { id: self.id.clone() }));
+                    return Err(TransactionFailure::Permanent(StreamError::Fenced {
+                        id: self.id.clone(),
+                    }));
                 }
-                Err(Failure::End(permanent_send_error(fatal, topic, error)))
+                Err(TransactionFailure::Permanent(permanent_send_error(fatal, topic, error)))
             }
         }
     }
 
     /// Adds the positions, on a thread that can be left behind if the call does not return.
-    fn hand_in(&self, Positions { list, group }: Positions) -> Result<(), Failure> {
+    fn hand_in(&self, Positions { list, group }: Positions) -> Result<(), TransactionFailure> {
         let deadline = Instant::now() + POSITIONS;
         let (producer, (done, result)) = (self.producer.clone(), mpsc::sync_channel(1));
         let call = move || {
@@ -225,20 +221,20 @@ impl TransactionalProducer {
         let started = thread::Builder::new().name("dogiqa-positions".to_owned()).spawn(call);
         if let Err(error) = started {
             let bug = StreamError::Bug(format!("no thread for positions: {error}"));
-            return self.abort(Failure::End(bug));
+            return self.abort(TransactionFailure::Permanent(bug));
         }
         match result.recv_timeout(POSITIONS + LATE) {
             Ok(handed_in) => handed_in.or_else(|error| self.abort(self.judge(error))),
-            Err(_) => Err(Failure::Stuck("its positions are not taken".to_owned())),
+            Err(_) => Err(TransactionFailure::Unusable("its positions are not taken".to_owned())),
         }
     }
 
     /// Ends the transaction without its records; gives the reason back, or why not even that was possible.
-    fn abort(&self, failure: Failure) -> Result<(), Failure> {
-        let deadline = Instant::now() + STEP;
-        match step(deadline, || self.producer.abort_transaction(STEP)) {
+    fn abort(&self, failure: TransactionFailure) -> Result<(), TransactionFailure> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        match step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT)) {
             Ok(()) => Err(failure),
-            Err(error) if matches!(failure, Failure::End(_)) => {
+            Err(error) if matches!(failure, TransactionFailure::Permanent(_)) => {
                 tracing::debug!(%error, "the last transaction cannot be aborted");
                 Err(failure)
             }
@@ -246,25 +242,25 @@ impl TransactionalProducer {
         }
     }
 
-    fn judge(&self, error: KafkaError) -> Failure {
+    fn judge(&self, error: KafkaError) -> TransactionFailure {
         match &error {
             KafkaError::Transaction(reason) if reason.is_fatal() => self.broken(&error),
             // What may pass was tried until the deadline; a transaction that can be aborted is.
             KafkaError::Transaction(reason)
                 if reason.txn_requires_abort() || reason.is_retriable() =>
             {
-                Failure::Aborted(error)
+                TransactionFailure::Aborted(error)
             }
-            KafkaError::Flush(_) => Failure::Aborted(error),
+            KafkaError::Flush(_) => TransactionFailure::Aborted(error),
             _ => self.broken(&error),
         }
     }
 
     /// What a producer that cannot go on means: another one can, unless this one's name is taken or forbidden.
-    fn broken(&self, error: &KafkaError) -> Failure {
+    fn broken(&self, error: &KafkaError) -> TransactionFailure {
         match self.fatal(error) {
-            StreamError::Fatal(reason) => Failure::Stuck(reason),
-            end => Failure::End(end),
+            StreamError::Fatal(reason) => TransactionFailure::Unusable(reason),
+            end => TransactionFailure::Permanent(end),
         }
     }
 
