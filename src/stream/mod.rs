@@ -37,7 +37,7 @@ mod offsets;
 mod output;
 mod record;
 mod settings;
-mod shared;
+mod status;
 pub mod worker;
 
 pub use broker::embedded::EmbeddedBroker;

@@ -127,8 +127,8 @@ pub(crate) fn permanent_send_error(
     }
 }
 
-/// Returns the metric label of a failed commit: a name for each code with a known cause, `other` for
-/// the rest.
+/// Returns the metric label of a failed commit: a name for each code with a known cause, `other`
+/// for the rest.
 pub(crate) fn commit_failure_label(code: RDKafkaErrorCode) -> &'static str {
     match code {
         RDKafkaErrorCode::RebalanceInProgress => "rebalance_in_progress",

@@ -33,7 +33,8 @@ pub(crate) struct OutputRecord {
 pub enum PublishError {
     /// The record exceeds a size limit of the client, the topic or the broker.
     #[error(
-        "the record is larger than {topic} takes; raise kafka.message_bytes_max and the topic's max.message.bytes"
+        "the record is larger than {topic} accepts; raise kafka.message_bytes_max and the topic's \
+         max.message.bytes"
     )]
     TooLarge {
         /// The topic.

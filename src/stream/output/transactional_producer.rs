@@ -1,8 +1,8 @@
-//! A producer of transactions: records that are committed together or not at all.
+//! A transactional producer: its records are committed together, or not at all.
 //!
-//! Every step blocks, and is tried again while that may help. What is aborted stays with the caller, who may
-//! write it again. Every step has a limit, and a producer that passed one is of no use any more: librdkafka then still
-//! works on the step, and refuses others.
+//! Every step blocks, has a time limit, and is retried while a retry may help. After a timeout the
+//! producer is unusable: librdkafka is still executing the step and rejects every other call. The
+//! caller keeps the records of an aborted transaction and may write them again.
 
 use std::sync::mpsc;
 use std::thread;
@@ -23,72 +23,75 @@ use crate::stream::error::StreamError;
 use crate::stream::output::output_record::OutputRecord;
 use crate::stream::output::publisher::DeliveryContext;
 
-/// How long the brokers may take for one step of a transaction.
+/// Time limit for one step of a transaction.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long they may take for the positions. Librdkafka ignores the limit of that call, and waits for ever for a group
-/// coordinator that has moved (librdkafka #5456, #5511); brokers need about ten seconds to name a new one.
-const POSITIONS: Duration = Duration::from_secs(15);
-/// What librdkafka may be late by where it keeps a limit.
-const LATE: Duration = Duration::from_secs(3);
-/// Wait before a step is tried again.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Time limit for sending the positions. Librdkafka ignores the limit of that call, and waits
+/// indefinitely for a group coordinator that has moved (librdkafka #5456, #5511). Brokers need
+/// about ten seconds to elect a new one.
+const POSITIONS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Extra time that librdkafka may take after its own timeout.
+const TIMEOUT_SLACK: Duration = Duration::from_secs(3);
+/// Wait before a step is retried.
+const RETRY_WAIT: Duration = Duration::from_millis(100);
 
-/// A producer under a name of its own: who opens one under the same name puts this one out.
+/// A producer with a transactional id. Opening another producer with the same id fences this one.
 pub(crate) struct TransactionalProducer {
     producer: FutureProducer<DeliveryContext>,
     id: String,
 }
 
-/// Positions of a group, committed with the records that answer what is before them.
+/// Positions of a consumer group, to be committed with the answers to the records before them.
 pub(crate) struct Positions {
     pub(crate) list: TopicPartitionList,
     pub(crate) group: ConsumerGroupMetadata,
 }
 
-/// Why a transaction was not committed, as far as is known.
+/// The reason why a transaction was not committed, or is not known to be.
 pub(crate) enum TransactionFailure {
-    /// These records, by index, are larger than their topic takes.
+    /// The records with these indices are too large for their topic.
     TooLarge(Vec<usize>),
-    /// It was aborted; the same may pass later.
+    /// The transaction was aborted. The same records may succeed later.
     Aborted(KafkaError),
-    /// It is not committed, and this producer is of no use any more: another one has to go on.
+    /// The transaction is not committed, and the producer is unusable: open another one.
     Unusable(String),
-    /// The same, but whether it was committed is not known: its end was asked for and never seen.
+    /// The commit was requested and its result never arrived. The producer is unusable.
     OutcomeUnknown(String),
-    /// Nothing this producer writes will ever be committed.
+    /// No producer with this transactional id can commit anything.
     Permanent(StreamError),
 }
 
 impl TransactionalProducer {
-    /// Makes the producer, and ends what a predecessor of the same name has left open, within `limit`. Blocks.
+    /// Creates the producer, and aborts the transaction that a predecessor with the same id left
+    /// open. Blocks, at most for `timeout`.
     ///
     /// # Errors
-    /// [`TransactionFailure::Permanent`] when librdkafka refuses the configuration, or the brokers refuse the name;
-    /// [`TransactionFailure::Unusable`] when they do not answer.
+    /// [`TransactionFailure::Permanent`] if librdkafka rejects the configuration or the brokers
+    /// reject the id; [`TransactionFailure::Unusable`] if the brokers do not answer.
     pub(crate) fn open(
         config: &ClientConfig,
         id: String,
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<Self, TransactionFailure> {
         let producer: FutureProducer<DeliveryContext> = config
-            .create_with_context(DeliveryContext::new(None))
+            .create_with_context(DeliveryContext::default())
             .map_err(|error| TransactionFailure::Permanent(configuration_error(&error)))?;
         let opened = Self { producer, id };
-        let deadline = Instant::now() + limit;
-        match step(deadline, || opened.producer.init_transactions(limit)) {
+        let deadline = Instant::now() + timeout;
+        match step(deadline, || opened.producer.init_transactions(timeout)) {
             Ok(()) => Ok(opened),
-            Err(error) if is_slow(&error) => {
-                opened.give_up();
+            Err(error) if is_timeout(&error) => {
+                opened.abandon();
                 Err(TransactionFailure::Unusable(format!("it cannot begin: {error}")))
             }
             Err(error) => Err(TransactionFailure::Permanent(opened.fatal(&error))),
         }
     }
 
-    /// Writes records, and commits them with the positions, in one transaction. Blocks.
+    /// Writes records and commits them with the positions, in one transaction. Blocks.
     ///
     /// # Errors
-    /// [`TransactionFailure`]; but for [`TransactionFailure::OutcomeUnknown`] nothing of it will be seen by a reader of committed records.
+    /// [`TransactionFailure`]. Readers of committed records see none of the records then, except
+    /// perhaps after [`TransactionFailure::OutcomeUnknown`].
     pub(crate) fn transact<'a>(
         &self,
         records: impl Iterator<Item = (usize, &'a OutputRecord)>,
@@ -99,7 +102,7 @@ impl TransactionalProducer {
             .map_err(|error| self.broken(&error))?;
         self.write(records).or_else(|failure| self.abort(failure))?;
         if let Some(positions) = positions {
-            self.hand_in(positions)?;
+            self.send_positions(positions)?;
         }
         let committed = step(deadline, || self.producer.commit_transaction(STEP_TIMEOUT));
         committed.or_else(|error| match &error {
@@ -107,20 +110,20 @@ impl TransactionalProducer {
                 self.abort(TransactionFailure::Aborted(error))
             }
             KafkaError::Flush(_) => self.abort(TransactionFailure::Aborted(error)),
-            // The coordinator may have committed it, or do so yet: nothing here may be written again before that is
-            // known.
+            // The coordinator may have committed the transaction, or may still do so. Nothing may
+            // be written again until the outcome is known.
             _ => Err(match self.broken(&error) {
                 TransactionFailure::Unusable(reason) => TransactionFailure::OutcomeUnknown(reason),
-                end => end,
+                permanent => permanent,
             }),
         })
     }
 
-    /// Lets go of a producer that may never return. Its threads end with it, whenever that is.
-    pub(crate) fn give_up(self) {
-        let dropping = thread::Builder::new().name("dogiqa-given-up".to_owned());
+    /// Drops the producer on its own thread, because librdkafka may block there indefinitely.
+    pub(crate) fn abandon(self) {
+        let dropping = thread::Builder::new().name("dogiqa-dropping".to_owned());
         if let Err(error) = dropping.spawn(move || drop(self)) {
-            tracing::warn!(%error, "a producer is dropped in place");
+            tracing::warn!(%error, "no thread to drop a producer on; it is dropped here");
         }
     }
 
@@ -132,26 +135,27 @@ impl TransactionalProducer {
         let mut too_large = Vec::new();
         let mut sent = Vec::new();
         let mut failed = Ok(());
-        for (index, written) in records {
-            match self.send(written) {
-                Ok(acknowledged) => sent.push((index, &written.topic, acknowledged)),
-                Err(error) => failed = self.note((index, &written.topic), error, &mut too_large),
+        for (index, record) in records {
+            match self.send(record) {
+                Ok(acknowledged) => sent.push((index, &record.topic, acknowledged)),
+                Err(error) => failed = self.note(index, &record.topic, error, &mut too_large),
             }
             if failed.is_err() {
                 break;
             }
         }
-        // The end of the transaction flushes, and here linger would only cost time.
+        // Flush now instead of waiting for `linger.ms`; the commit would flush anyway.
         let flushed = self.producer.flush(STEP_TIMEOUT).map_err(TransactionFailure::Aborted);
         for (index, topic, acknowledged) in sent {
             let noted = match block_on(acknowledged) {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err((error, _))) => self.note((index, topic), error, &mut too_large),
+                Ok(Err((error, _))) => self.note(index, topic, error, &mut too_large),
                 Err(_) => Err(TransactionFailure::Aborted(KafkaError::Canceled)),
             };
             failed = failed.and(noted);
         }
-        // What is too large comes first: the rest may have failed because of it, and would again.
+        // Report records that are too large first: the others may have failed because of them, and
+        // would fail again.
         if too_large.is_empty() {
             failed.and(flushed)
         } else {
@@ -159,13 +163,13 @@ impl TransactionalProducer {
         }
     }
 
-    fn send(&self, written: &OutputRecord) -> Result<DeliveryFuture, KafkaError> {
-        let mut headers = written.headers.clone();
+    fn send(&self, output: &OutputRecord) -> Result<DeliveryFuture, KafkaError> {
+        let mut headers = output.headers.clone();
         loop {
-            let mut record = FutureRecord::<[u8], [u8]>::to(&written.topic).headers(headers);
-            record.partition = written.partition;
-            record.key = written.key.as_deref();
-            record.payload = written.payload.as_deref();
+            let mut record = FutureRecord::<[u8], [u8]>::to(&output.topic).headers(headers);
+            record.partition = output.partition;
+            record.key = output.key.as_deref();
+            record.payload = output.payload.as_deref();
             let (error, record) = match self.producer.send_result(record) {
                 Ok(acknowledged) => return Ok(acknowledged),
                 Err(refused) => refused,
@@ -178,10 +182,12 @@ impl TransactionalProducer {
         }
     }
 
-    /// Of a record that was not written: too large is its own fault, anything else the transaction's.
+    /// Classifies the error of one record. A record that is too large is collected; any other error
+    /// fails the transaction.
     fn note(
         &self,
-        (index, topic): (usize, &str),
+        index: usize,
+        topic: &str,
         error: KafkaError,
         too_large: &mut Vec<usize>,
     ) -> Result<(), TransactionFailure> {
@@ -208,28 +214,34 @@ impl TransactionalProducer {
         }
     }
 
-    /// Adds the positions, on a thread that can be left behind if the call does not return.
-    fn hand_in(&self, Positions { list, group }: Positions) -> Result<(), TransactionFailure> {
-        let deadline = Instant::now() + POSITIONS;
+    /// Adds the positions, on a thread that can be abandoned if the call does not return.
+    fn send_positions(
+        &self,
+        Positions { list, group }: Positions,
+    ) -> Result<(), TransactionFailure> {
+        let deadline = Instant::now() + POSITIONS_TIMEOUT;
         let (producer, (done, result)) = (self.producer.clone(), mpsc::sync_channel(1));
         let call = move || {
-            let handed_in =
-                step(deadline, || producer.send_offsets_to_transaction(&list, &group, POSITIONS));
-            // Whoever waited may have given up.
-            done.send(handed_in).ok();
+            let sent = step(deadline, || {
+                producer.send_offsets_to_transaction(&list, &group, POSITIONS_TIMEOUT)
+            });
+            // Fails if the caller has stopped waiting.
+            done.send(sent).ok();
         };
         let started = thread::Builder::new().name("dogiqa-positions".to_owned()).spawn(call);
         if let Err(error) = started {
             let bug = StreamError::Bug(format!("no thread for positions: {error}"));
             return self.abort(TransactionFailure::Permanent(bug));
         }
-        match result.recv_timeout(POSITIONS + LATE) {
-            Ok(handed_in) => handed_in.or_else(|error| self.abort(self.judge(error))),
-            Err(_) => Err(TransactionFailure::Unusable("its positions are not taken".to_owned())),
+        match result.recv_timeout(POSITIONS_TIMEOUT + TIMEOUT_SLACK) {
+            Ok(sent) => sent.or_else(|error| self.abort(self.classify(error))),
+            Err(_) => Err(TransactionFailure::Unusable(
+                "the brokers do not accept its positions".to_owned(),
+            )),
         }
     }
 
-    /// Ends the transaction without its records; gives the reason back, or why not even that was possible.
+    /// Aborts the transaction. Returns `failure`, or the reason why it could not be aborted.
     fn abort(&self, failure: TransactionFailure) -> Result<(), TransactionFailure> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         match step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT)) {
@@ -242,10 +254,10 @@ impl TransactionalProducer {
         }
     }
 
-    fn judge(&self, error: KafkaError) -> TransactionFailure {
+    fn classify(&self, error: KafkaError) -> TransactionFailure {
         match &error {
             KafkaError::Transaction(reason) if reason.is_fatal() => self.broken(&error),
-            // What may pass was tried until the deadline; a transaction that can be aborted is.
+            // Retriable errors were retried until the deadline. Abort whatever can be aborted.
             KafkaError::Transaction(reason)
                 if reason.txn_requires_abort() || reason.is_retriable() =>
             {
@@ -256,11 +268,12 @@ impl TransactionalProducer {
         }
     }
 
-    /// What a producer that cannot go on means: another one can, unless this one's name is taken or forbidden.
+    /// Classifies the error of a producer that cannot continue. Another producer can, unless its id
+    /// is fenced or forbidden.
     fn broken(&self, error: &KafkaError) -> TransactionFailure {
         match self.fatal(error) {
             StreamError::Fatal(reason) => TransactionFailure::Unusable(reason),
-            end => TransactionFailure::Permanent(end),
+            permanent => TransactionFailure::Permanent(permanent),
         }
     }
 
@@ -278,22 +291,22 @@ impl TransactionalProducer {
     }
 }
 
-/// Runs a step again while that may help, until the deadline.
+/// Runs a step, and retries it until the deadline while the error is retriable.
 fn step(deadline: Instant, run: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     loop {
         match run() {
             Err(KafkaError::Transaction(reason))
                 if reason.is_retriable() && Instant::now() < deadline =>
             {
-                tracing::debug!(%reason, "a step of a transaction is tried again");
-                thread::sleep(AGAIN);
+                tracing::debug!(%reason, "a step of a transaction is retried");
+                thread::sleep(RETRY_WAIT);
             }
             result => return result,
         }
     }
 }
 
-/// Whether a step failed for want of an answer, and not because of one.
-fn is_slow(error: &KafkaError) -> bool {
+/// Returns true if a step failed because no answer arrived in time.
+fn is_timeout(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(reason) if reason.is_retriable() && !reason.is_fatal())
 }
