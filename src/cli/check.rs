@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::storage::Stores;
-use crate::stream::{TopicReport, in_sync_min, probe};
+use crate::stream::{TopicReport, min_insync_replicas, probe};
 
 use super::memory::MemoryPlan;
 use super::output::say;
@@ -103,7 +103,7 @@ async fn kafka(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     });
     let mut findings: Vec<_> = missing.collect();
     for topic in &report.topics {
-        findings.push(judge_topic(topic, in_sync_min(&asked, &topic.name).await?));
+        findings.push(judge_topic(topic, min_insync_replicas(&asked, &topic.name).await?));
     }
     Ok(findings)
 }

@@ -12,7 +12,7 @@ use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
 use crate::report::table;
 use crate::storage::file_uri;
-use crate::stream::{Answer, AnswerReader, EmbeddedBroker, ReferenceWriter, worker};
+use crate::stream::{AnswerReader, EmbeddedBroker, ReferenceWriter, WorkerAnswer, worker};
 use crate::telemetry::Health;
 
 use super::gallery::Gallery;
@@ -99,11 +99,11 @@ async fn watch(
     while events.len() < references.len() {
         let answer = tokio::time::timeout(patience, reader.next()).await;
         match answer.context("no answer within the time that both stages have")?? {
-            Answer::Event(event) => {
+            WorkerAnswer::Event(event) => {
                 say(&table::line(&event))?;
                 events.push(*event);
             }
-            Answer::DeadLetter(letter) => {
+            WorkerAnswer::DeadLetter(letter) => {
                 bail!("{} ended as a dead letter: {}", letter.name(), letter.reason.message);
             }
         }

@@ -271,7 +271,7 @@ impl Road {
             Key::Id => &reference.id,
             Key::Uri => &reference.uri,
         };
-        match writer.write_under(key, &reference).await {
+        match writer.write_with_key(key, &reference).await {
             Ok(()) => Ok((position, Done::Sent)),
             Err(error @ PublishError::TooLarge { .. }) => {
                 let refusal = Refusal { code: "publish.too_large", message: error.to_string() };

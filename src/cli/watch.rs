@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
 use crate::report::table;
-use crate::stream::{Answer, AnswerReader, Start, StreamError};
+use crate::stream::{AnswerReader, Start, StreamError, WorkerAnswer};
 
 use super::output::{LineFormat, complain, say};
 use super::run::Signals;
@@ -120,23 +120,23 @@ async fn at(end: Option<tokio::time::Instant>) {
 }
 
 /// Shows and counts an answer that passes the filter.
-fn take(args: &Args, answer: &Answer, statistics: &mut Statistics) -> io::Result<()> {
+fn take(args: &Args, answer: &WorkerAnswer, statistics: &mut Statistics) -> io::Result<()> {
     match answer {
-        Answer::Event(event) if args.filter.takes_event(event) => {
+        WorkerAnswer::Event(event) if args.filter.takes_event(event) => {
             statistics.add_event(event);
             match args.format {
                 LineFormat::Table => say(&table::line(event)),
                 LineFormat::Jsonl => say(&serde_json::to_string(event)?),
             }
         }
-        Answer::DeadLetter(letter) if args.filter.takes_name(&letter.name()) => {
+        WorkerAnswer::DeadLetter(letter) if args.filter.takes_name(&letter.name()) => {
             statistics.add_dead_letter(&letter.reason.code);
             match args.format {
                 LineFormat::Table => say(&letter_output::line_among_events(letter)),
                 LineFormat::Jsonl => say(&letter_output::json(letter).to_string()),
             }
         }
-        Answer::Event(_) | Answer::DeadLetter(_) => Ok(()),
+        WorkerAnswer::Event(_) | WorkerAnswer::DeadLetter(_) => Ok(()),
     }
 }
 

@@ -1,108 +1,111 @@
-//! Why the worker ends, told apart by what an operator does about it.
+//! The errors that end a worker or a client, one variant per remedy.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// The end of a worker that is not a graceful stop. Nothing that was unanswered is committed.
+/// An error that ends a worker or a client. A worker that ends with one commits nothing more.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StreamError {
-    /// A setting contradicts the worker's promises, or librdkafka refuses it.
+    /// A setting is invalid, conflicts with the delivery guarantees, or is refused by librdkafka.
     #[error("{0}")]
     Configuration(String),
-    /// No broker answered at the start.
+    /// No broker responded at the start.
     #[error(
-        "no broker of kafka.bootstrap_servers = {brokers} answered within {waited}: {reason}; check the \
-         address and that the brokers are up"
+        "no broker of kafka.bootstrap_servers = {brokers} answered within {waited}: {reason}; \
+         check the address and that the brokers are up"
     )]
     Unreachable {
         /// The configured addresses.
         brokers: String,
-        /// How long was tried.
+        /// The time that was waited.
         waited: humantime::FormattedDuration,
-        /// librdkafka's last word.
+        /// The last error of librdkafka.
         reason: String,
     },
-    /// The brokers refuse who we are, or we refuse who they are.
+    /// The brokers refuse the worker's credentials or certificate, or the worker does not trust
+    /// theirs.
     #[error("{0}")]
     Security(String),
-    /// Topics that the worker reads or writes do not exist.
+    /// A topic does not exist or cannot be created.
     #[error("{0}")]
     MissingTopics(String),
-    /// An access list forbids what the worker has to do.
+    /// An access control list denies an operation that the worker needs.
     #[error(
-        "the brokers forbid to {action} ({code}); grant this worker's principal that operation"
+        "the brokers deny permission to {action} ({code}); grant this client's principal that \
+         operation"
     )]
     Forbidden {
-        /// What was tried: `read the topic …`, `commit offsets of the group …`.
+        /// The denied operation: `read topic …`, `commit offsets of the group …`.
         action: String,
-        /// librdkafka's name of the error.
+        /// The error code.
         code: RDKafkaErrorCode,
     },
-    /// The output cannot be written, and trying again would not help.
+    /// A record cannot be written, and a retry would not help.
     #[error("cannot write to topic {topic}: {reason}; the record stays uncommitted")]
     Publish {
         /// The output topic.
         topic: String,
-        /// librdkafka's answer.
+        /// The error of librdkafka.
         reason: KafkaError,
     },
-    /// A topic that is only looked at cannot be read.
+    /// A topic cannot be read outside of the consumer group.
     #[error("topic {topic} cannot be read: {reason}")]
     Unreadable {
         /// The topic.
         topic: String,
-        /// librdkafka's answer.
+        /// The error of librdkafka.
         reason: KafkaError,
     },
-    /// librdkafka declared its client dead.
-    #[error("the Kafka client cannot go on: {0}; restart the worker")]
+    /// librdkafka reported a fatal error: the client cannot be used any more.
+    #[error("the Kafka client cannot continue: {0}; restart the worker")]
     Fatal(String),
-    /// Two workers run with one `kafka.group_instance_id`.
+    /// Two workers use the same `kafka.group_instance_id`.
     #[error(
-        "another member of group {group} uses the same kafka.group_instance_id; give every worker \
-         its own"
+        "another member of group {group} uses the same kafka.group_instance_id; set a different \
+         one for every worker"
     )]
     DuplicateInstance {
         /// The consumer group.
         group: String,
     },
-    /// The brokers no longer take this worker's transactions.
+    /// The brokers fenced this worker's transactional producer.
     #[error(
-        "the transactional id {id} belongs to somebody else: another worker uses it, or this one was away for too \
-         long; restart the worker, and give every worker its own kafka.transactional_id or none"
+        "the transactional id {id} was fenced: another worker uses it, or this one was \
+         unreachable for too long; restart the worker, and set a different \
+         kafka.transactional_id for every worker or none"
     )]
     Fenced {
-        /// The id.
+        /// The transactional id.
         id: String,
     },
-    /// A second replay of the same dead letters began.
+    /// Another replay of the same dead letters fenced this one.
     #[error(
-        "another replay of {topic} began and took over, or this one was too slow; what it had sent stays sent, and nothing \
-         is sent twice"
+        "another replay of {topic} began and fenced this one, or this one was too slow; dead \
+         letters that it sent stay sent, and none is sent twice"
     )]
     Superseded {
         /// The dead-letter topic.
         topic: String,
     },
-    /// A record of an output topic that this service did not write.
-    #[error("the record at {place} is no answer of this service: {reason}")]
+    /// A record of an output topic was not written by this service.
+    #[error("the record at {location} is no answer of this service: {reason}")]
     Foreign {
-        /// Topic, partition and offset.
-        place: String,
-        /// What is wrong with it.
+        /// Topic, partition and offset of the record.
+        location: String,
+        /// The reason why it cannot be parsed as an answer.
         reason: String,
     },
-    /// No broker could be reached for `kafka.exit_after_broker_loss`.
+    /// No broker was reachable for `kafka.exit_after_broker_loss`.
     #[error("no broker could be reached for {0}")]
     BrokersLost(humantime::FormattedDuration),
     /// The engine lost its device.
     #[error("{message} ({code}); restart the worker")]
     EngineLost {
-        /// The failure's stable name.
+        /// The stable error code of the failure.
         code: &'static str,
-        /// The failure's message.
+        /// The message of the failure.
         message: String,
     },
-    /// A part of the worker ended that should not have.
+    /// A thread or task of the worker ended unexpectedly.
     #[error("{0}; this is a bug")]
     Bug(String),
 }

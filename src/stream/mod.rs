@@ -1,32 +1,34 @@
-//! Kafka: references in, answers out, and nothing committed before it is answered.
+//! Kafka in, Kafka out: references are consumed, each is answered with an event or a dead letter,
+//! and no offset is committed before its record is answered.
 //!
 //! ```text
-//!            ┌─ polling thread ─────────────┐          ┌─ a task per record ──────────────┐
-//!  input ──► │ consumer: take in, hold back,│ batches  │ answer: parse, journey, publish  │ ──► events
-//!            │ pause, rebalance, commit     ├─────────►│ with the publisher               │ ──► dead letters
-//!            └──────────▲───────────────────┘          └──────────────┬───────────────────┘
-//!                       └────── partition: windows of offsets ◄───────┘ acknowledged
+//!         ┌─ polling thread ───────────┐         ┌─ one task per record ────┐
+//! input ─►│ poll, hold back, pause,    │ batches │ parse, assess, publish   │─► events
+//!         │ rebalance, commit          ├────────►│                          │─► dead letters
+//!         └────────▲───────────────────┘         └────────────┬─────────────┘
+//!                  └────── windows of slots per partition ◄───┘ answered
 //! ```
 //!
-//! | file | what it holds |
-//! |---|---|
-//! | `worker` | the life of a worker, from the first word with a broker to the last commit |
-//! | `probe`, `tls` | are the brokers there, do they let us in, do the topics exist; why a certificate is not trusted |
-//! | `consumer`, `rebalance`, `intake` | the polling thread, its callbacks, its back-pressure |
-//! | `offsets`, `partition` | which offset may be committed (pure), and the lock around it |
-//! | `delivery`, `headers` | a record in flight with its part of the budget; headers byte for byte |
-//! | `answer`, `publisher`, `outage` | from a record to its event or dead letter |
-//! | `outbox`, `transaction` | exactly once: answers that are next in line (pure), written together with their positions |
-//! | `transactional` | a producer of transactions, step by step |
-//! | `health`, `statistics` | whether the worker is ready, and how far it lags |
-//! | `settings`, `properties` | what a user sets, and what librdkafka is told |
-//! | `tail`, `letter` | reading topics from a place on, in no group; dead letters read back |
-//! | `replay`, `ledger` | dead letters sent again, and the topic that remembers which were |
-//! | `embedded`, `companion` | a broker in this process; writing references, reading answers |
+//! `at-least-once`: a task publishes its answer itself, then its slot counts as answered. A crash
+//! repeats the records that were not committed. `exactly-once`: a task passes its answer to the
+//! outbox and waits. The polling thread writes the answers that are next in order and commits their
+//! offsets in the same transaction.
 //!
-//! Delivery is at least once: a crash repeats what was not committed. Or exactly once: a task hands its
-//! answer in and waits, the polling thread writes what is next in line and commits the positions behind
-//! it, in one transaction.
+//! A row may name the rows above it:
+//!
+//! | folder or file | contents |
+//! |---|---|
+//! | `error` | the errors that end a worker or a client |
+//! | `status` | the first fatal error, the counts and the readiness of a worker |
+//! | `properties`, `settings` | librdkafka properties of the user; the settings and their manual |
+//! | `offsets` | which offsets may be committed; names nothing else |
+//! | `record` | a consumed record in flight, its budget, its headers |
+//! | `broker` | Kafka errors, client configurations, probe, topics, reading without a group |
+//! | `output` | publishing an answer, alone or in a transaction |
+//! | `intake` | the polling thread: consumer, rebalances, back-pressure, commits, lag |
+//! | `dead_letters` | reading dead letters back and replaying them |
+//! | `clients` | writing references and reading answers, next to a worker |
+//! | `worker` | the life of a worker, from the first probe to the last commit |
 
 mod broker;
 mod clients;
@@ -35,22 +37,27 @@ mod error;
 mod intake;
 mod offsets;
 mod output;
+mod properties;
 mod record;
 mod settings;
 mod status;
 pub mod worker;
 
 pub use broker::embedded::EmbeddedBroker;
-pub use broker::probe::{ClusterReport, TopicReport, in_sync_min, probe, probe_input};
-pub use broker::properties::Properties;
-pub use clients::companion::{Answer, AnswerReader, ReferenceWriter};
-pub use clients::topic_reader::Start;
-pub use dead_letters::record::{DeadLetter, DeadLetters};
-pub use dead_letters::replay::{
-    Destination, Fate, Refusal, ReplayRequest, ReplaySummary, dry_run, replay,
-};
+pub use broker::probe::{ClusterReport, TopicReport, probe, probe_input};
+pub use broker::topic_reader::Start;
+pub use broker::topics::min_insync_replicas;
+pub use clients::answer_reader::{AnswerReader, WorkerAnswer};
+pub use clients::reference_writer::ReferenceWriter;
+pub use dead_letters::destination::Destination;
+pub use dead_letters::policy::{ReplayOutcome, ReplayRefusal};
+pub use dead_letters::reader::DeadLetterReader;
+pub use dead_letters::record::DeadLetter;
+pub use dead_letters::replay::{ReplaySummary, dry_run, replay};
+pub use dead_letters::request::ReplayRequest;
 pub use error::StreamError;
 pub use output::output_record::{Outgoing, PublishError};
 pub use output::publisher::Publisher;
+pub use properties::Properties;
 pub use settings::{DeliveryMode, GroupProtocol, Settings};
 pub use worker::Summary;

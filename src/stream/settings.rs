@@ -1,4 +1,5 @@
-//! Settings of the Kafka side, and the librdkafka configurations made from them.
+//! The Kafka settings. Their doc comments are the users' manual and are repeated in
+//! `deploy/config/dogiqa.toml`.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
@@ -6,32 +7,31 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use humantime::format_duration;
-use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::MemoryPart;
-
-use crate::stream::broker::properties::{Properties, pass_through};
 use crate::stream::error::StreamError;
+use crate::stream::properties::Properties;
 
-/// How the members of the group agree on who reads which partition.
+/// The protocol by which the members of the group share its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupProtocol {
-    /// The members agree among themselves; every broker version.
+    /// The members assign the partitions. Works with every broker version.
     Classic,
-    /// The broker decides (KIP-848); brokers of 4.0 and later.
+    /// The group coordinator assigns the partitions (KIP-848). Needs brokers of 4.0 or later.
     Consumer,
 }
 
-/// What a crash may do to answers.
+/// The delivery guarantee of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeliveryMode {
-    /// Some are written twice, none is lost.
+    /// No answer is lost; a crash may write some twice.
     #[default]
     AtLeastOnce,
-    /// Readers of committed records see each once: answers and positions are one transaction.
+    /// Answers and offsets are committed in one transaction, so `read_committed` readers see each
+    /// answer once.
     ExactlyOnce,
 }
 
@@ -39,9 +39,10 @@ pub enum DeliveryMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Brokers to start from, `host:port`, separated by commas.
+    /// Brokers to connect to first: `host:port`, separated by commas.
     pub bootstrap_servers: String,
-    /// Consumer group that the workers share; its committed offsets say what is answered.
+    /// Consumer group that the workers share. Its committed offsets record which references are
+    /// answered.
     pub group_id: String,
     /// Topic of the image references.
     pub input_topic: String,
@@ -49,85 +50,97 @@ pub struct Settings {
     pub output_topic: String,
     /// Topic of the dead letters.
     pub dead_letter_topic: String,
-    /// `at-least-once`: a crash may write an answer twice, under one `event_id`. `exactly-once`: answers and
-    /// positions are one transaction, and readers with `isolation.level=read_committed` see each once. They see
-    /// it up to `commit_interval` later, and in-flight references are held as long: raise `in_flight_max`.
+    /// `at-least-once`: a crash may write an answer twice, with the same `event_id`.
+    /// `exactly-once`: answers and offsets are committed in one transaction, and consumers with
+    /// `isolation.level=read_committed` see each answer once, up to `commit_interval` later.
+    /// References stay in flight until their transaction is committed: raise `in_flight_max`.
     pub delivery: DeliveryMode,
-    /// Name of this worker's transactions with `exactly-once`. Each worker needs its own, and the same again
-    /// after a restart ends at once what the last run left open. Without it the name is made of the group and
-    /// `group_instance_id`, or drawn.
+    /// Transactional id of this worker, used with `exactly-once`. Must be unique per worker. Keep
+    /// it the same across restarts, so that a restarted worker aborts the open transaction of its
+    /// predecessor immediately. By default, built from `group_id` and `group_instance_id`, or from
+    /// `group_id` and a random number if that is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transactional_id: Option<String>,
-    /// Whether missing topics are created at the start, with the brokers' default of partitions
-    /// and replicas. Otherwise the worker refuses to start and says which topic is missing.
+    /// Creates missing topics at the start, with the brokers' default number of partitions and
+    /// replicas. If false, the worker refuses to start and names the missing topics.
     pub create_topics: bool,
-    /// `classic`, or `consumer` for brokers of 4.0 and later.
+    /// Protocol of the consumer group: `classic` works with every broker, `consumer` (KIP-848)
+    /// needs brokers of 4.0 or later.
     pub group_protocol: GroupProtocol,
-    /// Name of this member, if it shall keep its partitions over a short restart. Each worker needs
-    /// its own. Raise `session_timeout` above the time a restart takes.
+    /// Static membership: a worker with this name keeps its partitions over a restart that is
+    /// shorter than `session_timeout`. Must be unique per worker. Raise `session_timeout` above the
+    /// duration of a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_instance_id: Option<String>,
-    /// Name of this worker in the brokers' logs and quotas; `dogiqa-<host>` when not set.
+    /// Name of this worker in the brokers' logs and quotas. By default, `dogiqa-<host>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// Rack or zone of this worker, to read from the nearest replica.
+    /// Rack or availability zone of this worker. Set it to read from the nearest replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_rack: Option<String>,
-    /// References taken in and not yet answered. More keep a fast engine busy over a slow store;
-    /// fewer mean less repeated work after a crash.
+    /// Maximum number of references that are received and not yet answered. Raise it to keep a
+    /// fast engine busy over a slow store; lower it to repeat less work after a crash.
     pub in_flight_max: NonZeroUsize,
-    /// Summed size of the records in flight.
+    /// Maximum summed size of the references in flight, keys and values as received.
     pub in_flight_bytes_max: ByteSize,
-    /// Places of a partition between its oldest unanswered reference and its newest answered one.
-    /// Bounds what a single slow image lets run ahead.
+    /// Maximum number of records of one partition from its oldest unanswered reference to its
+    /// newest received one. At this limit, the partition is paused. Raise it if slow images pause
+    /// partitions too often; lower it to repeat less work after a crash.
     pub window_max: NonZeroUsize,
-    /// Largest output record, uncompressed. The topics' `max.message.bytes` must allow it.
+    /// Size of the largest output record, uncompressed; from 64 KiB to 1 GB. The output topics'
+    /// `max.message.bytes` must be at least as large.
     pub message_bytes_max: ByteSize,
-    /// Time between commits.
+    /// Time between two commits; above zero and at most 1 minute. Shorter repeats less work after
+    /// a crash and loads the brokers more.
     #[serde(with = "humantime_serde")]
     pub commit_interval: Duration,
-    /// Answers after which a commit does not wait for its time.
+    /// Commits early after this many answers, before `commit_interval` has passed.
     pub commit_completions: NonZeroUsize,
-    /// Time without a heartbeat after which the brokers give this worker's partitions away
-    /// (`classic` only; with `consumer` the brokers decide).
+    /// Time without a heartbeat after which the brokers assign this worker's partitions to other
+    /// workers; from 1 second to 1 hour. Only for `classic`; with `consumer` the brokers decide.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// How long a rebalance waits for what is in flight on partitions that are taken away. Longer
-    /// means less repeated work, and other members wait as long.
+    /// Maximum time that a rebalance waits for references in flight on revoked partitions. Longer
+    /// repeats less work; the other members of the group wait as long.
     #[serde(with = "humantime_serde")]
     pub revoke_timeout: Duration,
-    /// How long a stop waits for what is in flight. Keep it below the time your platform gives
-    /// (Kubernetes: 30 s).
+    /// Maximum time that a stop waits for references in flight. Keep it at least 5 seconds below
+    /// the grace period of your platform (Kubernetes: 30 seconds).
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
-    /// How long the start waits for a first answer of the brokers.
+    /// Maximum time that the start waits for a first response of the brokers.
     #[serde(with = "humantime_serde")]
     pub probe_timeout: Duration,
-    /// Time without a broker, or without a successful commit, after which the worker is not ready.
+    /// Reports the worker as not ready after this time without a connection to a broker, or with
+    /// commits that fail.
     #[serde(with = "humantime_serde")]
     pub unready_after: Duration,
-    /// Ends the worker after this time without a broker; without it the worker waits for ever.
+    /// Ends the worker after this time without a connection to a broker. By default, the worker
+    /// waits indefinitely.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub exit_after_broker_loss: Option<Duration>,
-    /// Time over which nearly all fetches of a store must fail to count as its outage. From then
-    /// on its references are kept and fetched again instead of becoming dead letters, and intake
-    /// stops when all places are taken.
+    /// Time over which nearly all fetches from a store must fail to count as an outage. From then
+    /// on, its references are kept and fetched again instead of becoming dead letters. Once
+    /// `in_flight_max` references are kept, the worker receives no more.
     #[serde(with = "humantime_serde")]
     pub outage_after: Duration,
-    /// How long a reference is kept through an outage before it becomes a dead letter after all.
+    /// Maximum time that a reference is kept during an outage before it becomes a dead letter.
     #[serde(with = "humantime_serde")]
     pub outage_hold_max: Duration,
-    /// Further librdkafka properties: TLS, SASL, tuning. A value may stand in a file
-    /// (`"sasl.password_file" = "/run/secrets/kafka"`), and a name may be written with `_` for `.`.
+    /// Further librdkafka properties: TLS, SASL, tuning. Append `_file` to a name to read the value
+    /// from a file (`"sasl.password_file" = "/run/secrets/kafka"`). Names may be written with `_`
+    /// instead of `.`.
     pub properties: Properties,
 }
 
-/// A large event without masks, and the values of its reference's metadata; dead letters count as records.
+/// Estimated size of a large answer: an event without masks, plus the metadata of its reference.
+/// The record that a dead letter copies is counted with the records in flight.
 const ANSWER_BYTES: u64 = 128 << 10;
-/// What the consumer fetches ahead, and one fetch more.
+/// Maximum size of the consumer's prefetch queue and of one more fetch.
 const FETCHED_BYTES: u64 = 16 << 20;
-/// Librdkafka spends half a kilobyte beside each record, and a reference is a hundred bytes.
-const FETCHED_SPREAD: u64 = 6;
+/// Memory per prefetched byte: librdkafka uses half a kilobyte of bookkeeping per record, and a
+/// reference has about a hundred bytes.
+const FETCHED_OVERHEAD: u64 = 6;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -164,12 +177,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks what one setting alone cannot say.
+    /// Checks the names, topics, limits and properties.
     ///
     /// # Errors
-    /// When a name is empty, topics coincide, or a limit or a property is impossible.
+    /// Fails if a name is empty, two topics are the same, a limit is out of range or a property is
+    /// refused.
     pub fn validate(&self) -> Result<(), StreamError> {
-        let fault = |text: String| Err(StreamError::Configuration(text));
+        self.check_names()?;
+        self.check_limits()?;
+        self.properties.resolve().map(|_| ())
+    }
+
+    fn check_names(&self) -> Result<(), StreamError> {
         let names = [
             ("bootstrap_servers", &self.bootstrap_servers),
             ("group_id", &self.group_id),
@@ -178,174 +197,73 @@ impl Settings {
             ("dead_letter_topic", &self.dead_letter_topic),
         ];
         if let Some((name, value)) = names.iter().find(|(_, value)| !is_usable(value)) {
-            return fault(format!("kafka.{name} = {value:?} is not a name; set it"));
+            return invalid(format!("kafka.{name} = {value:?} is not a valid name; set it"));
         }
         let [input, output, dead] =
             [&self.input_topic, &self.output_topic, &self.dead_letter_topic];
         if input == output || input == dead {
-            return fault(format!(
-                "kafka.input_topic {input} is also an output topic: the worker would read its own \
-                 answers; give it a topic of its own"
+            return invalid(format!(
+                "kafka.input_topic {input} is also an output topic, so the worker would read its \
+                 own answers; use a separate input topic"
             ));
         }
         if output == dead {
-            return fault(format!(
-                "kafka.output_topic and kafka.dead_letter_topic are both {output}; readers of \
-                 events would meet dead letters, use two topics"
+            return invalid(format!(
+                "kafka.output_topic and kafka.dead_letter_topic are both {output}, so readers of \
+                 events would receive dead letters; use two topics"
             ));
         }
-        // librdkafka's bounds of message.max.bytes, less the room it wants for the batch's frame.
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), StreamError> {
+        // The range of librdkafka's message.max.bytes, narrowed by the overhead of a record batch.
         let bytes = self.message_bytes_max.as_u64();
         if !(64 * 1024..=1_000_000_000).contains(&bytes) {
-            return fault(format!(
+            return invalid(format!(
                 "kafka.message_bytes_max is {}, it must be from 64 KiB to 1 GB",
                 self.message_bytes_max
             ));
         }
         if self.commit_interval.is_zero() || self.commit_interval > Duration::from_mins(1) {
-            return fault(format!(
+            return invalid(format!(
                 "kafka.commit_interval is {}, it must be above zero and at most 1m",
                 format_duration(self.commit_interval)
             ));
         }
         if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&self.session_timeout) {
-            return fault(format!(
+            return invalid(format!(
                 "kafka.session_timeout is {}, it must be from 1s to 1h",
                 format_duration(self.session_timeout)
             ));
         }
-        self.properties.resolve().map(|_| ())
+        Ok(())
     }
 
-    /// The configuration of a client that only asks and creates.
-    pub(crate) fn admin_config(&self) -> Result<ClientConfig, StreamError> {
-        let mut config = self.base_config();
-        pass_through(&mut config, &self.properties.resolve()?);
-        Ok(config)
-    }
-
-    /// What every client of this worker needs to reach the brokers.
-    fn base_config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &self.bootstrap_servers)
-            .set("client.id", self.client_id.clone().unwrap_or_else(client_id))
-            .set("allow.auto.create.topics", "false")
-            .set("reconnect.backoff.ms", "100")
-            .set("reconnect.backoff.max.ms", "10000");
-        config
-    }
-
-    /// The consumer's configuration.
-    pub(crate) fn consumer_config(&self) -> Result<ClientConfig, StreamError> {
-        let mut config = self.base_config();
-        config
-            .set("group.id", &self.group_id)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("max.poll.interval.ms", "300000")
-            .set("queued.max.messages.kbytes", "8192")
-            .set("queued.min.messages", "1000")
-            // These count compressed bytes, and what is fetched waits unpacked: a MiB of small
-            // references, packed well, is a hundred.
-            .set("max.partition.fetch.bytes", "65536")
-            .set("fetch.max.bytes", "8388608")
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.queue.backoff.ms", "100")
-            .set("statistics.interval.ms", "5000");
-        match self.group_protocol {
-            GroupProtocol::Classic => {
-                // Three heartbeats fit into a session, however short it is configured.
-                let session_ms = self.session_timeout.as_millis();
-                config
-                    .set("group.protocol", "classic")
-                    .set("partition.assignment.strategy", "cooperative-sticky")
-                    .set("session.timeout.ms", session_ms.to_string())
-                    .set("heartbeat.interval.ms", (session_ms / 3).min(3000).to_string());
-            }
-            GroupProtocol::Consumer => {
-                config.set("group.protocol", "consumer");
-            }
-        }
-        if let Some(id) = &self.group_instance_id {
-            config.set("group.instance.id", id);
-        }
-        if let Some(rack) = &self.client_rack {
-            config.set("client.rack", rack);
-        }
-        pass_through(&mut config, &self.properties.resolve()?);
-        Ok(config)
-    }
-
-    /// The producer's configuration, for events and dead letters alike.
-    pub(crate) fn producer_config(&self) -> Result<ClientConfig, StreamError> {
-        let mut config = self.base_config();
-        config
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
-            .set("compression.type", "zstd")
-            .set("partitioner", "murmur2_random")
-            .set("delivery.timeout.ms", "120000")
-            .set("message.max.bytes", self.message_bytes_max.as_u64().to_string())
-            .set("queue.buffering.max.messages", (2 * self.in_flight_max.get()).to_string())
-            .set("queue.buffering.max.kbytes", self.producer_queue_kbytes().to_string());
-        pass_through(&mut config, &self.properties.resolve()?);
-        Ok(config)
-    }
-
-    /// The configuration of a producer whose records are committed together.
-    pub(crate) fn transactional_config(&self, id: &str) -> Result<ClientConfig, StreamError> {
-        let mut config = self.producer_config()?;
-        config
-            .set("transactional.id", id)
-            // None of these may outlast a transaction.
-            .set("transaction.timeout.ms", "60000")
-            .set("delivery.timeout.ms", "50000")
-            .set("socket.timeout.ms", "50000");
-        Ok(config)
-    }
-
-    /// The name of this worker's transactions; the same for one process.
+    /// Returns the transactional id of this worker: the configured one, or the default, which is
+    /// the same for the life of the process.
     pub(crate) fn transactional_id(&self) -> String {
-        static DRAWN: OnceLock<u64> = OnceLock::new();
-        let own = || {
-            let drawn = || format!("{:016x}", DRAWN.get_or_init(|| fastrand::u64(..)));
-            let instance = self.group_instance_id.clone().unwrap_or_else(drawn);
+        static RANDOM: OnceLock<u64> = OnceLock::new();
+        let default = || {
+            let random = || format!("{:016x}", RANDOM.get_or_init(|| fastrand::u64(..)));
+            let instance = self.group_instance_id.clone().unwrap_or_else(random);
             format!("dogiqa-{}-{instance}", self.group_id)
         };
-        self.transactional_id.clone().unwrap_or_else(own)
+        self.transactional_id.clone().unwrap_or_else(default)
     }
 
-    /// 64 MiB, or twice the largest record where that is more: one record must always fit.
-    fn producer_queue_kbytes(&self) -> u64 {
+    /// Returns the larger of 64 MiB and twice the largest record: one record must always fit.
+    pub(crate) fn producer_queue_kbytes(&self) -> u64 {
         (2 * self.message_bytes_max.as_u64() / 1024).max(64 * 1024)
     }
 
-    /// The configuration of a consumer that reads where it is told to and commits nothing.
-    pub(crate) fn reader_config(&self) -> Result<ClientConfig, StreamError> {
-        let mut config = self.base_config();
-        config
-            // Librdkafka wants a name; the reader joins no group.
-            .set("group.id", format!("{}-reader", self.group_id))
-            .set("enable.auto.commit", "false")
-            // What it was told to read may be gone by then.
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "100");
-        pass_through(&mut config, &self.properties.resolve()?);
-        Ok(config)
-    }
-
-    /// What records, answers and librdkafka take of memory at the most.
+    /// Returns the maximum memory of records, answers and Kafka clients.
     pub fn memory(&self) -> [MemoryPart; 3] {
         let part = |what, setting, bytes: u64| MemoryPart { what, setting, bytes };
-        // The record, its texts in the reference, and a copy in its answer.
+        // The record, its values in the parsed reference, and a copy in the answer.
         let records = self.in_flight_bytes_max.as_u64().saturating_mul(3);
         let answers = (self.in_flight_max.get() as u64).saturating_mul(ANSWER_BYTES);
-        let fetched = FETCHED_BYTES * FETCHED_SPREAD;
+        let fetched = FETCHED_BYTES * FETCHED_OVERHEAD;
         let clients = fetched.saturating_add(self.producer_queue_kbytes().saturating_mul(1024));
         [
             part("records in flight", "kafka.in_flight_bytes_max", records),
@@ -354,71 +272,33 @@ impl Settings {
         ]
     }
 
-    /// The worker's topics: references, events, dead letters.
+    /// Returns the topics of the worker: references, events, dead letters.
     pub fn topics(&self) -> [String; 3] {
         [&self.input_topic, &self.output_topic, &self.dead_letter_topic].map(Clone::clone)
     }
 }
 
-/// Librdkafka takes names as C strings.
-fn is_usable(name: &str) -> bool {
-    !name.trim().is_empty() && !name.contains('\0')
+fn invalid(text: String) -> Result<(), StreamError> {
+    Err(StreamError::Configuration(text))
 }
 
-fn client_id() -> String {
-    // Where the kernel does not show its name, the fixed part has to do.
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match host.trim() {
-        "" => "dogiqa".to_owned(),
-        host => format!("dogiqa-{host}"),
-    }
+/// Returns false for names that librdkafka cannot use: it passes them as C strings.
+fn is_usable(name: &str) -> bool {
+    !name.trim().is_empty() && !name.contains('\0')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn native(config: &ClientConfig, name: &str) -> String {
-        config.create_native_config().unwrap().get(name).unwrap()
-    }
-
     #[test]
-    fn librdkafka_accepts_the_defaults() {
-        let settings = Settings::default();
-        settings.validate().unwrap();
-        let consumer = settings.consumer_config().unwrap();
-        assert_eq!(native(&consumer, "enable.auto.commit"), "false");
-        assert_eq!(native(&consumer, "auto.offset.reset"), "smallest");
-        let producer = settings.producer_config().unwrap();
-        assert_eq!(native(&producer, "compression.codec"), "zstd");
-        assert_eq!(native(&producer, "enable.idempotence"), "true");
-    }
-
-    #[test]
-    fn librdkafka_accepts_the_consumer_protocol() {
-        let settings = Settings { group_protocol: GroupProtocol::Consumer, ..Settings::default() };
-        let config = settings.consumer_config().unwrap();
-        config.create::<rdkafka::consumer::BaseConsumer>().unwrap();
-    }
-
-    #[test]
-    fn a_property_of_the_user_wins_over_tuning() {
-        let properties =
-            Properties::from_pairs([("linger_ms", "50"), ("compression.codec", "lz4")]);
-        let settings = Settings { properties, ..Settings::default() };
-        let producer = settings.producer_config().unwrap();
-        assert_eq!(native(&producer, "queue.buffering.max.ms"), "50");
-        assert_eq!(native(&producer, "compression.codec"), "lz4");
-    }
-
-    #[test]
-    fn topics_that_coincide_are_refused() {
-        let reads_itself =
+    fn two_topics_with_one_name_are_refused() {
+        let reads_own_answers =
             Settings { output_topic: "image-references".to_owned(), ..Settings::default() };
-        assert!(reads_itself.validate().unwrap_err().to_string().contains("its own answers"));
-        let mixes =
+        assert!(reads_own_answers.validate().unwrap_err().to_string().contains("its own answers"));
+        let mixes_answers =
             Settings { dead_letter_topic: "image-quality".to_owned(), ..Settings::default() };
-        assert!(mixes.validate().unwrap_err().to_string().contains("two topics"));
+        assert!(mixes_answers.validate().unwrap_err().to_string().contains("two topics"));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::pipeline::Journey;
-use crate::telemetry::Health;
+use crate::telemetry::{Health, metrics};
 
-use crate::stream::broker::probe::ensure_topics;
+use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
 use crate::stream::intake::backpressure::{Intake, IntakeLimits};
 use crate::stream::intake::commits::{Committer, OffsetCommitter};
@@ -24,11 +24,13 @@ use crate::stream::intake::group_consumer::GroupConsumer;
 use crate::stream::intake::polling::{Closed, Poller, Polling};
 use crate::stream::intake::rebalance::Rebalancer;
 use crate::stream::offsets::partitions::Partitions;
+use crate::stream::offsets::tracker::Completion;
 use crate::stream::output::answer::{AdmittedRecord, AnswerOutput, Answers};
 use crate::stream::output::outbox::Outbox;
 use crate::stream::output::publisher::Publisher;
 use crate::stream::output::transaction_committer::TransactionCommitter;
-use crate::stream::record::delivery::{Budget, Delivery};
+use crate::stream::record::delivery::Delivery;
+use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::{DeliveryMode, Settings};
 use crate::stream::status::counts::Counts;
 use crate::stream::status::fault::Fault;
@@ -85,7 +87,7 @@ pub async fn run(
 struct WorkerState {
     settings: Arc<Settings>,
     partitions: Arc<Partitions>,
-    budget: Arc<Budget>,
+    budget: Arc<InFlightBudget>,
     outbox: Arc<Outbox>,
     fault: Arc<Fault>,
     counts: Arc<Counts>,
@@ -123,7 +125,7 @@ impl WorkerState {
         let bytes_max = settings.in_flight_bytes_max.as_u64();
         Self {
             partitions: Arc::new(Partitions::new(settings.window_max.get())),
-            budget: Budget::new(settings.in_flight_max.get(), bytes_max),
+            budget: InFlightBudget::new(settings.in_flight_max.get(), bytes_max),
             outbox: Arc::default(),
             fault: Arc::default(),
             counts: Arc::default(),
@@ -379,9 +381,8 @@ impl Answering {
     /// Answers one record and completes its ticket. Any failure outside the pipeline stops the
     /// worker: a record without an answer would block its partition indefinitely.
     async fn answer(self: Arc<Self>, delivery: Delivery) {
-        let Delivery { record, ticket, revoked, taken_in, permit } = delivery;
-        let admitted =
-            AdmittedRecord { record: &record, slot: ticket.slot(), admitted_at: taken_in };
+        let Delivery { record, ticket, revoked, received_at, permit } = delivery;
+        let admitted = AdmittedRecord { record: &record, slot: ticket.slot(), received_at };
         let answer = AssertUnwindSafe(self.answers.answer(admitted)).catch_unwind();
         // A revocation takes precedence: the new owner answers the record.
         let answered = tokio::select! {
@@ -390,7 +391,11 @@ impl Answering {
             answered = answer => answered,
         };
         match answered {
-            Ok(Ok(())) => self.partitions.complete(ticket),
+            Ok(Ok(())) => {
+                if self.partitions.complete(ticket) == Completion::Late {
+                    metrics::late_completion_dropped();
+                }
+            }
             Ok(Err(error)) => self.fault.raise(error),
             Err(_) => self.fault.raise(StreamError::Bug("answering a record panicked".to_owned())),
         }

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::codes::CodeCounts;
 use crate::cli::output::{LineFormat, complain, say};
 use crate::cli::{Outcome, letter_output};
-use crate::stream::{DeadLetters, Settings};
+use crate::stream::{DeadLetterReader, Settings};
 
 use super::filter::Filter;
 
@@ -32,7 +32,7 @@ pub(super) fn run(
     stop: &CancellationToken,
 ) -> anyhow::Result<Outcome> {
     let Args { filter, limit, format } = args;
-    let mut letters = DeadLetters::open(settings, filter.start())?;
+    let mut letters = DeadLetterReader::open(settings, filter.start())?;
     if format == LineFormat::Table {
         say(&letter_output::header())?;
     }

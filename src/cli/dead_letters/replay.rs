@@ -6,7 +6,9 @@ use crate::cli::output::{complain, say, sent_so_far};
 use crate::cli::when::Rate;
 use crate::cli::{Outcome, letter_output};
 use crate::report::table::printable;
-use crate::stream::{DeadLetter, Fate, ReplayRequest, ReplaySummary, Settings, dry_run, replay};
+use crate::stream::{
+    DeadLetter, ReplayOutcome, ReplayRequest, ReplaySummary, Settings, dry_run, replay,
+};
 
 use super::filter::Filter;
 
@@ -46,14 +48,14 @@ pub(super) fn run(
     let request = ReplayRequest {
         start: filter.start(),
         matches: Box::new(move |letter| filter.matches(letter)),
-        to,
-        again,
-        letters_max: limit,
+        to_topic: to,
+        include_replayed: again,
+        dead_letters_max: limit,
         gap: rate.map(|rate| rate.gap),
     };
     let (summary, done) = if is_dry {
         let mut broken = Ok(());
-        let told = |letter: &DeadLetter, fate: &Fate| {
+        let told = |letter: &DeadLetter, fate: &ReplayOutcome| {
             if let (Ok(()), Some(line)) = (&broken, line(letter, fate)) {
                 broken = say(&line);
             }
@@ -67,8 +69,8 @@ pub(super) fn run(
     } else {
         (send(settings, &request, stop)?, "sent")
     };
-    let ReplaySummary { sent, already, refused, foreign } = summary;
-    complain(&format!("{sent} {done}, {already} sent before, {refused} refused"));
+    let ReplaySummary { sent, already_sent, refused, foreign } = summary;
+    complain(&format!("{sent} {done}, {already_sent} sent before, {refused} refused"));
     letter_output::tell_foreign(foreign);
     if stop.is_cancelled() {
         complain("stopped before the end; the same command goes on from here");
@@ -83,10 +85,10 @@ fn send(
     stop: &CancellationToken,
 ) -> anyhow::Result<ReplaySummary> {
     let progress = sent_so_far()?;
-    let told = |letter: &DeadLetter, fate: &Fate| match fate {
-        Fate::Sent(_) => progress.inc(1),
-        Fate::Already => {}
-        Fate::Refused(_) => {
+    let told = |letter: &DeadLetter, fate: &ReplayOutcome| match fate {
+        ReplayOutcome::Sent(_) => progress.inc(1),
+        ReplayOutcome::AlreadySent => {}
+        ReplayOutcome::Refused(_) => {
             let line = line(letter, fate).unwrap_or_default();
             progress.suspend(|| complain(&line));
         }
@@ -97,15 +99,15 @@ fn send(
 }
 
 /// What becomes of a letter; nothing of one that was sent before.
-fn line(letter: &DeadLetter, fate: &Fate) -> Option<String> {
+fn line(letter: &DeadLetter, fate: &ReplayOutcome) -> Option<String> {
     let place = format!("{}@{}", letter.partition, letter.offset);
     let fate = match fate {
-        Fate::Sent(to) => {
+        ReplayOutcome::Sent(to) => {
             let partition = to.partition.map_or_else(String::new, |number| format!("/{number}"));
             format!("to {}{partition}", to.topic)
         }
-        Fate::Already => return None,
-        Fate::Refused(refusal) => format!("refused: {refusal}"),
+        ReplayOutcome::AlreadySent => return None,
+        ReplayOutcome::Refused(refusal) => format!("refused: {refusal}"),
     };
     let (code, name) = (&letter.reason.code, letter_output::name(letter));
     Some(printable(&format!("{place:<12}  {code:<24}  {name}  {fate}")))

@@ -1,6 +1,7 @@
-//! A Kafka broker inside this process, for the demo and for tests: librdkafka's own double. It
-//! speaks the real protocol over loopback and forgets everything when it is dropped. It is no
-//! broker to keep data in: 5 MiB per partition, one replica, no transactions worth the name.
+//! A Kafka broker inside this process, for the demo and for tests: librdkafka's mock cluster.
+//!
+//! It uses the real protocol over loopback and keeps everything in memory: 5 MiB per partition, one
+//! replica. Its transactions are too incomplete to rely on.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,23 +16,23 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use crate::stream::error::StreamError;
 use crate::stream::settings::{GroupProtocol, Settings};
 
-/// Connections that the fixed port relays at once.
-const CONNECTIONS_MAX: usize = 64;
+/// Maximum number of copying threads; a relayed connection has two.
+const THREADS_MAX: usize = 64;
 
-/// A broker that lives as long as this value.
+/// A broker that runs until this value is dropped.
 pub struct EmbeddedBroker {
-    /// Owns the double; its own connection is not used.
+    /// Owns the mock cluster. Its own connection is not used.
     client: BaseProducer,
     address: String,
     relay: Option<Relay>,
 }
 
-/// A fixed port in front of the double, which chooses its own. Clients learn the double's port from
-/// the first answer and connect to it directly from then on.
+/// A fixed port in front of the mock cluster, which chooses its own port. Clients learn that port
+/// from the first response and connect to it directly from then on.
 #[derive(Debug)]
 struct Relay {
     address: SocketAddr,
-    ends: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for EmbeddedBroker {
@@ -44,105 +45,112 @@ impl std::fmt::Debug for EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Starts a broker with these topics on loopback: on `port`, or on one that it chooses.
+    /// Starts a broker with these topics on loopback, on `port` or on a free port.
     ///
     /// # Errors
-    /// When there is no port to be had, or a topic has no valid name.
+    /// Fails if the port cannot be bound or a topic name is invalid.
     pub fn start(
         topics: &[String],
         partitions: i32,
         port: Option<u16>,
     ) -> Result<Self, StreamError> {
-        let refused = |what: String| StreamError::Configuration(format!("embedded broker: {what}"));
+        let failed =
+            |reason: String| StreamError::Configuration(format!("embedded broker: {reason}"));
         let client: BaseProducer = ClientConfig::new()
             .set("test.mock.num.brokers", "1")
             .create()
-            .map_err(|error| refused(error.to_string()))?;
-        let double = client.client().mock_cluster();
-        let double = double.ok_or_else(|| refused("librdkafka has no broker double".to_owned()))?;
+            .map_err(|error| failed(error.to_string()))?;
+        let cluster = client
+            .client()
+            .mock_cluster()
+            .ok_or_else(|| failed("librdkafka has no mock cluster".to_owned()))?;
         for topic in topics {
-            let created = double.create_topic(topic, partitions, 1);
-            created.map_err(|error| refused(format!("topic {topic}: {error}")))?;
+            cluster
+                .create_topic(topic, partitions, 1)
+                .map_err(|error| failed(format!("topic {topic}: {error}")))?;
         }
-        let address = double.bootstrap_servers();
-        drop(double);
-        let relay = port.map(|port| Relay::start(port, &address)).transpose();
-        let relay = relay.map_err(|error| refused(format!("no relay: {error}")))?;
+        let address = cluster.bootstrap_servers();
+        drop(cluster);
+        let relay = port
+            .map(|port| Relay::start(port, &address))
+            .transpose()
+            .map_err(|error| failed(format!("no relay: {error}")))?;
         Ok(Self { client, address, relay })
     }
 
-    /// Where a client finds it, `host:port`.
+    /// Returns the address for clients, `host:port`.
     pub fn bootstrap_servers(&self) -> String {
         self.relay.as_ref().map_or_else(|| self.address.clone(), |relay| relay.address.to_string())
     }
 
-    /// Points a worker's settings here. The double lets a first member of a classic group wait for
-    /// three seconds, so the other protocol is used.
+    /// Points the settings of a worker to this broker. Selects the `consumer` protocol, because the
+    /// mock cluster delays the first member of a classic group by three seconds.
     pub fn configure(&self, settings: &mut Settings) {
         settings.bootstrap_servers = self.bootstrap_servers();
         settings.group_protocol = GroupProtocol::Consumer;
         settings.group_instance_id = None;
     }
 
-    /// The double, to take brokers down and inject errors.
+    /// Returns the mock cluster, to take brokers down and inject errors.
     ///
     /// # Panics
-    /// Never: the client was made with a double.
+    /// Never: the client was created with a mock cluster.
     pub fn cluster(&self) -> MockCluster<'_, DefaultProducerContext> {
-        self.client.client().mock_cluster().expect("the client was made with a double")
+        self.client.client().mock_cluster().expect("the client was created with a mock cluster")
     }
 }
 
 impl Relay {
-    fn start(port: u16, double: &str) -> io::Result<Self> {
+    fn start(port: u16, cluster_address: &str) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let address = listener.local_addr()?;
-        let ends = Arc::new(AtomicBool::new(false));
-        let (has_ended, double) = (Arc::clone(&ends), double.to_owned());
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let (stopped, cluster_address) = (Arc::clone(&is_stopped), cluster_address.to_owned());
         let accept = move || {
-            let open = Arc::new(AtomicUsize::new(0));
+            let running = Arc::new(AtomicUsize::new(0));
             for client in listener.incoming() {
-                if has_ended.load(Ordering::Acquire) {
+                if stopped.load(Ordering::Acquire) {
                     return;
                 }
-                let connected = client.and_then(|client| connect(client, &double, &open));
-                if let Err(error) = connected {
+                let relayed = client.and_then(|client| relay(client, &cluster_address, &running));
+                if let Err(error) = relayed {
                     tracing::debug!(%error, "a connection to the embedded broker failed");
                 }
             }
         };
         thread::Builder::new().name("dogiqa-relay".to_owned()).spawn(accept)?;
-        Ok(Self { address, ends })
+        Ok(Self { address, is_stopped })
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.ends.store(true, Ordering::Release);
+        self.is_stopped.store(true, Ordering::Release);
         // Wakes the thread that waits for a connection.
         drop(TcpStream::connect(self.address));
     }
 }
 
-/// Copies both ways until either side closes.
-fn connect(client: TcpStream, double: &str, open: &Arc<AtomicUsize>) -> io::Result<()> {
-    if open.load(Ordering::Acquire) >= CONNECTIONS_MAX {
+/// Copies in both directions, each on its own thread, until either side closes. `running` counts
+/// these threads.
+fn relay(client: TcpStream, cluster_address: &str, running: &Arc<AtomicUsize>) -> io::Result<()> {
+    if running.load(Ordering::Acquire) >= THREADS_MAX {
         return client.shutdown(Shutdown::Both);
     }
-    let server = TcpStream::connect(double)?;
+    let server = TcpStream::connect(cluster_address)?;
     let directions = [(client.try_clone()?, server.try_clone()?), (server, client)];
     for (mut from, mut to) in directions {
-        open.fetch_add(1, Ordering::AcqRel);
-        let of_thread = Arc::clone(open);
+        running.fetch_add(1, Ordering::AcqRel);
+        let running = Arc::clone(running);
         let copy = move || {
             if let Err(error) = io::copy(&mut from, &mut to) {
                 tracing::debug!(%error, "a relayed connection ended");
             }
             for side in [from, to] {
-                // The other direction may have closed it before.
+                // The other direction may have closed it already.
                 drop(side.shutdown(Shutdown::Both));
             }
-            of_thread.fetch_sub(1, Ordering::AcqRel);
+            running.fetch_sub(1, Ordering::AcqRel);
         };
         thread::Builder::new().name("dogiqa-relay".to_owned()).spawn(copy)?;
     }

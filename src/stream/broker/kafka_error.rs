@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::stream::broker::properties::is_secret;
 use crate::stream::error::StreamError;
+use crate::stream::properties::is_secret;
 
 /// Wait for room in a producer's full queue.
 pub(crate) const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
@@ -246,7 +246,7 @@ mod tests {
     fn a_permanent_send_error_names_the_topic_unless_the_client_is_dead() {
         let denied = || failed_send(RDKafkaErrorCode::TopicAuthorizationFailed);
         let error = permanent_send_error(None, "events", denied());
-        assert!(error.to_string().contains("forbid to write to topic events"), "{error}");
+        assert!(error.to_string().contains("permission to write to topic events"), "{error}");
         let error = permanent_send_error(None, "events", failed_send(RDKafkaErrorCode::Unknown));
         assert!(matches!(error, StreamError::Publish { .. }), "{error}");
         let fatal = Some((RDKafkaErrorCode::Fatal, "out of order".to_owned()));

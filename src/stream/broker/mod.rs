@@ -1,8 +1,18 @@
-//! The brokers themselves: probing, client properties, certificate diagnosis, an embedded broker.
+//! The brokers as seen by a client: errors, configurations, topics.
+//!
+//! [`kafka_error`] says what each error code means. [`client_config`] builds the librdkafka
+//! configurations. [`probe`] and [`topics`] find and create topics, and explain why the brokers
+//! cannot be used. [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for
+//! the demo and for tests.
+//!
+//! This folder names `error`, `properties`, `settings` and `record`.
 
+mod client_config;
+mod connection_errors;
 pub(crate) mod embedded;
 pub(crate) mod kafka_error;
 pub(crate) mod partition_list;
 pub(crate) mod probe;
-pub(crate) mod properties;
-pub(crate) mod tls_diagnosis;
+mod tls_diagnosis;
+pub(crate) mod topic_reader;
+pub(crate) mod topics;

@@ -2,7 +2,7 @@
 
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::stream::offsets::tracker::Position;
+use crate::stream::offsets::tracker::CommittableOffset;
 
 /// Returns a list of partitions.
 pub(crate) fn of_partitions(topic: &str, partitions: &[i32]) -> TopicPartitionList {
@@ -14,9 +14,9 @@ pub(crate) fn of_partitions(topic: &str, partitions: &[i32]) -> TopicPartitionLi
 }
 
 /// Returns a list of partitions with the offset at which the group continues.
-pub(crate) fn of_positions(topic: &str, positions: &[Position]) -> TopicPartitionList {
+pub(crate) fn of_positions(topic: &str, positions: &[CommittableOffset]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(positions.len());
-    for Position { partition, offset } in positions {
+    for CommittableOffset { partition, offset } in positions {
         let added = list.add_partition_offset(topic, *partition, Offset::Offset(*offset));
         added.expect("a position is one past an offset of the log");
     }

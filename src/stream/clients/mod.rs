@@ -1,4 +1,8 @@
-//! Readers and writers outside the consumer group.
+//! Clients next to a worker: one writes references to its input topic, one reads answers from its
+//! output topics.
+//!
+//! This folder names `broker`, `dead_letters`, `output` and `record`, besides `error` and
+//! `settings`. No other folder names it.
 
-pub(crate) mod companion;
-pub(crate) mod topic_reader;
+pub(crate) mod answer_reader;
+pub(crate) mod reference_writer;

@@ -1,5 +1,16 @@
 //! Reads dead letters back and replays each of them once.
+//!
+//! `reader` reads the topic, `policy` decides for each dead letter, and `replay` sends it together
+//! with its entry in the `ledger`, in one transaction.
+//!
+//! This folder names `broker`, `output` and `record`, besides `error` and `settings`. Only
+//! `clients` names it.
 
+pub(crate) mod destination;
 pub(crate) mod ledger;
+mod pace;
+pub(crate) mod policy;
+pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod request;

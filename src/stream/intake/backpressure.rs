@@ -16,9 +16,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::telemetry::metrics;
 
 use crate::stream::offsets::partitions::Partitions;
-use crate::stream::offsets::tracker::Refused;
+use crate::stream::offsets::tracker::AdmitError;
 use crate::stream::output::outbox::Outbox;
-use crate::stream::record::delivery::{Budget, Delivery, Record};
+use crate::stream::record::delivery::{Delivery, Record};
+use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::status::counts::Counts;
 
 /// Time for which the budget may be short before partitions are paused.
@@ -43,7 +44,7 @@ pub(crate) struct Intake {
 /// The limits that a record must pass, and the counts of those that did.
 #[derive(Debug)]
 pub(crate) struct IntakeLimits {
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<InFlightBudget>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) window_max: usize,
     pub(crate) counts: Arc<Counts>,
@@ -115,13 +116,13 @@ impl Intake {
     fn admit(&mut self, record: Record, now: Instant) -> Result<(), (Record, Shortage)> {
         let IntakeLimits { budget, partitions, counts, outbox, .. } = &self.limits;
         let is_tombstone = record.payload.is_none();
-        let Some(permit) = budget.try_take(record.bytes()) else {
+        let Some(permit) = budget.try_acquire(record.bytes()) else {
             return Err((record, Shortage::Budget));
         };
         match partitions.admit(record.partition, record.offset, now) {
-            Err(Refused::Full) => return Err((record, Shortage::Window)),
+            Err(AdmitError::WindowFull) => return Err((record, Shortage::Window)),
             // Its partition was revoked: the new owner reads it.
-            Err(Refused::NotAssigned) => return Ok(()),
+            Err(AdmitError::NotAssigned) => return Ok(()),
             Ok((ticket, _)) if is_tombstone => {
                 if let Some(outbox) = outbox {
                     outbox.skip(ticket.slot(), record.offset);
@@ -131,7 +132,7 @@ impl Intake {
                 metrics::tombstone_skipped();
             }
             Ok((ticket, revoked)) => {
-                self.batch.push(Delivery { record, ticket, revoked, taken_in: now, permit });
+                self.batch.push(Delivery { record, ticket, revoked, received_at: now, permit });
             }
         }
         counts.received.increment();
@@ -246,14 +247,14 @@ mod tests {
 
     struct Fixture {
         intake: Intake,
-        budget: Arc<Budget>,
+        budget: Arc<InFlightBudget>,
         partitions: Arc<Partitions>,
         batches: mpsc::Receiver<Vec<Delivery>>,
         now: Instant,
     }
 
     fn fixture(in_flight_max: usize, window_max: usize) -> Fixture {
-        let budget = Budget::new(in_flight_max, 1 << 20);
+        let budget = InFlightBudget::new(in_flight_max, 1 << 20);
         let partitions = Arc::new(Partitions::new(window_max));
         for number in [0, 1] {
             partitions.assign(number, &CancellationToken::new());
@@ -391,7 +392,7 @@ mod tests {
             headers: None,
         };
         fixture.intake.offer(record, fixture.now);
-        assert_eq!(fixture.partitions.position(0), Some(4));
+        assert_eq!(fixture.partitions.committable(0), Some(4));
         assert_eq!(fixture.budget.records(), 0);
         assert!(fixture.delivered().is_empty());
     }

@@ -15,7 +15,7 @@ use crate::stream::error::StreamError;
 use crate::stream::intake::group_consumer::GroupConsumer;
 use crate::stream::intake::lag::LagExtent;
 use crate::stream::offsets::partitions::Partitions;
-use crate::stream::offsets::tracker::Audit;
+use crate::stream::offsets::tracker::CommitAudit;
 use crate::stream::output::transaction_committer::TransactionCommitter;
 use crate::stream::status::fault::Fault;
 use crate::stream::status::vitals::Vitals;
@@ -63,13 +63,13 @@ impl OffsetCommitter {
         if consumer.is_assignment_lost() {
             return;
         }
-        let positions = self.partitions.take_changed(now);
+        let positions = self.partitions.take_committable(now);
         if positions.is_empty() {
             return;
         }
         if let Err(error) = consumer.commit(&positions, CommitMode::Async) {
             for position in &positions {
-                self.partitions.request_failed(position.partition);
+                self.partitions.commit_failed(position.partition);
             }
             self.failed(&error);
         }
@@ -77,7 +77,7 @@ impl OffsetCommitter {
 
     /// Commits the positions of `partitions` and waits for the result. Blocks.
     pub(crate) fn try_commit(&self, consumer: &GroupConsumer, partitions: &[i32]) -> CommitAttempt {
-        let positions = self.partitions.positions(partitions);
+        let positions = self.partitions.committable_offsets(partitions);
         if positions.is_empty() {
             return CommitAttempt::Done;
         }
@@ -100,12 +100,12 @@ impl OffsetCommitter {
     pub(crate) fn audit(&self, extent: &LagExtent, now: Instant) {
         let LagExtent { partition, committed, .. } = *extent;
         match self.partitions.audit(partition, committed, now, COMMIT_VISIBLE_AFTER) {
-            Audit::Fine => {}
-            Audit::Confirmed => {
+            CommitAudit::Fine => {}
+            CommitAudit::Confirmed => {
                 metrics::offsets_committed(1);
                 self.vitals.committed(now);
             }
-            Audit::Overdue => {
+            CommitAudit::Overdue => {
                 metrics::commit_failed("unconfirmed");
                 self.vitals.commit_failed(now);
                 tracing::warn!(partition, "a commit did not arrive, it is repeated");

@@ -13,7 +13,7 @@ use crate::stream::error::StreamError;
 use crate::stream::intake::kafka_events::{
     ConsumerCallbacks, KafkaEvent, acknowledge, assign, unassign,
 };
-use crate::stream::offsets::tracker::Position;
+use crate::stream::offsets::tracker::CommittableOffset;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
@@ -102,7 +102,11 @@ impl GroupConsumer {
     /// # Errors
     /// Fails if the brokers reject the commit. With `Async` only if librdkafka does: the brokers'
     /// answer is never reported, because rdkafka registers no commit callback for it.
-    pub(crate) fn commit(&self, positions: &[Position], mode: CommitMode) -> KafkaResult<()> {
+    pub(crate) fn commit(
+        &self,
+        positions: &[CommittableOffset],
+        mode: CommitMode,
+    ) -> KafkaResult<()> {
         self.consumer.commit(&of_positions(&self.topic, positions), mode)
     }
 

@@ -25,7 +25,7 @@ use crate::stream::intake::kafka_events::KafkaEvent;
 use crate::stream::intake::lag::Statistics;
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
-use crate::stream::record::delivery::Budget;
+use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::Settings;
 use crate::stream::status::fault::Fault;
 use crate::stream::status::vitals::Vitals;
@@ -62,7 +62,7 @@ pub(crate) struct Poller {
     pub(crate) rebalancer: Rebalancer,
     pub(crate) settings: Arc<Settings>,
     pub(crate) partitions: Arc<Partitions>,
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<InFlightBudget>,
     pub(crate) fault: Arc<Fault>,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) health: Health,
@@ -321,7 +321,7 @@ impl Poller {
                 continue;
             }
             let group = extent.committed.unwrap_or(extent.start);
-            let position = self.partitions.position(number).unwrap_or(group);
+            let position = self.partitions.committable(number).unwrap_or(group);
             metrics::lag(topic, number, u64::try_from(extent.end - position).unwrap_or(0));
             if let Committer::Offsets(offsets) = &self.committer {
                 offsets.audit(&extent, now);

@@ -96,7 +96,7 @@ impl Rebalancer {
             }
             match committer {
                 Committer::Offsets(offsets) => {
-                    self.partitions.wait_idle(&partitions, deadline);
+                    self.partitions.wait_answered(&partitions, deadline);
                     let deadline = deadline.max(Instant::now() + COMMIT_TIME_MIN);
                     commit_until(deadline, offsets, consumer, &partitions);
                 }
@@ -140,7 +140,7 @@ impl Rebalancer {
         while Instant::now() < deadline && !self.fault.is_raised() {
             transactions.commit_ready(consumer.inner());
             let until = deadline.min(Instant::now() + FLUSH_RETRY);
-            if self.partitions.wait_idle(partitions, until) == 0 {
+            if self.partitions.wait_answered(partitions, until) == 0 {
                 return;
             }
         }

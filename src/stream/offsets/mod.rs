@@ -1,4 +1,9 @@
-//! Decides which offset may be committed.
+//! Decides which offsets may be committed: never one before every earlier record is answered.
+//!
+//! [`tracker`] is the pure state machine. [`partitions`] shares it between threads behind a lock
+//! and cancels the tasks of a revoked partition.
+//!
+//! This folder names nothing else of this crate.
 
 pub(crate) mod partitions;
 pub(crate) mod tracker;

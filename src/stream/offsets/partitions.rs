@@ -1,7 +1,8 @@
-//! The windows of the assigned partitions, shared between the polling thread and the tasks.
+//! The windows of the assigned partitions, shared between the polling thread and the answering
+//! tasks.
 //!
-//! Answers reach the windows without the polling thread: during a rebalance that thread waits here
-//! for exactly those answers.
+//! Tasks complete their slots here without the polling thread, because during a rebalance that
+//! thread blocks in [`Partitions::wait_answered`] until they have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,159 +10,162 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::metrics;
+use crate::stream::offsets::tracker::{
+    AdmitError, CommitAudit, CommittableOffset, Completion, SlotTicket, Tracker,
+};
 
-use crate::stream::offsets::tracker::{Audit, Completion, Position, Refused, Ticket, Tracker};
-
-/// The tracker behind its lock, with a token per assignment that ends the assignment's tasks.
+/// The tracker behind its lock, and one token per assignment that cancels the assignment's tasks.
 #[derive(Debug)]
 pub(crate) struct Partitions {
-    state: Mutex<State>,
+    assignments: Mutex<Assignments>,
     progressed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct Assignments {
     tracker: Tracker,
-    assignments: BTreeMap<i32, Arc<CancellationToken>>,
-    /// Threads inside [`Partitions::wait_idle`]: without one, an answer costs no system call.
-    waiting: usize,
+    tokens: BTreeMap<i32, Arc<CancellationToken>>,
+    /// Threads inside [`Partitions::wait_answered`]. At zero, an answer costs no system call.
+    waiting_threads: usize,
 }
 
 impl Partitions {
     pub(crate) fn new(window_max: usize) -> Self {
         let tracker = Tracker::new(window_max);
-        let state = State { tracker, assignments: BTreeMap::new(), waiting: 0 };
-        Self { state: Mutex::new(state), progressed: Condvar::new() }
+        let assignments = Assignments { tracker, tokens: BTreeMap::new(), waiting_threads: 0 };
+        Self { assignments: Mutex::new(assignments), progressed: Condvar::new() }
     }
 
     /// Starts an assignment. Its token is a child of `root`.
     pub(crate) fn assign(&self, partition: i32, root: &CancellationToken) {
-        let mut state = self.lock();
-        state.tracker.assign(partition);
-        let before = state.assignments.insert(partition, Arc::new(root.child_token()));
-        if let Some(before) = before {
-            before.cancel();
+        let mut assignments = self.lock();
+        assignments.tracker.assign(partition);
+        let replaced = assignments.tokens.insert(partition, Arc::new(root.child_token()));
+        if let Some(token) = replaced {
+            token.cancel();
         }
     }
 
-    /// Ends an assignment: its tasks stop, their answers are late. Gives the number of records that
-    /// were taken in and not answered.
+    /// Ends an assignment: cancels its tasks; their answers are late from now on. Returns the
+    /// number of its unanswered records.
     pub(crate) fn revoke(&self, partition: i32) -> usize {
-        let mut state = self.lock();
-        let unfinished = state.tracker.revoke(partition);
-        let token = state.assignments.remove(&partition);
-        drop(state);
+        let mut assignments = self.lock();
+        let unanswered = assignments.tracker.revoke(partition);
+        let token = assignments.tokens.remove(&partition);
+        drop(assignments);
         if let Some(token) = token {
             token.cancel();
         }
-        unfinished
+        unanswered
     }
 
-    /// Gives the record its place and the token of its assignment.
+    /// Assigns the next slot of the partition to the record at `offset`. Returns its ticket and the
+    /// token of the assignment.
+    ///
+    /// # Errors
+    /// Fails if the window is full or the partition is not assigned.
     pub(crate) fn admit(
         &self,
         partition: i32,
         offset: i64,
         now: Instant,
-    ) -> Result<(Ticket, Arc<CancellationToken>), Refused> {
-        let mut state = self.lock();
-        let ticket = state.tracker.admit(partition, offset, now)?;
-        let token = state.assignments.get(&partition).ok_or(Refused::NotAssigned)?;
+    ) -> Result<(SlotTicket, Arc<CancellationToken>), AdmitError> {
+        let mut assignments = self.lock();
+        let ticket = assignments.tracker.admit(partition, offset, now)?;
+        let token = assignments.tokens.get(&partition).ok_or(AdmitError::NotAssigned)?;
         Ok((ticket, Arc::clone(token)))
     }
 
-    /// Notes an answer; one that is late is counted and changes nothing.
-    pub(crate) fn complete(&self, ticket: Ticket) {
-        let mut state = self.lock();
-        let completion = state.tracker.complete(ticket);
-        if state.waiting > 0 {
+    /// Marks the record of this ticket as answered. A late answer changes nothing.
+    pub(crate) fn complete(&self, ticket: SlotTicket) -> Completion {
+        let mut assignments = self.lock();
+        let completion = assignments.tracker.complete(ticket);
+        if assignments.waiting_threads > 0 {
             self.progressed.notify_all();
         }
-        drop(state);
-        if completion == Completion::Late {
-            metrics::late_completion_dropped();
-        }
+        completion
     }
 
-    /// Waits until everything taken in from `partitions` is answered, at most until `deadline`;
-    /// gives the number of records that are not.
-    pub(crate) fn wait_idle(&self, partitions: &[i32], deadline: Instant) -> usize {
-        let mut state = self.lock();
+    /// Blocks until every admitted record of `partitions` is answered, at most until `deadline`.
+    /// Returns the number of records that are still unanswered.
+    pub(crate) fn wait_answered(&self, partitions: &[i32], deadline: Instant) -> usize {
+        let mut assignments = self.lock();
         loop {
-            let unfinished = state.tracker.unfinished(|number| partitions.contains(&number));
+            let unanswered = assignments.tracker.unanswered(|number| partitions.contains(&number));
             let left = deadline.saturating_duration_since(Instant::now());
-            if unfinished == 0 || left.is_zero() {
-                return unfinished;
+            if unanswered == 0 || left.is_zero() {
+                return unanswered;
             }
-            state.waiting += 1;
-            let wait = self.progressed.wait_timeout(state, left);
-            state = wait.unwrap_or_else(PoisonError::into_inner).0;
-            state.waiting -= 1;
+            assignments.waiting_threads += 1;
+            let woken = self.progressed.wait_timeout(assignments, left);
+            assignments = woken.unwrap_or_else(PoisonError::into_inner).0;
+            assignments.waiting_threads -= 1;
         }
     }
 
-    /// The positions that moved since they were last taken.
-    pub(crate) fn take_changed(&self, now: Instant) -> Vec<Position> {
-        self.lock().tracker.take_changed(now)
+    /// Returns the committable offsets that changed since the last call.
+    pub(crate) fn take_committable(&self, now: Instant) -> Vec<CommittableOffset> {
+        self.lock().tracker.take_committable(now)
     }
 
-    /// Compares what was handed out for a commit with what the brokers hold.
+    /// Compares the requested commit of a partition with the offset that the brokers hold.
     pub(crate) fn audit(
         &self,
         partition: i32,
         committed: Option<i64>,
         now: Instant,
-        patience: Duration,
-    ) -> Audit {
-        self.lock().tracker.audit(partition, committed, now, patience)
+        overdue_after: Duration,
+    ) -> CommitAudit {
+        self.lock().tracker.audit(partition, committed, now, overdue_after)
     }
 
-    /// The positions of the given partitions, moved or not: a commit of the earlier ones may still
-    /// be on its way, and whether it arrives would show too late.
-    pub(crate) fn positions(&self, partitions: &[i32]) -> Vec<Position> {
-        let state = self.lock();
-        let position = |&partition: &i32| {
-            let offset = state.tracker.position(partition)?;
-            Some(Position { partition, offset })
+    /// Returns the committable offsets of the given partitions, changed or not. The last commit
+    /// before a revocation or a stop covers all of them: an earlier asynchronous commit may still
+    /// be under way, and its failure would be noticed too late.
+    pub(crate) fn committable_offsets(&self, partitions: &[i32]) -> Vec<CommittableOffset> {
+        let assignments = self.lock();
+        let committable = |&partition: &i32| {
+            let offset = assignments.tracker.committable(partition)?;
+            Some(CommittableOffset { partition, offset })
         };
-        partitions.iter().filter_map(position).collect()
+        partitions.iter().filter_map(committable).collect()
     }
 
-    /// A commit of the partition's position failed; it is due again.
-    pub(crate) fn request_failed(&self, partition: i32) {
-        self.lock().tracker.request_failed(partition);
+    /// Makes the offset of the partition due again, because its commit failed.
+    pub(crate) fn commit_failed(&self, partition: i32) {
+        self.lock().tracker.commit_failed(partition);
     }
 
-    /// Answers since positions were last taken.
+    /// Returns the number of answers since the last [`Partitions::take_committable`].
     pub(crate) fn completions(&self) -> usize {
         self.lock().tracker.completions()
     }
 
-    /// Numbers of the assigned partitions.
+    /// Returns the numbers of the assigned partitions.
     pub(crate) fn assigned(&self) -> Vec<i32> {
         self.lock().tracker.partitions().collect()
     }
 
-    /// Where the group would continue, if something of the partition was answered.
-    pub(crate) fn position(&self, partition: i32) -> Option<i64> {
-        self.lock().tracker.position(partition)
+    /// Returns the committable offset of a partition, or `None` if no slot has left its window.
+    pub(crate) fn committable(&self, partition: i32) -> Option<i64> {
+        self.lock().tracker.committable(partition)
     }
 
-    /// Places in use in the partition's window.
+    /// Returns the number of slots in the window of a partition.
     pub(crate) fn window_len(&self, partition: i32) -> usize {
         self.lock().tracker.window_len(partition)
     }
 
-    /// Records taken in and not answered, and when the oldest of them was taken in.
+    /// Returns the number of unanswered records and the admission time of the oldest.
     pub(crate) fn in_flight(&self) -> (usize, Option<Instant>) {
-        let state = self.lock();
-        (state.tracker.unfinished(|_| true), state.tracker.oldest())
+        let assignments = self.lock();
+        let unanswered = assignments.tracker.unanswered(|_| true);
+        (unanswered, assignments.tracker.oldest_unanswered())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The tracker panics only on a bug, before it changes anything.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Assignments> {
+        // A poisoned lock is safe to use: the tracker panics only on a bug, before any change.
+        self.assignments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rebalance_waits_for_the_answers_of_its_partitions_only() {
+    fn a_wait_covers_the_answers_of_its_partitions_only() {
         let partitions = Partitions::new(8);
         let root = CancellationToken::new();
         for number in [0, 1] {
@@ -183,13 +187,13 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| partitions.complete(ours));
             let deadline = Instant::now() + Duration::from_mins(1);
-            assert_eq!(partitions.wait_idle(&[0], deadline), 0);
+            assert_eq!(partitions.wait_answered(&[0], deadline), 0);
         });
-        assert_eq!(partitions.wait_idle(&[1], Instant::now()), 1, "the deadline ends the wait");
+        assert_eq!(partitions.wait_answered(&[1], Instant::now()), 1, "the deadline ends the wait");
     }
 
     #[test]
-    fn a_revoked_assignment_stops_its_tasks_and_no_others() {
+    fn a_revoked_assignment_cancels_its_own_tasks_only() {
         let partitions = Partitions::new(8);
         let root = CancellationToken::new();
         for number in [0, 1] {

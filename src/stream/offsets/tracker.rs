@@ -1,76 +1,74 @@
-//! Which offset may be committed: the pure heart of the promise that nothing is lost.
+//! Decides which offset of each assigned partition may be committed. No I/O, no clock: callers pass
+//! the time.
 //!
-//! Each assigned partition has a window. A record taken in gets the next place in it; answers come
-//! in any order; places leave at the front only, when they are answered. What may be committed is
-//! the offset after the last place that left, so an offset is never committed before every earlier
-//! one is answered. Places are counted, not computed from offsets: offsets have gaps (compaction,
-//! transaction markers).
+//! Each assigned partition has a window of slots. An admitted record gets the next slot. Records
+//! are answered in any order, but slots leave the window at the front only, once they are answered.
+//! The committable offset is one past the last slot that left, so no offset is committed before
+//! every earlier one is answered. Slots have their own sequence numbers, because offsets have
+//! gaps (compaction, transaction markers).
 //!
-//! A partition that is assigned anew starts an empty window with a new epoch. An answer for a place
-//! of an earlier epoch is late: somebody else owns the record, so it changes nothing.
+//! Every assignment starts an empty window with a new epoch. An answer from an earlier epoch is
+//! late and changes nothing: the record belongs to another worker, or was read again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// A record's place in the window of its partition. Not `Clone`: a record is answered once.
+/// The right to answer the record in one slot. Not `Clone`: a record is answered once.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Ticket {
+pub(crate) struct SlotTicket {
     partition: i32,
     epoch: u64,
     sequence: u64,
 }
 
-/// What a ticket says, for those who do not hold it.
+/// Identifies the slot of a record in the window of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RecordSlot {
-    /// Number of the partition.
     pub(crate) partition: i32,
-    /// Of the assignment; later ones are greater.
+    /// Number of the assignment; later assignments have greater numbers.
     pub(crate) epoch: u64,
-    /// Counted from the assignment's first record.
+    /// Counted from the first record of the assignment.
     pub(crate) sequence: u64,
 }
 
-impl Ticket {
-    /// Where the record stands.
+impl SlotTicket {
     pub(crate) fn slot(&self) -> RecordSlot {
         RecordSlot { partition: self.partition, epoch: self.epoch, sequence: self.sequence }
     }
 }
 
-/// Why a record cannot be taken in.
+/// The reason why a record was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The window is full: its head has to be answered first.
-    Full,
-    /// The partition is not ours (any more).
+pub(crate) enum AdmitError {
+    /// The window is full: its oldest record must be answered first.
+    WindowFull,
+    /// The partition is not assigned to this worker.
     NotAssigned,
 }
 
-/// What an answer did.
+/// The effect of an answer on its window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Completion {
-    /// The place counts as answered.
+    /// The slot is now answered.
     Counted,
-    /// The place belongs to an assignment that is over.
+    /// The slot belongs to an earlier assignment; nothing changed.
     Late,
 }
 
-/// How a commit fared, as far as the brokers' own view of it tells.
+/// Result of comparing a requested commit with the offset that the brokers hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audit {
-    /// Nothing waits to be confirmed, or not for long.
+pub(crate) enum CommitAudit {
+    /// No commit is unconfirmed, or none for longer than the caller's limit.
     Fine,
-    /// A position that waited is committed.
+    /// The brokers hold the oldest unconfirmed offset, or a later one.
     Confirmed,
-    /// A position waited too long; it is due again.
+    /// A commit stayed unconfirmed too long; its offset is due again.
     Overdue,
 }
 
-/// A partition and the offset a reader of the group would continue from.
+/// The offset from which the group continues to read a partition once it is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position {
-    /// Number of the partition.
+pub(crate) struct CommittableOffset {
     pub(crate) partition: i32,
     /// One past the last answered record.
     pub(crate) offset: i64,
@@ -80,7 +78,7 @@ pub(crate) struct Position {
 #[derive(Debug)]
 pub(crate) struct Tracker {
     window_max: usize,
-    epochs: u64,
+    last_epoch: u64,
     windows: BTreeMap<i32, Window>,
     completions: usize,
 }
@@ -91,171 +89,182 @@ struct Window {
     /// Sequence number of the first slot.
     base_sequence: u64,
     slots: VecDeque<Slot>,
-    unfinished: usize,
-    /// One past the last popped offset.
-    position: Option<i64>,
-    /// The position that was last handed out for a commit.
+    unanswered: usize,
+    /// One past the offset of the last slot that left; `None` until one has left.
+    committable: Option<i64>,
+    /// The offset that was last returned to be committed.
     requested: Option<i64>,
-    /// The earliest such position that is not known to be committed, and when it was handed out.
-    unconfirmed: Option<(i64, Instant)>,
+    unconfirmed: Option<UnconfirmedCommit>,
+}
+
+/// The oldest requested commit that the brokers have not confirmed.
+#[derive(Debug, Clone, Copy)]
+struct UnconfirmedCommit {
+    offset: i64,
+    requested_at: Instant,
 }
 
 #[derive(Debug)]
 struct Slot {
     offset: i64,
-    taken_in: Instant,
-    done: bool,
+    admitted_at: Instant,
+    is_answered: bool,
 }
 
 impl Tracker {
-    /// No partition yet; each window will hold at most `window_max` places, answered ones included.
+    /// Returns a tracker without partitions. A window holds at most `window_max` slots, answered
+    /// ones behind an unanswered one included.
     pub(crate) fn new(window_max: usize) -> Self {
-        Self { window_max, epochs: 0, windows: BTreeMap::new(), completions: 0 }
+        Self { window_max, last_epoch: 0, windows: BTreeMap::new(), completions: 0 }
     }
 
-    /// Starts an empty window; every ticket of an earlier one is late from here on.
+    /// Starts an empty window for the partition. Tickets of an earlier window are late from now on.
     pub(crate) fn assign(&mut self, partition: i32) {
-        self.epochs += 1;
+        self.last_epoch += 1;
         let window = Window {
-            epoch: self.epochs,
+            epoch: self.last_epoch,
             base_sequence: 0,
             slots: VecDeque::new(),
-            unfinished: 0,
-            position: None,
+            unanswered: 0,
+            committable: None,
             requested: None,
             unconfirmed: None,
         };
         self.windows.insert(partition, window);
     }
 
-    /// Forgets the window; gives the number of records in it that were not answered.
+    /// Drops the window of the partition. Returns the number of its unanswered records.
     pub(crate) fn revoke(&mut self, partition: i32) -> usize {
-        self.windows.remove(&partition).map_or(0, |window| window.unfinished)
+        self.windows.remove(&partition).map_or(0, |window| window.unanswered)
     }
 
-    /// Gives the record at `offset` the next place of its partition.
+    /// Assigns the next slot of the partition to the record at `offset`.
     ///
     /// # Errors
-    /// When the window is full or the partition is not assigned.
+    /// Fails if the window is full or the partition is not assigned.
     pub(crate) fn admit(
         &mut self,
         partition: i32,
         offset: i64,
         now: Instant,
-    ) -> Result<Ticket, Refused> {
-        let window = self.windows.get_mut(&partition).ok_or(Refused::NotAssigned)?;
+    ) -> Result<SlotTicket, AdmitError> {
+        let window = self.windows.get_mut(&partition).ok_or(AdmitError::NotAssigned)?;
         if window.slots.len() >= self.window_max {
-            return Err(Refused::Full);
+            return Err(AdmitError::WindowFull);
         }
         let sequence = window.base_sequence + window.slots.len() as u64;
-        window.slots.push_back(Slot { offset, taken_in: now, done: false });
-        window.unfinished += 1;
-        Ok(Ticket { partition, epoch: window.epoch, sequence })
+        window.slots.push_back(Slot { offset, admitted_at: now, is_answered: false });
+        window.unanswered += 1;
+        Ok(SlotTicket { partition, epoch: window.epoch, sequence })
     }
 
-    /// Notes that the record of this ticket is answered, durably.
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket that is given away completes once")]
-    pub(crate) fn complete(&mut self, ticket: Ticket) -> Completion {
-        let Ticket { partition, epoch, sequence } = ticket;
-        let window = self.windows.get_mut(&partition).filter(|window| window.epoch == epoch);
-        let Some(window) = window else { return Completion::Late };
-        window.finish(sequence);
+    /// Marks the record of this ticket as durably answered.
+    #[expect(clippy::needless_pass_by_value, reason = "a consumed ticket completes only once")]
+    pub(crate) fn complete(&mut self, ticket: SlotTicket) -> Completion {
+        let SlotTicket { partition, epoch, sequence } = ticket;
+        let current = self.windows.get_mut(&partition).filter(|window| window.epoch == epoch);
+        let Some(window) = current else { return Completion::Late };
+        window.answer(sequence);
         self.completions += 1;
         Completion::Counted
     }
 
-    /// Answers since positions were last taken.
+    /// Returns the number of answers since the last [`Tracker::take_committable`].
     pub(crate) fn completions(&self) -> usize {
         self.completions
     }
 
-    /// The positions that moved since they were last taken. They count as requested until
-    /// [`Tracker::request_failed`].
-    pub(crate) fn take_changed(&mut self, now: Instant) -> Vec<Position> {
+    /// Returns the committable offsets that changed since the last call. They count as requested
+    /// until [`Tracker::commit_failed`].
+    pub(crate) fn take_committable(&mut self, now: Instant) -> Vec<CommittableOffset> {
         self.completions = 0;
         let mut changed = Vec::new();
-        for (partition, window) in &mut self.windows {
-            if let Some(offset) = window.position.filter(|_| window.position != window.requested) {
-                window.requested = window.position;
-                window.unconfirmed.get_or_insert((offset, now));
-                changed.push(Position { partition: *partition, offset });
+        for (&partition, window) in &mut self.windows {
+            if let Some(offset) = window.committable
+                && window.committable != window.requested
+            {
+                window.requested = Some(offset);
+                window.unconfirmed.get_or_insert(UnconfirmedCommit { offset, requested_at: now });
+                changed.push(CommittableOffset { partition, offset });
             }
         }
         changed
     }
 
-    /// The commit of the partition's position did not succeed: it is due again.
-    pub(crate) fn request_failed(&mut self, partition: i32) {
+    /// Makes the offset of the partition due again, because its commit failed.
+    pub(crate) fn commit_failed(&mut self, partition: i32) {
         if let Some(window) = self.windows.get_mut(&partition) {
             window.requested = None;
             window.unconfirmed = None;
         }
     }
 
-    /// Compares what was handed out with what the brokers hold. What waits for `patience` is due
-    /// again.
+    /// Compares the requested commit with `committed`, the offset that the brokers hold. An offset
+    /// that is unconfirmed for `overdue_after` is due again.
     pub(crate) fn audit(
         &mut self,
         partition: i32,
         committed: Option<i64>,
         now: Instant,
-        patience: Duration,
-    ) -> Audit {
-        let Some(window) = self.windows.get_mut(&partition) else { return Audit::Fine };
-        let Some((offset, since)) = window.unconfirmed else { return Audit::Fine };
-        if committed >= Some(offset) {
+        overdue_after: Duration,
+    ) -> CommitAudit {
+        let Some(window) = self.windows.get_mut(&partition) else { return CommitAudit::Fine };
+        let Some(unconfirmed) = window.unconfirmed else { return CommitAudit::Fine };
+        if committed >= Some(unconfirmed.offset) {
             let later = window.requested.filter(|requested| Some(*requested) > committed);
-            window.unconfirmed = later.map(|requested| (requested, now));
-            return Audit::Confirmed;
+            window.unconfirmed =
+                later.map(|offset| UnconfirmedCommit { offset, requested_at: now });
+            return CommitAudit::Confirmed;
         }
-        if now.saturating_duration_since(since) < patience {
-            return Audit::Fine;
+        if now.saturating_duration_since(unconfirmed.requested_at) < overdue_after {
+            return CommitAudit::Fine;
         }
-        self.request_failed(partition);
-        Audit::Overdue
+        self.commit_failed(partition);
+        CommitAudit::Overdue
     }
 
-    /// Where the group would continue, for partitions of which something was answered.
-    pub(crate) fn position(&self, partition: i32) -> Option<i64> {
-        self.windows.get(&partition)?.position
+    /// Returns the committable offset of a partition, or `None` if no slot has left its window.
+    pub(crate) fn committable(&self, partition: i32) -> Option<i64> {
+        self.windows.get(&partition)?.committable
     }
 
-    /// Numbers of the assigned partitions.
+    /// Returns the numbers of the assigned partitions.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
         self.windows.keys().copied()
     }
 
-    /// Records taken in and not answered, of the partitions that `which` picks.
-    pub(crate) fn unfinished(&self, which: impl Fn(i32) -> bool) -> usize {
-        let picked = self.windows.iter().filter(|(number, _)| which(**number));
-        picked.map(|(_, window)| window.unfinished).sum()
+    /// Returns the number of unanswered records in the partitions that `includes` accepts.
+    pub(crate) fn unanswered(&self, includes: impl Fn(i32) -> bool) -> usize {
+        let included = self.windows.iter().filter(|(number, _)| includes(**number));
+        included.map(|(_, window)| window.unanswered).sum()
     }
 
-    /// Places in use in the window of a partition, answered ones behind an open head included.
+    /// Returns the number of slots in the window of a partition, including answered ones behind an
+    /// unanswered one.
     pub(crate) fn window_len(&self, partition: i32) -> usize {
         self.windows.get(&partition).map_or(0, |window| window.slots.len())
     }
 
-    /// When the longest-waiting unanswered record was taken in.
-    pub(crate) fn oldest(&self) -> Option<Instant> {
-        // The front slot is never done: it would have left.
-        self.windows.values().filter_map(|window| Some(window.slots.front()?.taken_in)).min()
+    /// Returns the admission time of the oldest unanswered record, or `None` if all are answered.
+    pub(crate) fn oldest_unanswered(&self) -> Option<Instant> {
+        // The front slot is always unanswered: an answered one leaves at once.
+        self.windows.values().filter_map(|window| Some(window.slots.front()?.admitted_at)).min()
     }
 }
 
 impl Window {
-    fn finish(&mut self, sequence: u64) {
+    fn answer(&mut self, sequence: u64) {
         let slot = sequence
             .checked_sub(self.base_sequence)
             .and_then(|index| usize::try_from(index).ok())
-            .and_then(|index| self.slots.get_mut(index));
-        let slot = slot.expect("a ticket of this epoch is given once, for a slot that is open");
-        debug_assert!(!slot.done, "a ticket completes once");
-        slot.done = true;
-        self.unfinished -= 1;
-        while let Some(slot) = self.slots.pop_front_if(|slot| slot.done) {
+            .and_then(|index| self.slots.get_mut(index))
+            .expect("a ticket of this epoch belongs to a slot that is still in the window");
+        debug_assert!(!slot.is_answered, "a ticket completes once");
+        slot.is_answered = true;
+        self.unanswered -= 1;
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.is_answered) {
             self.base_sequence += 1;
-            self.position = Some(slot.offset + 1);
+            self.committable = Some(slot.offset + 1);
         }
     }
 }
@@ -267,42 +276,46 @@ mod tests {
 
     use super::*;
 
-    fn positions(pairs: &[(i32, i64)]) -> Vec<Position> {
-        pairs.iter().map(|&(partition, offset)| Position { partition, offset }).collect()
+    fn committable(pairs: &[(i32, i64)]) -> Vec<CommittableOffset> {
+        pairs.iter().map(|&(partition, offset)| CommittableOffset { partition, offset }).collect()
     }
 
-    fn admit(tracker: &mut Tracker, partition: i32, offset: i64) -> Ticket {
+    fn admit(tracker: &mut Tracker, partition: i32, offset: i64) -> SlotTicket {
         tracker.admit(partition, offset, Instant::now()).unwrap()
     }
 
     #[test]
-    fn an_offset_waits_for_every_earlier_one() {
+    fn an_offset_is_committable_once_every_earlier_record_is_answered() {
         let mut tracker = Tracker::new(8);
         tracker.assign(0);
         let [first, second, third] = [10, 11, 15].map(|offset| admit(&mut tracker, 0, offset));
         tracker.complete(third);
         tracker.complete(second);
-        assert_eq!(tracker.take_changed(Instant::now()), []);
+        assert_eq!(tracker.take_committable(Instant::now()), []);
         tracker.complete(first);
-        assert_eq!(tracker.take_changed(Instant::now()), positions(&[(0, 16)]));
-        assert_eq!(tracker.take_changed(Instant::now()), [], "only what changed is committed");
+        assert_eq!(tracker.take_committable(Instant::now()), committable(&[(0, 16)]));
+        assert_eq!(tracker.take_committable(Instant::now()), [], "only what changed is committed");
     }
 
     #[test]
-    fn a_full_window_refuses_until_its_head_is_answered() {
+    fn a_full_window_admits_again_once_its_oldest_record_is_answered() {
         let mut tracker = Tracker::new(2);
         tracker.assign(3);
         let head = admit(&mut tracker, 3, 0);
         let next = admit(&mut tracker, 3, 1);
         tracker.complete(next);
-        assert_eq!(tracker.admit(3, 2, Instant::now()), Err(Refused::Full));
-        assert_eq!(tracker.window_len(3), 2, "an answered record behind the head takes a place");
+        assert_eq!(tracker.admit(3, 2, Instant::now()), Err(AdmitError::WindowFull));
+        assert_eq!(
+            tracker.window_len(3),
+            2,
+            "an answered record behind an unanswered one keeps its slot"
+        );
         tracker.complete(head);
         assert!(tracker.admit(3, 2, Instant::now()).is_ok());
     }
 
     #[test]
-    fn an_answer_of_an_earlier_assignment_is_late() {
+    fn an_answer_from_an_earlier_assignment_is_late() {
         let mut tracker = Tracker::new(8);
         tracker.assign(0);
         let stale = admit(&mut tracker, 0, 7);
@@ -310,78 +323,91 @@ mod tests {
         tracker.assign(0);
         let fresh = admit(&mut tracker, 0, 7);
         assert_eq!(tracker.complete(stale), Completion::Late);
-        assert_eq!(tracker.take_changed(Instant::now()), []);
+        assert_eq!(tracker.take_committable(Instant::now()), []);
         assert_eq!(tracker.complete(fresh), Completion::Counted);
-        assert_eq!(tracker.take_changed(Instant::now()), positions(&[(0, 8)]));
+        assert_eq!(tracker.take_committable(Instant::now()), committable(&[(0, 8)]));
     }
 
     #[test]
-    fn a_failed_commit_is_due_again() {
+    fn the_offset_of_a_failed_commit_is_due_again() {
         let mut tracker = Tracker::new(8);
         tracker.assign(0);
         let ticket = admit(&mut tracker, 0, 4);
         tracker.complete(ticket);
-        assert_eq!(tracker.take_changed(Instant::now()), positions(&[(0, 5)]));
-        tracker.request_failed(0);
-        assert_eq!(tracker.take_changed(Instant::now()), positions(&[(0, 5)]));
+        assert_eq!(tracker.take_committable(Instant::now()), committable(&[(0, 5)]));
+        tracker.commit_failed(0);
+        assert_eq!(tracker.take_committable(Instant::now()), committable(&[(0, 5)]));
     }
 
     #[test]
-    fn a_commit_that_does_not_arrive_is_due_again() {
-        let patience = Duration::from_secs(2);
+    fn the_offset_of_an_unconfirmed_commit_is_due_again() {
+        let overdue_after = Duration::from_secs(2);
         let start = Instant::now();
         let mut tracker = Tracker::new(8);
         tracker.assign(0);
         let [first, second] = [4, 5].map(|offset| admit(&mut tracker, 0, offset));
         tracker.complete(first);
-        assert_eq!(tracker.audit(0, None, start, patience), Audit::Fine, "nothing was handed out");
-        tracker.take_changed(start);
-        assert_eq!(tracker.audit(0, Some(4), start + patience / 2, patience), Audit::Fine);
+        assert_eq!(
+            tracker.audit(0, None, start, overdue_after),
+            CommitAudit::Fine,
+            "no commit was requested"
+        );
+        tracker.take_committable(start);
+        assert_eq!(
+            tracker.audit(0, Some(4), start + overdue_after / 2, overdue_after),
+            CommitAudit::Fine
+        );
         tracker.complete(second);
-        tracker.take_changed(start + patience / 2);
-        assert_eq!(tracker.audit(0, Some(4), start + patience, patience), Audit::Overdue);
-        assert_eq!(tracker.take_changed(start + patience), positions(&[(0, 6)]));
-        let later = start + 3 * patience;
-        assert_eq!(tracker.audit(0, Some(6), later, patience), Audit::Confirmed);
-        assert_eq!(tracker.audit(0, Some(6), later + patience, patience), Audit::Fine);
-        assert_eq!(tracker.take_changed(later), []);
+        tracker.take_committable(start + overdue_after / 2);
+        assert_eq!(
+            tracker.audit(0, Some(4), start + overdue_after, overdue_after),
+            CommitAudit::Overdue
+        );
+        assert_eq!(tracker.take_committable(start + overdue_after), committable(&[(0, 6)]));
+        let later = start + 3 * overdue_after;
+        assert_eq!(tracker.audit(0, Some(6), later, overdue_after), CommitAudit::Confirmed);
+        assert_eq!(
+            tracker.audit(0, Some(6), later + overdue_after, overdue_after),
+            CommitAudit::Fine
+        );
+        assert_eq!(tracker.take_committable(later), []);
     }
 
     #[test]
-    fn a_later_commit_has_its_own_time_to_arrive() {
-        let patience = Duration::from_secs(2);
+    fn each_commit_has_its_full_time_to_be_confirmed() {
+        let overdue_after = Duration::from_secs(2);
         let start = Instant::now();
         let mut tracker = Tracker::new(8);
         tracker.assign(0);
         for step in 0..10 {
-            let now = start + patience * step / 2;
+            let now = start + overdue_after * step / 2;
             let ticket = admit(&mut tracker, 0, i64::from(step));
             tracker.complete(ticket);
-            tracker.take_changed(now);
-            // The brokers are always one commit behind.
-            let audit = tracker.audit(0, Some(i64::from(step)), now, patience);
-            assert_ne!(audit, Audit::Overdue);
+            tracker.take_committable(now);
+            // The brokers confirm each commit one step late.
+            let audit = tracker.audit(0, Some(i64::from(step)), now, overdue_after);
+            assert_ne!(audit, CommitAudit::Overdue);
         }
     }
 
     #[test]
-    fn a_record_of_a_partition_that_is_not_ours_is_refused() {
+    fn a_record_of_an_unassigned_partition_is_not_admitted() {
         let mut tracker = Tracker::new(8);
-        assert_eq!(tracker.admit(0, 0, Instant::now()), Err(Refused::NotAssigned));
+        assert_eq!(tracker.admit(0, 0, Instant::now()), Err(AdmitError::NotAssigned));
     }
 
     #[test]
-    fn the_oldest_is_the_head_that_waits_longest() {
+    fn the_oldest_unanswered_record_is_the_one_admitted_first() {
         let mut tracker = Tracker::new(8);
         tracker.assign(0);
         tracker.assign(1);
         let start = Instant::now();
-        let later = start + std::time::Duration::from_secs(5);
+        let later = start + Duration::from_secs(5);
         let head = tracker.admit(1, 0, start).unwrap();
         tracker.admit(0, 0, later).unwrap();
-        assert_eq!(tracker.oldest(), Some(start));
+        assert_eq!(tracker.oldest_unanswered(), Some(start));
         tracker.complete(head);
-        assert_eq!(tracker.oldest(), Some(later));
+        assert_eq!(tracker.oldest_unanswered(), Some(later));
     }
 
     const PARTITIONS: i32 = 3;
@@ -401,46 +427,69 @@ mod tests {
         prop_oneof![
             1 => partition.clone().prop_map(Action::Assign),
             1 => partition.clone().prop_map(Action::Revoke),
-            8 => (partition, 0..5_i64).prop_map(|(partition, gap)| Action::Admit { partition, gap }),
+            8 => (partition, 0..5_i64)
+                .prop_map(|(partition, gap)| Action::Admit { partition, gap }),
             8 => any::<Index>().prop_map(Action::Complete),
             2 => any::<bool>().prop_map(|fails| Action::Commit { fails }),
         ]
     }
 
-    /// What the tracker should be: every record of the current assignment, kept for ever.
+    /// A slow, obvious tracker: keeps every record of the current assignments.
     #[derive(Default)]
-    struct Model {
-        assignment: BTreeMap<i32, Vec<(i64, bool)>>,
+    struct NaiveTracker {
+        assigned: BTreeMap<i32, Vec<AdmittedRecord>>,
         committed: BTreeMap<i32, i64>,
     }
 
-    impl Model {
-        fn popped(&self, partition: i32) -> usize {
-            self.assignment[&partition].iter().take_while(|(_, done)| *done).count()
+    struct AdmittedRecord {
+        offset: i64,
+        is_answered: bool,
+    }
+
+    impl NaiveTracker {
+        /// Returns the records before the first unanswered one.
+        fn answered_prefix(&self, partition: i32) -> &[AdmittedRecord] {
+            let records = &self.assigned[&partition];
+            let len = records.iter().take_while(|record| record.is_answered).count();
+            &records[..len]
         }
 
-        fn position(&self, partition: i32) -> Option<i64> {
-            let popped = self.popped(partition);
-            self.assignment[&partition][..popped].last().map(|(offset, _)| offset + 1)
+        fn window_len(&self, partition: i32) -> usize {
+            self.assigned[&partition].len() - self.answered_prefix(partition).len()
         }
 
-        fn due(&self) -> Vec<Position> {
+        fn unanswered(&self, partition: i32) -> usize {
+            self.assigned[&partition].iter().filter(|record| !record.is_answered).count()
+        }
+
+        fn committable(&self, partition: i32) -> Option<i64> {
+            self.answered_prefix(partition).last().map(|record| record.offset + 1)
+        }
+
+        fn due(&self) -> Vec<CommittableOffset> {
             let due = |&partition: &i32| {
-                let offset = self.position(partition)?;
-                let committed = self.committed.get(&partition) == Some(&offset);
-                (!committed).then_some(Position { partition, offset })
+                let offset = self.committable(partition)?;
+                let is_committed = self.committed.get(&partition) == Some(&offset);
+                (!is_committed).then_some(CommittableOffset { partition, offset })
             };
-            self.assignment.keys().filter_map(due).collect()
+            self.assigned.keys().filter_map(due).collect()
         }
+    }
+
+    /// A ticket of the tracker and the record that it answers in the naive tracker.
+    struct OpenTicket {
+        ticket: SlotTicket,
+        assignment: u64,
+        record_index: usize,
     }
 
     proptest! {
         #[test]
-        fn the_tracker_agrees_with_a_list_of_everything(
+        fn the_tracker_agrees_with_a_list_of_all_admitted_records(
             actions in prop::collection::vec(action(), 0..200),
         ) {
             let mut tracker = Tracker::new(WINDOW_MAX);
-            let mut model = Model::default();
+            let mut naive = NaiveTracker::default();
             let mut next_offset = 0;
             let mut tickets = Vec::new();
             let mut assignments = 0;
@@ -451,67 +500,72 @@ mod tests {
                         tracker.assign(partition);
                         assignments += 1;
                         current.insert(partition, assignments);
-                        model.assignment.insert(partition, Vec::new());
-                        model.committed.remove(&partition);
+                        naive.assigned.insert(partition, Vec::new());
+                        naive.committed.remove(&partition);
                     }
                     Action::Revoke(partition) => {
-                        let records = model.assignment.remove(&partition).unwrap_or_default();
-                        let open = records.iter().filter(|(_, done)| !done).count();
-                        prop_assert_eq!(tracker.revoke(partition), open);
+                        let is_assigned = naive.assigned.contains_key(&partition);
+                        let unanswered = if is_assigned { naive.unanswered(partition) } else { 0 };
+                        prop_assert_eq!(tracker.revoke(partition), unanswered);
+                        naive.assigned.remove(&partition);
+                        naive.committed.remove(&partition);
                         current.remove(&partition);
-                        model.committed.remove(&partition);
                     }
                     Action::Admit { partition, gap } => {
                         next_offset += 1 + gap;
-                        let given = tracker.admit(partition, next_offset, Instant::now());
-                        let Some(records) = model.assignment.get_mut(&partition) else {
-                            prop_assert_eq!(given, Err(Refused::NotAssigned));
-                            continue;
-                        };
-                        let popped = records.iter().take_while(|(_, done)| *done).count();
-                        if records.len() - popped == WINDOW_MAX {
-                            prop_assert_eq!(given, Err(Refused::Full));
+                        let admitted = tracker.admit(partition, next_offset, Instant::now());
+                        if !naive.assigned.contains_key(&partition) {
+                            prop_assert_eq!(admitted, Err(AdmitError::NotAssigned));
                             continue;
                         }
-                        tickets.push((given.unwrap(), current[&partition], records.len()));
-                        records.push((next_offset, false));
+                        if naive.window_len(partition) == WINDOW_MAX {
+                            prop_assert_eq!(admitted, Err(AdmitError::WindowFull));
+                            continue;
+                        }
+                        let records = naive.assigned.get_mut(&partition).unwrap();
+                        tickets.push(OpenTicket {
+                            ticket: admitted.unwrap(),
+                            assignment: current[&partition],
+                            record_index: records.len(),
+                        });
+                        records.push(AdmittedRecord { offset: next_offset, is_answered: false });
                     }
                     Action::Complete(index) => {
                         if tickets.is_empty() {
                             continue;
                         }
-                        let (ticket, assignment, place) =
+                        let OpenTicket { ticket, assignment, record_index } =
                             tickets.swap_remove(index.index(tickets.len()));
                         let partition = ticket.partition;
-                        let is_current = current.get(&partition) == Some(&assignment);
-                        if is_current {
+                        if current.get(&partition) == Some(&assignment) {
                             prop_assert_eq!(tracker.complete(ticket), Completion::Counted);
-                            model.assignment.get_mut(&partition).unwrap()[place].1 = true;
+                            let records = naive.assigned.get_mut(&partition).unwrap();
+                            records[record_index].is_answered = true;
                         } else {
                             prop_assert_eq!(tracker.complete(ticket), Completion::Late);
                         }
                     }
                     Action::Commit { fails } => {
-                        let due = model.due();
-                        prop_assert_eq!(tracker.take_changed(Instant::now()), due.clone());
-                        for Position { partition, offset } in due {
+                        let due = naive.due();
+                        prop_assert_eq!(tracker.take_committable(Instant::now()), due.clone());
+                        for CommittableOffset { partition, offset } in due {
                             if fails {
-                                tracker.request_failed(partition);
-                                model.committed.remove(&partition);
+                                tracker.commit_failed(partition);
+                                naive.committed.remove(&partition);
                                 continue;
                             }
-                            let before = model.committed.insert(partition, offset);
+                            let before = naive.committed.insert(partition, offset);
                             prop_assert!(before.is_none_or(|before| before < offset));
                         }
                     }
                 }
-                for (&partition, records) in &model.assignment {
-                    prop_assert_eq!(tracker.position(partition), model.position(partition));
-                    let places = records.len() - model.popped(partition);
-                    prop_assert_eq!(tracker.window_len(partition), places);
-                    prop_assert!(places <= WINDOW_MAX);
-                    let open = records.iter().filter(|(_, done)| !done).count();
-                    prop_assert_eq!(tracker.unfinished(|number| number == partition), open);
+                for &partition in naive.assigned.keys() {
+                    prop_assert_eq!(tracker.committable(partition), naive.committable(partition));
+                    let window_len = naive.window_len(partition);
+                    prop_assert_eq!(tracker.window_len(partition), window_len);
+                    prop_assert!(window_len <= WINDOW_MAX);
+                    let unanswered = naive.unanswered(partition);
+                    prop_assert_eq!(tracker.unanswered(|number| number == partition), unanswered);
                 }
             }
         }

@@ -59,7 +59,7 @@ pub(crate) enum AnswerOutput {
 pub(crate) struct AdmittedRecord<'a> {
     pub(crate) record: &'a Record,
     pub(crate) slot: RecordSlot,
-    pub(crate) admitted_at: Instant,
+    pub(crate) received_at: Instant,
 }
 
 /// An event, and the values of its reference that only its headers and key contain.
@@ -231,7 +231,7 @@ impl Answers {
         match result {
             Ok(()) => {
                 self.counts.events.increment();
-                metrics::event_published(event.score, admitted.admitted_at.elapsed());
+                metrics::event_published(event.score, admitted.received_at.elapsed());
                 Ok(())
             }
             Err(PublishError::Permanent(error)) => Err(error),
@@ -271,7 +271,7 @@ impl Answers {
         admitted: AdmittedRecord<'_>,
         reason: Reason,
     ) -> Result<(), StreamError> {
-        let AdmittedRecord { record, admitted_at, .. } = admitted;
+        let AdmittedRecord { record, received_at, .. } = admitted;
         let code = reason.code;
         let mut names = self.reason_headers(record, reason);
         let original = record.headers.as_ref();
@@ -300,7 +300,7 @@ impl Answers {
             match self.write(admitted, outgoing).await {
                 Ok(()) => {
                     self.counts.dead_letters.increment();
-                    metrics::dead_letter_published(code, admitted_at.elapsed());
+                    metrics::dead_letter_published(code, received_at.elapsed());
                     return Ok(());
                 }
                 Err(PublishError::Permanent(error)) => return Err(error),

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::stream::offsets::tracker::{Position, RecordSlot};
+use crate::stream::offsets::tracker::{CommittableOffset, RecordSlot};
 use crate::stream::output::output_record::{Outgoing, OutputRecord, PublishError};
 
 /// The answers of one worker that are not committed yet.
@@ -107,10 +107,12 @@ impl Outbox {
     }
 
     /// Returns the positions after these answers, which are in order.
-    pub(crate) fn positions(answers: &[PendingAnswer]) -> Vec<Position> {
+    pub(crate) fn positions(answers: &[PendingAnswer]) -> Vec<CommittableOffset> {
         let ends: BTreeMap<i32, i64> =
             answers.iter().map(|answer| (answer.slot.partition, answer.offset + 1)).collect();
-        ends.into_iter().map(|(partition, offset)| Position { partition, offset }).collect()
+        ends.into_iter()
+            .map(|(partition, offset)| CommittableOffset { partition, offset })
+            .collect()
     }
 
     /// Puts answers back that were taken and not committed. Drops those of a revoked assignment.
@@ -175,7 +177,7 @@ mod tests {
             .map(|(partition, sequence)| queue(&outbox, partition, 7, sequence));
         let ready = outbox.take_ready(10);
         assert_eq!(slots(&ready), [(0, 0), (0, 1), (0, 2)]);
-        assert_eq!(Outbox::positions(&ready), [Position { partition: 0, offset: 17 }]);
+        assert_eq!(Outbox::positions(&ready), [CommittableOffset { partition: 0, offset: 17 }]);
         assert_eq!(outbox.len(), 2, "answers behind a gap wait");
         assert!(outbox.take_ready(10).is_empty());
         let _closing = [queue(&outbox, 0, 7, 3), queue(&outbox, 1, 7, 0)];

@@ -1,7 +1,8 @@
-//! Kafka headers: reading them without a panic, and carrying them byte for byte.
+//! Reads Kafka headers without a panic and copies them byte for byte.
 //!
-//! Names of headers are bytes on the wire, and rdkafka panics on one that is not UTF-8. So they are
-//! read under `catch_unwind`, and carried as librdkafka's own copy, which keeps any bytes.
+//! Header names are bytes on the wire, and rdkafka panics on a name that is not UTF-8. Headers are
+//! therefore read under `catch_unwind`, and copied in librdkafka's own format, which keeps any
+//! bytes.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,40 +12,40 @@ use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 
 use crate::event::dead_letter;
 
-/// A header's name and value; values may be null.
-pub(crate) type Pair = (String, Option<Vec<u8>>);
+/// Name and value of a header. The value may be null.
+pub(crate) type HeaderPair = (String, Option<Vec<u8>>);
 
 /// Reads all headers in order.
 ///
 /// # Errors
-/// The position of the first header whose name is not UTF-8.
-pub(crate) fn read(headers: Option<&OwnedHeaders>) -> Result<Vec<Pair>, usize> {
-    let pairs = all(headers).into_iter().enumerate();
+/// Fails if a name is not UTF-8; the error is the index of the first such header.
+pub(crate) fn read(headers: Option<&OwnedHeaders>) -> Result<Vec<HeaderPair>, usize> {
+    let pairs = read_all(headers).into_iter().enumerate();
     pairs.map(|(index, pair)| pair.ok_or(index)).collect()
 }
 
 /// Reads the headers whose names are UTF-8, in order.
-pub(crate) fn readable(headers: Option<&OwnedHeaders>) -> Vec<Pair> {
-    all(headers).into_iter().flatten().collect()
+pub(crate) fn readable(headers: Option<&OwnedHeaders>) -> Vec<HeaderPair> {
+    read_all(headers).into_iter().flatten().collect()
 }
 
-/// Every header in order, none for one whose name is not UTF-8.
-fn all(headers: Option<&OwnedHeaders>) -> Vec<Option<Pair>> {
+/// Reads every header in order; `None` for one whose name is not UTF-8.
+fn read_all(headers: Option<&OwnedHeaders>) -> Vec<Option<HeaderPair>> {
     let Some(headers) = headers else { return Vec::new() };
-    let pair = |index| {
-        let pair = panic::catch_unwind(AssertUnwindSafe(|| {
+    let read_pair = |index| {
+        let result = panic::catch_unwind(AssertUnwindSafe(|| {
             let header = headers.get(index);
             (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
         }));
-        pair.ok()
+        result.ok()
     };
-    quietly(|| (0..headers.count()).map(pair).collect())
+    without_panic_reports(|| (0..headers.count()).map(read_pair).collect())
 }
 
-/// The headers of a dead letter: the record's own, untouched, then the reason.
+/// Returns the headers of a dead letter: those of the record, unchanged, then `reason`.
 ///
-/// A reason that the record brought along (it was a dead letter before) is replaced. It cannot be
-/// taken out where a name is not UTF-8; readers take the last of equal names, which is ours.
+/// If the record was a dead letter before, its old reason is removed. It stays if any header name
+/// is not UTF-8; readers use the last of equal names, which is the new reason.
 pub(crate) fn with_reason(
     original: Option<&OwnedHeaders>,
     reason: &[(String, String)],
@@ -52,19 +53,19 @@ pub(crate) fn with_reason(
     append(without(original, dead_letter::is_reason_header), reason)
 }
 
-/// The headers of a replay: the record's own, untouched, without the reason, then how often it was
-/// sent again. What cannot be taken out stays, as in [`with_reason`].
+/// Returns the headers of a replay: those of the record, unchanged, without the reason, then the
+/// number of replays. As in [`with_reason`], the old reason and number stay if a name is not UTF-8.
 pub(crate) fn for_replay(original: Option<&OwnedHeaders>, replays: u64) -> OwnedHeaders {
-    let counted = dead_letter::REPLAY_COUNT_HEADER;
-    let kept = without(original, |name| dead_letter::is_reason_header(name) || name == counted);
-    append(kept, &[(counted.to_owned(), replays.to_string())])
+    let count = dead_letter::REPLAY_COUNT_HEADER;
+    let kept = without(original, |name| dead_letter::is_reason_header(name) || name == count);
+    append(kept, &[(count.to_owned(), replays.to_string())])
 }
 
-/// The headers but those of certain names, if all names can be read; else all.
-fn without(headers: Option<&OwnedHeaders>, is_left_out: impl Fn(&str) -> bool) -> OwnedHeaders {
+/// Removes the headers whose name `is_removed` accepts. Removes none if any name is not UTF-8.
+fn without(headers: Option<&OwnedHeaders>, is_removed: impl Fn(&str) -> bool) -> OwnedHeaders {
     match read(headers) {
-        Ok(pairs) if pairs.iter().any(|(name, _)| is_left_out(name)) => {
-            let kept = pairs.into_iter().filter(|(name, _)| !is_left_out(name));
+        Ok(pairs) if pairs.iter().any(|(name, _)| is_removed(name)) => {
+            let kept = pairs.into_iter().filter(|(name, _)| !is_removed(name));
             kept.fold(OwnedHeaders::new(), |headers, (name, value)| {
                 headers.insert(Header { key: &name, value: value.as_ref() })
             })
@@ -73,7 +74,7 @@ fn without(headers: Option<&OwnedHeaders>, is_left_out: impl Fn(&str) -> bool) -
     }
 }
 
-/// Adds text headers at the end.
+/// Appends text headers.
 pub(crate) fn append(headers: OwnedHeaders, pairs: &[(String, String)]) -> OwnedHeaders {
     pairs.iter().fold(headers, |headers, (name, value)| {
         headers.insert(Header { key: name, value: Some(value) })
@@ -81,24 +82,24 @@ pub(crate) fn append(headers: OwnedHeaders, pairs: &[(String, String)]) -> Owned
 }
 
 thread_local! {
-    static EXPECTS_A_PANIC: Cell<bool> = const { Cell::new(false) };
+    static EXPECTS_PANIC: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `read` without a report of the panics it catches: anybody who may write to the topic could
-/// fill the log with them.
-fn quietly<T>(read: impl FnOnce() -> T) -> T {
+/// Runs `read` without logging the panics that it catches. Otherwise, anyone who may write to the
+/// topic could fill the log.
+fn without_panic_reports<T>(read: impl FnOnce() -> T) -> T {
     static FILTER: Once = Once::new();
     FILTER.call_once(|| {
         let report = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !EXPECTS_A_PANIC.get() {
+            if !EXPECTS_PANIC.get() {
                 report(info);
             }
         }));
     });
-    EXPECTS_A_PANIC.set(true);
+    EXPECTS_PANIC.set(true);
     let result = read();
-    EXPECTS_A_PANIC.set(false);
+    EXPECTS_PANIC.set(false);
     result
 }
 
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_failure_replaces_the_first_reason() {
+    fn the_reason_of_a_second_failure_replaces_the_first() {
         let first = with_reason(
             Some(&headers(&[("tenant", Some("a")), ("nothing", None)])),
             &[("dogiqa.error.code".to_owned(), "fetch.timeout".to_owned())],
@@ -143,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_takes_the_reason_out_and_counts() {
-        let letter = headers(&[
+    fn a_replay_removes_the_reason_and_counts_itself() {
+        let dead_letter = headers(&[
             ("dogiqa.replay.count", Some("1")),
             ("tenant", Some("a")),
             ("dogiqa.error.code", Some("fetch.timeout")),
         ]);
-        let pairs = read(Some(&for_replay(Some(&letter), 2))).unwrap();
+        let pairs = read(Some(&for_replay(Some(&dead_letter), 2))).unwrap();
         let expected = [("tenant", "a"), ("dogiqa.replay.count", "2")];
         let expected = expected.map(|(name, value)| (name.to_owned(), Some(value.into())));
         assert_eq!(pairs, expected);

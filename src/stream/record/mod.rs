@@ -1,4 +1,11 @@
-//! One Kafka record in flight, and its headers byte for byte.
+//! Consumed records while they are in flight, and Kafka headers byte for byte.
+//!
+//! The polling thread copies each record out of librdkafka, acquires a share of the in-flight
+//! budget and a slot of its partition, and passes all three to a task as one
+//! [`delivery::Delivery`].
+//!
+//! This folder names `offsets` and, outside of `stream`, `event`.
 
 pub(crate) mod delivery;
 pub(crate) mod headers;
+pub(crate) mod in_flight_budget;

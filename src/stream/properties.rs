@@ -1,34 +1,33 @@
-//! Librdkafka properties that a user passes through: what may be passed, and how secrets stay so.
+//! The librdkafka properties that users may pass through, and how their secrets stay hidden.
 //!
-//! Refused are the properties that have a setting of their own, those that would break a promise
-//! of the worker, and those that run code. Aliases are resolved first, because of two names of one
-//! property a random one would win.
+//! Refused are properties that have a setting here, would break a guarantee of the worker, or run
+//! code. Aliases are resolved first: if both names of one property were set, a random one would
+//! win.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
 
-use rdkafka::ClientConfig;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::stream::error::StreamError;
 
-/// Librdkafka properties by name; secret values show as `***`.
+/// librdkafka properties by name. Secret values are shown as `***`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
-/// A property's value. Librdkafka takes text; a file or a variable may as well hold a number or a
+/// The value of a property. librdkafka expects text; the configuration may also hold a number or a
 /// boolean.
-struct Plain(String);
+struct PropertyValue(String);
 
-/// What a secret looks like to everybody but librdkafka.
+/// Shown instead of a secret value.
 const REDACTED: &str = "***";
 
-/// Parts of names whose values are secrets. More than librdkafka's own five: `ssl.key.pem` and the
-/// OAuth configuration hold secrets too.
-const SECRET_PARTS: [&str; 7] = [
+/// A property whose name contains one of these is a secret. librdkafka marks only five properties
+/// as sensitive, and not `ssl.key.pem` and the OAuth configuration.
+const SECRET_NAME_PARTS: [&str; 7] = [
     "password",
     "passphrase",
     "secret",
@@ -38,7 +37,7 @@ const SECRET_PARTS: [&str; 7] = [
     "oauthbearer.assertion",
 ];
 
-/// Another name of a property, and the name it is filed under here.
+/// Aliases of properties, and the name under which each is kept here.
 const ALIASES: [(&str, &str); 14] = [
     ("auto.commit.enable", "enable.auto.commit"),
     ("compression.codec", "compression.type"),
@@ -56,7 +55,7 @@ const ALIASES: [(&str, &str); 14] = [
     ("ssl_key", "ssl.key.pem"),
 ];
 
-/// Names, or beginnings of names, that are refused, and why.
+/// Names and prefixes of refused properties, and the reason or the setting to use instead.
 const REFUSED: [(&str, &str); 25] = [
     ("bootstrap.servers", "set kafka.bootstrap_servers"),
     ("group.id", "set kafka.group_id"),
@@ -66,83 +65,86 @@ const REFUSED: [(&str, &str); 25] = [
     ("client.rack", "set kafka.client_rack"),
     ("message.max.bytes", "set kafka.message_bytes_max"),
     ("session.timeout.ms", "set kafka.session_timeout"),
-    ("transactional.id", "the worker names its transactions itself"),
+    ("transactional.id", "set kafka.transactional_id"),
     ("enable.auto.", "only answered references are committed"),
     ("auto.commit.", "only answered references are committed"),
     ("offset.store.method", "only answered references are committed"),
-    ("partition.assignment.strategy", "a mixed group would stop at every rebalance"),
-    ("enable.idempotence", "it keeps retries from duplicating events"),
-    ("acks", "an event counts when all in-sync replicas have it"),
-    ("retries", "an event is sent until it is acknowledged"),
-    ("max.in.flight", "idempotence needs librdkafka's own bound"),
-    ("enable.partition.eof", "the worker expects records only"),
+    (
+        "partition.assignment.strategy",
+        "members with different strategies would stop at every rebalance",
+    ),
+    ("enable.idempotence", "without it, retries would duplicate events"),
+    ("acks", "an event must be acknowledged by all in-sync replicas"),
+    ("retries", "an event is retried until it is acknowledged"),
+    ("max.in.flight", "idempotence requires librdkafka's default limit"),
+    ("enable.partition.eof", "the worker does not handle end-of-partition events"),
     ("allow.auto.create.topics", "set kafka.create_topics"),
-    ("statistics.interval.ms", "readiness, lag and the check of commits rest on it"),
-    ("log.queue", "the worker reads the log queue"),
-    ("plugin.library.paths", "it runs foreign code"),
-    ("sasl.kerberos.kinit.cmd", "it runs foreign code"),
-    ("ssl.engine.", "it runs foreign code"),
-    ("test.mock.", "it replaces the brokers by doubles"),
+    ("statistics.interval.ms", "readiness, lag and commit checks depend on it"),
+    ("log.queue", "the worker handles the log queue"),
+    ("plugin.library.paths", "it runs external code"),
+    ("sasl.kerberos.kinit.cmd", "it runs external code"),
+    ("ssl.engine.", "it runs external code"),
+    ("test.mock.", "it replaces the brokers with a mock cluster"),
 ];
 
 impl<'de> Deserialize<'de> for Properties {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let values = BTreeMap::<String, Plain>::deserialize(deserializer)?;
-        Ok(Self(values.into_iter().map(|(name, Plain(value))| (name, value)).collect()))
+        let values = BTreeMap::<String, PropertyValue>::deserialize(deserializer)?;
+        Ok(Self(values.into_iter().map(|(name, PropertyValue(value))| (name, value)).collect()))
     }
 }
 
-impl<'de> Deserialize<'de> for Plain {
+impl<'de> Deserialize<'de> for PropertyValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PlainVisitor)
+        deserializer.deserialize_any(PropertyValueVisitor)
     }
 }
 
-struct PlainVisitor;
+struct PropertyValueVisitor;
 
-impl Visitor<'_> for PlainVisitor {
-    type Value = Plain;
+impl Visitor<'_> for PropertyValueVisitor {
+    type Value = PropertyValue;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a text, a number or a boolean")
+        formatter.write_str("a string, a number or a boolean")
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Plain, E> {
-        Ok(Plain(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<PropertyValue, E> {
+        Ok(PropertyValue(value.to_owned()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Plain, E> {
-        Ok(Plain(value.to_string()))
+    fn visit_i64<E>(self, value: i64) -> Result<PropertyValue, E> {
+        Ok(PropertyValue(value.to_string()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Plain, E> {
-        Ok(Plain(value.to_string()))
+    fn visit_u64<E>(self, value: u64) -> Result<PropertyValue, E> {
+        Ok(PropertyValue(value.to_string()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Plain, E> {
-        Ok(Plain(value.to_string()))
+    fn visit_f64<E>(self, value: f64) -> Result<PropertyValue, E> {
+        Ok(PropertyValue(value.to_string()))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
-        Ok(Plain(value.to_string()))
+    fn visit_bool<E>(self, value: bool) -> Result<PropertyValue, E> {
+        Ok(PropertyValue(value.to_string()))
     }
 }
 
 impl Properties {
-    /// Properties from pairs of name and value, as written in the configuration.
+    /// Creates properties from names and values as written in the configuration.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
-    /// Names and values for librdkafka: one name per property, files read.
+    /// Returns the names and values for librdkafka. Reads files and resolves aliases.
     ///
-    /// A name may be written with `_` for `.`, so that an environment variable can hold it, and
-    /// `<name>_file` gives the file that holds the value.
+    /// Names may be written with `_` instead of `.`, so that environment variables can hold them.
+    /// `<name>_file` names the file that holds the value.
     ///
     /// # Errors
-    /// When a name is refused or given twice, or a file cannot be read.
+    /// Fails if a property is refused or set twice, or a file cannot be read.
     pub(crate) fn resolve(&self) -> Result<BTreeMap<String, String>, StreamError> {
         let mut resolved = BTreeMap::new();
         for (written, value) in &self.0 {
@@ -150,13 +152,14 @@ impl Properties {
                 Some(stem) => (canonical(stem), read_value(written, value)?),
                 None => (canonical(written), value.clone()),
             };
-            if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| is_named(&name, refused))
+            if let Some((_, reason)) =
+                REFUSED.iter().find(|(refused, _)| matches_refused(&name, refused))
             {
                 return Err(StreamError::Configuration(format!(
                     "kafka.properties must not set {written}: {reason}"
                 )));
             }
-            // Of a file that is not there librdkafka says `BIO lib`.
+            // For a missing file, librdkafka reports only `BIO lib`.
             if name.ends_with(".location") && value != "probe" {
                 fs::metadata(&value).map_err(|error| unreadable(&value, written, &error))?;
             }
@@ -168,45 +171,44 @@ impl Properties {
         }
         Ok(resolved)
     }
+
+    fn redacted(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), redacted(name, value)))
+    }
 }
 
 impl fmt::Debug for Properties {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_map().entries(self.0.iter().map(shown)).finish()
+        formatter.debug_map().entries(self.redacted()).finish()
     }
 }
 
 impl Serialize for Properties {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(shown))
+        serializer.collect_map(self.redacted())
     }
 }
 
-/// Sets what a user passed over what the worker would have set.
-pub(crate) fn pass_through(config: &mut ClientConfig, resolved: &BTreeMap<String, String>) {
-    for (name, value) in resolved {
-        config.set(name.as_str(), value.as_str());
-    }
-}
-
-fn shown<'a>((name, value): (&'a String, &'a String)) -> (&'a str, &'a str) {
-    let hidden = !name.ends_with("_file") && is_secret(&canonical(name));
-    (name, if hidden { REDACTED } else { value })
+fn redacted<'a>(name: &str, value: &'a str) -> &'a str {
+    // The path of a file is no secret.
+    let is_hidden = !name.ends_with("_file") && is_secret(&canonical(name));
+    if is_hidden { REDACTED } else { value }
 }
 
 /// Returns true if the value of this property is a secret.
 pub(crate) fn is_secret(name: &str) -> bool {
-    SECRET_PARTS.iter().any(|part| name.contains(part))
+    SECRET_NAME_PARTS.iter().any(|part| name.contains(part))
 }
 
-/// Whether `name` is `refused`, or begins with it where that ends in a dot or names a family.
-fn is_named(name: &str, refused: &str) -> bool {
+/// Returns true if `refused` is `name` or a prefix of it that ends at a dot.
+fn matches_refused(name: &str, refused: &str) -> bool {
     match name.strip_prefix(refused) {
         Some(rest) => rest.is_empty() || refused.ends_with('.') || rest.starts_with('.'),
         None => false,
     }
 }
 
+/// Returns the one name of a property: lower case, dots, no alias.
 fn canonical(written: &str) -> String {
     let name = written.trim().to_ascii_lowercase();
     let dotted = name.replace('_', ".");
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_booleans_are_taken_as_text() {
+    fn numbers_and_booleans_become_text() {
         let text = "\"linger.ms\" = 50\nlog_connection_close = false\n";
         let properties: Properties = toml::from_str(text).unwrap();
         let expected = [("linger.ms", "50"), ("log_connection_close", "false")];
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_promise_or_runs_code_is_refused_under_every_name() {
+    fn a_property_that_breaks_a_guarantee_or_runs_code_is_refused_under_every_name() {
         for name in [
             "bootstrap.servers",
             "metadata.broker.list",
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn other_properties_pass_under_one_name() {
+    fn other_properties_pass_under_their_canonical_name() {
         let passed = resolve(&[
             ("queue.buffering.max.ms", "20"),
             ("message_timeout_ms", "60000"),
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_stand_in_a_file_and_a_file_must_be_there() {
+    fn a_secret_may_be_read_from_a_file_and_a_missing_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         fs::write(&path, "s3cret\n").unwrap();
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_show_neither_in_debug_nor_in_the_configuration_nor_in_errors() {
+    fn secrets_are_shown_neither_in_debug_output_nor_in_the_configuration() {
         let secrets = [
             ("sasl.password", "planted-1"),
             ("SASL_OAUTHBEARER_CLIENT_SECRET", "planted-2"),
