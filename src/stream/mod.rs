@@ -19,12 +19,13 @@
 //! | folder or file | contents |
 //! |---|---|
 //! | `error` | the errors that end a worker or a client |
+//! | `status` | the first fatal error, the counts and the readiness of a worker |
 //! | `properties`, `settings` | librdkafka properties of the user; the settings and their manual |
 //! | `offsets` | which offsets may be committed; names nothing else |
 //! | `record` | a consumed record in flight, its budget, its headers |
 //! | `broker` | Kafka errors, client configurations, probe, topics, reading without a group |
 //! | `output` | publishing an answer, alone or in a transaction |
-//! | `intake` | the polling thread: consumer, rebalances, back-pressure, lag, readiness |
+//! | `intake` | the polling thread: consumer, rebalances, back-pressure, commits, lag |
 //! | `dead_letters` | reading dead letters back and replaying them |
 //! | `clients` | writing references and reading answers, next to a worker |
 //! | `worker` | the life of a worker, from the first probe to the last commit |
@@ -39,7 +40,7 @@ mod output;
 mod properties;
 mod record;
 mod settings;
-mod shared;
+mod status;
 pub mod worker;
 
 pub use broker::embedded::EmbeddedBroker;
@@ -55,7 +56,8 @@ pub use dead_letters::record::DeadLetter;
 pub use dead_letters::replay::{ReplaySummary, dry_run, replay};
 pub use dead_letters::request::ReplayRequest;
 pub use error::StreamError;
-pub use output::publisher::{Outgoing, PublishError, Publisher};
+pub use output::output_record::{Outgoing, PublishError};
+pub use output::publisher::Publisher;
 pub use properties::Properties;
 pub use settings::{DeliveryMode, GroupProtocol, Settings};
 pub use worker::Summary;

@@ -1,15 +1,15 @@
-//! A worker's life: from the first answer of a broker to the last commit.
+//! The life of a worker: from the first answer of a broker to the last commit.
 //!
 //! ```text
-//!  probe ─► join the group ─► take in, answer, commit … ─► stop taking in ─► finish ─► commit ─► leave
+//!  probe ─► join ─► consume, answer, commit … ─► stop consuming ─► finish ─► commit ─► leave
 //! ```
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,45 +18,54 @@ use crate::telemetry::{Health, metrics};
 
 use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
-use crate::stream::intake::polling::{Closed, Polling};
+use crate::stream::intake::backpressure::{Intake, IntakeLimits};
+use crate::stream::intake::commits::{Committer, OffsetCommitter};
+use crate::stream::intake::group_consumer::GroupConsumer;
+use crate::stream::intake::polling::{Closed, Poller, Polling};
+use crate::stream::intake::rebalance::Rebalancer;
+use crate::stream::offsets::partitions::Partitions;
 use crate::stream::offsets::tracker::Completion;
-use crate::stream::output::answer::{Answers, Asked, Road};
+use crate::stream::output::answer::{AdmittedRecord, AnswerOutput, Answers};
+use crate::stream::output::outbox::Outbox;
 use crate::stream::output::publisher::Publisher;
-use crate::stream::output::transaction_committer::Transactions;
+use crate::stream::output::transaction_committer::TransactionCommitter;
 use crate::stream::record::delivery::Delivery;
+use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::{DeliveryMode, Settings};
-use crate::stream::shared::Shared;
+use crate::stream::status::counts::Counts;
+use crate::stream::status::fault::Fault;
+use crate::stream::status::vitals::Vitals;
 
-/// How long closing the consumer may take; leaving a group without its coordinator can hang.
-const CLOSE_MAX: Duration = Duration::from_secs(5);
-/// How often a stop looks whether everything is answered.
-const LOOK: Duration = Duration::from_millis(10);
-/// How often a stop says what it still waits for.
-const PROGRESS: Duration = Duration::from_secs(3);
+/// Time limit for closing the consumer: leaving a group without its coordinator can hang.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which a stopping worker checks if every record is answered.
+const FINISHED_CHECK: Duration = Duration::from_millis(10);
+/// Interval at which a stopping worker logs the records that it waits for.
+const PROGRESS_LOG: Duration = Duration::from_secs(3);
 
-/// What a worker did, at its graceful end.
+/// The work of one worker, at its graceful end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// Records taken in.
+    /// Records received.
     pub received: u64,
-    /// Of these, records without a value, which ask for nothing.
+    /// Records received without a value. They need no answer.
     pub tombstones: u64,
     /// Events acknowledged.
     pub events: u64,
     /// Dead letters acknowledged.
     pub dead_letters: u64,
-    /// Records taken in that were not answered before the deadline; another worker repeats them.
+    /// Records received and not answered before the deadline. Another worker answers them.
     pub unanswered: usize,
-    /// Whether everything before the oldest unanswered record is committed.
+    /// True if all records before the oldest unanswered one are committed.
     pub is_committed: bool,
 }
 
-/// Runs a worker until `shutdown` is cancelled, then finishes what is in flight within
+/// Runs a worker until `shutdown` is cancelled. Then finishes the records in flight within
 /// `drain_timeout`, commits and leaves the group.
 ///
 /// # Errors
-/// A [`StreamError`] that says why the worker cannot start or go on. Nothing more is committed
-/// then, and another worker repeats what was not.
+/// Fails with the [`StreamError`] that keeps the worker from starting or continuing. Nothing is
+/// committed after it, and another worker repeats the uncommitted records.
 pub async fn run(
     settings: Settings,
     journey: Journey,
@@ -67,71 +76,176 @@ pub async fn run(
     if !ensure_topics(&settings, &shutdown).await? {
         return Ok(Summary::default());
     }
-    let shared = Arc::new(Shared::new(settings));
-    let (road, transactions) = road(&shared).await?;
-    let polling = Polling::start(&shared, health.clone(), transactions)?;
-    // Where this future is dropped, its tasks end with it.
-    let _end_of_tasks = shared.tasks.clone().drop_guard();
-    tracing::info!(
-        group = shared.settings.group_id,
-        input = shared.settings.input_topic,
-        output = shared.settings.output_topic,
-        dead_letters = shared.settings.dead_letter_topic,
-        "the worker takes in references"
-    );
-    let answers = Answers::new(Arc::clone(&shared), journey, road);
-    let worker =
-        Worker { shared, health, polling, answers: Arc::new(answers), tasks: TaskTracker::new() };
+    let state = WorkerState::new(settings);
+    // If this future is dropped, its tasks end with it.
+    let _end_of_tasks = state.tasks.clone().drop_guard();
+    let worker = Worker::start(state, journey, health).await?;
     worker.live(&shutdown).await
 }
 
-/// How answers leave, and what commits them where that is a transaction.
-async fn road(shared: &Arc<Shared>) -> Result<(Road, Option<Transactions>), StreamError> {
-    if shared.settings.delivery == DeliveryMode::AtLeastOnce {
-        return Ok((Road::Direct(Publisher::of_worker(shared)?), None));
-    }
-    let shared = Arc::clone(shared);
-    let opened = tokio::task::spawn_blocking(move || Transactions::open(&shared)).await;
-    let bug = |error| StreamError::Bug(format!("opening the transactions ended early: {error}"));
-    Ok((Road::Transactions, Some(opened.map_err(bug)??)))
+/// The state that several parts of a worker share. Each part receives the handles that it needs.
+struct WorkerState {
+    settings: Arc<Settings>,
+    partitions: Arc<Partitions>,
+    budget: Arc<InFlightBudget>,
+    outbox: Arc<Outbox>,
+    fault: Arc<Fault>,
+    counts: Arc<Counts>,
+    vitals: Arc<Vitals>,
+    /// Cancels every task.
+    tasks: CancellationToken,
 }
 
 struct Worker {
-    shared: Arc<Shared>,
+    state: WorkerState,
     health: Health,
     polling: Polling,
-    answers: Arc<Answers>,
+    /// Batches of admitted records.
+    deliveries: mpsc::Receiver<Vec<Delivery>>,
+    answering: Arc<Answering>,
     tasks: TaskTracker,
 }
 
+/// The handles of the tasks, one of which answers each record.
+struct Answering {
+    answers: Answers,
+    partitions: Arc<Partitions>,
+    fault: Arc<Fault>,
+}
+
+/// The reason why a worker stops serving.
 enum End {
     Stop,
     Fault,
     PollingEnded,
 }
 
+impl WorkerState {
+    fn new(settings: Settings) -> Self {
+        let bytes_max = settings.in_flight_bytes_max.as_u64();
+        Self {
+            partitions: Arc::new(Partitions::new(settings.window_max.get())),
+            budget: InFlightBudget::new(settings.in_flight_max.get(), bytes_max),
+            outbox: Arc::default(),
+            fault: Arc::default(),
+            counts: Arc::default(),
+            vitals: Arc::new(Vitals::new(Instant::now())),
+            tasks: CancellationToken::new(),
+            settings: Arc::new(settings),
+        }
+    }
+
+    fn intake(&self) -> (Intake, mpsc::Receiver<Vec<Delivery>>) {
+        let is_exactly_once = self.settings.delivery == DeliveryMode::ExactlyOnce;
+        Intake::new(IntakeLimits {
+            budget: Arc::clone(&self.budget),
+            partitions: Arc::clone(&self.partitions),
+            window_max: self.settings.window_max.get(),
+            counts: Arc::clone(&self.counts),
+            outbox: is_exactly_once.then(|| Arc::clone(&self.outbox)),
+        })
+    }
+
+    fn rebalancer(&self) -> Rebalancer {
+        Rebalancer {
+            revoke_timeout: self.settings.revoke_timeout,
+            partitions: Arc::clone(&self.partitions),
+            outbox: Arc::clone(&self.outbox),
+            fault: Arc::clone(&self.fault),
+            vitals: Arc::clone(&self.vitals),
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    /// Opens the output that the delivery mode asks for.
+    async fn output(&self) -> Result<(AnswerOutput, Committer), StreamError> {
+        let (settings, outbox) = (Arc::clone(&self.settings), Arc::clone(&self.outbox));
+        let (fault, vitals) = (Arc::clone(&self.fault), Arc::clone(&self.vitals));
+        match settings.delivery {
+            DeliveryMode::AtLeastOnce => {
+                let offsets = OffsetCommitter {
+                    group: settings.group_id.clone(),
+                    partitions: Arc::clone(&self.partitions),
+                    fault: Arc::clone(&fault),
+                    vitals: Arc::clone(&vitals),
+                };
+                let publisher = Publisher::open_in_worker(&settings, fault, vitals)?;
+                Ok((AnswerOutput::Direct(publisher), Committer::Offsets(offsets)))
+            }
+            DeliveryMode::ExactlyOnce => {
+                let output = AnswerOutput::Transactions(Arc::clone(&outbox));
+                let open = move || TransactionCommitter::open(settings, outbox, fault, vitals);
+                let opened = tokio::task::spawn_blocking(open).await;
+                let transactions = opened.map_err(|error| {
+                    StreamError::Bug(format!("opening the transactions ended early: {error}"))
+                })??;
+                Ok((output, Committer::Transactions(transactions)))
+            }
+        }
+    }
+}
+
 impl Worker {
+    async fn start(
+        state: WorkerState,
+        journey: Journey,
+        health: Health,
+    ) -> Result<Self, StreamError> {
+        let (output, committer) = state.output().await?;
+        let (intake, deliveries) = state.intake();
+        let polling = Polling::start(Poller {
+            intake,
+            consumer: GroupConsumer::create(&state.settings)?,
+            committer,
+            rebalancer: state.rebalancer(),
+            settings: Arc::clone(&state.settings),
+            partitions: Arc::clone(&state.partitions),
+            budget: Arc::clone(&state.budget),
+            fault: Arc::clone(&state.fault),
+            vitals: Arc::clone(&state.vitals),
+            health: health.clone(),
+        })?;
+        tracing::info!(
+            group = state.settings.group_id,
+            input = state.settings.input_topic,
+            output = state.settings.output_topic,
+            dead_letters = state.settings.dead_letter_topic,
+            "the worker receives references"
+        );
+        let answers = Answers::new(
+            Arc::clone(&state.settings),
+            journey,
+            output,
+            Arc::clone(&state.counts),
+            Arc::clone(&state.vitals),
+        );
+        let partitions = Arc::clone(&state.partitions);
+        let answering =
+            Arc::new(Answering { answers, partitions, fault: Arc::clone(&state.fault) });
+        Ok(Self { state, health, polling, deliveries, answering, tasks: TaskTracker::new() })
+    }
+
     async fn live(mut self, shutdown: &CancellationToken) -> Result<Summary, StreamError> {
         match self.serve(shutdown).await {
             End::Stop => self.stop().await,
             End::Fault => self.fail().await,
             End::PollingEnded => {
                 let error = StreamError::Bug("the polling thread ended by itself".to_owned());
-                self.shared.fault.raise(error);
+                self.state.fault.raise(error);
                 self.fail().await
             }
         }
     }
 
-    /// Gives every record a task of its own until the worker ends.
+    /// Spawns a task for every record until the worker ends.
     async fn serve(&mut self, shutdown: &CancellationToken) -> End {
         loop {
-            // An error or a stop comes before any further record.
+            // An error or a stop takes precedence over further records.
             tokio::select! {
                 biased;
-                () = self.shared.fault.raised() => return End::Fault,
+                () = self.state.fault.raised() => return End::Fault,
                 () = shutdown.cancelled() => return End::Stop,
-                batch = self.polling.deliveries.recv() => match batch {
+                batch = self.deliveries.recv() => match batch {
                     Some(batch) => self.dispatch(batch),
                     None => return End::PollingEnded,
                 },
@@ -141,30 +255,30 @@ impl Worker {
 
     fn dispatch(&self, batch: Vec<Delivery>) {
         for delivery in batch {
-            self.tasks.spawn(serve_one(Arc::clone(&self.answers), delivery));
+            self.tasks.spawn(Arc::clone(&self.answering).answer(delivery));
         }
     }
 
-    /// The graceful end.
+    /// Ends gracefully.
     async fn stop(mut self) -> Result<Summary, StreamError> {
-        let deadline = Instant::now() + self.shared.settings.drain_timeout;
-        let in_flight = self.shared.budget.records();
+        let deadline = Instant::now() + self.state.settings.drain_timeout;
+        let in_flight = self.state.budget.records();
         tracing::info!(in_flight, "stopping, finishing what is in flight");
-        self.shared.vitals().drain();
+        self.state.vitals.draining();
         self.health.set_ready(false);
         self.polling.drain();
         self.finish(deadline).await;
-        if self.shared.fault.is_raised() {
+        if self.state.fault.is_raised() {
             return self.fail().await;
         }
-        // What is not answered by now must not be answered after the last commit.
+        // A record that is unanswered now must not be answered after the last commit.
         self.end_tasks().await;
-        let (unanswered, _) = self.shared.partitions.in_flight();
+        let (unanswered, _) = self.state.partitions.in_flight();
         self.polling.close(Some(deadline));
         let left = deadline.saturating_duration_since(Instant::now());
-        let closed = self.close(left + CLOSE_MAX).await;
+        let closed = self.close(left + CLOSE_TIMEOUT).await;
         let is_committed = closed.is_some_and(|closed| closed.is_committed);
-        let summary = Summary::of(&self.shared, unanswered, is_committed);
+        let summary = Summary::of(&self.state.counts, unanswered, is_committed);
         if unanswered > 0 || !is_committed {
             tracing::warn!(
                 unanswered,
@@ -177,35 +291,35 @@ impl Worker {
         Ok(summary)
     }
 
-    /// The end after an error: nothing more is committed.
+    /// Ends after an error: nothing more is committed.
     async fn fail(mut self) -> Result<Summary, StreamError> {
         self.health.set_ready(false);
         self.end_tasks().await;
         self.polling.close(None);
-        self.close(CLOSE_MAX).await;
-        let error = self.shared.fault.take();
+        self.close(CLOSE_TIMEOUT).await;
+        let error = self.state.fault.take();
         self.drop_clients().await;
         Err(error.unwrap_or_else(|| StreamError::Bug("the worker failed for no reason".to_owned())))
     }
 
-    /// Waits until everything taken in is answered, at most until the deadline.
+    /// Waits until every admitted record is answered, at most until the deadline.
     async fn finish(&mut self, deadline: Instant) {
         let end = tokio::time::sleep_until(deadline.into());
         tokio::pin!(end);
-        let mut look = tokio::time::interval(LOOK);
-        let mut progress =
-            tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
+        let mut check = tokio::time::interval(FINISHED_CHECK);
+        let first = tokio::time::Instant::now() + PROGRESS_LOG;
+        let mut progress = tokio::time::interval_at(first, PROGRESS_LOG);
         loop {
-            // An error ends the wait first, then the deadline. What was taken in before the stop
-            // still becomes a task.
+            // An error ends the wait first, then the deadline. Records that were admitted before
+            // the stop still get their task.
             tokio::select! {
                 biased;
-                () = self.shared.fault.raised() => return,
+                () = self.state.fault.raised() => return,
                 () = &mut end => return,
-                Some(batch) = self.polling.deliveries.recv() => self.dispatch(batch),
-                _ = progress.tick() => self.tell_progress(deadline),
-                _ = look.tick() => {
-                    if self.polling.is_drained() && self.shared.partitions.in_flight().0 == 0 {
+                Some(batch) = self.deliveries.recv() => self.dispatch(batch),
+                _ = progress.tick() => self.log_progress(deadline),
+                _ = check.tick() => {
+                    if self.polling.is_draining() && self.state.partitions.in_flight().0 == 0 {
                         return;
                     }
                 }
@@ -213,38 +327,37 @@ impl Worker {
         }
     }
 
-    /// For whoever watches a stop: what it waits for, and how long it will.
-    fn tell_progress(&self, deadline: Instant) {
-        let (in_flight, oldest) = self.shared.partitions.in_flight();
+    fn log_progress(&self, deadline: Instant) {
+        let (in_flight, oldest) = self.state.partitions.in_flight();
         let left = deadline.saturating_duration_since(Instant::now());
         tracing::info!(
             in_flight,
-            oldest_seconds = oldest.map(|taken_in| taken_in.elapsed().as_secs()),
+            oldest_seconds = oldest.map(|admitted_at| admitted_at.elapsed().as_secs()),
             seconds_left = left.as_secs(),
             "still finishing what is in flight"
         );
     }
 
     async fn end_tasks(&self) {
-        self.shared.tasks.cancel();
+        self.state.tasks.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Waits for the polling thread. Leaving a group can hang inside librdkafka: the process then
+    /// Waits for the polling thread. Leaving a group can hang inside librdkafka; the process then
     /// ends without it.
     async fn close(&mut self, wait: Duration) -> Option<Closed> {
         let closed = tokio::time::timeout(wait, self.polling.closed()).await;
         if closed.is_err() {
-            tracing::warn!("the consumer does not close, going on without it");
+            tracing::warn!("the consumer does not close, the worker ends without it");
         }
         closed.ok().flatten()
     }
 
-    /// The producer waits for its thread when it is dropped; a thread of the runtime must not.
+    /// Drops the producer on a blocking thread: the drop waits for librdkafka's thread.
     async fn drop_clients(self) {
-        let Self { answers, .. } = self;
-        let dropped = tokio::task::spawn_blocking(move || drop(answers));
+        let Self { answering, .. } = self;
+        let dropped = tokio::task::spawn_blocking(move || drop(answering));
         if let Err(error) = dropped.await {
             tracing::warn!(%error, "the producer did not close");
         }
@@ -252,40 +365,40 @@ impl Worker {
 }
 
 impl Summary {
-    fn of(shared: &Shared, unanswered: usize, is_committed: bool) -> Self {
-        let counts = &shared.counts;
+    fn of(counts: &Counts, unanswered: usize, is_committed: bool) -> Self {
         Self {
-            received: counts.received.load(Ordering::Relaxed),
-            tombstones: counts.tombstones.load(Ordering::Relaxed),
-            events: counts.events.load(Ordering::Relaxed),
-            dead_letters: counts.dead_letters.load(Ordering::Relaxed),
+            received: counts.received.get(),
+            tombstones: counts.tombstones.get(),
+            events: counts.events.get(),
+            dead_letters: counts.dead_letters.get(),
             unanswered,
             is_committed,
         }
     }
 }
 
-/// Answers one record and takes it out of its window. Whatever goes wrong outside the image's
-/// journey ends the worker: a record without an answer would stop its partition for ever.
-async fn serve_one(answers: Arc<Answers>, delivery: Delivery) {
-    let Delivery { record, ticket, revoked, received_at, permit } = delivery;
-    let asked = Asked { record: &record, place: ticket.slot(), taken_in: received_at };
-    let answer = AssertUnwindSafe(answers.answer(asked)).catch_unwind();
-    // A partition that was taken away comes first: its new owner answers the record.
-    let answered = tokio::select! {
-        biased;
-        () = revoked.cancelled() => return,
-        answered = answer => answered,
-    };
-    let shared = &answers.shared;
-    match answered {
-        Ok(Ok(())) => {
-            if shared.partitions.complete(ticket) == Completion::Late {
-                metrics::late_completion_dropped();
+impl Answering {
+    /// Answers one record and completes its ticket. Any failure outside the pipeline stops the
+    /// worker: a record without an answer would block its partition indefinitely.
+    async fn answer(self: Arc<Self>, delivery: Delivery) {
+        let Delivery { record, ticket, revoked, received_at, permit } = delivery;
+        let admitted = AdmittedRecord { record: &record, slot: ticket.slot(), received_at };
+        let answer = AssertUnwindSafe(self.answers.answer(admitted)).catch_unwind();
+        // A revocation takes precedence: the new owner answers the record.
+        let answered = tokio::select! {
+            biased;
+            () = revoked.cancelled() => return,
+            answered = answer => answered,
+        };
+        match answered {
+            Ok(Ok(())) => {
+                if self.partitions.complete(ticket) == Completion::Late {
+                    metrics::late_completion_dropped();
+                }
             }
+            Ok(Err(error)) => self.fault.raise(error),
+            Err(_) => self.fault.raise(StreamError::Bug("answering a record panicked".to_owned())),
         }
-        Ok(Err(error)) => shared.fault.raise(error),
-        Err(_) => shared.fault.raise(StreamError::Bug("answering a record panicked".to_owned())),
+        drop(permit);
     }
-    drop(permit);
 }

@@ -58,7 +58,7 @@ async fn events_carry_key_source_and_trace_of_their_record() {
     let empty_key = Record { key: Some(Vec::new()), ..reference("two", "a.png") };
     let no_key = Record { key: None, ..reference("three", "a.png") };
     scene.write(vec![keyed, empty_key, no_key]).await;
-    let mut records = scene.read(&scene.settings.output_topic, 3).await;
+    let mut records = scene.read(&[&scene.settings.output_topic], 3).await;
     let value = |record: &rdkafka::message::OwnedMessage| {
         serde_json::from_slice::<serde_json::Value>(record.payload().unwrap()).unwrap()
     };

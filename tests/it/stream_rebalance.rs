@@ -1,12 +1,14 @@
-//! Partitions that come and go, work that piles up, and stops: nothing is lost, and a graceful
-//! change repeats nothing.
+//! Rebalances, back-pressure and stops: nothing is lost, and a graceful change repeats nothing.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dog_iqa::stream::GroupProtocol;
 
-use crate::stream::{Scene, ids};
+use crate::stream::{PATIENCE, Scene, counter, ids, until};
+
+/// Output topic of the second worker.
+const SECOND: &str = "image-quality-second";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_share_partitions_and_a_graceful_change_repeats_nothing() {
@@ -33,65 +35,69 @@ async fn two_workers_share_partitions_and_a_graceful_change_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_that_is_taken_away_is_finished_first() {
+async fn a_revoked_partition_is_finished_first() {
     let mut scene = Scene::new(2).await;
-    scene.settings.revoke_timeout = Duration::from_secs(30);
+    scene.settings.revoke_timeout = PATIENCE;
     let first = scene.start().await;
     scene.refer("slow", 20, "gated/a.png").await;
     scene.gates.until_inside(20).await;
-    // The second worker's share has work in flight at the first: it has to wait for its end.
-    let second = scene.start().await;
-    scene.refer("more", 20, "gated/a.png").await;
-    hear_of_a_change().await;
+    // The share of the second worker has records in flight at the first one, which must finish
+    // them.
+    let second = scene.start_with(scene.with_own_output(SECOND)).await;
+    let probes = until_a_revocation_waits(&scene).await;
     scene.gates.open();
-    assert_eq!(ids(&scene.events(40).await).len(), 40, "nothing is answered twice");
+    scene.refer("after", 20, "a.png").await;
+    let total = 40 + probes;
+    let events = scene.events_of(&[&scene.settings.output_topic, SECOND], total).await;
+    assert_eq!(ids(&events).len(), total, "nothing is answered twice");
     let (first, second) = (first.stop().await, second.stop().await);
-    assert_eq!(first.events + second.events, 40);
+    assert!(second.events > 0, "the second worker got a partition");
+    assert_eq!(first.events + second.events, total as u64);
+    assert_eq!(first.received + second.received, total as u64, "nothing is repeated");
     assert!(scene.offsets().await.iter().all(|(committed, end)| committed == end));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn work_that_is_not_finished_in_time_is_repeated_by_the_new_owner() {
+async fn records_that_are_not_finished_in_time_are_repeated_by_the_new_owner() {
     let mut scene = Scene::new(2).await;
     scene.settings.revoke_timeout = Duration::from_millis(100);
     let first = scene.start().await;
     scene.refer("slow", 20, "gated/a.png").await;
     scene.gates.until_inside(20).await;
-    let second = scene.start().await;
-    // The first worker keeps one partition and what is in flight there; the second one begins the
-    // other partition anew.
-    hear_of_a_change().await;
+    let second = scene.start_with(scene.with_own_output(SECOND)).await;
+    // The second worker starts the revoked partition again, while the first one keeps the records
+    // of its other partition at the gate.
     scene.gates.until_entered(21).await;
     scene.gates.open();
-    let events = scene.events(20).await;
-    assert_eq!(ids(&events).len(), 20, "what the first worker gave up it does not publish");
+    let events = scene.events_of(&[&scene.settings.output_topic, SECOND], 20).await;
+    assert_eq!(ids(&events).len(), 20, "the first worker publishes nothing of the lost partition");
     let (first, second) = (first.stop().await, second.stop().await);
+    assert!(second.events > 0, "the second worker got a partition");
     assert_eq!(first.events + second.events, 20);
-    assert!(first.received + second.received > 20, "a part was taken in twice");
+    assert!(first.received + second.received > 20, "some records were received twice");
     assert!(scene.offsets().await.iter().all(|(committed, end)| committed == end));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_classic_group_hands_over_as_well() {
+async fn a_classic_group_shares_partitions_as_well() {
     let mut scene = Scene::new(2).await;
     scene.settings.group_protocol = GroupProtocol::Classic;
-    // The double waits almost as long for members that may come.
+    // The broker double waits almost as long for further members.
     scene.settings.session_timeout = Duration::from_secs(3);
     let first = scene.start().await;
     scene.refer("alone", 50, "a.png").await;
     scene.events(50).await;
-    let second = scene.start().await;
-    scene.refer("joining", 100, "a.png").await;
-    scene.events(150).await;
-    // A member that leaves while the double still arranges the group is told nothing any more, and its stop
-    // ends at its deadline only: two rounds of a session each have to be over.
-    tokio::time::sleep(3 * scene.settings.session_timeout).await;
+    let second = scene.start_with(scene.with_own_output(SECOND)).await;
+    let joining = until_answered_by_second(&scene).await;
     let first = first.stop().await;
     assert!(first.is_committed);
     scene.refer("left", 50, "a.png").await;
-    assert_eq!(ids(&scene.events(200).await).len(), 200);
+    let total = 100 + joining;
+    let events = scene.events_of(&[&scene.settings.output_topic, SECOND], total).await;
+    assert_eq!(ids(&events).len(), total);
     let second = second.stop().await;
-    assert_eq!(first.events + second.events, 200);
+    assert!(second.events > 50, "the second worker answered before the first one left");
+    assert_eq!(first.events + second.events, total as u64);
     assert!(scene.offsets().await.iter().all(|(committed, end)| committed == end));
 }
 
@@ -100,10 +106,10 @@ async fn a_backlog_waits_in_the_topic() {
     let mut scene = Scene::new(3).await;
     scene.settings.in_flight_max = NonZeroUsize::new(8).unwrap();
     let worker = scene.start().await;
+    let pauses = counter("dogiqa_pauses_total");
     scene.refer("waiting", 1000, "gated/a.png").await;
     scene.gates.until_inside(8).await;
-    // Longer than the grace: the partitions are paused by now.
-    scene.until_offsets(|offsets| offsets.iter().map(|(_, end)| end).sum::<i64>() == 1000).await;
+    until("the partitions are paused", || counter("dogiqa_pauses_total") > pauses).await;
     scene.gates.open();
     assert_eq!(ids(&scene.events(1000).await).len(), 1000);
     assert_eq!(scene.gates.inside_max(), 8);
@@ -162,8 +168,38 @@ async fn a_stop_does_not_wait_beyond_its_deadline() {
     assert_eq!(worker.stop().await.received, 5);
 }
 
-/// The broker double tells members of a change with their next heartbeat, which they send every
-/// three seconds. Nothing shows that it did, but for what a test then finds.
-async fn hear_of_a_change() {
-    tokio::time::sleep(Duration::from_secs(4)).await;
+/// Waits until the only worker of a group admits no record although it has room: its polling thread
+/// waits for the answers of a revoked partition. Returns the number of references that this took.
+async fn until_a_revocation_waits(scene: &Scene) -> usize {
+    let mut probes = 0;
+    let wait = async {
+        // No probe may be the one that fills the budget.
+        let mut rounds = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            rounds.tick().await;
+            let entered = scene.gates.entered();
+            scene.refer(&format!("probe-{probes}"), 1, "gated/a.png").await;
+            probes += 1;
+            let enters = scene.gates.until_entered(entered + 1);
+            if tokio::time::timeout(Duration::from_secs(2), enters).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("a revocation waits");
+    probes
+}
+
+/// Writes references until the second worker has answered one. Returns their number.
+async fn until_answered_by_second(scene: &Scene) -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    let mut written = 0;
+    loop {
+        scene.refer(&format!("joining-{written}"), 20, "a.png").await;
+        written += 20;
+        if scene.written(SECOND).await > 0 {
+            return written;
+        }
+        assert!(Instant::now() < deadline, "the second worker answers nothing");
+    }
 }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::Cursor;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
@@ -18,6 +18,7 @@ use dog_iqa::stream::{EmbeddedBroker, Settings, StreamError, Summary, worker};
 use dog_iqa::telemetry::Health;
 use futures::stream::BoxStream;
 use image::{ImageFormat, Rgb, RgbImage};
+use metrics_exporter_prometheus::PrometheusHandle;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -121,6 +122,7 @@ impl Scene {
     }
 
     pub(crate) async fn start_with(&self, settings: Settings) -> Running {
+        metrics();
         tracing_subscriber::fmt()
             .with_env_filter("debug,hyper=warn")
             .with_writer(std::io::stderr)
@@ -186,15 +188,25 @@ impl Scene {
         self.write(records.collect()).await;
     }
 
-    /// Reads records of an output topic from its beginning until there are so many.
-    pub(crate) async fn read(&self, topic: &str, count: usize) -> Vec<OwnedMessage> {
-        let (config, topic) = (self.client(), topic.to_owned());
+    /// Settings for another worker of the group. It writes its events to a topic of its own, which
+    /// shows which worker answered.
+    pub(crate) fn with_own_output(&self, topic: &str) -> Settings {
+        self.broker.cluster().create_topic(topic, self.partitions, 1).unwrap();
+        Settings { output_topic: topic.to_owned(), ..self.settings.clone() }
+    }
+
+    /// Reads records of output topics from their beginning until there are `count`.
+    pub(crate) async fn read(&self, topics: &[&str], count: usize) -> Vec<OwnedMessage> {
+        let config = self.client();
+        let topics: Vec<String> = topics.iter().map(ToString::to_string).collect();
         let partitions = self.partitions;
         let read = move || {
             let consumer: BaseConsumer = config.clone().set("group.id", "reader").create().unwrap();
             let mut list = TopicPartitionList::new();
-            for partition in 0..partitions {
-                list.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
+            for topic in &topics {
+                for partition in 0..partitions {
+                    list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+                }
             }
             consumer.assign(&list).unwrap();
             let mut records = Vec::new();
@@ -205,7 +217,7 @@ impl Scene {
                     records.push(message.unwrap().detach());
                 }
             }
-            // What comes beyond the count would come soon.
+            // Surplus records would arrive soon.
             while let Some(message) = consumer.poll(Duration::from_millis(300)) {
                 records.push(message.unwrap().detach());
             }
@@ -216,12 +228,28 @@ impl Scene {
 
     /// The events, as JSON, in no order.
     pub(crate) async fn events(&self, count: usize) -> Vec<Value> {
-        let records = self.read(&self.settings.output_topic, count).await;
+        self.events_of(&[&self.settings.output_topic], count).await
+    }
+
+    /// The events of several topics, as JSON, in no order.
+    pub(crate) async fn events_of(&self, topics: &[&str], count: usize) -> Vec<Value> {
+        let records = self.read(topics, count).await;
         records.iter().map(|r| serde_json::from_slice(r.payload().unwrap()).unwrap()).collect()
     }
 
     pub(crate) async fn dead_letters(&self, count: usize) -> Vec<OwnedMessage> {
-        self.read(&self.settings.dead_letter_topic, count).await
+        self.read(&[&self.settings.dead_letter_topic], count).await
+    }
+
+    /// The number of records in a topic.
+    pub(crate) async fn written(&self, topic: &str) -> i64 {
+        let (config, topic, partitions) = (self.client(), topic.to_owned(), self.partitions);
+        let ask = move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let end = |number| consumer.fetch_watermarks(&topic, number, PATIENCE).unwrap().1;
+            (0..partitions).map(end).sum()
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
     }
 
     /// Committed offset and end of each partition of the input topic.
@@ -265,6 +293,16 @@ impl Scene {
 }
 
 impl Running {
+    /// Waits until the worker is ready.
+    pub(crate) async fn until_ready(&self) {
+        until("the worker is ready", || self.health.is_ready()).await;
+    }
+
+    /// Waits until the worker is not ready.
+    pub(crate) async fn until_unready(&self) {
+        until("the worker is not ready", || !self.health.is_ready()).await;
+    }
+
     /// Asks the worker to stop, without waiting.
     pub(crate) fn ask_to_stop(&self) {
         self.shutdown.cancel();
@@ -288,14 +326,20 @@ impl Gates {
         self.open.send_replace(true);
     }
 
-    /// Waits until so many references wait at the gate.
+    /// Waits until `count` references wait at the gate.
     pub(crate) async fn until_inside(&self, count: usize) {
-        until(&self.inside, count).await;
+        let is_inside = || self.inside.load(Ordering::Acquire) >= count;
+        until("references wait at the gate", is_inside).await;
     }
 
-    /// Waits until references came to the gate so often.
+    /// Waits until references reached the gate `count` times.
     pub(crate) async fn until_entered(&self, count: usize) {
-        until(&self.entered, count).await;
+        until("references reach the gate", || self.entered() >= count).await;
+    }
+
+    /// The number of times that a reference reached the gate.
+    pub(crate) fn entered(&self) -> usize {
+        self.entered.load(Ordering::Acquire)
     }
 
     /// The most references that ever waited at the gate together.
@@ -312,13 +356,29 @@ impl Gates {
     }
 }
 
-async fn until(counter: &AtomicUsize, count: usize) {
+/// Waits until the condition holds; panics if it does not within [`PATIENCE`].
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let mut checks = tokio::time::interval(Duration::from_millis(5));
     let wait = async {
-        while counter.load(Ordering::Acquire) < count {
-            tokio::task::yield_now().await;
+        while !holds() {
+            checks.tick().await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.expect("references come to the gate");
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// The value of a counter of this process. Tests run side by side: it only proves that an event
+/// happened in some of them.
+pub(crate) fn counter(name: &str) -> u64 {
+    let page = metrics().render();
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse().unwrap())
+}
+
+/// The recorder of this process.
+fn metrics() -> &'static PrometheusHandle {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    METRICS.get_or_init(|| dog_iqa::telemetry::metrics::install().unwrap())
 }
 
 struct Inside<'a>(&'a Gates);

@@ -11,6 +11,7 @@ mod client_config;
 mod connection_errors;
 pub(crate) mod embedded;
 pub(crate) mod kafka_error;
+pub(crate) mod partition_list;
 pub(crate) mod probe;
 mod tls_diagnosis;
 pub(crate) mod topic_reader;

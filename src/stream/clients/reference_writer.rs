@@ -4,7 +4,8 @@ use rdkafka::message::OwnedHeaders;
 
 use crate::event::ImageReference;
 use crate::stream::error::StreamError;
-use crate::stream::output::publisher::{Outgoing, PublishError, Publisher};
+use crate::stream::output::output_record::{Outgoing, PublishError};
+use crate::stream::output::publisher::Publisher;
 use crate::stream::record::headers;
 use crate::stream::settings::Settings;
 

@@ -20,7 +20,7 @@ use crate::stream::broker::topics::{VISIBLE_CHECK_INTERVAL, VISIBLE_TIMEOUT, cre
 use crate::stream::dead_letters::destination::Destination;
 use crate::stream::dead_letters::record::DeadLetter;
 use crate::stream::error::StreamError;
-use crate::stream::output::transactional_producer::Written;
+use crate::stream::output::output_record::OutputRecord;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
@@ -104,11 +104,15 @@ impl Ledger {
     }
 
     /// Returns the record that enters a dead letter into the ledger.
-    pub(crate) fn entry(&self, dead_letter: &DeadLetter, destination: &Destination) -> Written {
+    pub(crate) fn entry(
+        &self,
+        dead_letter: &DeadLetter,
+        destination: &Destination,
+    ) -> OutputRecord {
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let Destination { topic, partition } = destination;
         let value = serde_json::json!({"topic": topic, "partition": partition, "time": time});
-        Written {
+        OutputRecord {
             topic: self.topic.clone(),
             partition: None,
             key: Some(key(dead_letter)),
@@ -179,8 +183,8 @@ mod tests {
             .unwrap()
     }
 
-    fn record(written: Written, payload: Option<Vec<u8>>) -> Record {
-        let Written { key, .. } = written;
+    fn record(written: OutputRecord, payload: Option<Vec<u8>>) -> Record {
+        let OutputRecord { key, .. } = written;
         Record { partition: 0, offset: 0, timestamp_ms: None, key, payload, headers: None }
     }
 

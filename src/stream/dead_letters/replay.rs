@@ -17,9 +17,9 @@ use crate::stream::dead_letters::reader::DeadLetterReader;
 use crate::stream::dead_letters::record::DeadLetter;
 use crate::stream::dead_letters::request::ReplayRequest;
 use crate::stream::error::StreamError;
-use crate::stream::output::publisher::Context;
+use crate::stream::output::output_record::OutputRecord;
 use crate::stream::output::transactional_producer::{
-    Failure, STEP, TransactionalProducer, Written,
+    STEP_TIMEOUT, TransactionFailure, TransactionalProducer,
 };
 use crate::stream::settings::Settings;
 
@@ -85,7 +85,7 @@ pub fn replay(
     let reader = DeadLetterReader::open(settings, request.start)?;
     let id = format!("dogiqa-replay-{}", settings.dead_letter_topic);
     let config = settings.transactional_config(&id)?;
-    let producer = TransactionalProducer::open(&config, id, Context::new(None), STEP)
+    let producer = TransactionalProducer::open(&config, id, STEP_TIMEOUT)
         .map_err(|failure| replay_error(failure, settings))?;
     let ledger = Ledger::open(settings, stop)?;
     let replay = Replay {
@@ -158,7 +158,7 @@ impl<OnOutcome: FnMut(&DeadLetter, &ReplayOutcome)> Replay<'_, OnOutcome> {
     fn commit(&mut self, mut batch: Vec<Outbound>) -> Result<(), StreamError> {
         let mut attempts = 0;
         while !batch.is_empty() {
-            let records: Vec<Written> =
+            let records: Vec<OutputRecord> =
                 batch.iter().flat_map(|outbound| self.records(outbound)).collect();
             match self.producer.transact(records.iter().enumerate(), None) {
                 Ok(()) => {
@@ -167,8 +167,10 @@ impl<OnOutcome: FnMut(&DeadLetter, &ReplayOutcome)> Replay<'_, OnOutcome> {
                     }
                     return Ok(());
                 }
-                Err(Failure::TooLarge(indices)) => batch = self.refuse_too_large(batch, &indices),
-                Err(Failure::Aborted(reason)) => {
+                Err(TransactionFailure::TooLarge(indices)) => {
+                    batch = self.refuse_too_large(batch, &indices)
+                }
+                Err(TransactionFailure::Aborted(reason)) => {
                     attempts += 1;
                     if attempts == ATTEMPTS_MAX {
                         let topic = batch.swap_remove(0).destination.topic;
@@ -184,9 +186,9 @@ impl<OnOutcome: FnMut(&DeadLetter, &ReplayOutcome)> Replay<'_, OnOutcome> {
     }
 
     /// Returns the replayed record, then its ledger entry.
-    fn records(&self, outbound: &Outbound) -> [Written; 2] {
+    fn records(&self, outbound: &Outbound) -> [OutputRecord; 2] {
         let Outbound { dead_letter, destination } = outbound;
-        let record = Written {
+        let record = OutputRecord {
             topic: destination.topic.clone(),
             partition: destination.partition,
             key: dead_letter.key.clone(),
@@ -227,12 +229,16 @@ impl ReplaySummary {
 }
 
 /// Maps a failed transaction to the error that ends the replay.
-fn replay_error(failure: Failure, settings: &Settings) -> StreamError {
+fn replay_error(failure: TransactionFailure, settings: &Settings) -> StreamError {
     let topic = settings.dead_letter_topic.clone();
     match failure {
-        Failure::End(StreamError::Fenced { .. }) => StreamError::Superseded { topic },
-        Failure::End(error) => error,
-        Failure::Stuck(reason) | Failure::Unknown(reason) => StreamError::Fatal(reason),
+        TransactionFailure::Permanent(StreamError::Fenced { .. }) => {
+            StreamError::Superseded { topic }
+        }
+        TransactionFailure::Permanent(error) => error,
+        TransactionFailure::Unusable(reason) | TransactionFailure::OutcomeUnknown(reason) => {
+            StreamError::Fatal(reason)
+        }
         _ => StreamError::Fatal(format!("the brokers do not accept the replay of {topic}")),
     }
 }

@@ -1,11 +1,13 @@
-//! What is taken in, what is held back, and which partitions are paused: back-pressure.
+//! Back-pressure: admits records while there is room, holds back the rest, and pauses partitions.
 //!
-//! A record is taken in when the budget and its partition's window have room. Otherwise it is held
-//! back, in order, and before long its partition is paused: librdkafka then drops what it fetched
-//! ahead and fetches it again later. A short shortage is waited out instead, a fetch is dearer.
+//! A record is admitted if the budget and the window of its partition have room. Otherwise it is
+//! held back, in order, and its partition is paused soon: librdkafka then drops the records that it
+//! fetched ahead, and fetches them again later. A brief shortage is not worth a pause, because
+//! fetching again costs more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -13,35 +15,49 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::telemetry::metrics;
 
+use crate::stream::offsets::partitions::Partitions;
 use crate::stream::offsets::tracker::AdmitError;
+use crate::stream::output::outbox::Outbox;
 use crate::stream::record::delivery::{Delivery, Record};
-use crate::stream::settings::DeliveryMode;
-use crate::stream::shared::{Counts, Shared};
+use crate::stream::record::in_flight_budget::InFlightBudget;
+use crate::stream::status::counts::Counts;
 
-/// How long a shortage of budget lasts before partitions are paused.
+/// Time for which the budget may be short before partitions are paused.
 const SHORTAGE_GRACE: Duration = Duration::from_millis(100);
+/// Most batches that wait for the dispatcher of the tasks.
+const BATCHES_MAX: usize = 64;
 
-/// The state of the polling thread that its callbacks share. Partitions are numbers of the input
-/// topic.
+/// Admits records of the input topic. Partitions are numbers of that topic.
 #[derive(Debug)]
 pub(crate) struct Intake {
+    limits: IntakeLimits,
     deliveries: mpsc::Sender<Vec<Delivery>>,
-    /// Taken in and not yet handed to the tasks.
+    /// Admitted records that are not sent to the tasks yet.
     batch: Vec<Delivery>,
-    /// Polled and not taken in, oldest first.
+    /// Polled records that are not admitted yet, oldest first.
     held: VecDeque<Record>,
     paused: BTreeSet<i32>,
     last_record: BTreeMap<i32, Instant>,
     short_since: Option<Instant>,
-    stopped: bool,
 }
 
-/// What to do about the shortage, in this order.
+/// The limits that a record must pass, and the counts of those that did.
+#[derive(Debug)]
+pub(crate) struct IntakeLimits {
+    pub(crate) budget: Arc<InFlightBudget>,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) window_max: usize,
+    pub(crate) counts: Arc<Counts>,
+    /// Receives the positions of tombstones; `None` unless delivery is exactly once.
+    pub(crate) outbox: Option<Arc<Outbox>>,
+}
+
+/// The response to a shortage, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) pause: Vec<i32>,
     pub(crate) resume: Vec<i32>,
-    /// Whether to wait for budget instead of polling.
+    /// True to wait for budget instead of polling.
     pub(crate) wait: bool,
 }
 
@@ -51,23 +67,23 @@ enum Shortage {
 }
 
 impl Intake {
-    pub(crate) fn new(deliveries: mpsc::Sender<Vec<Delivery>>) -> Self {
-        Self {
+    /// Returns the intake and the batches of records that it admits.
+    pub(crate) fn new(limits: IntakeLimits) -> (Self, mpsc::Receiver<Vec<Delivery>>) {
+        let (deliveries, batches) = mpsc::channel(BATCHES_MAX);
+        let intake = Self {
+            limits,
             deliveries,
             batch: Vec::new(),
             held: VecDeque::new(),
             paused: BTreeSet::new(),
             last_record: BTreeMap::new(),
             short_since: None,
-            stopped: false,
-        }
+        };
+        (intake, batches)
     }
 
-    /// Takes a record in, or holds it back behind those that are held back already.
-    pub(crate) fn offer(&mut self, record: Record, shared: &Shared, now: Instant) {
-        if self.stopped {
-            return;
-        }
+    /// Admits a record, or holds it back behind earlier ones of its partition.
+    pub(crate) fn offer(&mut self, record: Record, now: Instant) {
         self.last_record.insert(record.partition, now);
         let waits_behind = self.short_since.is_some()
             || self.held.iter().any(|held| held.partition == record.partition);
@@ -75,7 +91,7 @@ impl Intake {
             self.held.push_back(record);
             return;
         }
-        match self.take_in(record, shared, now) {
+        match self.admit(record, now) {
             Ok(()) => {}
             Err((record, Shortage::Window)) => self.held.push_back(record),
             Err((record, Shortage::Budget)) => {
@@ -85,56 +101,52 @@ impl Intake {
         }
     }
 
-    /// Tries again to take in what is held back.
-    pub(crate) fn offer_held(&mut self, shared: &Shared, now: Instant) {
+    /// Offers the records again that were held back.
+    pub(crate) fn offer_held(&mut self, now: Instant) {
         let short_since = self.short_since.take();
         for record in mem::take(&mut self.held) {
-            self.offer(record, shared, now);
+            self.offer(record, now);
         }
-        // The same shortage goes on.
+        // The same shortage continues.
         if self.short_since.is_some() && short_since.is_some() {
             self.short_since = short_since;
         }
     }
 
-    fn take_in(
-        &mut self,
-        record: Record,
-        shared: &Shared,
-        now: Instant,
-    ) -> Result<(), (Record, Shortage)> {
+    fn admit(&mut self, record: Record, now: Instant) -> Result<(), (Record, Shortage)> {
+        let IntakeLimits { budget, partitions, counts, outbox, .. } = &self.limits;
         let is_tombstone = record.payload.is_none();
-        let Some(permit) = shared.budget.try_acquire(record.bytes()) else {
+        let Some(permit) = budget.try_acquire(record.bytes()) else {
             return Err((record, Shortage::Budget));
         };
-        match shared.partitions.admit(record.partition, record.offset, now) {
+        match partitions.admit(record.partition, record.offset, now) {
             Err(AdmitError::WindowFull) => return Err((record, Shortage::Window)),
-            // Its partition was taken away: the new owner reads it.
+            // Its partition was revoked: the new owner reads it.
             Err(AdmitError::NotAssigned) => return Ok(()),
             Ok((ticket, _)) if is_tombstone => {
-                if shared.settings.delivery == DeliveryMode::ExactlyOnce {
-                    shared.outbox.skip(ticket.slot(), record.offset);
+                if let Some(outbox) = outbox {
+                    outbox.skip(ticket.slot(), record.offset);
                 }
-                shared.partitions.complete(ticket);
-                Counts::add(&shared.counts.tombstones);
+                partitions.complete(ticket);
+                counts.tombstones.increment();
                 metrics::tombstone_skipped();
             }
             Ok((ticket, revoked)) => {
                 self.batch.push(Delivery { record, ticket, revoked, received_at: now, permit });
             }
         }
-        Counts::add(&shared.counts.received);
+        counts.received.increment();
         metrics::reference_received();
         Ok(())
     }
 
-    /// Hands what was taken in to the tasks, as one batch. True when nothing is left behind.
+    /// Sends the admitted records to the tasks, as one batch. Returns true if none is left.
     pub(crate) fn flush(&mut self) -> bool {
         if self.batch.is_empty() {
             return true;
         }
         match self.deliveries.try_send(mem::take(&mut self.batch)) {
-            // Without a receiver the worker is ending; nothing of the batch is committed.
+            // Without a receiver the worker is stopping, and nothing of the batch is committed.
             Ok(()) | Err(TrySendError::Closed(_)) => true,
             Err(TrySendError::Full(batch)) => {
                 self.batch = batch;
@@ -143,25 +155,22 @@ impl Intake {
         }
     }
 
-    /// Whether something waits for budget or for a window.
+    /// Returns true if a record waits for budget or for a window.
     pub(crate) fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Whether something waits for budget.
+    /// Returns true if a record waits for budget.
     pub(crate) fn is_short(&self) -> bool {
         self.short_since.is_some()
     }
 
-    /// Decides what to pause and what to resume, and takes it for done.
-    pub(crate) fn plan(&mut self, shared: &Shared, now: Instant) -> Plan {
-        if self.stopped {
-            return Plan::default();
-        }
+    /// Decides which partitions to pause and to resume. The caller must do both.
+    pub(crate) fn plan(&mut self, now: Instant) -> Plan {
         let mut plan = Plan::default();
         if let Some(since) = self.short_since {
             let is_long = now.saturating_duration_since(since) >= SHORTAGE_GRACE;
-            let assigned = shared.partitions.assigned();
+            let assigned = self.limits.partitions.assigned();
             let is_running = assigned.iter().any(|number| !self.paused.contains(number));
             if is_long && is_running {
                 metrics::consumer_paused();
@@ -172,8 +181,8 @@ impl Intake {
             plan.pause = self.held.iter().map(|record| record.partition).collect();
         }
         plan.pause.retain(|number| self.paused.insert(*number));
-        if self.short_since.is_none() && shared.budget.is_half_free() {
-            plan.resume = self.resumable(shared);
+        if self.short_since.is_none() && self.limits.budget.is_half_free() {
+            plan.resume = self.resumable();
         }
         for number in &plan.resume {
             self.paused.remove(number);
@@ -181,33 +190,33 @@ impl Intake {
         plan
     }
 
-    /// Paused partitions whose shortage is well over, so that they do not pause again at once.
-    fn resumable(&self, shared: &Shared) -> Vec<i32> {
-        let half = shared.settings.window_max.get() / 2;
-        let is_over = |number: &&i32| {
-            shared.partitions.window_len(**number) <= half
+    /// Returns the paused partitions with ample room, so that they do not pause again at once.
+    fn resumable(&self) -> Vec<i32> {
+        let half = self.limits.window_max / 2;
+        let has_room = |number: &&i32| {
+            self.limits.partitions.window_len(**number) <= half
                 && !self.held.iter().any(|record| record.partition == **number)
         };
-        self.paused.iter().filter(is_over).copied().collect()
+        self.paused.iter().filter(has_room).copied().collect()
     }
 
-    /// Takes nothing in any more; gives the partitions that run.
-    pub(crate) fn stop(&mut self, shared: &Shared) -> Vec<i32> {
-        self.stopped = true;
+    /// Drops the records that were held back. Returns the partitions that are not paused yet; the
+    /// caller must pause them and offer no record any more.
+    pub(crate) fn stop(&mut self) -> Vec<i32> {
         self.held.clear();
         self.short_since = None;
-        let mut running = shared.partitions.assigned();
+        let mut running = self.limits.partitions.assigned();
         running.retain(|number| self.paused.insert(*number));
         running
     }
 
-    /// A partition was given to us.
+    /// Notes that a partition was assigned.
     pub(crate) fn assigned(&mut self, partition: i32, now: Instant) {
         self.last_record.insert(partition, now);
     }
 
-    /// Partitions are taken away: what is held back of them is dropped, unanswered. Gives those of
-    /// them that are paused; their pause would survive in librdkafka.
+    /// Drops the held records of revoked partitions, unanswered. Returns the paused ones among the
+    /// partitions; their pause would survive in librdkafka.
     pub(crate) fn forget(&mut self, partitions: &[i32]) -> Vec<i32> {
         self.held.retain(|record| !partitions.contains(&record.partition));
         for number in partitions {
@@ -217,11 +226,11 @@ impl Intake {
         paused.collect()
     }
 
-    /// Whether the partition runs and has brought no record for so long.
-    pub(crate) fn is_silent(&self, partition: i32, since: Duration, now: Instant) -> bool {
+    /// Returns true if the partition is not paused and had no record for the time `limit`.
+    pub(crate) fn is_silent(&self, partition: i32, limit: Duration, now: Instant) -> bool {
         let last = self.last_record.get(&partition);
         !self.paused.contains(&partition)
-            && last.is_some_and(|last| now.saturating_duration_since(*last) >= since)
+            && last.is_some_and(|last| now.saturating_duration_since(*last) >= limit)
     }
 
     /// Restarts the clock of [`Intake::is_silent`].
@@ -232,30 +241,32 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::stream::settings::Settings;
 
     struct Fixture {
         intake: Intake,
-        shared: Shared,
+        budget: Arc<InFlightBudget>,
+        partitions: Arc<Partitions>,
         batches: mpsc::Receiver<Vec<Delivery>>,
         now: Instant,
     }
 
     fn fixture(in_flight_max: usize, window_max: usize) -> Fixture {
-        let settings = Settings {
-            in_flight_max: NonZeroUsize::new(in_flight_max).unwrap(),
-            window_max: NonZeroUsize::new(window_max).unwrap(),
-            ..Settings::default()
-        };
-        let (deliveries, batches) = mpsc::channel(4);
-        let shared = Shared::new(settings);
+        let budget = InFlightBudget::new(in_flight_max, 1 << 20);
+        let partitions = Arc::new(Partitions::new(window_max));
         for number in [0, 1] {
-            shared.partitions.assign(number, &shared.tasks);
+            partitions.assign(number, &CancellationToken::new());
         }
-        Fixture { intake: Intake::new(deliveries), shared, batches, now: Instant::now() }
+        let (intake, batches) = Intake::new(IntakeLimits {
+            budget: Arc::clone(&budget),
+            partitions: Arc::clone(&partitions),
+            window_max,
+            counts: Arc::default(),
+            outbox: None,
+        });
+        Fixture { intake, budget, partitions, batches, now: Instant::now() }
     }
 
     impl Fixture {
@@ -268,7 +279,7 @@ mod tests {
                 payload: Some(b"{}".to_vec()),
                 headers: None,
             };
-            self.intake.offer(record, &self.shared, self.now);
+            self.intake.offer(record, self.now);
         }
 
         fn delivered(&mut self) -> Vec<Delivery> {
@@ -281,39 +292,39 @@ mod tests {
         }
 
         fn answer(&self, delivery: Delivery) {
-            self.shared.partitions.complete(delivery.ticket);
+            self.partitions.complete(delivery.ticket);
         }
     }
 
-    fn places(deliveries: &[Delivery]) -> Vec<(i32, i64)> {
+    fn positions(deliveries: &[Delivery]) -> Vec<(i32, i64)> {
         deliveries.iter().map(|d| (d.record.partition, d.record.offset)).collect()
     }
 
     #[test]
-    fn a_short_shortage_is_waited_out_and_a_long_one_pauses_until_half_is_free() {
+    fn a_brief_shortage_waits_and_a_long_one_pauses_until_half_is_free() {
         let mut fixture = fixture(4, 100);
         for offset in 0..5 {
             fixture.offer(0, offset);
         }
-        let Fixture { intake, shared, now, .. } = &mut fixture;
-        assert_eq!(intake.plan(shared, *now), Plan { wait: true, ..Plan::default() });
+        let Fixture { intake, now, .. } = &mut fixture;
+        assert_eq!(intake.plan(*now), Plan { wait: true, ..Plan::default() });
         *now += SHORTAGE_GRACE;
-        assert_eq!(intake.plan(shared, *now), Plan { pause: vec![0, 1], ..Plan::default() });
-        assert_eq!(intake.plan(shared, *now), Plan::default(), "paused once");
+        assert_eq!(intake.plan(*now), Plan { pause: vec![0, 1], ..Plan::default() });
+        assert_eq!(intake.plan(*now), Plan::default(), "paused once");
 
         let mut deliveries = fixture.delivered();
-        assert_eq!(places(&deliveries), [(0, 0), (0, 1), (0, 2), (0, 3)]);
+        assert_eq!(positions(&deliveries), [(0, 0), (0, 1), (0, 2), (0, 3)]);
         let first = deliveries.remove(0);
         fixture.answer(first);
-        let Fixture { intake, shared, now, .. } = &mut fixture;
-        intake.offer_held(shared, *now);
+        let Fixture { intake, now, .. } = &mut fixture;
+        intake.offer_held(*now);
         assert!(!intake.is_holding());
-        assert_eq!(intake.plan(shared, *now), Plan::default(), "less than half is free");
+        assert_eq!(intake.plan(*now), Plan::default(), "less than half is free");
         let held = fixture.delivered();
-        assert_eq!(places(&held), [(0, 4)]);
+        assert_eq!(positions(&held), [(0, 4)]);
         deliveries.drain(..2).for_each(|delivery| fixture.answer(delivery));
-        let Fixture { intake, shared, now, .. } = &mut fixture;
-        assert_eq!(intake.plan(shared, *now), Plan { resume: vec![0, 1], ..Plan::default() });
+        let Fixture { intake, now, .. } = &mut fixture;
+        assert_eq!(intake.plan(*now), Plan { resume: vec![0, 1], ..Plan::default() });
     }
 
     #[test]
@@ -324,48 +335,49 @@ mod tests {
         }
         fixture.offer(1, 0);
         let deliveries = fixture.delivered();
-        assert_eq!(places(&deliveries), [(0, 0), (0, 1), (1, 0)]);
-        let Fixture { intake, shared, now, .. } = &mut fixture;
-        assert_eq!(intake.plan(shared, *now), Plan { pause: vec![0], ..Plan::default() });
+        assert_eq!(positions(&deliveries), [(0, 0), (0, 1), (1, 0)]);
+        let Fixture { intake, now, .. } = &mut fixture;
+        assert_eq!(intake.plan(*now), Plan { pause: vec![0], ..Plan::default() });
         for delivery in deliveries {
             fixture.answer(delivery);
         }
-        let Fixture { intake, shared, now, .. } = &mut fixture;
-        intake.offer_held(shared, *now);
-        assert_eq!(intake.plan(shared, *now), Plan::default(), "its window is full again");
+        let Fixture { intake, now, .. } = &mut fixture;
+        intake.offer_held(*now);
+        assert_eq!(intake.plan(*now), Plan::default(), "its window is full again");
         let deliveries = fixture.delivered();
-        assert_eq!(places(&deliveries), [(0, 2), (0, 3)]);
+        assert_eq!(positions(&deliveries), [(0, 2), (0, 3)]);
         for delivery in deliveries {
             fixture.answer(delivery);
         }
-        let Fixture { intake, shared, now, .. } = &mut fixture;
-        assert_eq!(intake.plan(shared, *now), Plan { resume: vec![0], ..Plan::default() });
+        let Fixture { intake, now, .. } = &mut fixture;
+        assert_eq!(intake.plan(*now), Plan { resume: vec![0], ..Plan::default() });
     }
 
     #[test]
-    fn what_is_held_back_of_a_lost_partition_is_dropped() {
+    fn held_records_of_a_revoked_partition_are_dropped() {
         let mut fixture = fixture(1, 100);
         for partition in [0, 1, 0] {
             fixture.offer(partition, 7);
         }
-        let Fixture { intake, shared, now, .. } = &mut fixture;
+        let Fixture { intake, now, .. } = &mut fixture;
         *now += SHORTAGE_GRACE;
-        intake.plan(shared, *now);
+        intake.plan(*now);
         assert_eq!(intake.forget(&[0]), [0], "its pause has to be lifted");
         drop(fixture.delivered());
-        let Fixture { intake, shared, now, .. } = &mut fixture;
-        intake.offer_held(shared, *now);
-        assert_eq!(places(&fixture.delivered()), [(1, 7)]);
+        let Fixture { intake, now, .. } = &mut fixture;
+        intake.offer_held(*now);
+        assert_eq!(positions(&fixture.delivered()), [(1, 7)]);
     }
 
     #[test]
-    fn a_stopped_intake_takes_nothing_and_gives_the_partitions_to_pause() {
+    fn a_stop_drops_held_records_and_returns_the_partitions_to_pause() {
         let mut fixture = fixture(1, 100);
-        let Fixture { intake, shared, .. } = &mut fixture;
-        assert_eq!(intake.stop(shared), [0, 1]);
         fixture.offer(0, 1);
-        assert!(fixture.delivered().is_empty());
-        assert_eq!(fixture.shared.partitions.in_flight().0, 0);
+        fixture.offer(0, 2);
+        assert!(fixture.intake.is_holding());
+        assert_eq!(fixture.intake.stop(), [0, 1]);
+        assert!(!fixture.intake.is_holding());
+        assert_eq!(positions(&fixture.delivered()), [(0, 1)]);
     }
 
     #[test]
@@ -379,9 +391,9 @@ mod tests {
             payload: None,
             headers: None,
         };
-        fixture.intake.offer(record, &fixture.shared, fixture.now);
-        assert_eq!(fixture.shared.partitions.committable(0), Some(4));
-        assert_eq!(fixture.shared.budget.records(), 0);
+        fixture.intake.offer(record, fixture.now);
+        assert_eq!(fixture.partitions.committable(0), Some(4));
+        assert_eq!(fixture.budget.records(), 0);
         assert!(fixture.delivered().is_empty());
     }
 }

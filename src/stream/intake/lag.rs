@@ -1,14 +1,13 @@
-//! What the worker reads out of librdkafka's statistics: brokers that are up, and how far each
-//! partition goes.
+//! Librdkafka's statistics: connected brokers, and the positions and ends of partitions.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 
-/// Librdkafka's mark for a number that it does not know.
+/// Librdkafka's value for an unknown number.
 const UNKNOWN: i64 = -1;
 
-/// The part of the statistics that is read; everything else is skipped unparsed.
+/// The part of the statistics that the worker uses.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Statistics {
@@ -53,38 +52,38 @@ impl Default for Partition {
     }
 }
 
-/// How far a partition goes and how far it was read.
+/// The ends of a partition, and the group's position in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
+pub(crate) struct LagExtent {
     pub(crate) partition: i32,
-    /// One past the last record that a reader of committed records gets.
+    /// One past the last record that readers of committed records receive.
     pub(crate) end: i64,
-    /// The group's committed offset, where there is one and librdkafka knows it.
+    /// The committed offset of the group; `None` if there is none or librdkafka does not know it.
     pub(crate) committed: Option<i64>,
-    /// Where the log begins.
+    /// Offset of the first record of the log.
     pub(crate) start: i64,
-    /// Whether there are records that librdkafka neither holds nor has fetched.
+    /// True if librdkafka has fetched no record although there are more.
     pub(crate) is_behind: bool,
 }
 
 impl Statistics {
-    /// Reads librdkafka's JSON.
+    /// Parses librdkafka's JSON.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 
-    /// Whether a connection to any broker is up.
+    /// Returns true if a connection to any broker is up.
     pub(crate) fn is_any_broker_up(&self) -> bool {
         self.brokers.values().any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE"))
     }
 
-    /// The partitions of a topic whose end is known.
-    pub(crate) fn extents(&self, topic: &str) -> Vec<Extent> {
+    /// Returns the partitions of a topic whose end is known.
+    pub(crate) fn extents(&self, topic: &str) -> Vec<LagExtent> {
         let partitions = self.topics.get(topic).into_iter().flat_map(|t| t.partitions.values());
-        // Partition -1 holds what is not assigned to one yet.
+        // Partition -1 holds records that have no partition yet.
         let known = partitions.filter(|p| p.number >= 0 && p.ls_offset >= 0);
         known
-            .map(|p| Extent {
+            .map(|p| LagExtent {
                 partition: p.number,
                 end: p.ls_offset,
                 committed: Some(p.committed_offset).filter(|offset| *offset >= 0),
@@ -117,7 +116,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn known_partitions_are_read_and_unknown_ones_skipped() {
+    fn partitions_with_unknown_end_are_skipped() {
         let statistics = Statistics::parse(JSON.as_bytes()).unwrap();
         assert!(statistics.is_any_broker_up());
         let mut extents = statistics.extents("image-references");
@@ -125,17 +124,17 @@ mod tests {
         let [first, second] = extents[..] else { panic!("{extents:?}") };
         assert_eq!(
             first,
-            Extent { partition: 0, end: 50, committed: Some(35), start: 0, is_behind: true }
+            LagExtent { partition: 0, end: 50, committed: Some(35), start: 0, is_behind: true }
         );
         assert_eq!(
             second,
-            Extent { partition: 1, end: 20, committed: None, start: 3, is_behind: false }
+            LagExtent { partition: 1, end: 20, committed: None, start: 3, is_behind: false }
         );
         assert!(statistics.extents("another").is_empty());
     }
 
     #[test]
-    fn statistics_without_a_broker_say_so() {
+    fn a_broker_that_is_being_connected_is_not_up() {
         let json = r#"{"brokers": {"a:1/bootstrap": {"state": "TRY_CONNECT"}}}"#;
         assert!(!Statistics::parse(json.as_bytes()).unwrap().is_any_broker_up());
     }

@@ -1,7 +1,15 @@
-//! The polling thread: consume, rebalance, back-pressure, lag, readiness.
+//! The polling thread: it owns the consumer and all state that only one thread may change.
+//!
+//! librdkafka's callbacks send a message to that thread (`kafka_events`). It reads them and the
+//! records (`group_consumer`), follows changes of the assignment (`rebalance`), admits records or
+//! pauses partitions (`backpressure`), commits (`commits`), and reports lag (`lag`).
+//!
+//! May import `status`, `record`, `offsets`, `broker`, `output`, `settings` and `error`.
 
 pub(crate) mod backpressure;
+pub(crate) mod commits;
+pub(crate) mod group_consumer;
+pub(crate) mod kafka_events;
 pub(crate) mod lag;
 pub(crate) mod polling;
-pub(crate) mod readiness;
 pub(crate) mod rebalance;

@@ -1,57 +1,87 @@
-//! The thread that polls: it owns the consumer, and everything that may block on the brokers is its.
+//! The polling thread. It owns the consumer, and makes every call that may block on the brokers.
 //!
-//! A consumer has to be polled at all times, or the group gives its partitions away. So nothing
-//! here waits for the tasks: records go out over a bounded channel, what finds no room is held
-//! back, and commands come in over another channel.
+//! A consumer must be polled continuously, or the group reassigns its partitions. So nothing here
+//! waits for the tasks: records leave through a bounded channel, the rest is held back, and
+//! commands arrive through another channel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{oneshot, watch};
 
 use crate::telemetry::{Health, metrics};
 
 use crate::stream::broker::kafka_error::{
-    code_of, configuration_error, is_duplicate_instance, is_forbidden, is_unknown_topic,
+    code_of, is_duplicate_instance, is_forbidden, is_unknown_topic,
 };
 use crate::stream::error::StreamError;
 use crate::stream::intake::backpressure::Intake;
-use crate::stream::intake::rebalance::{Context, pause, resume};
-use crate::stream::output::transaction_committer::Transactions;
-use crate::stream::record::delivery::{Delivery, Record};
-use crate::stream::shared::Shared;
+use crate::stream::intake::commits::{CommitAttempt, Committer};
+use crate::stream::intake::group_consumer::{GroupConsumer, Polled};
+use crate::stream::intake::kafka_events::KafkaEvent;
+use crate::stream::intake::lag::Statistics;
+use crate::stream::intake::rebalance::{Loss, Rebalancer};
+use crate::stream::offsets::partitions::Partitions;
+use crate::stream::record::in_flight_budget::InFlightBudget;
+use crate::stream::settings::Settings;
+use crate::stream::status::fault::Fault;
+use crate::stream::status::vitals::Vitals;
 
-/// How long a poll waits for a record; also how soon commands and permits are seen.
+/// Longest wait of a poll for a record. Also the delay after which commands and permits are
+/// noticed.
 const POLL: Duration = Duration::from_millis(50);
-/// The same while something is held back.
+/// The same while a record is held back.
 const POLL_HOLDING: Duration = Duration::from_millis(10);
-/// Records that are handed to the tasks at once.
+/// Most records that are polled in a row.
 const BATCH_MAX: usize = 256;
-/// Batches that may wait for the tasks' dispatcher.
-const BATCHES_MAX: usize = 64;
-/// Commands are few: at most one of each kind.
+/// Most commands that wait; each kind is sent once.
 const COMMANDS_MAX: usize = 4;
-/// Time between looks at the worker's health.
+/// Interval between checks of the worker's health.
 const TICK: Duration = Duration::from_secs(1);
+/// Time without a record after which a partition that has some is paused and resumed.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// The handle to the polling thread.
 pub(crate) struct Polling {
     commands: SyncSender<Command>,
-    is_drained: Arc<AtomicBool>,
+    phase: watch::Receiver<Phase>,
     closed: oneshot::Receiver<Closed>,
-    /// What was taken in, in batches.
-    pub(crate) deliveries: mpsc::Receiver<Vec<Delivery>>,
 }
 
-/// How the consumer ended.
+/// The parts that the polling thread owns or shares with the tasks.
+///
+/// `intake` is declared before `consumer`: if the thread panics, the worker learns of it even if
+/// librdkafka blocks while the consumer is dropped.
+pub(crate) struct Poller {
+    pub(crate) intake: Intake,
+    pub(crate) consumer: GroupConsumer,
+    pub(crate) committer: Committer,
+    pub(crate) rebalancer: Rebalancer,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) budget: Arc<InFlightBudget>,
+    pub(crate) fault: Arc<Fault>,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) health: Health,
+}
+
+/// The phase of a worker's life. It only moves forward, and ends when the consumer is dropped: no
+/// code that commits or admits exists after that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Records are admitted.
+    Consuming,
+    /// No record is admitted. Answers are still committed.
+    Draining,
+}
+
+/// The end of a consumer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Closed {
-    /// Whether everything that was answered is committed.
+    /// True if every answered record is committed.
     pub(crate) is_committed: bool,
 }
 
@@ -64,81 +94,64 @@ enum Command {
     },
 }
 
-struct Poller {
-    consumer: BaseConsumer<Context>,
-    shared: Arc<Shared>,
-    health: Health,
+/// The loop of the polling thread.
+struct PollLoop {
+    poller: Poller,
     commands: Receiver<Command>,
-    is_drained: Arc<AtomicBool>,
+    phase: watch::Sender<Phase>,
     commit_at: Instant,
     tick_at: Instant,
     trouble: Option<&'static str>,
 }
 
 impl Polling {
-    /// Makes the consumer, joins the group and starts to poll.
+    /// Joins the group and starts to poll, on a new thread.
     ///
     /// # Errors
-    /// When librdkafka refuses the configuration.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
-        health: Health,
-        transactions: Option<Transactions>,
-    ) -> Result<Self, StreamError> {
-        let (sender, deliveries) = mpsc::channel(BATCHES_MAX);
-        let (commands, inbox) = sync_channel(COMMANDS_MAX);
+    /// Fails if the thread cannot be started.
+    pub(crate) fn start(poller: Poller) -> Result<Self, StreamError> {
+        let (sender, commands) = sync_channel(COMMANDS_MAX);
+        let (phase, observed) = watch::channel(Phase::Consuming);
         let (finish, closed) = oneshot::channel();
-        let is_drained = Arc::new(AtomicBool::new(false));
-        let context = Context::new(Arc::clone(shared), Intake::new(sender), transactions);
-        let config = shared.settings.consumer_config()?;
-        let consumer: BaseConsumer<Context> =
-            config.create_with_context(context).map_err(|error| configuration_error(&error))?;
         let now = Instant::now();
-        let poller = Poller {
-            consumer,
-            shared: Arc::clone(shared),
-            health,
-            commands: inbox,
-            is_drained: Arc::clone(&is_drained),
-            commit_at: now + shared.settings.commit_interval,
-            tick_at: now,
-            trouble: None,
-        };
+        let commit_at = now + poller.settings.commit_interval;
+        let poll_loop =
+            PollLoop { poller, commands, phase, commit_at, tick_at: now, trouble: None };
         thread::Builder::new()
             .name("dogiqa-consumer".to_owned())
             .spawn(move || {
-                let closed = poller.run();
+                let closed = poll_loop.run();
                 if finish.send(closed).is_err() {
-                    tracing::debug!("nobody waited for the polling thread to end");
+                    tracing::debug!("the worker did not wait for the polling thread");
                 }
             })
             .map_err(|error| StreamError::Bug(format!("no thread to poll on: {error}")))?;
-        Ok(Self { commands, is_drained, closed, deliveries })
+        Ok(Self { commands: sender, phase: observed, closed })
     }
 
-    /// Takes nothing in any more; goes on polling and committing.
+    /// Stops admitting records; polls and commits continue.
     pub(crate) fn drain(&self) {
         self.send(Command::Drain);
     }
 
-    /// Whether nothing can be taken in any more.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.is_drained.load(Ordering::Acquire)
+    /// Returns true if no record is admitted any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() == Phase::Draining
     }
 
-    /// Commits what is answered, where a deadline for that is given, and leaves the group.
+    /// Commits the answered records until the deadline, if there is one, and leaves the group.
     pub(crate) fn close(&self, commit_until: Option<Instant>) {
         self.send(Command::Close { commit_until });
     }
 
     fn send(&self, command: Command) {
-        // The channel holds one of each; a thread that has ended needs no command.
+        // The channel has room for each command; a thread that has ended needs none.
         if self.commands.try_send(command).is_err() {
             tracing::debug!(?command, "the polling thread has ended");
         }
     }
 
-    /// Waits until the consumer is closed; none when the thread ended without closing it.
+    /// Waits until the consumer is closed. Returns `None` if the thread ended without closing it.
     ///
     /// Cancel safe.
     pub(crate) async fn closed(&mut self) -> Option<Closed> {
@@ -146,11 +159,11 @@ impl Polling {
     }
 }
 
-impl Poller {
+impl PollLoop {
     fn run(mut self) -> Closed {
-        if let Err(error) = self.consumer.subscribe(&[&self.shared.settings.input_topic]) {
+        if let Err(error) = self.poller.consumer.join() {
             let reason = format!("the group cannot be joined: {error}");
-            self.shared.fault.raise(StreamError::Fatal(reason));
+            self.poller.fault.raise(StreamError::Fatal(reason));
         }
         let commit_until = loop {
             match self.commands.try_recv() {
@@ -161,117 +174,63 @@ impl Poller {
             }
             self.commit_when_due();
             self.tick_when_due();
-            if self.regulate() {
-                self.shared.budget.wait(POLL_HOLDING);
-            } else {
-                self.gather();
+            match self.phase() {
+                Phase::Consuming => self.consume(),
+                Phase::Draining => self.poller.poll_without_admission(POLL),
             }
+            self.poller.intake.flush();
         };
-        self.close(commit_until)
+        self.poller.close(commit_until)
     }
 
-    fn context(&self) -> &Context {
-        self.consumer.context()
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
 
     fn drain(&mut self) {
-        let running = self.context().intake().stop(&self.shared);
-        self.is_drained.store(true, Ordering::Release);
-        pause(&self.consumer, self.context().topic(), &running);
+        let running = self.poller.intake.stop();
+        self.phase.send_replace(Phase::Draining);
+        self.poller.consumer.pause(&running);
         self.check_health(Instant::now());
     }
 
-    /// Takes in what is held back, then pauses or resumes; true when budget is to be waited for.
-    fn regulate(&self) -> bool {
+    /// Admits records, or waits for budget while the shortage is brief.
+    fn consume(&mut self) {
+        let poller = &mut self.poller;
         let now = Instant::now();
-        let (plan, topic) = {
-            let mut intake = self.context().intake();
-            intake.offer_held(&self.shared, now);
-            (intake.plan(&self.shared, now), self.context().topic())
-        };
-        pause(&self.consumer, topic, &plan.pause);
-        resume(&self.consumer, topic, &plan.resume);
-        self.context().intake().flush();
-        plan.wait
-    }
-
-    /// Polls until nothing is there, something runs short, or the batch is full.
-    fn gather(&self) {
-        let is_holding = self.context().intake().is_holding();
-        let mut timeout = if is_holding { POLL_HOLDING } else { POLL };
-        for _ in 0..BATCH_MAX {
-            // After a callback poll gives nothing, so a record always belongs to the assignment
-            // that its partition has when it is offered.
-            match self.consumer.poll(timeout) {
-                None => break,
-                Some(Err(error)) => self.failed(&error),
-                Some(Ok(message)) => {
-                    let record = Record::copy(&message);
-                    let mut intake = self.context().intake();
-                    intake.offer(record, &self.shared, Instant::now());
-                    if intake.is_short() {
-                        break;
-                    }
-                }
-            }
-            timeout = Duration::ZERO;
-        }
-        self.context().intake().flush();
-    }
-
-    fn failed(&self, error: &KafkaError) {
-        let settings = &self.shared.settings;
-        let code = code_of(error);
-        if let Some((code, reason)) = self.consumer.client().fatal_error() {
-            self.shared.fault.raise(if is_duplicate_instance(code) {
-                StreamError::DuplicateInstance { group: settings.group_id.clone() }
-            } else {
-                StreamError::Fatal(reason)
-            });
-        } else if is_forbidden(code) {
-            let action =
-                format!("read topic {} as group {}", settings.input_topic, settings.group_id);
-            self.shared.fault.raise(StreamError::Forbidden { action, code });
-        } else if is_unknown_topic(code) {
-            tracing::warn!(topic = settings.input_topic, "the input topic does not exist any more");
-            self.shared.vitals().input_missing(true);
+        poller.intake.offer_held(now);
+        let plan = poller.intake.plan(now);
+        poller.consumer.pause(&plan.pause);
+        poller.consumer.resume(&plan.resume);
+        poller.intake.flush();
+        if plan.wait {
+            poller.budget.wait(POLL_HOLDING);
         } else {
-            tracing::debug!(%error, "polling reports");
+            poller.gather();
         }
     }
 
     fn commit_when_due(&mut self) {
         let now = Instant::now();
-        let settings = &self.shared.settings;
-        if let Some(transactions) = &self.context().transactions {
-            if now >= self.commit_at || self.is_worth_a_cut() {
-                transactions.cut(&self.consumer);
-                // From its end on: however long one takes, the worker also takes in.
-                self.commit_at = Instant::now() + settings.commit_interval;
+        let Poller { intake, consumer, committer, settings, .. } = &mut self.poller;
+        let is_due = now >= self.commit_at;
+        match committer {
+            Committer::Offsets(offsets) => {
+                if is_due || offsets.completions() >= settings.commit_completions.get() {
+                    self.commit_at = now + settings.commit_interval;
+                    offsets.commit_moved(consumer, now);
+                }
             }
-            return;
+            Committer::Transactions(transactions) => {
+                let is_urgent = intake.is_short() || *self.phase.borrow() == Phase::Draining;
+                if is_due || should_commit_early(transactions.waiting(), is_urgent, settings) {
+                    transactions.commit_ready(consumer.inner());
+                    // Restart the interval after the commit, so that slow transactions leave time
+                    // to poll.
+                    self.commit_at = Instant::now() + settings.commit_interval;
+                }
+            }
         }
-        let is_full = self.shared.partitions.completions() >= settings.commit_completions.get();
-        if now < self.commit_at && !is_full {
-            return;
-        }
-        self.commit_at = now + settings.commit_interval;
-        // The brokers check the member, not what it owns: without an assignment nothing may be
-        // committed, it could rewind the new owner.
-        if !self.consumer.assignment_lost() {
-            let positions = self.shared.partitions.take_committable(now);
-            self.context().commit(&self.consumer, &positions);
-        }
-    }
-
-    /// Whether answers that wait for their transaction hold up what comes after them.
-    fn is_worth_a_cut(&self) -> bool {
-        let settings = &self.shared.settings;
-        let waiting = self.shared.outbox.len();
-        // Half of the places: the other half goes on working meanwhile.
-        let most = settings.commit_completions.get().min(settings.in_flight_max.get().div_ceil(2));
-        let is_draining = self.is_drained.load(Ordering::Acquire);
-        waiting >= most || (waiting > 0 && (is_draining || self.context().intake().is_short()))
     }
 
     fn tick_when_due(&mut self) {
@@ -280,16 +239,14 @@ impl Poller {
             return;
         }
         self.tick_at = now + TICK;
-        let (in_flight, oldest) = self.shared.partitions.in_flight();
+        let (in_flight, oldest) = self.poller.partitions.in_flight();
         let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
         metrics::in_flight(in_flight, age);
         self.check_health(now);
-        self.wake_silent(now);
     }
 
     fn check_health(&mut self, now: Instant) {
-        let settings = &self.shared.settings;
-        let vitals = self.shared.vitals().clone();
+        let Poller { settings, vitals, health, fault, .. } = &self.poller;
         let trouble = vitals.trouble(now, settings.unready_after);
         if trouble != self.trouble {
             if let Some(reason) = trouble {
@@ -297,53 +254,176 @@ impl Poller {
             }
             self.trouble = trouble;
         }
-        self.health.set_ready(trouble.is_none());
+        health.set_ready(trouble.is_none());
         let lost = vitals.without_broker(now);
         if settings.exit_after_broker_loss.is_some_and(|limit| lost >= limit) {
             let lost = Duration::from_secs(lost.as_secs());
-            self.shared.fault.raise(StreamError::BrokersLost(humantime::format_duration(lost)));
+            fault.raise(StreamError::BrokersLost(humantime::format_duration(lost)));
+        }
+    }
+}
+
+impl Poller {
+    /// Polls until no record is there, the budget is short, or the batch is full.
+    fn gather(&mut self) {
+        let mut timeout = if self.intake.is_holding() { POLL_HOLDING } else { POLL };
+        for _ in 0..BATCH_MAX {
+            match self.consumer.poll(timeout) {
+                Polled::Nothing => break,
+                Polled::Event(event) => {
+                    self.handle(event);
+                    break;
+                }
+                Polled::Failed(error) => self.failed(&error),
+                Polled::Record(record) => {
+                    self.intake.offer(record, Instant::now());
+                    if self.intake.is_short() {
+                        break;
+                    }
+                }
+            }
+            timeout = Duration::ZERO;
         }
     }
 
-    /// A lost wake-up inside librdkafka would leave a partition silent for ever.
-    fn wake_silent(&self, now: Instant) {
-        let silent = self.context().take_silent();
+    /// Polls once and drops a record. It is not committed, so the next owner of its partition reads
+    /// it.
+    fn poll_without_admission(&mut self, timeout: Duration) {
+        match self.consumer.poll(timeout) {
+            Polled::Nothing | Polled::Record(_) => {}
+            Polled::Event(event) => self.handle(event),
+            Polled::Failed(error) => self.failed(&error),
+        }
+    }
+
+    fn handle(&mut self, event: KafkaEvent) {
+        let Self { intake, consumer, committer, rebalancer, .. } = self;
+        match event {
+            KafkaEvent::Assigned(partitions) => rebalancer.assign(consumer, intake, &partitions),
+            KafkaEvent::Revoked(partitions) => {
+                rebalancer.revoke(consumer, intake, committer, &partitions);
+            }
+            KafkaEvent::Statistics(statistics) => self.read(&statistics),
+        }
+    }
+
+    /// Reports lag, checks that commits arrived, and wakes silent partitions.
+    fn read(&mut self, statistics: &Statistics) {
+        let now = Instant::now();
+        if statistics.is_any_broker_up() {
+            self.vitals.broker_seen(now);
+        }
+        let (topic, assigned) = (self.consumer.topic(), self.partitions.assigned());
+        let mut silent = Vec::new();
+        for extent in statistics.extents(topic) {
+            let number = extent.partition;
+            if !assigned.contains(&number) {
+                continue;
+            }
+            let group = extent.committed.unwrap_or(extent.start);
+            let position = self.partitions.committable(number).unwrap_or(group);
+            metrics::lag(topic, number, u64::try_from(extent.end - position).unwrap_or(0));
+            if let Committer::Offsets(offsets) = &self.committer {
+                offsets.audit(&extent, now);
+            }
+            if extent.is_behind && self.intake.is_silent(number, SILENCE_MAX, now) {
+                silent.push(number);
+            }
+        }
+        self.wake(&silent, now);
+    }
+
+    /// Pauses and resumes partitions, because a lost wake-up inside librdkafka would silence them
+    /// indefinitely.
+    fn wake(&mut self, silent: &[i32], now: Instant) {
         if silent.is_empty() {
             return;
         }
-        tracing::warn!(partitions = ?silent, "partitions bring no records, fetching them anew");
-        let topic = self.context().topic();
-        pause(&self.consumer, topic, &silent);
-        resume(&self.consumer, topic, &silent);
+        tracing::warn!(partitions = ?silent, "partitions bring no records, fetching them again");
+        self.consumer.pause(silent);
+        self.consumer.resume(silent);
         for number in silent {
-            self.context().intake().woken(number, now);
+            self.intake.woken(*number, now);
         }
     }
 
-    fn close(self, commit_until: Option<Instant>) -> Closed {
-        let context = self.context();
-        let is_committed = commit_until.is_some_and(|deadline| {
-            if let Some(transactions) = &context.transactions {
-                // Every answer was committed with its position, or not at all.
-                return transactions.is_settled();
-            }
-            let partitions = &self.shared.partitions;
-            let positions = || partitions.committable_offsets(&partitions.assigned());
-            // Polling lets a rebalance go on that the commit waits for. What it brings is not
-            // taken in any more.
-            context.commit_now(&self.consumer, positions, deadline, || self.poll_once())
-        });
-        // Anything from here on would commit what nobody waited for.
-        context.abandon();
+    fn failed(&self, error: &KafkaError) {
+        let Settings { input_topic, group_id, .. } = &*self.settings;
+        let code = code_of(error);
+        if let Some((code, reason)) = self.consumer.fatal_error() {
+            self.fault.raise(if is_duplicate_instance(code) {
+                StreamError::DuplicateInstance { group: group_id.clone() }
+            } else {
+                StreamError::Fatal(reason)
+            });
+        } else if is_forbidden(code) {
+            let action = format!("read topic {input_topic} as group {group_id}");
+            self.fault.raise(StreamError::Forbidden { action, code });
+        } else if is_unknown_topic(code) {
+            tracing::warn!(topic = input_topic, "the input topic does not exist any more");
+            self.vitals.input_missing();
+        } else {
+            tracing::debug!(%error, "a poll failed");
+        }
+    }
+
+    /// Commits until the deadline, if there is one, and leaves the group.
+    fn close(mut self, commit_until: Option<Instant>) -> Closed {
+        let is_committed = commit_until.is_some_and(|deadline| self.commit_last(deadline));
         self.health.set_ready(false);
-        // Leaves the group; the callbacks run once more, on this thread.
+        let assigned = self.partitions.assigned();
+        if !assigned.is_empty() {
+            self.rebalancer.release(&self.consumer, &assigned, Loss::of(&self.consumer));
+        }
         drop(self.consumer);
         Closed { is_committed }
     }
 
-    fn poll_once(&self) {
-        if let Some(Err(error)) = self.consumer.poll(POLL) {
-            self.failed(&error);
+    /// Commits every answered record; returns true if all are committed.
+    fn commit_last(&mut self, deadline: Instant) -> bool {
+        loop {
+            let attempt = match &self.committer {
+                Committer::Offsets(offsets) => {
+                    offsets.try_commit(&self.consumer, &self.partitions.assigned())
+                }
+                // Every answer was committed with its position, or not at all.
+                Committer::Transactions(transactions) => return transactions.is_resolved(),
+            };
+            if attempt != CommitAttempt::Retry || Instant::now() >= deadline {
+                return attempt == CommitAttempt::Done;
+            }
+            // Polling lets the rebalance continue that the commit waits for.
+            self.poll_without_admission(POLL);
         }
+    }
+}
+
+/// Returns true if the answers that wait for their transaction hold up the records after them.
+fn should_commit_early(waiting: usize, is_urgent: bool, settings: &Settings) -> bool {
+    // Half of the budget, so that the other half continues during the commit.
+    let half = settings.in_flight_max.get().div_ceil(2);
+    waiting >= settings.commit_completions.get().min(half) || (waiting > 0 && is_urgent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    #[test]
+    fn half_of_the_budget_or_an_urgent_answer_commits_early() {
+        let settings = Settings {
+            in_flight_max: NonZeroUsize::new(7).unwrap(),
+            commit_completions: NonZeroUsize::new(1000).unwrap(),
+            ..Settings::default()
+        };
+        for (waiting, is_urgent, expected) in
+            [(0, true, false), (1, true, true), (3, false, false), (4, false, true)]
+        {
+            assert_eq!(should_commit_early(waiting, is_urgent, &settings), expected, "{waiting}");
+        }
+        let few = Settings { commit_completions: NonZeroUsize::MIN, ..settings };
+        assert!(should_commit_early(1, false, &few));
     }
 }

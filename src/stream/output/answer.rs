@@ -1,7 +1,8 @@
-//! From a record to its answer: an event, or a dead letter with the reason. Every record gets one.
+//! Answers a record with an event, or with a dead letter that states the reason. Every record gets
+//! exactly one of the two.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -20,49 +21,55 @@ use crate::telemetry::{Stage, metrics};
 use crate::stream::error::StreamError;
 use crate::stream::offsets::tracker::RecordSlot;
 use crate::stream::output::outage::{Advice, Outages};
-use crate::stream::output::publisher::{Outgoing, PublishError, Publisher};
+use crate::stream::output::outbox::Outbox;
+use crate::stream::output::output_record::{Outgoing, PublishError};
+use crate::stream::output::publisher::Publisher;
 use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
-use crate::stream::shared::{Counts, Shared};
+use crate::stream::settings::Settings;
+use crate::stream::status::counts::Counts;
+use crate::stream::status::vitals::Vitals;
 
-/// First and last wait before a reference of a store that is out is fetched again.
+/// First and longest wait before a reference of an unavailable store is fetched again.
 const HOLD_WAIT: Duration = Duration::from_secs(1);
 const HOLD_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// What answers records.
+/// Answers the records of one worker.
 pub(crate) struct Answers {
-    pub(crate) shared: Arc<Shared>,
+    settings: Arc<Settings>,
     journey: Journey,
-    road: Road,
+    output: AnswerOutput,
+    counts: Arc<Counts>,
+    vitals: Arc<Vitals>,
     outages: Mutex<Outages>,
     /// Wakes the references that wait for a store.
     recovered: Notify,
 }
 
-/// How answers leave.
-pub(crate) enum Road {
-    /// Each by itself, again until the brokers have it.
+/// The way answers reach the brokers.
+pub(crate) enum AnswerOutput {
+    /// Each answer is sent by itself, until the brokers acknowledge it.
     Direct(Publisher),
-    /// Together with the positions behind them, by the polling thread.
-    Transactions,
+    /// The polling thread commits answers together with their positions.
+    Transactions(Arc<Outbox>),
 }
 
-/// A record, its place in line, and when it was taken in.
+/// An admitted record.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct AdmittedRecord<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) place: RecordSlot,
-    pub(crate) taken_in: Instant,
+    pub(crate) slot: RecordSlot,
+    pub(crate) received_at: Instant,
 }
 
-/// An event, with what its record adds to it.
+/// An event, and the values of its reference that only its headers and key contain.
 struct Assessed {
     event: QualityEvent,
     reference_id: String,
     trace: TraceContext,
 }
 
-/// Why a record becomes a dead letter.
+/// The reason why a record becomes a dead letter.
 struct Reason {
     code: &'static str,
     stage: Stage,
@@ -70,86 +77,94 @@ struct Reason {
     message: String,
 }
 
-/// What an attempt ended with.
-enum Outcome {
+/// The result of one attempt.
+enum AttemptOutcome {
     Event(Box<Assessed>),
     DeadLetter(Reason),
-    /// The same reference may pass later: `uri` names the store.
-    Passing {
+    /// The fetch failed, and the same reference may succeed later. `uri` names the store.
+    FetchFailed {
         uri: String,
         reason: Reason,
     },
 }
 
 impl Answers {
-    pub(crate) fn new(shared: Arc<Shared>, journey: Journey, road: Road) -> Self {
-        let outages = Mutex::new(Outages::new(shared.settings.outage_after));
-        Self { shared, journey, road, outages, recovered: Notify::new() }
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        journey: Journey,
+        output: AnswerOutput,
+        counts: Arc<Counts>,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        let outages = Mutex::new(Outages::new(settings.outage_after));
+        let recovered = Notify::new();
+        Self { settings, journey, output, counts, vitals, outages, recovered }
     }
 
-    /// Answers the record; when this returns well, the answer is acknowledged, or committed with its
-    /// position.
+    /// Answers the record. On success the answer is acknowledged, or committed with its position.
     ///
-    /// Cancel safe: an abandoned record is answered by whoever reads it next.
+    /// Cancel safe: if the future is dropped, the next reader of the record answers it.
     ///
     /// # Errors
-    /// What ends the worker.
-    pub(crate) async fn answer(&self, asked: Asked<'_>) -> Result<(), StreamError> {
-        match self.assess(asked.record).await? {
-            Ok(assessed) => self.publish_event(asked, *assessed).await,
-            Err(reason) => self.publish_dead_letter(asked, reason).await,
+    /// Any error stops the worker.
+    pub(crate) async fn answer(&self, admitted: AdmittedRecord<'_>) -> Result<(), StreamError> {
+        match self.assess(admitted.record).await? {
+            Ok(assessed) => self.publish_event(admitted, *assessed).await,
+            Err(reason) => self.publish_dead_letter(admitted, reason).await,
         }
     }
 
-    async fn write(&self, asked: Asked<'_>, outgoing: Outgoing<'_>) -> Result<(), PublishError> {
-        match &self.road {
-            Road::Direct(publisher) => publisher.publish(outgoing).await,
-            Road::Transactions => {
-                let place = (asked.place, asked.record.offset);
-                self.shared.outbox.publish(place, outgoing).await
+    async fn write(
+        &self,
+        admitted: AdmittedRecord<'_>,
+        outgoing: Outgoing<'_>,
+    ) -> Result<(), PublishError> {
+        match &self.output {
+            AnswerOutput::Direct(publisher) => publisher.publish(outgoing).await,
+            AnswerOutput::Transactions(outbox) => {
+                outbox.publish(admitted.slot, admitted.record.offset, outgoing).await
             }
         }
     }
 
-    /// Takes the record the whole way to its event or its reason; through a store's outage, too.
+    /// Runs the record through the pipeline, through a store's outage if need be, until there is an
+    /// event or the reason of a dead letter.
     async fn assess(&self, record: &Record) -> Result<Result<Box<Assessed>, Reason>, StreamError> {
-        let first_try = Instant::now();
+        let started = Instant::now();
         let mut attempts = 0;
         let mut wait = HOLD_WAIT;
-        let mut hold = None;
+        let mut held = None;
         loop {
-            // A panic of one image is that image's fault until the contrary is shown.
+            // A panic is blamed on the image: the worker and its other images continue.
             let attempt = AssertUnwindSafe(Box::pin(self.attempt(record))).catch_unwind();
-            let outcome = attempt.await.unwrap_or_else(|_| Ok(Outcome::panicked()))?;
+            let outcome = attempt.await.unwrap_or_else(|_| Ok(AttemptOutcome::panicked()))?;
             let (uri, mut reason) = match outcome {
-                Outcome::Event(assessed) => return Ok(Ok(assessed)),
-                Outcome::DeadLetter(reason) => return Ok(Err(reason)),
-                Outcome::Passing { uri, reason } => (uri, reason),
+                AttemptOutcome::Event(assessed) => return Ok(Ok(assessed)),
+                AttemptOutcome::DeadLetter(reason) => return Ok(Err(reason)),
+                AttemptOutcome::FetchFailed { uri, reason } => (uri, reason),
             };
             attempts += reason.attempts;
             reason.attempts = attempts;
-            let is_patient = first_try.elapsed() < self.shared.settings.outage_hold_max;
-            if self.outages().failed(&uri, Instant::now()) == Advice::GiveUp || !is_patient {
+            let may_hold = started.elapsed() < self.settings.outage_hold_max;
+            if self.outages().failed(&uri, Instant::now()) == Advice::GiveUp || !may_hold {
                 return Ok(Err(reason));
             }
-            hold.get_or_insert_with(|| Hold::begin(&self.shared));
-            let pause = wait.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
-            // Either ends the wait; whichever it was, the next step is the same.
+            held.get_or_insert_with(|| self.vitals.held());
+            // Both end the wait, and both lead to the next attempt.
             tokio::select! {
                 biased;
                 () = self.recovered.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(next_wait(&mut wait)) => {}
             }
-            wait = (wait * 2).min(HOLD_WAIT_MAX);
         }
     }
 
-    async fn attempt(&self, record: &Record) -> Result<Outcome, StreamError> {
+    async fn attempt(&self, record: &Record) -> Result<AttemptOutcome, StreamError> {
         let reference = match read(record) {
             Ok(reference) => reference,
             Err(error) => {
                 metrics::stage_failed(Stage::Reference, error.code());
-                return Ok(Outcome::DeadLetter(Reason {
+                return Ok(AttemptOutcome::DeadLetter(Reason {
                     code: error.code(),
                     stage: Stage::Reference,
                     attempts: 1,
@@ -158,62 +173,65 @@ impl Answers {
             }
         };
         let (uri, reference_id) = (reference.uri.clone(), reference.id.clone());
-        let trace = span_of_ours(reference.trace.as_ref());
+        let trace = child_trace(reference.trace.as_ref());
         let source = self.source(record);
-        let result = self.journey.assess(reference, Some(source)).await;
-        match result {
+        match self.journey.assess(reference, Some(source)).await {
             Ok(event) => {
                 self.store_answered(&uri);
-                Ok(Outcome::Event(Box::new(Assessed { event, reference_id, trace })))
+                Ok(AttemptOutcome::Event(Box::new(Assessed { event, reference_id, trace })))
             }
             Err(failure) if failure.fatal => {
                 Err(StreamError::EngineLost { code: failure.code, message: failure.message })
             }
             Err(failure) if failure.transient && failure.stage == Stage::Fetch => {
-                Ok(Outcome::Passing { uri, reason: failure.into() })
+                Ok(AttemptOutcome::FetchFailed { uri, reason: failure.into() })
             }
             Err(failure) => {
-                // A plain no, or a failure after the fetch: the store itself works.
+                // The store refused the object, or a later stage failed: the store itself works.
                 if failure.stage != Stage::Reference {
                     self.store_answered(&uri);
                 }
-                Ok(Outcome::DeadLetter(failure.into()))
+                Ok(AttemptOutcome::DeadLetter(failure.into()))
             }
         }
     }
 
     fn store_answered(&self, uri: &str) {
         if self.outages().answered(uri, Instant::now()) {
-            tracing::info!("a store is back; its references are fetched again");
+            tracing::info!("a store is available again; its references are fetched again");
             self.recovered.notify_waiters();
         }
     }
 
-    fn outages(&self) -> std::sync::MutexGuard<'_, Outages> {
+    fn outages(&self) -> MutexGuard<'_, Outages> {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn source(&self, record: &Record) -> Source {
         Source {
-            topic: self.shared.settings.input_topic.clone(),
+            topic: self.settings.input_topic.clone(),
             partition: record.partition,
             offset: record.offset,
             timestamp: record.timestamp_ms,
         }
     }
 
-    async fn publish_event(&self, asked: Asked<'_>, assessed: Assessed) -> Result<(), StreamError> {
+    async fn publish_event(
+        &self,
+        admitted: AdmittedRecord<'_>,
+        assessed: Assessed,
+    ) -> Result<(), StreamError> {
         let Assessed { mut event, reference_id, trace } = assessed;
-        let mut result = self.send_event(asked, &event, &reference_id, &trace).await;
+        let mut result = self.send_event(admitted, &event, &reference_id, &trace).await;
         let has_masks = event.objects.iter().any(|object| object.mask.is_some());
         if matches!(result, Err(PublishError::TooLarge { .. })) && has_masks {
             event.remove_masks();
-            result = self.send_event(asked, &event, &reference_id, &trace).await;
+            result = self.send_event(admitted, &event, &reference_id, &trace).await;
         }
         match result {
             Ok(()) => {
-                Counts::add(&self.shared.counts.events);
-                metrics::event_published(event.score, asked.taken_in.elapsed());
+                self.counts.events.increment();
+                metrics::event_published(event.score, admitted.received_at.elapsed());
                 Ok(())
             }
             Err(PublishError::Permanent(error)) => Err(error),
@@ -222,14 +240,14 @@ impl Answers {
                 metrics::stage_failed(Stage::Publish, code);
                 let message = error.to_string();
                 let reason = Reason { code, stage: Stage::Publish, attempts: 1, message };
-                self.publish_dead_letter(asked, reason).await
+                self.publish_dead_letter(admitted, reason).await
             }
         }
     }
 
     async fn send_event(
         &self,
-        asked: Asked<'_>,
+        admitted: AdmittedRecord<'_>,
         event: &QualityEvent,
         reference_id: &str,
         trace: &TraceContext,
@@ -237,58 +255,62 @@ impl Answers {
         let payload = serde_json::to_vec(event).expect("an event is plain data");
         let names = cloudevents::headers_for(event, Some(trace));
         let outgoing = Outgoing {
-            topic: &self.shared.settings.output_topic,
-            key: Some(asked.record.key.as_deref().unwrap_or(reference_id.as_bytes())),
+            topic: &self.settings.output_topic,
+            key: Some(admitted.record.key.as_deref().unwrap_or(reference_id.as_bytes())),
             payload: &payload,
             headers: headers::append(OwnedHeaders::new(), &names),
         };
-        self.write(asked, outgoing).await
+        self.write(admitted, outgoing).await
     }
 
-    /// Writes the record as it came, with the reason in its headers. Where that is larger than the
-    /// topic takes, first the value and then the headers stay behind: the reason says where the
-    /// record lies, and a poison record must not stop its partition.
+    /// Writes the original record, with the reason in its headers. If that is too large for the
+    /// topic, leaves out the value, then the headers too: the reason contains the position of the
+    /// original, and a poison record must not block its partition.
     async fn publish_dead_letter(
         &self,
-        asked: Asked<'_>,
+        admitted: AdmittedRecord<'_>,
         reason: Reason,
     ) -> Result<(), StreamError> {
-        let Asked { record, taken_in, .. } = asked;
+        let AdmittedRecord { record, received_at, .. } = admitted;
         let code = reason.code;
         let mut names = self.reason_headers(record, reason);
         let original = record.headers.as_ref();
         let payload = record.payload.as_deref().unwrap_or_default();
-        let stages = [(original, payload), (original, &[][..]), (None, &[][..])];
-        for (stage, (original, payload)) in stages.into_iter().enumerate() {
-            if stage > 0 {
+        let forms = [
+            (original, payload, None),
+            (original, &[][..], Some("value")),
+            (None, &[][..], Some("value, headers")),
+        ];
+        for (original, payload, left_out) in forms {
+            if let Some(left_out) = left_out {
                 tracing::error!(
                     partition = record.partition,
                     offset = record.offset,
                     "the dead letter is too large for its topic, a part of it is left out"
                 );
                 names.retain(|(name, _)| name != LEFT_OUT_HEADER);
-                let left_out = if stage == 1 { "value" } else { "value, headers" };
                 names.push((LEFT_OUT_HEADER.to_owned(), left_out.to_owned()));
             }
             let outgoing = Outgoing {
-                topic: &self.shared.settings.dead_letter_topic,
+                topic: &self.settings.dead_letter_topic,
                 key: record.key.as_deref(),
                 payload,
                 headers: headers::with_reason(original, &names),
             };
-            match self.write(asked, outgoing).await {
+            match self.write(admitted, outgoing).await {
                 Ok(()) => {
-                    Counts::add(&self.shared.counts.dead_letters);
-                    metrics::dead_letter_published(code, taken_in.elapsed());
+                    self.counts.dead_letters.increment();
+                    metrics::dead_letter_published(code, received_at.elapsed());
                     return Ok(());
                 }
                 Err(PublishError::Permanent(error)) => return Err(error),
                 Err(PublishError::TooLarge { .. }) => {}
             }
         }
-        let topic = self.shared.settings.dead_letter_topic.clone();
+        let topic = self.settings.dead_letter_topic.clone();
         Err(StreamError::Configuration(format!(
-            "topic {topic} takes not even the reason of a dead letter; raise its max.message.bytes"
+            "topic {topic} does not accept even the reason of a dead letter; raise its \
+             max.message.bytes"
         )))
     }
 
@@ -299,7 +321,7 @@ impl Answers {
             stage: reason.stage.name().to_owned(),
             attempts: reason.attempts.max(1),
             time: Utc::now(),
-            group: self.shared.settings.group_id.clone(),
+            group: self.settings.group_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             original: self.source(record),
         };
@@ -307,29 +329,18 @@ impl Answers {
     }
 }
 
-/// A reference that is kept through an outage: the worker is not ready meanwhile.
-struct Hold<'a> {
-    shared: &'a Shared,
+/// Returns the wait before the next fetch, with jitter, and doubles the one after it.
+fn next_wait(wait: &mut Duration) -> Duration {
+    let jittered = wait.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
+    *wait = (*wait * 2).min(HOLD_WAIT_MAX);
+    jittered
 }
 
-impl<'a> Hold<'a> {
-    fn begin(shared: &'a Shared) -> Self {
-        shared.vitals().held += 1;
-        Self { shared }
-    }
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.shared.vitals().held -= 1;
-    }
-}
-
-impl Outcome {
+impl AttemptOutcome {
     fn panicked() -> Self {
         let code = "pipeline.panicked";
         metrics::stage_failed(Stage::Reference, code);
-        let message = "the journey of this image panicked; this is a bug, please report it with \
+        let message = "the pipeline panicked on this image; this is a bug, please report it with \
                        the image";
         Self::DeadLetter(Reason {
             code,
@@ -354,8 +365,8 @@ fn read(record: &Record) -> Result<ImageReference, ReferenceError> {
     reference::parse(&Headers::new(named), record.payload.as_deref().unwrap_or_default())
 }
 
-/// The reference's trace with a span of ours, or a new one.
-fn span_of_ours(trace: Option<&TraceContext>) -> TraceContext {
+/// Returns a child span of the reference's trace, or a new trace if it has none.
+fn child_trace(trace: Option<&TraceContext>) -> TraceContext {
     let span_id = fastrand::u64(..).to_be_bytes();
     trace.map_or_else(
         || TraceContext::root(fastrand::u128(..).to_be_bytes(), span_id),

@@ -1,31 +1,31 @@
-//! Telling a store's outage from a bad reference. Pure: the time is given.
+//! Distinguishes a store's outage from a bad reference. Callers pass the time; no I/O happens here.
 //!
-//! A fetch that failed in passing has spent its own retries. As a rule its reference becomes a dead
-//! letter, so that a poison record never blocks its partition. But when nearly all fetches of a
-//! store fail for a minute, the store is out, and going on would drain the backlog into dead
-//! letters: its references are kept and fetched again until the store answers. They hold their
-//! places meanwhile, so intake stops by itself when all places are taken.
+//! A transient fetch failure has used up its own retries. Normally its reference becomes a dead
+//! letter, so that a poison record never blocks its partition. If nearly all fetches of a store
+//! fail for a minute, the store is unavailable, and continuing would turn the backlog into dead
+//! letters. Its references are then held and fetched again until the store answers. They keep their
+//! share of the budget meanwhile, so consumption pauses by itself once the budget is used up.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// What to do with a reference whose fetch failed in passing.
+/// The treatment of a reference after a transient fetch failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advice {
-    /// The store answers others: make a dead letter.
+    /// The store answers other fetches: make a dead letter.
     GiveUp,
-    /// The store is out: keep the reference and fetch again later.
-    Keep,
+    /// The store is unavailable: hold the reference and fetch it again later.
+    Hold,
 }
 
-/// Failures that an outage needs at least: fewer say more about the references than the store.
+/// Fewest failures that make an outage: fewer say more about the references than about the store.
 const FAILURES_MIN: u32 = 10;
-/// Share of failed fetches, in percent, from which nearly all fail.
+/// Percentage of failed fetches from which on nearly all fail.
 const FAILED_PERCENT: u32 = 95;
-/// Stores that are watched at once; only those with a recent failure are.
+/// Most stores that are tracked at once. Only those with a recent failure are.
 const STORES_MAX: usize = 256;
 
-/// The stores that failed lately.
+/// Tracks the stores with recent failures.
 #[derive(Debug)]
 pub(crate) struct Outages {
     outage_after: Duration,
@@ -34,17 +34,18 @@ pub(crate) struct Outages {
 
 #[derive(Debug)]
 struct Store {
-    /// Since when nearly all fetches fail.
+    /// Start of the time in which nearly all fetches failed.
     failing_since: Instant,
-    /// Counts of the running period and of the one before it.
+    /// Start of the current counting period, which lasts `outage_after`.
     period_start: Instant,
-    current: Counts,
-    previous: Counts,
-    is_out: bool,
+    /// Counts of the current period and of the one before it.
+    current: FetchCounts,
+    previous: FetchCounts,
+    is_unavailable: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
+struct FetchCounts {
     failed: u32,
     answered: u32,
 }
@@ -54,49 +55,50 @@ impl Outages {
         Self { outage_after, stores: HashMap::new() }
     }
 
-    /// The store answered, with the object or with a plain no. True when this ends its outage.
+    /// Records that the store answered, with the object or with a refusal. Returns true if this
+    /// ends an outage.
     pub(crate) fn answered(&mut self, uri: &str, now: Instant) -> bool {
-        // Nearly always there is no store to look up.
+        // The usual case: no store has failed recently.
         if self.stores.is_empty() {
             return false;
         }
         let Some(store) = self.stores.get_mut(store_of(uri)) else { return false };
-        if store.is_out {
+        if store.is_unavailable {
             self.stores.remove(store_of(uri));
             return true;
         }
-        store.turn(now, self.outage_after);
+        store.advance(now, self.outage_after);
         store.current.answered += 1;
         false
     }
 
-    /// The store failed in passing.
+    /// Records a transient failure of the store.
     pub(crate) fn failed(&mut self, uri: &str, now: Instant) -> Advice {
         let name = store_of(uri);
         if !self.stores.contains_key(name) && !self.has_room() {
             return Advice::GiveUp;
         }
         let store = self.stores.entry(name.to_owned()).or_insert_with(|| Store::new(now));
-        store.turn(now, self.outage_after);
+        store.advance(now, self.outage_after);
         store.current.failed += 1;
         if !store.nearly_all_fail() {
             store.failing_since = now;
         }
         let is_long = now.saturating_duration_since(store.failing_since) >= self.outage_after;
-        if is_long && store.counts().failed >= FAILURES_MIN && !store.is_out {
-            store.is_out = true;
+        if is_long && store.counts().failed >= FAILURES_MIN && !store.is_unavailable {
+            store.is_unavailable = true;
             tracing::error!(store = name, "the store is out; its references are kept");
         }
-        if store.is_out { Advice::Keep } else { Advice::GiveUp }
+        if store.is_unavailable { Advice::Hold } else { Advice::GiveUp }
     }
 
-    /// Makes room if there is none: names of stores come from references, and somebody could send
-    /// endlessly many.
+    /// Evicts a store if necessary; returns false if every slot holds an outage. The limit matters
+    /// because references name the stores, and a writer could name arbitrarily many.
     fn has_room(&mut self) -> bool {
         if self.stores.len() < STORES_MAX {
             return true;
         }
-        let oldest = self.stores.iter().filter(|(_, store)| !store.is_out);
+        let oldest = self.stores.iter().filter(|(_, store)| !store.is_unavailable);
         let oldest = oldest.min_by_key(|(_, store)| store.period_start);
         let Some(name) = oldest.map(|(name, _)| name.clone()) else { return false };
         self.stores.remove(&name).is_some()
@@ -105,41 +107,41 @@ impl Outages {
 
 impl Store {
     fn new(now: Instant) -> Self {
-        let (current, previous) = (Counts::default(), Counts::default());
-        Self { failing_since: now, period_start: now, current, previous, is_out: false }
+        let (current, previous) = (FetchCounts::default(), FetchCounts::default());
+        Self { failing_since: now, period_start: now, current, previous, is_unavailable: false }
     }
 
-    /// Begins a new period when the running one is over.
-    fn turn(&mut self, now: Instant, period: Duration) {
+    /// Starts a new period if the current one is over.
+    fn advance(&mut self, now: Instant, period: Duration) {
         let elapsed = now.saturating_duration_since(self.period_start);
         if elapsed < period {
             return;
         }
         let is_next = elapsed < period * 2;
-        self.previous = if is_next { self.current } else { Counts::default() };
-        self.current = Counts::default();
+        self.previous = if is_next { self.current } else { FetchCounts::default() };
+        self.current = FetchCounts::default();
         self.period_start = now;
-        if !is_next && !self.is_out {
-            // Nothing was fetched for a whole period: what was before says nothing of now.
+        if !is_next && !self.is_unavailable {
+            // Without a fetch for a whole period, earlier failures are no longer evidence.
             self.failing_since = now;
         }
     }
 
-    fn counts(&self) -> Counts {
-        Counts {
+    fn counts(&self) -> FetchCounts {
+        FetchCounts {
             failed: self.current.failed + self.previous.failed,
             answered: self.current.answered + self.previous.answered,
         }
     }
 
     fn nearly_all_fail(&self) -> bool {
-        let Counts { failed, answered } = self.counts();
+        let FetchCounts { failed, answered } = self.counts();
         100 * u64::from(failed)
             >= u64::from(FAILED_PERCENT) * (u64::from(failed) + u64::from(answered))
     }
 }
 
-/// Scheme and bucket or host: what fails together.
+/// Returns the scheme and the bucket or host of a URI: objects below them fail together.
 fn store_of(uri: &str) -> &str {
     let rest = uri.find("://").map_or(0, |at| at + 3);
     let end = uri.bytes().skip(rest).position(|byte| matches!(byte, b'/' | b'?' | b'#'));
@@ -175,27 +177,27 @@ mod tests {
     }
 
     #[test]
-    fn references_are_kept_once_a_store_failed_for_a_minute() {
+    fn references_are_held_once_a_store_failed_for_a_minute() {
         let start = Instant::now();
         let mut outages = Outages::new(PERIOD);
         let advice = fail_for(&mut outages, start, 120);
         assert!(advice[..60].iter().all(|advice| *advice == Advice::GiveUp));
-        assert!(advice[60..].iter().all(|advice| *advice == Advice::Keep));
+        assert!(advice[60..].iter().all(|advice| *advice == Advice::Hold));
     }
 
     #[test]
-    fn an_outage_lasts_until_the_store_answers_however_seldom_it_is_asked() {
+    fn an_outage_lasts_until_the_store_answers_even_with_few_fetches() {
         let start = Instant::now();
         let mut outages = Outages::new(PERIOD);
         fail_for(&mut outages, start, 60);
         let later = start + PERIOD * 30;
-        assert_eq!(outages.failed(URI, later), Advice::Keep);
+        assert_eq!(outages.failed(URI, later), Advice::Hold);
         assert!(outages.answered(URI, later));
         assert_eq!(outages.failed(URI, later), Advice::GiveUp);
     }
 
     #[test]
-    fn a_store_that_answers_others_is_not_out() {
+    fn a_store_that_answers_other_fetches_is_available() {
         let start = Instant::now();
         let mut outages = Outages::new(PERIOD);
         for second in 0..600 {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_failures_are_the_references_fault() {
+    fn a_few_failures_are_no_outage() {
         let start = Instant::now();
         let mut outages = Outages::new(PERIOD);
         for minute in 0..60 {
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_fail_apart_and_only_so_many_are_watched() {
+    fn stores_fail_independently_and_their_number_is_limited() {
         let start = Instant::now();
         let mut outages = Outages::new(PERIOD);
         fail_for(&mut outages, start, 60);
@@ -225,6 +227,6 @@ mod tests {
             assert_eq!(outages.failed(&uri, start + PERIOD), Advice::GiveUp);
         }
         assert!(outages.stores.len() <= STORES_MAX);
-        assert_eq!(outages.failed(URI, start + PERIOD), Advice::Keep, "an outage is not forgotten");
+        assert_eq!(outages.failed(URI, start + PERIOD), Advice::Hold, "an outage is not forgotten");
     }
 }

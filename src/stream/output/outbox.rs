@@ -1,7 +1,8 @@
-//! Answers that wait for their transaction: what may go into one is the contiguous prefix of each partition.
+//! Answers that wait for their transaction.
 //!
-//! A task hands its answer in and waits; the polling thread takes what is next in line, writes it together with
-//! the positions behind it, and tells the tasks. What is behind a gap waits for the gap.
+//! A task queues its answer and waits. The polling thread takes the contiguous prefix of each
+//! partition, commits it together with the positions, and notifies the tasks. Answers behind a gap
+//! wait until the gap is filled. No I/O happens here.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,43 +10,37 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::stream::offsets::tracker::{CommittableOffset, RecordSlot};
-use crate::stream::output::publisher::{Outgoing, PublishError};
-use crate::stream::output::transactional_producer::Written;
+use crate::stream::output::output_record::{Outgoing, OutputRecord, PublishError};
 
-/// Answers of one worker on their way into transactions.
+/// The answers of one worker that are not committed yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    partitions: Mutex<BTreeMap<i32, Pending>>,
+    partitions: Mutex<BTreeMap<i32, AssignmentQueue>>,
 }
 
-/// Answers of one assignment.
+/// The answers of one assignment of a partition, by sequence number.
 #[derive(Debug, Default)]
-struct Pending {
+struct AssignmentQueue {
     epoch: u64,
-    /// The place whose answer comes next.
+    /// Sequence number of the next answer to take.
     next: u64,
-    outputs: BTreeMap<u64, Output>,
+    answers: BTreeMap<u64, PendingAnswer>,
 }
 
-/// An answer, ready to be written, and who waits for it.
+/// An answer that is ready to be written, and the task that waits for it.
 #[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) place: RecordSlot,
-    /// Offset of the record that it answers.
-    offset: i64,
-    /// None for a record that asks for nothing, whose position moves all the same.
-    pub(crate) written: Option<Written>,
+pub(crate) struct PendingAnswer {
+    pub(crate) slot: RecordSlot,
+    /// Offset of the input record.
+    pub(crate) offset: i64,
+    /// `None` for a tombstone: its position is committed without an output record.
+    pub(crate) record: Option<OutputRecord>,
     reply: Option<oneshot::Sender<Result<(), PublishError>>>,
 }
 
-impl Output {
-    /// Offset of the record that it answers.
-    pub(crate) fn offset(&self) -> i64 {
-        self.offset
-    }
-
-    /// Tells the waiting task; it may be gone with its partition.
-    pub(crate) fn tell(self, result: Result<(), PublishError>) {
+impl PendingAnswer {
+    /// Notifies the waiting task. It may have ended when its partition was revoked.
+    pub(crate) fn notify(self, result: Result<(), PublishError>) {
         if let Some(reply) = self.reply {
             drop(reply.send(result));
         }
@@ -53,105 +48,96 @@ impl Output {
 }
 
 impl Outbox {
-    /// Hands an answer in and waits until its transaction is committed.
+    /// Queues an answer and waits until its transaction is committed.
     ///
-    /// Cancel safe: an answer that nobody waits for is still written if its turn comes, with its position.
+    /// Cancel safe. A queued answer is still committed, with its position, if its task ended.
     ///
     /// # Errors
-    /// [`PublishError::TooLarge`]: hand in a smaller one. Anything else ends the worker.
+    /// [`PublishError::TooLarge`]: publish a smaller one. Any other error stops the worker.
     pub(crate) async fn publish(
         &self,
-        (place, offset): (RecordSlot, i64),
+        slot: RecordSlot,
+        offset: i64,
         outgoing: Outgoing<'_>,
     ) -> Result<(), PublishError> {
-        let Outgoing { topic, key, payload, headers } = outgoing;
-        let (reply, told) = oneshot::channel();
-        self.offer(Output {
-            place,
-            offset,
-            written: Some(Written {
-                topic: topic.to_owned(),
-                partition: None,
-                key: key.map(<[u8]>::to_vec),
-                payload: Some(payload.to_vec()),
-                headers,
-            }),
-            reply: Some(reply),
-        });
-        match told.await {
+        let (reply, result) = oneshot::channel();
+        let record = Some(outgoing.into_record());
+        self.queue(PendingAnswer { slot, offset, record, reply: Some(reply) });
+        match result.await {
             Ok(result) => result,
-            // The partition was taken away: its new owner answers the record, and this task is ended.
+            // The partition was revoked: its new owner answers the record, and this task is about
+            // to be cancelled.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// The record of this place asks for nothing.
-    pub(crate) fn skip(&self, place: RecordSlot, offset: i64) {
-        self.offer(Output { place, offset, written: None, reply: None });
+    /// Queues the position of a record that needs no answer.
+    pub(crate) fn skip(&self, slot: RecordSlot, offset: i64) {
+        self.queue(PendingAnswer { slot, offset, record: None, reply: None });
     }
 
-    fn offer(&self, output: Output) {
+    fn queue(&self, answer: PendingAnswer) {
         let mut partitions = self.lock();
-        let pending = partitions.entry(output.place.partition).or_default();
-        if output.place.epoch > pending.epoch {
-            *pending = Pending { epoch: output.place.epoch, ..Pending::default() };
+        let queue = partitions.entry(answer.slot.partition).or_default();
+        if answer.slot.epoch > queue.epoch {
+            *queue = AssignmentQueue { epoch: answer.slot.epoch, ..AssignmentQueue::default() };
         }
-        if output.place.epoch == pending.epoch {
-            pending.outputs.insert(output.place.sequence, output);
+        if answer.slot.epoch == queue.epoch {
+            queue.answers.insert(answer.slot.sequence, answer);
         }
     }
 
-    /// Answers that wait, gaps or not.
+    /// Returns the number of waiting answers, including those behind a gap.
     pub(crate) fn len(&self) -> usize {
-        self.lock().values().map(|pending| pending.outputs.len()).sum()
+        self.lock().values().map(|queue| queue.answers.len()).sum()
     }
 
-    /// Takes what is next in line in every partition, at most about `most` answers.
-    pub(crate) fn take_ready(&self, most: usize) -> Vec<Output> {
-        let mut taken = Vec::new();
-        for pending in self.lock().values_mut() {
-            while taken.len() < most
-                && let Some(output) = pending.outputs.remove(&pending.next)
+    /// Removes and returns the contiguous prefix of every partition, at most `limit` answers.
+    pub(crate) fn take_ready(&self, limit: usize) -> Vec<PendingAnswer> {
+        let mut ready = Vec::new();
+        for queue in self.lock().values_mut() {
+            while ready.len() < limit
+                && let Some(answer) = queue.answers.remove(&queue.next)
             {
-                pending.next += 1;
-                taken.push(output);
+                queue.next += 1;
+                ready.push(answer);
             }
         }
-        taken
+        ready
     }
 
-    /// Where a reader of the group would go on behind these answers, which are in order.
-    pub(crate) fn positions(outputs: &[Output]) -> Vec<CommittableOffset> {
+    /// Returns the positions after these answers, which are in order.
+    pub(crate) fn positions(answers: &[PendingAnswer]) -> Vec<CommittableOffset> {
         let ends: BTreeMap<i32, i64> =
-            outputs.iter().map(|output| (output.place.partition, output.offset + 1)).collect();
+            answers.iter().map(|answer| (answer.slot.partition, answer.offset + 1)).collect();
         ends.into_iter()
             .map(|(partition, offset)| CommittableOffset { partition, offset })
             .collect()
     }
 
-    /// Gives answers back that were taken and not committed; those of an assignment that is over are dropped.
-    pub(crate) fn put_back(&self, outputs: Vec<Output>) {
-        for output in outputs {
-            self.rewind(output.place);
-            self.offer(output);
+    /// Puts answers back that were taken and not committed. Drops those of a revoked assignment.
+    pub(crate) fn put_back(&self, answers: Vec<PendingAnswer>) {
+        for answer in answers {
+            self.rewind(answer.slot);
+            self.queue(answer);
         }
     }
 
-    /// The answer of this place will come once more, in another form.
-    pub(crate) fn rewind(&self, place: RecordSlot) {
-        if let Some(pending) = self.lock().get_mut(&place.partition)
-            && pending.epoch == place.epoch
+    /// Expects another answer for a slot that was taken.
+    pub(crate) fn rewind(&self, slot: RecordSlot) {
+        if let Some(queue) = self.lock().get_mut(&slot.partition)
+            && queue.epoch == slot.epoch
         {
-            pending.next = pending.next.min(place.sequence);
+            queue.next = queue.next.min(slot.sequence);
         }
     }
 
-    /// Drops what waits of a partition that was taken away.
+    /// Drops the answers of a revoked partition.
     pub(crate) fn forget(&self, partition: i32) {
         self.lock().remove(&partition);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Pending>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, AssignmentQueue>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -160,75 +146,75 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    type Told = oneshot::Receiver<Result<(), PublishError>>;
+    type Reply = oneshot::Receiver<Result<(), PublishError>>;
 
-    fn output(partition: i32, epoch: u64, sequence: u64) -> (Output, Told) {
-        let (reply, told) = oneshot::channel();
-        let output = Output {
-            place: RecordSlot { partition, epoch, sequence },
+    fn answer(partition: i32, epoch: u64, sequence: u64) -> (PendingAnswer, Reply) {
+        let (reply, result) = oneshot::channel();
+        let answer = PendingAnswer {
+            slot: RecordSlot { partition, epoch, sequence },
             // Offsets have gaps.
             offset: 10 + 3 * i64::try_from(sequence).unwrap(),
-            written: None,
+            record: None,
             reply: Some(reply),
         };
-        (output, told)
+        (answer, result)
     }
 
-    fn offer(outbox: &Outbox, partition: i32, epoch: u64, sequence: u64) -> Told {
-        let (output, told) = output(partition, epoch, sequence);
-        outbox.offer(output);
-        told
+    fn queue(outbox: &Outbox, partition: i32, epoch: u64, sequence: u64) -> Reply {
+        let (answer, result) = answer(partition, epoch, sequence);
+        outbox.queue(answer);
+        result
     }
 
-    fn places(outputs: &[Output]) -> Vec<(i32, u64)> {
-        outputs.iter().map(|output| (output.place.partition, output.place.sequence)).collect()
+    fn slots(answers: &[PendingAnswer]) -> Vec<(i32, u64)> {
+        answers.iter().map(|answer| (answer.slot.partition, answer.slot.sequence)).collect()
     }
 
     #[test]
-    fn only_what_is_next_in_line_is_taken() {
+    fn only_a_contiguous_prefix_is_taken() {
         let outbox = Outbox::default();
         let _waiting = [(0, 2), (0, 0), (1, 1), (0, 1), (0, 4)]
-            .map(|(partition, sequence)| offer(&outbox, partition, 7, sequence));
-        let taken = outbox.take_ready(10);
-        assert_eq!(places(&taken), [(0, 0), (0, 1), (0, 2)]);
-        assert_eq!(Outbox::positions(&taken), [CommittableOffset { partition: 0, offset: 17 }]);
-        assert_eq!(outbox.len(), 2, "what is behind a gap waits");
-        assert!(outbox.take_ready(10).is_empty());
-        let _closing = [offer(&outbox, 0, 7, 3), offer(&outbox, 1, 7, 0)];
-        assert_eq!(places(&outbox.take_ready(3)), [(0, 3), (0, 4), (1, 0)]);
-        assert_eq!(places(&outbox.take_ready(3)), [(1, 1)]);
-    }
-
-    #[test]
-    fn what_was_not_committed_comes_again_in_its_order() {
-        let outbox = Outbox::default();
-        let mut told: Vec<Told> = (0..4).map(|sequence| offer(&outbox, 0, 1, sequence)).collect();
-        let mut taken = outbox.take_ready(3);
-        // The second is too large: its task hands in a smaller one later.
-        let large = taken.remove(1);
-        let place = large.place;
-        outbox.rewind(place);
-        large.tell(Err(PublishError::TooLarge { topic: "events".to_owned() }));
-        outbox.put_back(taken);
-        assert!(matches!(told[1].try_recv(), Ok(Err(PublishError::TooLarge { .. }))));
-        assert_eq!(places(&outbox.take_ready(10)), [(0, 0)]);
-        let _smaller = offer(&outbox, 0, 1, 1);
-        assert_eq!(places(&outbox.take_ready(10)), [(0, 1), (0, 2), (0, 3)]);
-    }
-
-    #[test]
-    fn an_assignment_that_is_over_leaves_nothing_behind() {
-        let outbox = Outbox::default();
-        let _first = offer(&outbox, 0, 1, 0);
-        let taken = outbox.take_ready(10);
-        let mut late = offer(&outbox, 0, 1, 1);
-        let _new = offer(&outbox, 0, 2, 0);
-        outbox.put_back(taken);
-        assert!(late.try_recv().is_err(), "its task is told nothing and is gone");
+            .map(|(partition, sequence)| queue(&outbox, partition, 7, sequence));
         let ready = outbox.take_ready(10);
-        assert_eq!((ready.len(), ready[0].place.epoch), (1, 2));
-        let _older = offer(&outbox, 0, 1, 2);
-        let _waits = offer(&outbox, 0, 2, 5);
+        assert_eq!(slots(&ready), [(0, 0), (0, 1), (0, 2)]);
+        assert_eq!(Outbox::positions(&ready), [CommittableOffset { partition: 0, offset: 17 }]);
+        assert_eq!(outbox.len(), 2, "answers behind a gap wait");
+        assert!(outbox.take_ready(10).is_empty());
+        let _closing = [queue(&outbox, 0, 7, 3), queue(&outbox, 1, 7, 0)];
+        assert_eq!(slots(&outbox.take_ready(3)), [(0, 3), (0, 4), (1, 0)]);
+        assert_eq!(slots(&outbox.take_ready(3)), [(1, 1)]);
+    }
+
+    #[test]
+    fn uncommitted_answers_are_taken_again_in_order() {
+        let outbox = Outbox::default();
+        let mut results: Vec<Reply> =
+            (0..4).map(|sequence| queue(&outbox, 0, 1, sequence)).collect();
+        let mut ready = outbox.take_ready(3);
+        // The second is too large: its task queues a smaller one later.
+        let large = ready.remove(1);
+        outbox.rewind(large.slot);
+        large.notify(Err(PublishError::TooLarge { topic: "events".to_owned() }));
+        outbox.put_back(ready);
+        assert!(matches!(results[1].try_recv(), Ok(Err(PublishError::TooLarge { .. }))));
+        assert_eq!(slots(&outbox.take_ready(10)), [(0, 0)]);
+        let _smaller = queue(&outbox, 0, 1, 1);
+        assert_eq!(slots(&outbox.take_ready(10)), [(0, 1), (0, 2), (0, 3)]);
+    }
+
+    #[test]
+    fn a_revoked_assignment_leaves_nothing_behind() {
+        let outbox = Outbox::default();
+        let _first = queue(&outbox, 0, 1, 0);
+        let ready = outbox.take_ready(10);
+        let mut late = queue(&outbox, 0, 1, 1);
+        let _new = queue(&outbox, 0, 2, 0);
+        outbox.put_back(ready);
+        assert!(late.try_recv().is_err(), "its task is not notified");
+        let ready = outbox.take_ready(10);
+        assert_eq!((ready.len(), ready[0].slot.epoch), (1, 2));
+        let _older = queue(&outbox, 0, 1, 2);
+        let _waits = queue(&outbox, 0, 2, 5);
         assert_eq!(outbox.len(), 1);
         outbox.forget(0);
         assert_eq!(outbox.len(), 0);

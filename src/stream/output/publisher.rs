@@ -1,4 +1,4 @@
-//! The producer: answers go out until every in-sync replica has them.
+//! The producer for at-least-once delivery: sends a record until every in-sync replica has it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,58 +15,27 @@ use crate::stream::broker::kafka_error::{
     send_verdict,
 };
 use crate::stream::error::StreamError;
+use crate::stream::output::output_record::{Outgoing, PublishError};
 use crate::stream::settings::Settings;
-use crate::stream::shared::Shared;
+use crate::stream::status::fault::Fault;
+use crate::stream::status::vitals::Vitals;
 
-/// First and last wait before a record is sent again.
+/// First and longest wait before a record is sent again.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// A record to be written.
-#[derive(Debug)]
-pub struct Outgoing<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// The key; the partition follows from it as with Java's default partitioner.
-    pub key: Option<&'a [u8]>,
-    /// The value.
-    pub payload: &'a [u8],
-    /// The headers.
-    pub headers: OwnedHeaders,
-}
-
-/// Why a record was not written, told apart by what helps.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum PublishError {
-    /// The record is larger than the client, the topic or the broker takes.
-    #[error(
-        "the record is larger than {topic} takes; raise kafka.message_bytes_max and the topic's max.message.bytes"
-    )]
-    TooLarge {
-        /// The topic.
-        topic: String,
-    },
-    /// Trying again would not help.
-    #[error(transparent)]
-    Permanent(#[from] StreamError),
-}
 
 /// An idempotent producer; clones share it.
 #[derive(Clone)]
 pub struct Publisher {
-    producer: FutureProducer<Context>,
-    shared: Option<Arc<Shared>>,
+    producer: FutureProducer<DeliveryContext>,
+    /// Readiness of the worker; `None` outside a worker.
+    vitals: Option<Arc<Vitals>>,
 }
 
-/// Reports what librdkafka says about the producer.
-pub(crate) struct Context {
-    shared: Option<Arc<Shared>>,
-}
-
-impl Context {
-    pub(crate) fn new(shared: Option<Arc<Shared>>) -> Self {
-        Self { shared }
-    }
+/// Logs error events of a producer. A fatal one stops the worker, if there is one.
+#[derive(Debug, Default)]
+pub(crate) struct DeliveryContext {
+    fault: Option<Arc<Fault>>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -76,35 +45,48 @@ impl std::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// Makes a producer of its own, for what is sent besides a worker: references, say.
+    /// Creates a producer outside a worker, to write references for example.
     ///
     /// # Errors
-    /// When librdkafka refuses the configuration.
+    /// Fails if librdkafka rejects the configuration.
     pub fn open(settings: &Settings) -> Result<Self, StreamError> {
-        Self::create(settings, None)
+        Self::create(settings, DeliveryContext::default(), None)
     }
 
-    /// Makes the producer of a worker, which hears of its errors.
-    pub(crate) fn of_worker(shared: &Arc<Shared>) -> Result<Self, StreamError> {
-        Self::create(&shared.settings, Some(Arc::clone(shared)))
+    /// Creates the producer of a worker. Its fatal errors stop the worker, and while a record waits
+    /// to be sent again the worker is not ready.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the configuration.
+    pub(crate) fn open_in_worker(
+        settings: &Settings,
+        fault: Arc<Fault>,
+        vitals: Arc<Vitals>,
+    ) -> Result<Self, StreamError> {
+        Self::create(settings, DeliveryContext { fault: Some(fault) }, Some(vitals))
     }
 
-    fn create(settings: &Settings, shared: Option<Arc<Shared>>) -> Result<Self, StreamError> {
-        let context = Context::new(shared.clone());
-        let producer = settings.producer_config()?.create_with_context(context);
-        Ok(Self { producer: producer.map_err(|error| configuration_error(&error))?, shared })
+    fn create(
+        settings: &Settings,
+        context: DeliveryContext,
+        vitals: Option<Arc<Vitals>>,
+    ) -> Result<Self, StreamError> {
+        let config = settings.producer_config()?;
+        let producer =
+            config.create_with_context(context).map_err(|error| configuration_error(&error))?;
+        Ok(Self { producer, vitals })
     }
 
-    /// Writes a record and waits until all in-sync replicas have it. What fails in passing is sent
-    /// again without end; the caller drops the future when the record is no longer its own.
+    /// Writes a record and waits until all in-sync replicas have it. Retries transient failures
+    /// indefinitely: drop the future to stop, for example after the partition is revoked.
     ///
     /// Dropping the future does not recall a record that was sent: it may still be written.
     ///
     /// # Errors
-    /// [`PublishError`]; the record was not written then.
+    /// [`PublishError`]; the record is not written then.
     pub async fn publish(&self, outgoing: Outgoing<'_>) -> Result<(), PublishError> {
         let Outgoing { topic, key, payload, mut headers } = outgoing;
-        let mut trouble = None;
+        let mut waiting = None;
         let mut wait = RETRY_WAIT;
         loop {
             let (error, returned) = match self.send(topic, key, payload, headers).await {
@@ -126,15 +108,15 @@ impl Publisher {
                 }
                 SendVerdict::Transient => {}
             }
-            trouble = trouble.or_else(|| self.shared.as_deref().map(Trouble::begin));
+            waiting = waiting.or_else(|| self.vitals.as_deref().map(Vitals::unpublished));
             metrics::publish_retried();
             tracing::debug!(topic, %error, "a record was not acknowledged and is sent again");
-            tokio::time::sleep(wait.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
-            wait = (wait * 2).min(RETRY_WAIT_MAX);
+            tokio::time::sleep(next_wait(&mut wait)).await;
         }
     }
 
-    /// Sends once; gives the headers back with the error, they may not be readable by name.
+    /// Sends once. Returns the headers with the error: they cannot be copied by name, because names
+    /// that are not UTF-8 are unreadable.
     async fn send(
         &self,
         topic: &str,
@@ -153,31 +135,20 @@ impl Publisher {
             Ok(Err((error, mut message))) => {
                 Err((error, message.detach_headers().unwrap_or_default()))
             }
-            // The producer outlives its records: it is part of this future.
+            // Unreachable: this future borrows the producer, which answers every record.
             Err(_) => Err((KafkaError::Canceled, OwnedHeaders::new())),
         }
     }
 }
 
-/// A record that waits to be sent again: the worker is not ready meanwhile.
-struct Trouble<'a> {
-    shared: &'a Shared,
+/// Returns the wait before the next attempt, with jitter, and doubles the one after it.
+fn next_wait(wait: &mut Duration) -> Duration {
+    let jittered = wait.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
+    *wait = (*wait * 2).min(RETRY_WAIT_MAX);
+    jittered
 }
 
-impl<'a> Trouble<'a> {
-    fn begin(shared: &'a Shared) -> Self {
-        shared.vitals().unpublished += 1;
-        Self { shared }
-    }
-}
-
-impl Drop for Trouble<'_> {
-    fn drop(&mut self) {
-        self.shared.vitals().unpublished -= 1;
-    }
-}
-
-impl ClientContext for Context {
+impl ClientContext for DeliveryContext {
     fn stats(&self, _: Statistics) {}
 
     fn stats_raw(&self, _: &[u8]) {}
@@ -185,9 +156,9 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         log_client_error(&error, reason);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
-            && let Some(shared) = &self.shared
+            && let Some(fault) = &self.fault
         {
-            shared.fault.raise(StreamError::Fatal(reason.to_owned()));
+            fault.raise(StreamError::Fatal(reason.to_owned()));
         }
     }
 }

@@ -1,245 +1,279 @@
-//! Exactly once: answers and the positions behind them are one transaction.
+//! Exactly-once delivery: answers and the positions after them are committed in one transaction.
 //!
-//! All of it runs on the polling thread: it knows the group's generation, by which the brokers fence a worker
-//! that was given up for dead, and during a rebalance it is the one that waits. What is aborted stays in memory
-//! and is written again.
+//! Everything here runs on the polling thread. It knows the generation of the group, by which the
+//! brokers fence a worker that lost its membership, and it is the thread that waits during a
+//! rebalance. Aborted answers stay in memory and are written again.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
 use crate::telemetry::metrics;
 
+use crate::stream::broker::partition_list::of_positions;
 use crate::stream::error::StreamError;
-use crate::stream::intake::rebalance::Context;
-use crate::stream::output::outbox::{Outbox, Output};
-use crate::stream::output::publisher::{self, PublishError};
+use crate::stream::output::outbox::{Outbox, PendingAnswer};
+use crate::stream::output::output_record::{OutputRecord, PublishError};
 use crate::stream::output::transactional_producer::{
-    Failure, Positions, STEP, TransactionalProducer, Written,
+    Positions, STEP_TIMEOUT, TransactionFailure, TransactionalProducer,
 };
-use crate::stream::shared::Shared;
+use crate::stream::settings::Settings;
+use crate::stream::status::fault::Fault;
+use crate::stream::status::vitals::Vitals;
 
-/// How long the polling thread waits for the same when a producer is replaced; it tries again.
-const OPEN_AGAIN: Duration = Duration::from_secs(5);
-/// Answers in one transaction: its records are in the producer's queue at once.
-const OUTPUTS_MAX: usize = 10_000;
-/// How long the brokers may take to say what the group has committed.
-const SETTLE: Duration = Duration::from_secs(5);
-/// Producers that are given up in a row before the worker is.
-const GIVEN_UP_MAX: u32 = 5;
+/// Time limit for opening a replacement producer. A failed attempt is repeated at the next commit.
+const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most answers in one transaction; all of them are in the producer's queue at once.
+const ANSWERS_MAX: usize = 10_000;
+/// Time limit for reading the committed offsets of the group.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most producers that are replaced between two successful commits.
+const REPLACEMENTS_MAX: u32 = 5;
 
-/// What commits a worker's answers.
-pub(crate) struct Transactions {
-    state: Mutex<State>,
-    shared: Arc<Shared>,
-}
-
-struct State {
-    /// None from when one is given up until the brokers take the next.
+/// Commits the answers of one worker.
+pub(crate) struct TransactionCommitter {
+    settings: Arc<Settings>,
+    outbox: Arc<Outbox>,
+    fault: Arc<Fault>,
+    vitals: Arc<Vitals>,
+    /// `None` after a producer was replaced, until the brokers accept its successor.
     producer: Option<TransactionalProducer>,
-    /// Answers of a transaction whose end nobody saw: committed or not, and both must not be guessed.
-    unsettled: Vec<Output>,
-    /// Producers that were given up since the last commit.
-    given_up: u32,
+    /// Answers of a transaction whose outcome is unknown. Must be resolved from the committed
+    /// offsets before anything else is written.
+    unresolved: Vec<PendingAnswer>,
+    /// Producers that were replaced since the last commit.
+    replacements: u32,
 }
 
-impl Transactions {
-    /// Makes the producer, and ends what a predecessor of the same name has left open. Blocks.
+/// The fate of the producer after an attempt to commit.
+enum ProducerFate {
+    Keep,
+    Replace { reason: String, answers: usize },
+}
+
+impl TransactionCommitter {
+    /// Opens the producer and aborts the transaction that a predecessor with the same transactional
+    /// id left open. Blocks.
     ///
     /// # Errors
-    /// When librdkafka refuses the configuration, or the brokers refuse the name or do not answer.
-    pub(crate) fn open(shared: &Arc<Shared>) -> Result<Self, StreamError> {
-        let producer = open(shared, STEP).map_err(|failure| {
-            if let Failure::End(error) = failure {
+    /// Fails if librdkafka rejects the configuration, or the brokers reject the transactional id or
+    /// do not answer.
+    pub(crate) fn open(
+        settings: Arc<Settings>,
+        outbox: Arc<Outbox>,
+        fault: Arc<Fault>,
+        vitals: Arc<Vitals>,
+    ) -> Result<Self, StreamError> {
+        let producer = open_producer(&settings, STEP_TIMEOUT).map_err(|failure| {
+            if let TransactionFailure::Permanent(error) = failure {
                 return error;
             }
-            let id = shared.settings.transactional_id();
-            StreamError::Fatal(format!("no broker begins transactions of {id} within {STEP:?}"))
+            let id = settings.transactional_id();
+            StreamError::Fatal(format!(
+                "no broker begins transactions of {id} within {STEP_TIMEOUT:?}"
+            ))
         })?;
-        let state = State { producer: Some(producer), unsettled: Vec::new(), given_up: 0 };
-        Ok(Self { state: Mutex::new(state), shared: Arc::clone(shared) })
+        Ok(Self {
+            settings,
+            outbox,
+            fault,
+            vitals,
+            producer: Some(producer),
+            unresolved: Vec::new(),
+            replacements: 0,
+        })
     }
 
-    /// Whether the end of every transaction is known.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.lock().unsettled.is_empty()
+    /// Returns true if the outcome of every transaction is known.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.unresolved.is_empty()
     }
 
-    /// Commits what is next in line, if anything is; true when something was. Blocks.
-    pub(crate) fn cut(&self, consumer: &BaseConsumer<Context>) -> bool {
-        if self.shared.fault.is_raised() {
-            return false;
+    /// Returns the number of answers that wait for a transaction.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Commits the answers that are next in line, if there are any. Blocks.
+    pub(crate) fn commit_ready<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) {
+        if self.fault.is_raised() {
+            return;
         }
-        let mut state = self.lock();
-        if state.producer.is_none() {
-            // Also where nothing waits: until its beginning what was left open holds readers back.
-            state.producer = self.open_again();
+        // Reopen even if no answer waits: until then, the transaction that the previous producer
+        // left open holds back readers of committed records.
+        let Some(producer) = self.producer.take().or_else(|| self.reopen()) else { return };
+        match self.attempt(&producer, consumer) {
+            ProducerFate::Keep => self.producer = Some(producer),
+            ProducerFate::Replace { reason, answers } => {
+                tracing::warn!(reason, answers, "the transactional producer is replaced");
+                producer.abandon();
+                self.replacements += 1;
+                if self.replacements > REPLACEMENTS_MAX {
+                    self.fault.raise(StreamError::Fatal(reason));
+                }
+            }
         }
-        let Some(producer) = state.producer.take() else { return false };
-        if !self.settle(&mut state.unsettled, consumer) {
-            state.producer = Some(producer);
-            return false;
+    }
+
+    fn attempt<C: ConsumerContext>(
+        &mut self,
+        producer: &TransactionalProducer,
+        consumer: &BaseConsumer<C>,
+    ) -> ProducerFate {
+        if !self.resolve(consumer) {
+            return ProducerFate::Keep;
         }
-        let outputs = self.shared.outbox.take_ready(OUTPUTS_MAX);
-        if outputs.is_empty() {
-            state.producer = Some(producer);
-            return false;
+        let answers = self.outbox.take_ready(ANSWERS_MAX);
+        if answers.is_empty() {
+            return ProducerFate::Keep;
         }
-        let Err(failure) = commit(&producer, consumer, &outputs) else {
-            (state.producer, state.given_up) = (Some(producer), 0);
-            self.committed(outputs);
+        match self.commit(producer, consumer, &answers) {
+            Ok(()) => {
+                self.replacements = 0;
+                self.confirm(answers);
+                ProducerFate::Keep
+            }
+            Err(failure) => {
+                metrics::transaction_aborted();
+                self.recover(failure, answers)
+            }
+        }
+    }
+
+    /// Resolves a transaction with unknown outcome from the committed offsets of the group. Returns
+    /// false if they cannot be read. The offsets are final: opening the replacement producer ended
+    /// the transaction.
+    fn resolve<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> bool {
+        if self.unresolved.is_empty() {
             return true;
-        };
-        metrics::transaction_aborted();
-        self.failed(&mut state, producer, failure, outputs);
-        false
-    }
-
-    /// Finds out what became of a transaction whose end nobody saw; true when there is none left. Its successor has
-    /// begun, and with that it is over: what the group has committed says how.
-    fn settle(&self, unsettled: &mut Vec<Output>, consumer: &BaseConsumer<Context>) -> bool {
-        if unsettled.is_empty() {
-            return true;
         }
-        let context = consumer.context();
-        let asked = context.list(&Outbox::positions(unsettled));
-        let committed = match consumer.committed_offsets(asked, SETTLE) {
+        let topic = &self.settings.input_topic;
+        let partitions = of_positions(topic, &Outbox::positions(&self.unresolved));
+        let committed = match consumer.committed_offsets(partitions, COMMITTED_TIMEOUT) {
             Ok(committed) => committed,
             Err(error) => {
-                tracing::warn!(%error, "what the group has committed is not known yet");
-                self.shared.vitals().commit_failed(Instant::now());
+                tracing::warn!(%error, "the committed offsets of the group are not known yet");
+                self.vitals.commit_failed(Instant::now());
                 return false;
             }
         };
-        let is_committed = |output: &Output| {
-            let found = committed.find_partition(context.topic(), output.place.partition);
-            matches!(found.map(|found| found.offset()), Some(Offset::Offset(next)) if next > output.offset())
+        let is_committed = |answer: &PendingAnswer| {
+            let found = committed.find_partition(topic, answer.slot.partition);
+            let offset = found.map(|found| found.offset());
+            matches!(offset, Some(Offset::Offset(next)) if next > answer.offset)
         };
-        let (done, rest): (Vec<_>, Vec<_>) =
-            mem::take(unsettled).into_iter().partition(is_committed);
-        tracing::info!(committed = done.len(), aborted = rest.len(), "a transaction is settled");
-        self.committed(done);
-        self.shared.outbox.put_back(rest);
+        let (done, aborted): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.unresolved).into_iter().partition(is_committed);
+        tracing::info!(
+            committed = done.len(),
+            aborted = aborted.len(),
+            "the outcome of a transaction is resolved"
+        );
+        self.confirm(done);
+        self.outbox.put_back(aborted);
         true
     }
 
-    fn committed(&self, outputs: Vec<Output>) {
-        metrics::offsets_committed(Outbox::positions(&outputs).len());
-        self.shared.vitals().committed(Instant::now());
-        for output in outputs {
-            output.tell(Ok(()));
+    fn commit<C: ConsumerContext>(
+        &self,
+        producer: &TransactionalProducer,
+        consumer: &BaseConsumer<C>,
+        answers: &[PendingAnswer],
+    ) -> Result<(), TransactionFailure> {
+        // The brokers check the member and its generation, and not the partitions that it owns.
+        let Some(group) = consumer.group_metadata().filter(|_| !consumer.assignment_lost()) else {
+            return Err(TransactionFailure::Aborted(KafkaError::Canceled));
+        };
+        let list = of_positions(&self.settings.input_topic, &Outbox::positions(answers));
+        let records = answers.iter().enumerate();
+        let records = records.filter_map(|(index, answer)| Some((index, answer.record.as_ref()?)));
+        producer.transact(records, Some(Positions { list, group }))
+    }
+
+    fn confirm(&self, answers: Vec<PendingAnswer>) {
+        metrics::offsets_committed(Outbox::positions(&answers).len());
+        self.vitals.committed(Instant::now());
+        for answer in answers {
+            answer.notify(Ok(()));
         }
     }
 
-    /// A producer of the same name: its beginning ends what the one before it has left open.
-    fn open_again(&self) -> Option<TransactionalProducer> {
-        match open(&self.shared, OPEN_AGAIN) {
+    /// Returns the answers of a failed transaction to where they continue, and decides about its
+    /// producer.
+    fn recover(
+        &mut self,
+        failure: TransactionFailure,
+        answers: Vec<PendingAnswer>,
+    ) -> ProducerFate {
+        let count = answers.len();
+        let fate = match failure {
+            TransactionFailure::TooLarge(indices) => {
+                self.reject_too_large(&indices, answers);
+                return ProducerFate::Keep;
+            }
+            TransactionFailure::Permanent(error) => {
+                self.fault.raise(error);
+                self.outbox.put_back(answers);
+                return ProducerFate::Keep;
+            }
+            TransactionFailure::Aborted(error) => {
+                tracing::warn!(%error, answers = count, "a transaction was aborted");
+                self.outbox.put_back(answers);
+                ProducerFate::Keep
+            }
+            TransactionFailure::Unusable(reason) => {
+                self.outbox.put_back(answers);
+                ProducerFate::Replace { reason, answers: count }
+            }
+            TransactionFailure::OutcomeUnknown(reason) => {
+                self.unresolved = answers;
+                ProducerFate::Replace { reason, answers: count }
+            }
+        };
+        self.vitals.commit_failed(Instant::now());
+        fate
+    }
+
+    /// Notifies the tasks of answers that are too large, and puts the others back.
+    fn reject_too_large(&self, indices: &[usize], answers: Vec<PendingAnswer>) {
+        let mut others = Vec::new();
+        for (index, answer) in answers.into_iter().enumerate() {
+            match &answer.record {
+                Some(OutputRecord { topic, .. }) if indices.contains(&index) => {
+                    let topic = topic.clone();
+                    self.outbox.rewind(answer.slot);
+                    answer.notify(Err(PublishError::TooLarge { topic }));
+                }
+                _ => others.push(answer),
+            }
+        }
+        self.outbox.put_back(others);
+    }
+
+    /// Opens a producer with the same transactional id, which aborts the transaction that the
+    /// previous one left open.
+    fn reopen(&self) -> Option<TransactionalProducer> {
+        match open_producer(&self.settings, REOPEN_TIMEOUT) {
             Ok(producer) => return Some(producer),
-            Err(Failure::End(error)) => self.shared.fault.raise(error),
+            Err(TransactionFailure::Permanent(error)) => self.fault.raise(error),
             Err(_) => {
                 tracing::warn!("no broker begins a transaction, trying again");
-                self.shared.vitals().commit_failed(Instant::now());
+                self.vitals.commit_failed(Instant::now());
             }
         }
         None
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed(
-        &self,
-        state: &mut State,
-        producer: TransactionalProducer,
-        failure: Failure,
-        outputs: Vec<Output>,
-    ) {
-        let answers = outputs.len();
-        match failure {
-            Failure::TooLarge(indices) => {
-                state.producer = Some(producer);
-                self.leave_out(&indices, outputs);
-                return;
-            }
-            Failure::Aborted(error) => {
-                tracing::warn!(%error, answers, "a transaction was aborted");
-                state.producer = Some(producer);
-                self.shared.outbox.put_back(outputs);
-            }
-            Failure::Stuck(reason) => {
-                self.shared.outbox.put_back(outputs);
-                self.give_up(state, producer, (reason, answers));
-            }
-            Failure::Unknown(reason) => {
-                state.unsettled = outputs;
-                self.give_up(state, producer, (reason, answers));
-            }
-            Failure::End(error) => {
-                self.shared.fault.raise(error);
-                state.producer = Some(producer);
-                self.shared.outbox.put_back(outputs);
-                return;
-            }
-        }
-        self.shared.vitals().commit_failed(Instant::now());
-    }
-
-    /// Another producer goes on, unless that helped too often.
-    fn give_up(
-        &self,
-        state: &mut State,
-        producer: TransactionalProducer,
-        (reason, answers): (String, usize),
-    ) {
-        tracing::warn!(reason, answers, "another producer of transactions goes on");
-        producer.give_up();
-        state.given_up += 1;
-        if state.given_up > GIVEN_UP_MAX {
-            self.shared.fault.raise(StreamError::Fatal(reason));
-        }
-    }
-
-    /// Tells the tasks of answers that are too large; the others are next in line again.
-    fn leave_out(&self, indices: &[usize], outputs: Vec<Output>) {
-        let mut rest = Vec::new();
-        for (index, output) in outputs.into_iter().enumerate() {
-            match &output.written {
-                Some(Written { topic, .. }) if indices.contains(&index) => {
-                    let topic = topic.clone();
-                    self.shared.outbox.rewind(output.place);
-                    output.tell(Err(PublishError::TooLarge { topic }));
-                }
-                _ => rest.push(output),
-            }
-        }
-        self.shared.outbox.put_back(rest);
-    }
 }
 
-fn open(shared: &Arc<Shared>, limit: Duration) -> Result<TransactionalProducer, Failure> {
-    // It raises no fault by itself: one that was given up may still hear of its end.
-    let context = publisher::Context::new(None);
-    let id = shared.settings.transactional_id();
-    let config = shared.settings.transactional_config(&id).map_err(Failure::End)?;
-    TransactionalProducer::open(&config, id, context, limit)
-}
-
-fn commit(
-    producer: &TransactionalProducer,
-    consumer: &BaseConsumer<Context>,
-    outputs: &[Output],
-) -> Result<(), Failure> {
-    // The brokers check the member and its generation, not what it owns.
-    let Some(group) = consumer.group_metadata().filter(|_| !consumer.assignment_lost()) else {
-        return Err(Failure::Aborted(KafkaError::Canceled));
-    };
-    let positions = Positions { list: consumer.context().list(&Outbox::positions(outputs)), group };
-    let written = outputs.iter().enumerate();
-    let written = written.filter_map(|(index, output)| Some((index, output.written.as_ref()?)));
-    producer.transact(written, Some(positions))
+fn open_producer(
+    settings: &Settings,
+    timeout: Duration,
+) -> Result<TransactionalProducer, TransactionFailure> {
+    let id = settings.transactional_id();
+    let config = settings.transactional_config(&id).map_err(TransactionFailure::Permanent)?;
+    TransactionalProducer::open(&config, id, timeout)
 }

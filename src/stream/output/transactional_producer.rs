@@ -1,8 +1,8 @@
-//! A producer of transactions: records that are committed together or not at all.
+//! A transactional producer: its records are committed together, or not at all.
 //!
-//! Every step blocks, and is tried again while that may help. What is aborted stays with the caller, who may
-//! write it again. Every step has a limit, and a producer that passed one is of no use any more: librdkafka then still
-//! works on the step, and refuses others.
+//! Every step blocks, has a time limit, and is retried while a retry may help. After a timeout the
+//! producer is unusable: librdkafka is still executing the step and rejects every other call. The
+//! caller keeps the records of an aborted transaction and may write them again.
 
 use std::sync::mpsc;
 use std::thread;
@@ -12,7 +12,6 @@ use futures::executor::block_on;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
-use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
@@ -21,159 +20,156 @@ use crate::stream::broker::kafka_error::{
     is_forbidden, permanent_send_error, send_verdict,
 };
 use crate::stream::error::StreamError;
-use crate::stream::output::publisher::Context;
+use crate::stream::output::output_record::OutputRecord;
+use crate::stream::output::publisher::DeliveryContext;
 
-/// How long the brokers may take for one step of a transaction.
-pub(crate) const STEP: Duration = Duration::from_secs(30);
-/// How long they may take for the positions. Librdkafka ignores the limit of that call, and waits for ever for a group
-/// coordinator that has moved (librdkafka #5456, #5511); brokers need about ten seconds to name a new one.
-const POSITIONS: Duration = Duration::from_secs(15);
-/// What librdkafka may be late by where it keeps a limit.
-const LATE: Duration = Duration::from_secs(3);
-/// Wait before a step is tried again.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Time limit for one step of a transaction.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit for sending the positions. Librdkafka ignores the limit of that call, and waits
+/// indefinitely for a group coordinator that has moved (librdkafka #5456, #5511). Brokers need
+/// about ten seconds to elect a new one.
+const POSITIONS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Extra time that librdkafka may take after its own timeout.
+const TIMEOUT_SLACK: Duration = Duration::from_secs(3);
+/// Wait before a step is retried.
+const RETRY_WAIT: Duration = Duration::from_millis(100);
 
-/// A producer under a name of its own: who opens one under the same name puts this one out.
+/// A producer with a transactional id. Opening another producer with the same id fences this one.
 pub(crate) struct TransactionalProducer {
-    producer: FutureProducer<Context>,
+    producer: FutureProducer<DeliveryContext>,
     id: String,
 }
 
-/// A record of a transaction.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    pub(crate) topic: String,
-    /// None: it follows from the key.
-    pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) payload: Option<Vec<u8>>,
-    pub(crate) headers: OwnedHeaders,
-}
-
-/// Positions of a group, committed with the records that answer what is before them.
+/// Positions of a consumer group, to be committed with the answers to the records before them.
 pub(crate) struct Positions {
     pub(crate) list: TopicPartitionList,
     pub(crate) group: ConsumerGroupMetadata,
 }
 
-/// Why a transaction was not committed, as far as is known.
-pub(crate) enum Failure {
-    /// These records, by index, are larger than their topic takes.
+/// The reason why a transaction was not committed, or is not known to be.
+pub(crate) enum TransactionFailure {
+    /// The records with these indices are too large for their topic.
     TooLarge(Vec<usize>),
-    /// It was aborted; the same may pass later.
+    /// The transaction was aborted. The same records may succeed later.
     Aborted(KafkaError),
-    /// It is not committed, and this producer is of no use any more: another one has to go on.
-    Stuck(String),
-    /// The same, but whether it was committed is not known: its end was asked for and never seen.
-    Unknown(String),
-    /// Nothing this producer writes will ever be committed.
-    End(StreamError),
+    /// The transaction is not committed, and the producer is unusable: open another one.
+    Unusable(String),
+    /// The commit was requested and its result never arrived. The producer is unusable.
+    OutcomeUnknown(String),
+    /// No producer with this transactional id can commit anything.
+    Permanent(StreamError),
 }
 
 impl TransactionalProducer {
-    /// Makes the producer, and ends what a predecessor of the same name has left open, within `limit`. Blocks.
+    /// Creates the producer, and aborts the transaction that a predecessor with the same id left
+    /// open. Blocks, at most for `timeout`.
     ///
     /// # Errors
-    /// [`Failure::End`] when librdkafka refuses the configuration, or the brokers refuse the name;
-    /// [`Failure::Stuck`] when they do not answer.
+    /// [`TransactionFailure::Permanent`] if librdkafka rejects the configuration or the brokers
+    /// reject the id; [`TransactionFailure::Unusable`] if the brokers do not answer.
     pub(crate) fn open(
         config: &ClientConfig,
         id: String,
-        context: Context,
-        limit: Duration,
-    ) -> Result<Self, Failure> {
-        let producer: FutureProducer<Context> = config
-            .create_with_context(context)
-            .map_err(|error| Failure::End(configuration_error(&error)))?;
+        timeout: Duration,
+    ) -> Result<Self, TransactionFailure> {
+        let producer: FutureProducer<DeliveryContext> = config
+            .create_with_context(DeliveryContext::default())
+            .map_err(|error| TransactionFailure::Permanent(configuration_error(&error)))?;
         let opened = Self { producer, id };
-        let deadline = Instant::now() + limit;
-        match step(deadline, || opened.producer.init_transactions(limit)) {
+        let deadline = Instant::now() + timeout;
+        match step(deadline, || opened.producer.init_transactions(timeout)) {
             Ok(()) => Ok(opened),
-            Err(error) if is_slow(&error) => {
-                opened.give_up();
-                Err(Failure::Stuck(format!("it cannot begin: {error}")))
+            Err(error) if is_timeout(&error) => {
+                opened.abandon();
+                Err(TransactionFailure::Unusable(format!("it cannot begin: {error}")))
             }
-            Err(error) => Err(Failure::End(opened.fatal(&error))),
+            Err(error) => Err(TransactionFailure::Permanent(opened.fatal(&error))),
         }
     }
 
-    /// Writes records, and commits them with the positions, in one transaction. Blocks.
+    /// Writes records and commits them with the positions, in one transaction. Blocks.
     ///
     /// # Errors
-    /// [`Failure`]; but for [`Failure::Unknown`] nothing of it will be seen by a reader of committed records.
+    /// [`TransactionFailure`]. Readers of committed records see none of the records then, except
+    /// perhaps after [`TransactionFailure::OutcomeUnknown`].
     pub(crate) fn transact<'a>(
         &self,
-        records: impl Iterator<Item = (usize, &'a Written)>,
+        records: impl Iterator<Item = (usize, &'a OutputRecord)>,
         positions: Option<Positions>,
-    ) -> Result<(), Failure> {
-        let deadline = Instant::now() + STEP;
+    ) -> Result<(), TransactionFailure> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
         step(deadline, || self.producer.begin_transaction())
             .map_err(|error| self.broken(&error))?;
         self.write(records).or_else(|failure| self.abort(failure))?;
         if let Some(positions) = positions {
-            self.hand_in(positions)?;
+            self.send_positions(positions)?;
         }
-        let committed = step(deadline, || self.producer.commit_transaction(STEP));
+        let committed = step(deadline, || self.producer.commit_transaction(STEP_TIMEOUT));
         committed.or_else(|error| match &error {
             KafkaError::Transaction(reason) if reason.txn_requires_abort() => {
-                self.abort(Failure::Aborted(error))
+                self.abort(TransactionFailure::Aborted(error))
             }
-            KafkaError::Flush(_) => self.abort(Failure::Aborted(error)),
-            // The coordinator may have committed it, or do so yet: nothing here may be written again before that is
-            // known.
+            KafkaError::Flush(_) => self.abort(TransactionFailure::Aborted(error)),
+            // The coordinator may have committed the transaction, or may still do so. Nothing may
+            // be written again until the outcome is known.
             _ => Err(match self.broken(&error) {
-                Failure::Stuck(reason) => Failure::Unknown(reason),
-                end => end,
+                TransactionFailure::Unusable(reason) => TransactionFailure::OutcomeUnknown(reason),
+                permanent => permanent,
             }),
         })
     }
 
-    /// Lets go of a producer that may never return. Its threads end with it, whenever that is.
-    pub(crate) fn give_up(self) {
-        let dropping = thread::Builder::new().name("dogiqa-given-up".to_owned());
+    /// Drops the producer on its own thread, because librdkafka may block there indefinitely.
+    pub(crate) fn abandon(self) {
+        let dropping = thread::Builder::new().name("dogiqa-dropping".to_owned());
         if let Err(error) = dropping.spawn(move || drop(self)) {
-            tracing::warn!(%error, "a producer is dropped in place");
+            tracing::warn!(%error, "no thread to drop a producer on; it is dropped here");
         }
     }
 
     /// Writes all records and waits until the brokers have them.
     fn write<'a>(
         &self,
-        records: impl Iterator<Item = (usize, &'a Written)>,
-    ) -> Result<(), Failure> {
+        records: impl Iterator<Item = (usize, &'a OutputRecord)>,
+    ) -> Result<(), TransactionFailure> {
         let mut too_large = Vec::new();
         let mut sent = Vec::new();
         let mut failed = Ok(());
-        for (index, written) in records {
-            match self.send(written) {
-                Ok(acknowledged) => sent.push((index, &written.topic, acknowledged)),
-                Err(error) => failed = self.note((index, &written.topic), error, &mut too_large),
+        for (index, record) in records {
+            match self.send(record) {
+                Ok(acknowledged) => sent.push((index, &record.topic, acknowledged)),
+                Err(error) => failed = self.note(index, &record.topic, error, &mut too_large),
             }
             if failed.is_err() {
                 break;
             }
         }
-        // The end of the transaction flushes, and here linger would only cost time.
-        let flushed = self.producer.flush(STEP).map_err(Failure::Aborted);
+        // Flush now instead of waiting for `linger.ms`; the commit would flush anyway.
+        let flushed = self.producer.flush(STEP_TIMEOUT).map_err(TransactionFailure::Aborted);
         for (index, topic, acknowledged) in sent {
             let noted = match block_on(acknowledged) {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err((error, _))) => self.note((index, topic), error, &mut too_large),
-                Err(_) => Err(Failure::Aborted(KafkaError::Canceled)),
+                Ok(Err((error, _))) => self.note(index, topic, error, &mut too_large),
+                Err(_) => Err(TransactionFailure::Aborted(KafkaError::Canceled)),
             };
             failed = failed.and(noted);
         }
-        // What is too large comes first: the rest may have failed because of it, and would again.
-        if too_large.is_empty() { failed.and(flushed) } else { Err(Failure::TooLarge(too_large)) }
+        // Report records that are too large first: the others may have failed because of them, and
+        // would fail again.
+        if too_large.is_empty() {
+            failed.and(flushed)
+        } else {
+            Err(TransactionFailure::TooLarge(too_large))
+        }
     }
 
-    fn send(&self, written: &Written) -> Result<DeliveryFuture, KafkaError> {
-        let mut headers = written.headers.clone();
+    fn send(&self, output: &OutputRecord) -> Result<DeliveryFuture, KafkaError> {
+        let mut headers = output.headers.clone();
         loop {
-            let mut record = FutureRecord::<[u8], [u8]>::to(&written.topic).headers(headers);
-            record.partition = written.partition;
-            record.key = written.key.as_deref();
-            record.payload = written.payload.as_deref();
+            let mut record = FutureRecord::<[u8], [u8]>::to(&output.topic).headers(headers);
+            record.partition = output.partition;
+            record.key = output.key.as_deref();
+            record.payload = output.payload.as_deref();
             let (error, record) = match self.producer.send_result(record) {
                 Ok(acknowledged) => return Ok(acknowledged),
                 Err(refused) => refused,
@@ -186,59 +182,71 @@ impl TransactionalProducer {
         }
     }
 
-    /// Of a record that was not written: too large is its own fault, anything else the transaction's.
+    /// Classifies the error of one record. A record that is too large is collected; any other error
+    /// fails the transaction.
     fn note(
         &self,
-        (index, topic): (usize, &str),
+        index: usize,
+        topic: &str,
         error: KafkaError,
         too_large: &mut Vec<usize>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), TransactionFailure> {
         match send_verdict(&error) {
             SendVerdict::TooLarge => {
                 too_large.push(index);
                 Ok(())
             }
-            SendVerdict::Transient | SendVerdict::QueueFull => Err(Failure::Aborted(error)),
+            SendVerdict::Transient | SendVerdict::QueueFull => {
+                Err(TransactionFailure::Aborted(error))
+            }
             SendVerdict::Permanent if is_consequence(code_of(&error)) => {
-                Err(Failure::Aborted(error))
+                Err(TransactionFailure::Aborted(error))
             }
             SendVerdict::Permanent => {
                 let fatal = self.producer.client().fatal_error();
                 if fatal.as_ref().is_some_and(|(code, _)| is_fenced(*code)) {
-                    return Err(Failure::End(StreamError::Fenced { id: self.id.clone() }));
+                    return Err(TransactionFailure::Permanent(StreamError::Fenced {
+                        id: self.id.clone(),
+                    }));
                 }
-                Err(Failure::End(permanent_send_error(fatal, topic, error)))
+                Err(TransactionFailure::Permanent(permanent_send_error(fatal, topic, error)))
             }
         }
     }
 
-    /// Adds the positions, on a thread that can be left behind if the call does not return.
-    fn hand_in(&self, Positions { list, group }: Positions) -> Result<(), Failure> {
-        let deadline = Instant::now() + POSITIONS;
+    /// Adds the positions, on a thread that can be abandoned if the call does not return.
+    fn send_positions(
+        &self,
+        Positions { list, group }: Positions,
+    ) -> Result<(), TransactionFailure> {
+        let deadline = Instant::now() + POSITIONS_TIMEOUT;
         let (producer, (done, result)) = (self.producer.clone(), mpsc::sync_channel(1));
         let call = move || {
-            let handed_in =
-                step(deadline, || producer.send_offsets_to_transaction(&list, &group, POSITIONS));
-            // Whoever waited may have given up.
-            done.send(handed_in).ok();
+            let sent = step(deadline, || {
+                producer.send_offsets_to_transaction(&list, &group, POSITIONS_TIMEOUT)
+            });
+            // Fails if the caller has stopped waiting.
+            done.send(sent).ok();
         };
         let started = thread::Builder::new().name("dogiqa-positions".to_owned()).spawn(call);
         if let Err(error) = started {
             let bug = StreamError::Bug(format!("no thread for positions: {error}"));
-            return self.abort(Failure::End(bug));
+            return self.abort(TransactionFailure::Permanent(bug));
         }
-        match result.recv_timeout(POSITIONS + LATE) {
-            Ok(handed_in) => handed_in.or_else(|error| self.abort(self.judge(error))),
-            Err(_) => Err(Failure::Stuck("its positions are not taken".to_owned())),
+        match result.recv_timeout(POSITIONS_TIMEOUT + TIMEOUT_SLACK) {
+            Ok(sent) => sent.or_else(|error| self.abort(self.classify(error))),
+            Err(_) => Err(TransactionFailure::Unusable(
+                "the brokers do not accept its positions".to_owned(),
+            )),
         }
     }
 
-    /// Ends the transaction without its records; gives the reason back, or why not even that was possible.
-    fn abort(&self, failure: Failure) -> Result<(), Failure> {
-        let deadline = Instant::now() + STEP;
-        match step(deadline, || self.producer.abort_transaction(STEP)) {
+    /// Aborts the transaction. Returns `failure`, or the reason why it could not be aborted.
+    fn abort(&self, failure: TransactionFailure) -> Result<(), TransactionFailure> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        match step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT)) {
             Ok(()) => Err(failure),
-            Err(error) if matches!(failure, Failure::End(_)) => {
+            Err(error) if matches!(failure, TransactionFailure::Permanent(_)) => {
                 tracing::debug!(%error, "the last transaction cannot be aborted");
                 Err(failure)
             }
@@ -246,25 +254,26 @@ impl TransactionalProducer {
         }
     }
 
-    fn judge(&self, error: KafkaError) -> Failure {
+    fn classify(&self, error: KafkaError) -> TransactionFailure {
         match &error {
             KafkaError::Transaction(reason) if reason.is_fatal() => self.broken(&error),
-            // What may pass was tried until the deadline; a transaction that can be aborted is.
+            // Retriable errors were retried until the deadline. Abort whatever can be aborted.
             KafkaError::Transaction(reason)
                 if reason.txn_requires_abort() || reason.is_retriable() =>
             {
-                Failure::Aborted(error)
+                TransactionFailure::Aborted(error)
             }
-            KafkaError::Flush(_) => Failure::Aborted(error),
+            KafkaError::Flush(_) => TransactionFailure::Aborted(error),
             _ => self.broken(&error),
         }
     }
 
-    /// What a producer that cannot go on means: another one can, unless this one's name is taken or forbidden.
-    fn broken(&self, error: &KafkaError) -> Failure {
+    /// Classifies the error of a producer that cannot continue. Another producer can, unless its id
+    /// is fenced or forbidden.
+    fn broken(&self, error: &KafkaError) -> TransactionFailure {
         match self.fatal(error) {
-            StreamError::Fatal(reason) => Failure::Stuck(reason),
-            end => Failure::End(end),
+            StreamError::Fatal(reason) => TransactionFailure::Unusable(reason),
+            permanent => TransactionFailure::Permanent(permanent),
         }
     }
 
@@ -282,22 +291,22 @@ impl TransactionalProducer {
     }
 }
 
-/// Runs a step again while that may help, until the deadline.
+/// Runs a step, and retries it until the deadline while the error is retriable.
 fn step(deadline: Instant, run: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     loop {
         match run() {
             Err(KafkaError::Transaction(reason))
                 if reason.is_retriable() && Instant::now() < deadline =>
             {
-                tracing::debug!(%reason, "a step of a transaction is tried again");
-                thread::sleep(AGAIN);
+                tracing::debug!(%reason, "a step of a transaction is retried");
+                thread::sleep(RETRY_WAIT);
             }
             result => return result,
         }
     }
 }
 
-/// Whether a step failed for want of an answer, and not because of one.
-fn is_slow(error: &KafkaError) -> bool {
+/// Returns true if a step failed because no answer arrived in time.
+fn is_timeout(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(reason) if reason.is_retriable() && !reason.is_fatal())
 }

@@ -1,0 +1,29 @@
+//! Lists of partitions of one topic in librdkafka's form.
+
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::stream::offsets::tracker::CommittableOffset;
+
+/// Returns a list of partitions.
+pub(crate) fn of_partitions(topic: &str, partitions: &[i32]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(topic, *partition);
+    }
+    list
+}
+
+/// Returns a list of partitions with the offset at which the group continues.
+pub(crate) fn of_positions(topic: &str, positions: &[CommittableOffset]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for CommittableOffset { partition, offset } in positions {
+        let added = list.add_partition_offset(topic, *partition, Offset::Offset(*offset));
+        added.expect("a position is one past an offset of the log");
+    }
+    list
+}
+
+/// Returns the numbers of the partitions of `topic` in the list.
+pub(crate) fn numbers(list: &TopicPartitionList, topic: &str) -> Vec<i32> {
+    list.elements_for_topic(topic).iter().map(|element| element.partition()).collect()
+}

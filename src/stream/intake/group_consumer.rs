@@ -1,0 +1,201 @@
+//! A member of the consumer group: one `poll` returns records and rebalances.
+
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::stream::broker::kafka_error::configuration_error;
+use crate::stream::broker::partition_list::{numbers, of_partitions, of_positions};
+use crate::stream::error::StreamError;
+use crate::stream::intake::kafka_events::{
+    ConsumerCallbacks, KafkaEvent, acknowledge, assign, unassign,
+};
+use crate::stream::offsets::tracker::CommittableOffset;
+use crate::stream::record::delivery::Record;
+use crate::stream::settings::Settings;
+
+/// The consumer of the input topic.
+///
+/// Dropping it leaves the group. Librdkafka revokes the assignment once more then, and waits for
+/// the answer: `events` is declared first, so that the receiver is dropped before the consumer and
+/// the callback answers by itself.
+pub(crate) struct GroupConsumer {
+    events: Receiver<KafkaEvent>,
+    consumer: BaseConsumer<ConsumerCallbacks>,
+    topic: String,
+}
+
+/// The result of a poll.
+pub(crate) enum Polled {
+    /// A record of the current assignment.
+    Record(Record),
+    Event(KafkaEvent),
+    Failed(KafkaError),
+    /// The timeout passed.
+    Nothing,
+}
+
+impl GroupConsumer {
+    /// Creates the consumer; it joins the group later, with [`GroupConsumer::join`].
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the configuration.
+    pub(crate) fn create(settings: &Settings) -> Result<Self, StreamError> {
+        let (callbacks, events) = ConsumerCallbacks::new();
+        let config = settings.consumer_config()?;
+        let consumer =
+            config.create_with_context(callbacks).map_err(|error| configuration_error(&error))?;
+        Ok(Self { events, consumer, topic: settings.input_topic.clone() })
+    }
+
+    /// Subscribes to the input topic. The group assigns partitions during later polls.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the subscription.
+    pub(crate) fn join(&self) -> KafkaResult<()> {
+        self.consumer.subscribe(&[&self.topic])
+    }
+
+    /// Waits for a record or an event. Returns pending events first: librdkafka is polled only when
+    /// every rebalance is handled, so a record always belongs to the current assignment.
+    pub(crate) fn poll(&self, timeout: Duration) -> Polled {
+        if let Ok(event) = self.events.try_recv() {
+            return Polled::Event(event);
+        }
+        match self.consumer.poll(timeout) {
+            Some(Ok(message)) => Polled::Record(Record::copy(&message)),
+            Some(Err(error)) => Polled::Failed(error),
+            None => self.events.try_recv().map_or(Polled::Nothing, Polled::Event),
+        }
+    }
+
+    /// Accepts assigned partitions.
+    pub(crate) fn assign(&self, partitions: &TopicPartitionList) {
+        assign(&self.consumer, partitions);
+    }
+
+    /// Gives revoked partitions up.
+    pub(crate) fn unassign(&self, partitions: &TopicPartitionList) {
+        unassign(&self.consumer, partitions);
+    }
+
+    /// Returns true if the group reassigned the partitions without waiting for this worker.
+    pub(crate) fn is_assignment_lost(&self) -> bool {
+        self.consumer.assignment_lost()
+    }
+
+    /// Pauses partitions. Librdkafka drops the records that it fetched ahead.
+    pub(crate) fn pause(&self, partitions: &[i32]) {
+        self.apply(partitions, "pause", |list| self.consumer.pause(list));
+    }
+
+    /// Resumes partitions.
+    pub(crate) fn resume(&self, partitions: &[i32]) {
+        self.apply(partitions, "resume", |list| self.consumer.resume(list));
+    }
+
+    /// Commits positions.
+    ///
+    /// # Errors
+    /// Fails if the brokers reject the commit. With `Async` only if librdkafka does: the brokers'
+    /// answer is never reported, because rdkafka registers no commit callback for it.
+    pub(crate) fn commit(
+        &self,
+        positions: &[CommittableOffset],
+        mode: CommitMode,
+    ) -> KafkaResult<()> {
+        self.consumer.commit(&of_positions(&self.topic, positions), mode)
+    }
+
+    /// Returns the error after which librdkafka's client is unusable, if there is one.
+    pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.consumer.client().fatal_error()
+    }
+
+    /// Returns the numbers of a list's partitions.
+    pub(crate) fn numbers(&self, partitions: &TopicPartitionList) -> Vec<i32> {
+        numbers(partitions, &self.topic)
+    }
+
+    /// Returns the input topic.
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Returns the underlying consumer, for the group metadata of a transaction.
+    pub(crate) fn inner(&self) -> &BaseConsumer<ConsumerCallbacks> {
+        &self.consumer
+    }
+
+    /// Calls librdkafka, which reports a partition that is not assigned any more in its element.
+    fn apply(
+        &self,
+        partitions: &[i32],
+        action: &'static str,
+        call: impl Fn(&TopicPartitionList) -> KafkaResult<()>,
+    ) {
+        if partitions.is_empty() {
+            return;
+        }
+        let list = of_partitions(&self.topic, partitions);
+        if let Err(error) = call(&list) {
+            tracing::warn!(%error, action, "librdkafka refused");
+        }
+        for element in list.elements() {
+            if let Err(error) = element.error() {
+                let partition = element.partition();
+                tracing::warn!(%error, action, partition, "librdkafka refused");
+            }
+        }
+    }
+}
+
+impl Drop for GroupConsumer {
+    /// Answers the rebalances that no poll returned; librdkafka would wait for them indefinitely.
+    fn drop(&mut self) {
+        for event in self.events.try_iter() {
+            acknowledge(&self.consumer, &event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::stream::broker::embedded::EmbeddedBroker;
+
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_consumer_closes_with_a_rebalance_that_no_poll_returned() {
+        let mut settings = Settings::default();
+        let broker = EmbeddedBroker::start(&settings.topics(), 1, None).unwrap();
+        broker.configure(&mut settings);
+        let consumer = GroupConsumer::create(&settings).unwrap();
+        consumer.join().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let event = loop {
+            assert!(Instant::now() < deadline, "the group assigns the partition");
+            if let Polled::Event(event @ KafkaEvent::Assigned(_)) =
+                consumer.poll(Duration::from_millis(100))
+            {
+                break event;
+            }
+        };
+        // As if the loop had ended between the callback and the next poll.
+        consumer.consumer.context().events.send(event).unwrap();
+        let (closed, is_closed) = channel();
+        thread::spawn(move || {
+            drop(consumer);
+            closed.send(()).unwrap();
+        });
+        is_closed.recv_timeout(PATIENCE).expect("the consumer closes");
+    }
+}
