@@ -182,7 +182,7 @@ impl Policy {
                 Basis::Level => assessment.score,
                 Basis::Expected => assessment.score_expected,
             };
-            verdict.merge(self.compare(score, minimum), || format!("the score of {score:.2}"));
+            verdict.merge(&self.compare(score, minimum), || format!("the score of {score:.2}"));
         }
         let Some(minimum) = settings.object_score_min else {
             return verdict;
@@ -193,7 +193,7 @@ impl Policy {
                 && share >= settings.object_area_fraction_min;
             if is_checked {
                 let rating = self.value(&object.rating);
-                verdict.merge(self.compare(rating, minimum), || {
+                verdict.merge(&self.compare(rating, minimum), || {
                     let percent = 100.0 * share;
                     format!("object {index} ({percent:.1} % of the image) rated {rating:.2}")
                 });
@@ -210,7 +210,7 @@ impl Policy {
                 outcome: PolicyOutcome::Review,
                 relation: "were not looked for".to_owned(),
             };
-            verdict.merge(unknown, || "objects".to_owned());
+            verdict.merge(&unknown, || "objects".to_owned());
         }
         verdict
     }
@@ -244,7 +244,7 @@ struct Comparison {
 
 impl PolicyVerdict {
     /// Adds the result of one comparison: the worse outcome, and a reason unless it passes.
-    fn merge(&mut self, comparison: Comparison, subject: impl Fn() -> String) {
+    fn merge(&mut self, comparison: &Comparison, subject: impl Fn() -> String) {
         match (self.outcome, comparison.outcome) {
             (_, PolicyOutcome::Pass) => return,
             (PolicyOutcome::Reject, _) => {}
