@@ -1,6 +1,6 @@
 //! Lists of partitions of one topic in librdkafka's form.
 
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use crate::stream::offsets::tracker::CommittableOffset;
 
@@ -25,5 +25,5 @@ pub(crate) fn of_positions(topic: &str, positions: &[CommittableOffset]) -> Topi
 
 /// Returns the numbers of the partitions of `topic` in the list.
 pub(crate) fn numbers(list: &TopicPartitionList, topic: &str) -> Vec<i32> {
-    list.elements_for_topic(topic).iter().map(|element| element.partition()).collect()
+    list.elements_for_topic(topic).iter().map(TopicPartitionListElem::partition).collect()
 }

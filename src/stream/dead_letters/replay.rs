@@ -168,7 +168,7 @@ impl<OnOutcome: FnMut(&DeadLetter, &ReplayOutcome)> Replay<'_, OnOutcome> {
                     return Ok(());
                 }
                 Err(TransactionFailure::TooLarge(indices)) => {
-                    batch = self.refuse_too_large(batch, &indices)
+                    batch = self.refuse_too_large(batch, &indices);
                 }
                 Err(TransactionFailure::Aborted(reason)) => {
                     attempts += 1;
