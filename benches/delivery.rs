@@ -135,7 +135,7 @@ async fn latency(settings: Settings) -> Latency {
         Latency { median: latencies[count / 2], percentile_99: latencies[count * 99 / 100] }
     });
     let writer = tokio::task::spawn_blocking(move || {
-        write(&writer_settings, LATENCY_REFERENCES, Some(LATENCY_RATE))
+        write(&writer_settings, LATENCY_REFERENCES, Some(LATENCY_RATE));
     });
     let figures = run_worker_until(settings, reader).await;
     writer.await.unwrap();

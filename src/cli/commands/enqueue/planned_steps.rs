@@ -103,8 +103,8 @@ mod tests {
         }
     }
 
-    fn item(number: u64, content: ItemContent) -> anyhow::Result<SourceItem> {
-        Ok(SourceItem { position: SourcePosition::Line(number), content })
+    fn item(number: u64, content: ItemContent) -> SourceItem {
+        SourceItem { position: SourcePosition::Line(number), content }
     }
 
     fn reference(uri: &str) -> ItemContent {
@@ -115,7 +115,7 @@ mod tests {
     async fn a_limit_counts_references_to_send_and_keeps_the_order() {
         let items = (1..=5).map(|number| {
             let content = if number == 2 { ItemContent::Empty } else { reference("s3://b/k") };
-            item(number, content)
+            Ok(item(number, content))
         });
         let steps = plan_steps(stream::iter(items).boxed(), check(), 3);
         let positions = steps.map(|step| step.unwrap().position).collect::<Vec<_>>().await;
@@ -126,7 +126,7 @@ mod tests {
     async fn a_rate_delays_references_to_send_and_nothing_else() {
         let items = (0..30).map(|number| {
             let content = if number % 3 == 0 { reference("s3://b/k") } else { ItemContent::Empty };
-            item(number, content)
+            Ok(item(number, content))
         });
         let steps = plan_steps(stream::iter(items).boxed(), check(), u64::MAX);
         let started = Instant::now();
