@@ -93,8 +93,7 @@ impl Stages {
         let started = Instant::now();
         let segmenter = Sam2Segmenter::open(segmenter, masks, DType::F32, &cpu).unwrap();
         let settings = RatingSettings::default();
-        let scorer =
-            MplugOwl3Scorer::open(scorer, &standard, settings, (DType::F32, &cpu)).unwrap();
+        let scorer = MplugOwl3Scorer::open(scorer, &standard, settings, DType::F32, &cpu).unwrap();
         let seconds = started.elapsed().as_secs_f64();
         println!(
             "{:<20} | {seconds:>7.2} |      - |       - |           - | {:>9}",

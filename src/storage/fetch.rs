@@ -5,11 +5,11 @@ use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::etag::Etag;
 use crate::redact;
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::file;
 use crate::storage::error::{FetchError, FetchFault, Overrun};
-use crate::storage::etag::Etag;
 use crate::storage::stores::Stores;
 use crate::storage::uri::Location;
 use crate::telemetry::metrics;

@@ -3,7 +3,7 @@
 //! ```text
 //!         uri ─► access ─► backends ───────────────────────────────► body
 //!                buckets   object_store (s3: gs: az:)                counted bytes,
-//!                hosts     web          (http: https:, http_client)  etag
+//!                hosts     web          (http: https:, http_client)
 //!                roots     file         (file:)
 //!         ╰──────────────── fetch: attempts, time, sha256 ─────────────────────────╯
 //! ```
@@ -13,13 +13,12 @@
 //! is the only way to read an object, [`Stores::list`] the only way to list a bucket.
 //!
 //! Imports go downwards: `fetch`, `list` and `check` use `stores`, which uses `backends`, which
-//! use `access`; `limits`, `settings`, `uri`, `etag` and `error` are below all of them.
+//! use `access`; `limits`, `settings`, `uri` and `error` are below all of them.
 
 mod access;
 mod backends;
 mod check;
 mod error;
-mod etag;
 mod fetch;
 mod limits;
 mod list;

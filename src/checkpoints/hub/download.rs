@@ -12,16 +12,19 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::backoff::Backoff;
 use crate::checkpoints::hub::cache::{CachedCommit, cache_error};
 use crate::checkpoints::hub::client::{HubClient, REDIRECTS_MAX};
 use crate::checkpoints::hub::error::HubError;
 use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::weights::{compute_digest, is_digest};
+use crate::etag::Etag;
 
 /// Consecutive attempts without a new byte before a download fails.
 const ATTEMPTS_MAX: u32 = 5;
-/// Wait after an attempt that made progress; doubled for each consecutive one that did not.
-const FIRST_WAIT: Duration = Duration::from_millis(300);
+/// Delays before the next attempt.
+const RETRY: Backoff =
+    Backoff { initial: Duration::from_millis(300), max: Duration::from_secs(10), jitter: 0.5 };
 
 /// The progress of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +131,7 @@ impl Downloader<'_> {
             if failures >= ATTEMPTS_MAX {
                 return Err(HubError::request(self.model, &message));
             }
-            thread::sleep(wait_before_retry(failures));
+            thread::sleep(RETRY.delay(failures + 1));
         }
     }
 
@@ -171,10 +174,6 @@ impl Downloader<'_> {
 
 /// Returns the digest in an entity tag, or `None` if the tag is not one.
 fn digest_of_etag(etag: &str) -> Option<String> {
-    let digest = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
+    let digest = Etag::parse(etag)?.opaque.to_ascii_lowercase();
     is_digest(&digest).then_some(digest)
-}
-
-fn wait_before_retry(failures: u32) -> Duration {
-    FIRST_WAIT * 2_u32.pow(failures)
 }

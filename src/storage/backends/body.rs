@@ -4,9 +4,9 @@ use bytes::{Bytes, BytesMut};
 use bytesize::ByteSize;
 use futures::{Stream, StreamExt};
 
+use crate::etag::Etag;
 use crate::redact;
 use crate::storage::error::FetchFault;
-use crate::storage::etag::Etag;
 
 /// Most memory that is reserved up front, whatever size the response declares.
 const CAPACITY_MAX_BYTES: u64 = 1 << 20;

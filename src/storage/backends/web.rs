@@ -11,11 +11,11 @@ use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_MATCH, LOCAT
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
+use crate::etag::Etag;
 use crate::storage::access::hosts::{GuardedResolver, HostRules, Route};
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
 use crate::storage::error::{FetchFault, StorageError, UriFault};
-use crate::storage::etag::Etag;
 use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
 

@@ -7,7 +7,8 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Statistics};
 
-use crate::stream::broker::kafka_error::{code_of, log_client_error, without_secrets};
+use crate::redact;
+use crate::stream::broker::kafka_error::{code_of, log_client_error};
 use crate::stream::broker::tls_diagnosis::explain_distrust;
 use crate::stream::error::StreamError;
 use crate::stream::settings::Settings;
@@ -141,7 +142,10 @@ impl ClientContext for ConnectionErrors {
         log_client_error(&error, reason);
         // The first errors suffice: a probe is short and reconnects a few times only.
         if errors.len() < ERRORS_MAX {
-            errors.push(ConnectionError { code, reason: without_secrets(reason).to_owned() });
+            errors.push(ConnectionError {
+                code,
+                reason: redact::librdkafka_reason(reason).to_owned(),
+            });
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::redact;
 use crate::stream::error::StreamError;
 use crate::stream::properties::is_secret;
 
@@ -160,16 +161,11 @@ pub(crate) fn configuration_error(error: &KafkaError) -> StreamError {
     StreamError::Configuration(text)
 }
 
-/// Removes the part of `sasl.oauthbearer.config` that librdkafka quotes when it cannot parse it.
-pub(crate) fn without_secrets(reason: &str) -> &str {
-    reason.split_once(" beginning at: ").map_or(reason, |(before, _)| before)
-}
-
 /// Logs an error event of a client. Librdkafka repairs its connections by itself; the call that
 /// fails decides if the worker stops.
 pub(crate) fn log_client_error(error: &KafkaError, reason: &str) {
     let code = code_of(error);
-    let reason = without_secrets(reason);
+    let reason = redact::librdkafka_reason(reason);
     match code {
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
             tracing::warn!(%code, reason, "a broker and this worker do not accept each other");
@@ -279,12 +275,5 @@ mod tests {
         assert!(text.contains("linger.ms"), "{text}");
         let text = reject("sasl.password.nonsense", "planted");
         assert!(!text.contains("planted"), "{text}");
-    }
-
-    #[test]
-    fn the_part_that_librdkafka_cannot_parse_is_not_repeated() {
-        let reason = "Unrecognized sasl.oauthbearer.config beginning at: planted";
-        assert_eq!(without_secrets(reason), "Unrecognized sasl.oauthbearer.config");
-        assert_eq!(without_secrets("1/1 brokers are down"), "1/1 brokers are down");
     }
 }

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use rdkafka::message::OwnedHeaders;
 use tokio::sync::Notify;
 
+use crate::backoff::Backoff;
 use crate::event::dead_letter::LEFT_OUT_HEADER;
 use crate::event::reference::{self, ReferenceError};
 use crate::event::{
@@ -30,9 +31,9 @@ use crate::stream::settings::Settings;
 use crate::stream::status::counts::Counts;
 use crate::stream::status::vitals::Vitals;
 
-/// First and longest wait before a reference of an unavailable store is fetched again.
-const HOLD_WAIT: Duration = Duration::from_secs(1);
-const HOLD_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Delays before a reference of an unavailable store is fetched again.
+const HOLD: Backoff =
+    Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30), jitter: 0.5 };
 
 /// Answers the records of one worker.
 pub(crate) struct Answers {
@@ -132,7 +133,7 @@ impl Answers {
     async fn assess(&self, record: &Record) -> Result<Result<Box<Assessed>, Reason>, StreamError> {
         let started = Instant::now();
         let mut attempts = 0;
-        let mut wait = HOLD_WAIT;
+        let mut failures = 0;
         let mut held = None;
         loop {
             // A panic is blamed on the image: the worker and its other images continue.
@@ -150,11 +151,12 @@ impl Answers {
                 return Ok(Err(reason));
             }
             held.get_or_insert_with(|| self.vitals.held());
+            failures += 1;
             // Both end the wait, and both lead to the next attempt.
             tokio::select! {
                 biased;
                 () = self.recovered.notified() => {}
-                () = tokio::time::sleep(next_wait(&mut wait)) => {}
+                () = tokio::time::sleep(HOLD.delay(failures)) => {}
             }
         }
     }
@@ -327,13 +329,6 @@ impl Answers {
         };
         reason.headers()
     }
-}
-
-/// Returns the wait before the next fetch, with jitter, and doubles the one after it.
-fn next_wait(wait: &mut Duration) -> Duration {
-    let jittered = wait.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
-    *wait = (*wait * 2).min(HOLD_WAIT_MAX);
-    jittered
 }
 
 impl AttemptOutcome {

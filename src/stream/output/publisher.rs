@@ -8,6 +8,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientContext, Statistics};
 
+use crate::backoff::Backoff;
 use crate::telemetry::metrics;
 
 use crate::stream::broker::kafka_error::{
@@ -20,9 +21,9 @@ use crate::stream::settings::Settings;
 use crate::stream::status::fault::Fault;
 use crate::stream::status::vitals::Vitals;
 
-/// First and longest wait before a record is sent again.
-const RETRY_WAIT: Duration = Duration::from_millis(100);
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Delays before a record is sent again.
+const RETRY: Backoff =
+    Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(5), jitter: 0.5 };
 
 /// An idempotent producer; clones share it.
 #[derive(Clone)]
@@ -87,7 +88,7 @@ impl Publisher {
     pub async fn publish(&self, outgoing: Outgoing<'_>) -> Result<(), PublishError> {
         let Outgoing { topic, key, payload, mut headers } = outgoing;
         let mut waiting = None;
-        let mut wait = RETRY_WAIT;
+        let mut failures = 0;
         loop {
             let (error, returned) = match self.send(topic, key, payload, headers).await {
                 Ok(()) => return Ok(()),
@@ -111,7 +112,8 @@ impl Publisher {
             waiting = waiting.or_else(|| self.vitals.as_deref().map(Vitals::unpublished));
             metrics::publish_retried();
             tracing::debug!(topic, %error, "a record was not acknowledged and is sent again");
-            tokio::time::sleep(next_wait(&mut wait)).await;
+            failures += 1;
+            tokio::time::sleep(RETRY.delay(failures)).await;
         }
     }
 
@@ -139,13 +141,6 @@ impl Publisher {
             Err(_) => Err((KafkaError::Canceled, OwnedHeaders::new())),
         }
     }
-}
-
-/// Returns the wait before the next attempt, with jitter, and doubles the one after it.
-fn next_wait(wait: &mut Duration) -> Duration {
-    let jittered = wait.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
-    *wait = (*wait * 2).min(RETRY_WAIT_MAX);
-    jittered
 }
 
 impl ClientContext for DeliveryContext {

@@ -163,8 +163,8 @@ mod tests {
         vitals.input_missing();
         assert!(vitals.trouble(start, LIMIT).is_some());
         vitals.input_found();
-        type Wait = fn(&Vitals) -> Waiting<'_>;
-        for wait in [Vitals::unpublished as Wait, Vitals::held] {
+        let waits: [fn(&Vitals) -> Waiting<'_>; 2] = [Vitals::unpublished, Vitals::held];
+        for wait in waits {
             let waiting = wait(&vitals);
             assert!(vitals.trouble(start, LIMIT).is_some());
             drop(waiting);

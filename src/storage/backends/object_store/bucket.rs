@@ -8,12 +8,12 @@ use object_store::client::HttpError;
 use object_store::path::Path as ObjectKey;
 use object_store::{Attribute, Error, GetOptions, ObjectMeta, ObjectStore};
 
+use crate::etag::Etag;
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
 use crate::storage::backends::object_store::clients;
 use crate::storage::backends::object_store::connector::{Connector, ResponseNote};
 use crate::storage::error::{FetchFault, StorageError, UriFault, root_cause};
-use crate::storage::etag::Etag;
 use crate::storage::limits::{Limits, TimeLimits};
 use crate::storage::settings::Settings;
 use crate::storage::uri::Scheme;
