@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::bucket::{self, PHOTOS, PRIVATE};
 use crate::http;
 use crate::images;
-use crate::oracle::Answer;
-use crate::scene::{Record, Scene, headers_of_every_kind};
+use crate::service_fixture::{PublishedRecord, ServiceFixture, headers_of_every_kind};
 use crate::services::{Services, services};
+use crate::topic_reader::Answer;
 use crate::wire::{self, RawRecord};
 
 /// A reference that must become a dead letter, and why.
@@ -27,9 +27,9 @@ const BAD_HEADER_NAME: &[u8] = b"x-\xFF\xFE";
 #[test]
 fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goes_on() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "bad-input", 1);
-    let outside = scene.folder().join("outside.jpg");
-    let root = scene.folder().join("root");
+    let fixture = ServiceFixture::new(services, "bad-input", 1);
+    let outside = fixture.folder().join("outside.jpg");
+    let root = fixture.folder().join("root");
     std::fs::create_dir(&root).unwrap();
     std::fs::write(&outside, images::jpeg(&patch(), 90)).unwrap();
     put_objects(services);
@@ -37,21 +37,21 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
 
     let bad = bad_references(services, &stalling, &root);
     for (number, bad) in bad.iter().enumerate() {
-        scene.publish([bad_record(bad), good_record(services, number)].into_iter());
+        fixture.publish([bad_record(bad), good_record(services, number)].into_iter());
     }
-    scene.publish([tombstone()].into_iter());
+    fixture.publish([tombstone()].into_iter());
     let poison = good_payload(services, "poison");
     let record = RawRecord { key: b"poison", value: &poison, header: (BAD_HEADER_NAME, b"noir") };
-    wire::produce(services.bootstrap_servers(), &scene.input(), &record);
+    wire::produce(services.bootstrap_servers(), &fixture.input(), &record);
     let scored = odd_but_good_references(services);
-    scene.publish(scored.iter().map(|(id, uri)| reference_record(id, uri)));
+    fixture.publish(scored.iter().map(|(id, uri)| reference_record(id, uri)));
 
-    let worker = scene.start_worker("the worker", &worker_settings(&stalling, &root));
-    Scene::wait_until_ready(&worker);
-    let mut oracle = scene.oracle();
+    let worker = fixture.start_worker("the worker", &worker_settings(&stalling, &root));
+    ServiceFixture::wait_until_ready(&worker);
+    let mut reader = fixture.answer_reader();
     let (events, dead_letters) = (bad.len() + scored.len(), bad.len() + 1);
-    oracle.read_until(&[&worker], |oracle| {
-        oracle.events.len() >= events && oracle.dead_letters.len() >= dead_letters
+    reader.read_until(&[&worker], |reader| {
+        reader.events.len() >= events && reader.dead_letters.len() >= dead_letters
     });
 
     let address = http::served_address(&worker);
@@ -63,20 +63,20 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
     let published = "dogiqa_dead_letters_published_total{code=\"fetch.not_found\"} 1";
     assert!(metrics.contains(published), "{metrics}");
 
-    Scene::stop(worker);
-    oracle.read_to_end();
-    assert_eq!((oracle.event_count(), oracle.dead_letters.len()), (events, dead_letters));
+    ServiceFixture::stop(worker);
+    reader.read_to_end();
+    assert_eq!((reader.event_count(), reader.dead_letters.len()), (events, dead_letters));
     for bad in &bad {
-        let letter = dead_letter(&oracle.dead_letters, bad.name);
+        let letter = dead_letter(&reader.dead_letters, bad.name);
         assert_eq!(letter.header("dogiqa.error.code"), Some(bad.code), "the code of {}", bad.name);
         assert_is_the_record(letter, &bad_record(bad));
-        assert_names_its_origin(letter, &scene.input());
+        assert_names_its_origin(letter, &fixture.input());
     }
-    assert_poison_is_kept(&scene, dead_letter(&oracle.dead_letters, "poison"), &poison);
-    let event = |id: &str| oracle.events[id][0].json();
+    assert_poison_is_kept(&fixture, dead_letter(&reader.dead_letters, "poison"), &poison);
+    let event = |id: &str| reader.events[id][0].json();
     assert_scored_by_first_frame(&event("animated.gif"));
     assert_scored_as_a_whole(&event("one-pixel.png"));
-    scene.assert_everything_is_committed();
+    fixture.assert_everything_is_committed();
 }
 
 fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -> Vec<Bad> {
@@ -148,12 +148,12 @@ fn worker_settings(stalling: &StallingServer, root: &Path) -> Vec<String> {
     ]
 }
 
-fn reference_record(id: &str, uri: &str) -> Record {
+fn reference_record(id: &str, uri: &str) -> PublishedRecord {
     let payload = json!({"id": id, "uri": uri}).to_string().into_bytes();
-    Record { key: Some(id.into()), payload: Some(payload), ..Record::default() }
+    PublishedRecord { key: Some(id.into()), payload: Some(payload), ..PublishedRecord::default() }
 }
 
-fn good_record(services: &Services, number: usize) -> Record {
+fn good_record(services: &Services, number: usize) -> PublishedRecord {
     reference_record(&format!("good-{number}"), &bucket::uri(services, "patch.jpg"))
 }
 
@@ -161,13 +161,13 @@ fn good_payload(services: &Services, id: &str) -> Vec<u8> {
     reference_record(id, &bucket::uri(services, "patch.jpg")).payload.unwrap_or_default()
 }
 
-fn bad_record(bad: &Bad) -> Record {
+fn bad_record(bad: &Bad) -> PublishedRecord {
     let headers = headers_of_every_kind();
-    Record { key: Some(bad.name.into()), headers, payload: Some(bad.payload.clone()) }
+    PublishedRecord { key: Some(bad.name.into()), headers, payload: Some(bad.payload.clone()) }
 }
 
-fn tombstone() -> Record {
-    Record { key: Some(b"tombstone".to_vec()), ..Record::default() }
+fn tombstone() -> PublishedRecord {
+    PublishedRecord { key: Some(b"tombstone".to_vec()), ..PublishedRecord::default() }
 }
 
 fn dead_letter<'a>(letters: &'a [Answer], key: &str) -> &'a Answer {
@@ -175,7 +175,7 @@ fn dead_letter<'a>(letters: &'a [Answer], key: &str) -> &'a Answer {
     letter.unwrap_or_else(|| panic!("no dead letter with the key {key}"))
 }
 
-fn assert_is_the_record(letter: &Answer, record: &Record) {
+fn assert_is_the_record(letter: &Answer, record: &PublishedRecord) {
     assert_eq!(letter.key, record.key);
     assert_eq!(Some(&letter.payload), record.payload.as_ref());
     assert_eq!(letter.headers[..record.headers.len()], record.headers, "the original headers");
@@ -196,11 +196,11 @@ fn assert_names_its_origin(letter: &Answer, topic: &str) {
 }
 
 /// Its header came out as it went in: the client library cannot say so, the broker's disk can.
-fn assert_poison_is_kept(scene: &Scene, letter: &Answer, payload: &[u8]) {
+fn assert_poison_is_kept(fixture: &ServiceFixture, letter: &Answer, payload: &[u8]) {
     assert_eq!(letter.header("dogiqa.error.code"), Some("reference.invalid_header"));
     assert_eq!(letter.payload, payload);
-    let folder = format!("node-1/data/{}-0", scene.dead_letters());
-    let folder = Path::new(scene.services.value("KAFKA_DIR")).join(folder);
+    let folder = format!("node-1/data/{}-0", fixture.dead_letters());
+    let folder = Path::new(fixture.services.value("KAFKA_DIR")).join(folder);
     let segment = std::fs::read(folder.join("00000000000000000000.log")).unwrap();
     let header = wire::encoded_header(BAD_HEADER_NAME, b"noir");
     let kept = segment.windows(header.len()).any(|window| window == header);

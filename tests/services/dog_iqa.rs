@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::oracle::Answer;
-use crate::scene::Scene;
+use crate::service_fixture::ServiceFixture;
 use crate::services::services;
 use crate::small_networks::{SmallNetworks, number, recomputed};
+use crate::topic_reader::Answer;
 
 /// References, to fifty photos in turn.
 const COUNT: usize = 60;
@@ -16,25 +16,25 @@ const COUNT: usize = 60;
 #[test]
 fn the_papers_engine_answers_every_reference_also_when_a_worker_is_killed() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "dog-iqa", 2);
+    let fixture = ServiceFixture::new(services, "dog-iqa", 2);
     let networks = SmallNetworks::new();
-    scene.publish_references(COUNT);
+    fixture.publish_references(COUNT);
 
-    let killed = scene.start_worker("the killed", &settings(&networks));
-    Scene::wait_until_ready(&killed);
-    let mut oracle = scene.oracle();
-    oracle.read_until(&[&killed], |oracle| oracle.event_count() >= 5);
+    let killed = fixture.start_worker("the killed", &settings(&networks));
+    ServiceFixture::wait_until_ready(&killed);
+    let mut reader = fixture.answer_reader();
+    reader.read_until(&[&killed], |reader| reader.event_count() >= 5);
     killed.kill();
-    let worker = scene.start_worker("the next", &settings(&networks));
-    oracle.read_until(&[&worker], |oracle| oracle.events.len() >= COUNT);
-    Scene::stop(worker);
-    oracle.read_to_end();
+    let worker = fixture.start_worker("the next", &settings(&networks));
+    reader.read_until(&[&worker], |reader| reader.events.len() >= COUNT);
+    ServiceFixture::stop(worker);
+    reader.read_to_end();
 
-    assert_eq!((oracle.events.len(), oracle.dead_letters.len()), (COUNT, 0));
+    assert_eq!((reader.events.len(), reader.dead_letters.len()), (COUNT, 0));
     // Fifty photos: ten are asked for twice, and what the killed worker had not committed was done again.
     let mut photos: BTreeMap<String, Value> = BTreeMap::new();
     let mut again = 0;
-    for event in oracle.events.values().flatten().map(Answer::json) {
+    for event in reader.events.values().flatten().map(Answer::json) {
         assert_eq!(event["engine"]["name"], "dog-iqa");
         assert!((number(&event["score"]) - recomputed(&event)).abs() < 1e-9);
         let Some(first) = photos.get(event["image"]["sha256"].as_str().unwrap()) else {
@@ -48,7 +48,7 @@ fn the_papers_engine_answers_every_reference_also_when_a_worker_is_killed() {
         assert!(apart.abs() < 0.01, "{apart}");
     }
     assert!(again >= COUNT - 50, "{again} photos were rated again");
-    scene.assert_everything_is_committed();
+    fixture.assert_everything_is_committed();
 }
 
 fn settings(networks: &SmallNetworks) -> Vec<String> {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use crate::bucket;
-use crate::scene::Record;
-use crate::trial::Trial;
+use crate::fault_run::FaultRun;
+use crate::service_fixture::PublishedRecord;
 use crate::web_server::{Answer, Request, WebServer};
 
 /// Objects of these names are answered with something else, whatever etag was asked for.
@@ -17,22 +17,22 @@ const SWAPPED: &str = "swapped";
 
 #[test]
 fn a_store_that_fails_stalls_and_lies_loses_nothing() {
-    Trial::in_both_modes(
+    FaultRun::in_both_modes(
         "store",
         "S3 answers 500, 503, stalls, resets in a body (every fifth), lies about etags",
-        |mut trial| {
-            let services = trial.scene.services;
-            let lies = trial.extent.references / 50;
+        |mut run| {
+            let services = run.fixture.services;
+            let lies = run.size.references / 50;
             let keys = (0..lies).map(|number| format!("{SWAPPED}-{number}"));
-            trial.expected.dead_letters = keys.map(|key| (key, "fetch.etag_mismatch")).collect();
-            let names = trial.expected.dead_letters.keys();
-            trial.scene.publish(names.map(|name| {
+            run.expected.dead_letters = keys.map(|key| (key, "fetch.etag_mismatch")).collect();
+            let names = run.expected.dead_letters.keys();
+            run.fixture.publish(names.map(|name| {
                 let uri = bucket::uri(services, name);
                 let reference = json!({"uri": uri, "etag": "0123456789abcdef0123456789abcdef"});
-                Record {
+                PublishedRecord {
                     key: Some(name.clone().into_bytes()),
                     payload: Some(reference.to_string().into_bytes()),
-                    ..Record::default()
+                    ..PublishedRecord::default()
                 }
             }));
             let spoiled = Arc::new(AtomicUsize::new(0));
@@ -45,14 +45,14 @@ fn a_store_that_fails_stalls_and_lies_loses_nothing() {
                     answer.0
                 })
             };
-            trial.set(format!("storage.s3.endpoint=http://{}", relay.place()));
-            trial.set("storage.read_timeout=1s");
+            run.set(format!("storage.s3.endpoint=http://{}", relay.place()));
+            run.set("storage.read_timeout=1s");
             // A fifth of all attempts fails: of three in a row one image in a hundred would end.
-            trial.set("storage.attempts_max=12");
-            trial.start(3);
-            trial.until(1, 1);
-            trial.faults = spoiled.load(Ordering::Relaxed);
-            trial.end();
+            run.set("storage.attempts_max=12");
+            run.start(3);
+            run.until(1, 1);
+            run.faults = spoiled.load(Ordering::Relaxed);
+            run.end();
         },
     );
 }

@@ -6,11 +6,11 @@ use std::net::{TcpListener, TcpStream};
 use serde_json::Value;
 
 use crate::process::Process;
-use crate::scene::PATIENCE;
+use crate::service_fixture::WAIT_MAX;
 
 /// Where the worker serves its pages, as its log says.
 pub(crate) fn served_address(worker: &Process) -> String {
-    let line = worker.wait_for_line("serving /healthz", PATIENCE);
+    let line = worker.wait_for_line("serving /healthz", WAIT_MAX);
     let line: Value = serde_json::from_str(&line).unwrap();
     line["address"].as_str().unwrap().to_owned()
 }
@@ -18,7 +18,7 @@ pub(crate) fn served_address(worker: &Process) -> String {
 /// The status and the body of a page.
 pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let mut connection = TcpStream::connect(address).unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.set_read_timeout(Some(WAIT_MAX)).unwrap();
     write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut response = String::new();

@@ -6,10 +6,10 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
 
 use crate::bucket::{self, PHOTOS};
-use crate::extent::Extent;
 use crate::images;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Record, Scene};
+use crate::run_size::RunSize;
+use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::{Services, announce, services};
 
 /// References the worker answers before its memory is read.
@@ -22,7 +22,7 @@ const TOLERANCE_KIB: u64 = 32 * 1024;
 #[test]
 fn the_memory_does_not_depend_on_how_many_references_wait() {
     let Some(services) = services() else { return };
-    let waiting = Extent::wanted().pick(100_000, 1_000_000);
+    let waiting = RunSize::from_environment().pick(100_000, 1_000_000);
     let short_kib = peak_kib(services, "short-backlog", 1_000);
     let long_kib = peak_kib(services, "long-backlog", waiting);
     let figures = format!(
@@ -40,13 +40,13 @@ const PIXELS_MAX: u32 = 12_000_000;
 #[test]
 fn images_of_every_size_take_no_more_than_the_worker_says() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "every-size", 3);
+    let fixture = ServiceFixture::new(services, "every-size", 3);
     let keys = put_images_of_every_size(services);
-    let count = Extent::wanted().pick(60, 600);
-    scene.publish((0..count).map(|number| {
+    let count = RunSize::from_environment().pick(60, 600);
+    fixture.publish((0..count).map(|number| {
         let uri = bucket::uri(services, &keys[number % keys.len()]);
         let payload = json!({"id": number.to_string(), "uri": uri}).to_string().into_bytes();
-        Record { payload: Some(payload), ..Record::default() }
+        PublishedRecord { payload: Some(payload), ..PublishedRecord::default() }
     }));
     let settings = [
         "pipeline.bytes_budget=96MiB",
@@ -55,14 +55,14 @@ fn images_of_every_size_take_no_more_than_the_worker_says() {
         "imaging.spare_bytes_max=32MiB",
         "kafka.in_flight_bytes_max=4MiB",
     ];
-    let worker = scene.start_worker("the worker", &settings.map(str::to_owned));
-    let line = worker.wait_for_line("of memory", PATIENCE);
+    let worker = fixture.start_worker("the worker", &settings.map(str::to_owned));
+    let line = worker.wait_for_line("of memory", WAIT_MAX);
     let promised = serde_json::from_str::<Value>(&line).unwrap()["bytes"].as_u64().unwrap();
-    let mut oracle = scene.oracle();
-    oracle.read_until_answered(count, &[&worker]);
-    assert_eq!(oracle.dead_letters.len(), 0, "dead letters: {:?}", oracle.dead_letters.first());
+    let mut reader = fixture.answer_reader();
+    reader.read_until_answered(count, &[&worker]);
+    assert_eq!(reader.dead_letters.len(), 0, "dead letters: {:?}", reader.dead_letters.first());
     let (peak_mib, promised_mib) = (high_water_mark_kib(&worker) >> 10, promised >> 20);
-    Scene::stop(worker);
+    ServiceFixture::stop(worker);
     announce(&format!(
         "memory: {peak_mib} MiB with images up to 12 MP, {promised_mib} MiB promised"
     ));
@@ -94,10 +94,10 @@ fn put_images_of_every_size(services: &Services) -> Vec<String> {
 
 /// The most memory a worker had when it had worked through the head of a backlog.
 fn peak_kib(services: &'static Services, name: &'static str, waiting: usize) -> u64 {
-    let scene = Scene::new(services, name, 3);
-    scene.publish_references(waiting);
-    let worker = scene.start_worker("the worker", &[]);
-    scene.oracle().read_until_answered(WORKED_THROUGH, &[&worker]);
+    let fixture = ServiceFixture::new(services, name, 3);
+    fixture.publish_references(waiting);
+    let worker = fixture.start_worker("the worker", &[]);
+    fixture.answer_reader().read_until_answered(WORKED_THROUGH, &[&worker]);
     let peak_kib = high_water_mark_kib(&worker);
     worker.kill();
     peak_kib

@@ -14,10 +14,10 @@ use serde_json::json;
 
 use crate::bucket;
 use crate::http::{self, EchoServer};
-use crate::oracle::Answer;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Record, Scene};
+use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::{Services, secured};
+use crate::topic_reader::Answer;
 
 /// What nobody may see, beside the password of the broker and the key of S3.
 const PLANTED: [&str; 16] = [
@@ -44,25 +44,25 @@ const NO_SECRET: &str = "no-secret-at-all";
 #[test]
 fn no_secret_shows_in_anything_that_leaves_the_process() {
     let Some(secured) = secured() else { return };
-    let scene = Scene::new(secured, "secrets", 1);
+    let fixture = ServiceFixture::new(secured, "secrets", 1);
     let store = EchoServer::start("planted-redirect-signature");
     let secrets = secrets(secured);
     let check = |what: &str, text: &str| assert_hidden(&secrets, what, text);
     bucket::fifty_images(secured);
     let references = references(secured, &store);
-    scene.publish(references.iter().enumerate().map(|(number, uri)| Record {
+    fixture.publish(references.iter().enumerate().map(|(number, uri)| PublishedRecord {
         key: Some(number.to_string().into_bytes()),
         payload: Some(json!({"uri": uri}).to_string().into_bytes()),
-        ..Record::default()
+        ..PublishedRecord::default()
     }));
-    configure(&scene, &store);
+    configure(&fixture, &store);
 
-    let worker = Process::spawn("the worker", &mut command(&scene, &store, "run"));
-    Scene::wait_until_ready(&worker);
-    let mut oracle = scene.oracle();
+    let worker = Process::spawn("the worker", &mut command(&fixture, &store, "run"));
+    ServiceFixture::wait_until_ready(&worker);
+    let mut reader = fixture.answer_reader();
     let bad = references.len() - 1;
-    oracle.read_until(&[&worker], |oracle| {
-        oracle.event_count() == 1 && oracle.dead_letters.len() == bad
+    reader.read_until(&[&worker], |reader| {
+        reader.event_count() == 1 && reader.dead_letters.len() == bad
     });
     let address = http::served_address(&worker);
     for page in ["/metrics", "/healthz", "/readyz"] {
@@ -71,37 +71,37 @@ fn no_secret_shows_in_anything_that_leaves_the_process() {
     // Somebody who sends an endless header is cut off; somebody who never ends a request does not
     // hold up the end of the worker.
     let mut endless = TcpStream::connect(&address).unwrap();
-    endless.set_write_timeout(Some(PATIENCE)).unwrap();
+    endless.set_write_timeout(Some(WAIT_MAX)).unwrap();
     endless.write_all(b"GET /metrics HTTP/1.1\r\nX-Endless: ").unwrap();
     while endless.write_all(&[b'x'; 4096]).is_ok() {}
     let mut slow = TcpStream::connect(&address).unwrap();
     slow.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow: ").unwrap();
     assert_eq!(http::get(&address, "/healthz").0, 200);
     worker.terminate();
-    let (status, log) = worker.finish(PATIENCE);
+    let (status, log) = worker.finish(WAIT_MAX);
     assert!(status.success(), "{status}");
     drop(slow);
     // With everything that librdkafka and the HTTP clients say when they are asked to say all.
     assert!(log.contains("[redacted]") && log.contains(NO_SECRET), "the log does not say all");
     check("the log", &log);
 
-    for letter in &oracle.dead_letters {
+    for letter in &reader.dead_letters {
         check("a dead letter", &format!("{:?}", texts(letter)));
         let code = letter.header("dogiqa.error.code").unwrap();
         assert!(code.starts_with("uri.") || code == "fetch.forbidden", "{code}");
     }
-    let event = &oracle.events.values().next().unwrap()[0];
+    let event = &reader.events.values().next().unwrap()[0];
     check("the event", &format!("{:?} {}", texts(event), event.json()));
 
     for arguments in [&["config"][..], &["config", "--sources"], &["check"], &["models", "list"]] {
-        let mut command = command(&scene, &store, arguments[0]);
+        let mut command = command(&fixture, &store, arguments[0]);
         let output = command.args(&arguments[1..]).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         check(&arguments.join(" "), &String::from_utf8_lossy(&text));
     }
-    let mut refused = command(&scene, &store, "run");
+    let mut refused = command(&fixture, &store, "run");
     refused.args(["--set", "kafka.properties.sasl_password=planted-wrong-password"]);
-    let (status, log) = Process::spawn("the refused", &mut refused).finish(PATIENCE);
+    let (status, log) = Process::spawn("the refused", &mut refused).finish(WAIT_MAX);
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("refuse the credentials"), "{log}");
     check("the log of one that is refused", &log);
@@ -125,13 +125,13 @@ fn references(secured: &Services, store: &EchoServer) -> Vec<String> {
     ]
 }
 
-/// Writes the file: the scene's, and every setting that takes a secret and nothing needs.
-fn configure(scene: &Scene, store: &EchoServer) {
-    let secured = scene.services;
+/// Writes the file: the fixture's, and every setting that takes a secret and nothing needs.
+fn configure(fixture: &ServiceFixture, store: &EchoServer) {
+    let secured = fixture.services;
     let certificates = secured.value("KAFKA_CERTIFICATES");
     let (place, base64) = (store.place(), BASE64_STANDARD_NO_PAD);
     let file = format!(
-        r#"{scene}
+        r#"{fixture}
 [kafka.properties]
 "security.protocol" = "SASL_SSL"
 "sasl.mechanism" = "SCRAM-SHA-256"
@@ -156,16 +156,16 @@ allow_http = true
 account = "echo"
 access_key = "{azure_key}"
 "#,
-        scene = scene.worker_config(),
+        fixture = fixture.worker_config(),
         user = secured.value("KAFKA_USER"),
         azure_key = base64.encode("planted-azure-key-padded"),
     );
-    std::fs::write(scene.config_file(), file).unwrap();
+    std::fs::write(fixture.config_file(), file).unwrap();
 }
 
 /// The real binary with the rest of the secrets, in flags and in the environment.
-fn command(scene: &Scene, store: &EchoServer, subcommand: &str) -> Command {
-    let (mut command, secured) = (scene.command(&[subcommand]), scene.services);
+fn command(fixture: &ServiceFixture, store: &EchoServer, subcommand: &str) -> Command {
+    let (mut command, secured) = (fixture.command(&[subcommand]), fixture.services);
     let (photos, private) = (secured.value(bucket::PHOTOS), secured.value(bucket::PRIVATE));
     let buckets = format!(r#"["s3://{photos}", "s3://{private}", "s3://echo", "az://echo"]"#);
     for setting in [

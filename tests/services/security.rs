@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::process::Process;
-use crate::scene::{PATIENCE, Scene};
+use crate::service_fixture::{ServiceFixture, WAIT_MAX};
 use crate::services::{Services, secured};
 
 const REFERENCES: usize = 300;
@@ -35,7 +35,7 @@ fn with_password(secured: &Services, mechanism: &str, password: &str) -> Vec<Str
 #[test]
 fn workers_with_passwords_and_certificates_answer_every_reference_once() {
     let Some(secured) = secured() else { return };
-    let scene = Scene::new(secured, "over-tls", 3);
+    let fixture = ServiceFixture::new(secured, "over-tls", 3);
     let password = secured.value("KAFKA_PASSWORD");
     let with_certificate = [
         "security_protocol=SSL",
@@ -50,20 +50,20 @@ fn workers_with_passwords_and_certificates_answer_every_reference_once() {
     ];
     // Each has one of the three partitions before there is anything to do.
     let workers = workers.map(|(name, settings)| {
-        let worker = scene.start_worker(name, &settings);
-        worker.wait_for_line("partitions were given to this worker", PATIENCE);
+        let worker = fixture.start_worker(name, &settings);
+        worker.wait_for_line("partitions were given to this worker", WAIT_MAX);
         worker
     });
-    scene.publish_references(REFERENCES);
-    let mut oracle = scene.oracle();
-    oracle.read_until_answered(REFERENCES, &workers.each_ref());
+    fixture.publish_references(REFERENCES);
+    let mut reader = fixture.answer_reader();
+    reader.read_until_answered(REFERENCES, &workers.each_ref());
     for worker in workers {
-        Scene::stop(worker);
+        ServiceFixture::stop(worker);
     }
-    oracle.read_to_end();
-    assert_eq!((oracle.events.len(), oracle.event_count()), (REFERENCES, REFERENCES));
-    assert_eq!(oracle.dead_letters.len(), 0);
-    scene.assert_everything_is_committed();
+    reader.read_to_end();
+    assert_eq!((reader.events.len(), reader.event_count()), (REFERENCES, REFERENCES));
+    assert_eq!(reader.dead_letters.len(), 0);
+    fixture.assert_everything_is_committed();
 }
 
 /// A worker that the broker does not let in, or that does not let the broker in.
@@ -172,7 +172,7 @@ fn assert_refused(secured: &Services, subcommand: &str, refusal: &Refusal) {
     command.arg(subcommand).args(settings.iter().flat_map(|setting| ["--set", setting]));
     command.args(["--set", "kafka.probe_timeout=4s", "--set", "telemetry.server.enabled=false"]);
     let process = Process::spawn(&format!("{subcommand} with {name}"), &mut command);
-    let (status, log) = process.finish(PATIENCE);
+    let (status, log) = process.finish(WAIT_MAX);
     assert_eq!(status.code(), Some(1), "{subcommand} with {name}");
     let is_last_word = |line: &&str| line.starts_with("error: ") || line.starts_with("broken ");
     let Some(last_word) = log.lines().find(is_last_word) else {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bucket;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Record, Scene};
+use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::services;
 
 /// A watch that has begun, and what it says besides its results.
@@ -40,21 +40,21 @@ impl Watch {
 #[test]
 fn events_and_dead_letters_are_shown_as_they_come_and_summed_up() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "watch", 3);
-    let worker = scene.start_worker("the worker", &[]);
-    let mut oracle = scene.oracle();
-    scene.publish_references(5);
-    oracle.read_until_answered(5, &[&worker]);
+    let fixture = ServiceFixture::new(services, "watch", 3);
+    let worker = fixture.start_worker("the worker", &[]);
+    let mut reader = fixture.answer_reader();
+    fixture.publish_references(5);
+    reader.read_until_answered(5, &[&worker]);
 
     let arguments = ["watch", "--dead-letters", "--format", "jsonl", "--count", "12"];
-    let watch = Watch::start(&mut scene.command(&arguments));
-    let reference = |id: &str, key: &str| Record {
+    let watch = Watch::start(&mut fixture.command(&arguments));
+    let reference = |id: &str, key: &str| PublishedRecord {
         payload: Some(json!({"id": id, "uri": bucket::uri(services, key)}).to_string().into()),
-        ..Record::default()
+        ..PublishedRecord::default()
     };
     let samples = bucket::fifty_images(services);
     let good = (0..10).map(|number| reference(&format!("new-{number}"), &samples[number].key));
-    scene.publish(good.chain(["gone-0", "gone-1"].map(|id| reference(id, "watch/absent.jpg"))));
+    fixture.publish(good.chain(["gone-0", "gone-1"].map(|id| reference(id, "watch/absent.jpg"))));
     let (lines, summary) = watch.end();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let id = |line: &Value| line["reference"]["id"].as_str().unwrap().to_owned();
@@ -74,18 +74,18 @@ fn events_and_dead_letters_are_shown_as_they_come_and_summed_up() {
     let expected = format!("lowest {lowest:.2}, highest {highest:.2}");
     assert!(summary.contains(&expected), "{expected}: {summary}");
 
-    filtered(&scene, &scores);
-    Scene::stop(worker);
+    filtered(&fixture, &scores);
+    ServiceFixture::stop(worker);
 }
 
 /// From the beginning, those below a bar, under the head of the table.
-fn filtered(scene: &Scene, scores: &[f64]) {
+fn filtered(fixture: &ServiceFixture, scores: &[f64]) {
     let bar = scores.iter().copied().fold(0.0, f64::max);
     let below = scores.iter().filter(|score| **score < bar).count();
     assert!(below > 0, "the images have one score");
     let (bar, count) = (bar.to_string(), below.to_string());
     let arguments = ["watch", "--from-beginning", "--below", &bar, "--count", &count];
-    let (table, summary) = Watch::start(&mut scene.command(&arguments)).end();
+    let (table, summary) = Watch::start(&mut fixture.command(&arguments)).end();
     assert_eq!(table.lines().count(), 1 + below, "{table}");
     let highest = summary.lines().find_map(|line| line.split_once("highest ")).unwrap().1;
     assert!(highest.parse::<f64>().unwrap() <= bar.parse::<f64>().unwrap() + 0.005, "{summary}");
@@ -94,19 +94,20 @@ fn filtered(scene: &Scene, scores: &[f64]) {
 #[test]
 fn a_signal_and_the_end_of_its_time_end_a_watch_well() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "watch-ends", 1);
-    let watch = Process::spawn("the watch", &mut scene.command(&["watch"]));
-    watch.wait_for_line("watching watch-ends.events from now on", PATIENCE);
+    let fixture = ServiceFixture::new(services, "watch-ends", 1);
+    let watch = Process::spawn("the watch", &mut fixture.command(&["watch"]));
+    watch.wait_for_line("watching watch-ends.events from now on", WAIT_MAX);
     watch.terminate();
-    watch.wait_for_line("events: 0 in ", PATIENCE);
-    assert_eq!(watch.wait(PATIENCE).code(), Some(0));
+    watch.wait_for_line("events: 0 in ", WAIT_MAX);
+    assert_eq!(watch.wait(WAIT_MAX).code(), Some(0));
 
-    scene.publish_to(
-        &scene.events(),
-        [Record { payload: Some(b"{}".to_vec()), ..Record::default() }].into_iter(),
+    fixture.publish_to(
+        &fixture.events(),
+        [PublishedRecord { payload: Some(b"{}".to_vec()), ..PublishedRecord::default() }]
+            .into_iter(),
     );
     let arguments = ["watch", "--since", "1h", "--for", "5s"];
-    let (_, summary) = Watch::start(&mut scene.command(&arguments)).end();
+    let (_, summary) = Watch::start(&mut fixture.command(&arguments)).end();
     assert!(summary.contains("events: 0 in "), "{summary}");
     assert!(summary.contains("records that are no answers of this service: 1"), "{summary}");
 }

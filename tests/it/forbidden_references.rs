@@ -155,20 +155,20 @@ struct Attack {
 }
 
 /// What may be read, and what must not.
-struct House {
+struct AttackFixture {
     folder: TempDir,
     /// Servers that nobody may ask.
     canaries: Vec<WebServer>,
     /// The one that may be asked; `/<number>` redirects there where attack `number` leads.
-    front: WebServer,
+    allowed_server: WebServer,
     attacks: Vec<Attack>,
     _socket: UnixListener,
 }
 
-impl House {
+impl AttackFixture {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let socket = furnish(folder.path());
+        let socket = create_folder(folder.path());
         let mut canaries = vec![WebServer::canary(), WebServer::canary()];
         // Some machines have no IPv6.
         let there = |_: &_, _: usize| Answer::ok("the canary was read");
@@ -178,15 +178,17 @@ impl House {
         let mut attacks = web_attacks(ports);
         let redirects = redirects(ports);
         let locations: Vec<_> = redirects.iter().map(|attack| attack.uri.clone()).collect();
-        let front = WebServer::start(move |request, _| front_answer(&request.target, &locations));
+        let allowed_server =
+            WebServer::start(move |request, _| allowed_server_answer(&request.target, &locations));
         attacks.extend(redirects.iter().enumerate().map(|(number, redirect)| Attack {
-            uri: front.url(&format!("/{number}")),
+            uri: allowed_server.url(&format!("/{number}")),
             code: redirect.code,
         }));
-        attacks.push(Attack { uri: front.url("/again"), code: "fetch.too_many_redirects" });
+        attacks
+            .push(Attack { uri: allowed_server.url("/again"), code: "fetch.too_many_redirects" });
         attacks.extend(file_attacks(folder.path()));
         attacks.extend(bucket_attacks());
-        Self { folder, canaries, front, attacks, _socket: socket }
+        Self { folder, canaries, allowed_server, attacks, _socket: socket }
     }
 
     /// The front, the folder `photos` and the bucket `photos`, which a canary plays.
@@ -195,7 +197,7 @@ impl House {
         Settings {
             allow_buckets: vec!["s3://photos".to_owned()],
             allow_hosts: vec!["images.example.com".to_owned(), listed],
-            allow_private_hosts: vec![self.front.place()],
+            allow_private_hosts: vec![self.allowed_server.place()],
             allow_http: true,
             file_roots: vec![self.root()],
             bytes_max: ByteSize(1000),
@@ -216,7 +218,7 @@ impl House {
         self.folder.path().join("photos")
     }
 
-    fn assert_untouched(&self) {
+    fn assert_no_canary_was_reached(&self) {
         for canary in &self.canaries {
             let targets: Vec<_> = canary.requests().into_iter().map(|seen| seen.target).collect();
             assert_eq!((canary.connections(), &targets[..]), (0, &[][..]), "{}", canary.place());
@@ -225,7 +227,7 @@ impl House {
 }
 
 /// A folder `photos` with every kind of thing in it, and secrets beside it.
-fn furnish(folder: &Path) -> UnixListener {
+fn create_folder(folder: &Path) -> UnixListener {
     let root = folder.join("photos");
     fs::create_dir_all(root.join("sub")).unwrap();
     fs::create_dir(folder.join("photos-private")).unwrap();
@@ -252,7 +254,7 @@ fn furnish(folder: &Path) -> UnixListener {
     UnixListener::bind(root.join("socket")).unwrap()
 }
 
-fn front_answer(target: &str, locations: &[String]) -> Answer {
+fn allowed_server_answer(target: &str, locations: &[String]) -> Answer {
     const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
     match target.trim_start_matches('/').parse::<usize>() {
         Ok(number) => Answer::redirect(STATUSES[number % STATUSES.len()], &locations[number]),
@@ -426,15 +428,17 @@ fn bucket_attacks() -> Vec<Attack> {
 
 #[tokio::test]
 async fn nothing_is_read_but_what_is_allowed_and_nobody_else_is_asked() {
-    let house = House::new();
-    let stores = Stores::new(&house.settings()).unwrap();
+    let fixture = AttackFixture::new();
+    let stores = Stores::new(&fixture.settings()).unwrap();
     let read = async |uri: &str| stores.fetch(&FetchRequest::new(uri)).await;
-    // The doors that are open, so that the others are not closed for want of a house.
-    for uri in [house.front.url("/photo"), format!("file://{}/a.jpg", house.root().display())] {
+    // The doors that are open, so that the others are not closed for want of a fixture.
+    for uri in
+        [fixture.allowed_server.url("/photo"), format!("file://{}/a.jpg", fixture.root().display())]
+    {
         assert_eq!(read(&uri).await.unwrap().bytes, "abc");
     }
     let mut faults = String::new();
-    for Attack { uri, code } in &house.attacks {
+    for Attack { uri, code } in &fixture.attacks {
         let outcome = read(uri).await;
         let is_right =
             outcome.as_ref().is_err_and(|error| error.code() == *code && !error.is_transient());
@@ -443,44 +447,44 @@ async fn nothing_is_read_but_what_is_allowed_and_nobody_else_is_asked() {
         }
     }
     assert!(faults.is_empty(), "\n{faults}");
-    house.assert_untouched();
+    fixture.assert_no_canary_was_reached();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_attack_becomes_a_dead_letter_with_its_code() {
-    let house = House::new();
+    let fixture = AttackFixture::new();
     let mut scene = Scene::new(1).await;
-    scene.storage = house.settings();
+    scene.storage = fixture.settings();
     // The scene has a bucket of the same name in memory; none of these may reach that either.
-    let records = house.attacks.iter().enumerate().map(|(number, attack)| Record {
+    let records = fixture.attacks.iter().enumerate().map(|(number, attack)| Record {
         key: Some(number.to_string().into_bytes()),
         payload: Some(json!({"uri": attack.uri}).to_string().into_bytes()),
         ..Record::default()
     });
     scene.write(records.collect()).await;
     let worker = scene.start().await;
-    let letters = scene.dead_letters(house.attacks.len()).await;
+    let letters = scene.dead_letters(fixture.attacks.len()).await;
     let summary = worker.stop().await;
     assert_eq!((summary.events, summary.unanswered), (0, 0));
-    assert_eq!(letters.len(), house.attacks.len());
+    assert_eq!(letters.len(), fixture.attacks.len());
     for letter in &letters {
         let key = str::from_utf8(rdkafka::Message::key(letter).unwrap()).unwrap();
-        let Attack { uri, code } = &house.attacks[key.parse::<usize>().unwrap()];
+        let Attack { uri, code } = &fixture.attacks[key.parse::<usize>().unwrap()];
         assert_eq!(header(letter, "dogiqa.error.code").as_deref(), Some(*code), "{uri:?}");
     }
-    house.assert_untouched();
+    fixture.assert_no_canary_was_reached();
 }
 
 /// Whoever types a URI allows its place thereby, and nothing beyond it.
 #[test]
 fn score_goes_no_further_than_what_was_typed_and_through_no_proxy() {
-    let house = House::new();
-    let proxy = house.canaries[0].url("");
-    let root = house.root();
+    let fixture = AttackFixture::new();
+    let proxy = fixture.canaries[0].url("");
+    let root = fixture.root();
     let root = root.display();
     for (uri, code) in [
-        (house.front.url("/0"), "uri.forbidden_host"),
-        (house.front.url("/again"), "fetch.too_many_redirects"),
+        (fixture.allowed_server.url("/0"), "uri.forbidden_host"),
+        (fixture.allowed_server.url("/again"), "fetch.too_many_redirects"),
         (format!("file://{root}/to-secret"), "uri.outside_roots"),
         (format!("file://{root}/to-zero"), "uri.outside_roots"),
         (format!("file://{root}/pipe"), "fetch.not_a_file"),
@@ -497,16 +501,16 @@ fn score_goes_no_further_than_what_was_typed_and_through_no_proxy() {
     for uri in [format!("file://{root}/../secret"), "http://a@127.0.0.1/".to_owned()] {
         assert_eq!(command(&["score", &uri]).output().unwrap().status.code(), Some(1), "{uri}");
     }
-    house.assert_untouched();
+    fixture.assert_no_canary_was_reached();
 }
 
 /// A hard link is the file itself: nothing tells it from any other name. Whoever can make one below a
 /// root decides what is read; SECURITY.md says so.
 #[tokio::test]
 async fn a_hard_link_is_the_file_that_it_names() {
-    let house = House::new();
-    fs::hard_link(house.folder.path().join("secret"), house.root().join("hard")).unwrap();
-    let stores = Stores::new(&house.settings()).unwrap();
-    let uri = format!("file://{}/hard", house.root().display());
+    let fixture = AttackFixture::new();
+    fs::hard_link(fixture.folder.path().join("secret"), fixture.root().join("hard")).unwrap();
+    let stores = Stores::new(&fixture.settings()).unwrap();
+    let uri = format!("file://{}/hard", fixture.root().display());
     assert!(stores.fetch(&FetchRequest::new(&uri)).await.is_ok());
 }

@@ -2,15 +2,15 @@
 
 /// The short form, or the long one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Extent {
+pub(crate) struct RunSize {
     /// References to be answered through a fault.
     pub(crate) references: usize,
     is_long: bool,
 }
 
-impl Extent {
+impl RunSize {
     /// The short form, or the long one with as many references as `DOGIQA_SOAK` says.
-    pub(crate) fn wanted() -> Self {
+    pub(crate) fn from_environment() -> Self {
         let long = std::env::var_os("DOGIQA_SOAK").map(|wish| {
             let number = wish.to_str().and_then(|text| text.parse().ok());
             number.expect("DOGIQA_SOAK is a number of references")

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bucket;
 use crate::images::Sample;
-use crate::oracle::{Answer, Oracle};
-use crate::scene::Scene;
+use crate::service_fixture::ServiceFixture;
 use crate::services::announce;
+use crate::topic_reader::{Answer, TopicReader};
 
 /// What a run must have answered.
 pub(crate) struct Expected {
-    /// References by number: those of [`Scene::publish_references`].
+    /// References by number: those of [`ServiceFixture::publish_references`].
     pub(crate) references: usize,
     /// The keys of further records, and the code of the dead letter that each must become.
     pub(crate) dead_letters: BTreeMap<String, &'static str>,
@@ -28,7 +28,7 @@ impl Expected {
 
 /// Counts of what must not be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Judgement {
+pub(crate) struct AnswerComparison {
     /// References without an answer.
     pub(crate) lost: usize,
     /// Answers beyond one for each reference.
@@ -37,20 +37,24 @@ pub(crate) struct Judgement {
     pub(crate) wrong: usize,
 }
 
-impl Judgement {
+impl AnswerComparison {
     /// Reads both topics to their ends and counts; asserts that everything is committed.
     ///
     /// An answer is right when it is of the kind that its reference asks for, speaks of the image that its
     /// reference names, has its record's key, and says the same each time: whoever answers twice does so under one
     /// event id, and one image has one score. The first wrong ones are printed.
-    pub(crate) fn of(scene: &Scene, oracle: &mut Oracle, expected: &Expected) -> Self {
-        oracle.read_to_end();
-        scene.assert_everything_is_committed();
+    pub(crate) fn of(
+        fixture: &ServiceFixture,
+        reader: &mut TopicReader,
+        expected: &Expected,
+    ) -> Self {
+        reader.read_to_end();
+        fixture.assert_everything_is_committed();
         let mut counts = Self::default();
         let mut answered = BTreeSet::new();
-        let samples = bucket::fifty_images(scene.services);
-        let mut known = Known { samples, scores: BTreeMap::new() };
-        for (id, events) in &oracle.events {
+        let samples = bucket::fifty_images(fixture.services);
+        let mut known = KnownAnswers { samples, scores: BTreeMap::new() };
+        for (id, events) in &reader.events {
             answered.insert(id.clone());
             counts.twice += events.len() - 1;
             for event in events {
@@ -58,7 +62,7 @@ impl Judgement {
                 counts.note(id, fault);
             }
         }
-        for letter in &oracle.dead_letters {
+        for letter in &reader.dead_letters {
             let key = String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default());
             counts.twice += usize::from(!answered.insert(key.clone().into_owned()));
             let (code, wanted) =
@@ -82,12 +86,12 @@ impl Judgement {
 }
 
 /// The images, and the scores seen of them.
-struct Known<'a> {
+struct KnownAnswers<'a> {
     samples: &'a [Sample],
     scores: BTreeMap<usize, f64>,
 }
 
-impl Known<'_> {
+impl KnownAnswers<'_> {
     fn fault_of_event(
         &mut self,
         id: &str,

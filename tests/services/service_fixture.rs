@@ -17,16 +17,16 @@ use tempfile::TempDir;
 
 use crate::bucket;
 use crate::cluster::Cluster;
-use crate::oracle::Oracle;
 use crate::process::Process;
 use crate::services::Services;
+use crate::topic_reader::TopicReader;
 
 /// How long anything may take that takes a moment.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A record of the input topic.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Record {
+pub(crate) struct PublishedRecord {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
     pub(crate) payload: Option<Vec<u8>>,
@@ -44,7 +44,7 @@ pub(crate) fn headers_of_every_kind() -> Vec<(String, Option<Vec<u8>>)> {
 }
 
 /// The topics and the group of one test.
-pub(crate) struct Scene {
+pub(crate) struct ServiceFixture {
     pub(crate) services: &'static Services,
     bootstrap_servers: String,
     name: String,
@@ -52,7 +52,7 @@ pub(crate) struct Scene {
     folder: TempDir,
 }
 
-impl Scene {
+impl ServiceFixture {
     /// Makes the topics on the single node. `name` is unique among the tests.
     pub(crate) fn new(services: &'static Services, name: &str, partitions: i32) -> Self {
         Self::on(services.bootstrap_servers(), 1, services, name, partitions)
@@ -75,16 +75,16 @@ impl Scene {
         name: &str,
         partitions: i32,
     ) -> Self {
-        let scene = Self {
+        let fixture = Self {
             services,
             bootstrap_servers: bootstrap_servers.to_owned(),
             name: name.to_owned(),
             partitions,
             folder: TempDir::new().unwrap(),
         };
-        std::fs::write(scene.config_file(), scene.worker_config()).unwrap();
-        let admin: AdminClient<DefaultClientContext> = scene.client().create().unwrap();
-        let names = [scene.input(), scene.events(), scene.dead_letters()];
+        std::fs::write(fixture.config_file(), fixture.worker_config()).unwrap();
+        let admin: AdminClient<DefaultClientContext> = fixture.client().create().unwrap();
+        let names = [fixture.input(), fixture.events(), fixture.dead_letters()];
         let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topics: Vec<_> = names.iter().map(|name| topic(name)).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -92,7 +92,7 @@ impl Scene {
         for topic in created {
             topic.unwrap();
         }
-        scene
+        fixture
     }
 
     pub(crate) fn input(&self) -> String {
@@ -118,12 +118,12 @@ impl Scene {
     }
 
     /// Appends records to the input topic; returns when the broker has them all.
-    pub(crate) fn publish(&self, records: impl Iterator<Item = Record>) {
+    pub(crate) fn publish(&self, records: impl Iterator<Item = PublishedRecord>) {
         self.publish_to(&self.input(), records);
     }
 
     /// Appends records to a topic; returns when the broker has them all.
-    pub(crate) fn publish_to(&self, topic: &str, records: impl Iterator<Item = Record>) {
+    pub(crate) fn publish_to(&self, topic: &str, records: impl Iterator<Item = PublishedRecord>) {
         let before = self.end_offsets(topic).iter().sum::<i64>();
         let producer: BaseProducer = self
             .client()
@@ -149,7 +149,7 @@ impl Scene {
             }
             sent += 1;
         }
-        producer.flush(PATIENCE).unwrap();
+        producer.flush(WAIT_MAX).unwrap();
         let now = self.end_offsets(topic).iter().sum::<i64>();
         assert_eq!(now - before, sent, "records in the topic");
     }
@@ -160,15 +160,15 @@ impl Scene {
         self.publish((0..count).map(|number| {
             let uri = bucket::uri(self.services, &samples[number % samples.len()].key);
             let reference = json!({"id": number.to_string(), "uri": uri});
-            Record {
+            PublishedRecord {
                 key: Some(number.to_string().into_bytes()),
                 payload: Some(reference.to_string().into_bytes()),
-                ..Record::default()
+                ..PublishedRecord::default()
             }
         }));
     }
 
-    /// Starts the real binary on this scene's topics. `settings` are `section.key=value`.
+    /// Starts the real binary on this fixture's topics. `settings` are `section.key=value`.
     pub(crate) fn start_worker(&self, name: &str, settings: &[String]) -> Process {
         let mut command = self.command(&["run"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
@@ -188,7 +188,7 @@ impl Scene {
             consumer.assign(&assignment).unwrap();
             for _ in 0..end {
                 // A poll may end early with nothing, for an event of the assignment.
-                let deadline = Instant::now() + PATIENCE;
+                let deadline = Instant::now() + WAIT_MAX;
                 let message = loop {
                     match consumer.poll(Duration::from_millis(100)) {
                         Some(message) => break message.unwrap(),
@@ -207,7 +207,7 @@ impl Scene {
         usize::try_from(self.end_offsets(&self.input()).iter().sum::<i64>()).unwrap()
     }
 
-    /// The real binary with these arguments and this scene's configuration.
+    /// The real binary with these arguments and this fixture's configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
         command.args(arguments).arg("--config").arg(self.config_file());
@@ -270,24 +270,24 @@ address = "127.0.0.1:0"
     }
 
     /// A consumer of its own that sees what came out.
-    pub(crate) fn oracle(&self) -> Oracle {
-        Oracle::new(&self.client(), [self.events(), self.dead_letters()], self.partitions)
+    pub(crate) fn answer_reader(&self) -> TopicReader {
+        TopicReader::new(&self.client(), [self.events(), self.dead_letters()], self.partitions)
     }
 
     /// Waits until a worker takes in references.
     pub(crate) fn wait_until_ready(worker: &Process) {
-        worker.wait_for_line("\"ready\":true", PATIENCE);
+        worker.wait_for_line("\"ready\":true", WAIT_MAX);
     }
 
     /// A consumer of its own that sees what is in the input topic, where another sees dead letters.
-    pub(crate) fn input_oracle(&self) -> Oracle {
-        Oracle::new(&self.client(), [self.events(), self.input()], self.partitions)
+    pub(crate) fn input_reader(&self) -> TopicReader {
+        TopicReader::new(&self.client(), [self.events(), self.input()], self.partitions)
     }
 
     /// Stops a worker gracefully, which must succeed.
     pub(crate) fn stop(worker: Process) {
         worker.terminate();
-        worker.wait_for_success(PATIENCE);
+        worker.wait_for_success(WAIT_MAX);
     }
 
     /// The group's committed offsets are the ends of all partitions.
@@ -304,7 +304,7 @@ address = "127.0.0.1:0"
 
     fn committed_and_ends(&self) -> (Vec<Offset>, Vec<Offset>) {
         let ends = self.end_offsets(&self.input()).into_iter().map(Offset::Offset).collect();
-        (self.group_view().committed(PATIENCE).unwrap(), ends)
+        (self.group_view().committed(WAIT_MAX).unwrap(), ends)
     }
 
     /// The eyes of a bystander on what the group commits.
@@ -318,7 +318,7 @@ address = "127.0.0.1:0"
     /// The node that leads the first partition of the events.
     pub(crate) fn leader_of_events(&self) -> i32 {
         let consumer: BaseConsumer = self.client().create().unwrap();
-        let metadata = consumer.fetch_metadata(Some(&self.events()), PATIENCE).unwrap();
+        let metadata = consumer.fetch_metadata(Some(&self.events()), WAIT_MAX).unwrap();
         metadata.topics()[0].partitions()[0].leader()
     }
 
@@ -331,17 +331,17 @@ address = "127.0.0.1:0"
 
 /// A client may know of a topic before it knows who leads its partitions: it asks again.
 fn end_offset(consumer: &BaseConsumer, topic: &str, partition: i32) -> i64 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
-        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+        match consumer.fetch_watermarks(topic, partition, WAIT_MAX) {
             Ok((_, end)) => return end,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        consumer.fetch_metadata(Some(topic), WAIT_MAX).unwrap();
     }
 }
 
-/// What a group has committed of a scene's input topic, asked by a client that is no member.
+/// What a group has committed of a fixture's input topic, asked by a client that is no member.
 pub(crate) struct GroupView {
     consumer: BaseConsumer,
     partitions: TopicPartitionList,

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
 
 use crate::process::Process;
-use crate::scene::PATIENCE;
+use crate::service_fixture::WAIT_MAX;
 
 /// For all that a test waits for; it takes a small part of it.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -41,7 +41,7 @@ impl Answer {
 }
 
 /// What the worker has answered so far.
-pub(crate) struct Oracle {
+pub(crate) struct TopicReader {
     consumer: BaseConsumer,
     topics: [String; 2],
     partitions: i32,
@@ -50,12 +50,12 @@ pub(crate) struct Oracle {
     pub(crate) dead_letters: Vec<Answer>,
 }
 
-impl Oracle {
+impl TopicReader {
     /// Reads both topics from their beginning: the events', the dead letters'.
     pub(crate) fn new(client: &ClientConfig, topics: [String; 2], partitions: i32) -> Self {
         let consumer: BaseConsumer = client
             .clone()
-            .set("group.id", "an oracle is in no group")
+            .set("group.id", "an reader is in no group")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
@@ -91,7 +91,7 @@ impl Oracle {
 
     /// Reads until at least so many references have an event.
     pub(crate) fn read_until_answered(&mut self, references: usize, workers: &[&Process]) {
-        self.read_until(workers, |oracle| oracle.events.len() >= references);
+        self.read_until(workers, |reader| reader.events.len() >= references);
     }
 
     /// Reads everything that is committed in the topics now, from the beginning, a partition at a time to its
@@ -105,7 +105,7 @@ impl Oracle {
                 assignment.add_partition_offset(&topic, partition, begin).unwrap();
                 self.consumer.assign(&assignment).unwrap();
                 let deadline = Instant::now() + LIMIT;
-                while !self.read_one(PATIENCE) {
+                while !self.read_one(WAIT_MAX) {
                     assert!(Instant::now() < deadline, "{topic} {partition} has no end");
                 }
             }

@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use rdkafka::topic_partition_list::Offset;
 
+use crate::answer_comparison::{AnswerComparison, Expected};
 use crate::cluster::{Cluster, cluster};
-use crate::extent::Extent;
 use crate::http;
-use crate::judgement::{Expected, Judgement};
-use crate::oracle::Oracle;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Scene};
+use crate::run_size::RunSize;
+use crate::service_fixture::{ServiceFixture, WAIT_MAX};
 use crate::services::{announce, services};
+use crate::topic_reader::TopicReader;
 
 const PARTITIONS: i32 = 6;
 /// Longer than any fault here holds up the answers.
 const SILENCE_MAX: Duration = Duration::from_mins(3);
 /// How often somebody looks at what the group has committed.
-const LOOK: Duration = Duration::from_millis(500);
+const COMMIT_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How answers are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,27 +43,27 @@ impl Mode {
 }
 
 /// One fault in one mode: references, the workers that answer them, and the counts at the end.
-pub(crate) struct Trial {
+pub(crate) struct FaultRun {
     pub(crate) cluster: MutexGuard<'static, Cluster>,
-    pub(crate) scene: Scene,
+    pub(crate) fixture: ServiceFixture,
     pub(crate) title: &'static str,
     mode: Mode,
-    pub(crate) extent: Extent,
+    pub(crate) size: RunSize,
     pub(crate) expected: Expected,
     pub(crate) settings: Vec<String>,
     pub(crate) workers: Vec<Process>,
-    oracle: Oracle,
-    commits: Commits,
+    reader: TopicReader,
+    commits: CommitWatch,
     began: Instant,
     pub(crate) faults: usize,
 }
 
-impl Trial {
+impl FaultRun {
     /// Tries a fault in both modes, one after the other; in none where the services cannot be had.
     pub(crate) fn in_both_modes(name: &str, title: &'static str, attempt: impl Fn(Self)) {
         for mode in [Mode::AtLeastOnce, Mode::ExactlyOnce] {
-            let Some(trial) = Self::begin(name, title, mode) else { return };
-            attempt(trial);
+            let Some(run) = Self::begin(name, title, mode) else { return };
+            attempt(run);
         }
     }
 
@@ -71,24 +71,24 @@ impl Trial {
     fn begin(name: &str, title: &'static str, mode: Mode) -> Option<Self> {
         let services = services()?;
         let cluster = cluster();
-        let extent = Extent::wanted();
+        let size = RunSize::from_environment();
         let name = format!("{name}-{}", mode.name());
-        let scene = Scene::on_cluster(&cluster, services, &name, PARTITIONS);
-        scene.publish_references(extent.references);
+        let fixture = ServiceFixture::on_cluster(&cluster, services, &name, PARTITIONS);
+        fixture.publish_references(size.references);
         let settings = vec![
             format!("kafka.delivery={}", mode.name()),
             "kafka.commit_interval=200ms".to_owned(),
             "kafka.in_flight_max=300".to_owned(),
         ];
         Some(Self {
-            oracle: scene.oracle(),
-            commits: Commits::of(&scene),
+            reader: fixture.answer_reader(),
+            commits: CommitWatch::of(&fixture),
             cluster,
-            scene,
+            fixture,
             title,
             mode,
-            extent,
-            expected: Expected::events(extent.references),
+            size,
+            expected: Expected::events(size.references),
             settings,
             workers: Vec::new(),
             began: Instant::now(),
@@ -113,9 +113,9 @@ impl Trial {
     pub(crate) fn launch(&self, number: usize) -> Process {
         let mut settings = self.settings.clone();
         if self.mode == Mode::ExactlyOnce {
-            settings.push(format!("kafka.transactional_id={}-{number}", self.scene.input()));
+            settings.push(format!("kafka.transactional_id={}-{number}", self.fixture.input()));
         }
-        self.scene.start_worker(&format!("worker {number}"), &settings)
+        self.fixture.start_worker(&format!("worker {number}"), &settings)
     }
 
     /// Ends a worker in some way and starts it again.
@@ -130,11 +130,11 @@ impl Trial {
     /// Reads answers until this part of all references has one.
     pub(crate) fn until(&mut self, part: usize, of: usize) {
         let answers = self.expected.answers() * part / of;
-        let mut progress = (Instant::now(), self.oracle.answered());
-        while self.oracle.answered() < answers {
+        let mut progress = (Instant::now(), self.reader.answered());
+        while self.reader.answered() < answers {
             self.read();
-            if self.oracle.answered() > progress.1 {
-                progress = (Instant::now(), self.oracle.answered());
+            if self.reader.answered() > progress.1 {
+                progress = (Instant::now(), self.reader.answered());
             }
             if progress.0.elapsed() > SILENCE_MAX {
                 self.fail_for_silence();
@@ -154,7 +154,7 @@ impl Trial {
                 figures.collect::<Vec<_>>().join("\n")
             ));
         }
-        let committed = self.scene.group_view().committed(PATIENCE);
+        let committed = self.fixture.group_view().committed(WAIT_MAX);
         panic!("{}: no answer for {SILENCE_MAX:?}, committed {committed:?}", self.title)
     }
 
@@ -170,35 +170,35 @@ impl Trial {
         for worker in &self.workers {
             worker.assert_running();
         }
-        self.oracle.read_one(Duration::from_millis(50));
+        self.reader.read_one(Duration::from_millis(50));
         self.commits.look();
     }
 
     /// Waits for the last answer, stops the workers, counts, and tells.
-    pub(crate) fn end(mut self) -> Judgement {
+    pub(crate) fn end(mut self) -> AnswerComparison {
         self.until(1, 1);
         // What a killed worker answered and did not commit is answered once more before.
         let deadline = Instant::now() + SILENCE_MAX;
-        while !self.scene.is_everything_committed() && Instant::now() < deadline {
-            self.pass(LOOK);
+        while !self.fixture.is_everything_committed() && Instant::now() < deadline {
+            self.pass(COMMIT_CHECK_INTERVAL);
         }
         for worker in std::mem::take(&mut self.workers) {
-            Scene::stop(worker);
+            ServiceFixture::stop(worker);
         }
         let seconds = self.began.elapsed().as_secs_f64();
-        let mut judgement = Judgement::of(&self.scene, &mut self.oracle, &self.expected);
-        judgement.wrong += self.commits.rewound;
-        self.tell(judgement, seconds);
-        assert_eq!((judgement.lost, judgement.wrong), (0, 0), "lost and wrong: {judgement:?}");
+        let mut comparison = AnswerComparison::of(&self.fixture, &mut self.reader, &self.expected);
+        comparison.wrong += self.commits.rewound;
+        self.tell(comparison, seconds);
+        assert_eq!((comparison.lost, comparison.wrong), (0, 0), "lost and wrong: {comparison:?}");
         if self.mode == Mode::ExactlyOnce {
-            assert_eq!(judgement.twice, 0, "answers beyond one for each reference");
+            assert_eq!(comparison.twice, 0, "answers beyond one for each reference");
         }
-        judgement
+        comparison
     }
 
     /// One row of the table.
-    fn tell(&self, judgement: Judgement, seconds: f64) {
-        let Judgement { lost, twice, wrong } = judgement;
+    fn tell(&self, comparison: AnswerComparison, seconds: f64) {
+        let AnswerComparison { lost, twice, wrong } = comparison;
         let row = format!(
             "| {} | {} | {} | {} | {lost} | {twice} | {wrong} | {seconds:.0} |",
             self.title,
@@ -215,17 +215,17 @@ impl Trial {
 }
 
 /// Watches the group's positions, which never go back: whoever was given up for dead commits nothing.
-struct Commits {
-    view: crate::scene::GroupView,
+struct CommitWatch {
+    view: crate::service_fixture::GroupView,
     seen: Vec<Offset>,
     next: Instant,
     rewound: usize,
 }
 
-impl Commits {
-    fn of(scene: &Scene) -> Self {
+impl CommitWatch {
+    fn of(fixture: &ServiceFixture) -> Self {
         let seen = vec![Offset::Invalid; usize::try_from(PARTITIONS).unwrap()];
-        Self { view: scene.group_view(), seen, next: Instant::now(), rewound: 0 }
+        Self { view: fixture.group_view(), seen, next: Instant::now(), rewound: 0 }
     }
 
     fn look(&mut self) {
@@ -238,7 +238,7 @@ impl Commits {
             self.rewound += moved.filter(|(now, seen)| position(**now) < position(**seen)).count();
             self.seen = now;
         }
-        self.next = Instant::now() + LOOK;
+        self.next = Instant::now() + COMMIT_CHECK_INTERVAL;
     }
 }
 
