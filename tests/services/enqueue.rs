@@ -1,19 +1,19 @@
-//! References from a bucket and from lists, sent by the real binary to the real broker.
+//! `dogiqa enqueue` with a bucket and with lists, on a real broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::process::Output;
-use std::time::Instant;
 
 use crate::bucket;
 use crate::images;
 use crate::process::Process;
 use crate::service_fixture::{ServiceFixture, WAIT_MAX};
 use crate::services::{announce, services};
+use crate::wait;
 
-/// References of the test that kills.
+/// References of the test that kills the command.
 const LISTED: usize = 20_000;
-/// What `--help` promises of a crash.
+/// References that may be sent twice after a crash, as `--help` states.
 const TWICE_MAX: usize = 1_000;
 
 fn stderr(output: &Output) -> String {
@@ -46,7 +46,7 @@ fn every_object_below_a_prefix_is_sent_with_its_etag_and_answered() {
         assert_eq!(value["metadata"]["batch"], "7");
     }
 
-    // The worker asks the store for exactly these versions.
+    // The worker reads exactly these versions.
     let mut reader = fixture.answer_reader();
     let worker = fixture.start_worker("the worker", &[]);
     reader.read_until_answered(keys.len(), &[&worker]);
@@ -55,7 +55,7 @@ fn every_object_below_a_prefix_is_sent_with_its_etag_and_answered() {
 }
 
 #[test]
-fn bad_lines_of_a_list_are_named_and_the_others_are_sent() {
+fn bad_lines_of_a_list_are_reported_and_the_others_are_sent() {
     let Some(services) = services() else { return };
     let fixture = ServiceFixture::new(services, "enqueue-list", 1);
     let list = fixture.folder().join("list.jsonl");
@@ -64,7 +64,7 @@ fn bad_lines_of_a_list_are_named_and_the_others_are_sent() {
         good.as_str(),
         "no uri at all",
         &format!("{{\"uri\": \"{good}\", \"id\": \"own\", \"policy\": \"none such\"}}"),
-        "s3://somebody-elses/a.jpg",
+        "s3://another-bucket/a.jpg",
         "{\"uri\": 7}",
         &format!("{{\"uri\": \"{good}\", \"id\": \"own\"}}"),
     ];
@@ -81,16 +81,16 @@ fn bad_lines_of_a_list_are_named_and_the_others_are_sent() {
 
     let output = enqueue().args(["--key", "uri"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = stderr(&output);
+    let errors = stderr(&output);
     for (line, code) in [
         (2, "uri.invalid"),
         (3, "policy.unknown"),
         (4, "uri.forbidden_bucket"),
         (5, "reference.invalid_field"),
     ] {
-        let is_told =
+        let is_report =
             |text: &str| text.starts_with(&format!("line {line}: ")) && text.contains(code);
-        assert!(told.lines().any(is_told), "line {line} {code}:\n{told}");
+        assert!(errors.lines().any(is_report), "line {line} {code}:\n{errors}");
     }
     let records = fixture.input_records();
     let ids: Vec<_> = records.iter().map(|(_, value)| value["id"].as_str().unwrap()).collect();
@@ -102,7 +102,7 @@ fn bad_lines_of_a_list_are_named_and_the_others_are_sent() {
 }
 
 #[test]
-fn a_killed_command_goes_on_where_it_stopped() {
+fn a_killed_command_continues_where_it_stopped() {
     let Some(services) = services() else { return };
     let fixture = ServiceFixture::new(services, "enqueue-kill", 3);
     let list = fixture.folder().join("list.txt");
@@ -120,14 +120,14 @@ fn a_killed_command_goes_on_where_it_stopped() {
 
     // The rate leaves time to kill it in the middle, even on a busy machine.
     let first = Process::spawn("the killed enqueue", enqueue().args(["--rate", "2000/s"]));
-    let deadline = Instant::now() + WAIT_MAX;
-    while fixture.input_len() < LISTED / 8 {
+    let has_started = || {
         first.assert_running();
-        assert!(Instant::now() < deadline, "nothing is sent");
-    }
+        fixture.input_len() >= LISTED / 8
+    };
+    assert!(wait::until(has_started, WAIT_MAX), "too few references were sent");
     first.kill();
     let before = fixture.input_len();
-    assert!(before < LISTED, "it was killed too late to show anything");
+    assert!(before < LISTED, "it was killed after the last reference");
 
     let output = enqueue().output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));

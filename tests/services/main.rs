@@ -19,6 +19,9 @@ mod random_tensor;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[expect(dead_code, reason = "the offline tests use the rest")]
+#[path = "../support/wait.rs"]
+mod wait;
+#[expect(dead_code, reason = "the offline tests use the rest")]
 #[path = "../support/web_server.rs"]
 mod web_server;
 #[path = "../support/wire.rs"]

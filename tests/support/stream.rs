@@ -1,4 +1,4 @@
-//! A worker over the embedded broker and a store in memory that tests can hold up.
+//! A worker on the embedded broker, with a store in memory that tests can block.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -36,8 +36,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::noop;
+use crate::wait;
 
-/// How long anything may take that takes a moment.
+/// Time limit for operations that normally take less than a second.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A broker, a store and the settings of one test's workers.
@@ -46,20 +47,20 @@ pub(crate) struct Scene {
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
     pub(crate) engine: Engine,
-    /// What may be read beside the bucket in memory.
+    /// Storage settings. They also allow the worker to read more than the bucket in memory.
     pub(crate) storage: storage::Settings,
     masks_in_events: bool,
     partitions: i32,
 }
 
-/// A worker that runs.
+/// A running worker.
 pub(crate) struct Running {
     worker: JoinHandle<Result<Summary, StreamError>>,
     shutdown: CancellationToken,
     pub(crate) health: Health,
 }
 
-/// A record to be written.
+/// A record that a test writes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
     pub(crate) partition: Option<i32>,
@@ -68,8 +69,8 @@ pub(crate) struct Record {
     pub(crate) headers: Vec<(&'static str, Option<Vec<u8>>)>,
 }
 
-/// Holds up the store: `gated/…` waits for the gate, `down/…` fails while the gate is shut,
-/// `panics/…` panics.
+/// Controls the store: reads of `gated/…` wait until the gate opens, reads of `down/…` fail until
+/// then, and reads of `panics/…` panic.
 #[derive(Debug)]
 pub(crate) struct Gates {
     open: watch::Sender<bool>,
@@ -79,7 +80,7 @@ pub(crate) struct Gates {
 }
 
 impl Scene {
-    /// A broker with the three topics, of so many partitions, and an engine without work.
+    /// Starts a broker with the three topics and the no-op engine.
     pub(crate) async fn new(partitions: i32) -> Self {
         Self::with_engine(partitions, || noop::engine(&[])).await
     }
@@ -102,7 +103,8 @@ impl Scene {
             inside: AtomicUsize::new(0),
             inside_max: AtomicUsize::new(0),
         });
-        // Every reference reserves the largest image first: a small one lets many wait at the gate.
+        // Each reference reserves memory for the largest image: a small limit lets many wait at the
+        // gate.
         let storage = storage::Settings {
             bytes_max: ByteSize::kib(64),
             attempts_max: NonZeroU32::MIN,
@@ -158,7 +160,7 @@ impl Scene {
         .unwrap()
     }
 
-    /// Appends records to the input topic; returns when the broker has them all.
+    /// Appends records to the input topic. Returns when the broker has acknowledged all of them.
     pub(crate) async fn write(&self, records: Vec<Record>) {
         let (config, topic) = (self.client(), self.settings.input_topic.clone());
         let write = move || {
@@ -186,7 +188,8 @@ impl Scene {
         self.write(records.collect()).await;
     }
 
-    /// Reads records of an output topic from its beginning until there are so many.
+    /// Reads an output topic from its beginning until it has `count` records, and any that follow
+    /// soon.
     pub(crate) async fn read(&self, topic: &str, count: usize) -> Vec<OwnedMessage> {
         let (config, topic) = (self.client(), topic.to_owned());
         let partitions = self.partitions;
@@ -205,7 +208,7 @@ impl Scene {
                     records.push(message.unwrap().detach());
                 }
             }
-            // What comes beyond the count would come soon.
+            // A record beyond the count would follow soon.
             while let Some(message) = consumer.poll(Duration::from_millis(300)) {
                 records.push(message.unwrap().detach());
             }
@@ -214,7 +217,7 @@ impl Scene {
         tokio::task::spawn_blocking(read).await.unwrap()
     }
 
-    /// The events, as JSON, in no order.
+    /// Reads the events as JSON. Their order is not fixed.
     pub(crate) async fn events(&self, count: usize) -> Vec<Value> {
         let records = self.read(&self.settings.output_topic, count).await;
         records.iter().map(|r| serde_json::from_slice(r.payload().unwrap()).unwrap()).collect()
@@ -224,11 +227,11 @@ impl Scene {
         self.read(&self.settings.dead_letter_topic, count).await
     }
 
-    /// Committed offset and end of each partition of the input topic.
+    /// Returns the committed offset and the end of each partition of the input topic.
     pub(crate) async fn offsets(&self) -> Vec<(i64, i64)> {
         let (config, settings) = (self.client(), self.settings.clone());
         let partitions = self.partitions;
-        let ask = move || {
+        let read = move || {
             let consumer: BaseConsumer =
                 config.clone().set("group.id", &settings.group_id).create().unwrap();
             let mut list = TopicPartitionList::new();
@@ -242,19 +245,18 @@ impl Scene {
             };
             (0..partitions).map(offset).collect()
         };
-        tokio::task::spawn_blocking(ask).await.unwrap()
+        tokio::task::spawn_blocking(read).await.unwrap()
     }
 
     /// Waits until the committed offsets satisfy the condition.
-    pub(crate) async fn until_offsets(&self, are: impl Fn(&[(i64, i64)]) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let offsets = self.offsets().await;
-            if are(&offsets) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "(committed, end) stays {offsets:?}");
-        }
+    pub(crate) async fn until_offsets(&self, condition: impl Fn(&[(i64, i64)]) -> bool) {
+        let mut offsets = Vec::new();
+        let check = async || {
+            offsets = self.offsets().await;
+            condition(&offsets)
+        };
+        let is_met = wait::until_async(check, PATIENCE).await;
+        assert!(is_met, "(committed, end) stays {offsets:?}");
     }
 
     fn client(&self) -> ClientConfig {
@@ -283,22 +285,22 @@ impl Running {
 }
 
 impl Gates {
-    /// Lets everything through that waits, and everything after it.
+    /// Opens the gate for all waiting and all later reads.
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
     }
 
-    /// Waits until so many references wait at the gate.
+    /// Waits until `count` reads wait at the gate.
     pub(crate) async fn until_inside(&self, count: usize) {
         until(&self.inside, count).await;
     }
 
-    /// Waits until references came to the gate so often.
+    /// Waits until `count` reads have reached the gate in total.
     pub(crate) async fn until_entered(&self, count: usize) {
         until(&self.entered, count).await;
     }
 
-    /// The most references that ever waited at the gate together.
+    /// Returns the largest number of reads that waited at the gate at the same time.
     pub(crate) fn inside_max(&self) -> usize {
         self.inside_max.load(Ordering::Acquire)
     }
@@ -313,12 +315,12 @@ impl Gates {
 }
 
 async fn until(counter: &AtomicUsize, count: usize) {
-    let wait = async {
-        while counter.load(Ordering::Acquire) < count {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("references come to the gate");
+    let is_reached = async || counter.load(Ordering::Acquire) >= count;
+    assert!(
+        wait::until_async(is_reached, PATIENCE).await,
+        "{} of {count} reads at the gate",
+        counter.load(Ordering::Acquire)
+    );
 }
 
 struct Inside<'a>(&'a Gates);
@@ -329,7 +331,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// A reference to an object of the store.
+/// Returns a reference to an object of the store.
 pub(crate) fn reference(id: &str, object: &str) -> Record {
     let value = json!({"id": id, "uri": format!("s3://photos/{object}")});
     Record {
@@ -339,7 +341,7 @@ pub(crate) fn reference(id: &str, object: &str) -> Record {
     }
 }
 
-/// The ids of events, each once; panics where one came twice.
+/// Returns the ids of events. Panics if two events have the same id.
 pub(crate) fn ids(events: &[Value]) -> HashSet<String> {
     let ids: HashSet<String> =
         events.iter().map(|event| event["reference"]["id"].as_str().unwrap().to_owned()).collect();
@@ -347,7 +349,7 @@ pub(crate) fn ids(events: &[Value]) -> HashSet<String> {
     ids
 }
 
-/// The text of a record's last header of this name.
+/// Returns the text of a record's last header with this name.
 pub(crate) fn header(record: &OwnedMessage, name: &str) -> Option<String> {
     let all: Vec<_> = record.headers()?.iter().filter(|header| header.key == name).collect();
     Some(String::from_utf8(all.last()?.value?.to_vec()).unwrap())
