@@ -34,7 +34,7 @@ struct Union {
 
 fn golden() -> Golden {
     let json = include_str!("../goldens/rle/rle.json");
-    serde_json::from_str(json).expect("the golden is what its README says")
+    serde_json::from_str(json).expect("the golden file is valid")
 }
 
 fn from_rows(rows: &[String]) -> Rle {

@@ -1,4 +1,4 @@
-//! What came out, held against what went in.
+//! Compares the answers in the output topics with the references that were published.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use crate::service_fixture::ServiceFixture;
 use crate::services::announce;
 use crate::topic_reader::{Answer, TopicReader};
 
-/// What a run must have answered.
+/// The answers that a run must produce.
 pub(crate) struct Expected {
-    /// References by number: those of [`ServiceFixture::publish_references`].
+    /// Number of references from [`ServiceFixture::publish_references`]. Each becomes an event.
     pub(crate) references: usize,
-    /// The keys of further records, and the code of the dead letter that each must become.
+    /// Keys of further records, each with the code of the dead letter that it becomes.
     pub(crate) dead_letters: BTreeMap<String, &'static str>,
 }
 
@@ -26,23 +26,23 @@ impl Expected {
     }
 }
 
-/// Counts of what must not be.
+/// Counts of lost, repeated and wrong answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct AnswerComparison {
     /// References without an answer.
     pub(crate) lost: usize,
     /// Answers beyond one for each reference.
     pub(crate) twice: usize,
-    /// Answers that are not what they must be.
+    /// Answers with other content than expected.
     pub(crate) wrong: usize,
 }
 
 impl AnswerComparison {
-    /// Reads both topics to their ends and counts; asserts that everything is committed.
+    /// Reads both topics to their ends and counts. Asserts that all offsets are committed.
     ///
-    /// An answer is right when it is of the kind that its reference asks for, speaks of the image that its
-    /// reference names, has its record's key, and says the same each time: whoever answers twice does so under one
-    /// event id, and one image has one score. The first wrong ones are printed.
+    /// An answer is correct if it has the expected kind, the image of its reference and the key of
+    /// its record. Repeated answers must have the same event id, and all answers to one image the
+    /// same score. Prints the first three wrong answers.
     pub(crate) fn of(
         fixture: &ServiceFixture,
         reader: &mut TopicReader,
@@ -58,25 +58,26 @@ impl AnswerComparison {
             answered.insert(id.clone());
             counts.twice += events.len() - 1;
             for event in events {
-                let fault = known.fault_of_event(id, (event, &events[0]), expected.references);
-                counts.note(id, fault);
+                let fault = known.fault_of_event(id, event, &events[0], expected.references);
+                counts.count_fault(id, fault);
             }
         }
         for letter in &reader.dead_letters {
             let key = String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default());
             counts.twice += usize::from(!answered.insert(key.clone().into_owned()));
-            let (code, wanted) =
+            let (code, expected_code) =
                 (letter.header("dogiqa.error.code"), expected.dead_letters.get(&*key).copied());
-            let fault = (code != wanted).then(|| format!("a dead letter {code:?}, not {wanted:?}"));
-            counts.note(&key, fault);
+            let fault = (code != expected_code)
+                .then(|| format!("a dead letter {code:?}, not {expected_code:?}"));
+            counts.count_fault(&key, fault);
         }
         let numbers = (0..expected.references).map(|number| number.to_string());
-        let asked = numbers.chain(expected.dead_letters.keys().cloned());
-        counts.lost = asked.filter(|id| !answered.contains(id)).count();
+        let expected_ids = numbers.chain(expected.dead_letters.keys().cloned());
+        counts.lost = expected_ids.filter(|id| !answered.contains(id)).count();
         counts
     }
 
-    fn note(&mut self, id: &str, fault: Option<String>) {
+    fn count_fault(&mut self, id: &str, fault: Option<String>) {
         let Some(fault) = fault else { return };
         if self.wrong < 3 {
             announce(&format!("the answer to {id}: {fault}"));
@@ -85,7 +86,7 @@ impl AnswerComparison {
     }
 }
 
-/// The images, and the scores seen of them.
+/// The images, and the first score of each.
 struct KnownAnswers<'a> {
     samples: &'a [Sample],
     scores: BTreeMap<usize, f64>,
@@ -95,11 +96,12 @@ impl KnownAnswers<'_> {
     fn fault_of_event(
         &mut self,
         id: &str,
-        (answer, first): (&Answer, &Answer),
+        answer: &Answer,
+        first: &Answer,
         references: usize,
     ) -> Option<String> {
         let Some(number) = id.parse().ok().filter(|number: &usize| *number < references) else {
-            return Some("an event that nobody asked for".to_owned());
+            return Some("an event without a reference".to_owned());
         };
         let (event, first) = (answer.json(), first.json());
         if event["event_id"] != first["event_id"] {

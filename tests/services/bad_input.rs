@@ -1,4 +1,4 @@
-//! Whatever arrives, the worker answers it and goes on: each kind of bad input beside good ones.
+//! Each kind of bad input between good references: the worker answers all of them and continues.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::services::{Services, services};
 use crate::topic_reader::Answer;
 use crate::wire::{self, RawRecord};
 
-/// A reference that must become a dead letter, and why.
+/// A reference that must become a dead letter, with the code of the error.
 struct Bad {
-    /// Its key, by which its dead letter is found.
+    /// The record's key, which identifies its dead letter.
     name: &'static str,
     payload: Vec<u8>,
     code: &'static str,
@@ -25,7 +25,7 @@ struct Bad {
 const BAD_HEADER_NAME: &[u8] = b"x-\xFF\xFE";
 
 #[test]
-fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goes_on() {
+fn each_bad_reference_becomes_a_dead_letter_with_its_code_and_the_worker_continues() {
     let Some(services) = services() else { return };
     let fixture = ServiceFixture::new(services, "bad-input", 1);
     let outside = fixture.folder().join("outside.jpg");
@@ -43,7 +43,7 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
     let poison = good_payload(services, "poison");
     let record = RawRecord { key: b"poison", value: &poison, header: (BAD_HEADER_NAME, b"noir") };
     wire::produce(services.bootstrap_servers(), &fixture.input(), &record);
-    let scored = odd_but_good_references(services);
+    let scored = unusual_but_valid_references(services);
     fixture.publish(scored.iter().map(|(id, uri)| reference_record(id, uri)));
 
     let worker = fixture.start_worker("the worker", &worker_settings(&stalling, &root));
@@ -69,10 +69,14 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
     for bad in &bad {
         let letter = dead_letter(&reader.dead_letters, bad.name);
         assert_eq!(letter.header("dogiqa.error.code"), Some(bad.code), "the code of {}", bad.name);
-        assert_is_the_record(letter, &bad_record(bad));
-        assert_names_its_origin(letter, &fixture.input());
+        assert_has_original_record(letter, &bad_record(bad));
+        assert_has_origin_headers(letter, &fixture.input());
     }
-    assert_poison_is_kept(&fixture, dead_letter(&reader.dead_letters, "poison"), &poison);
+    assert_poison_header_is_unchanged(
+        &fixture,
+        dead_letter(&reader.dead_letters, "poison"),
+        &poison,
+    );
     let event = |id: &str| reader.events[id][0].json();
     assert_scored_by_first_frame(&event("animated.gif"));
     assert_scored_as_a_whole(&event("one-pixel.png"));
@@ -84,7 +88,7 @@ fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -
     let at = |name, code, uri: &str| bad(name, code, json!({"uri": uri}).to_string().into_bytes());
     let object = |name, code| at(name, code, &bucket::uri(services, name));
     let private = format!("s3://{}/private.jpg", services.value(PRIVATE));
-    let climbing = format!("file://{}/../outside.jpg", root.display());
+    let parent_folder = format!("file://{}/../outside.jpg", root.display());
     let swapped = json!({
         "uri": bucket::uri(services, "patch.jpg"),
         "sha256": images::sha256(b"another image"),
@@ -93,9 +97,9 @@ fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -
         bad("not JSON", "reference.invalid_json", b"{\"uri\": ".to_vec()),
         bad("no uri", "reference.missing_uri", b"{\"id\": \"a\"}".to_vec()),
         at("unknown scheme", "uri.unsupported_scheme", "ftp://example.com/a.jpg"),
-        at("forbidden bucket", "uri.forbidden_bucket", "s3://somebody-elses/a.jpg"),
+        at("forbidden bucket", "uri.forbidden_bucket", "s3://another-bucket/a.jpg"),
         at("outside the roots", "uri.outside_roots", "file:///etc/hostname"),
-        at("climbing out of a root", "uri.outside_roots", &climbing),
+        at("parent folder of a root", "uri.outside_roots", &parent_folder),
         object("absent.jpg", "fetch.not_found"),
         at("forbidden object", "fetch.forbidden", &private),
         at("stalling server", "fetch.timeout", &stalling.uri()),
@@ -108,7 +112,7 @@ fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -
     ]
 }
 
-/// What is wrong in the image itself, and what looks odd and is not.
+/// Uploads invalid images, and valid ones that are unusual.
 fn put_objects(services: &Services) {
     let whole = images::jpeg(&patch(), 90);
     let one_pixel = RgbImage::from_pixel(1, 1, Rgb([90, 120, 30]));
@@ -130,12 +134,12 @@ fn patch() -> RgbImage {
     RgbImage::from_fn(64, 48, |x, y| Rgb([shade(x, y), shade(y, x), 128]))
 }
 
-fn odd_but_good_references(services: &Services) -> [(&'static str, String); 2] {
+fn unusual_but_valid_references(services: &Services) -> [(&'static str, String); 2] {
     ["animated.gif", "one-pixel.png"].map(|key| (key, bucket::uri(services, key)))
 }
 
-/// The waits are short, so that the stalling server does not hold up the test; and the broker writes
-/// what it gets without compression, so that the test can look for bytes on its disk.
+/// Returns settings with short timeouts, so that the stalling server does not delay the test, and
+/// without compression, so that the test can find the bytes of a header in the broker's log.
 fn worker_settings(stalling: &StallingServer, root: &Path) -> Vec<String> {
     vec![
         format!("storage.file_roots=[\"{}\"]", root.display()),
@@ -143,7 +147,6 @@ fn worker_settings(stalling: &StallingServer, root: &Path) -> Vec<String> {
         "storage.allow_http=true".to_owned(),
         "storage.read_timeout=1s".to_owned(),
         "storage.attempts_max=2".to_owned(),
-        // So that the broker's disk shows headers as they are.
         "kafka.properties.compression_type=none".to_owned(),
     ]
 }
@@ -175,7 +178,7 @@ fn dead_letter<'a>(letters: &'a [Answer], key: &str) -> &'a Answer {
     letter.unwrap_or_else(|| panic!("no dead letter with the key {key}"))
 }
 
-fn assert_is_the_record(letter: &Answer, record: &PublishedRecord) {
+fn assert_has_original_record(letter: &Answer, record: &PublishedRecord) {
     assert_eq!(letter.key, record.key);
     assert_eq!(Some(&letter.payload), record.payload.as_ref());
     assert_eq!(letter.headers[..record.headers.len()], record.headers, "the original headers");
@@ -183,7 +186,7 @@ fn assert_is_the_record(letter: &Answer, record: &PublishedRecord) {
     assert!(added.all(|(name, _)| name.starts_with("dogiqa.error.")), "{:?}", letter.headers);
 }
 
-fn assert_names_its_origin(letter: &Answer, topic: &str) {
+fn assert_has_origin_headers(letter: &Answer, topic: &str) {
     let number = |name: &str| letter.header(name).and_then(|text| text.parse::<i64>().ok());
     assert_eq!(letter.header("dogiqa.error.original.topic"), Some(topic));
     assert_eq!(number("dogiqa.error.original.partition"), Some(0));
@@ -195,16 +198,16 @@ fn assert_names_its_origin(letter: &Answer, topic: &str) {
     }
 }
 
-/// Its header came out as it went in: the client library cannot say so, the broker's disk can.
-fn assert_poison_is_kept(fixture: &ServiceFixture, letter: &Answer, payload: &[u8]) {
+/// Looks for the header in the broker's log, because the client library cannot read its name.
+fn assert_poison_header_is_unchanged(fixture: &ServiceFixture, letter: &Answer, payload: &[u8]) {
     assert_eq!(letter.header("dogiqa.error.code"), Some("reference.invalid_header"));
     assert_eq!(letter.payload, payload);
     let folder = format!("node-1/data/{}-0", fixture.dead_letters());
     let folder = Path::new(fixture.services.value("KAFKA_DIR")).join(folder);
     let segment = std::fs::read(folder.join("00000000000000000000.log")).unwrap();
     let header = wire::encoded_header(BAD_HEADER_NAME, b"noir");
-    let kept = segment.windows(header.len()).any(|window| window == header);
-    assert!(kept, "the dead letter's header is not the original one");
+    let is_unchanged = segment.windows(header.len()).any(|window| window == header);
+    assert!(is_unchanged, "the dead letter's header is not the original one");
 }
 
 fn assert_scored_by_first_frame(event: &Value) {
@@ -218,7 +221,7 @@ fn assert_scored_as_a_whole(event: &Value) {
     assert!(event["score"].is_number() && event["global"]["level"].is_number(), "{event}");
 }
 
-/// Takes connections and never says a word.
+/// Accepts connections and never sends a byte.
 struct StallingServer {
     address: String,
 }

@@ -1,4 +1,5 @@
-//! Nothing is lost on a clean run: ten thousand references to fifty images. What faults do to it is in `faults/`.
+//! A run without faults over ten thousand references to fifty images. The runs with faults are in
+//! the modules `faults_…`.
 
 use std::time::Instant;
 

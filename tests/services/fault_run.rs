@@ -1,8 +1,8 @@
-//! Each fault, in both modes of delivery, on three brokers with three workers: nothing is lost, and to a reader of
-//! committed records nothing comes twice where that is promised.
+//! One fault in one delivery mode: three brokers, up to three workers, and the counts at the end.
+//! No answer is lost. In exactly-once mode no reader of committed records sees an answer twice.
 //!
-//! The forms that run here are short. `just soak` runs the same tests with more references and more faults each, and
-//! writes their figures to `docs/faults.md`.
+//! These runs are short. `just soak` runs the same tests with more references and more faults each,
+//! and writes the results to `docs/faults.md`.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -16,17 +16,17 @@ use crate::cluster::{Cluster, cluster};
 use crate::http;
 use crate::process::Process;
 use crate::run_size::RunSize;
-use crate::service_fixture::{ServiceFixture, WAIT_MAX};
+use crate::service_fixture::{GroupView, ServiceFixture, WAIT_MAX};
 use crate::services::{announce, services};
 use crate::topic_reader::TopicReader;
 
 const PARTITIONS: i32 = 6;
-/// Longer than any fault here holds up the answers.
+/// Longer than any fault here delays the answers.
 const SILENCE_MAX: Duration = Duration::from_mins(3);
-/// How often somebody looks at what the group has committed.
+/// Time between two checks of the group's committed offsets.
 const COMMIT_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How answers are delivered.
+/// A delivery mode, as `kafka.delivery` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     AtLeastOnce,
@@ -42,7 +42,7 @@ impl Mode {
     }
 }
 
-/// One fault in one mode: references, the workers that answer them, and the counts at the end.
+/// A run of workers through one fault, in one delivery mode.
 pub(crate) struct FaultRun {
     pub(crate) cluster: MutexGuard<'static, Cluster>,
     pub(crate) fixture: ServiceFixture,
@@ -54,21 +54,21 @@ pub(crate) struct FaultRun {
     pub(crate) workers: Vec<Process>,
     reader: TopicReader,
     commits: CommitWatch,
-    began: Instant,
+    started: Instant,
     pub(crate) faults: usize,
 }
 
 impl FaultRun {
-    /// Tries a fault in both modes, one after the other; in none where the services cannot be had.
-    pub(crate) fn in_both_modes(name: &str, title: &'static str, attempt: impl Fn(Self)) {
+    /// Runs a fault in both modes, one after the other. Skips both if the services are unavailable.
+    pub(crate) fn in_both_modes(name: &str, title: &'static str, run: impl Fn(Self)) {
         for mode in [Mode::AtLeastOnce, Mode::ExactlyOnce] {
-            let Some(run) = Self::begin(name, title, mode) else { return };
-            attempt(run);
+            let Some(prepared) = Self::prepare(name, title, mode) else { return };
+            run(prepared);
         }
     }
 
-    /// A topic with the references, on the cluster; nobody answers yet.
-    fn begin(name: &str, title: &'static str, mode: Mode) -> Option<Self> {
+    /// Publishes the references to the cluster. No worker runs yet.
+    fn prepare(name: &str, title: &'static str, mode: Mode) -> Option<Self> {
         let services = services()?;
         let cluster = cluster();
         let size = RunSize::from_environment();
@@ -91,7 +91,7 @@ impl FaultRun {
             expected: Expected::events(size.references),
             settings,
             workers: Vec::new(),
-            began: Instant::now(),
+            started: Instant::now(),
             faults: 0,
         })
     }
@@ -100,16 +100,16 @@ impl FaultRun {
         self.settings.push(setting.into());
     }
 
-    /// Starts the workers, with numbers from 0.
+    /// Starts workers, numbered from 0.
     pub(crate) fn start(&mut self, workers: usize) {
-        self.began = Instant::now();
+        self.started = Instant::now();
         for number in 0..workers {
             let worker = self.launch(number);
             self.workers.push(worker);
         }
     }
 
-    /// The worker of this number, which has its name from earlier lives.
+    /// Starts the worker with this number. Its transactional id is the same after each restart.
     pub(crate) fn launch(&self, number: usize) -> Process {
         let mut settings = self.settings.clone();
         if self.mode == Mode::ExactlyOnce {
@@ -118,17 +118,17 @@ impl FaultRun {
         self.fixture.start_worker(&format!("worker {number}"), &settings)
     }
 
-    /// Ends a worker in some way and starts it again.
-    pub(crate) fn renew(&mut self, number: usize, end: impl FnOnce(Process)) {
+    /// Ends a worker with `end` and starts it again.
+    pub(crate) fn restart(&mut self, number: usize, end: impl FnOnce(Process)) {
         let ended = self.workers.remove(number);
         end(ended);
-        let again = self.launch(number);
-        self.workers.insert(number, again);
+        let restarted = self.launch(number);
+        self.workers.insert(number, restarted);
         self.faults += 1;
     }
 
-    /// Reads answers until this part of all references has one.
-    pub(crate) fn until(&mut self, part: usize, of: usize) {
+    /// Reads answers until `part / of` of all references have one.
+    pub(crate) fn read_until_answered(&mut self, part: usize, of: usize) {
         let answers = self.expected.answers() * part / of;
         let mut progress = (Instant::now(), self.reader.answered());
         while self.reader.answered() < answers {
@@ -137,13 +137,13 @@ impl FaultRun {
                 progress = (Instant::now(), self.reader.answered());
             }
             if progress.0.elapsed() > SILENCE_MAX {
-                self.fail_for_silence();
+                self.fail_without_progress();
             }
         }
     }
 
-    /// Tells what stands still, and what the workers say of it.
-    fn fail_for_silence(&self) -> ! {
+    /// Prints the metrics and the log of each worker, and panics.
+    fn fail_without_progress(&self) -> ! {
         for worker in &self.workers {
             let (status, page) = http::get(&http::served_address(worker), "/metrics");
             let figures =
@@ -158,8 +158,8 @@ impl FaultRun {
         panic!("{}: no answer for {SILENCE_MAX:?}, committed {committed:?}", self.title)
     }
 
-    /// Reads answers for a while.
-    pub(crate) fn pass(&mut self, time: Duration) {
+    /// Reads answers for this long: the duration of a fault.
+    pub(crate) fn read_for(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.read();
@@ -171,24 +171,25 @@ impl FaultRun {
             worker.assert_running();
         }
         self.reader.read_one(Duration::from_millis(50));
-        self.commits.look();
+        self.commits.check();
     }
 
-    /// Waits for the last answer, stops the workers, counts, and tells.
-    pub(crate) fn end(mut self) -> AnswerComparison {
-        self.until(1, 1);
-        // What a killed worker answered and did not commit is answered once more before.
+    /// Waits for the last answer and stops the workers. Counts the answers, asserts the counts and
+    /// records them.
+    pub(crate) fn finish(mut self) -> AnswerComparison {
+        self.read_until_answered(1, 1);
+        // References that a killed worker answered and did not commit are answered again first.
         let deadline = Instant::now() + SILENCE_MAX;
         while !self.fixture.is_everything_committed() && Instant::now() < deadline {
-            self.pass(COMMIT_CHECK_INTERVAL);
+            self.read_for(COMMIT_CHECK_INTERVAL);
         }
         for worker in std::mem::take(&mut self.workers) {
             ServiceFixture::stop(worker);
         }
-        let seconds = self.began.elapsed().as_secs_f64();
+        let seconds = self.started.elapsed().as_secs_f64();
         let mut comparison = AnswerComparison::of(&self.fixture, &mut self.reader, &self.expected);
         comparison.wrong += self.commits.rewound;
-        self.tell(comparison, seconds);
+        self.record(comparison, seconds);
         assert_eq!((comparison.lost, comparison.wrong), (0, 0), "lost and wrong: {comparison:?}");
         if self.mode == Mode::ExactlyOnce {
             assert_eq!(comparison.twice, 0, "answers beyond one for each reference");
@@ -196,8 +197,9 @@ impl FaultRun {
         comparison
     }
 
-    /// One row of the table.
-    fn tell(&self, comparison: AnswerComparison, seconds: f64) {
+    /// Prints the counts as a row of the table in `docs/faults.md`, and appends it to
+    /// `DOGIQA_SOAK_TABLE` if that is set.
+    fn record(&self, comparison: AnswerComparison, seconds: f64) {
         let AnswerComparison { lost, twice, wrong } = comparison;
         let row = format!(
             "| {} | {} | {} | {} | {lost} | {twice} | {wrong} | {seconds:.0} |",
@@ -214,35 +216,36 @@ impl FaultRun {
     }
 }
 
-/// Watches the group's positions, which never go back: whoever was given up for dead commits nothing.
+/// Counts committed offsets that move backwards. They never do: a worker that lost its partitions
+/// commits nothing.
 struct CommitWatch {
-    view: crate::service_fixture::GroupView,
-    seen: Vec<Offset>,
-    next: Instant,
+    view: GroupView,
+    last: Vec<Offset>,
+    next_check: Instant,
     rewound: usize,
 }
 
 impl CommitWatch {
     fn of(fixture: &ServiceFixture) -> Self {
-        let seen = vec![Offset::Invalid; usize::try_from(PARTITIONS).unwrap()];
-        Self { view: fixture.group_view(), seen, next: Instant::now(), rewound: 0 }
+        let last = vec![Offset::Invalid; usize::try_from(PARTITIONS).unwrap()];
+        Self { view: fixture.group_view(), last, next_check: Instant::now(), rewound: 0 }
     }
 
-    fn look(&mut self) {
-        if Instant::now() < self.next {
+    fn check(&mut self) {
+        if Instant::now() < self.next_check {
             return;
         }
-        // A group without its coordinator tells nothing, and that is no fault of the workers.
+        // A group without a coordinator returns an error, which is no fault of the workers.
         if let Ok(now) = self.view.committed(Duration::from_secs(2)) {
-            let moved = now.iter().zip(&self.seen);
-            self.rewound += moved.filter(|(now, seen)| position(**now) < position(**seen)).count();
-            self.seen = now;
+            let pairs = now.iter().zip(&self.last);
+            self.rewound += pairs.filter(|(now, last)| position(**now) < position(**last)).count();
+            self.last = now;
         }
-        self.next = Instant::now() + COMMIT_CHECK_INTERVAL;
+        self.next_check = Instant::now() + COMMIT_CHECK_INTERVAL;
     }
 }
 
-/// Before anything is committed there is no position.
+/// Returns -1 for a partition without a committed offset.
 fn position(offset: Offset) -> i64 {
     match offset {
         Offset::Offset(offset) => offset,

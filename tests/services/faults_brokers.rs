@@ -1,4 +1,5 @@
-//! Brokers that die and return, one or all, and one that is slow.
+//! Brokers that are killed and restarted, one or all of them, and brokers that accept records
+//! slowly.
 
 use std::time::Duration;
 
@@ -7,54 +8,54 @@ use crate::fault_run::FaultRun;
 const CLIENT: &str = "a-throttled-worker";
 
 #[test]
-fn a_leader_that_dies_and_returns_loses_nothing() {
+fn a_restarted_partition_leader_loses_no_reference() {
     FaultRun::in_both_modes(
         "leader",
         "kill -9 of a partition leader's broker, its return",
         |mut run| {
             run.start(3);
-            let deaths = run.size.pick(1, 3);
-            for death in 1..=deaths {
-                run.until(2 * death - 1, 2 * deaths + 1);
+            let kills = run.size.pick(1, 3);
+            for kill in 1..=kills {
+                run.read_until_answered(2 * kill - 1, 2 * kills + 1);
                 let leader = run.fixture.leader_of_events();
                 run.cluster.kill(&[leader]);
-                run.until(2 * death, 2 * deaths + 1);
+                run.read_until_answered(2 * kill, 2 * kills + 1);
                 run.cluster.revive(&[leader]);
                 run.faults += 1;
             }
-            run.end();
+            run.finish();
         },
     );
 }
 
 #[test]
-fn all_brokers_may_be_away() {
+fn an_outage_of_all_brokers_loses_no_reference() {
     FaultRun::in_both_modes("dark", "all brokers away", |mut run| {
         run.title = run.size.pick("all brokers away for 10 s", "all brokers away for 60 s");
         run.start(3);
-        run.until(1, 3);
+        run.read_until_answered(1, 3);
         run.cluster.kill(&[1, 2, 3]);
-        run.pass(Duration::from_secs(run.size.pick(10, 60)));
+        run.read_for(Duration::from_secs(run.size.pick(10, 60)));
         run.cluster.revive(&[1, 2, 3]);
         run.faults += 1;
-        run.end();
+        run.finish();
     });
 }
 
 #[test]
-fn brokers_that_take_answers_slowly_hold_the_worker_back() {
+fn a_throttled_producer_loses_no_reference() {
     FaultRun::in_both_modes(
         "slow",
         "slow downstream: producer quota, queue of 20 records",
         |mut run| {
-            // What all answers take on the wire, in twenty seconds more or less; a third to each broker.
+            // About 2,400 bytes per answer, spread over 20 seconds and three brokers.
             let bytes = u32::try_from(run.size.references).unwrap() * 2_400 / 20 / 3;
             run.cluster.throttle(CLIENT, bytes);
             run.set(format!("kafka.client_id={CLIENT}"));
             run.set("kafka.properties.queue_buffering_max_messages=20");
             run.start(1);
             run.faults += 1;
-            run.end();
+            run.finish();
         },
     );
 }

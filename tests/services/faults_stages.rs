@@ -1,4 +1,5 @@
-//! Images that hang or panic in a stage. The worker runs in this process, with models that do so when asked.
+//! Images that hang or panic in a pipeline stage. The worker runs in this process, with models that
+//! fail on images of a given width.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use crate::noop::{self, Trouble};
 use crate::service_fixture::PublishedRecord;
 
 const STAGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The image, how wide it is, and the code it ends with. No other image here has such a width.
+/// Each image with its width in pixels and its error code. No other image here has one of these
+/// widths.
 const TROUBLES: [(&str, u32, &str); 5] = [
     ("hangs-in-segmentation", 101, "segment.timeout"),
     ("panics-before-segmentation", 102, "segment.failed"),
@@ -30,7 +32,7 @@ const TROUBLES: [(&str, u32, &str); 5] = [
 ];
 
 #[test]
-fn images_that_hang_or_panic_end_alone() {
+fn an_image_that_hangs_or_panics_fails_no_other_image() {
     FaultRun::in_both_modes("inside", "images that hang or panic in a stage", |mut run| {
         put_images(&run);
         let rounds = run.size.pick(2, 10);
@@ -52,10 +54,10 @@ fn images_that_hang_or_panic_end_alone() {
         let timeout = humantime::format_duration(STAGE_TIMEOUT);
         run.set(format!("pipeline.segment.timeout={timeout}"));
         let worker = InProcessWorker::start(&run);
-        run.until(1, 1);
+        run.read_until_answered(1, 1);
         let summary = worker.stop();
         assert!(summary.is_committed && summary.unanswered == 0, "{summary:?}");
-        run.end();
+        run.finish();
     });
 }
 
@@ -81,11 +83,11 @@ impl InProcessWorker {
         let [hangs, before_segment, in_segment, before_score, in_score] =
             TROUBLES.map(|(_, width, _)| width);
         let segmenter = [
-            (hangs, Trouble::Sleeps(STAGE_TIMEOUT * 3 / 2)),
+            (hangs, Trouble::Blocks(STAGE_TIMEOUT * 3 / 2)),
             (before_segment, Trouble::PanicsBefore),
             (in_segment, Trouble::Panics),
         ];
-        // The images of a batch share its time.
+        // All images of a batch share its timeout, so each batch has one image.
         let mut limits = EngineLimits::default();
         limits.segment.batch_cost = 1;
         let scorer = [(before_score, Trouble::PanicsBefore), (in_score, Trouble::Panics)];

@@ -1,8 +1,8 @@
-//! Secrets stay where they belong: planted in every setting that takes one, provoked by every
-//! failure that could show them, and looked for in all that leaves the process.
+//! No secret leaves the process. The test puts a secret into every setting that takes one, causes
+//! every failure whose message could show one, and searches all output of the process.
 //!
-//! The value of a dead letter is the record as it came, so a URI in it keeps its query; so does an
-//! event's `reference`. Whoever reads those topics could read the input, too.
+//! The value of a dead letter is the original record, so a URI in it keeps its query. The same
+//! holds for an event's `reference`. Readers of those topics may also read the input topic.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::{Services, secured};
 use crate::topic_reader::Answer;
 
-/// What nobody may see, beside the password of the broker and the key of S3.
+/// Secrets that must not appear, in addition to the broker's password and the S3 key.
 const PLANTED: [&str; 16] = [
     "planted+key/password",
     "planted-keystore-password",
@@ -38,16 +38,16 @@ const PLANTED: [&str; 16] = [
     "planted-bucket-userinfo",
     "planted-wrong-password",
 ];
-/// Stands in an address, and is no secret: where this does not show, nothing was looked at.
+/// Part of a URI that is no secret. If it is not in the log, the search had nothing to find.
 const NO_SECRET: &str = "no-secret-at-all";
 
 #[test]
-fn no_secret_shows_in_anything_that_leaves_the_process() {
+fn no_secret_appears_in_any_output_of_the_process() {
     let Some(secured) = secured() else { return };
     let fixture = ServiceFixture::new(secured, "secrets", 1);
     let store = EchoServer::start("planted-redirect-signature");
     let secrets = secrets(secured);
-    let check = |what: &str, text: &str| assert_hidden(&secrets, what, text);
+    let check = |source: &str, text: &str| assert_hidden(&secrets, source, text);
     bucket::fifty_images(secured);
     let references = references(secured, &store);
     fixture.publish(references.iter().enumerate().map(|(number, uri)| PublishedRecord {
@@ -68,8 +68,8 @@ fn no_secret_shows_in_anything_that_leaves_the_process() {
     for page in ["/metrics", "/healthz", "/readyz"] {
         check(page, &http::get(&address, page).1);
     }
-    // Somebody who sends an endless header is cut off; somebody who never ends a request does not
-    // hold up the end of the worker.
+    // The server closes a connection with an endless header. An unfinished request does not delay
+    // the worker's exit.
     let mut endless = TcpStream::connect(&address).unwrap();
     endless.set_write_timeout(Some(WAIT_MAX)).unwrap();
     endless.write_all(b"GET /metrics HTTP/1.1\r\nX-Endless: ").unwrap();
@@ -81,8 +81,8 @@ fn no_secret_shows_in_anything_that_leaves_the_process() {
     let (status, log) = worker.finish(WAIT_MAX);
     assert!(status.success(), "{status}");
     drop(slow);
-    // With everything that librdkafka and the HTTP clients say when they are asked to say all.
-    assert!(log.contains("[redacted]") && log.contains(NO_SECRET), "the log does not say all");
+    // At this level librdkafka and the HTTP clients log every detail.
+    assert!(log.contains("[redacted]") && log.contains(NO_SECRET), "the log lacks details");
     check("the log", &log);
 
     for letter in &reader.dead_letters {
@@ -101,23 +101,23 @@ fn no_secret_shows_in_anything_that_leaves_the_process() {
     }
     let mut refused = command(&fixture, &store, "run");
     refused.args(["--set", "kafka.properties.sasl_password=planted-wrong-password"]);
-    let (status, log) = Process::spawn("the refused", &mut refused).finish(WAIT_MAX);
+    let (status, log) = Process::spawn("the refused worker", &mut refused).finish(WAIT_MAX);
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("refuse the credentials"), "{log}");
-    check("the log of one that is refused", &log);
+    check("the log of a refused worker", &log);
 }
 
-/// One good reference, and others that fail where a secret is near.
+/// Returns one valid reference, and others whose errors could show a secret.
 fn references(secured: &Services, store: &EchoServer) -> Vec<String> {
     let sample = &bucket::fifty_images(secured)[0];
-    let place = store.place();
+    let authority = store.authority();
     vec![
         bucket::uri(secured, &sample.key),
-        format!("http://{place}/{NO_SECRET}?X-Amz-Signature=planted-presigned-signature"),
-        format!("http://{place}/redirect?X-Amz-Signature=planted-presigned-signature"),
-        format!("http://me:planted-userinfo@{place}/a.jpg"),
-        format!("http://me:planted-userinfo?@{place}/a.jpg"),
-        format!("ftp://me:planted-ftp-password@{place}/a.jpg"),
+        format!("http://{authority}/{NO_SECRET}?X-Amz-Signature=planted-presigned-signature"),
+        format!("http://{authority}/redirect?X-Amz-Signature=planted-presigned-signature"),
+        format!("http://me:planted-userinfo@{authority}/a.jpg"),
+        format!("http://me:planted-userinfo?@{authority}/a.jpg"),
+        format!("ftp://me:planted-ftp-password@{authority}/a.jpg"),
         format!("s3://AKIATEST:planted-bucket-userinfo@{}/a.jpg", secured.value("S3_BUCKET")),
         format!("s3://{}/a.jpg", secured.value("S3_PRIVATE_BUCKET")),
         "s3://echo/a.jpg".to_owned(),
@@ -125,11 +125,11 @@ fn references(secured: &Services, store: &EchoServer) -> Vec<String> {
     ]
 }
 
-/// Writes the file: the fixture's, and every setting that takes a secret and nothing needs.
+/// Writes the fixture's configuration, plus every other setting that takes a secret.
 fn configure(fixture: &ServiceFixture, store: &EchoServer) {
     let secured = fixture.services;
     let certificates = secured.value("KAFKA_CERTIFICATES");
-    let (place, base64) = (store.place(), BASE64_STANDARD_NO_PAD);
+    let (authority, base64) = (store.authority(), BASE64_STANDARD_NO_PAD);
     let file = format!(
         r#"{fixture}
 [kafka.properties]
@@ -144,14 +144,14 @@ fn configure(fixture: &ServiceFixture, store: &EchoServer) {
 debug = "all"
 
 [storage.s3_buckets.echo]
-endpoint = "http://{place}"
+endpoint = "http://{authority}"
 allow_http = true
 access_key_id = "AKIATEST"
 secret_access_key = "planted-s3-secret"
 session_token = "planted-s3-token"
 
 [storage.azure]
-endpoint = "http://{place}"
+endpoint = "http://{authority}"
 allow_http = true
 account = "echo"
 access_key = "{azure_key}"
@@ -163,7 +163,7 @@ access_key = "{azure_key}"
     std::fs::write(fixture.config_file(), file).unwrap();
 }
 
-/// The real binary with the rest of the secrets, in flags and in the environment.
+/// Returns a command for the real binary, with the other secrets in flags and in the environment.
 fn command(fixture: &ServiceFixture, store: &EchoServer, subcommand: &str) -> Command {
     let (mut command, secured) = (fixture.command(&[subcommand]), fixture.services);
     let (photos, private) = (secured.value(bucket::PHOTOS), secured.value(bucket::PRIVATE));
@@ -172,7 +172,7 @@ fn command(fixture: &ServiceFixture, store: &EchoServer, subcommand: &str) -> Co
         format!("kafka.bootstrap_servers={}", secured.value("KAFKA_SASL")),
         "kafka.properties.ssl_key_password=planted+key/password".to_owned(),
         format!("storage.allow_buckets={buckets}"),
-        format!("storage.allow_private_hosts=[\"{}\"]", store.place()),
+        format!("storage.allow_private_hosts=[\"{}\"]", store.authority()),
         "storage.allow_http=true".to_owned(),
         "telemetry.log.filter=trace".to_owned(),
     ] {
@@ -193,7 +193,7 @@ fn command(fixture: &ServiceFixture, store: &EchoServer, subcommand: &str) -> Co
 fn secrets(secured: &Services) -> Vec<String> {
     let key = format!("{}/client.key", secured.value("KAFKA_CERTIFICATES"));
     let key = std::fs::read_to_string(key).unwrap();
-    // The first line of a key says only which kind it is of.
+    // The first line of a key names only its kind.
     let of_key = key.lines().nth(2).unwrap();
     let known = ["KAFKA_PASSWORD", "S3_WORKER_SECRET", "S3_ROOT_SECRET"];
     let known = known.map(|name| secured.value(name)).into_iter();
@@ -207,29 +207,29 @@ fn texts(answer: &Answer) -> Vec<(&str, String)> {
     answer.headers.iter().map(|(name, value)| (name.as_str(), text(value))).collect()
 }
 
-fn assert_hidden(secrets: &[String], what: &str, text: &str) {
+fn assert_hidden(secrets: &[String], source: &str, text: &str) {
     for secret in secrets {
         for form in forms(secret) {
             let Some(at) = text.find(&form) else { continue };
             let start = text.floor_char_boundary(at.saturating_sub(300));
             let end = text.ceil_char_boundary((at + form.len() + 50).min(text.len()));
             let around = text.get(start..end).unwrap();
-            panic!("{what} shows `{secret}` as `{form}`: …{around}…");
+            panic!("{source} shows `{secret}` as `{form}`: …{around}…");
         }
     }
 }
 
-/// The secret as it is, percent-encoded, in hexadecimal, and in base64 wherever in a longer text it
-/// stands.
+/// Returns the secret unchanged, percent-encoded, in hexadecimal, and in base64 at each of the
+/// three alignments within a longer text.
 fn forms(secret: &str) -> Vec<String> {
     let percent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let mut forms = vec![secret.to_owned(), percent, hex::encode(secret)];
     for before in 0..3 {
         let longer = [&vec![0; before][..], secret.as_bytes()].concat();
-        // Letters that no neighbour has a part in.
-        let own = (before * 8).div_ceil(6)..longer.len() * 8 / 6;
+        // Only base64 digits that do not depend on the neighbouring bytes.
+        let independent = (before * 8).div_ceil(6)..longer.len() * 8 / 6;
         for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
-            forms.push(engine.encode(&longer).get(own.clone()).unwrap().to_owned());
+            forms.push(engine.encode(&longer).get(independent.clone()).unwrap().to_owned());
         }
     }
     forms

@@ -1,4 +1,4 @@
-//! What every segmenter and every scorer promises, whatever model stands behind it.
+//! Checks of the contract of every segmenter and every scorer, independent of its model.
 
 use dog_iqa::engine::{Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, Picture, crop_whole};
@@ -6,7 +6,7 @@ use dog_iqa::method::{LevelDistribution, RawMask};
 use dog_iqa::models::ModelInput;
 use image::{Rgb, RgbImage};
 
-/// Pictures that differ in size, shape and content: the first has one pixel.
+/// Returns pictures of different size, shape and content. The first has one pixel.
 pub(crate) fn pictures() -> Vec<Picture> {
     let sizes = [(1, 1), (2, 3), (17, 5), (64, 64), (320, 200), (90, 410)];
     let mut random = fastrand::Rng::with_seed(11);
@@ -20,8 +20,8 @@ pub(crate) fn pictures() -> Vec<Picture> {
     sizes.map(paint).into()
 }
 
-/// Holds a segmenter to its promises. Answers may differ between batches by as much as `alike`
-/// allows: not at all on a CPU, by the rounding of the dtype elsewhere.
+/// Asserts the contract of a segmenter. `alike` defines equality between batches: exact on a CPU,
+/// up to the rounding of the dtype on a GPU.
 pub(crate) fn segmenter(model: &dyn Segmenter, alike: fn(&[RawMask], &[RawMask]) -> bool) {
     assert!(!model.info().name.is_empty() && !model.info().version.is_empty());
     assert!(model.segment(&[]).unwrap().is_empty(), "an empty batch has no answers");
@@ -44,7 +44,7 @@ pub(crate) fn segmenter(model: &dyn Segmenter, alike: fn(&[RawMask], &[RawMask])
     }
 }
 
-/// Holds a scorer that rates on so many levels to its promises.
+/// Asserts the contract of a scorer with this number of levels. `alike` as in [`segmenter`].
 pub(crate) fn scorer(
     model: &dyn Scorer,
     levels: u8,

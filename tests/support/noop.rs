@@ -1,4 +1,5 @@
-//! The smallest engine: fixed masks, fixed levels, no work. What remains is the road itself.
+//! An engine without models: no masks, fixed levels, no work. Tests and benchmarks of the pipeline
+//! and the stream use it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +10,28 @@ use dog_iqa::method::{LevelDistribution, RawMask};
 use dog_iqa::models::ModelInput;
 use image::RgbImage;
 
-/// What a model does with an image that is so many pixels wide.
+/// A model's fault on an image with a given width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Fails this image alone.
+    /// Fails each batch with this image.
     Fails,
     /// Panics.
     Panics,
-    /// Panics while the image is made an input.
+    /// Panics while it prepares the input.
     PanicsBefore,
     /// Loses the device.
     LosesDevice,
-    /// Takes longer than any stage may.
-    Sleeps(Duration),
+    /// Blocks the device thread for this long, past the timeout of the stage.
+    Blocks(Duration),
 }
 
-/// An engine that finds nothing and rates everything 4 of 7, but for images of the named widths.
+/// Returns an engine without masks that rates every image 4 of 7. Its segmenter fails on images of
+/// the given widths.
 pub(crate) fn engine(troubles: &[(u32, Trouble)]) -> Engine {
     troubled_engine(troubles, &[], EngineLimits::default())
 }
 
-/// The same, with troubles of the segmenter and of the scorer.
+/// Returns an engine whose segmenter and scorer fail on images of the given widths.
 pub(crate) fn troubled_engine(
     segmenter: &[(u32, Trouble)],
     scorer: &[(u32, Trouble)],
@@ -50,7 +52,7 @@ pub(crate) struct AlwaysFour {
     troubles: Vec<(u32, Trouble)>,
 }
 
-/// Makes an input, unless the image's trouble comes before.
+/// Prepares an input. Panics if the image's fault is [`Trouble::PanicsBefore`].
 fn prepared(pixels: &Arc<RgbImage>, troubles: &[(u32, Trouble)]) -> ModelInput {
     let size = pixels.dimensions();
     assert!(trouble_of(size.0, troubles) != Some(Trouble::PanicsBefore), "asked to panic");
@@ -61,14 +63,14 @@ fn trouble_of(width: u32, troubles: &[(u32, Trouble)]) -> Option<Trouble> {
     troubles.iter().find(|(of, _)| *of == width).map(|(_, trouble)| *trouble)
 }
 
-/// What the batch's images make of it.
+/// Applies the faults of a batch's images, in order.
 fn run(batch: &[ModelInput], troubles: &[(u32, Trouble)]) -> Result<(), RunError> {
     for input in batch {
         match trouble_of(input.source_size().0, troubles) {
             Some(Trouble::Fails) => return Err(RunError::Batch("asked to fail".into())),
             Some(Trouble::Panics) => panic!("asked to panic"),
             Some(Trouble::LosesDevice) => return Err(RunError::Device("asked to".into())),
-            Some(Trouble::Sleeps(time)) => std::thread::park_timeout(time),
+            Some(Trouble::Blocks(time)) => std::thread::park_timeout(time),
             Some(Trouble::PanicsBefore) | None => {}
         }
     }
