@@ -24,6 +24,7 @@ struct Case {
 fn cases() -> Vec<Case> {
     let json = include_str!("../goldens/agreement/agreement.json");
     let golden: Golden = serde_json::from_str(json).expect("the golden file is valid");
+    assert!(golden.cases.len() >= 9, "only {} cases", golden.cases.len());
     golden.cases
 }
 

@@ -112,7 +112,7 @@ fn complete_runs_find_the_masks_of_the_reference_in_order() {
             let picture = picture(&folder.join(&run.image));
             check_crops(&mut comparison, &name, &run, (picture.width(), picture.height()));
         }
-        comparison.finish();
+        comparison.finish(800);
     }
 }
 

@@ -91,7 +91,7 @@ fn every_step_of_the_generator_follows_the_reference() {
         check_crops(&mut steps);
         check_upsampling(&mut steps);
         check_position(&mut steps, &folder);
-        steps.comparison.finish();
+        steps.comparison.finish(280);
     }
 }
 
@@ -457,6 +457,6 @@ fn pictures_of_every_shape_are_resized_as_in_the_reference() {
                 comparison.close(&format!("{name}.{part}"), &ours, golden, 1e-5);
             }
         }
-        comparison.finish();
+        comparison.finish(18);
     }
 }

@@ -94,7 +94,9 @@ fn half_formats_and_eight_bits_keep_the_level_if_the_margin_exceeds_the_toleranc
                 let both = [(&golden.model, &exact), (&other, &found)];
                 decided += compare(&mut comparison, &case.name, both, loss);
             }
-            comparison.finish();
+            // Each case, and the levels that the margin decides, which rounding may change by a
+            // few.
+            comparison.finish(12);
         }
         assert!(decided >= 30, "{part}: margins decide {decided} levels");
     }
@@ -147,6 +149,6 @@ fn four_bits_keep_the_level_if_the_margin_exceeds_the_tolerance() {
     let (expected, found) = (hidden(&exact), hidden(&other));
     let both = [(&exact, &expected), (&other, &found)];
     let decided = compare(&mut comparison, "a random network", both, 0.4);
-    comparison.finish();
+    comparison.finish(1);
     assert!(decided >= 10, "margins decide {decided} levels");
 }
