@@ -8,9 +8,9 @@ mod config;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    static DESK: config::Desk = config::Desk::new();
+    static FOLDER: config::ConfigFolder = config::ConfigFolder::new();
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    DESK.with(|desk| desk.check(bytes, &[]));
+    FOLDER.with(|folder| folder.check(bytes, &[]));
 });

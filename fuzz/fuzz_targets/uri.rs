@@ -11,7 +11,7 @@ mod uri;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    static STORES: uri::Places = uri::Places::new();
+    static STORES: uri::Locations = uri::Locations::new();
 }
 
 fuzz_target!(|text: &str| {

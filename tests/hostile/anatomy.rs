@@ -1,4 +1,5 @@
-//! Where a file's parts and numbers stand, so that mutations meet them, and the checksums that hide them otherwise.
+//! Finds the parts and numbers of image files, so that mutations change them, and repairs
+//! checksums, so that decoders do not reject the changed file for those.
 
 use std::ops::Range;
 
@@ -7,17 +8,17 @@ use flate2::Crc;
 
 use super::mutate::write_number;
 
-/// Bytes of a part that are taken for numbers.
+/// Bytes at the start of a part that are treated as numbers.
 const FIELD_BYTES_MAX: usize = 24;
 
-/// The parts of a file that can be moved, and the numbers in it.
+/// The parts of a file that can be moved, and its numbers.
 #[derive(Default)]
 pub(crate) struct Anatomy {
     pub(crate) parts: Vec<Range<usize>>,
     pub(crate) fields: Vec<Range<usize>>,
 }
 
-/// Formats whose files are a row of parts.
+/// A format whose files are sequences of parts.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Jpeg,
@@ -29,7 +30,7 @@ pub(crate) enum Kind {
 }
 
 impl Anatomy {
-    /// Takes a whole file apart, as far as it can be followed.
+    /// Finds the parts of a file, up to the first that it cannot parse.
     pub(crate) fn of(kind: Kind, bytes: &[u8]) -> Self {
         let mut anatomy = Self::default();
         match kind {
@@ -96,7 +97,7 @@ impl Anatomy {
         }
     }
 
-    /// Blocks of a GIF; what is unknown ends the walk.
+    /// Finds the blocks of a GIF, up to the first unknown one.
     fn gif(&mut self, bytes: &[u8]) {
         self.numbers(6..13, 1);
         self.numbers(6..10, 2);
@@ -126,7 +127,7 @@ impl Anatomy {
         }
     }
 
-    /// Entries of the first directory; their values are the numbers.
+    /// Finds the entries of the first directory. Their fields are the numbers.
     fn tiff(&mut self, bytes: &[u8]) {
         let is_little = bytes.starts_with(b"II");
         let number = |at: usize, len: usize| {
@@ -158,7 +159,8 @@ impl Anatomy {
     }
 }
 
-/// A change that knows the format: a number, or a part doubled, dropped, moved, or taken from another file.
+/// Makes one change with knowledge of the format: changes a number, or duplicates, removes or swaps
+/// parts, or inserts a part of another file.
 pub(crate) fn operate(rng: &mut Rng, kind: Kind, bytes: &mut Vec<u8>, donor: &[u8]) {
     let Anatomy { parts, fields } = Anatomy::of(kind, bytes);
     let is_number = parts.is_empty() || rng.bool();
@@ -171,7 +173,7 @@ pub(crate) fn operate(rng: &mut Rng, kind: Kind, bytes: &mut Vec<u8>, donor: &[u
     }
     let part = parts[rng.usize(..parts.len())].clone();
     let other = parts[rng.usize(..parts.len())].clone();
-    // Entries of a directory have one length, and stand where they stand.
+    // Entries of a TIFF directory have a fixed length and position.
     let is_fixed = kind == Kind::Tiff;
     match rng.u8(..4) {
         0 if is_fixed => bytes.copy_within(part, other.start),
@@ -205,7 +207,7 @@ pub(crate) fn operate(rng: &mut Rng, kind: Kind, bytes: &mut Vec<u8>, donor: &[u
     }
 }
 
-/// Makes lengths and checksums true again, so that the change is not refused for them.
+/// Corrects lengths and checksums, so that decoders do not reject a changed file for those.
 pub(crate) fn repair(kind: Kind, bytes: &mut [u8]) {
     match kind {
         Kind::Png => {
@@ -227,7 +229,7 @@ pub(crate) fn repair(kind: Kind, bytes: &mut [u8]) {
     }
 }
 
-/// The checksum of PNG chunks.
+/// Computes the checksum of a PNG chunk.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = Crc::new();
     crc.update(bytes);

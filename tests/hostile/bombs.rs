@@ -1,4 +1,5 @@
-//! Small files that stand for large ones: each costs what its limits allow, and is refused or read for what it shows.
+//! Decompression bombs: small files that claim or decompress to large ones. Each stays within the
+//! memory that its limits allow. It is refused, or decoded to the picture that it shows.
 
 use std::io::Write;
 use std::ops::Range;
@@ -12,62 +13,66 @@ use super::anatomy::{Anatomy, Kind, crc32};
 use super::decode;
 use super::images::file;
 
-/// What a bomb swells to.
-const SWOLLEN: usize = 64 << 20;
+/// Decompressed size of a bomb, in bytes.
+const DECOMPRESSED: usize = 64 << 20;
 
-/// Sides of 16,383 pixels are the most that the bitstream of a WebP file can claim.
+/// Largest side in pixels that a WebP bitstream can claim.
 const WEBP_SIDE: u16 = 16_383;
 
-/// Decodes within the limits of the campaigns, and within the memory that they explain.
-pub(crate) fn weighed(bytes: &[u8]) -> Result<Picture, DecodeError> {
+/// Decodes with the limits of the campaigns. Asserts that it stays within their memory limit.
+pub(crate) fn decode_measured(bytes: &[u8]) -> Result<Picture, DecodeError> {
     let used = measure(|| {
         decode::check(bytes);
     });
     let allowed = decode::memory_max(bytes);
-    assert!(used.bytes_max <= allowed, "it took {} bytes, of {allowed}", used.bytes_max);
+    assert!(
+        used.bytes_max <= allowed,
+        "decoding allocated {} bytes, {allowed} allowed",
+        used.bytes_max
+    );
     decode_image(bytes, &decode::settings())
 }
 
-/// The code of a refusal, or the size of what was read.
+/// Returns the error's code, or the size of the picture.
 fn outcome(bytes: &[u8]) -> String {
-    match weighed(bytes) {
+    match decode_measured(bytes) {
         Ok(picture) => format!("{}×{}", picture.width(), picture.height()),
         Err(error) => error.code().to_owned(),
     }
 }
 
-/// A chunk with its length and checksum.
+/// Returns a chunk with its length and checksum.
 pub(crate) fn png_chunk(name: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap();
     let named = [name.as_slice(), payload].concat();
     [&len.to_be_bytes()[..], &named, &crc32(&named).to_be_bytes()].concat()
 }
 
-/// A segment with its length; what does not fit into one is cut.
+/// Returns a segment with its length. Truncates a payload that is too long for one segment.
 pub(crate) fn jpeg_segment(marker: u8, payload: &[u8]) -> Vec<u8> {
     let payload = &payload[..payload.len().min(0xfffd)];
     let len = u16::try_from(payload.len() + 2).unwrap();
     [&[0xff, marker], &len.to_be_bytes()[..], payload].concat()
 }
 
-/// A chunk of a RIFF file, padded to an even length.
+/// Returns a chunk of a RIFF file, padded to an even length.
 pub(crate) fn riff_chunk(name: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap();
     [&name, &len.to_le_bytes()[..], payload, &vec![0; payload.len() % 2]].concat()
 }
 
-/// A WebP file of these chunks.
+/// Returns a WebP file with these chunks.
 pub(crate) fn webp(chunks: &[Vec<u8>]) -> Vec<u8> {
     riff_chunk(*b"RIFF", &[b"WEBP".as_slice(), &chunks.concat()].concat())
 }
 
-/// The header of an extended WebP file.
+/// Returns the header of an extended WebP file.
 pub(crate) fn webp_canvas(flags: u8, width: u32, height: u32) -> Vec<u8> {
     let side = |side: u32| (side - 1).to_le_bytes();
     riff_chunk(*b"VP8X", &[&[flags, 0, 0, 0], &side(width)[..3], &side(height)[..3]].concat())
 }
 
-/// The lossy bitstream of a file, claiming another size.
+/// Returns a lossy bitstream that claims this size.
 pub(crate) fn vp8(width: u16, height: u16) -> Vec<u8> {
     let mut bitstream = file("lossy.webp")[20..].to_vec();
     bitstream[6..8].copy_from_slice(&width.to_le_bytes());
@@ -75,7 +80,7 @@ pub(crate) fn vp8(width: u16, height: u16) -> Vec<u8> {
     bitstream
 }
 
-/// A little-endian TIFF file of one strip, with further entries; the strip stands at byte 1,024.
+/// Returns a little-endian TIFF file with one strip at byte 1,024, and these further entries.
 pub(crate) fn tiff(entries: &[(u16, u16, u32, u32)], strip: &[u8]) -> Vec<u8> {
     let strip_len = u32::try_from(strip.len()).unwrap();
     let mut entries = entries.to_vec();
@@ -92,7 +97,7 @@ pub(crate) fn tiff(entries: &[(u16, u16, u32, u32)], strip: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Entries of a grey picture with this compression.
+/// Returns the entries of a grey picture with this compression.
 pub(crate) fn grey(width: u32, height: u32, compression: u32) -> Vec<(u16, u16, u32, u32)> {
     let long = |tag, value| (tag, 4, 1, value);
     let short = |tag, value| (tag, 3, 1, value);
@@ -107,7 +112,7 @@ pub(crate) fn grey(width: u32, height: u32, compression: u32) -> Vec<(u16, u16, 
     ]
 }
 
-/// A JPEG file of one grey component whose frame claims another size.
+/// Returns a grey JPEG file whose frame claims this size.
 pub(crate) fn grey_jpeg(width: u16, height: u16) -> Vec<u8> {
     let mut jpeg = file("grey.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
@@ -116,7 +121,7 @@ pub(crate) fn grey_jpeg(width: u16, height: u16) -> Vec<u8> {
     jpeg
 }
 
-/// The block of a GIF file's first frame.
+/// Returns the range of a GIF file's first frame.
 fn gif_frame(gif: &[u8]) -> Range<usize> {
     let mut blocks = Anatomy::of(Kind::Gif, gif).parts.into_iter();
     blocks.find(|block| gif[block.start] == 0x2c).unwrap()
@@ -128,14 +133,14 @@ pub(crate) fn zlib(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A file with a part put in.
+/// Returns a file with a part inserted.
 pub(crate) fn with(mut bytes: Vec<u8>, at: usize, part: &[u8]) -> Vec<u8> {
     bytes.splice(at..at, part.iter().copied());
     bytes
 }
 
 #[test]
-fn a_pixel_takes_the_memory_that_the_settings_name() {
+fn decoding_allocates_no_more_bytes_per_pixel_than_documented() {
     const SIDE: u32 = 2048;
     let pixels = u64::from(SIDE).pow(2);
     let rows = |row_len: u32| zlib(&vec![0; (row_len * SIDE) as usize]);
@@ -157,34 +162,37 @@ fn a_pixel_takes_the_memory_that_the_settings_name() {
         let picture = picture.unwrap().unwrap();
         assert_eq!((picture.width(), picture.height()), (SIDE, SIDE));
         let used = used.bytes_max as f64 / pixels as f64;
-        assert!(used <= f64::from(bytes_per_pixel), "{used:.1} bytes, of {bytes_per_pixel}");
+        assert!(
+            used <= f64::from(bytes_per_pixel),
+            "{used:.1} bytes per pixel, {bytes_per_pixel} allowed"
+        );
     }
 }
 
 #[test]
-fn a_png_file_whose_chunks_swell_is_read_for_its_pixels() {
-    let swollen = zlib(&vec![b'x'; SWOLLEN]);
+fn compression_bombs_in_png_chunks_are_ignored() {
+    let bomb = zlib(&vec![b'x'; DECOMPRESSED]);
     let png = file("rgb.png");
-    let named = |start: &[u8]| [start, &swollen].concat();
+    let named = |start: &[u8]| [start, &bomb].concat();
     for (name, payload) in [(*b"zTXt", named(b"k\0\0")), (*b"iTXt", named(b"k\0\x01\0\0\0"))] {
         let bytes = with(png.clone(), 33, &png_chunk(name, &payload));
         assert_eq!(outcome(&bytes), "45×31", "{name:?}");
     }
-    // The decoder stops where the profile passes its limit.
+    // The decoder stops when the profile exceeds its limit.
     let profile = with(png, 33, &png_chunk(*b"iCCP", &named(b"p\0\0")));
     assert!(["45×31", "decode.corrupt"].contains(&outcome(&profile).as_str()));
 }
 
 #[test]
-fn a_png_file_of_many_chunks_is_read_for_its_pixels() {
+fn a_png_file_with_many_chunks_is_decoded() {
     let chunks = png_chunk(*b"tEXt", b"k\0v").repeat(50_000);
     assert_eq!(outcome(&with(file("rgb.png"), 33, &chunks)), "45×31");
 }
 
 #[test]
-fn a_png_file_with_more_image_data_than_pixels_costs_its_pixels() {
+fn a_png_file_with_more_image_data_than_pixels_costs_only_its_pixels() {
     let mut png = file("rgb.png")[..33].to_vec();
-    png.extend(png_chunk(*b"IDAT", &zlib(&vec![0; SWOLLEN])));
+    png.extend(png_chunk(*b"IDAT", &zlib(&vec![0; DECOMPRESSED])));
     png.extend(png_chunk(*b"IEND", b""));
     assert_eq!(outcome(&png), "45×31");
 }
@@ -198,7 +206,7 @@ fn a_gif_frame_larger_than_its_screen_costs_no_more_than_the_screen() {
 }
 
 #[test]
-fn a_gif_file_of_many_frames_is_read_for_its_first() {
+fn a_gif_file_with_many_frames_is_decoded_to_the_first() {
     let gif = file("plain.gif");
     let frame = gif_frame(&gif);
     let frames = gif[frame.clone()].repeat(2000);
@@ -216,11 +224,11 @@ fn a_webp_bitstream_larger_than_its_canvas_is_not_decoded() {
 }
 
 #[test]
-fn a_webp_frame_larger_than_it_says_is_not_decoded() {
+fn a_webp_frame_whose_bitstream_has_another_size_is_not_decoded() {
     let alpha = riff_chunk(*b"ALPH", &[&[0], &[255; 45 * 31][..]].concat());
     let animation = |frame: &[Vec<u8>]| {
-        let place = [0, 0, 0, 0, 0, 0, 44, 0, 0, 30, 0, 0, 100, 0, 0, 0];
-        let frame = riff_chunk(*b"ANMF", &[&place[..], &frame.concat()].concat());
+        let header = [0, 0, 0, 0, 0, 0, 44, 0, 0, 30, 0, 0, 100, 0, 0, 0];
+        let frame = riff_chunk(*b"ANMF", &[&header[..], &frame.concat()].concat());
         webp(&[webp_canvas(0x12, 45, 31), riff_chunk(*b"ANIM", &[0; 6]), frame])
     };
     for (size, expected) in [
@@ -245,15 +253,15 @@ fn a_jpeg_larger_than_the_tiff_file_around_it_is_not_decoded() {
 }
 
 #[test]
-fn many_strips_of_one_jpeg_are_not_decoded_one_by_one() {
-    // A strip for each row, and each of them the same bytes: a whole picture.
+fn many_tiff_strips_with_the_same_jpeg_are_refused() {
+    // One strip per row, all with the same bytes: a whole picture.
     const ROWS: u32 = 4096;
     let strip = grey_jpeg(16, 4096);
     let mut entries = grey(16, ROWS, 7);
     entries.retain(|(tag, ..)| *tag != 278);
     entries.push((278, 4, 1, 1));
     let mut bytes = tiff(&entries, &strip);
-    // Their offsets and lengths stand behind the strip.
+    // Their offsets and lengths follow the strip.
     let lists = u32::try_from(bytes.len()).unwrap();
     bytes.extend(1024_u32.to_le_bytes().repeat(ROWS as usize));
     bytes.extend(u32::try_from(strip.len()).unwrap().to_le_bytes().repeat(ROWS as usize));
@@ -266,13 +274,13 @@ fn many_strips_of_one_jpeg_are_not_decoded_one_by_one() {
 }
 
 #[test]
-fn a_tiff_strip_that_swells_costs_its_pixels() {
-    let strip = zlib(&vec![0; SWOLLEN]);
+fn a_compression_bomb_in_a_tiff_strip_costs_only_its_pixels() {
+    let strip = zlib(&vec![0; DECOMPRESSED]);
     assert_eq!(outcome(&tiff(&grey(45, 31, 8), &strip)), "45×31");
 }
 
 #[test]
-fn a_tiff_entry_that_claims_more_than_the_file_is_not_believed() {
+fn a_tiff_entry_longer_than_the_file_allocates_nothing() {
     let with_entry = |entry: (u16, u16, u32, u32)| {
         let mut entries = grey(45, 31, 1);
         entries.retain(|(tag, ..)| *tag != entry.0);
@@ -286,7 +294,7 @@ fn a_tiff_entry_that_claims_more_than_the_file_is_not_believed() {
 
 #[test]
 fn a_second_frame_header_does_not_change_the_size_of_a_jpeg() {
-    // Behind the image data, where a decoder that knows its size no longer looks.
+    // After the image data, where a decoder that knows the size no longer reads headers.
     let jpeg = file("444.jpg");
     let giant =
         jpeg_segment(0xc0, &[8, 0xff, 0xff, 0xff, 0xff, 3, 1, 0x11, 0, 2, 0x11, 1, 3, 0x11, 1]);
@@ -296,7 +304,7 @@ fn a_second_frame_header_does_not_change_the_size_of_a_jpeg() {
 }
 
 #[test]
-fn a_jpeg_file_of_many_segments_is_read_for_its_pixels() {
+fn a_jpeg_file_with_many_segments_is_decoded() {
     let jpeg = file("444.jpg");
     let comments = jpeg_segment(0xfe, b"a").repeat(100_000);
     assert_eq!(outcome(&with(jpeg.clone(), 2, &comments)), "45×31");
@@ -309,7 +317,7 @@ fn a_jpeg_file_of_many_segments_is_read_for_its_pixels() {
 }
 
 #[test]
-fn a_progressive_jpeg_of_many_scans_is_refused() {
+fn a_progressive_jpeg_with_many_scans_is_refused() {
     let jpeg = file("progressive.jpg");
     let scan = jpeg.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
     let scans = jpeg[scan..jpeg.len() - 2].repeat(2000);

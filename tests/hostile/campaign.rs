@@ -1,4 +1,5 @@
-//! Runs a target on its inputs, within time and memory, and says how a failure is repeated.
+//! Runs a target on generated inputs, with limits on time and memory. A failure names the command
+//! that repeats it.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -10,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,31 +22,35 @@ use sha2::{Digest, Sha256};
 const SEED: u64 = 0x0d06_10a4;
 const INPUTS: u64 = 100_000;
 
-/// No input takes longer. A busy machine may stretch one, so a slow input is tried again before it is blamed.
+/// A generous deadline: it finds exponential blow-up, and does not measure speed. A busy machine
+/// may slow an input down, so a slow input is repeated before it fails.
 const TIME_MAX: Duration = Duration::from_secs(5);
 const TRIES: usize = 3;
 
-/// Of so many inputs some are let through, if the generator is any good.
-const TELLING: u64 = 1000;
+/// From this number of inputs on, a good generator has some that are accepted.
+const ACCEPTANCE_CHECKED_FROM: u64 = 1000;
 
-/// An input that has not ended by then never will.
+/// Time after which an input counts as hanging.
 const HANG: Duration = Duration::from_mins(2);
 
-/// What is tried with many inputs.
+/// Started inputs that the watchdog has not read yet.
+const WATCHED_MAX: usize = 64;
+
+/// A reader of untrusted data, with a generator of inputs.
 pub(crate) struct Target<'a, Input> {
-    /// Name of the test, so that a failure can say how to repeat it.
+    /// Name of the test, for the command that repeats a failure.
     pub(crate) name: &'a str,
-    /// How many times as long an input takes as those of other targets: so many times fewer are tried.
+    /// Duration of one input relative to other targets. The number of inputs is divided by it.
     pub(crate) cost: u64,
-    /// Makes an input; the same generator makes the same.
+    /// Generates an input. The same state of the generator gives the same input.
     pub(crate) generate: &'a dyn Fn(&mut Rng) -> Input,
-    /// Whether the input is let through; panics where something does not hold.
+    /// Returns true if the reader accepts the input. Panics if it violates its contract.
     pub(crate) check: &'a dyn Fn(&Input) -> bool,
-    /// Most bytes that may be allocated at a time.
+    /// Limit on the bytes that are allocated at the same time.
     pub(crate) memory_max: &'a dyn Fn(&Input) -> u64,
 }
 
-/// An input as the bytes that are kept for whoever looks into a failure.
+/// An input in the form that is saved after a failure.
 pub(crate) trait Bytes {
     fn bytes(&self) -> Cow<'_, [u8]>;
 }
@@ -65,69 +70,71 @@ impl Bytes for String {
 /// Runs the target on all inputs.
 ///
 /// # Panics
-/// At the first input that does not pass, with its number and the way to repeat it.
+/// Panics at the first input that fails, with its number and the command that repeats it.
 #[expect(clippy::print_stdout, reason = "the test runner shows it with --nocapture")]
 pub(crate) fn run<Input: Bytes>(target: &Target<'_, Input>) {
     let seed = number("DOGIQA_HOSTILE_SEED").unwrap_or(SEED);
     let indexes = indexes(target);
     let notes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile");
     fs::create_dir_all(&notes).unwrap();
-    // A stack overflow, an abort or the kernel leaves no panic behind; this leaves the number.
+    // A stack overflow, an abort or an out-of-memory kill prints no panic. This file has the
+    // number.
     let progress = File::create(notes.join(format!("{}.index", target.name))).unwrap();
-    let current = AtomicU64::new(indexes.start);
     let mut summary = Summary::default();
     thread::scope(|scope| {
-        scope.spawn(|| watch(target.name, seed, &current));
-        let _watched = Watched(&current);
+        // The watchdog ends when the sender is dropped, also after a panic.
+        let (started, watched) = mpsc::sync_channel(WATCHED_MAX);
+        let name = target.name;
+        scope.spawn(move || abort_if_an_input_hangs(name, seed, &watched));
         for index in indexes.clone() {
-            current.store(index, Ordering::Relaxed);
+            started.send(index).unwrap();
             progress.write_at(format!("{index:>20}\n").as_bytes(), 0).unwrap();
             let input = (target.generate)(&mut rng(seed, target.name, index));
-            let passed = survive(target, &input).unwrap_or_else(|fault| {
+            let passed = check_input(target, &input).unwrap_or_else(|fault| {
                 let Target { name, .. } = target;
-                let kept = keep(&notes, name, index, &input);
+                let saved = save(&notes, name, index, &input);
                 panic!(
-                    "{name}, input {index}: {fault}\nits bytes are in {}\nonce more: DOGIQA_HOSTILE_SEED={seed} \
+                    "{name}, input {index}: {fault}\nits bytes are in {}\nto repeat it: DOGIQA_HOSTILE_SEED={seed} \
                      DOGIQA_HOSTILE_INDEX={index} cargo test --test hostile {name}",
-                    kept.display()
+                    saved.display()
                 )
             });
             summary.add(&passed);
         }
     });
-    let let_through = summary.let_through * 100.0 / (indexes.end - indexes.start) as f64;
+    let accepted = summary.accepted * 100.0 / (indexes.end - indexes.start) as f64;
     println!(
-        "{}: {indexes:?} of seed {seed}, {let_through:.1} % let through, at most {:.0} % of the allowed memory",
+        "{}: {indexes:?} of seed {seed}, {accepted:.1} % accepted, at most {:.0} % of the allowed memory",
         target.name,
         summary.memory_share * 100.0,
     );
-    // Else the generator sees nothing of what lies behind the reader.
-    let is_telling = let_through > 1.0 || indexes.end - indexes.start < TELLING;
-    assert!(is_telling, "only {let_through:.1} % of the inputs are let through");
+    // Without accepted inputs the code after the reader is not tested.
+    let is_sufficient = accepted > 1.0 || indexes.end - indexes.start < ACCEPTANCE_CHECKED_FROM;
+    assert!(is_sufficient, "only {accepted:.1} % of the inputs are accepted");
 }
 
-/// What became of all inputs.
+/// The results of all inputs.
 #[derive(Default)]
 struct Summary {
-    let_through: f64,
-    /// The largest share of the memory that was allowed.
+    accepted: f64,
+    /// The largest share of the memory limit that an input used.
     memory_share: f64,
 }
 
 impl Summary {
     fn add(&mut self, passed: &Passed) {
-        self.let_through += f64::from(u8::from(passed.is_let_through));
+        self.accepted += f64::from(u8::from(passed.is_accepted));
         self.memory_share = self.memory_share.max(passed.memory_share);
     }
 }
 
-/// What became of one input that passed.
+/// The result of one input.
 struct Passed {
-    is_let_through: bool,
+    is_accepted: bool,
     memory_share: f64,
 }
 
-/// The generator of one input.
+/// Returns the random number generator of one input.
 fn rng(seed: u64, name: &str, index: u64) -> Rng {
     let digest = Sha256::digest(format!("{seed} {name} {index}"));
     Rng::with_seed(u64::from_le_bytes(*digest.first_chunk().unwrap()))
@@ -141,8 +148,8 @@ fn indexes<Input>(target: &Target<'_, Input>) -> Range<u64> {
     0..inputs.div_ceil(target.cost)
 }
 
-/// What became of an input, or what went wrong.
-fn survive<Input>(target: &Target<'_, Input>, input: &Input) -> Result<Passed, String> {
+/// Runs the target on one input. Returns a description of the failure if there is one.
+fn check_input<Input>(target: &Target<'_, Input>, input: &Input) -> Result<Passed, String> {
     let mut elapsed = Duration::ZERO;
     for _ in 0..TRIES {
         let mut outcome = Ok(false);
@@ -151,17 +158,17 @@ fn survive<Input>(target: &Target<'_, Input>, input: &Input) -> Result<Passed, S
             outcome = catch_unwind(AssertUnwindSafe(|| (target.check)(input)));
         });
         elapsed = started.elapsed();
-        let is_let_through = outcome.map_err(|panic| text_of(panic.as_ref()))?;
+        let is_accepted = outcome.map_err(|panic| text_of(panic.as_ref()))?;
         let allowed = (target.memory_max)(input);
         if used.bytes_max > allowed {
-            return Err(format!("it took {} bytes of memory, of {allowed}", used.bytes_max));
+            return Err(format!("it allocated {} bytes, {allowed} allowed", used.bytes_max));
         }
         if elapsed < TIME_MAX {
             let memory_share = used.bytes_max as f64 / allowed as f64;
-            return Ok(Passed { is_let_through, memory_share });
+            return Ok(Passed { is_accepted, memory_share });
         }
     }
-    Err(format!("it took {elapsed:?}, and no less when it was tried again"))
+    Err(format!("it took {elapsed:?}, also when it was repeated"))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {
@@ -169,35 +176,23 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }
 
-/// Ends the watch, also where a generator panics.
-struct Watched<'a>(&'a AtomicU64);
-
-impl Drop for Watched<'_> {
-    fn drop(&mut self) {
-        self.0.store(u64::MAX, Ordering::Relaxed);
-    }
-}
-
-/// Ends the process when one input does not end; a thread cannot be ended alone.
-fn watch(name: &str, seed: u64, current: &AtomicU64) {
-    let mut since = (current.load(Ordering::Relaxed), Instant::now());
+/// Aborts the process if no input starts for [`HANG`]: a thread that hangs cannot be stopped alone.
+fn abort_if_an_input_hangs(name: &str, seed: u64, started: &Receiver<u64>) {
+    let mut current = None;
     loop {
-        thread::sleep(Duration::from_millis(100));
-        let index = current.load(Ordering::Relaxed);
-        if index == u64::MAX {
-            return;
-        }
-        if index != since.0 {
-            since = (index, Instant::now());
-        } else if since.1.elapsed() > HANG {
-            let fault = format!("{name}, input {index} of seed {seed} hangs\n");
-            std::io::stderr().write_all(fault.as_bytes()).unwrap();
-            process::abort();
+        match started.recv_timeout(HANG) {
+            Ok(index) => current = Some(index),
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let fault = format!("{name}, input {current:?} of seed {seed} hangs\n");
+                std::io::stderr().write_all(fault.as_bytes()).unwrap();
+                process::abort();
+            }
         }
     }
 }
 
-fn keep(folder: &Path, name: &str, index: u64, input: &impl Bytes) -> PathBuf {
+fn save(folder: &Path, name: &str, index: u64, input: &impl Bytes) -> PathBuf {
     let path = folder.join(format!("{name}-{index}"));
     fs::write(&path, input.bytes()).unwrap();
     path
@@ -206,5 +201,5 @@ fn keep(folder: &Path, name: &str, index: u64, input: &impl Bytes) -> PathBuf {
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var_os(variable)?;
     let text = text.to_string_lossy();
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no whole number: {text}")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a whole number: {text}")))
 }

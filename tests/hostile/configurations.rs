@@ -1,4 +1,5 @@
-//! Configuration files and flags: the documented ones, with other values, in other places, torn.
+//! Configuration files and flags: the documented settings with other values, in other sections, and
+//! corrupted.
 
 use std::borrow::Cow;
 use std::fs;
@@ -7,16 +8,16 @@ use std::path::Path;
 use fastrand::Rng;
 
 use super::campaign::{Bytes, Target, run};
-use super::config::{Desk, memory_max};
+use super::config::{ConfigFolder, memory_max};
 use super::mutate::mutate;
 use super::text::{disturbed, text};
 
-struct Given {
+struct ConfigInput {
     file: Vec<u8>,
     flags: Vec<String>,
 }
 
-impl Bytes for Given {
+impl Bytes for ConfigInput {
     fn bytes(&self) -> Cow<'_, [u8]> {
         Cow::Owned([&self.file, format!("\n# {:?}", self.flags).as_bytes()].concat())
     }
@@ -27,18 +28,18 @@ fn hostile_configurations() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/config/dogiqa.toml");
     let documented = fs::read_to_string(path).unwrap();
     let settings = settings(&documented);
-    assert!(settings.len() > 100, "the documented file is read");
-    let desk = Desk::new();
+    assert!(settings.len() > 100, "only {} settings in the documented file", settings.len());
+    let folder = ConfigFolder::new();
     run(&Target {
         name: "hostile_configurations",
         cost: 1,
         generate: &|rng| given(rng, &settings),
-        check: &|given: &Given| desk.check(&given.file, &given.flags),
+        check: &|given: &ConfigInput| folder.check(&given.file, &given.flags),
         memory_max: &|given| memory_max(&given.file, &given.flags),
     });
 }
 
-/// Key and default of every setting that the file shows, commented ones too.
+/// Returns the key and the default of every setting in the file, also of commented ones.
 fn settings(documented: &str) -> Vec<(String, String)> {
     let mut section = "";
     let mut settings = Vec::new();
@@ -59,7 +60,7 @@ fn settings(documented: &str) -> Vec<(String, String)> {
     settings
 }
 
-fn given(rng: &mut Rng, settings: &[(String, String)]) -> Given {
+fn given(rng: &mut Rng, settings: &[(String, String)]) -> ConfigInput {
     let lines = (0..rng.u8(..6)).map(|_| {
         let (key, value) = setting(rng, settings);
         format!("{key} = {value}\n")
@@ -80,7 +81,7 @@ fn given(rng: &mut Rng, settings: &[(String, String)]) -> Given {
         let flag = format!("{key}={value}");
         if rng.u8(..4) == 0 { disturbed(rng, &flag) } else { flag }
     });
-    Given { flags: flags.collect(), file }
+    ConfigInput { flags: flags.collect(), file }
 }
 
 fn setting(rng: &mut Rng, settings: &[(String, String)]) -> (String, String) {

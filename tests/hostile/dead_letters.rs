@@ -1,4 +1,4 @@
-//! Dead letters that come back, as this service wrote them and as anybody may.
+//! Headers of dead letters: as this service writes them, and changed.
 
 use std::borrow::Cow;
 
@@ -11,9 +11,9 @@ use super::dead_letter;
 use super::text::{disturbed, text};
 
 /// Names and values of headers.
-struct Letter(Vec<(String, String)>);
+struct DeadLetterHeaders(Vec<(String, String)>);
 
-impl Bytes for Letter {
+impl Bytes for DeadLetterHeaders {
     fn bytes(&self) -> Cow<'_, [u8]> {
         Cow::Owned(format!("{:?}", self.0).into_bytes())
     }
@@ -24,7 +24,7 @@ fn hostile_dead_letters() {
     run(&Target {
         name: "hostile_dead_letters",
         cost: 1,
-        generate: &|rng| Letter(headers(rng)),
+        generate: &|rng| DeadLetterHeaders(headers(rng)),
         check: &|letter| dead_letter::check(&letter.0.iter().cloned().collect::<Headers>()),
         memory_max: &|letter| (64 << 10) + 16 * letter.bytes().len() as u64,
     });

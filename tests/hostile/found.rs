@@ -1,10 +1,10 @@
-//! What the campaigns found, beside the [`super::bombs`].
+//! Inputs that failed in a campaign. Those that allocated too much memory are in [`super::bombs`].
 
 use super::anatomy::{Anatomy, Kind};
-use super::bombs::{grey, png_chunk, tiff, weighed};
+use super::bombs::{decode_measured, grey, png_chunk, tiff};
 use super::images::file;
 
-/// Entries of a picture of samples of 4 bits, with others in place of some.
+/// Returns the entries of a picture with 4-bit samples. `changed` replaces some of them.
 fn four_bits(
     width: u32,
     height: u32,
@@ -20,9 +20,9 @@ fn four_bits(
 
 #[test]
 fn a_tiff_of_four_bits_and_two_samples_is_read() {
-    // Samples for a pixel: 2, the second one alpha. Three pixels fill rows of three bytes.
+    // Two samples per pixel, the second one alpha. A row of three pixels has three bytes.
     let entries = four_bits(3, 2, &[(277, 3, 1, 2), (338, 3, 1, 2)]);
-    let picture = weighed(&tiff(&entries, &[0x0f, 0x8f, 0xff, 0xf0, 0x00, 0x0f])).unwrap();
+    let picture = decode_measured(&tiff(&entries, &[0x0f, 0x8f, 0xff, 0xf0, 0x00, 0x0f])).unwrap();
     let rows = [[0, 0x88, 255], [255, 255, 0]];
     assert_eq!(
         *picture.pixels().as_raw(),
@@ -31,11 +31,11 @@ fn a_tiff_of_four_bits_and_two_samples_is_read() {
 }
 
 #[test]
-fn a_palette_with_further_samples_is_refused() {
-    // A palette of 16 colours, read from the pixels' own bytes.
+fn a_palette_image_with_extra_samples_is_refused() {
+    // A palette of 16 colours.
     let entries =
         four_bits(3, 2, &[(262, 3, 1, 3), (277, 3, 1, 2), (338, 3, 1, 2), (320, 3, 48, 0)]);
-    let error = weighed(&tiff(&entries, &[0; 6])).unwrap_err();
+    let error = decode_measured(&tiff(&entries, &[0; 6])).unwrap_err();
     assert_eq!(error.code(), "decode.unsupported_feature", "{error}");
 }
 
@@ -47,17 +47,18 @@ fn a_png_palette_of_a_wrong_length_is_refused() {
     for (len, is_sound) in [(768, true), (0, false), (1, false), (767, false), (771, false)] {
         let mut changed = png.clone();
         changed.splice(palette.clone(), png_chunk(*b"PLTE", &vec![7; len]));
-        let code = weighed(&changed).err().map(|error| error.code());
+        let code = decode_measured(&changed).err().map(|error| error.code());
         assert_eq!(code, (!is_sound).then_some("decode.corrupt"), "{len} bytes");
     }
 }
 
 #[test]
-fn what_a_decoder_says_fits_into_a_line() {
-    // The decoder runs out of bytes in a table, and ends its words with a line feed.
+fn a_decoder_message_has_no_line_feed() {
+    // The decoder's message about a truncated table ends with a line feed.
     let jpeg = file("444.jpg");
     let scan = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
     let error =
-        weighed(&[&jpeg[..scan], b"\xff\xdb\0\x03\0\xff\xda\0\x02\xff\xd9"].concat()).unwrap_err();
+        decode_measured(&[&jpeg[..scan], b"\xff\xdb\0\x03\0\xff\xda\0\x02\xff\xd9"].concat())
+            .unwrap_err();
     assert!(!error.to_string().contains('\n'), "{error:?}");
 }

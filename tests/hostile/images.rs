@@ -1,4 +1,4 @@
-//! Images of every format, by mutation of the files that decoding is held to.
+//! Images of every format: mutations of the golden files.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::campaign::{Target, run};
 use super::decode;
 use super::mutate::mutate;
 
-/// The files with this ending that a decoder is to read, with their names in alphabetical order.
+/// Returns the golden files with this ending, sorted by name.
 pub(crate) fn files(ending: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/imaging");
     let mut paths: Vec<_> =
@@ -24,7 +24,7 @@ pub(crate) fn files(ending: &str) -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// A file of the repository.
+/// Returns a golden file.
 pub(crate) fn file(name: &str) -> Vec<u8> {
     files(name).swap_remove(0)
 }

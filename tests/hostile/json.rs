@@ -1,13 +1,13 @@
-//! JSON by its grammar, and past it: deep, huge, doubled, torn.
+//! Generates JSON, valid and invalid: deeply nested, huge, with repeated members, corrupted.
 
 use fastrand::Rng;
 
 use super::text::text;
 
-/// Nesting of what is written by the grammar; what is deeper comes from [`deep`].
+/// Maximum nesting of a generated value. Deeper values come from [`large`].
 const DEPTH_MAX: usize = 5;
 
-/// Longest generated document; beyond the limit on a record.
+/// Maximum length of a generated document, longer than a record may be.
 const LEN_MAX: usize = (1 << 20) + 64;
 
 const NUMBERS: [&str; 18] = [
@@ -31,7 +31,7 @@ const NUMBERS: [&str; 18] = [
     "NaN",
 ];
 
-/// A value as JSON.
+/// Generates a value.
 pub(crate) fn value(rng: &mut Rng, depth: usize) -> String {
     match rng.u8(..if depth < DEPTH_MAX { 10 } else { 7 }) {
         0 => ["null", "true", "false"][rng.usize(..3)].to_owned(),
@@ -52,7 +52,8 @@ pub(crate) fn value(rng: &mut Rng, depth: usize) -> String {
     }
 }
 
-/// An object of the named members, in any order, each as it should be, as it should not, twice or missing.
+/// Generates an object with these members, in any order. Each is valid, invalid, repeated or
+/// missing.
 pub(crate) fn object(rng: &mut Rng, members: &[(&str, &[&str])]) -> String {
     let mut written = Vec::new();
     for (name, values) in members {
@@ -71,7 +72,7 @@ pub(crate) fn object(rng: &mut Rng, members: &[(&str, &[&str])]) -> String {
     format!("{{{space}{}{space}}}", written.join(&format!("{space},")))
 }
 
-/// A string with escapes of all kinds, and now and then what no string may hold.
+/// Generates a string with all kinds of escapes, some of them invalid.
 fn string(rng: &mut Rng) -> String {
     const ESCAPES: [&str; 12] = [
         r"\n",
@@ -94,7 +95,7 @@ fn string(rng: &mut Rng) -> String {
     json
 }
 
-/// Many brackets, members or characters: up to the limit of a record and a little past it.
+/// Generates many brackets, members or characters: up to the limit of a record and slightly more.
 pub(crate) fn large(rng: &mut Rng) -> Vec<u8> {
     let repeated: [(&str, &str, &str); 9] = [
         ("", "[", ""),

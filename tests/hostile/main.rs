@@ -1,13 +1,15 @@
-//! What strangers may send, a hundred thousand inputs for each target: nothing panics, nothing hangs, nothing takes
-//! more memory than its limits explain, and what is let through keeps its promises.
+//! Every reader of untrusted data, with a hundred thousand generated inputs each. No input panics,
+//! hangs or allocates more memory than its limit, and accepted input satisfies the reader's
+//! contract.
 //!
 //! ```text
-//!  files, grammars ── mutate ──► input number N of a seed ── measured ──► checks/…: what must hold for any input
+//!  files, grammars ── mutate ──► input N of a seed ── measured ──► checks/…: contract of the reader
 //! ```
 //!
-//! Every input follows from the seed, the target's name and its number, so that a failure names three things and can
-//! be repeated alone. `DOGIQA_HOSTILE_SEED`, `DOGIQA_HOSTILE_INPUTS` and `DOGIQA_HOSTILE_INDEX` change them. What was
-//! found is a named test, in [`found`] or beside the code. The checks are those of `fuzz/`, too.
+//! The seed, the target's name and the input's number determine each input, so that a failure can
+//! be repeated alone. `DOGIQA_HOSTILE_SEED`, `DOGIQA_HOSTILE_INPUTS` and `DOGIQA_HOSTILE_INDEX`
+//! change them. Each failure that was found has its own test, in [`found`] or next to the code.
+//! `fuzz/` uses the same checks.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 #[path = "checks/config.rs"]

@@ -1,4 +1,4 @@
-//! Masks as text and as arrays.
+//! Masks in both forms: compressed text and arrays of run lengths.
 
 use dog_iqa::method::Rle;
 use fastrand::Rng;
@@ -25,7 +25,7 @@ fn hostile_masks() {
     });
 }
 
-/// A mask that is one, or nearly: of a true frame or a giant one, its runs in either form.
+/// Generates a mask that is valid or nearly valid, with a matching or a giant frame.
 fn mask(rng: &mut Rng) -> String {
     const SIDES: [u32; 7] = [0, 1, 2, 1 << 15, 1 << 16, 1 << 30, u32::MAX];
     let longest = 1 << rng.u32(..10);

@@ -1,4 +1,4 @@
-//! What travels inside an image: colour profiles and orientation. None of it may cost the image.
+//! Metadata of images: colour profiles and orientation. Invalid metadata never fails the image.
 
 use fastrand::Rng;
 
@@ -9,13 +9,13 @@ use super::decode;
 use super::images::{file, files};
 use super::mutate::{mutate, write_number};
 
-/// Name of the segments that hold a profile, before the number of the segment and of all.
+/// Start of a segment with a colour profile: its name, its number and the number of segments.
 const ICC: &[u8] = b"ICC_PROFILE\0\x01\x01";
 const EXIF: &[u8] = b"Exif\0\0";
 
 #[test]
 fn hostile_colour_profiles() {
-    // Each with a picture of its colour space.
+    // Each profile with a picture in its colour space.
     let pairs: Vec<_> = [
         ("icc-p3.jpg", "444.jpg"),
         ("icc-grey.jpg", "grey.jpg"),
@@ -28,7 +28,8 @@ fn hostile_colour_profiles() {
         let (profile, picture) = &pairs[rng.usize(..pairs.len())];
         let (donor, _) = &pairs[rng.usize(..pairs.len())];
         let mut profile = profile.clone();
-        // The table of tags begins after 128 bytes with their number; each has a name, an offset and a length.
+        // The tag table starts at byte 128 with the number of tags. Each tag has a name, an offset
+        // and a length.
         for _ in 0..rng.u8(..4) {
             let at = 128 + 4 * rng.usize(..40);
             if at + 4 <= profile.len() {
@@ -46,7 +47,7 @@ fn hostile_colour_profiles() {
         name: "hostile_colour_profiles",
         cost: 10,
         generate: &generate,
-        check: &|bytes| still_an_image(bytes),
+        check: &|bytes| check_still_decodes(bytes),
         memory_max: &|bytes| decode::memory_max(bytes),
     });
 }
@@ -58,7 +59,7 @@ fn hostile_orientations() {
         .map(|jpeg| segment(jpeg, EXIF))
         .filter(|exif| !exif.is_empty())
         .collect();
-    assert_eq!(exif.len(), 8, "there is a file of each orientation");
+    assert_eq!(exif.len(), 8, "one file for each orientation");
     let (jpeg, png) = (file("444.jpg"), file("rgb.png"));
     let generate = |rng: &mut Rng| {
         let mut exif = exif[rng.usize(..exif.len())].clone();
@@ -79,18 +80,19 @@ fn hostile_orientations() {
         name: "hostile_orientations",
         cost: 1,
         generate: &generate,
-        check: &|bytes| still_an_image(bytes),
+        check: &|bytes| check_still_decodes(bytes),
         memory_max: &|bytes| decode::memory_max(bytes),
     });
 }
 
-/// Metadata that cannot be used never fails an image.
-fn still_an_image(bytes: &[u8]) -> bool {
+/// Asserts that the image decodes: invalid metadata never fails it.
+fn check_still_decodes(bytes: &[u8]) -> bool {
     assert!(decode::check(bytes), "the image is refused for its metadata");
     true
 }
 
-/// What follows the name in the first segment of a JPEG file that begins with it; nothing where there is none.
+/// Returns the first segment of a JPEG file that starts with this name, without the name. Returns
+/// nothing if there is none.
 fn segment(jpeg: &[u8], name: &[u8]) -> Vec<u8> {
     let mut payloads =
         Anatomy::of(Kind::Jpeg, jpeg).parts.into_iter().filter_map(|part| jpeg[part].get(4..));

@@ -1,13 +1,13 @@
-//! Mutations that know nothing of a format: bits, ranges, numbers, cuts, splices.
+//! Mutations without knowledge of a format: bits, bytes, ranges, numbers, truncation, splices.
 
 use std::ops::Range;
 
 use fastrand::Rng;
 
-/// Files do not grow beyond this: what is small is quick, and finds the same.
+/// Maximum length of a mutated file, in bytes. Small files are fast and find the same faults.
 const LEN_MAX: usize = 64 << 10;
 
-/// Numbers at which arithmetic goes wrong.
+/// Numbers at which arithmetic often fails.
 const INTERESTING: [u64; 24] = [
     0,
     1,
@@ -35,7 +35,7 @@ const INTERESTING: [u64; 24] = [
     u64::MAX,
 ];
 
-/// One to six changes, most often few.
+/// Makes one to six changes, most often one.
 pub(crate) fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, donor: &[u8]) {
     let changes = 1 + rng.usize(..6) * rng.usize(..2);
     for _ in 0..changes {
@@ -81,14 +81,14 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, donor: &[u8]) {
             bytes.splice(at..at, noise);
         }
         _ => {
-            // The start of the one, the end of the other.
+            // The start of this file with the end of the other.
             bytes.truncate(position(rng, bytes.len()));
             bytes.extend_from_slice(&donor[rng.usize(..=donor.len())..]);
         }
     }
 }
 
-/// Writes a telling number over a field, in either order of bytes.
+/// Overwrites a field with a number from [`INTERESTING`] or near one, in either byte order.
 pub(crate) fn write_number(rng: &mut Rng, bytes: &mut [u8], field: Range<usize>) {
     let mut number = INTERESTING[rng.usize(..INTERESTING.len())];
     if rng.bool() {
@@ -106,7 +106,7 @@ pub(crate) fn write_number(rng: &mut Rng, bytes: &mut [u8], field: Range<usize>)
     }
 }
 
-/// A place in a file: headers, which stand at the start, more often than their length is worth.
+/// Returns a random position. Headers, at the start, are more likely than their length suggests.
 fn position(rng: &mut Rng, len: usize) -> usize {
     if rng.bool() { rng.usize(..len) } else { rng.usize(..len.min(160)) }
 }

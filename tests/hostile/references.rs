@@ -1,4 +1,4 @@
-//! Records as they may stand in the topic: bare, in both modes of CloudEvents, and in none.
+//! Records of the input topic: plain references, CloudEvents in both modes, and invalid ones.
 
 use std::borrow::Cow;
 
@@ -51,7 +51,7 @@ fn hostile_references() {
 }
 
 #[test]
-fn a_record_survives_its_bytes() {
+fn a_record_survives_writing_and_reading() {
     let headers = vec![(b"a".to_vec(), None), (b"b".to_vec(), Some(b"c=d".to_vec()))];
     let record = Record { headers, payload: b"\n{}\n".to_vec() };
     assert_eq!(Record::from_bytes(&record.to_bytes()), record);
@@ -59,7 +59,7 @@ fn a_record_survives_its_bytes() {
 
 fn payload(rng: &mut Rng) -> Vec<u8> {
     match rng.u8(..40) {
-        // Few, for each is a megabyte.
+        // Rarely, because each may have a megabyte.
         0 => return large(rng),
         1 => return value(rng, 0).into_bytes(),
         2 => return [b"\xef\xbb\xbf".as_slice(), object(rng, &MEMBERS).as_bytes()].concat(),
@@ -82,7 +82,7 @@ fn payload(rng: &mut Rng) -> Vec<u8> {
             ("traceparent", &[&parent]),
             ("tracestate", &[r#""a=b""#]),
         ];
-        // The data is in one of both members, most often.
+        // The data is in only one of the two members.
         let left_out = [4, 5][rng.usize(..2)];
         let kept: Vec<_> = members
             .iter()
@@ -95,7 +95,7 @@ fn payload(rng: &mut Rng) -> Vec<u8> {
     data.into_bytes()
 }
 
-/// Headers of every mode, whole or not, with odd names and values in between.
+/// Generates headers of every mode, complete and incomplete, with unusual names and values.
 pub(crate) fn headers(rng: &mut Rng) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     const MARKS: [(&str, &str); 4] =
         [("ce_specversion", "1.0"), ("ce_id", "from-header"), ("ce_source", "/"), ("ce_type", "t")];

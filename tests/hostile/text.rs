@@ -1,8 +1,8 @@
-//! Text as nobody wants it.
+//! Generates unusual text.
 
 use fastrand::Rng;
 
-/// Pieces at which readers of text go wrong.
+/// Pieces of text at which readers often fail.
 const PIECES: [&str; 40] = [
     "",
     "\0",
@@ -46,7 +46,7 @@ const PIECES: [&str; 40] = [
     "x",
 ];
 
-/// A piece, several of them, or one very often.
+/// Returns one piece, several pieces, or one piece repeated many times.
 pub(crate) fn text(rng: &mut Rng) -> String {
     let piece = |rng: &mut Rng| PIECES[rng.usize(..PIECES.len())];
     match rng.u8(..8) {
@@ -58,7 +58,7 @@ pub(crate) fn text(rng: &mut Rng) -> String {
     }
 }
 
-/// The text with a piece put in somewhere, or cut off there.
+/// Returns the text with a piece inserted at a random position, or truncated there.
 pub(crate) fn disturbed(rng: &mut Rng, text: &str) -> String {
     let mut disturbed = text.to_owned();
     let at = text.floor_char_boundary(rng.usize(..=text.len()));

@@ -1,4 +1,4 @@
-//! URIs that try to get where they may not.
+//! URIs that try to reach forbidden locations.
 
 use std::borrow::Cow;
 
@@ -6,19 +6,19 @@ use fastrand::Rng;
 
 use super::campaign::{Bytes, Target, run};
 use super::text::{disturbed, text};
-use super::uri::{Places, memory_max};
+use super::uri::{Locations, memory_max};
 
 /// A password or a signature.
 const SECRET: &str = "hunter2";
 
-struct Asked {
+struct UriInput {
     uri: String,
     etag: Option<String>,
-    /// Whether the secret stands where one is looked for.
+    /// True if the secret is in a part of the URI that messages must redact.
     has_secret: bool,
 }
 
-impl Bytes for Asked {
+impl Bytes for UriInput {
     fn bytes(&self) -> Cow<'_, [u8]> {
         Cow::Owned(
             [&self.uri, "\0", self.etag.as_deref().unwrap_or_default()].concat().into_bytes(),
@@ -28,24 +28,24 @@ impl Bytes for Asked {
 
 #[test]
 fn hostile_uris() {
-    let places = Places::new();
-    let root = places.root();
+    let locations = Locations::new();
+    let root = locations.root();
     run(&Target {
         name: "hostile_uris",
         cost: 1,
-        generate: &|rng| asked(rng, &root),
-        check: &|asked: &Asked| {
-            let message = places.check(&asked.uri, asked.etag.as_deref());
-            let is_let_through = message.is_none();
-            let shows = message.filter(|message| asked.has_secret && message.contains(SECRET));
+        generate: &|rng| uri_input(rng, &root),
+        check: &|input: &UriInput| {
+            let message = locations.check(&input.uri, input.etag.as_deref());
+            let is_accepted = message.is_none();
+            let shows = message.filter(|message| input.has_secret && message.contains(SECRET));
             assert_eq!(shows, None, "a message shows a secret");
-            is_let_through
+            is_accepted
         },
-        memory_max: &|asked| memory_max(&asked.uri, asked.etag.as_deref()),
+        memory_max: &|input| memory_max(&input.uri, input.etag.as_deref()),
     });
 }
 
-fn asked(rng: &mut Rng, root: &str) -> Asked {
+fn uri_input(rng: &mut Rng, root: &str) -> UriInput {
     const ETAGS: [&str; 6] = ["abc", "W/\"abc\"", "\"", "0", "", "\u{85}\u{85}"];
     let has_secret = rng.u8(..4) == 0;
     let mut uri = match rng.u8(..8) {
@@ -65,7 +65,7 @@ fn asked(rng: &mut Rng, root: &str) -> Asked {
         1 => Some(ETAGS[rng.usize(..ETAGS.len())].to_owned()),
         _ => None,
     };
-    Asked { uri, etag, has_secret: has_secret && !is_disturbed }
+    UriInput { uri, etag, has_secret: has_secret && !is_disturbed }
 }
 
 fn file(rng: &mut Rng, root: &str) -> String {

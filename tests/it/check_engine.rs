@@ -1,4 +1,4 @@
-//! What `dogiqa check` finds wrong with the paper's engine, and what it says to do.
+//! `dogiqa check` on broken configurations of the paper's engine: it names the problem and the fix.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
 
-/// The line about the engine, with the small networks and these settings over theirs.
+/// Returns the line about the engine, with the settings of the small networks and then these.
 fn engine_line(networks: &SmallNetworks, settings: &[String], home: &Path) -> String {
     let mut command = command(&["check"]);
     let kafka = ["kafka.bootstrap_servers=127.0.0.1:9", "kafka.probe_timeout=10ms"];
@@ -26,26 +26,26 @@ fn engine_line(networks: &SmallNetworks, settings: &[String], home: &Path) -> St
 }
 
 #[test]
-fn everything_that_can_be_wrong_with_the_engine_is_found_and_told() {
+fn every_problem_of_the_engine_is_reported() {
     let networks = SmallNetworks::new();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let set = |key: &str, value: &Path| vec![format!("engine.dog_iqa.{key}={}", value.display())];
     let line = |settings: &[String]| engine_line(&networks, settings, folder.path());
 
-    let fine = line(&[]);
-    assert!(fine.starts_with("ok ") && fine.contains("dog-iqa"), "{fine}");
-    let found = |settings: &[String], parts: &[&str]| {
+    let valid = line(&[]);
+    assert!(valid.starts_with("ok ") && valid.contains("dog-iqa"), "{valid}");
+    let assert_broken = |settings: &[String], parts: &[&str]| {
         let line = line(settings);
         assert!(line.starts_with("broken"), "{line}");
         assert!(parts.iter().all(|part| line.contains(part)), "{line} lacks one of {parts:?}");
     };
 
-    found(
+    assert_broken(
         &set("segmenter", &at("nothing.pt")),
         &["engine.dog_iqa.segmenter", "nothing.pt", "No such"],
     );
-    found(
+    assert_broken(
         &["engine.dog_iqa.scorer=mplug-owl3-7b-241101".to_owned()],
         &[
             "engine.dog_iqa.scorer",
@@ -57,29 +57,32 @@ fn everything_that_can_be_wrong_with_the_engine_is_found_and_told() {
 
     let whole = std::fs::read(golden("sam2/model.hf.safetensors")).unwrap();
     std::fs::write(at("half.safetensors"), &whole[..whole.len() / 2]).unwrap();
-    found(&set("segmenter", &at("half.safetensors")), &["half.safetensors", "download complete"]);
+    assert_broken(
+        &set("segmenter", &at("half.safetensors")),
+        &["half.safetensors", "download complete"],
+    );
 
     let pinned = format!("engine.dog_iqa.sha256=[\"{}\"]", "0".repeat(64));
-    found(&[pinned], &["engine.dog_iqa.sha256", "pinned", "model.hf.safetensors"]);
+    assert_broken(&[pinned], &["engine.dog_iqa.sha256", "pinned", "model.hf.safetensors"]);
 
-    found(
+    assert_broken(
         &set("scorer", &golden("sam2/model.hf.safetensors")),
         &["engine.dog_iqa.scorer", "not the weights of an mPLUG-Owl3"],
     );
 
     std::fs::create_dir(at("huge")).unwrap();
     std::fs::copy(golden("sam2/config.json"), at("huge/config.json")).unwrap();
-    sparse(&at("huge/model.safetensors"));
-    found(&set("segmenter", &at("huge")), &["take about 4.0 TiB", "dtype", "quantize"]);
+    write_sparse(&at("huge/model.safetensors"));
+    assert_broken(&set("segmenter", &at("huge")), &["take about 4.0 TiB", "dtype", "quantize"]);
 
     if cfg!(not(feature = "cuda")) {
         let device = "engine.dog_iqa.device=cuda:0".to_owned();
-        found(&[device], &["engine.dog_iqa.device", "--features cuda", "`cpu`"]);
+        assert_broken(&[device], &["engine.dog_iqa.device", "--features cuda", "`cpu`"]);
     }
 }
 
 #[test]
-fn the_weights_behind_a_presets_name_are_those_of_the_preset() {
+fn weights_of_another_network_under_a_presets_name_are_reported() {
     let networks = SmallNetworks::new();
     let home = tempfile::tempdir().unwrap();
     let hub = Repository::default()
@@ -91,12 +94,12 @@ fn the_weights_behind_a_presets_name_are_those_of_the_preset() {
     assert!(pull.output().unwrap().status.success());
     let line =
         engine_line(&networks, &["engine.dog_iqa.segmenter=sam2.1-large".to_owned()], home.path());
-    let told = "sam2.1-large was asked for, and the weights are of sam2.1-custom";
-    assert!(line.starts_with("broken") && line.contains(told), "{line}");
+    let expected = "sam2.1-large was asked for, and the weights are of sam2.1-custom";
+    assert!(line.starts_with("broken") && line.contains(expected), "{line}");
 }
 
-/// The golden network with a tensor of 4 TiB beside its own, of which the disk holds nothing.
-fn sparse(path: &Path) {
+/// Writes the golden network with an additional tensor of 4 TiB, as a sparse file.
+fn write_sparse(path: &Path) {
     let bytes = std::fs::read(golden("sam2/model.hf.safetensors")).unwrap();
     let (length, rest) = bytes.split_at(8);
     let length = usize::try_from(u64::from_le_bytes(length.try_into().unwrap())).unwrap();

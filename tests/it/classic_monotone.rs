@@ -1,5 +1,5 @@
-//! The classic scorer behaves like one: over the sample photos its score falls as each distortion
-//! grows, and what is degraded alone loses more than what stands beside it.
+//! The classic scorer over the sample photos: its score falls as a distortion grows, and a degraded
+//! region loses more than its neighbour.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::distort;
 
 const PHOTOS: [&str; 7] =
     ["astronaut", "cameraman", "cat", "coffee", "hopper", "raccoon", "rocket"];
-/// Longest side on which the photos are tested: small enough for a debug build.
+/// Longest side of the tested photos: small enough for a debug build.
 const SIDE_PX: u32 = 400;
 const STRENGTHS: usize = 5;
-/// What the mean Spearman correlation of strength and score must reach.
-const CORRELATION: f64 = -0.9;
+/// Upper limit of the mean Spearman correlation between strength and score.
+const CORRELATION_MAX: f64 = -0.9;
 
 fn photo(name: &str) -> RgbImage {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/photos/{name}.jpg"));
@@ -35,7 +35,7 @@ fn rate(image: &RgbImage) -> LevelDistribution {
     scorer.rate(&[input]).unwrap().remove(0)
 }
 
-/// Spearman's correlation of `scores` with their position, equal scores sharing their ranks.
+/// Returns Spearman's correlation of `scores` with their position. Equal scores share their ranks.
 fn spearman(scores: &[f64]) -> f64 {
     let positions: Vec<f64> = (0..scores.len()).map(|position| position as f64).collect();
     dog_iqa::method::agreement::srcc(scores, &positions).unwrap_or(0.0)
@@ -52,7 +52,7 @@ fn check(distortion: &str, degrade: impl Fn(&RgbImage, usize) -> RgbImage + Sync
         })
         .collect();
     let mean = correlations.iter().map(|(correlation, _)| correlation).sum::<f64>() / 7.0;
-    assert!(mean <= CORRELATION, "{distortion}: mean {mean:.2} of {correlations:.2?}");
+    assert!(mean <= CORRELATION_MAX, "{distortion}: mean {mean:.2} of {correlations:.2?}");
 }
 
 #[test]
@@ -98,11 +98,11 @@ fn scores_fall_with_rescaling() {
 }
 
 #[test]
-fn the_scale_is_used_from_end_to_end() {
+fn pristine_photos_rate_high_and_ruined_ones_low() {
     for name in PHOTOS {
         let image = photo(name);
         let pristine = rate(&image).expected();
-        // The night launch is dark on purpose; the others are good photos.
+        // The photo of a rocket launch at night is dark; the others are good photos.
         assert!(pristine >= if name == "rocket" { 3.5 } else { 4.5 }, "{name}: {pristine}");
         let ruined = [
             distort::gaussian_blur(&image, 8.0),
@@ -117,9 +117,9 @@ fn the_scale_is_used_from_end_to_end() {
     }
 }
 
-/// The left half is degraded; the halves are rated apart, as regions are.
+/// Only the left half is degraded. The halves are rated separately, as regions are.
 #[test]
-fn what_is_degraded_alone_loses_more_than_its_neighbour() {
+fn a_degraded_half_loses_more_than_the_other_half() {
     let half = |image: &RgbImage, index: u32| {
         let width = image.width() / 2;
         let pixels = image.view(index * width, 0, width, image.height()).to_image();
@@ -147,7 +147,7 @@ fn what_is_degraded_alone_loses_more_than_its_neighbour() {
 }
 
 #[test]
-fn degenerate_pictures_are_rated_too() {
+fn degenerate_pictures_are_rated() {
     let mut random = fastrand::Rng::with_seed(3);
     let mut images: Vec<RgbImage> = [(1, 1), (2, 3), (3, 1), (7, 7), (8, 15), (16, 16), (1, 500)]
         .map(|(width, height)| RgbImage::from_pixel(width, height, image::Rgb([90, 120, 30])))

@@ -1,4 +1,4 @@
-//! The command line from outside: the built binary, its streams and its exit codes.
+//! The command line of the built binary: its output, its errors and its exit codes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -77,21 +77,24 @@ fn a_usage_error_exits_with_2() {
 }
 
 #[test]
-fn a_worker_that_may_outgrow_the_machine_does_not_start() {
+fn a_worker_whose_memory_may_exceed_the_machine_does_not_start() {
     let large = "pipeline.pixels_budget=1_000_000_000_000_000";
     let server = "telemetry.server.address=127.0.0.1:0";
     for subcommand in ["run", "check"] {
         let output = dogiqa(&[subcommand, "--set", large, "--set", server]);
         assert_eq!(output.status.code(), Some(1), "{subcommand}");
-        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        let output_text = format!("{}{}", text(&output.stdout), text(&output.stderr));
         for part in ["this machine has", "lower pipeline.pixels_budget", "fetched images"] {
-            assert!(told.contains(part), "{subcommand} says nothing of `{part}`: {told}");
+            assert!(
+                output_text.contains(part),
+                "{subcommand} does not mention `{part}`: {output_text}"
+            );
         }
     }
 }
 
 #[test]
-fn brokers_that_do_not_answer_are_named() {
+fn an_unavailable_broker_is_reported_with_its_address() {
     for subcommand in ["watch", "dead-letters list", "dead-letters replay"] {
         let words: Vec<_> = subcommand.split(' ').collect();
         let brokers = ["--set", "kafka.bootstrap_servers=127.0.0.1:9"];
@@ -106,7 +109,7 @@ fn brokers_that_do_not_answer_are_named() {
 }
 
 #[test]
-fn score_prints_the_event_of_the_stream() {
+fn score_prints_the_event_that_the_worker_publishes() {
     let output = dogiqa(&["score", "--format", "jsonl", &photo("cat.jpg")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let event: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -116,7 +119,7 @@ fn score_prints_the_event_of_the_stream() {
 }
 
 #[test]
-fn score_keeps_going_past_a_bad_image_and_tells_at_the_end() {
+fn score_continues_after_a_bad_image_and_reports_it_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let bad = folder.path().join("bad.jpg");
     std::fs::write(&bad, "<html>").unwrap();
@@ -131,7 +134,7 @@ fn score_keeps_going_past_a_bad_image_and_tells_at_the_end() {
 }
 
 #[test]
-fn score_takes_paths_relative_to_where_it_runs() {
+fn score_accepts_paths_relative_to_the_working_directory() {
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos");
     let run = |path: &str| command(&["score", path]).current_dir(&photos).output().unwrap();
     for path in ["cat.jpg", "./cat.jpg", "../photos/cat.jpg"] {
@@ -160,14 +163,14 @@ fn score_reads_an_image_or_a_list_from_standard_input() {
 }
 
 #[test]
-fn score_fails_below_the_bar_and_only_there() {
+fn score_fails_only_below_the_limit() {
     let cat = photo("cat.jpg");
     assert_eq!(dogiqa(&["score", "--fail-below", "0.5", &cat]).status.code(), Some(0));
     assert_eq!(dogiqa(&["score", "--fail-below", "99", &cat]).status.code(), Some(1));
 }
 
 #[test]
-fn score_writes_a_report_to_look_through() {
+fn score_writes_a_report() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
     let output = dogiqa(&["score", "--report", report.to_str().unwrap(), &photo("cat.jpg")]);
@@ -178,7 +181,7 @@ fn score_writes_a_report_to_look_through() {
     assert_eq!(std::fs::read_to_string(report.join("events.jsonl")).unwrap().lines().count(), 1);
 }
 
-/// With the small random network of the goldens, which seldom believes in its masks.
+/// Uses the small random network of the goldens, which predicts low scores for its masks.
 #[test]
 fn segment_writes_masks_as_json_and_outlined_pictures() {
     let folder = tempfile::tempdir().unwrap();
@@ -214,7 +217,7 @@ fn segment_writes_masks_as_json_and_outlined_pictures() {
     let absent = folder.path().join("absent.jpg");
     std::fs::write(&absent, "<html>").unwrap();
     let output = segment(&[&cat, absent.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1), "the others are segmented all the same");
+    assert_eq!(output.status.code(), Some(1), "the other image is still segmented");
     assert_eq!(text(&output.stdout).lines().count(), 1);
 
     let output = dogiqa(&["segment", "--model", "no/such/weights.pt", &cat]);
@@ -224,14 +227,14 @@ fn segment_writes_masks_as_json_and_outlined_pictures() {
 }
 
 #[test]
-fn a_wrong_setting_is_named_before_anything_runs() {
+fn an_unknown_setting_is_reported_at_the_start() {
     let output = dogiqa(&["config", "--set", "imaging.pixel_max=3"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("pixel_max"));
 }
 
 #[test]
-fn config_shows_what_was_changed_and_where() {
+fn config_shows_each_changed_setting_with_its_source() {
     let output = command(&["config", "--sources", "--set", "imaging.pixels_max=7"])
         .env("DOGIQA_PIPELINE__DECODE__IMAGES", "3")
         .output()
@@ -242,7 +245,7 @@ fn config_shows_what_was_changed_and_where() {
 }
 
 #[test]
-fn secrets_of_the_environment_are_taken_as_they_are_and_never_shown() {
+fn secrets_from_the_environment_stay_text_and_are_never_shown() {
     let output = command(&["config", "--sources"])
         .env("DOGIQA_STORAGE__S3__SECRET_ACCESS_KEY", "0815")
         .env("DOGIQA_KAFKA__PROPERTIES__SASL_PASSWORD", "00004711")
@@ -251,7 +254,7 @@ fn secrets_of_the_environment_are_taken_as_they_are_and_never_shown() {
     let shown = text(&output.stdout);
     assert!(shown.contains("storage.s3.secret_access_key  # environment"), "{shown}");
     assert!(shown.contains("kafka.properties.sasl_password  # environment"), "{shown}");
-    // As a number, the first would be refused and the second would be another.
+    // Parsed as numbers, the first would be refused and the second would lose its zeros.
     let output = command(&["config"])
         .env("DOGIQA_STORAGE__S3__SECRET_ACCESS_KEY", "0815")
         .env("DOGIQA_KAFKA__PROPERTIES__SASL_PASSWORD", "00004711")
@@ -266,7 +269,7 @@ fn secrets_of_the_environment_are_taken_as_they_are_and_never_shown() {
 }
 
 #[test]
-fn an_address_of_the_environment_that_is_none_is_refused_without_its_password() {
+fn an_invalid_address_from_the_environment_is_refused_without_its_password() {
     for address in ["me:s3cret@no host", "https://me:s3cret@127.0.0.1/"] {
         let output = command(&["score", "s3://photos/a.jpg"])
             .env("AWS_ENDPOINT_URL", address)
@@ -292,11 +295,11 @@ fn errors_of_score_show_no_secrets_of_a_uri() {
     }
 }
 
-/// What the README promises first: one line for each photo, degraded ones below their originals.
+/// The first example of the README: one line per photo, and lower scores for degraded ones.
 #[test]
 fn the_demo_scores_every_photo_and_degraded_ones_lower() {
     let folder = tempfile::tempdir().unwrap();
-    // As a user types it: with the default, relative folder.
+    // With the default folder, which is relative.
     let output = command(&["demo"]).current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report = folder.path().join("demo-report");

@@ -1,5 +1,5 @@
-//! `dogiqa ask` and `dogiqa models quantize` from outside, with a small random network that knows all
-//! real tokens: what it says means nothing, but it is said in words.
+//! `dogiqa ask` and `dogiqa models quantize` of the built binary, with a small random network and
+//! the real vocabulary: its answers are words without meaning.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,44 +13,44 @@ fn ask(model: &Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn ask_says_the_same_of_an_image_again_and_something_of_each() {
+fn ask_answers_for_each_image_and_repeats_its_answer() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_241014");
     let (cat, coffee) = (photo("cat.jpg"), photo("coffee.jpg"));
-    let about = |images: &[&str]| {
+    let answer = |images: &[&str]| {
         let question = ["--prompt", "What spoils it?", "--max-tokens", "5"];
         let output = ask(folder.path(), &[&question, images].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout).to_owned()
     };
-    let alone = about(&[&cat]);
+    let alone = answer(&[&cat]);
     assert!(alone.trim().len() > 3, "{alone}");
-    let both = about(&[&cat, &coffee]);
+    let both = answer(&[&cat, &coffee]);
     assert!(both.starts_with(&format!("== {cat}\n{alone}== {coffee}\n")), "{both}");
 }
 
 #[test]
-fn ask_places_the_image_where_the_question_says_and_only_once() {
+fn ask_inserts_the_image_at_its_placeholder_and_only_once() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
     let cat = photo("cat.jpg");
-    let says = |arguments: &[&str]| {
+    let answer = |arguments: &[&str]| {
         ask(folder.path(), &[&["--max-tokens", "4"], arguments, &[&cat]].concat())
     };
     let answers = [
-        says(&["--prompt", "Look: <|image|> What is it?"]),
-        says(&["--prompt", "What is it?", "--cut"]),
-        says(&["--prompt", "What is it?", "--system", "Be brief.", "--dtype", "bf16"]),
+        answer(&["--prompt", "Look: <|image|> What is it?"]),
+        answer(&["--prompt", "What is it?", "--cut"]),
+        answer(&["--prompt", "What is it?", "--system", "Be brief.", "--dtype", "bf16"]),
     ];
     for answer in answers {
         assert!(answer.status.success(), "{}", text(&answer.stderr));
         assert!(!text(&answer.stdout).trim().is_empty());
     }
-    let twice = says(&["--prompt", "<|image|> or <|image|>?"]);
+    let twice = answer(&["--prompt", "<|image|> or <|image|>?"]);
     assert_eq!(twice.status.code(), Some(1));
     assert!(text(&twice.stderr).contains("once in a question"), "{}", text(&twice.stderr));
 }
 
 #[test]
-fn ask_goes_on_past_a_bad_image_and_names_missing_weights_once() {
+fn ask_continues_after_a_bad_image_and_reports_missing_weights_once() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
     let bad = folder.path().join("bad.jpg");
     std::fs::write(&bad, "<html>").unwrap();
@@ -68,7 +68,7 @@ fn ask_goes_on_past_a_bad_image_and_names_missing_weights_once() {
 }
 
 #[test]
-fn a_quantised_file_answers_alone() {
+fn a_quantised_file_answers_without_its_original() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
     let output_folder = tempfile::tempdir().unwrap();
     let small = output_folder.path().join("small.gguf");

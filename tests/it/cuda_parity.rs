@@ -1,5 +1,5 @@
-//! The networks on a GPU beside the same networks on the processor: `cargo test --features cuda cuda_parity`, on a
-//! machine that has one.
+//! Compares the networks on a GPU with the same networks on the CPU. Needs a machine with a GPU:
+//! `cargo test --features cuda cuda_parity`.
 
 use candle_core::{DType, Device};
 use dog_iqa::engine::{MplugOwl3Scorer, Scorer, Segmenter};
@@ -14,7 +14,7 @@ use crate::engine_conformance::{lenient, sam2_on};
 use crate::small_networks::checkpoint_with_real_vocabulary;
 
 const PHOTOS: [&str; 4] = ["cat.jpg", "coffee.jpg", "rocket.jpg", "hopper.jpg"];
-/// Above this margin between the two likeliest levels a half format must not change the level.
+/// Margin between the two likeliest levels above which bf16 must not change the level.
 const MARGIN: f64 = 0.1;
 
 fn pictures() -> Vec<Picture> {
@@ -30,7 +30,7 @@ fn gpu() -> Device {
 }
 
 #[test]
-fn a_gpu_finds_the_masks_of_the_processor() {
+fn a_gpu_finds_as_many_masks_as_the_cpu() {
     let many = AmgSettings { points_per_side: 8, ..lenient() };
     let masks = |dtype, device: &Device| -> Vec<usize> {
         let segmenter = sam2_on(many.clone(), dtype, device);
@@ -46,7 +46,7 @@ fn a_gpu_finds_the_masks_of_the_processor() {
 }
 
 #[test]
-fn a_gpu_gives_the_levels_of_the_processor() {
+fn a_gpu_gives_the_levels_of_the_cpu() {
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
     for name in ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"] {
         let folder = checkpoint_with_real_vocabulary(name);

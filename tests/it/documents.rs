@@ -1,39 +1,80 @@
-//! Documents that would rot without a test: the README's commands, the shipped configuration.
+//! Documents that must agree with the code: the commands of the README and of `docs`, and the
+//! shipped configuration.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use dog_iqa::cli::Cli;
 use dog_iqa::config::Settings;
 
+/// The minimum number of commands in each document that has any.
+const COMMANDS_MIN: [(&str, usize); 4] =
+    [("README.md", 5), ("docs/engines.md", 9), ("docs/messages.md", 5), ("docs/operations.md", 10)];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Returns the README and every page of `docs`.
+fn documents() -> Vec<String> {
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let names = pages.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    std::iter::once("README.md".to_owned())
+        .chain(names.map(|name| format!("docs/{name}")))
+        .collect()
 }
 
 #[test]
-fn every_command_of_the_readme_is_one() {
-    let readme = read("README.md");
-    let shell = readme.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
-    let mut checked = 0;
-    for line in shell.flat_map(str::lines) {
-        let command = line.split(" #").next().unwrap().split(" | ").find_map(|part| {
-            let part = part.trim();
-            part.strip_prefix("cargo run --release -- ").or_else(|| part.strip_prefix("dogiqa "))
-        });
-        let Some(command) = command else { continue };
-        let command = command.split(" && ").next().unwrap();
-        // Between quotes is one word.
-        let parts = command.split('\'').enumerate();
-        let words = parts.flat_map(|(index, part)| match index % 2 {
-            0 => part.split_whitespace().collect(),
-            _ => vec![part],
-        });
-        let parsed = Cli::try_parse_from(std::iter::once("dogiqa").chain(words));
-        assert!(parsed.is_ok(), "`{command}`: {}", parsed.unwrap_err());
-        checked += 1;
+fn every_command_in_the_documents_parses() {
+    let documents = documents();
+    for (path, _) in COMMANDS_MIN {
+        assert!(documents.iter().any(|document| document == path), "{path} does not exist");
     }
-    assert!(checked >= 5, "only {checked} commands found in the README");
+    for path in documents {
+        let text = read(&path);
+        let commands: Vec<_> =
+            shell_blocks(&text).flat_map(str::lines).filter_map(dogiqa_command).collect();
+        for command in &commands {
+            let parsed = Cli::try_parse_from(std::iter::once("dogiqa").chain(words(command)));
+            assert!(parsed.is_ok(), "{path}: `{command}`: {}", parsed.unwrap_err());
+        }
+        let minimum = COMMANDS_MIN.iter().find(|(document, _)| *document == path);
+        let minimum = minimum.map_or(0, |(_, minimum)| *minimum);
+        assert!(commands.len() >= minimum, "{path}: {} commands, not {minimum}", commands.len());
+    }
+}
+
+/// Returns the shell blocks of a document, and the text blocks that start with a command.
+fn shell_blocks(text: &str) -> impl Iterator<Item = &str> {
+    // Every second fence opens a block.
+    text.split("```").skip(1).step_by(2).filter_map(|block| {
+        let (language, code) = block.split_once('\n')?;
+        (language == "sh" || language == "text" && code.starts_with("dogiqa ")).then_some(code)
+    })
+}
+
+/// Returns the arguments of the first `dogiqa` command in a line, without redirections.
+fn dogiqa_command(line: &str) -> Option<&str> {
+    let line = line.split(" #").next().unwrap_or_default();
+    let command = line.split(" | ").flat_map(|part| part.split(" && ")).find_map(|part| {
+        let part = part.trim();
+        part.strip_prefix("cargo run --release -- ").or_else(|| part.strip_prefix("dogiqa "))
+    })?;
+    command.split(" < ").next()
+}
+
+/// Splits a command into words. Text between single quotes is one word.
+fn words(command: &str) -> impl Iterator<Item = &str> {
+    command.split('\'').enumerate().flat_map(|(index, part)| match index % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    })
 }
 
 #[test]
@@ -42,8 +83,9 @@ fn the_shipped_configuration_is_the_defaults() {
     assert_eq!(toml::from_str::<Settings>(&shipped).unwrap(), Settings::default());
     let shown: toml::Value = toml::from_str(&shipped).unwrap();
     let defaults = toml::Value::try_from(Settings::default()).unwrap();
+    let shown = keys("", &shown);
     let missing: Vec<_> =
-        keys("", &defaults).into_iter().filter(|key| !keys("", &shown).contains(key)).collect();
+        keys("", &defaults).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "deploy/config/dogiqa.toml does not show {missing:?}");
 }
 

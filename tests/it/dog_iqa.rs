@@ -1,5 +1,5 @@
-//! The paper's engine from configuration to events, with small random networks for both models: what they
-//! say means nothing, but it goes the whole road.
+//! The paper's engine from configuration to events, with small random networks for both models.
+//! Their answers have no meaning, but pass through the whole pipeline.
 
 use std::process::Output;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cli::{command, photo, text};
 use crate::small_networks::{SmallNetworks, number, recomputed};
 
-/// Both models, and the command line with them.
+/// Checkpoints of both models, and commands that use them.
 struct Networks(SmallNetworks);
 
 impl Networks {
@@ -32,7 +32,7 @@ impl Networks {
 }
 
 #[test]
-fn events_have_the_papers_score_of_their_own_objects_and_say_who_judged() {
+fn events_have_the_papers_score_of_their_objects_and_name_the_models() {
     let networks = Networks::new();
     let photos = [photo("cat.jpg"), photo("coffee.jpg"), photo("rocket.jpg")];
     let photos: Vec<&str> = photos.iter().map(String::as_str).collect();
@@ -40,8 +40,8 @@ fn events_have_the_papers_score_of_their_own_objects_and_say_who_judged() {
     assert_eq!(together.len(), 3);
     for event in &together {
         assert!(!event["objects"].as_array().unwrap().is_empty());
-        let (score, own) = (number(&event["score"]), recomputed(event));
-        assert!((score - own).abs() < 1e-9, "{score} is not {own}");
+        let (score, expected) = (number(&event["score"]), recomputed(event));
+        assert!((score - expected).abs() < 1e-9, "{score} is not {expected}");
         let engine = &event["engine"];
         assert_eq!(engine["name"], "dog-iqa");
         assert!(engine["segmenter"].as_str().unwrap().starts_with("sam2.1-custom/1-cpu-f32-"));
@@ -53,8 +53,8 @@ fn events_have_the_papers_score_of_their_own_objects_and_say_who_judged() {
     }
     let is_object = |object: &Value| object["kind"] == "object";
     let found = |event: &Value| event["objects"].as_array().unwrap().iter().any(is_object);
-    assert!(together.iter().any(found), "beside the remainder SAM 2 finds something");
-    // Alone and in another order.
+    assert!(together.iter().any(found), "SAM 2 finds an object");
+    // Each photo alone, in reverse order.
     for (index, photo) in photos.iter().enumerate().rev() {
         let alone = networks.events(&[photo]).remove(0);
         let levels = |event: &Value| {
@@ -84,7 +84,7 @@ fn two_lanes_and_a_warm_up_change_no_answer() {
     let usual = events(&[]);
     for settings in [
         &["engine.dog_iqa.device=cpu,cpu"][..],
-        // A warm-up may do no more than come first.
+        // A warm-up runs before the first image and changes nothing.
         &["engine.dog_iqa.warm_up=always", "engine.segment.batch_pixels=300000"],
     ] {
         for (usual, other) in usual.iter().zip(events(settings)) {
@@ -100,7 +100,7 @@ fn two_lanes_and_a_warm_up_change_no_answer() {
 }
 
 #[test]
-fn the_cost_dials_stand_in_the_event() {
+fn settings_that_reduce_the_cost_appear_in_the_event() {
     let networks = Networks::new();
     let cat = photo("cat.jpg");
     let usual = networks.events(&[&cat]).remove(0);
@@ -109,7 +109,7 @@ fn the_cost_dials_stand_in_the_event() {
         networks.events(&settings.chain([&*cat]).collect::<Vec<_>>()).remove(0)
     };
     let shrunk = other(&["method.regions.side_max=100"]);
-    assert_eq!(shrunk["image"], usual["image"], "ratings are of the whole picture");
+    assert_eq!(shrunk["image"], usual["image"], "the ratings see the original picture");
     assert_eq!(shrunk["global"]["level"], usual["global"]["level"]);
     let settings = |event: &Value| event["engine"]["settings"].as_str().unwrap().to_owned();
     assert!(settings(&shrunk).starts_with("side100-"), "{}", settings(&shrunk));
@@ -148,9 +148,9 @@ fn an_event_of_other_parameters_has_another_id() {
     assert_eq!(classic["engine"]["name"], "classic");
 }
 
-/// The same worker as in production, over the embedded broker.
+/// The demo runs the production worker on the embedded broker.
 #[test]
-fn the_demo_can_be_run_with_the_papers_engine() {
+fn the_demo_runs_with_the_papers_engine() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
     let networks = Networks::new();
@@ -163,13 +163,13 @@ fn the_demo_can_be_run_with_the_papers_engine() {
     assert_eq!(events.len(), 9);
     for event in &events {
         assert_eq!(event["engine"]["name"], "dog-iqa");
-        assert!(event["source"]["offset"].is_number(), "it came through Kafka");
+        assert!(event["source"]["offset"].is_number(), "the event has the offset of its record");
         assert!((number(&event["score"]) - recomputed(event)).abs() < 1e-9);
     }
 }
 
 #[test]
-fn what_is_wrong_with_the_weights_is_said_with_the_setting_that_names_them() {
+fn a_problem_of_the_weights_is_reported_with_its_setting() {
     let networks = Networks::new();
     let cat = photo("cat.jpg");
     for (settings, parts) in [

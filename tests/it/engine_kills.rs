@@ -11,7 +11,7 @@ use dog_iqa::engine::{
 use dog_iqa::imaging::{Crop, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, RawMask, Standard, StandardForm};
 use dog_iqa::models::mplug_owl3::RatingSettings;
-use dog_iqa::models::sam2::amg::{AmgSettings, Prepared};
+use dog_iqa::models::sam2::amg::{AmgSettings, PreparedImage};
 use dog_iqa::stream::StreamError;
 use futures::future::join_all;
 use image::{Rgb, RgbImage};
@@ -55,22 +55,22 @@ fn maybe_malformed(tensor: Tensor, width: u32) -> Tensor {
 }
 
 impl Segmenter for Mortal<Sam2Segmenter> {
-    type Input = Prepared;
+    type Input = PreparedImage;
 
     fn info(&self) -> ModelInfo {
         self.model.info()
     }
 
-    fn prepare(&self, picture: &Picture) -> Result<Prepared, RunError> {
-        let Prepared { crops, size } = self.model.prepare(picture)?;
-        Ok(Prepared { crops: maybe_malformed(crops, picture.width()), size })
+    fn prepare(&self, picture: &Picture) -> Result<PreparedImage, RunError> {
+        let PreparedImage { crops, size } = self.model.prepare(picture)?;
+        Ok(PreparedImage { crops: maybe_malformed(crops, picture.width()), size })
     }
 
-    fn cost(_: &Prepared) -> usize {
+    fn cost(_: &PreparedImage) -> usize {
         1
     }
 
-    fn segment(&self, batch: &[Prepared]) -> Result<Vec<Vec<RawMask>>, RunError> {
+    fn segment(&self, batch: &[PreparedImage]) -> Result<Vec<Vec<RawMask>>, RunError> {
         self.live()?.segment(batch)
     }
 }

@@ -1,4 +1,4 @@
-//! Quality events: what they say of an assessment, their ids, their headers, and the way back.
+//! Quality events: their fields, ids and headers, and reading them again.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use dog_iqa::method::{
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// What parts borrow from.
-struct Answer {
+/// An assessed picture, from which [`EventParts`] borrow.
+struct Assessed {
     reference: ImageReference,
     assessment: Assessment,
     segmentation: Segmentation,
@@ -28,8 +28,8 @@ fn rating(logits: &[f64]) -> LevelDistribution {
     LevelDistribution::from_logits(logits).expect("the logits are finite")
 }
 
-/// A picture of 40 × 20 whose left half is an object.
-fn answer() -> Answer {
+/// Returns an assessment of a picture of 40 × 20 pixels whose left half is an object.
+fn assessed() -> Assessed {
     let rle = Rle::from_row_major(40, 20, |x, _| x < 20).expect("the frame has pixels");
     let mask = Mask::new(rle).expect("half of the pixels are set");
     let raw = RawMask { mask, predicted_iou: Some(0.9), stability_score: None };
@@ -40,7 +40,7 @@ fn answer() -> Answer {
         ObjectAssessment { region: region.clone(), rating: rating(&logits) }
     });
     let global = rating(&[0.0, 0.3, 1.0, 0.1, 0.0, 0.0, 0.7]);
-    Answer {
+    Assessed {
         assessment: assess(global, objects.collect(), &AggregationSettings::default()),
         segmentation,
         standard: Standard::builtin(7, StandardForm::Word).expect("seven levels are built in"),
@@ -48,12 +48,12 @@ fn answer() -> Answer {
     }
 }
 
-fn parts(answer: &Answer, source: Option<Source>) -> EventParts<'_> {
+fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
     EventParts {
-        reference: &answer.reference,
-        assessment: &answer.assessment,
-        segmentation: &answer.segmentation,
-        standard: &answer.standard,
+        reference: &assessed.reference,
+        assessment: &assessed.assessment,
+        segmentation: &assessed.segmentation,
+        standard: &assessed.standard,
         image: EventImage {
             width: 40,
             height: 20,
@@ -68,7 +68,7 @@ fn parts(answer: &Answer, source: Option<Source>) -> EventParts<'_> {
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
             scorer: "r".to_owned(),
-            standard: answer.standard.name(),
+            standard: assessed.standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),
             weights: Vec::new(),
@@ -92,11 +92,11 @@ fn record(offset: i64) -> Source {
 }
 
 #[test]
-fn an_event_says_what_was_assessed() {
-    let answer = answer();
-    let event = QualityEvent::new(parts(&answer, Some(record(5))));
+fn an_event_has_the_fields_of_the_assessment() {
+    let assessed = assessed();
+    let event = QualityEvent::new(parts(&assessed, Some(record(5))));
     assert_eq!(event.schema_version, 1);
-    assert!((event.score - answer.assessment.score).abs() < 1e-15);
+    assert!((event.score - assessed.assessment.score).abs() < 1e-15);
     assert_eq!((event.global.level, event.global.word.as_str()), (3, "Bad"));
     assert_eq!(event.segmentation.mask_count, 2);
     assert!((event.segmentation.score - 14.0 / 71.0).abs() < 1e-12);
@@ -108,62 +108,62 @@ fn an_event_says_what_was_assessed() {
     assert!((object.area_fraction - 0.5).abs() < 1e-15);
     let json = serde_json::to_value(&event).unwrap();
     assert_eq!(json["objects"][1]["kind"], "remainder");
-    assert_eq!(json["objects"][1].get("predicted_iou"), None, "what is not known is left out");
+    assert_eq!(json["objects"][1].get("predicted_iou"), None, "unknown values are omitted");
     assert_eq!(json["objects"][0]["mask"]["size"], serde_json::json!([20, 40]));
 }
 
 #[test]
-fn a_verdict_comes_through_with_its_reasons() {
-    let answer = answer();
+fn an_event_has_the_verdict_with_its_reasons() {
+    let assessed = assessed();
     let reasons = vec!["the score is low".to_owned()];
     let verdict =
         PolicyVerdict { policy: "shop".to_owned(), outcome: PolicyOutcome::Review, reasons };
-    let event = QualityEvent::new(EventParts { verdict: Some(verdict), ..parts(&answer, None) });
+    let event = QualityEvent::new(EventParts { verdict: Some(verdict), ..parts(&assessed, None) });
     let json = serde_json::to_value(&event).unwrap();
     assert_eq!(json["verdict"]["outcome"], "review");
     assert_eq!(json["verdict"]["reasons"][0], "the score is low");
 }
 
-/// The ids were computed with Python's `uuid.uuid5`; they must never change.
+/// The ids were computed with Python's `uuid.uuid5`. They must never change.
 #[test]
-fn the_same_record_has_the_same_id_for_ever() {
-    let answer = answer();
+fn the_id_depends_only_on_the_record() {
+    let assessed = assessed();
     let id = |parts| QualityEvent::new(parts).event_id;
-    let first = id(parts(&answer, Some(record(5))));
+    let first = id(parts(&assessed, Some(record(5))));
     assert_eq!(first, "8b0a0c0f-497a-536c-9cdf-6750feb3dffc");
-    assert_eq!(id(parts(&answer, None)), "575b7a4b-5db4-5d57-8f3a-e80c4e878426");
+    assert_eq!(id(parts(&assessed, None)), "575b7a4b-5db4-5d57-8f3a-e80c4e878426");
 
     let later = EventParts {
         time: time(9000),
         timings: TimingsMs { total: 5.0, ..TimingsMs::default() },
         include_masks: false,
-        ..parts(&answer, Some(Source { timestamp: None, ..record(5) }))
+        ..parts(&assessed, Some(Source { timestamp: None, ..record(5) }))
     };
     assert_eq!(id(later), first);
-    assert_ne!(id(parts(&answer, Some(record(6)))), first);
+    assert_ne!(id(parts(&assessed, Some(record(6)))), first);
     let other_partition = Source { partition: 4, ..record(5) };
-    assert_ne!(id(parts(&answer, Some(other_partition))), first);
+    assert_ne!(id(parts(&assessed, Some(other_partition))), first);
 }
 
 #[test]
-fn outside_the_stream_the_id_follows_the_image_and_the_engine() {
-    let answer = answer();
-    let first = QualityEvent::new(parts(&answer, None)).event_id;
-    let mut other = parts(&answer, None);
+fn without_a_record_the_id_depends_on_the_image_and_the_engine() {
+    let assessed = assessed();
+    let first = QualityEvent::new(parts(&assessed, None)).event_id;
+    let mut other = parts(&assessed, None);
     other.image.sha256 = "cd".repeat(32);
     assert_ne!(QualityEvent::new(other).event_id, first);
-    let mut other = parts(&answer, None);
+    let mut other = parts(&assessed, None);
     other.engine.version = "2".to_owned();
     assert_ne!(QualityEvent::new(other).event_id, first);
-    let mut other = parts(&answer, None);
+    let mut other = parts(&assessed, None);
     other.engine.settings = "5f0c19ab".to_owned();
     assert_ne!(QualityEvent::new(other).event_id, first);
 }
 
 #[test]
 fn the_headers_are_those_of_a_cloudevent_with_the_trace_of_the_reference() {
-    let answer = answer();
-    let event = QualityEvent::new(parts(&answer, Some(record(5))));
+    let assessed = assessed();
+    let event = QualityEvent::new(parts(&assessed, Some(record(5))));
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let trace = TraceContext::parse(parent, Some("a=b")).unwrap().child([1; 8]);
     let headers = headers_for(&event, Some(&trace));
@@ -185,26 +185,26 @@ fn the_headers_are_those_of_a_cloudevent_with_the_trace_of_the_reference() {
 }
 
 #[test]
-fn an_event_can_go_without_its_masks() {
-    let answer = answer();
-    let mut event = QualityEvent::new(parts(&answer, None));
+fn masks_can_be_removed_from_an_event() {
+    let assessed = assessed();
+    let mut event = QualityEvent::new(parts(&assessed, None));
     let with_masks = serde_json::to_string(&event).unwrap();
     event.remove_masks();
     assert_eq!(
         event,
-        QualityEvent::new(EventParts { include_masks: false, ..parts(&answer, None) })
+        QualityEvent::new(EventParts { include_masks: false, ..parts(&assessed, None) })
     );
     let without = serde_json::to_string(&event).unwrap();
     assert!(with_masks.contains("\"mask\"") && !without.contains("\"mask\""));
 }
 
 #[test]
-fn a_reader_of_today_reads_events_with_fields_of_tomorrow() {
-    let answer = answer();
-    let event = QualityEvent::new(parts(&answer, None));
+fn a_reader_ignores_unknown_fields() {
+    let assessed = assessed();
+    let event = QualityEvent::new(parts(&assessed, None));
     let mut json = serde_json::to_value(&event).unwrap();
-    json["tomorrow"] = Value::Bool(true);
-    json["global"]["tomorrow"] = Value::Bool(true);
+    json["added_later"] = Value::Bool(true);
+    json["global"]["added_later"] = Value::Bool(true);
     json["source"] = Value::Null;
     assert_eq!(serde_json::from_value::<QualityEvent>(json).unwrap(), event);
 }
@@ -216,14 +216,14 @@ fn timings_are_milliseconds_to_the_microsecond() {
 
 proptest! {
     #[test]
-    fn every_number_survives_the_way_through_json(
+    fn every_number_survives_json(
         global in prop::collection::vec(-9.0..9.0_f64, 7),
         time_ms in 0..1_000_000_i64,
     ) {
-        let mut answer = answer();
-        let objects = answer.assessment.objects.clone();
-        answer.assessment = assess(rating(&global), objects, &AggregationSettings::default());
-        let event = QualityEvent::new(EventParts { time: time(time_ms), ..parts(&answer, None) });
+        let mut assessed = assessed();
+        let objects = assessed.assessment.objects.clone();
+        assessed.assessment = assess(rating(&global), objects, &AggregationSettings::default());
+        let event = QualityEvent::new(EventParts { time: time(time_ms), ..parts(&assessed, None) });
         let json = serde_json::to_string(&event).unwrap();
         let back: QualityEvent = serde_json::from_str(&json).unwrap();
         prop_assert_eq!(serde_json::to_string(&back).unwrap(), json);

@@ -1,4 +1,4 @@
-//! References as senders write them: bare, as CloudEvents in both modes, and broken in every way.
+//! References in every form: plain, as CloudEvents in both modes, and invalid.
 
 use dog_iqa::event::reference::{
     METADATA_BYTES_MAX, METADATA_VALUES_MAX, PAYLOAD_BYTES_MAX, parse,
@@ -44,7 +44,7 @@ fn a_uri_is_enough() {
 }
 
 #[test]
-fn every_field_is_taken_and_unknown_ones_are_ignored() {
+fn every_field_is_read_and_unknown_ones_are_ignored() {
     let json = json!({
         "uri": "s3://photos/a.jpg", "id": "a", "etag": "\"e\"", "sha256": "AB".repeat(32),
         "policy": "shop", "metadata": { "n": 1, "deep": { "list": [null] } }, "later": { "x": 1 },
@@ -52,7 +52,7 @@ fn every_field_is_taken_and_unknown_ones_are_ignored() {
     let reference = bare(&json).unwrap();
     assert_eq!(reference.id, "a");
     assert_eq!(reference.etag.as_deref(), Some("\"e\""));
-    assert_eq!(reference.sha256, Some("ab".repeat(32)), "in small letters, to be compared");
+    assert_eq!(reference.sha256, Some("ab".repeat(32)), "lower case, for comparison");
     assert_eq!(reference.policy.as_deref(), Some("shop"));
     assert_eq!(Value::Object(reference.metadata.unwrap()), json["metadata"]);
 }
@@ -65,7 +65,7 @@ fn a_reference_survives_its_own_json() {
 }
 
 #[test]
-fn what_is_wrong_is_said_by_code_and_by_name() {
+fn an_invalid_reference_has_a_code_and_a_message() {
     for (payload, code, words) in [
         ("", "reference.invalid_json", "EOF"),
         ("not json", "reference.invalid_json", "line 1"),
@@ -96,13 +96,13 @@ fn what_is_wrong_is_said_by_code_and_by_name() {
 }
 
 #[test]
-fn what_is_too_large_is_refused() {
+fn a_reference_above_a_limit_is_refused() {
     let code = |json: Value| bare(&json).unwrap_err().code();
     assert_eq!(code(json!({ "uri": "x".repeat(8193) })), "reference.field_too_long");
     assert_eq!(code(json!({ "uri": "a", "id": "x".repeat(1025) })), "reference.field_too_long");
     let metadata = json!({ "m": "x".repeat(METADATA_BYTES_MAX) });
     assert_eq!(code(json!({ "uri": "a", "metadata": metadata })), "reference.field_too_long");
-    // A list counts, and so does each value in it.
+    // The limit counts a list and each of its values.
     let metadata = json!({ "m": vec![0; METADATA_VALUES_MAX] });
     assert_eq!(code(json!({ "uri": "a", "metadata": metadata })), "reference.field_too_long");
     assert_eq!(
@@ -115,7 +115,7 @@ fn what_is_too_large_is_refused() {
 }
 
 #[test]
-fn in_binary_mode_the_headers_name_a_reference_that_does_not_name_itself() {
+fn in_binary_mode_the_headers_give_the_default_id() {
     let named = parse(&binary(&[]), br#"{"uri": "s3://a/b"}"#).unwrap();
     assert_eq!(named.id, "from-envelope");
     let own = parse(&binary(&[]), br#"{"uri": "s3://a/b", "id": "own"}"#).unwrap();
@@ -123,7 +123,7 @@ fn in_binary_mode_the_headers_name_a_reference_that_does_not_name_itself() {
 }
 
 #[test]
-fn headers_that_are_no_full_envelope_do_not_count() {
+fn an_incomplete_envelope_in_headers_is_ignored() {
     let partial = headers(&[("ce_id", "x"), ("ce_type", "y"), ("CE_SOURCE", "z")]);
     assert_eq!(parse(&partial, br#"{"uri": "s3://a/b"}"#).unwrap().id, "s3://a/b");
 }
@@ -139,12 +139,12 @@ fn in_structured_mode_the_data_is_the_reference() {
     event["data_base64"] = json!("eyJ1cmkiOiAiczM6Ly9hL2IifQ==");
     assert_eq!(structured(&event).unwrap().uri, "s3://a/b");
 
-    let shouted = headers(&[("content-type", "Application/CloudEvents+JSON")]);
-    assert!(parse(&shouted, envelope(&data).to_string().as_bytes()).is_ok());
+    let upper_case = headers(&[("content-type", "Application/CloudEvents+JSON")]);
+    assert!(parse(&upper_case, envelope(&data).to_string().as_bytes()).is_ok());
 }
 
 #[test]
-fn envelopes_that_cannot_be_read_have_codes_of_their_own() {
+fn each_invalid_envelope_has_its_code() {
     let data = json!({ "uri": "s3://a/b" });
     for content_type in [
         "application/cloudevents-batch+json",
@@ -198,7 +198,11 @@ fn the_trace_comes_from_the_headers_or_from_the_envelope() {
 
     let in_attributes = binary(&[("ce_traceparent", PARENT), ("tracestate", "a=b")]);
     assert_eq!(written(&in_attributes).as_deref(), Some(PARENT));
-    assert_eq!(trace_of(&in_attributes).unwrap().state(), None, "not the state of another parent");
+    assert_eq!(
+        trace_of(&in_attributes).unwrap().state(),
+        None,
+        "the state belongs to another parent"
+    );
 
     let broken = binary(&[("traceparent", "00-no"), ("ce_traceparent", PARENT)]);
     assert_eq!(written(&broken).as_deref(), Some(PARENT));

@@ -1,6 +1,7 @@
-//! mPLUG-Owl3 against tensors of the reference, layer by layer, for every golden folder.
+//! mPLUG-Owl3 against tensors of the reference implementation, layer by layer, for every golden
+//! folder.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -13,12 +14,12 @@ use crate::goldens::{Comparison, folders, json, tensors};
 const GENERATIONS: [&str; 3] = ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"];
 const FILES: [&str; 3] = ["config.json", "io.safetensors", "model.safetensors"];
 
-/// Every golden folder of the networks, each once.
+/// Returns every golden folder of the networks, each once.
 pub(crate) fn all_folders() -> Vec<std::path::PathBuf> {
     let mut all: Vec<_> = GENERATIONS.iter().flat_map(|name| folders(name, &FILES)).collect();
     all.sort();
     all.dedup();
-    // Another folder of `DOGIQA_GOLDENS` may be of another network.
+    // `DOGIQA_GOLDENS` may name folders of other networks.
     all.retain(|folder| json(&folder.join("config.json"))["model_type"] == "mplugowl3");
     all
 }
@@ -28,10 +29,10 @@ pub(crate) struct Golden {
     pub(crate) io: HashMap<String, Tensor>,
     comparison: Comparison,
     pub(crate) model: MplugOwl3,
-    /// Share of a tensor's largest value that ours may be off.
+    /// Tolerance, as a share of a tensor's largest value.
     share: f64,
-    /// Tensors that were compared.
-    seen: BTreeSet<String>,
+    /// Names of the compared tensors.
+    compared: BTreeSet<String>,
 }
 
 impl Golden {
@@ -41,7 +42,7 @@ impl Golden {
             comparison: Comparison::new(folder, part),
             model: MplugOwl3Checkpoint::open(folder).unwrap().load(dtype, &Device::Cpu).unwrap(),
             share,
-            seen: BTreeSet::new(),
+            compared: BTreeSet::new(),
         }
     }
 
@@ -63,22 +64,24 @@ impl Golden {
         let tolerance = self.share * f64::from(largest.to_scalar::<f32>().unwrap());
         let ours = ours.to_dtype(DType::F32).unwrap().contiguous().unwrap();
         self.comparison.close(name, &ours, &golden, tolerance);
-        self.seen.insert(name.to_owned());
+        self.compared.insert(name.to_owned());
     }
 
     fn check_if_there(&mut self, name: &str, ours: &Tensor) {
         if self.io.contains_key(name) {
             self.check(name, ours);
+        } else {
+            self.comparison.absent(name);
         }
     }
 }
 
-/// A batch of the file: rows of tokens, and where each row's images stand.
+/// A batch of the file: rows of tokens, with the positions of each row's images.
 pub(crate) struct Case {
     pub(crate) name: String,
     rows: Vec<Vec<u32>>,
     starts: Vec<Vec<usize>>,
-    /// The images of all rows, one after the other, `(images, tokens, hidden)`.
+    /// The images of all rows in order: `(images, tokens, hidden)`.
     embeds: Tensor,
 }
 
@@ -109,7 +112,7 @@ impl Case {
         Self { name: name.to_owned(), rows, starts, embeds }
     }
 
-    /// The last token of each row, `(rows, hidden)`, behind the last norm.
+    /// Returns the caches, and the last token of each row after the final norm: `(rows, hidden)`.
     pub(crate) fn hidden(&self, model: &MplugOwl3) -> (Vec<KvCache>, Tensor) {
         let mut caches = self.caches(model);
         let hidden = model.decoder().run_to_end(self.tokens(model), 0, &mut caches).unwrap();
@@ -129,7 +132,7 @@ impl Case {
     }
 }
 
-/// Names of the cases, taken from the file.
+/// Reads the cases of the file.
 pub(crate) fn cases(golden: &Golden) -> Vec<Case> {
     let mut names: Vec<&str> =
         golden.io.keys().filter_map(|name| name.strip_suffix(".input_ids")).collect();
@@ -150,7 +153,7 @@ fn check_vision(golden: &mut Golden, folder: &Path) {
             Ok(())
         })
         .unwrap();
-    // The network leaves the last layer out; here it is looked at, too.
+    // The network skips the last layer, but the file has its output.
     let config = &golden.model.config().vision_config;
     let weights = tensors(&folder.join("model.safetensors"));
     let vb = VarBuilder::from_tensors(weights, dtype, &Device::Cpu);
@@ -165,7 +168,7 @@ fn check_vision(golden: &mut Golden, folder: &Path) {
     golden.check("vision.image_embeds", &embeds);
 }
 
-/// The parts of a hyper layer's attention, as far as the file has them.
+/// Compares the parts of a hyper layer's attention that are in the file.
 fn check_attention(golden: &mut Golden, case: &Case, layer: usize, attended: &Attended) {
     let name = |part: &str| format!("{}.layer.{layer}.{part}", case.name);
     golden.check_if_there(&name("attn_ctx"), &attended.output);
@@ -182,13 +185,16 @@ fn check_attention(golden: &mut Golden, case: &Case, layer: usize, attended: &At
         let part = name(&format!("cross_ctx.{row}"));
         if golden.io.contains_key(&part) {
             let first = starts[0] + golden.model.generation().image_offset();
-            let seeing = images.get(row).unwrap();
-            golden.check(&part, &seeing.narrow(0, first, seeing.dim(0).unwrap() - first).unwrap());
+            let visible = images.get(row).unwrap();
+            golden
+                .check(&part, &visible.narrow(0, first, visible.dim(0).unwrap() - first).unwrap());
+        } else {
+            golden.comparison.absent(&part);
         }
     }
 }
 
-/// What a hyper layer makes of images: its norm, its projection, the turned keys.
+/// Compares a hyper layer's inputs from images: the norm, the projection, the rotated keys.
 fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
     let name = |part: &str| format!("{}.layer.{layer}.{part}", case.name);
     let model = golden.model.clone();
@@ -222,6 +228,8 @@ fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
             let keys =
                 keys.reshape((starts.len() * tokens, heads.kv_heads, heads.head_dim)).unwrap();
             golden.check(&part, &keys.transpose(0, 1).unwrap());
+        } else {
+            golden.comparison.absent(&part);
         }
         first += starts.len();
     }
@@ -253,6 +261,7 @@ fn check_case(golden: &mut Golden, case: &Case) {
 fn check_decoding(golden: &mut Golden, case: &Case) {
     let tokens = format!("{}.decode.tokens", case.name);
     if !golden.io.contains_key(&tokens) {
+        golden.comparison.absent(&tokens);
         return;
     }
     let expected = golden.numbers(&tokens);
@@ -269,15 +278,15 @@ fn check_decoding(golden: &mut Golden, case: &Case) {
         golden.comparison.equal(&format!("{tokens}, step {step}"), &chosen, &golden_step);
         greedy.feed(&chosen).unwrap();
     }
-    golden.seen.insert(tokens);
+    golden.compared.insert(tokens);
     golden.check(&format!("{}.decode.logits", case.name), &Tensor::stack(&logits, 1).unwrap());
 }
 
 #[test]
 fn every_layer_follows_the_reference() {
-    let mut generations = BTreeMap::new();
+    let mut generations = BTreeSet::new();
     for folder in all_folders() {
-        // The README's rule.
+        // The tolerance that the goldens' README states.
         let mut golden = Golden::open(&folder, "network", (DType::F32, 2e-5));
         check_vision(&mut golden, &folder);
         for case in cases(&golden) {
@@ -290,20 +299,21 @@ fn every_layer_follows_the_reference() {
         let left: Vec<&String> = golden
             .io
             .keys()
-            .filter(|name| !is_input(name) && !golden.seen.contains(*name))
+            .filter(|name| !is_input(name) && !golden.compared.contains(*name))
             .collect();
         assert!(left.is_empty(), "{}: not compared: {left:?}", folder.display());
-        *generations.entry(golden.model.generation().name()).or_insert(0) += 1;
-        golden.comparison.finish();
+        generations.insert(golden.model.generation().name());
+        golden.comparison.finish(80);
     }
-    assert_eq!(generations.len(), 3, "each generation is held to its goldens");
+    assert_eq!(generations.len(), 3, "a generation has no golden folder");
 }
 
-/// Half formats run everything in its plain form, as a GPU does. The READMEs give no bound for them; these are
-/// ours, three times what the public folders show: shares of each tensor's largest value. A wrong operation
-/// moves logits by more (the READMEs list by how much), but for the smallest ones, which `f32` tells.
+/// Half formats run the unfused operations, as a GPU does. The goldens' READMEs have no tolerance
+/// for them. These are three times the error in the repository's folders, as shares of each
+/// tensor's largest value. A wrong operation changes logits by more, as the READMEs list. Only the
+/// smallest such changes need `f32` to be detected.
 #[test]
-fn half_formats_follow_it_layer_by_layer_as_far_as_their_digits_reach() {
+fn half_formats_follow_the_reference_within_their_precision() {
     for folder in all_folders() {
         for (part, format) in [("bf16", (DType::BF16, 0.25)), ("f16", (DType::F16, 0.05))] {
             let mut golden = Golden::open(&folder, part, format);
@@ -311,7 +321,7 @@ fn half_formats_follow_it_layer_by_layer_as_far_as_their_digits_reach() {
             for case in cases(&golden) {
                 check_case(&mut golden, &case);
             }
-            golden.comparison.finish();
+            golden.comparison.finish(55);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Views, grids, texts and tokens against the reference's image processor and the real tokenizer.
+//! Views, grids, texts and tokens against the reference's image processor and the published
+//! tokenizer.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::goldens::{Comparison, folders, json, picture, tensors};
 use crate::qwen2::tokenizer_json;
 
-/// The tokenizer of all checkpoints.
+/// Returns the tokenizer of all checkpoints.
 pub(crate) fn tokenizer() -> Tokenizer {
     Tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json()).unwrap()
 }
@@ -30,13 +31,14 @@ fn grid(value: &Value) -> Grid {
     Grid { rows: pair[0], columns: pair[1] }
 }
 
-/// The images lie in a folder of their own, beside that of the goldens or in the repository.
+/// Returns the path of an image. The images have a separate folder, next to the goldens' folder,
+/// inside it, or in the repository.
 fn image(folder: &Path, name: &str) -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
-    let places = [folder.parent().unwrap().to_owned(), folder.to_owned(), own];
-    let places = places.map(|place| place.join("mplug_owl3_images").join(name));
-    let found = places.into_iter().find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{name} is not beside {}", folder.display()))
+    let parents = [folder.parent().unwrap().to_owned(), folder.to_owned(), own];
+    let paths = parents.map(|parent| parent.join("mplug_owl3_images").join(name));
+    let found = paths.into_iter().find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is neither next to nor in {}", folder.display()))
 }
 
 fn all_folders() -> Vec<PathBuf> {
@@ -54,7 +56,7 @@ fn generation(golden: &Value) -> Generation {
     all.into_iter().find(|generation| generation.name() == variant).unwrap()
 }
 
-/// The views of an image as the file has them: hashes, sums, texts, and the tensors of some.
+/// Compares the views of an image with the file: count, hashes, grid and text.
 fn check_views(
     comparison: &mut Comparison,
     (entry, name): (&Value, &str),
@@ -79,7 +81,7 @@ fn check_views(
 }
 
 #[test]
-fn views_grids_and_texts_are_the_references_to_the_bit() {
+fn views_grids_and_texts_equal_the_reference_bit_for_bit() {
     for folder in all_folders() {
         let golden = json(&folder.join("imgproc.json"));
         let samples = tensors(&folder.join("imgproc.safetensors"));
@@ -100,20 +102,19 @@ fn views_grids_and_texts_are_the_references_to_the_bit() {
                 let ours = stack(&views(picture.pixels(), view, chosen)).unwrap();
                 let name = format!("{}x{}.{kind}", size.0, size.1);
                 check_views(&mut comparison, (&entry[kind], &name), &ours, chosen, generation);
-                if let Some(u8s) = samples.get(&format!("{name}.u8")) {
-                    comparison.close(&format!("{name}.u8"), &ours, u8s, 0.0);
-                }
                 let normal = normalise(&ours).unwrap();
-                if let Some(golden) = samples.get(&format!("{name}.pixel_values")) {
-                    comparison.close(&format!("{name}.pixel_values"), &normal, golden, 0.0);
-                }
-                if let Some(golden) = samples.get(&format!("{name}.sample")) {
+                let sample = || {
                     let steps: Vec<u32> = (0..view).step_by(stride).collect();
                     let steps = Tensor::new(steps, &Device::Cpu).unwrap();
-                    let sample = normal.index_select(&steps, 2).unwrap();
-                    let sample = sample.index_select(&steps, 3).unwrap();
-                    comparison.close(&format!("{name}.sample"), &sample, golden, 0.0);
-                }
+                    normal.index_select(&steps, 2).unwrap().index_select(&steps, 3).unwrap()
+                };
+                let mut compare = |part: &str, ours: &dyn Fn() -> Tensor| {
+                    let name = format!("{name}.{part}");
+                    comparison.close_if_present(&name, ours, samples.get(&name), 0.0);
+                };
+                compare("u8", &|| ours.clone());
+                compare("pixel_values", &|| normal.clone());
+                compare("sample", &sample);
             }
         }
         let view = number(&golden["image_size"]);
@@ -123,11 +124,11 @@ fn views_grids_and_texts_are_the_references_to_the_bit() {
             let golden = Grid { rows: row[2], columns: row[3] };
             comparison.equal(&format!("grid of {}x{}", row[0], row[1]), &chosen, &golden);
         }
-        comparison.finish();
+        comparison.finish(490);
     }
 }
 
-/// The text that stands for one image or video of a conversation.
+/// Returns the text of one image or video of a conversation.
 fn text_of(case: &Value, index: usize, view: u32, generation: Generation) -> String {
     if let Some(videos) = case["video_frame_sizes_wh"].as_array() {
         let frames = IMAGE.repeat(videos[index].as_array().unwrap().len());
@@ -144,7 +145,7 @@ fn text_of(case: &Value, index: usize, view: u32, generation: Generation) -> Str
     }
 }
 
-/// The conversation, with the texts of cut images and videos in the places of their placeholders.
+/// Returns the conversation. The texts of split images and of videos replace the placeholders.
 fn messages(case: &Value, view: u32, generation: Generation) -> Vec<Message> {
     let mut index = 0;
     let messages = case["messages"].as_array().unwrap().iter().map(|message| {
@@ -167,7 +168,7 @@ fn messages(case: &Value, view: u32, generation: Generation) -> Vec<Message> {
 }
 
 #[test]
-fn conversations_become_the_references_tokens() {
+fn conversations_have_the_tokens_of_the_reference() {
     let tokenizer = tokenizer();
     for folder in all_folders() {
         let golden = json(&folder.join("imgproc.json"));
@@ -189,12 +190,12 @@ fn conversations_become_the_references_tokens() {
                 prompt.image_starts.iter().map(|&start| u32::try_from(start).unwrap()).collect();
             comparison.equal(&format!("{name}.starts"), &starts, &numbers(&case["image_starts"]));
         }
-        comparison.finish();
+        comparison.finish(27);
     }
 }
 
 #[test]
-fn the_tokenizer_is_the_real_one() {
+fn the_tokenizer_equals_the_published_one() {
     let tokenizer = tokenizer();
     for folder in folders("qwen2_tokenizer", &["tokens.json"]) {
         let mut comparison = Comparison::new(&folder, "tokens");
@@ -203,7 +204,7 @@ fn the_tokenizer_is_the_real_one() {
             let ids = tokenizer.encode(text).unwrap();
             comparison.equal(text, &ids, &numbers(&entry["ids"]));
         }
-        comparison.finish();
+        comparison.finish(13);
     }
 }
 

@@ -34,7 +34,7 @@ struct Union {
 
 fn golden() -> Golden {
     let json = include_str!("../goldens/rle/rle.json");
-    serde_json::from_str(json).expect("the golden is what its README says")
+    serde_json::from_str(json).expect("the golden file is valid")
 }
 
 fn from_rows(rows: &[String]) -> Rle {
@@ -55,7 +55,9 @@ fn from_ellipse([height, width]: [u32; 2], ellipse: &Ellipse) -> Rle {
 
 #[test]
 fn encoding_area_and_box_equal_pycocotools() {
-    for described in golden().masks {
+    let masks = golden().masks;
+    assert!(masks.len() >= 15, "only {} masks", masks.len());
+    for described in masks {
         let Described { name, rle, .. } = &described;
         let theirs: Rle = serde_json::from_value(rle.clone()).unwrap();
         let ours = match (&described.rows, &described.ellipse) {
@@ -72,7 +74,9 @@ fn encoding_area_and_box_equal_pycocotools() {
 
 #[test]
 fn the_union_equals_pycocotools() {
-    for golden in golden().unions {
+    let unions = golden().unions;
+    assert!(unions.len() >= 3, "only {} unions", unions.len());
+    for golden in unions {
         let masks: Vec<Rle> = golden.masks.iter().map(|rows| from_rows(rows)).collect();
         let union = Rle::union(masks[0].width(), masks[0].height(), &masks).unwrap();
         assert_eq!(union.to_compressed(), golden.union);

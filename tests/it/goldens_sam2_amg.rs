@@ -1,4 +1,4 @@
-//! Whole runs of the mask generator against the reference's, mask by mask.
+//! Complete runs of the mask generator against the reference, mask by mask.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::goldens::{Comparison, folders, json, picture};
 
-/// What equal masks may differ by: a few pixels whose logit lies on the threshold, or a thousandth.
+/// Pixels that may differ between equal masks, because their logits are at the threshold: this
+/// number, or this share of the union.
 const PIXELS_FEW: f64 = 3.0;
 const PIXELS_SHARE: f64 = 1e-3;
 const IOU_TOLERANCE: f64 = 2e-5;
@@ -76,7 +77,7 @@ fn runs(folder: &Path) -> Vec<PathBuf> {
 
 fn settings(params: &Value) -> AmgSettings {
     let mut params = params.clone();
-    // The form of the result is none of the run's, and null stands for what is not given.
+    // `output_mode` is no setting, and null means the default.
     params.as_object_mut().unwrap().retain(|name, value| name != "output_mode" && !value.is_null());
     serde_json::from_value(params).unwrap()
 }
@@ -100,9 +101,9 @@ fn generate(folder: &Path, run: &Run, change: impl FnOnce(&mut AmgSettings)) -> 
 }
 
 #[test]
-fn whole_runs_find_the_reference_s_masks_in_its_order() {
+fn complete_runs_find_the_masks_of_the_reference_in_order() {
     for folder in folders("sam2", &["amg_e2e", "model.hf.safetensors"]) {
-        let mut comparison = Comparison::new(&folder, "whole runs of the generator");
+        let mut comparison = Comparison::new(&folder, "complete runs of the generator");
         for path in runs(&folder) {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
             let run: Run = serde_json::from_value(json(&path)).unwrap();
@@ -115,7 +116,7 @@ fn whole_runs_find_the_reference_s_masks_in_its_order() {
             let picture = picture(&folder.join(&run.image));
             check_crops(&mut comparison, &name, &run, (picture.width(), picture.height()));
         }
-        comparison.finish();
+        comparison.finish(800);
     }
 }
 
@@ -133,10 +134,10 @@ fn check_mask(comparison: &mut Comparison, name: &str, ours: &GeneratedMask, gol
     let few = PIXELS_FEW.max(PIXELS_SHARE * union);
     comparison.close_by(&format!("{name}: pixels"), differing, few);
     let [left, top, right, bottom] = ours.corners.map(f64::from);
-    // The reference's width is the distance of the outermost pixels.
+    // The reference's width is the distance between the outermost pixels.
     let bbox = [left, top, right - left, bottom - top];
     for (side, (ours, golden)) in bbox.iter().zip(golden.bbox).enumerate() {
-        // A pixel that flips can move a side by one, but none moves when all pixels are the same.
+        // A differing pixel can move a side by one.
         let tolerance = if differing > 0.0 { 1.0 } else { 0.0 };
         comparison.close_by(&format!("{name}: box[{side}]"), (ours - golden).abs(), tolerance);
     }
@@ -151,7 +152,7 @@ fn check_mask(comparison: &mut Comparison, name: &str, ours: &GeneratedMask, gol
     }
 }
 
-/// Pixels in one of the masks only, and in any of them, at least 1.
+/// Returns the number of pixels in only one of the masks, and in their union, at least 1.
 fn difference(a: &Rle, b: &Rle) -> (f64, f64) {
     let union = Rle::union(a.width(), a.height(), [a, b]).unwrap().area();
     ((2 * union - a.area() - b.area()) as f64, union.max(1) as f64)
@@ -168,7 +169,7 @@ fn check_nms_calls(comparison: &mut Comparison, name: &str, run: &Run) {
     }
 }
 
-/// The crops in their order, and how many points are looked at in each.
+/// Compares the crops in order, with the number of points in each.
 fn check_crops(comparison: &mut Comparison, name: &str, run: &Run, size: (u32, u32)) {
     let settings = settings(&run.params);
     let ours = crop_boxes(size, settings.crop_n_layers, settings.crop_overlap_ratio);
@@ -181,7 +182,7 @@ fn check_crops(comparison: &mut Comparison, name: &str, run: &Run, size: (u32, u
     comparison.equal(&format!("{name}: crops"), &ours, &golden);
 }
 
-/// The same masks in the same order, up to the rounding of sums in another order.
+/// Returns true for the same masks in the same order, up to rounding.
 fn alike(ours: &[GeneratedMask], theirs: &[GeneratedMask]) -> bool {
     let same = |(a, b): (&GeneratedMask, &GeneratedMask)| {
         a.point.map(f32::to_bits) == b.point.map(f32::to_bits)
@@ -194,9 +195,9 @@ fn alike(ours: &[GeneratedMask], theirs: &[GeneratedMask]) -> bool {
     ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
 }
 
-/// How many prompts share a call of the decoder, or images a run, changes nothing.
+/// Neither the prompts per call of the decoder nor the images per run change a mask.
 #[test]
-fn batches_change_no_mask() {
+fn the_size_of_batches_changes_no_mask() {
     for folder in folders("sam2", &["amg_e2e", "model.hf.safetensors"]) {
         for path in runs(&folder) {
             let run: Run = serde_json::from_value(json(&path)).unwrap();

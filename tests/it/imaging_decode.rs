@@ -1,4 +1,4 @@
-//! Decoding against Pillow: every kind of file in `tests/goldens/imaging` becomes the same picture.
+//! Decoding against Pillow: every file in `tests/goldens/imaging` gives the same picture.
 
 use std::fs;
 use std::io::Cursor;
@@ -35,14 +35,14 @@ fn golden(name: &str) -> Vec<u8> {
     fs::read(goldens().join(name)).expect("the golden is in the repository")
 }
 
-/// The expected pixels, read without the code under test.
+/// Reads the expected pixels without the code under test.
 fn expected(name: &str) -> RgbImage {
     let decoder = PngDecoder::new(Cursor::new(golden(name))).expect("it is a PNG file");
-    DynamicImage::from_decoder(decoder).expect("it is whole").into_rgb8()
+    DynamicImage::from_decoder(decoder).expect("it is complete").into_rgb8()
 }
 
 #[test]
-fn every_kind_of_file_becomes_what_pillow_makes_of_it() {
+fn every_kind_of_file_decodes_as_in_pillow() {
     let cases: Vec<Case> = serde_json::from_slice(&golden("cases.json")).unwrap();
     let mut failures = Vec::new();
     for case in &cases {
@@ -73,7 +73,7 @@ fn every_kind_of_file_becomes_what_pillow_makes_of_it() {
 }
 
 #[test]
-fn the_format_is_told_by_content() {
+fn the_format_is_detected_by_content() {
     for (name, format) in [
         ("420.jpg", ImageFormat::Jpeg),
         ("rgb.png", ImageFormat::Png),
@@ -91,18 +91,18 @@ fn the_format_is_told_by_content() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_an_error_and_never_half_a_picture() {
+fn a_truncated_file_is_an_error_and_never_a_partial_picture() {
     let cases: Vec<Case> = serde_json::from_slice(&golden("cases.json")).unwrap();
     for case in &cases {
         let bytes = golden(&case.file);
         for percent in [1, 10, 30, 50, 70, 90] {
-            let cut = &bytes[..bytes.len() * percent / 100];
-            let error = match decode(cut, &Settings::default()) {
+            let truncated = &bytes[..bytes.len() * percent / 100];
+            let error = match decode(truncated, &Settings::default()) {
                 Ok(picture) => {
-                    // Cut behind its first frame or page, a file loses nothing that is shown.
+                    // A file that is truncated after its first frame or page has the same picture.
                     let whole = decode(&bytes, &Settings::default()).unwrap();
                     let is_same = picture.pixels() == whole.pixels();
-                    assert!(is_same, "{} cut to {percent} %: {picture:?}", case.file);
+                    assert!(is_same, "{} truncated to {percent} %: {picture:?}", case.file);
                     continue;
                 }
                 Err(error) => error,
@@ -115,20 +115,20 @@ fn a_file_cut_anywhere_is_an_error_and_never_half_a_picture() {
                     | "decode.empty"
                     | "decode.unsupported_format"
             );
-            assert!(is_expected, "{} cut to {percent} %: {code}", case.file);
+            assert!(is_expected, "{} truncated to {percent} %: {code}", case.file);
         }
     }
 }
 
 #[test]
-fn a_jpeg_that_lost_its_end_is_truncated() {
+fn a_jpeg_without_its_end_is_truncated() {
     for name in ["420.jpg", "444.jpg", "progressive.jpg", "restarts.jpg", "cmyk-adobe.jpg"] {
         let bytes = golden(name);
         let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
         let lens = [scan + 14, bytes.len() / 2, bytes.len() * 9 / 10, bytes.len() - 2];
         for len in lens.into_iter().filter(|len| *len > scan + 12).chain([bytes.len() - 1]) {
             let error = decode(&bytes[..len], &Settings::default()).unwrap_err();
-            assert_eq!(error.code(), "decode.truncated", "{name} cut to {len}: {error}");
+            assert_eq!(error.code(), "decode.truncated", "{name} truncated to {len}: {error}");
         }
     }
 }
@@ -137,13 +137,13 @@ fn a_jpeg_that_lost_its_end_is_truncated() {
 fn bytes_after_the_end_of_a_jpeg_are_ignored() {
     let mut bytes = golden("444.jpg");
     let alone = decode(&bytes, &Settings::default()).unwrap();
-    // As phones append depth maps and short films.
+    // Phones append depth maps and videos.
     bytes.extend(golden("420.jpg"));
     bytes.extend([0; 100]);
     assert_eq!(decode(&bytes, &Settings::default()).unwrap().pixels(), alone.pixels());
 }
 
-/// Offset of the first byte of image data.
+/// Returns the offset of the first byte of image data.
 fn image_data(jpeg: &[u8]) -> usize {
     let scan = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).expect("it has a scan");
     scan + 2 + usize::from(u16::from_be_bytes([jpeg[scan + 2], jpeg[scan + 3]]))
@@ -154,7 +154,7 @@ fn a_jpeg_with_damaged_image_data_is_corrupt() {
     for name in ["444.jpg", "420.jpg", "grey.jpg"] {
         let mut bytes = golden(name);
         let start = image_data(&bytes);
-        // No Huffman code consists of ones alone.
+        // No Huffman code consists only of ones.
         for pair in bytes[start + 20..start + 60].chunks_exact_mut(2) {
             pair.copy_from_slice(&[0xff, 0x00]);
         }
@@ -187,7 +187,7 @@ fn stray_bytes_between_segments_are_skipped() {
 }
 
 #[test]
-fn what_is_no_image_is_named() {
+fn a_file_of_another_kind_is_reported_by_its_kind() {
     let check = |content: &[u8], word: &str| {
         let error = decode(content, &Settings::default()).unwrap_err();
         assert_eq!(error.code(), "decode.unsupported_format");
@@ -206,7 +206,7 @@ fn what_is_no_image_is_named() {
 }
 
 #[test]
-fn resizing_is_pillows_bit_for_bit() {
+fn resizing_equals_pillow_bit_for_bit() {
     let (width, height) = (157, 103);
     let mut state: u32 = 1;
     let samples = (0..width * height * 3).map(|_| {

@@ -1,4 +1,4 @@
-//! One offline integration binary: no network but loopback, no service to start.
+//! The offline integration tests: no network except loopback, no external service.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 #[path = "../support/conformance.rs"]
@@ -28,6 +28,9 @@ mod raw_fetch;
 mod small_networks;
 #[path = "../support/stream.rs"]
 mod stream;
+#[expect(dead_code, reason = "the tests against real services use the rest")]
+#[path = "../support/wait.rs"]
+mod wait;
 #[path = "../support/web_server.rs"]
 mod web_server;
 #[path = "../support/wire.rs"]
@@ -41,12 +44,12 @@ mod cli_ask;
 mod cuda_parity;
 mod documents;
 mod dog_iqa;
-mod doors;
 mod engine;
 mod engine_conformance;
 mod engine_kills;
 mod event_quality;
 mod event_reference;
+mod forbidden_references;
 mod goldens_agreement;
 mod goldens_mplug_owl3;
 mod goldens_mplug_owl3_processor;

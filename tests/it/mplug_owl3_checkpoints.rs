@@ -1,4 +1,4 @@
-//! Checkpoints of mPLUG-Owl3: formats, shards, what is wrong with a file and where.
+//! Checkpoints of mPLUG-Owl3: formats, shards, and errors with the name of the file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn golden(generation: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// A copy of a golden network that a test may spoil.
+/// A copy of a golden network that a test may change.
 struct Copy {
     folder: TempDir,
     tensors: HashMap<String, Tensor>,
@@ -36,13 +36,13 @@ impl Copy {
         self.folder.path().join("model.safetensors")
     }
 
-    /// Writes the tensors as one file, and says what is wrong with it.
+    /// Writes the tensors as one file and returns the error of opening it.
     fn failure(&self) -> WeightsError {
         candle_core::safetensors::save(&self.tensors, self.path()).unwrap();
         open(self.folder.path()).unwrap_err()
     }
 
-    /// Writes the tensors as two shards and the index of them.
+    /// Writes the tensors as two shards with their index.
     fn write_sharded(&self) {
         let mut names: Vec<&String> = self.tensors.keys().collect();
         names.sort();
@@ -65,16 +65,16 @@ fn embeds(model: &MplugOwl3, generation: &str) -> Vec<f32> {
 }
 
 #[test]
-fn the_generation_is_in_the_tensors() {
+fn the_generation_is_detected_from_the_tensors() {
     for generation in GENERATIONS {
         let checkpoint = MplugOwl3Checkpoint::open(&golden(generation)).unwrap();
         assert_eq!(checkpoint.generation().name(), generation);
-        assert_eq!(checkpoint.release(), None, "of no published size");
+        assert_eq!(checkpoint.release(), None, "no published size");
     }
 }
 
 #[test]
-fn shards_are_the_same_network_as_one_file() {
+fn shards_give_the_same_network_as_one_file() {
     for generation in GENERATIONS {
         let copy = Copy::of(generation);
         copy.write_sharded();
@@ -89,7 +89,7 @@ fn shards_are_the_same_network_as_one_file() {
 }
 
 #[test]
-fn what_is_wrong_with_shards_is_said_of_which() {
+fn a_problem_of_a_shard_is_reported_with_its_name() {
     let copy = Copy::of("241101");
     copy.write_sharded();
     let shard = copy.folder.path().join("model-00002-of-00002.safetensors");
@@ -109,7 +109,7 @@ fn what_is_wrong_with_shards_is_said_of_which() {
         "{message}"
     );
 
-    // A tensor that the index has in another shard than it is in.
+    // The index names the wrong shard for a tensor.
     std::fs::write(&shard, &bytes).unwrap();
     let index = std::fs::read_to_string(copy.index()).unwrap();
     let name = "vision2text_model.0.weight";
@@ -126,7 +126,7 @@ fn what_is_wrong_with_shards_is_said_of_which() {
         other => panic!("{other}"),
     }
 
-    // What a shard holds besides is not what the index means.
+    // A tensor of this name in another shard is ignored.
     let mut both = tensors(&copy.folder.path().join("model-00001-of-00002.safetensors"));
     both.insert(name.to_owned(), copy.tensors[name].zeros_like().unwrap());
     candle_core::safetensors::save(
@@ -139,10 +139,7 @@ fn what_is_wrong_with_shards_is_said_of_which() {
     assert!(embeds(&open(copy.folder.path()).unwrap(), "241101") == expected);
 
     for (index, part) in [
-        (
-            r#"{"weight_map": {"a": "../elsewhere.safetensors"}}"#,
-            "not a file name in the folder of the index",
-        ),
+        (r#"{"weight_map": {"a": "../elsewhere.safetensors"}}"#, "elsewhere.safetensors"),
         (r#"{"weight_map": {}}"#, "no tensor"),
         ("[]", "index"),
     ] {
@@ -185,9 +182,9 @@ fn a_missing_misshapen_or_foreign_tensor_is_named() {
     }
 }
 
-/// The end of the vision tower may be there, broken, or not there at all.
+/// The end of the vision tower may be present, broken or missing.
 #[test]
-fn what_the_reference_skips_is_not_read() {
+fn tensors_that_the_reference_skips_are_not_read() {
     for generation in GENERATIONS {
         let mut copy = Copy::of(generation);
         let unused = |name: &String| {

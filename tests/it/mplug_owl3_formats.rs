@@ -1,7 +1,7 @@
-//! Other number formats of mPLUG-Owl3 give the level that `f32` gives, wherever its margin is larger than
-//! what the format may do to a difference of two logits. What that is, is stated for each as a share of the
-//! largest logit: 30 % for bf16 and 8 bits, 8 % for f16, 40 % for 4 bits. The small random networks are more
-//! sensitive than trained ones, those with one softmax over seven images most of all.
+//! Other number formats of mPLUG-Owl3 give the same level as `f32` if the margin between its two
+//! likeliest levels exceeds the format's tolerance. Tolerances are shares of the largest logit: 30
+//! % for bf16 and 8 bits, 8 % for f16, 40 % for 4 bits. Small random networks are more sensitive
+//! than trained ones, most of all those with one softmax over seven images.
 
 use std::path::Path;
 
@@ -17,10 +17,11 @@ use crate::goldens_mplug_owl3::{Golden, all_folders, cases};
 use crate::random_checkpoint;
 use crate::random_weights::network;
 
-/// First tokens of standards of seven levels, as far as the golden networks' 300 tokens go.
+/// First tokens of standards with seven levels, within the golden networks' 300 tokens.
 const STANDARDS: [u32; 12] = [16, 40, 64, 88, 112, 136, 160, 184, 208, 232, 256, 280];
 
-/// Compares the levels of all standards after the same prompts, and counts those that the margin decides.
+/// Compares the levels of all standards after the same prompts. Returns the number of levels whose
+/// margin exceeds the tolerance.
 fn compare(
     comparison: &mut Comparison,
     name: &str,
@@ -34,7 +35,7 @@ fn compare(
     let largest: f64 =
         expected.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap();
     comparison.close(name, &logits(other), &expected, loss * largest);
-    // Of two logits one would have to be off by so much, or both by half of it in opposite directions.
+    // Another level would need an error of this size in the difference of two logits.
     let mut decided = 0;
     for first in STANDARDS {
         let levels = |(model, hidden): (&MplugOwl3, &Tensor)| {
@@ -59,13 +60,13 @@ fn level_and_margin(logits: &[f64]) -> (usize, f64) {
     (order[0], logits[order[0]] - logits[order[1]])
 }
 
-/// A golden network in one GGUF of 8 bits.
+/// Writes a golden network as one GGUF file with 8 bits.
 fn quantised(folder: &Path) -> TempDir {
     let original = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors"] {
         std::fs::copy(folder.join(file), original.path().join(file)).unwrap();
     }
-    // The golden networks have no tokenizer, and none is needed here.
+    // The golden networks have no tokenizer, and this test needs none.
     std::fs::write(original.path().join("tokenizer.json"), "{}").unwrap();
     let small = tempfile::tempdir().unwrap();
     let checkpoint = MplugOwl3Checkpoint::open(original.path()).unwrap();
@@ -73,9 +74,9 @@ fn quantised(folder: &Path) -> TempDir {
     small
 }
 
-/// On the goldens' prompts and images.
+/// Uses the goldens' prompts and images.
 #[test]
-fn halves_and_eight_bits_keep_the_level_wherever_the_margin_allows() {
+fn half_formats_and_eight_bits_keep_the_level_if_the_margin_exceeds_the_tolerance() {
     for (part, dtype, loss) in [
         ("bf16 levels", DType::BF16, 0.3),
         ("f16 levels", DType::F16, 0.08),
@@ -94,15 +95,17 @@ fn halves_and_eight_bits_keep_the_level_wherever_the_margin_allows() {
                 let both = [(&golden.model, &exact), (&other, &found)];
                 decided += compare(&mut comparison, &case.name, both, loss);
             }
-            comparison.finish();
+            // Each case, and the levels that the margin decides, which rounding may change by a
+            // few.
+            comparison.finish(12);
         }
         assert!(decided >= 30, "{part}: margins decide {decided} levels");
     }
 }
 
-/// Four bits need rows of whole blocks of 256, which the golden networks do not have.
+/// Four bits need rows of whole blocks of 256 values, which the golden networks do not have.
 #[test]
-fn four_bits_hold_a_network_in_one_file_and_keep_the_level_wherever_the_margin_allows() {
+fn four_bits_keep_the_level_if_the_margin_exceeds_the_tolerance() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/mplug_owl3_241101");
     let folder = tempfile::tempdir().unwrap();
     let config = std::fs::read_to_string(golden.join("config.json")).unwrap();
@@ -120,13 +123,13 @@ fn four_bits_hold_a_network_in_one_file_and_keep_the_level_wherever_the_margin_a
     let small = tempfile::tempdir().unwrap();
     let path = small.path().join("model.gguf");
     let checkpoint = MplugOwl3Checkpoint::open(folder.path()).unwrap();
-    let mut told = Vec::new();
-    quantize(&checkpoint, BlockFormat::Q4K, &path, |done, of| told.push((done, of))).unwrap();
-    assert_eq!(told.last(), Some(&(shapes.len(), shapes.len())));
+    let mut progress = Vec::new();
+    quantize(&checkpoint, BlockFormat::Q4K, &path, |done, of| progress.push((done, of))).unwrap();
+    assert_eq!(progress.last(), Some(&(shapes.len(), shapes.len())));
     let reopened = MplugOwl3Checkpoint::open(small.path()).unwrap();
     let is_quantised = |name: &str| reopened.weights().is_quantised(name);
     assert!(is_quantised("language_model.model.layers.0.mlp.up_proj.weight"));
-    // Rows of 320 values are no whole number of 256; they take 8 bits.
+    // Rows of 320 values are not whole blocks of 256, so they have 8 bits.
     assert!(is_quantised("language_model.model.layers.0.mlp.down_proj.weight"));
     assert!(!is_quantised("vision_model.encoder.layers.0.mlp.fc1.weight"));
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
@@ -147,6 +150,6 @@ fn four_bits_hold_a_network_in_one_file_and_keep_the_level_wherever_the_margin_a
     let (expected, found) = (hidden(&exact), hidden(&other));
     let both = [(&exact, &expected), (&other, &found)];
     let decided = compare(&mut comparison, "a random network", both, 0.4);
-    comparison.finish();
+    comparison.finish(1);
     assert!(decided >= 10, "margins decide {decided} levels");
 }

@@ -1,5 +1,6 @@
-//! Ratings of mPLUG-Owl3: one pass with what was computed before, batches in any order. The golden networks have 300 tokens, too few for a real prompt; where one is needed, a
-//! network of their shape and a real vocabulary is made of random weights.
+//! Ratings of mPLUG-Owl3: a single pass with a cached prefix, and batches in any order. The golden
+//! networks have 300 tokens, too few for a real prompt. Tests with real prompts use random networks
+//! of the same shape with the real vocabulary.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ fn scorer(folder: &Path, settings: RatingSettings) -> MplugOwl3Scorer {
     MplugOwl3Scorer::open(folder, &standard(), settings, DType::F32, &Device::Cpu).unwrap()
 }
 
-/// Single precision sums in another order: probabilities differ in the sixth digit.
+/// Returns true if two ratings differ only by rounding, in the sixth digit of their probabilities.
 fn alike_to_rounding(a: &LevelDistribution, b: &LevelDistribution) -> bool {
     let near = |a: f64, b: f64, tolerance: f64| (a - b).abs() <= tolerance;
     let shares = a.probabilities().iter().zip(b.probabilities());
@@ -63,7 +64,7 @@ fn the_scorer_conforms_in_every_generation_and_mode() {
     }
 }
 
-/// Crops of different sizes and contents.
+/// Returns crops of different sizes and contents.
 fn crops(count: usize) -> Vec<Crop> {
     let mut random = fastrand::Rng::with_seed(3);
     let mut paint = || {
@@ -94,7 +95,7 @@ fn a_rating_does_not_depend_on_the_batch_or_the_order() {
             .map(|input| scorer.rate(std::slice::from_ref(input)).unwrap().remove(0))
             .collect();
         let distinct = alone.iter().any(|rating| !alike_to_rounding(rating, &alone[0]));
-        assert!(distinct, "crops have ratings of their own");
+        assert!(distinct, "crops have different ratings");
         let mut random = fastrand::Rng::with_seed(9);
         for size in [2, 7, 32] {
             let mut order: Vec<usize> = (0..inputs.len()).collect();
@@ -110,7 +111,7 @@ fn a_rating_does_not_depend_on_the_batch_or_the_order() {
     }
 }
 
-/// A prompt of the golden networks' 300 tokens, with its image or images.
+/// Returns prompts within the golden networks' 300 tokens, with one or three images.
 fn small_prompts(generation: Generation) -> Vec<Prompt> {
     let image = [27, 91, 105, 91, 29];
     let with = |before: &[u32], images: usize, after: &[u32]| {
@@ -130,14 +131,14 @@ fn small_prompts(generation: Generation) -> Vec<Prompt> {
         with(&[250, 4], 3, &[7]),
     ];
     if generation == Generation::V241101 {
-        // The placeholder's first token is the last of all, and already sees the image.
+        // The placeholder's first token is the last token, and attends to the image.
         prompts.push(Prompt { ids: vec![6, 70, 27], image_starts: vec![2] });
     }
     prompts
 }
 
-/// The last token's hidden state of the whole prompt, all at once.
-fn plain(model: &MplugOwl3, prompt: &Prompt, embeds: &Tensor) -> Tensor {
+/// Returns the hidden state of the prompt's last token, computed in one pass.
+fn without_prefix(model: &MplugOwl3, prompt: &Prompt, embeds: &Tensor) -> Tensor {
     let decoder = model.decoder();
     let mut caches = [decoder.empty_cache()];
     decoder.cache_image_kv(embeds, &mut caches, &[&prompt.image_starts]).unwrap();
@@ -155,7 +156,7 @@ fn close(one: &Tensor, other: &Tensor) -> bool {
 }
 
 #[test]
-fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
+fn a_cached_prefix_gives_the_result_of_the_whole_prompt() {
     for folder in all_folders() {
         let model =
             MplugOwl3Checkpoint::open(&folder).unwrap().load(DType::F32, &Device::Cpu).unwrap();
@@ -168,7 +169,7 @@ fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
             let (_, hidden) = prefix.resume(&model, &embeds).unwrap();
             for image in 0..images {
                 let own = embeds.narrow(0, image * views, views).unwrap();
-                let whole = plain(&model, &prompt, &own);
+                let whole = without_prefix(&model, &prompt, &own);
                 let reused = hidden.narrow(0, image, 1).unwrap();
                 assert!(close(&whole, &reused), "{}: {prompt:?}", folder.display());
             }
@@ -176,10 +177,10 @@ fn going_on_from_what_was_read_before_equals_the_whole_prompt() {
     }
 }
 
-/// The single pass, from what was read before, picks the level that greedy generation writes after reading
-/// the whole prompt, whenever that writes a level.
+/// The single pass with a cached prefix picks the level that greedy generation writes after the
+/// whole prompt.
 #[test]
-fn the_single_pass_picks_the_token_that_generation_writes() {
+fn the_single_pass_picks_the_level_that_generation_writes() {
     for folder in all_folders() {
         let model =
             MplugOwl3Checkpoint::open(&folder).unwrap().load(DType::F32, &Device::Cpu).unwrap();
@@ -189,9 +190,9 @@ fn the_single_pass_picks_the_token_that_generation_writes() {
         let prefix = Prefix::new(&model, &prompt).unwrap();
         for image in 0..7 {
             let embeds = io["vision.image_embeds"].narrow(0, image, 1).unwrap();
-            let whole = plain(&model, &prompt, &embeds);
+            let whole = without_prefix(&model, &prompt, &embeds);
             let written = Greedy::new(decoder, Vec::new(), whole).likeliest(300).unwrap()[0];
-            // Nine tokens are levels, the written one among them.
+            // Nine tokens are the levels, and the written one is one of them.
             let first = written / 9 * 9;
             let tokens: Vec<u32> = (first..(first + 9).min(300)).collect();
             let head = LevelHead::new(decoder, &tokens).unwrap();
@@ -203,7 +204,7 @@ fn the_single_pass_picks_the_token_that_generation_writes() {
     }
 }
 
-/// The standards' prompts by the chunk rule: the parts' tokens one after the other.
+/// The prompt of a standard is the concatenation of its parts' tokens.
 #[test]
 fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
     let tokenizer = tokenizer();
@@ -218,10 +219,11 @@ fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
             assert_eq!(
                 last.ids.len() - last.image_starts[0],
                 5 + 5,
-                "all else is before the image"
+                "only the image and the end of the prompt follow"
             );
             let prompt = prompt(ImagePosition::First);
-            // 151644 <|im_start|>, 8948 system, 872 user, 77091 assistant, 198 newline, 151645 <|im_end|>.
+            // 151644 <|im_start|>, 8948 system, 872 user, 77091 assistant, 198 newline,
+            // 151645 <|im_end|>.
             let before =
                 [&[151_644, 8948, 198], &ids(system)[..], &[151_645, 198, 151_644, 872, 198]];
             let before = before.concat();
@@ -237,7 +239,7 @@ fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
 }
 
 #[test]
-fn a_second_opinion_is_given_where_it_is_asked_for() {
+fn a_rating_has_a_direction_only_if_it_is_enabled() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_241014");
     let rate = |direction| {
         let settings = RatingSettings { direction, ..RatingSettings::default() };
@@ -267,7 +269,8 @@ fn a_direction_points_from_bad_words_to_good_ones() {
         logits[tokenizer.token(word).unwrap() as usize] = 10.0;
         direction.score(&logits)
     };
-    // Two random embeddings are nearly at right angles, so each is half a right angle from the difference.
+    // Two random embeddings are nearly orthogonal, so each is about 45 degrees from their
+    // difference.
     assert!(score(&direction, " perfect") > 4.0 && score(&direction, " bad") < -4.0);
     for word in [" perfect", " bad", " table"] {
         assert!((score(&direction, word) + score(&turned, word)).abs() < 1e-4, "{word}");
@@ -275,14 +278,14 @@ fn a_direction_points_from_bad_words_to_good_ones() {
 }
 
 #[test]
-fn what_cannot_be_a_scorer_is_refused_in_words() {
+fn an_invalid_scorer_is_refused_with_a_message() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
     let open = |path: &Path, standard: &Standard, settings| {
         MplugOwl3Scorer::open(path, standard, settings, DType::F32, &Device::Cpu).unwrap_err()
     };
     let words = ["bad", "as in <|image|>"].map(str::to_owned).to_vec();
-    let own = CustomStandard { name: "odd".to_owned(), words, sentences: Vec::new() };
-    let odd = Standard::custom(2, StandardForm::Word, &own).unwrap();
+    let custom = CustomStandard { name: "odd".to_owned(), words, sentences: Vec::new() };
+    let odd = Standard::custom(2, StandardForm::Word, &custom).unwrap();
     let error = open(folder.path(), &odd, RatingSettings::default());
     assert!(matches!(error, MplugOwl3Error::Placeholder), "{error}");
 
@@ -291,11 +294,11 @@ fn what_cannot_be_a_scorer_is_refused_in_words() {
     let message = open(folder.path(), &standard(), settings).to_string();
     assert!(message.contains("needs words"), "{message}");
 
-    // A network of 512 positions and a standard of more tokens.
+    // The network has 512 positions, and this standard has more tokens.
     let sentences = ["0 ".repeat(190), "1 ".repeat(190), "2 ".repeat(190)].to_vec();
     let words = ["a", "b", "c"].map(str::to_owned).to_vec();
-    let own = CustomStandard { name: "long".to_owned(), words, sentences };
-    let long = Standard::custom(3, StandardForm::Sentence, &own).unwrap();
+    let custom = CustomStandard { name: "long".to_owned(), words, sentences };
+    let long = Standard::custom(3, StandardForm::Sentence, &custom).unwrap();
     let error = open(folder.path(), &long, RatingSettings::default());
     assert!(matches!(error, MplugOwl3Error::TooLong { most: 512, .. }), "{error}");
 
@@ -315,7 +318,7 @@ fn what_cannot_be_a_scorer_is_refused_in_words() {
 }
 
 #[test]
-fn cut_crops_cost_their_views() {
+fn the_cost_of_a_split_crop_is_that_of_its_views() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_241014");
     let crop = &crops(1)[0];
     let cost = |cut| {

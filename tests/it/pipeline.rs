@@ -1,5 +1,4 @@
-//! The journey over an in-memory store and the no-op engine: what remains is the road itself, its
-//! limits and its failures.
+//! The pipeline with a store in memory and the no-op engine: its stages, limits and failures.
 
 use std::io::Cursor;
 use std::num::NonZeroUsize;
@@ -26,8 +25,8 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A road over these objects of the bucket `photos`.
-async fn road(
+/// Returns a journey with these objects in the bucket `photos`.
+async fn journey(
     objects: &[(&str, Vec<u8>)],
     troubles: &[(u32, Trouble)],
     change: impl FnOnce(&mut Settings, &mut method::Settings),
@@ -52,22 +51,22 @@ async fn assess(journey: &Journey, key: &str) -> Result<QualityEvent, JourneyErr
 }
 
 #[tokio::test]
-async fn an_image_travels_from_reference_to_event() {
-    let journey = road(&[("a.png", png(40, 30))], &[], |_, _| {}).await;
+async fn a_reference_becomes_an_event() {
+    let journey = journey(&[("a.png", png(40, 30))], &[], |_, _| {}).await;
     let event = assess(&journey, "a.png").await.unwrap();
     assert_eq!((event.image.width, event.image.height), (40, 30));
     assert_eq!(event.image.format, "png");
     assert_eq!(event.global.level, 4);
     assert_eq!(event.engine.name, "no-op");
     assert!(event.timings_ms.total >= event.timings_ms.decode);
-    // The no-op engine finds nothing, so all is remainder, and it is rated like the whole.
+    // The no-op engine finds no objects, so the remainder is the whole image, with the same rating.
     assert_eq!(event.objects.len(), 1);
     assert!((event.score - (4.0 + 7.0 / 71.0)).abs() < 1e-12);
 }
 
-/// The no-op engine rates every whole with level 4.
+/// The no-op engine rates every image with level 4.
 #[tokio::test]
-async fn objects_are_looked_for_only_where_the_whole_leaves_it_open() {
+async fn objects_are_segmented_only_if_the_rating_of_the_whole_is_in_range() {
     use method::ObjectsWhen::{Always, Cascade, Never};
     for (when, from, name, skipped) in [
         (Always, 5.0, None, false),
@@ -75,7 +74,7 @@ async fn objects_are_looked_for_only_where_the_whole_leaves_it_open() {
         (Cascade, 0.0, Some("cascade-0-7-0"), false),
         (Cascade, 5.0, Some("cascade-5-7-0"), true),
     ] {
-        let journey = road(&[("a.png", png(40, 30))], &[], |_, method| {
+        let journey = journey(&[("a.png", png(40, 30))], &[], |_, method| {
             method.objects.when = when;
             (method.objects.expected_from, method.objects.expected_to) = (from, 7.0);
             method.objects.confidence_below = 0.0;
@@ -91,25 +90,28 @@ async fn objects_are_looked_for_only_where_the_whole_leaves_it_open() {
 
 #[tokio::test]
 async fn a_single_pixel_is_scored_as_a_whole_without_regions() {
-    let journey = road(&[("dot.png", png(1, 1))], &[], |_, _| {}).await;
+    let journey = journey(&[("dot.png", png(1, 1))], &[], |_, _| {}).await;
     let event = assess(&journey, "dot.png").await.unwrap();
     assert!(event.objects.is_empty() && event.local.is_none());
     assert!((event.score - 4.0).abs() < 1e-12);
 }
 
 #[tokio::test]
-async fn each_failure_names_its_stage_and_code() {
-    let mut cut = png(64, 64);
-    cut.truncate(60);
-    let objects =
-        [("html.jpg", b"<html></html>".to_vec()), ("empty.png", Vec::new()), ("cut.png", cut)];
-    let journey = road(&objects, &[], |_, _| {}).await;
+async fn each_failure_has_its_stage_and_code() {
+    let mut truncated = png(64, 64);
+    truncated.truncate(60);
+    let objects = [
+        ("html.jpg", b"<html></html>".to_vec()),
+        ("empty.png", Vec::new()),
+        ("truncated.png", truncated),
+    ];
+    let journey = journey(&objects, &[], |_, _| {}).await;
     for (key, stage, code) in [
         ("absent.png", Stage::Fetch, "fetch.not_found"),
         ("a//b.png", Stage::Fetch, "fetch.unsupported_key"),
         ("html.jpg", Stage::Decode, "decode.unsupported_format"),
         ("empty.png", Stage::Decode, "decode.empty"),
-        ("cut.png", Stage::Decode, "decode.truncated"),
+        ("truncated.png", Stage::Decode, "decode.truncated"),
     ] {
         let failure = assess(&journey, key).await.unwrap_err();
         assert_eq!((failure.stage, failure.code), (stage, code), "{key}: {failure}");
@@ -118,10 +120,10 @@ async fn each_failure_names_its_stage_and_code() {
 }
 
 #[tokio::test]
-async fn one_bad_image_never_fails_its_neighbours() {
+async fn a_failing_image_fails_no_other_image() {
     let objects = [("bad.png", png(13, 9)), ("worse.png", png(17, 9)), ("good.png", png(20, 9))];
     let troubles = [(13, Trouble::Fails), (17, Trouble::Panics)];
-    let journey = road(&objects, &troubles, |_, _| {}).await;
+    let journey = journey(&objects, &troubles, |_, _| {}).await;
     let (bad, worse, good) = tokio::join!(
         assess(&journey, "bad.png"),
         assess(&journey, "worse.png"),
@@ -133,9 +135,9 @@ async fn one_bad_image_never_fails_its_neighbours() {
 }
 
 #[tokio::test]
-async fn a_lost_device_is_fatal_for_all_that_follow() {
+async fn a_lost_device_is_fatal_for_all_later_images() {
     let objects = [("last.png", png(13, 9)), ("after.png", png(20, 9))];
-    let journey = road(&objects, &[(13, Trouble::LosesDevice)], |_, _| {}).await;
+    let journey = journey(&objects, &[(13, Trouble::LosesDevice)], |_, _| {}).await;
     for key in ["last.png", "after.png"] {
         let failure = assess(&journey, key).await.unwrap_err();
         assert!(failure.fatal && failure.transient, "{key}: {failure:?}");
@@ -144,22 +146,22 @@ async fn a_lost_device_is_fatal_for_all_that_follow() {
 }
 
 #[tokio::test]
-async fn a_stuck_stage_ends_at_its_time_limit() {
-    let stuck = [(13, Trouble::Sleeps(Duration::from_secs(1)))];
-    let journey = road(&[("stuck.png", png(13, 9))], &stuck, |settings, _| {
+async fn a_blocked_stage_ends_at_its_timeout() {
+    let blocked = [(13, Trouble::Blocks(Duration::from_secs(1)))];
+    let journey = journey(&[("blocked.png", png(13, 9))], &blocked, |settings, _| {
         settings.segment.timeout = Duration::from_millis(200);
     })
     .await;
-    let failure = assess(&journey, "stuck.png").await.unwrap_err();
+    let failure = assess(&journey, "blocked.png").await.unwrap_err();
     assert_eq!((failure.stage, failure.code), (Stage::Segment, "segment.timeout"));
     assert!(failure.message.contains("pipeline.segment.timeout"), "{failure}");
 }
 
 #[tokio::test]
-async fn budgets_smaller_than_an_image_let_images_through_one_by_one() {
+async fn images_larger_than_a_budget_pass_one_at_a_time() {
     let names: Vec<String> = (0..20).map(|index| format!("{index}.png")).collect();
     let objects: Vec<_> = names.iter().map(|name| (name.as_str(), png(64, 64))).collect();
-    let journey = road(&objects, &[], |settings, _| {
+    let journey = journey(&objects, &[], |settings, _| {
         settings.bytes_budget = bytesize::ByteSize::b(1);
         settings.pixels_budget = 1;
         settings.score.images = NonZeroUsize::MIN;
@@ -170,8 +172,8 @@ async fn budgets_smaller_than_an_image_let_images_through_one_by_one() {
 }
 
 #[tokio::test]
-async fn the_named_policy_judges_and_an_unknown_one_is_refused() {
-    let journey = road(&[("a.png", png(40, 30))], &[], |_, method| {
+async fn a_named_policy_gives_a_verdict_and_an_unknown_one_is_refused() {
+    let journey = journey(&[("a.png", png(40, 30))], &[], |_, method| {
         let strict = PolicySettings { score_min: Some(6.0), ..PolicySettings::default() };
         method.policies.named.insert("strict".to_owned(), strict);
     })
@@ -190,8 +192,8 @@ async fn the_named_policy_judges_and_an_unknown_one_is_refused() {
 }
 
 #[tokio::test]
-async fn the_same_image_gives_the_same_event_but_for_its_times() {
-    let journey = road(&[("a.png", png(40, 30))], &[], |_, _| {}).await;
+async fn the_same_image_gives_the_same_event_except_its_times() {
+    let journey = journey(&[("a.png", png(40, 30))], &[], |_, _| {}).await;
     let mut first = assess(&journey, "a.png").await.unwrap();
     let second = assess(&journey, "a.png").await.unwrap();
     first.timings_ms = second.timings_ms;
@@ -200,17 +202,17 @@ async fn the_same_image_gives_the_same_event_but_for_its_times() {
 }
 
 #[tokio::test]
-async fn an_abandoned_journey_gives_back_what_it_held() {
-    let journey = road(&[("a.png", png(40, 30))], &[], |settings, _| {
+async fn a_dropped_journey_releases_its_budgets() {
+    let journey = journey(&[("a.png", png(40, 30))], &[], |settings, _| {
         settings.pixels_budget = 1;
         settings.bytes_budget = bytesize::ByteSize::b(1);
     })
     .await;
-    // On a busy machine a journey may end before its first look is over; another one will not.
-    let mut is_abandoned = false;
-    while !is_abandoned {
-        let mut abandoned = Box::pin(assess(&journey, "a.png"));
-        is_abandoned = futures::poll!(&mut abandoned).is_pending();
+    // On a busy machine a journey may finish during its first poll. The next one stays pending.
+    let mut is_pending = false;
+    while !is_pending {
+        let mut dropped = Box::pin(assess(&journey, "a.png"));
+        is_pending = futures::poll!(&mut dropped).is_pending();
     }
     assert!(assess(&journey, "a.png").await.is_ok());
 }

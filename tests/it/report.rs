@@ -1,4 +1,4 @@
-//! Reports over an event made from a real photo: the line, the picture, the page.
+//! The report of an event for a real photo: the table, the annotated picture, the page.
 
 use std::fs;
 use std::path::Path;
@@ -17,10 +17,10 @@ use image::RgbImage;
 fn photo() -> Picture {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos/coffee.jpg");
     let bytes = fs::read(path).expect("the photo is in the repository");
-    decode(&bytes, &Settings::default()).expect("it is whole")
+    decode(&bytes, &Settings::default()).expect("it is complete")
 }
 
-/// An event with two objects and a remainder.
+/// Returns an event with two objects and a remainder.
 fn event(picture: &Picture, id: &str) -> QualityEvent {
     let (width, height) = (picture.width(), picture.height());
     let raw = |inside: &dyn Fn(u32, u32) -> bool| {
@@ -89,7 +89,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
 }
 
 #[test]
-fn a_line_stands_under_its_header() {
+fn a_line_is_aligned_with_its_header() {
     let event = event(&photo(), "coffee.jpg");
     let (header, line) = (table::header(), table::line(&event));
     assert_eq!(header, " score  expected  global         local  regions  verdict  image");
@@ -99,7 +99,7 @@ fn a_line_stands_under_its_header() {
 }
 
 #[test]
-fn a_hostile_name_cannot_command_the_terminal() {
+fn a_hostile_name_writes_no_terminal_commands() {
     let line = table::line(&event(&photo(), "a\x1b[2J\nb"));
     assert!(!line.contains(['\x1b', '\n']), "{line:?}");
 }
@@ -118,7 +118,7 @@ fn the_annotated_picture_shows_regions_and_a_banner() {
     let share = changed(&annotated) as f64 / f64::from(picture.width() * picture.height());
     assert!((0.01..0.2).contains(&share), "outlines and labels only: {share}");
 
-    // Without masks the boxes are drawn.
+    // Without masks it draws the boxes.
     event.remove_masks();
     let boxes = annotate(&picture, &event).unwrap();
     assert_eq!(boxes.dimensions(), annotated.dimensions());
@@ -146,7 +146,7 @@ fn an_event_of_another_picture_is_refused() {
 }
 
 #[test]
-fn the_page_holds_every_event_and_asks_no_one() {
+fn the_page_has_every_event_and_loads_nothing_from_elsewhere() {
     let picture = photo();
     let mut page = Page::default();
     page.add(&event(&picture, "coffee.jpg"), "000-coffee.jpg");
@@ -159,7 +159,7 @@ fn the_page_holds_every_event_and_asks_no_one() {
     for outside in ["http://", "https://", "src=\"//", "url(", "@import", "fetch("] {
         assert!(!html.contains(outside), "{outside} would leave the page");
     }
-    // Every start has its end, as far as text can tell.
+    // Every opening tag has a closing tag.
     for tag in ["article", "div", "details", "table", "tr", "span", "dl", "label", "button"] {
         let starts =
             html.matches(&format!("<{tag} ")).count() + html.matches(&format!("<{tag}>")).count();

@@ -1,4 +1,4 @@
-//! The runbook names every error code and every metric of the code, and none that does not exist.
+//! The runbook explains every error code and every metric of the code, and no others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use dog_iqa::config::Settings;
 
 const RUNBOOK: &str = "docs/operations.md";
-/// Files beside the runbook that name metrics.
+/// Other files that name metrics.
 const DASHBOARDS: [&str; 2] = ["deploy/grafana/dashboard.json", "deploy/prometheus/alerts.yml"];
-/// What comes before the dot in a code; a new one fails below until it is listed.
+/// The parts of error codes before the dot. A code of another family fails the test below.
 const FAMILIES: [&str; 10] = [
     "decode",
     "engine",
@@ -54,7 +54,7 @@ fn the_runbook_explains_every_metric_and_no_other() {
     }
 }
 
-/// Every metric has one description, and every description a metric that is recorded.
+/// Returns all metrics. Asserts that every recorded metric is described, and the reverse.
 fn metrics() -> BTreeSet<String> {
     let text = read("src/telemetry/metrics.rs");
     let is_metric = |literal: &&str| literal.starts_with("dogiqa_");
@@ -67,13 +67,13 @@ fn metrics() -> BTreeSet<String> {
     recorded
 }
 
-/// Whether a word is a metric, or a series of one that is a histogram.
+/// Returns true if a word is a metric, or a series of a histogram.
 fn is_series(word: &str, metrics: &BTreeSet<String>) -> bool {
     let series = ["", "_bucket", "_sum", "_count"];
     series.iter().filter_map(|end| word.strip_suffix(end)).any(|name| metrics.contains(name))
 }
 
-/// The names in the first column of the tables below a heading.
+/// Returns the names in the first column of the tables below a heading.
 fn explained(heading: &str) -> BTreeSet<String> {
     let text = read(RUNBOOK);
     let section = text.split_once(&format!("\n{heading}\n")).unwrap().1;
@@ -97,23 +97,24 @@ fn is_code(literal: &str) -> bool {
     })
 }
 
-/// Settings have names of the same form, and some sections those of families.
+/// Returns true for a setting. Settings have names of the same form, and some sections have the
+/// names of families.
 fn is_setting(literal: &str) -> bool {
     let settings = toml::Value::try_from(Settings::default()).unwrap();
     literal.split('.').try_fold(&settings, |value, part| value.get(part)).is_some()
 }
 
-/// The lines of a function that has only just begun.
+/// Returns the lines up to the end of a function's body.
 fn body(text: &str) -> impl Iterator<Item = &str> {
     text.lines().take_while(|line| *line != "    }")
 }
 
-/// What stands between quotes, line by line; no code and no metric has a quote in it.
+/// Returns the text between quotes, line by line. No code and no metric contains a quote.
 fn literals(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('"').skip(1).step_by(2))
 }
 
-/// The sources without comments and without the tests at their ends.
+/// Returns the sources without comments and without their unit tests.
 fn sources() -> Vec<String> {
     let mut folders = vec![root().join("src")];
     let mut texts = Vec::new();

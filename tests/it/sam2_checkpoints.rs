@@ -1,4 +1,4 @@
-//! Files that are almost a SAM 2, and what is said of them.
+//! Checkpoints that are almost a SAM 2, and their errors.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2").join(name)
 }
 
-/// The golden's folder with its weights changed.
+/// Returns a copy of the golden folder with changed weights, and the result of opening it.
 fn changed(
     name: &str,
     change: impl FnOnce(&mut HashMap<String, Tensor>),
@@ -72,7 +72,7 @@ fn a_missing_misshapen_or_extra_tensor_is_named_as_in_the_file() {
 }
 
 #[test]
-fn tensors_of_the_video_path_are_passed_over_whatever_they_are() {
+fn tensors_of_the_video_path_are_ignored() {
     let (_folder, opened) = changed("model.original.safetensors", |weights| {
         weights.insert("memory_attention.layers.0.norm1.weight".to_owned(), zeros(&[7]));
         weights.retain(|name, _| !name.starts_with("obj_ptr"));
@@ -105,7 +105,7 @@ fn another_model_or_no_model_is_refused_with_its_path() {
     let message = open(&other);
     assert!(message.contains("bert.safetensors") && message.contains("not the weights of a SAM 2"));
 
-    // Neither a published size nor a configuration beside it.
+    // Neither a published size nor a configuration next to it.
     let alone = folder.path().join("alone.safetensors");
     std::fs::copy(golden("model.hf.safetensors"), &alone).unwrap();
     let message = open(&alone);
@@ -114,10 +114,10 @@ fn another_model_or_no_model_is_refused_with_its_path() {
     assert!(message.contains("name one"), "{message}");
 }
 
-/// A checkpoint of a published size is known by its tensors, also in a folder with the configuration
-/// of another network.
+/// A checkpoint of a published size is detected from its tensors, also in a folder with the
+/// configuration of another network.
 #[test]
-fn a_configuration_that_disagrees_with_a_published_size_is_passed_over() {
+fn the_configuration_of_another_network_is_ignored_for_a_published_size() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(golden("config.json"), folder.path().join("config.json")).unwrap();
     let (_, mut shapes) = network(|vb| Sam2::new(&Config::of_size(Size::Tiny), &vb));
@@ -133,7 +133,7 @@ fn a_configuration_that_disagrees_with_a_published_size_is_passed_over() {
     assert_eq!(Sam2Checkpoint::open(folder.path()).unwrap().version().name(), "2.1");
 }
 
-/// Single bytes of the pickle changed at random; the file may even stay readable.
+/// Changes one random byte of the pickle. The file may stay readable.
 #[test]
 fn a_corrupted_pickle_is_an_error_and_never_a_panic() {
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +144,7 @@ fn a_corrupted_pickle_is_an_error_and_never_a_panic() {
     let mut refused = 0;
     for _ in 0..60 {
         let mut changed = bytes.clone();
-        // The pickle stands first in the archive.
+        // The pickle is at the start of the archive.
         changed[random.usize(100..20_000)] = random.u8(..);
         std::fs::write(&path, changed).unwrap();
         refused += usize::from(open(&path).is_err());

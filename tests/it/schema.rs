@@ -1,5 +1,5 @@
-//! The files in `schemas/` are what the code says, and messages are what the files say: validated
-//! by a crate that knows nothing of ours.
+//! The files in `schemas/` equal the code's schemas, and messages are valid. An independent crate
+//! validates them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use dog_iqa::event::{Headers, QualityEvent, cloudevents, reference, schema};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-const HOW_TO_WRITE: &str = "write the files again with `cargo run -- schema --write schemas`";
+const WRITE_COMMAND: &str = "write the files again with `cargo run -- schema --write schemas`";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
@@ -16,7 +16,7 @@ fn folder() -> PathBuf {
 
 fn document(name: &str) -> Value {
     let found = schema::documents().into_iter().find(|(candidate, _)| candidate == name);
-    found.unwrap_or_else(|| panic!("there is no document {name}")).1
+    found.unwrap_or_else(|| panic!("no document {name}")).1
 }
 
 fn validator(schema: &Value) -> Validator {
@@ -31,27 +31,31 @@ fn check(schema: &Value, message: &Value, is_valid: bool) {
 }
 
 #[test]
-fn the_files_are_what_the_code_says() {
+fn the_files_equal_the_schemas_of_the_code() {
     let mut written = Vec::new();
     for (name, document) in schema::documents() {
         let path = folder().join(&name);
         let text = fs::read_to_string(&path)
-            .unwrap_or_else(|error| panic!("schemas/{name}: {error}; {HOW_TO_WRITE}"));
+            .unwrap_or_else(|error| panic!("schemas/{name}: {error}; {WRITE_COMMAND}"));
         let file: Value = serde_json::from_str(&text).unwrap();
-        assert!(file == document, "schemas/{name} is not what the code says; {HOW_TO_WRITE}");
+        assert!(file == document, "schemas/{name} differs from the code; {WRITE_COMMAND}");
         written.push(path);
     }
     for path in [folder(), folder().join("examples")] {
         for entry in fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
             let is_document = path.extension().is_some_and(|extension| extension == "json");
-            assert!(!is_document || written.contains(&path), "nobody writes {}", path.display());
+            assert!(
+                !is_document || written.contains(&path),
+                "the code does not write {}",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
-fn every_schema_is_one_of_its_dialect() {
+fn every_schema_is_valid_in_its_dialect() {
     for (name, document) in schema::documents() {
         if name.ends_with(".schema.json") {
             assert!(jsonschema::draft202012::meta::is_valid(&document), "{name}");
@@ -73,7 +77,7 @@ fn the_examples_are_valid_messages() {
 }
 
 #[test]
-fn the_examples_are_read_by_the_readers() {
+fn the_readers_accept_the_examples() {
     for name in ["image-reference-smallest", "image-reference"] {
         let payload = document(&format!("examples/{name}.json")).to_string();
         let reference = reference::parse(&Headers::default(), payload.as_bytes()).unwrap();
@@ -91,7 +95,7 @@ fn the_examples_are_read_by_the_readers() {
 }
 
 #[test]
-fn a_reference_that_the_schema_refuses_the_reader_refuses_too() {
+fn the_reader_refuses_every_reference_that_the_schema_refuses() {
     let schema = document("image-reference.schema.json");
     for bad in [
         json!("s3://a/b"),
@@ -121,7 +125,7 @@ fn a_reference_that_the_schema_refuses_the_reader_refuses_too() {
 }
 
 #[test]
-fn an_event_that_breaks_the_contract_is_refused() {
+fn the_schema_refuses_invalid_events() {
     let schema = document("quality-event.schema.json");
     let example = document("examples/quality-event.json");
     for (pointer, value) in [
@@ -156,7 +160,7 @@ fn an_event_that_breaks_the_contract_is_refused() {
 }
 
 #[test]
-fn what_is_not_known_is_left_out_of_an_event() {
+fn unknown_values_are_omitted_from_an_event() {
     let mut event: QualityEvent =
         serde_json::from_value(document("examples/quality-event.json")).unwrap();
     event.local = None;
@@ -171,7 +175,7 @@ fn what_is_not_known_is_left_out_of_an_event() {
 }
 
 #[test]
-fn headers_that_lack_a_name_are_refused() {
+fn the_schemas_refuse_incomplete_headers() {
     for (schema, example) in [
         ("quality-event-headers.schema.json", "examples/quality-event-headers.json"),
         ("dead-letter-headers.schema.json", "examples/dead-letter-headers.json"),
@@ -186,7 +190,7 @@ fn headers_that_lack_a_name_are_refused() {
 }
 
 #[test]
-fn headers_of_any_event_follow_their_schema() {
+fn the_headers_of_an_event_are_valid() {
     let event: QualityEvent =
         serde_json::from_value(document("examples/quality-event.json")).unwrap();
     let headers: serde_json::Map<String, Value> = cloudevents::headers_for(&event, None)
@@ -197,7 +201,7 @@ fn headers_of_any_event_follow_their_schema() {
 }
 
 #[test]
-fn the_topics_are_described_as_asyncapi_wants_it() {
+fn the_asyncapi_document_is_valid() {
     let meta: Value =
         serde_json::from_str(include_str!("../goldens/asyncapi/3.0.0-kafka.json")).unwrap();
     let document = document("asyncapi.json");
@@ -211,24 +215,24 @@ fn the_topics_are_described_as_asyncapi_wants_it() {
     check(&meta, &broken, false);
 }
 
-/// The meta schema sees no references and no examples: each reference must lead somewhere, and each
-/// example must be what its message says.
+/// The meta schema checks neither references nor examples: each reference must have a target, and
+/// each example must be a valid message.
 #[test]
 fn references_and_examples_inside_the_asyncapi_document_hold() {
     let document = document("asyncapi.json");
-    let mut waiting = vec![&document];
+    let mut pending = vec![&document];
     let mut references = 0;
-    while let Some(node) = waiting.pop() {
+    while let Some(node) = pending.pop() {
         match node {
             Value::Object(fields) => {
                 if let Some(Value::String(reference)) = fields.get("$ref") {
                     let pointer = reference.strip_prefix('#').unwrap();
-                    assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                    assert!(document.pointer(pointer).is_some(), "{reference} has no target");
                     references += 1;
                 }
-                waiting.extend(fields.values());
+                pending.extend(fields.values());
             }
-            Value::Array(items) => waiting.extend(items),
+            Value::Array(items) => pending.extend(items),
             _ => {}
         }
     }
@@ -240,7 +244,7 @@ fn references_and_examples_inside_the_asyncapi_document_hold() {
             let mut schema = schema.clone();
             schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
             if let Some(reference) = schema.as_object_mut().unwrap().remove("$ref") {
-                // In draft 7 a reference hides its neighbours.
+                // In draft 7 a `$ref` hides the other members of its object.
                 schema["allOf"] = json!([{ "$ref": reference }]);
             }
             schema["components"] = document["components"].clone();

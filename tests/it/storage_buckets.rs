@@ -1,6 +1,6 @@
-//! Buckets: stores in memory for what is ours, a server on loopback for what S3 answers.
+//! Buckets: a store in memory for our own rules, a server on loopback for the answers of S3.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::web_server::{Answer, WebServer, head};
 
-/// A bucket `photos` that a server on loopback plays.
+/// Returns settings for a bucket `photos` whose endpoint is the server.
 fn settings(server: &WebServer) -> Settings {
     Settings {
         allow_buckets: vec!["s3://photos".to_owned()],
@@ -61,7 +61,7 @@ async fn in_memory(objects: &[(&str, &'static str)]) -> Stores {
 }
 
 #[tokio::test]
-async fn only_the_very_bucket_is_read() {
+async fn only_the_allowed_bucket_is_read() {
     let stores = in_memory(&[("a.jpg", "abc"), ("large", "01234567890")]).await;
     let code = async |uri: &str| match stores.fetch(&FetchRequest::new(uri)).await {
         Ok(_) => "read",
@@ -89,7 +89,7 @@ async fn only_the_very_bucket_is_read() {
 }
 
 #[tokio::test]
-async fn a_key_is_sent_as_it_is() {
+async fn a_key_is_percent_encoded_once() {
     let server = WebServer::start(|_, _| s3_object("abc"));
     let settings = settings(&server);
     for (key, target) in [
@@ -105,7 +105,7 @@ async fn a_key_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_object_of_s3_comes_signed_and_with_its_properties() {
+async fn a_request_to_s3_is_signed_and_the_object_has_its_properties() {
     let server = WebServer::start(|_, _| s3_object("abc"));
     let image = fetch(&settings(&server), "s3://photos/a.jpg").await.unwrap();
     assert_eq!(image.etag.as_deref(), Some("\"v1\""));
@@ -124,7 +124,7 @@ async fn an_object_of_s3_comes_signed_and_with_its_properties() {
 }
 
 #[tokio::test]
-async fn answers_of_s3_become_codes() {
+async fn errors_of_s3_become_codes() {
     let check = async |status: u16, name: &'static str, code: &str, attempts: u32| {
         let server = WebServer::start(move |_, _| s3_error(status, name));
         let error = fetch(&settings(&server), "s3://photos/a.jpg").await.unwrap_err();
@@ -147,21 +147,21 @@ async fn answers_of_s3_become_codes() {
 }
 
 #[tokio::test]
-async fn s3_in_trouble_is_tried_again() {
-    for trouble in ["slow down", "stall", "stall in the body", "reset", "cut"] {
-        let server = WebServer::start(move |_, earlier| match (earlier, trouble) {
+async fn transient_errors_of_s3_are_retried() {
+    for fault in ["slow down", "stall", "stall in the body", "reset", "cut"] {
+        let server = WebServer::start(move |_, earlier| match (earlier, fault) {
             (1.., _) => s3_object("abc"),
             (_, "slow down") => s3_error(503, "SlowDown"),
             (_, "stall") => Answer::Stall(Vec::new()),
-            (_, "stall in the body") => Answer::Stall(begun()),
-            (_, "reset") => Answer::Reset(begun()),
-            _ => Answer::Send(begun()),
+            (_, "stall in the body") => Answer::Stall(truncated_object()),
+            (_, "reset") => Answer::Reset(truncated_object()),
+            _ => Answer::Send(truncated_object()),
         });
         let settings = Settings { read_timeout: Duration::from_millis(200), ..settings(&server) };
         let image = fetch(&settings, "s3://photos/a.jpg").await.unwrap();
-        assert_eq!((image.bytes.as_ref(), image.attempts), (b"abc".as_ref(), 2), "{trouble}");
+        assert_eq!((image.bytes.as_ref(), image.attempts), (b"abc".as_ref(), 2), "{fault}");
     }
-    let server = WebServer::start(|_, _| Answer::Stall(begun()));
+    let server = WebServer::start(|_, _| Answer::Stall(truncated_object()));
     let settings = Settings {
         read_timeout: Duration::from_millis(40),
         attempts_max: NonZeroU32::MIN,
@@ -171,15 +171,15 @@ async fn s3_in_trouble_is_tried_again() {
     assert_eq!((error.code(), error.is_transient()), ("fetch.timeout", true), "{error}");
 }
 
-/// The head of an object and the first of its three bytes.
-fn begun() -> Vec<u8> {
+/// Returns the head of an object and the first of its three bytes.
+fn truncated_object() -> Vec<u8> {
     let headers = "Content-Length: 3\r\nETag: \"v1\"\r\n\
                    Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n";
     head(200, headers, "a")
 }
 
 #[tokio::test]
-async fn a_large_object_and_an_endless_error_are_cut_off() {
+async fn a_large_object_and_a_long_error_are_not_read_to_their_end() {
     let server = WebServer::start(|request, _| match request.target.as_str() {
         "/photos/large" => {
             let headers = "Content-Length: 1001\r\nETag: \"v1\"\r\n\
@@ -195,7 +195,7 @@ async fn a_large_object_and_an_endless_error_are_cut_off() {
 }
 
 #[tokio::test]
-async fn a_bucket_does_not_lead_elsewhere() {
+async fn a_redirect_of_a_bucket_is_not_followed() {
     let canary = WebServer::canary();
     let location = canary.url("/photos/a.jpg");
     let server = WebServer::start(move |_, _| Answer::redirect(307, &location));
@@ -228,20 +228,19 @@ async fn the_etag_is_sent_to_s3_and_compared() {
 }
 
 #[tokio::test]
-async fn a_bucket_may_live_in_another_system_and_in_the_host_name() {
+async fn a_bucket_may_have_its_own_endpoint_and_be_part_of_the_host_name() {
     let server = WebServer::start(|_, _| s3_object("abc"));
     let mut settings = settings(&server);
-    let elsewhere = settings.s3.clone();
+    let own_endpoint = settings.s3.clone();
     settings.s3.endpoint = Some("https://nowhere.invalid".to_owned());
-    settings.s3_buckets.insert("photos".to_owned(), elsewhere.clone());
+    settings.s3_buckets.insert("photos".to_owned(), own_endpoint.clone());
     fetch(&settings, "s3://photos/a.jpg").await.unwrap();
 
-    // A name below `localhost` needs no resolver on most systems; the host that is asked for is in
-    // the error of those that do not resolve it.
-    let place = format!("http://localhost:{}", server.port());
+    // Most systems resolve names below `localhost`. The others fail before the request.
+    let endpoint = format!("http://localhost:{}", server.port());
     settings.s3_buckets.insert(
         "photos".to_owned(),
-        S3Settings { virtual_hosted: true, endpoint: Some(place), ..elsewhere },
+        S3Settings { virtual_hosted: true, endpoint: Some(endpoint), ..own_endpoint },
     );
     if fetch(&settings, "s3://photos/a.jpg").await.is_ok() {
         let host = format!("photos.localhost:{}", server.port());
@@ -251,7 +250,7 @@ async fn a_bucket_may_live_in_another_system_and_in_the_host_name() {
 }
 
 #[tokio::test]
-async fn secrets_are_in_no_text() {
+async fn no_text_contains_a_secret() {
     let server = WebServer::start(|_, _| s3_error(403, "SignatureDoesNotMatch"));
     let settings = settings(&server);
     let stores = Stores::new(&settings).unwrap();
@@ -262,7 +261,7 @@ async fn secrets_are_in_no_text() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused_at_the_start() {
+fn invalid_settings_are_refused_at_the_start() {
     let server = WebServer::canary();
     let check = |change: fn(&mut Settings), text: &str| {
         let mut settings = settings(&server);
@@ -288,9 +287,9 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     check(|it| it.allow_hosts.push("10.0.0.1".to_owned()), "storage.allow_private_hosts");
 }
 
-/// The parser's own words would repeat what stands in the file.
+/// The parser's own message would repeat the content of the file.
 #[test]
-fn a_file_of_keys_that_is_none_is_not_shown() {
+fn an_invalid_key_file_is_refused_without_its_content() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("gcs.json");
     for content in ["\"s3cret\"", "s3cret", "{\"private_key\": [\"s3cret\"]}", "{\"s3cret\": 1"] {
@@ -305,22 +304,22 @@ fn a_file_of_keys_that_is_none_is_not_shown() {
 }
 
 #[tokio::test]
-async fn the_check_names_every_place_and_its_problem() {
+async fn the_check_reports_every_location_with_its_problem() {
     let server = WebServer::start(|request, _| match request.target.as_str() {
         target if target.starts_with("/photos/") => s3_error(404, "NoSuchKey"),
-        target if target.starts_with("/gone/") => s3_error(404, "NoSuchBucket"),
+        target if target.starts_with("/missing/") => s3_error(404, "NoSuchBucket"),
         target if target.starts_with("/closed/") => s3_error(403, "AccessDenied"),
         _ => Answer::status(404, "", ""),
     });
     let absent = WebServer::canary();
-    let absent_place = absent.place();
+    let absent_authority = absent.place();
     drop(absent);
     let folder = TempDir::new().unwrap();
     let mut settings = settings(&server);
-    settings.allow_buckets.extend(["s3://gone".to_owned(), "s3://closed".to_owned()]);
-    settings.allow_private_hosts = vec![server.place(), absent_place.clone()];
+    settings.allow_buckets.extend(["s3://missing".to_owned(), "s3://closed".to_owned()]);
+    settings.allow_private_hosts = vec![server.place(), absent_authority.clone()];
     settings.allow_http = true;
-    // The server does not speak TLS, which is tried first.
+    // The check tries TLS first, which this server does not support.
     settings.connect_timeout = Duration::from_millis(200);
     settings.file_roots = vec![folder.path().to_owned()];
     let findings = Stores::new(&settings).unwrap().check().await;
@@ -331,10 +330,10 @@ async fn the_check_names_every_place_and_its_problem() {
     verdicts.sort();
     let mut expected = vec![
         ("s3://photos".to_owned(), true),
-        ("s3://gone".to_owned(), false),
+        ("s3://missing".to_owned(), false),
         ("s3://closed".to_owned(), false),
         (server.place(), true),
-        (absent_place, false),
+        (absent_authority, false),
         (folder.path().display().to_string(), true),
     ];
     expected.sort();
@@ -342,7 +341,7 @@ async fn the_check_names_every_place_and_its_problem() {
 }
 
 #[test]
-fn fetching_can_be_spawned() {
+fn fetch_and_check_are_send_futures() {
     fn assert_send<T: Send + 'static>(_: impl Fn(Stores) -> T) {}
     assert_send(|stores| async move { stores.fetch(&FetchRequest::new("s3://b/k")).await });
     assert_send(|stores| async move { stores.check().await });

@@ -1,6 +1,6 @@
-//! `file:` references against real folders, links, pipes and sockets.
+//! `file:` references to real folders, links, pipes and sockets.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,13 +15,13 @@ use dog_iqa::storage::{FetchError, FetchRequest, Settings, Stores};
 use tempfile::TempDir;
 use url::Url;
 
-/// A folder with a root `photos` in it, and a secret beside the root.
-struct Place {
+/// A folder with a root `photos` in it, and a secret next to the root.
+struct RootFixture {
     folder: TempDir,
     stores: Stores,
 }
 
-impl Place {
+impl RootFixture {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let root = folder.path().join("photos");
@@ -59,7 +59,7 @@ impl Place {
     }
 }
 
-/// Unlike `file_uri`, resolves nothing: what a stranger would write.
+/// Returns the URI of a path. Unlike `file_uri` it resolves nothing, as a sender would.
 fn uri_of(path: &Path) -> String {
     Url::from_file_path(path).unwrap().into()
 }
@@ -74,31 +74,31 @@ fn stores(roots: &[PathBuf]) -> Result<Stores, dog_iqa::storage::StorageError> {
 
 #[tokio::test]
 async fn names_of_every_kind_are_read() {
-    let place = Place::new();
-    fs::create_dir(place.root().join("sub")).unwrap();
+    let fixture = RootFixture::new();
+    fs::create_dir(fixture.root().join("sub")).unwrap();
     for name in ["b c.jpg", "50%.jpg", "x#1?.jpg", "ü日本.jpg", "sub/%2e%2e", "..a", "a\nb", "-"]
     {
-        fs::write(place.root().join(name), name).unwrap();
-        assert_eq!(place.read_path(name).await.unwrap(), name);
+        fs::write(fixture.root().join(name), name).unwrap();
+        assert_eq!(fixture.read_path(name).await.unwrap(), name);
     }
     let raw = OsStr::from_bytes(b"\xff.jpg");
-    fs::write(place.root().join(raw), "raw").unwrap();
-    assert_eq!(place.read_path(raw).await.unwrap(), "raw");
+    fs::write(fixture.root().join(raw), "raw").unwrap();
+    assert_eq!(fixture.read_path(raw).await.unwrap(), "raw");
 
-    let root = place.root();
+    let root = fixture.root();
     let root = root.display();
     assert_eq!(
-        place.read(&format!("file:{root}/./sub//../a.jpg")).await.unwrap_err().code(),
+        fixture.read(&format!("file:{root}/./sub//../a.jpg")).await.unwrap_err().code(),
         "uri.outside_roots"
     );
-    assert_eq!(place.read(&format!("file:{root}/.//a.jpg")).await.unwrap(), "abc");
-    assert_eq!(place.read(&format!("file://localhost{root}/%61.jpg")).await.unwrap(), "abc");
+    assert_eq!(fixture.read(&format!("file:{root}/.//a.jpg")).await.unwrap(), "abc");
+    assert_eq!(fixture.read(&format!("file://localhost{root}/%61.jpg")).await.unwrap(), "abc");
 }
 
 #[tokio::test]
 async fn links_are_followed_inside_the_root_only() {
-    let place = Place::new();
-    let (root, folder) = (place.root(), place.folder.path());
+    let fixture = RootFixture::new();
+    let (root, folder) = (fixture.root(), fixture.folder.path());
     fs::create_dir(root.join("sub")).unwrap();
     let link = |target: &Path, name: &str| symlink(target, root.join(name)).unwrap();
     link(Path::new("a.jpg"), "inside");
@@ -111,19 +111,19 @@ async fn links_are_followed_inside_the_root_only() {
     link(Path::new("loop"), "loop");
     link(Path::new("nowhere"), "dangling");
     for name in ["inside", "sub/inside"] {
-        assert_eq!(place.read_path(name).await.unwrap(), "abc", "{name}");
+        assert_eq!(fixture.read_path(name).await.unwrap(), "abc", "{name}");
     }
     for name in ["outside", "folder/secret", "absolute", "device", "proc"] {
-        place.refused(&uri_of(&root.join(name)), "uri.outside_roots").await;
+        fixture.refused(&uri_of(&root.join(name)), "uri.outside_roots").await;
     }
-    place.refused(&uri_of(&root.join("loop")), "fetch.not_a_file").await;
-    place.refused(&uri_of(&root.join("dangling")), "fetch.not_found").await;
+    fixture.refused(&uri_of(&root.join("loop")), "fetch.not_a_file").await;
+    fixture.refused(&uri_of(&root.join("dangling")), "fetch.not_found").await;
 }
 
 #[tokio::test]
-async fn a_link_that_changes_while_we_look_never_leads_out() {
-    let place = Place::new();
-    let root = place.root();
+async fn a_link_that_changes_during_a_read_never_leaves_the_root() {
+    let fixture = RootFixture::new();
+    let root = fixture.root();
     let (inside, outside, link) = (root.join("1"), root.join("2"), root.join("link"));
     symlink("a.jpg", &inside).unwrap();
     symlink("../secret", &outside).unwrap();
@@ -136,7 +136,7 @@ async fn a_link_that_changes_while_we_look_never_leads_out() {
             let link = link.clone();
             move || fs::rename(replacement, link).unwrap()
         });
-        let outcome = place.read(&uri).await;
+        let outcome = fixture.read(&uri).await;
         swap.await.unwrap();
         match outcome {
             Ok(text) => assert_eq!(text, "abc"),
@@ -147,60 +147,60 @@ async fn a_link_that_changes_while_we_look_never_leads_out() {
 
 #[tokio::test]
 async fn only_regular_files_are_read() {
-    let place = Place::new();
-    let root = place.root();
+    let fixture = RootFixture::new();
+    let root = fixture.root();
     fs::create_dir(root.join("sub")).unwrap();
     assert!(Command::new("mkfifo").arg(root.join("pipe")).status().unwrap().success());
     let _socket = UnixListener::bind(root.join("socket")).unwrap();
     symlink("pipe", root.join("to-pipe")).unwrap();
     for name in ["sub", "sub/", "", ".", "pipe", "to-pipe", "socket"] {
-        place.refused(&uri_of(&root.join(name)), "fetch.not_a_file").await;
+        fixture.refused(&uri_of(&root.join(name)), "fetch.not_a_file").await;
     }
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
-    let place = Place::new();
+async fn a_missing_file_is_not_found() {
+    let fixture = RootFixture::new();
     let long = "x".repeat(300);
     for name in ["b.jpg", "sub/a.jpg", "a.jpg/b", &long] {
-        place.refused(&uri_of(&place.root().join(name)), "fetch.not_found").await;
+        fixture.refused(&uri_of(&fixture.root().join(name)), "fetch.not_found").await;
     }
 }
 
 #[tokio::test]
-async fn size_and_checksum_hold_for_files_too() {
-    let place = Place::new();
-    let path = place.root().join("large");
+async fn size_and_checksum_are_checked_for_files() {
+    let fixture = RootFixture::new();
+    let path = fixture.root().join("large");
     fs::write(&path, vec![0; 1000]).unwrap();
-    assert_eq!(place.read_path("large").await.unwrap().len(), 1000);
+    assert_eq!(fixture.read_path("large").await.unwrap().len(), 1000);
     fs::write(&path, vec![0; 1001]).unwrap();
-    place.refused(&uri_of(&path), "fetch.too_large").await;
+    fixture.refused(&uri_of(&path), "fetch.too_large").await;
 
-    let uri = uri_of(&place.root().join("a.jpg"));
+    let uri = uri_of(&fixture.root().join("a.jpg"));
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let request = FetchRequest { sha256: Some(abc), ..FetchRequest::new(&uri) };
-    assert_eq!(place.stores.fetch(&request).await.unwrap().etag, None);
+    assert_eq!(fixture.stores.fetch(&request).await.unwrap().etag, None);
     let request = FetchRequest { sha256: Some(&abc.replace('b', "c")), ..request };
-    assert_eq!(place.stores.fetch(&request).await.unwrap_err().code(), "fetch.sha256_mismatch");
+    assert_eq!(fixture.stores.fetch(&request).await.unwrap_err().code(), "fetch.sha256_mismatch");
     let request = FetchRequest { etag: Some("v1"), ..FetchRequest::new(&uri) };
-    assert_eq!(place.stores.fetch(&request).await.unwrap_err().code(), "fetch.etag_mismatch");
+    assert_eq!(fixture.stores.fetch(&request).await.unwrap_err().code(), "fetch.etag_mismatch");
 }
 
 #[tokio::test]
-async fn a_root_may_be_a_link_and_roots_may_lie_in_each_other() {
-    let place = Place::new();
-    let alias = place.folder.path().join("alias");
-    symlink(place.root(), &alias).unwrap();
-    fs::create_dir(place.root().join("sub")).unwrap();
-    fs::write(place.root().join("sub/b.jpg"), "b").unwrap();
-    let stores = stores(&[alias.clone(), place.root().join("sub")]).unwrap();
-    for path in [alias.join("a.jpg"), place.root().join("a.jpg"), alias.join("sub/b.jpg")] {
+async fn a_root_may_be_a_link_or_inside_another_root() {
+    let fixture = RootFixture::new();
+    let alias = fixture.folder.path().join("alias");
+    symlink(fixture.root(), &alias).unwrap();
+    fs::create_dir(fixture.root().join("sub")).unwrap();
+    fs::write(fixture.root().join("sub/b.jpg"), "b").unwrap();
+    let stores = stores(&[alias.clone(), fixture.root().join("sub")]).unwrap();
+    for path in [alias.join("a.jpg"), fixture.root().join("a.jpg"), alias.join("sub/b.jpg")] {
         assert!(stores.fetch(&FetchRequest::new(&uri_of(&path))).await.is_ok(), "{path:?}");
     }
 }
 
 #[test]
-fn a_root_is_a_folder_of_images() {
+fn a_root_is_a_folder_and_no_system_folder() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();

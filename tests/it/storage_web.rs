@@ -1,7 +1,7 @@
-//! `http(s):` references against a server on loopback. The guard forbids loopback, so the server
-//! is named in `allow_private_hosts`; servers that are not named are canaries.
+//! `http(s):` references to a server on loopback. Loopback is forbidden by default, so the settings
+//! allow the server in `allow_private_hosts`. Canaries are servers that they do not allow.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
@@ -40,7 +40,7 @@ async fn fails(settings: &Settings, uri: &str) -> FetchError {
 }
 
 #[tokio::test]
-async fn an_image_comes_with_its_etag_and_type() {
+async fn an_image_has_its_etag_and_type() {
     let server = WebServer::start(|_, _| {
         Answer::status(200, "ETag: \"v1\"\r\nContent-Type: image/jpeg\r\n", "abc")
     });
@@ -71,9 +71,9 @@ async fn a_body_needs_no_declared_length() {
 }
 
 #[tokio::test]
-async fn a_body_above_the_limit_is_cut_off() {
+async fn a_body_above_the_limit_is_not_read_to_its_end() {
     let server = WebServer::start(|request, _| match request.target.as_str() {
-        // Says so and sends nothing: what it says is enough.
+        // The declared length is enough for the refusal.
         "/declared" => Answer::Stall(head(200, "Content-Length: 1001\r\n", "")),
         "/chunked" => {
             let chunk = format!("3e9\r\n{}\r\n", "x".repeat(1001));
@@ -92,7 +92,7 @@ async fn a_body_above_the_limit_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_silent_server_is_given_up() {
+async fn a_silent_server_times_out() {
     let server = WebServer::start(|request, _| match request.target.as_str() {
         "/head" => Answer::Stall(Vec::new()),
         _ => Answer::Stall(head(200, "Content-Length: 100\r\n", "abc")),
@@ -109,7 +109,7 @@ async fn a_silent_server_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_time_of_a_fetch_is_bounded_as_a_whole() {
+async fn the_fetch_timeout_limits_all_attempts_together() {
     let server = WebServer::start(|_, _| Answer::Stall(Vec::new()));
     let limits = settings(&server);
     let settings = Settings {
@@ -123,7 +123,7 @@ async fn the_time_of_a_fetch_is_bounded_as_a_whole() {
 }
 
 #[tokio::test]
-async fn the_wait_between_attempts_counts_too() {
+async fn the_fetch_timeout_includes_the_backoff() {
     let server = WebServer::start(|_, _| Answer::status(503, "", ""));
     let limits = settings(&server);
     let settings = Settings {
@@ -137,7 +137,7 @@ async fn the_wait_between_attempts_counts_too() {
 }
 
 #[tokio::test]
-async fn a_broken_transfer_is_tried_again() {
+async fn a_broken_transfer_is_retried() {
     for broken in ["reset", "cut", "chunk cut", "reset before the head"] {
         let server = WebServer::start(move |_, earlier| match (earlier, broken) {
             (1.., _) => Answer::ok("abc"),
@@ -154,7 +154,7 @@ async fn a_broken_transfer_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_permanent_answer_is_final_at_once() {
+async fn a_permanent_error_is_not_retried() {
     let check = async |status: u16, code: &str| {
         let server = WebServer::start(move |_, _| Answer::status(status, "", "<html>sorry</html>"));
         let error = fails(&settings(&server), &server.url("/a.jpg")).await;
@@ -176,7 +176,7 @@ async fn a_permanent_answer_is_final_at_once() {
 }
 
 #[tokio::test]
-async fn a_passing_answer_is_tried_again_up_to_the_limit() {
+async fn a_transient_error_is_retried_up_to_the_limit() {
     for status in [408, 425, 429, 500, 502, 503, 504] {
         let server = WebServer::start(move |_, earlier| match earlier {
             0 => Answer::status(status, "", "later"),
@@ -194,7 +194,7 @@ async fn a_passing_answer_is_tried_again_up_to_the_limit() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_not_available() {
+async fn a_refused_connection_is_unavailable() {
     let server = WebServer::start(|_, _| Answer::ok("abc"));
     let (settings, url) = (settings(&server), server.url("/a.jpg"));
     drop(server);
@@ -221,7 +221,7 @@ async fn redirects_are_followed_to_allowed_hosts() {
 }
 
 #[tokio::test]
-async fn redirects_that_do_not_end_are_given_up() {
+async fn a_redirect_loop_ends_at_the_limit() {
     let server = WebServer::start(|_, _| Answer::redirect(302, "/again"));
     let error = fails(&settings(&server), &server.url("/a.jpg")).await;
     assert_eq!((error.code(), error.is_transient()), ("fetch.too_many_redirects", false));
@@ -232,11 +232,11 @@ async fn redirects_that_do_not_end_are_given_up() {
 }
 
 #[tokio::test]
-async fn an_own_server_is_reached_by_name_and_over_ipv6() {
+async fn an_allowed_private_server_is_reached_by_name_and_over_ipv6() {
     let server = WebServer::start(|_, _| Answer::ok("abc"));
-    let place = format!("localhost:{}", server.port());
-    let by_name = Settings { allow_private_hosts: vec![place.clone()], ..settings(&server) };
-    let image = fetch(&by_name, &format!("http://{place}/a.jpg")).await.unwrap();
+    let authority = format!("localhost:{}", server.port());
+    let by_name = Settings { allow_private_hosts: vec![authority.clone()], ..settings(&server) };
+    let image = fetch(&by_name, &format!("http://{authority}/a.jpg")).await.unwrap();
     assert_eq!(image.bytes, "abc");
     let error = fails(&by_name, &server.url("/a.jpg")).await;
     assert_eq!(error.code(), "uri.forbidden_host");
@@ -257,7 +257,7 @@ async fn plain_http_needs_to_be_allowed() {
 }
 
 #[tokio::test]
-async fn the_etag_of_the_reference_is_asked_for_and_compared() {
+async fn the_etag_of_the_reference_is_sent_and_compared() {
     let server = WebServer::start(|request, _| match request.target.as_str() {
         "/strict" if request.header("if-match") == Some("\"v1\"") => {
             Answer::status(200, "ETag: \"v1\"\r\n", "abc")
@@ -314,7 +314,7 @@ async fn the_sha256_of_the_reference_is_compared() {
 }
 
 #[tokio::test]
-async fn a_presigned_url_arrives_as_it_was_written() {
+async fn a_presigned_url_is_sent_unchanged() {
     let target = "/b/a%2Fb%20c+d.jpg?X-Amz-Credential=A%2Fb&X-Amz-Signature=0f%2B+%7e&e=";
     let server = WebServer::start(|_, _| Answer::status(404, "", ""));
     let error = fails(&settings(&server), &server.url(target)).await;

@@ -1,5 +1,5 @@
-//! The networks at their real shapes, with random weights: a minute of all cores and some gigabytes, in a
-//! binary of its own so that no test that waits for something runs beside it.
+//! The networks at their published shapes, with random weights. They need a minute of all cores and
+//! some gigabytes, so they have a separate binary, which does not slow down tests with deadlines.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 #[path = "../support/qwen2.rs"]

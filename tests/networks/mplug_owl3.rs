@@ -1,5 +1,5 @@
-//! The published 1B and 2B at their real shapes, with random weights: parameters, shards under the real
-//! names, and a photo from pixels to levels.
+//! The published 1B and 2B networks at their real shapes, with random weights: the number of
+//! parameters, shards with the real names, and a photo from pixels to levels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::random_checkpoint::write_sharded;
 use crate::random_tensor::random;
 use crate::random_weights::network;
 
-/// What checkpoints have besides, which never influences a result: the last vision layer and what
-/// follows it.
+/// Returns the tensors of checkpoints that the network does not use: the last vision layer and
+/// those that follow it.
 fn unused(config: &Config) -> BTreeMap<String, Shape> {
     let (width, inner) = (config.vision_config.hidden_size, config.vision_config.intermediate_size);
     let layer = format!("encoder.layers.{}", config.vision_config.num_hidden_layers - 1);
@@ -92,11 +92,11 @@ fn check(release: Release, millions: f64) {
 }
 
 #[test]
-fn mplug_owl3_1b_is_built_written_in_shards_opened_and_asked() {
+fn mplug_owl3_1b_is_built_written_in_shards_opened_and_run() {
     check(Release::B1V241014, 924.0);
 }
 
 #[test]
-fn mplug_owl3_2b_is_built_written_in_shards_opened_and_asked() {
+fn mplug_owl3_2b_is_built_written_in_shards_opened_and_run() {
     check(Release::B2V241014, 1977.0);
 }

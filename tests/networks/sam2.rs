@@ -1,5 +1,5 @@
-//! The published networks at their real shapes, with random weights: parameters, and one image from
-//! pixels to masks.
+//! The published networks at their real shapes, with random weights: the number of parameters, and
+//! one image from pixels to masks.
 
 use candle_core::DType;
 use dog_iqa::checkpoints::Sam2Checkpoint;
@@ -10,9 +10,9 @@ use image::{Rgb, RgbImage};
 use crate::random_checkpoint::write;
 use crate::random_weights::network;
 
-/// Millions of parameters of the image path: the trunk's and the neck's by size, and the prompt
-/// encoder, the mask decoder and the embedding of no memory, which are the same for all. The whole
-/// checkpoints have 38.9, 46.0, 80.8 and 224.4; the difference is the video path
+/// Returns the parameters of the trunk and the neck, in millions. The other parts of the image path
+/// have the same size in all networks. The complete checkpoints have 38.9, 46.0, 80.8 and 224.4
+/// million parameters, because they include the video path
 /// and the object score.
 fn parameters(size: Size) -> (f64, f64) {
     match size {
@@ -37,7 +37,7 @@ fn check(size: Size) {
     assert!(close(millions("sam_mask_decoder"), 4.083), "{}", millions("sam_mask_decoder"));
     assert!(close(millions("sam_prompt_encoder"), 0.0065), "{}", millions("sam_prompt_encoder"));
 
-    // A checkpoint of the real names and shapes, without anything but its path.
+    // A checkpoint with the real names and shapes, and no configuration.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     write(&path, DType::F32, &shapes);
@@ -59,7 +59,7 @@ fn check(size: Size) {
     });
     let prepared = prepare(&photo, generator.settings(), config.image_size).unwrap();
     let found = generator.generate(&[prepared]).unwrap().remove(0);
-    assert!(!found.is_empty(), "without filters at least one mask stays");
+    assert!(!found.is_empty(), "without filters at least one mask remains");
     for mask in &found {
         assert_eq!((mask.rle.width(), mask.rle.height()), (320, 200));
         assert!((0.0..=1.0).contains(&mask.predicted_iou), "{}", mask.predicted_iou);

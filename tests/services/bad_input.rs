@@ -1,4 +1,4 @@
-//! Whatever arrives, the worker answers it and goes on: each kind of bad input beside good ones.
+//! Each kind of bad input between good references: the worker answers all of them and continues.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::bucket::{self, PHOTOS, PRIVATE};
 use crate::http;
 use crate::images;
-use crate::oracle::Answer;
-use crate::scene::{Record, Scene, headers_of_every_kind};
+use crate::service_fixture::{PublishedRecord, ServiceFixture, headers_of_every_kind};
 use crate::services::{Services, services};
+use crate::topic_reader::Answer;
 use crate::wire::{self, RawRecord};
 
-/// A reference that must become a dead letter, and why.
+/// A reference that must become a dead letter, with the code of the error.
 struct Bad {
-    /// Its key, by which its dead letter is found.
+    /// The record's key, which identifies its dead letter.
     name: &'static str,
     payload: Vec<u8>,
     code: &'static str,
@@ -25,11 +25,11 @@ struct Bad {
 const BAD_HEADER_NAME: &[u8] = b"x-\xFF\xFE";
 
 #[test]
-fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goes_on() {
+fn each_bad_reference_becomes_a_dead_letter_with_its_code_and_the_worker_continues() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "bad-input", 1);
-    let outside = scene.folder().join("outside.jpg");
-    let root = scene.folder().join("root");
+    let fixture = ServiceFixture::new(services, "bad-input", 1);
+    let outside = fixture.folder().join("outside.jpg");
+    let root = fixture.folder().join("root");
     std::fs::create_dir(&root).unwrap();
     std::fs::write(&outside, images::jpeg(&patch(), 90)).unwrap();
     put_objects(services);
@@ -37,21 +37,21 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
 
     let bad = bad_references(services, &stalling, &root);
     for (number, bad) in bad.iter().enumerate() {
-        scene.publish([bad_record(bad), good_record(services, number)].into_iter());
+        fixture.publish([bad_record(bad), good_record(services, number)].into_iter());
     }
-    scene.publish([tombstone()].into_iter());
+    fixture.publish([tombstone()].into_iter());
     let poison = good_payload(services, "poison");
     let record = RawRecord { key: b"poison", value: &poison, header: (BAD_HEADER_NAME, b"noir") };
-    wire::produce(services.bootstrap_servers(), &scene.input(), &record);
-    let scored = odd_but_good_references(services);
-    scene.publish(scored.iter().map(|(id, uri)| reference_record(id, uri)));
+    wire::produce(services.bootstrap_servers(), &fixture.input(), &record);
+    let scored = unusual_but_valid_references(services);
+    fixture.publish(scored.iter().map(|(id, uri)| reference_record(id, uri)));
 
-    let worker = scene.start_worker("the worker", &worker_settings(&stalling, &root));
-    Scene::wait_until_ready(&worker);
-    let mut oracle = scene.oracle();
+    let worker = fixture.start_worker("the worker", &worker_settings(&stalling, &root));
+    ServiceFixture::wait_until_ready(&worker);
+    let mut reader = fixture.answer_reader();
     let (events, dead_letters) = (bad.len() + scored.len(), bad.len() + 1);
-    oracle.read_until(&[&worker], |oracle| {
-        oracle.events.len() >= events && oracle.dead_letters.len() >= dead_letters
+    reader.read_until(&[&worker], |reader| {
+        reader.events.len() >= events && reader.dead_letters.len() >= dead_letters
     });
 
     let address = http::served_address(&worker);
@@ -63,20 +63,24 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_own_code_and_the_worker_goe
     let published = "dogiqa_dead_letters_published_total{code=\"fetch.not_found\"} 1";
     assert!(metrics.contains(published), "{metrics}");
 
-    Scene::stop(worker);
-    oracle.read_to_end();
-    assert_eq!((oracle.event_count(), oracle.dead_letters.len()), (events, dead_letters));
+    ServiceFixture::stop(worker);
+    reader.read_to_end();
+    assert_eq!((reader.event_count(), reader.dead_letters.len()), (events, dead_letters));
     for bad in &bad {
-        let letter = dead_letter(&oracle.dead_letters, bad.name);
+        let letter = dead_letter(&reader.dead_letters, bad.name);
         assert_eq!(letter.header("dogiqa.error.code"), Some(bad.code), "the code of {}", bad.name);
-        assert_is_the_record(letter, &bad_record(bad));
-        assert_names_its_origin(letter, &scene.input());
+        assert_has_original_record(letter, &bad_record(bad));
+        assert_has_origin_headers(letter, &fixture.input());
     }
-    assert_poison_is_kept(&scene, dead_letter(&oracle.dead_letters, "poison"), &poison);
-    let event = |id: &str| oracle.events[id][0].json();
+    assert_poison_header_is_unchanged(
+        &fixture,
+        dead_letter(&reader.dead_letters, "poison"),
+        &poison,
+    );
+    let event = |id: &str| reader.events[id][0].json();
     assert_scored_by_first_frame(&event("animated.gif"));
     assert_scored_as_a_whole(&event("one-pixel.png"));
-    scene.assert_everything_is_committed();
+    fixture.assert_everything_is_committed();
 }
 
 fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -> Vec<Bad> {
@@ -84,7 +88,7 @@ fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -
     let at = |name, code, uri: &str| bad(name, code, json!({"uri": uri}).to_string().into_bytes());
     let object = |name, code| at(name, code, &bucket::uri(services, name));
     let private = format!("s3://{}/private.jpg", services.value(PRIVATE));
-    let climbing = format!("file://{}/../outside.jpg", root.display());
+    let parent_folder = format!("file://{}/../outside.jpg", root.display());
     let swapped = json!({
         "uri": bucket::uri(services, "patch.jpg"),
         "sha256": images::sha256(b"another image"),
@@ -93,9 +97,9 @@ fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -
         bad("not JSON", "reference.invalid_json", b"{\"uri\": ".to_vec()),
         bad("no uri", "reference.missing_uri", b"{\"id\": \"a\"}".to_vec()),
         at("unknown scheme", "uri.unsupported_scheme", "ftp://example.com/a.jpg"),
-        at("forbidden bucket", "uri.forbidden_bucket", "s3://somebody-elses/a.jpg"),
+        at("forbidden bucket", "uri.forbidden_bucket", "s3://another-bucket/a.jpg"),
         at("outside the roots", "uri.outside_roots", "file:///etc/hostname"),
-        at("climbing out of a root", "uri.outside_roots", &climbing),
+        at("parent folder of a root", "uri.outside_roots", &parent_folder),
         object("absent.jpg", "fetch.not_found"),
         at("forbidden object", "fetch.forbidden", &private),
         at("stalling server", "fetch.timeout", &stalling.uri()),
@@ -108,7 +112,7 @@ fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -
     ]
 }
 
-/// What is wrong in the image itself, and what looks odd and is not.
+/// Uploads invalid images, and valid ones that are unusual.
 fn put_objects(services: &Services) {
     let whole = images::jpeg(&patch(), 90);
     let one_pixel = RgbImage::from_pixel(1, 1, Rgb([90, 120, 30]));
@@ -130,12 +134,12 @@ fn patch() -> RgbImage {
     RgbImage::from_fn(64, 48, |x, y| Rgb([shade(x, y), shade(y, x), 128]))
 }
 
-fn odd_but_good_references(services: &Services) -> [(&'static str, String); 2] {
+fn unusual_but_valid_references(services: &Services) -> [(&'static str, String); 2] {
     ["animated.gif", "one-pixel.png"].map(|key| (key, bucket::uri(services, key)))
 }
 
-/// The waits are short, so that the stalling server does not hold up the test; and the broker writes
-/// what it gets without compression, so that the test can look for bytes on its disk.
+/// Returns settings with short timeouts, so that the stalling server does not delay the test, and
+/// without compression, so that the test can find the bytes of a header in the broker's log.
 fn worker_settings(stalling: &StallingServer, root: &Path) -> Vec<String> {
     vec![
         format!("storage.file_roots=[\"{}\"]", root.display()),
@@ -143,17 +147,16 @@ fn worker_settings(stalling: &StallingServer, root: &Path) -> Vec<String> {
         "storage.allow_http=true".to_owned(),
         "storage.read_timeout=1s".to_owned(),
         "storage.attempts_max=2".to_owned(),
-        // So that the broker's disk shows headers as they are.
         "kafka.properties.compression_type=none".to_owned(),
     ]
 }
 
-fn reference_record(id: &str, uri: &str) -> Record {
+fn reference_record(id: &str, uri: &str) -> PublishedRecord {
     let payload = json!({"id": id, "uri": uri}).to_string().into_bytes();
-    Record { key: Some(id.into()), payload: Some(payload), ..Record::default() }
+    PublishedRecord { key: Some(id.into()), payload: Some(payload), ..PublishedRecord::default() }
 }
 
-fn good_record(services: &Services, number: usize) -> Record {
+fn good_record(services: &Services, number: usize) -> PublishedRecord {
     reference_record(&format!("good-{number}"), &bucket::uri(services, "patch.jpg"))
 }
 
@@ -161,13 +164,13 @@ fn good_payload(services: &Services, id: &str) -> Vec<u8> {
     reference_record(id, &bucket::uri(services, "patch.jpg")).payload.unwrap_or_default()
 }
 
-fn bad_record(bad: &Bad) -> Record {
+fn bad_record(bad: &Bad) -> PublishedRecord {
     let headers = headers_of_every_kind();
-    Record { key: Some(bad.name.into()), headers, payload: Some(bad.payload.clone()) }
+    PublishedRecord { key: Some(bad.name.into()), headers, payload: Some(bad.payload.clone()) }
 }
 
-fn tombstone() -> Record {
-    Record { key: Some(b"tombstone".to_vec()), ..Record::default() }
+fn tombstone() -> PublishedRecord {
+    PublishedRecord { key: Some(b"tombstone".to_vec()), ..PublishedRecord::default() }
 }
 
 fn dead_letter<'a>(letters: &'a [Answer], key: &str) -> &'a Answer {
@@ -175,7 +178,7 @@ fn dead_letter<'a>(letters: &'a [Answer], key: &str) -> &'a Answer {
     letter.unwrap_or_else(|| panic!("no dead letter with the key {key}"))
 }
 
-fn assert_is_the_record(letter: &Answer, record: &Record) {
+fn assert_has_original_record(letter: &Answer, record: &PublishedRecord) {
     assert_eq!(letter.key, record.key);
     assert_eq!(Some(&letter.payload), record.payload.as_ref());
     assert_eq!(letter.headers[..record.headers.len()], record.headers, "the original headers");
@@ -183,7 +186,7 @@ fn assert_is_the_record(letter: &Answer, record: &Record) {
     assert!(added.all(|(name, _)| name.starts_with("dogiqa.error.")), "{:?}", letter.headers);
 }
 
-fn assert_names_its_origin(letter: &Answer, topic: &str) {
+fn assert_has_origin_headers(letter: &Answer, topic: &str) {
     let number = |name: &str| letter.header(name).and_then(|text| text.parse::<i64>().ok());
     assert_eq!(letter.header("dogiqa.error.original.topic"), Some(topic));
     assert_eq!(number("dogiqa.error.original.partition"), Some(0));
@@ -195,16 +198,16 @@ fn assert_names_its_origin(letter: &Answer, topic: &str) {
     }
 }
 
-/// Its header came out as it went in: the client library cannot say so, the broker's disk can.
-fn assert_poison_is_kept(scene: &Scene, letter: &Answer, payload: &[u8]) {
+/// Looks for the header in the broker's log, because the client library cannot read its name.
+fn assert_poison_header_is_unchanged(fixture: &ServiceFixture, letter: &Answer, payload: &[u8]) {
     assert_eq!(letter.header("dogiqa.error.code"), Some("reference.invalid_header"));
     assert_eq!(letter.payload, payload);
-    let folder = format!("node-1/data/{}-0", scene.dead_letters());
-    let folder = Path::new(scene.services.value("KAFKA_DIR")).join(folder);
+    let folder = format!("node-1/data/{}-0", fixture.dead_letters());
+    let folder = Path::new(fixture.services.value("KAFKA_DIR")).join(folder);
     let segment = std::fs::read(folder.join("00000000000000000000.log")).unwrap();
     let header = wire::encoded_header(BAD_HEADER_NAME, b"noir");
-    let kept = segment.windows(header.len()).any(|window| window == header);
-    assert!(kept, "the dead letter's header is not the original one");
+    let is_unchanged = segment.windows(header.len()).any(|window| window == header);
+    assert!(is_unchanged, "the dead letter's header is not the original one");
 }
 
 fn assert_scored_by_first_frame(event: &Value) {
@@ -218,7 +221,7 @@ fn assert_scored_as_a_whole(event: &Value) {
     assert!(event["score"].is_number() && event["global"]["level"].is_number(), "{event}");
 }
 
-/// Takes connections and never says a word.
+/// Accepts connections and never sends a byte.
 struct StallingServer {
     address: String,
 }

@@ -1,4 +1,4 @@
-//! Putting images into the S3 server, as the root account.
+//! Uploads images to the S3 server, as the root account.
 
 use std::sync::OnceLock;
 
@@ -11,10 +11,10 @@ use crate::services::Services;
 
 /// The bucket that the worker may read.
 pub(crate) const PHOTOS: &str = "S3_BUCKET";
-/// The bucket whose objects answer 403 to the worker.
+/// The bucket that answers 403 to the worker.
 pub(crate) const PRIVATE: &str = "S3_PRIVATE_BUCKET";
 
-/// The fifty images, which are in the worker's bucket when this returns.
+/// Returns the fifty images. Uploads them to the worker's bucket on the first call.
 pub(crate) fn fifty_images(services: &Services) -> &'static [Sample] {
     static SAMPLES: OnceLock<Vec<Sample>> = OnceLock::new();
     SAMPLES.get_or_init(|| {
@@ -25,12 +25,12 @@ pub(crate) fn fifty_images(services: &Services) -> &'static [Sample] {
     })
 }
 
-/// The URI of an object in the worker's bucket.
+/// Returns the URI of an object in the worker's bucket.
 pub(crate) fn uri(services: &Services, key: &str) -> String {
     format!("s3://{}/{key}", services.value(PHOTOS))
 }
 
-/// Puts objects into one of the two buckets.
+/// Uploads objects to one of the two buckets.
 pub(crate) fn put_all<'a>(
     services: &Services,
     bucket: &str,

@@ -1,13 +1,13 @@
-//! Certificates of two authorities of our own: the one that broker and worker trust, and another.
+//! Certificates of two test authorities: one that broker and worker trust, and another one.
 
 use std::fs;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
-/// Writes `ca.pem` and `other-ca.pem`; of the first authority the broker's `server.pem` and
-/// `expired.pem`, each with its key, and `client.pem` with `client.key`; `stranger.pem` with
-/// `stranger.key` of the other one.
+/// Writes `ca.pem` and `other-ca.pem`. The first authority signs the broker's `server.pem` and
+/// `expired.pem`, each with its key in the same file, and `client.pem` with `client.key`. The other
+/// authority signs `stranger.pem` with `stranger.key`.
 pub(crate) fn write(folder: &Path) {
     let write = |name: &str, pem: String| fs::write(folder.join(name), pem).unwrap();
     let (own, other) = (authority("the tests' authority"), authority("another authority"));
@@ -33,10 +33,10 @@ fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     (certificate.pem(), Issuer::new(params, key))
 }
 
-/// A certificate for this machine, valid until the end of the year before, and its key.
+/// Returns a certificate for this machine, valid until 1 January of `year`, and its key.
 fn signed(name: &str, year: i32, issuer: &Issuer<'_, KeyPair>) -> (String, String) {
-    let places = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let mut params = CertificateParams::new(places).unwrap();
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let mut params = CertificateParams::new(names).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = date_time_ymd(2019, 1, 1);
     params.not_after = date_time_ymd(year, 1, 1);

@@ -1,4 +1,4 @@
-//! Three brokers that hold every topic three times, for the tests that take some of them away.
+//! Three brokers with three replicas of every topic, for the tests that kill brokers.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,7 +10,7 @@ pub(crate) struct Cluster {
     is_whole: bool,
 }
 
-/// The cluster, for one test at a time: what is done to a broker is felt by everybody on it.
+/// Returns the cluster, for one test at a time: a broker's fault affects all clients.
 pub(crate) fn cluster() -> MutexGuard<'static, Cluster> {
     static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| {
@@ -19,7 +19,7 @@ pub(crate) fn cluster() -> MutexGuard<'static, Cluster> {
         Mutex::new(Cluster { script, is_whole: true })
     });
     let guard = cluster.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(guard.is_whole, "an earlier test failed while brokers were away");
+    assert!(guard.is_whole, "an earlier test failed while brokers were down");
     guard
 }
 
@@ -30,24 +30,24 @@ impl Cluster {
         self.script.value("KAFKA_BOOTSTRAP").unwrap()
     }
 
-    /// Ends brokers at once (SIGKILL).
+    /// Kills brokers (SIGKILL).
     pub(crate) fn kill(&mut self, nodes: &[i32]) {
         self.is_whole = false;
-        self.order("kill", nodes.iter().map(i32::to_string));
+        self.run_script("kill", nodes.iter().map(i32::to_string));
     }
 
-    /// Starts brokers again; returns when they serve.
+    /// Restarts brokers. Returns when they accept connections.
     pub(crate) fn revive(&mut self, nodes: &[i32]) {
-        self.order("revive", nodes.iter().map(i32::to_string));
+        self.run_script("revive", nodes.iter().map(i32::to_string));
         self.is_whole = true;
     }
 
-    /// Lets clients of this id write only so many bytes in a second to each broker.
+    /// Limits the clients with this id to `bytes` per second to each broker.
     pub(crate) fn throttle(&self, client: &str, bytes: u32) {
-        self.order("quota", [client.to_owned(), bytes.to_string()]);
+        self.run_script("quota", [client.to_owned(), bytes.to_string()]);
     }
 
-    fn order(&self, subcommand: &str, arguments: impl IntoIterator<Item = String>) {
+    fn run_script(&self, subcommand: &str, arguments: impl IntoIterator<Item = String>) {
         let folder = self.script.value("KAFKA_DIR").unwrap();
         let status = script_command("kafka.sh", subcommand).arg(folder).args(arguments).status();
         assert!(status.unwrap().success(), "kafka.sh {subcommand} failed");

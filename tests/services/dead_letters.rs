@@ -1,4 +1,5 @@
-//! Dead letters on a real broker: shown, sent again byte for byte, and each once, whatever is interrupted.
+//! `dogiqa dead-letters` on a real broker: listed, and replayed byte for byte and exactly once,
+//! also after an interruption.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,19 +11,19 @@ use serde_json::{Value, json};
 
 use crate::bucket::{self, PHOTOS};
 use crate::images;
-use crate::oracle::Answer;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Record, Scene, headers_of_every_kind};
+use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX, headers_of_every_kind};
 use crate::services::{announce, services};
+use crate::topic_reader::Answer;
 use crate::wire::{self, RawRecord};
 
 const BAD_HEADER_NAME: &[u8] = b"x-\xFF\xFE";
-/// Enough for many transactions.
-const LETTERS: usize = 10_000;
+/// Enough records for many transactions.
+const DEAD_LETTERS: usize = 10_000;
 
-fn dead_letters(scene: &Scene, arguments: &[&str]) -> Output {
+fn run_dead_letters(fixture: &ServiceFixture, arguments: &[&str]) -> Output {
     let arguments = [&["dead-letters"], arguments].concat();
-    let output = scene.command(&arguments).output().unwrap();
+    let output = fixture.command(&arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
     output
 }
@@ -31,30 +32,35 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// How often a text stands in another.
+/// Counts the occurrences of `part`.
 fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()
 }
 
-/// A dead letter as a worker writes it, of a record at this offset of the input topic's first partition.
-fn letter(scene: &Scene, offset: usize, (code, stage): (&str, &str), age: TimeDelta) -> Record {
+/// Returns a dead letter as a worker writes it, for a record of the input topic at this offset.
+fn dead_letter(
+    fixture: &ServiceFixture,
+    offset: usize,
+    (code, stage): (&str, &str),
+    age: TimeDelta,
+) -> PublishedRecord {
     let reason = DeadLetterReason {
         code: code.to_owned(),
-        message: format!("what was wrong with {offset}"),
+        message: format!("the error of offset {offset}"),
         stage: stage.to_owned(),
         attempts: 3,
         time: Utc::now() - age,
-        group: "somebody".to_owned(),
+        group: "another-group".to_owned(),
         version: "0.1.0".to_owned(),
         original: Source {
-            topic: scene.input(),
+            topic: fixture.input(),
             partition: i32::try_from(offset % 3).unwrap(),
             offset: i64::try_from(offset).unwrap(),
             timestamp: None,
         },
     };
     let headers = reason.headers().into_iter();
-    Record {
+    PublishedRecord {
         key: Some(offset.to_string().into_bytes()),
         headers: headers.map(|(name, value)| (name, Some(value.into_bytes()))).collect(),
         payload: Some(json!({"uri": "s3://b/k", "id": offset.to_string()}).to_string().into()),
@@ -62,34 +68,34 @@ fn letter(scene: &Scene, offset: usize, (code, stage): (&str, &str), age: TimeDe
 }
 
 #[test]
-fn the_list_shows_what_the_filters_ask_for_and_counts_it_by_code() {
+fn list_shows_the_dead_letters_that_match_and_counts_them_by_code() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "list", 3);
-    let letters = [
-        letter(&scene, 0, ("fetch.not_found", "fetch"), TimeDelta::zero()),
-        letter(&scene, 1, ("fetch.timeout", "fetch"), TimeDelta::hours(5)),
-        letter(&scene, 2, ("decode.empty", "decode"), TimeDelta::hours(1)),
-        Record {
+    let fixture = ServiceFixture::new(services, "list", 3);
+    let records = [
+        dead_letter(&fixture, 0, ("fetch.not_found", "fetch"), TimeDelta::zero()),
+        dead_letter(&fixture, 1, ("fetch.timeout", "fetch"), TimeDelta::hours(5)),
+        dead_letter(&fixture, 2, ("decode.empty", "decode"), TimeDelta::hours(1)),
+        PublishedRecord {
             payload: Some(b"\xFF\xFE".to_vec()),
-            ..letter(&scene, 3, ("a.b", "fetch"), TimeDelta::hours(9))
+            ..dead_letter(&fixture, 3, ("a.b", "fetch"), TimeDelta::hours(9))
         },
-        Record { payload: Some(b"no dead letter".to_vec()), ..Record::default() },
+        PublishedRecord { payload: Some(b"no dead letter".to_vec()), ..PublishedRecord::default() },
     ];
-    scene.publish_to(&scene.dead_letters(), letters.into_iter());
+    fixture.publish_to(&fixture.dead_letters(), records.into_iter());
 
-    let output = dead_letters(&scene, &["list"]);
+    let output = run_dead_letters(&fixture, &["list"]);
     let (table, summary) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(table.lines().count(), 1 + 4, "{table}");
-    let origin = format!("{}/1@1", scene.input());
+    let origin = format!("{}/1@1", fixture.input());
     let line = table.lines().find(|line| line.contains(&origin)).unwrap();
-    assert!(line.contains("fetch.timeout") && line.ends_with("what was wrong with 1"), "{line}");
+    assert!(line.contains("fetch.timeout") && line.ends_with("the error of offset 1"), "{line}");
     for counted in ["dead letters: 4", "1  fetch.not_found", "no dead letters of this service: 1"] {
         assert!(summary.contains(counted), "{counted}: {summary}");
     }
 
     let codes = |arguments: &[&str]| -> Vec<String> {
         let arguments = [&["list", "--format", "jsonl"], arguments].concat();
-        let output = dead_letters(&scene, &arguments);
+        let output = run_dead_letters(&fixture, &arguments);
         let lines = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap());
         let code = |letter: Value| letter["error"]["code"].as_str().unwrap().to_owned();
         let mut codes: Vec<_> = lines.map(code).collect();
@@ -107,20 +113,20 @@ fn the_list_shows_what_the_filters_ask_for_and_counts_it_by_code() {
     assert_eq!(codes(&["--id", "2"]), ["decode.empty"]);
     assert_eq!(codes(&["--limit", "3"]).len(), 3);
 
-    let output = dead_letters(&scene, &["list", "--format", "jsonl", "--code", "a.b"]);
+    let output = run_dead_letters(&fixture, &["list", "--format", "jsonl", "--code", "a.b"]);
     let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&shown["key"], &shown["value_base64"]), (&json!("3"), &json!("//4=")));
     assert_eq!((&shown["reference"], &shown["replays"]), (&Value::Null, &json!(0)));
 }
 
 #[test]
-fn what_is_mended_is_sent_again_as_it_came_and_answered_this_time() {
+fn a_replay_sends_the_original_record_and_the_worker_answers_it() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "mended", 1);
+    let fixture = ServiceFixture::new(services, "replay-fixed", 1);
     let uncompressed = "kafka.properties.compression_type=none".to_owned();
-    let worker = scene.start_worker("the worker", std::slice::from_ref(&uncompressed));
+    let worker = fixture.start_worker("the worker", std::slice::from_ref(&uncompressed));
     let headers = headers_of_every_kind();
-    let reference = |key: Option<&[u8]>, object: &str| Record {
+    let reference = |key: Option<&[u8]>, object: &str| PublishedRecord {
         key: key.map(<[u8]>::to_vec),
         headers: headers.clone(),
         payload: Some(
@@ -128,51 +134,51 @@ fn what_is_mended_is_sent_again_as_it_came_and_answered_this_time() {
         ),
     };
     let records = [
-        reference(Some(b"\x00\xFF"), "mended/late.jpg"),
-        reference(None, "mended/later.jpg"),
-        reference(Some(b""), "mended/never.jpg"),
+        reference(Some(b"\x00\xFF"), "fixed/late.jpg"),
+        reference(None, "fixed/later.jpg"),
+        reference(Some(b""), "fixed/never.jpg"),
     ];
-    scene.publish(records.iter().cloned());
-    let value = reference(None, "mended/late.jpg").payload.unwrap();
+    fixture.publish(records.iter().cloned());
+    let value = reference(None, "fixed/late.jpg").payload.unwrap();
     let poison = RawRecord { key: b"poison", value: &value, header: (BAD_HEADER_NAME, b"noir") };
-    wire::produce(services.bootstrap_servers(), &scene.input(), &poison);
-    let mut oracle = scene.oracle();
-    oracle.read_until(&[&worker], |oracle| oracle.dead_letters.len() == 4);
+    wire::produce(services.bootstrap_servers(), &fixture.input(), &poison);
+    let mut reader = fixture.answer_reader();
+    reader.read_until(&[&worker], |reader| reader.dead_letters.len() == 4);
 
     let replay = |arguments: &[&str]| {
         let arguments = [&["replay", "--set", &uncompressed], arguments].concat();
-        dead_letters(&scene, &arguments)
+        run_dead_letters(&fixture, &arguments)
     };
-    let before = scene.end_offsets(&scene.input());
+    let before = fixture.end_offsets(&fixture.input());
     let output = replay(&["--code", "fetch.not_found", "--dry-run"]);
-    assert_eq!(count(text(&output.stdout), &format!("to {}/0", scene.input())), 3);
+    assert_eq!(count(text(&output.stdout), &format!("to {}/0", fixture.input())), 3);
     assert!(text(&output.stderr).contains("3 would be sent, 0 sent before"));
-    assert_eq!(scene.end_offsets(&scene.input()), before, "a dry run sends nothing");
+    assert_eq!(fixture.end_offsets(&fixture.input()), before, "a dry run sends nothing");
 
     let photo = images::jpeg(&image::RgbImage::from_pixel(40, 30, image::Rgb([90, 120, 30])), 90);
-    let mended = ["mended/late.jpg", "mended/later.jpg"].map(|key| (key, photo.as_slice()));
-    bucket::put_all(services, PHOTOS, mended.into_iter());
+    let fixed = ["fixed/late.jpg", "fixed/later.jpg"].map(|key| (key, photo.as_slice()));
+    bucket::put_all(services, PHOTOS, fixed.into_iter());
     let output = replay(&["--code", "fetch.not_found"]);
     assert!(text(&output.stderr).contains("3 sent, 0 sent before"), "{}", text(&output.stderr));
-    oracle.read_until(&[&worker], |oracle| {
-        oracle.event_count() == 2 && oracle.dead_letters.len() == 5
+    reader.read_until(&[&worker], |reader| {
+        reader.event_count() == 2 && reader.dead_letters.len() == 5
     });
-    assert_eq!(oracle.events.keys().collect::<Vec<_>>(), ["mended/late.jpg", "mended/later.jpg"]);
+    assert_eq!(reader.events.keys().collect::<Vec<_>>(), ["fixed/late.jpg", "fixed/later.jpg"]);
 
-    // It failed a second time: the record with its count, and the new reason alone.
-    let again = &oracle.dead_letters[4];
+    // The second failure has the record's headers, a replay count, and only the new error.
+    let again = &reader.dead_letters[4];
     assert_eq!(again.header("dogiqa.replay.count"), Some("1"));
     assert_eq!(again.headers[..4], headers);
     let codes = again.headers.iter().filter(|(name, _)| name == "dogiqa.error.code");
     assert_eq!(codes.count(), 1, "{again:?}");
     assert!(again.header("dogiqa.error.original.offset") > Some("3"), "{again:?}");
 
-    // The two that are left: the poisoned one and that which failed twice.
+    // Two are left: the poisoned record and the one that failed twice.
     let output = replay(&[]);
     assert!(text(&output.stderr).contains("2 sent, 3 sent before"), "{}", text(&output.stderr));
-    oracle.read_until(&[&worker], |oracle| oracle.dead_letters.len() == 7);
-    Scene::stop(worker);
-    let mut input = scene.input_oracle();
+    reader.read_until(&[&worker], |reader| reader.dead_letters.len() == 7);
+    ServiceFixture::stop(worker);
+    let mut input = fixture.input_reader();
     input.read_to_end();
     assert_eq!(input.dead_letters.len(), 4 + 3 + 2);
     let (once, twice) = input.dead_letters[4..].split_at(3);
@@ -180,51 +186,51 @@ fn what_is_mended_is_sent_again_as_it_came_and_answered_this_time() {
         assert_is_replayed(once, record, "1");
     }
     assert_is_replayed(twice, &records[2], "2");
-    assert_poison_is_there_twice(&scene);
+    assert_poison_was_published_twice(&fixture);
 }
 
-/// Answers come in no order, and so do dead letters and their replays.
-fn assert_is_replayed(sent: &[Answer], record: &Record, replays: &str) {
+/// Asserts that `record` was replayed. The order of replays is not fixed.
+fn assert_is_replayed(sent: &[Answer], record: &PublishedRecord, replays: &str) {
     let sent = sent.iter().find(|sent| Some(&sent.payload) == record.payload.as_ref()).unwrap();
     assert_eq!(sent.key, record.key);
-    let (counted, own) = sent.headers.split_last().unwrap();
-    assert_eq!(own, record.headers);
+    let (counted, original) = sent.headers.split_last().unwrap();
+    assert_eq!(original, record.headers);
     assert_eq!(*counted, ("dogiqa.replay.count".to_owned(), Some(replays.into())));
 }
 
-/// Its header went round as it came: the client library cannot say so, the broker's disk can.
-fn assert_poison_is_there_twice(scene: &Scene) {
-    let folder = format!("node-1/data/{}-0", scene.input());
-    let folder = Path::new(scene.services.value("KAFKA_DIR")).join(folder);
+/// Looks for the header in the broker's log, because the client library cannot read its name.
+fn assert_poison_was_published_twice(fixture: &ServiceFixture) {
+    let folder = format!("node-1/data/{}-0", fixture.input());
+    let folder = Path::new(fixture.services.value("KAFKA_DIR")).join(folder);
     let segment = std::fs::read(folder.join("00000000000000000000.log")).unwrap();
     let header = wire::encoded_header(BAD_HEADER_NAME, b"noir");
-    let kept = segment.windows(header.len()).filter(|window| *window == header).count();
-    assert_eq!(kept, 2, "the header of the record that came, and that of its replay");
+    let copies = segment.windows(header.len()).filter(|window| *window == header).count();
+    assert_eq!(copies, 2, "the header of the original record and of its replay");
 }
 
 #[test]
-fn a_replay_that_is_killed_and_run_again_with_other_filters_sends_each_letter_once() {
+fn a_killed_replay_repeated_with_other_filters_sends_each_record_once() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "replay-killed", 3);
+    let fixture = ServiceFixture::new(services, "replay-killed", 3);
     let stages = [("fetch.forbidden", "fetch"), ("decode.empty", "decode")];
-    let letters =
-        (0..LETTERS).map(|number| letter(&scene, number, stages[number % 2], TimeDelta::zero()));
-    scene.publish_to(&scene.dead_letters(), letters);
-    let mut input = scene.input_oracle();
-    let mut command = scene.command(&["dead-letters", "replay"]);
+    let records = (0..DEAD_LETTERS)
+        .map(|number| dead_letter(&fixture, number, stages[number % 2], TimeDelta::zero()));
+    fixture.publish_to(&fixture.dead_letters(), records);
+    let mut input = fixture.input_reader();
+    let mut command = fixture.command(&["dead-letters", "replay"]);
     let first = Process::spawn("the killed replay", &mut command);
     input.read_until(&[], |input| !input.dead_letters.is_empty());
     first.kill();
     input.read_to_end();
     let sent = input.dead_letters.len();
-    assert!((1..LETTERS).contains(&sent), "it was not interrupted: {sent} sent");
+    assert!((1..DEAD_LETTERS).contains(&sent), "it was not interrupted: {sent} sent");
 
-    dead_letters(&scene, &["replay", "--code", "fetch", "--limit", "100"]);
-    let output = dead_letters(&scene, &["replay", "--stage", "fetch"]);
-    announce(&format!("replay, kill -9: of {LETTERS}, then {}", text(&output.stderr).trim()));
-    dead_letters(&scene, &["replay", "--since", "1h"]);
-    let output = dead_letters(&scene, &["replay"]);
-    let nothing = format!("0 sent, {LETTERS} sent before, 0 refused");
+    run_dead_letters(&fixture, &["replay", "--code", "fetch", "--limit", "100"]);
+    let output = run_dead_letters(&fixture, &["replay", "--stage", "fetch"]);
+    announce(&format!("replay, kill -9: of {DEAD_LETTERS}, then {}", text(&output.stderr).trim()));
+    run_dead_letters(&fixture, &["replay", "--since", "1h"]);
+    let output = run_dead_letters(&fixture, &["replay"]);
+    let nothing = format!("0 sent, {DEAD_LETTERS} sent before, 0 refused");
     assert!(text(&output.stderr).contains(&nothing), "{}", text(&output.stderr));
 
     input.read_to_end();
@@ -234,53 +240,54 @@ fn a_replay_that_is_killed_and_run_again_with_other_filters_sends_each_letter_on
         assert_eq!(record.partition, i32::try_from(number % 3).unwrap(), "its partition");
         *times.entry(number).or_default() += 1;
     }
-    assert_eq!(times.len(), LETTERS, "letters that were sent");
-    assert!(times.values().all(|times| *times == 1), "a letter was sent twice");
+    assert_eq!(times.len(), DEAD_LETTERS, "records that were sent");
+    assert!(times.values().all(|times| *times == 1), "a record was sent twice");
 }
 
 #[test]
-fn a_second_replay_puts_the_first_one_out_and_nothing_is_sent_twice() {
+fn a_second_replay_fences_the_first_one_and_no_record_is_sent_twice() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "replay-fenced", 3);
-    let letters =
-        (0..60).map(|number| letter(&scene, number, ("fetch.timeout", "fetch"), TimeDelta::zero()));
-    scene.publish_to(&scene.dead_letters(), letters);
-    let mut input = scene.input_oracle();
-    // A minute of work.
-    let mut command = scene.command(&["dead-letters", "replay", "--rate", "1/s"]);
+    let fixture = ServiceFixture::new(services, "replay-fenced", 3);
+    let records = (0..60)
+        .map(|number| dead_letter(&fixture, number, ("fetch.timeout", "fetch"), TimeDelta::zero()));
+    fixture.publish_to(&fixture.dead_letters(), records);
+    let mut input = fixture.input_reader();
+    // At this rate the replay takes a minute.
+    let mut command = fixture.command(&["dead-letters", "replay", "--rate", "1/s"]);
     let first = Process::spawn("the first replay", &mut command);
     input.read_until(&[&first], |input| !input.dead_letters.is_empty());
-    dead_letters(&scene, &["replay"]);
-    first.wait_for_line("another replay of replay-fenced.dead-letters began", PATIENCE);
-    assert_eq!(first.wait(PATIENCE).code(), Some(1));
+    run_dead_letters(&fixture, &["replay"]);
+    first.wait_for_line("another replay of replay-fenced.dead-letters began", WAIT_MAX);
+    assert_eq!(first.wait(WAIT_MAX).code(), Some(1));
     input.read_to_end();
     assert_eq!(input.dead_letters.len(), 60);
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_by_name_and_does_not_hold_up_the_rest() {
+fn a_dead_letter_that_cannot_be_replayed_is_reported_and_the_rest_is_sent() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "replay-refused", 3);
-    let fetch = |number| letter(&scene, number, ("fetch.timeout", "fetch"), TimeDelta::zero());
+    let fixture = ServiceFixture::new(services, "replay-refused", 3);
+    let fetch =
+        |number| dead_letter(&fixture, number, ("fetch.timeout", "fetch"), TimeDelta::zero());
     let to = |number, topic: &str| {
         let mut letter = fetch(number);
         let name = "dogiqa.error.original.topic".to_owned();
         letter.headers.push((name, Some(topic.as_bytes().to_vec())));
         letter
     };
-    let mut cut = fetch(4);
-    cut.headers.push(("dogiqa.error.left_out".to_owned(), Some(b"value".to_vec())));
-    let letters = [
-        to(0, &scene.events()),
-        to(1, &scene.dead_letters()),
-        to(2, "replay-refused.is-gone"),
+    let mut incomplete = fetch(4);
+    incomplete.headers.push(("dogiqa.error.left_out".to_owned(), Some(b"value".to_vec())));
+    let records = [
+        to(0, &fixture.events()),
+        to(1, &fixture.dead_letters()),
+        to(2, "replay-refused.missing"),
         to(3, "no\0name"),
-        cut,
+        incomplete,
         fetch(5),
-        Record { payload: Some(b"no dead letter".to_vec()), ..Record::default() },
+        PublishedRecord { payload: Some(b"no dead letter".to_vec()), ..PublishedRecord::default() },
     ];
-    scene.publish_to(&scene.dead_letters(), letters.into_iter());
-    let output = scene.command(&["dead-letters", "replay"]).output().unwrap();
+    fixture.publish_to(&fixture.dead_letters(), records.into_iter());
+    let output = fixture.command(&["dead-letters", "replay"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "not all were sent");
     let errors = text(&output.stderr);
     assert!(errors.contains("1 sent, 0 sent before, 5 refused"), "{errors}");
@@ -288,19 +295,19 @@ fn what_cannot_be_sent_is_refused_by_name_and_does_not_hold_up_the_rest() {
     assert_eq!(count(errors, "does not exist"), 2, "{errors}");
     assert_eq!(count(errors, "did not fit"), 1, "{errors}");
     assert!(errors.contains("no dead letters of this service: 1"), "{errors}");
-    let mut input = scene.input_oracle();
+    let mut input = fixture.input_reader();
     input.read_to_end();
     assert_eq!(input.dead_letters.len(), 1);
 
-    // Elsewhere they can go, and once more if one insists.
-    let input_topic = scene.input();
+    // With `--to` and `--again` they can be sent to another topic.
+    let input_topic = fixture.input();
     let elsewhere = ["replay", "--to", &input_topic, "--again", "--limit", "5"];
-    let output = scene.command(&[&["dead-letters"], &elsewhere[..]].concat()).output().unwrap();
+    let output = fixture.command(&[&["dead-letters"], &elsewhere[..]].concat()).output().unwrap();
     assert!(text(&output.stderr).contains("5 sent, 0 sent before"), "{}", text(&output.stderr));
     input.read_to_end();
     assert_eq!(input.dead_letters.len(), 6);
     let output =
-        scene.command(&["dead-letters", "replay", "--to", &scene.events()]).output().unwrap();
+        fixture.command(&["dead-letters", "replay", "--to", &fixture.events()]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("cannot be sent to"), "{}", text(&output.stderr));
 }

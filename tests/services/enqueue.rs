@@ -1,19 +1,19 @@
-//! References from a bucket and from lists, sent by the real binary to the real broker.
+//! `dogiqa enqueue` with a bucket and with lists, on a real broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::process::Output;
-use std::time::Instant;
 
 use crate::bucket;
 use crate::images;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Scene};
+use crate::service_fixture::{ServiceFixture, WAIT_MAX};
 use crate::services::{announce, services};
+use crate::wait;
 
-/// References of the test that kills.
+/// References of the test that kills the command.
 const LISTED: usize = 20_000;
-/// What `--help` promises of a crash.
+/// References that may be sent twice after a crash, as `--help` states.
 const TWICE_MAX: usize = 1_000;
 
 fn stderr(output: &Output) -> String {
@@ -23,7 +23,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn every_object_below_a_prefix_is_sent_with_its_etag_and_answered() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "enqueue-prefix", 3);
+    let fixture = ServiceFixture::new(services, "enqueue-prefix", 3);
     let samples = images::fifty_images();
     let keys: Vec<_> = samples.iter().map(|sample| format!("enqueue/{}", sample.key)).collect();
     let objects =
@@ -32,11 +32,11 @@ fn every_object_below_a_prefix_is_sent_with_its_etag_and_answered() {
 
     let prefix = bucket::uri(services, "enqueue/");
     let output =
-        scene.command(&["enqueue"]).args([&prefix, "--metadata", "batch=7"]).output().unwrap();
+        fixture.command(&["enqueue"]).args([&prefix, "--metadata", "batch=7"]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("50 sent, 1 skipped, 0 refused"), "{}", stderr(&output));
 
-    let records = scene.input_records();
+    let records = fixture.input_records();
     let uris: BTreeSet<_> =
         records.iter().map(|(_, value)| value["uri"].as_str().unwrap().to_owned()).collect();
     assert_eq!(uris, keys.iter().map(|key| bucket::uri(services, key)).collect());
@@ -46,53 +46,53 @@ fn every_object_below_a_prefix_is_sent_with_its_etag_and_answered() {
         assert_eq!(value["metadata"]["batch"], "7");
     }
 
-    // The worker asks the store for exactly these versions.
-    let mut oracle = scene.oracle();
-    let worker = scene.start_worker("the worker", &[]);
-    oracle.read_until_answered(keys.len(), &[&worker]);
-    Scene::stop(worker);
-    assert!(oracle.dead_letters.is_empty());
+    // The worker reads exactly these versions.
+    let mut reader = fixture.answer_reader();
+    let worker = fixture.start_worker("the worker", &[]);
+    reader.read_until_answered(keys.len(), &[&worker]);
+    ServiceFixture::stop(worker);
+    assert!(reader.dead_letters.is_empty());
 }
 
 #[test]
-fn bad_lines_of_a_list_are_named_and_the_others_are_sent() {
+fn bad_lines_of_a_list_are_reported_and_the_others_are_sent() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "enqueue-list", 1);
-    let list = scene.folder().join("list.jsonl");
+    let fixture = ServiceFixture::new(services, "enqueue-list", 1);
+    let list = fixture.folder().join("list.jsonl");
     let good = bucket::uri(services, "a b?.jpg");
     let lines = [
         good.as_str(),
         "no uri at all",
         &format!("{{\"uri\": \"{good}\", \"id\": \"own\", \"policy\": \"none such\"}}"),
-        "s3://somebody-elses/a.jpg",
+        "s3://another-bucket/a.jpg",
         "{\"uri\": 7}",
         &format!("{{\"uri\": \"{good}\", \"id\": \"own\"}}"),
     ];
     std::fs::write(&list, lines.join("\n")).unwrap();
     let enqueue = || {
-        let mut command = scene.command(&["enqueue"]);
+        let mut command = fixture.command(&["enqueue"]);
         command.arg(&list);
         command
     };
 
     let dry = enqueue().arg("--dry-run").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&dry.stdout).lines().count(), 2);
-    assert_eq!(scene.input_len(), 0, "a dry run sends nothing");
+    assert_eq!(fixture.input_len(), 0, "a dry run sends nothing");
 
     let output = enqueue().args(["--key", "uri"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = stderr(&output);
+    let errors = stderr(&output);
     for (line, code) in [
         (2, "uri.invalid"),
         (3, "policy.unknown"),
         (4, "uri.forbidden_bucket"),
         (5, "reference.invalid_field"),
     ] {
-        let is_told =
+        let is_report =
             |text: &str| text.starts_with(&format!("line {line}: ")) && text.contains(code);
-        assert!(told.lines().any(is_told), "line {line} {code}:\n{told}");
+        assert!(errors.lines().any(is_report), "line {line} {code}:\n{errors}");
     }
-    let records = scene.input_records();
+    let records = fixture.input_records();
     let ids: Vec<_> = records.iter().map(|(_, value)| value["id"].as_str().unwrap()).collect();
     assert_eq!(ids, [good.as_str(), "own"]);
     assert!(records.iter().all(|(key, _)| key == good.as_bytes()));
@@ -102,37 +102,37 @@ fn bad_lines_of_a_list_are_named_and_the_others_are_sent() {
 }
 
 #[test]
-fn a_killed_command_goes_on_where_it_stopped() {
+fn a_killed_command_continues_where_it_stopped() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "enqueue-kill", 3);
-    let list = scene.folder().join("list.txt");
+    let fixture = ServiceFixture::new(services, "enqueue-kill", 3);
+    let list = fixture.folder().join("list.txt");
     let uris = (0..LISTED).fold(String::new(), |mut uris, number| {
         writeln!(uris, "{}", bucket::uri(services, &format!("{number}.jpg"))).unwrap();
         uris
     });
     std::fs::write(&list, uris).unwrap();
-    let state = scene.folder().join("state.json");
+    let state = fixture.folder().join("state.json");
     let enqueue = || {
-        let mut command = scene.command(&["enqueue"]);
+        let mut command = fixture.command(&["enqueue"]);
         command.arg(&list).arg("--state").arg(&state);
         command
     };
 
     // The rate leaves time to kill it in the middle, even on a busy machine.
     let first = Process::spawn("the killed enqueue", enqueue().args(["--rate", "2000/s"]));
-    let deadline = Instant::now() + PATIENCE;
-    while scene.input_len() < LISTED / 8 {
+    let has_started = || {
         first.assert_running();
-        assert!(Instant::now() < deadline, "nothing is sent");
-    }
+        fixture.input_len() >= LISTED / 8
+    };
+    assert!(wait::until(has_started, WAIT_MAX), "too few references were sent");
     first.kill();
-    let before = scene.input_len();
-    assert!(before < LISTED, "it was killed too late to show anything");
+    let before = fixture.input_len();
+    assert!(before < LISTED, "it was killed after the last reference");
 
     let output = enqueue().output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let mut times = BTreeMap::<_, usize>::new();
-    for (key, _) in scene.input_records() {
+    for (key, _) in fixture.input_records() {
         *times.entry(key).or_default() += 1;
     }
     assert_eq!(times.len(), LISTED, "references in the topic");
@@ -142,7 +142,7 @@ fn a_killed_command_goes_on_where_it_stopped() {
 
     let output = enqueue().output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(scene.input_len(), LISTED + twice, "a finished command has nothing left to send");
+    assert_eq!(fixture.input_len(), LISTED + twice, "a finished command has nothing left to send");
     let output = enqueue().args(["--policy", "other"]).output().unwrap();
     assert!(stderr(&output).contains("another command"), "{}", stderr(&output));
 }

@@ -1,60 +1,61 @@
-//! Brokers that die and return, one or all, and one that is slow.
+//! Brokers that are killed and restarted, one or all of them, and brokers that accept records
+//! slowly.
 
 use std::time::Duration;
 
-use crate::trial::Trial;
+use crate::fault_run::FaultRun;
 
 const CLIENT: &str = "a-throttled-worker";
 
 #[test]
-fn a_leader_that_dies_and_returns_loses_nothing() {
-    Trial::in_both_modes(
+fn a_restarted_partition_leader_loses_no_reference() {
+    FaultRun::in_both_modes(
         "leader",
         "kill -9 of a partition leader's broker, its return",
-        |mut trial| {
-            trial.start(3);
-            let deaths = trial.extent.pick(1, 3);
-            for death in 1..=deaths {
-                trial.until(2 * death - 1, 2 * deaths + 1);
-                let leader = trial.scene.leader_of_events();
-                trial.cluster.kill(&[leader]);
-                trial.until(2 * death, 2 * deaths + 1);
-                trial.cluster.revive(&[leader]);
-                trial.faults += 1;
+        |mut run| {
+            run.start(3);
+            let kills = run.size.pick(1, 3);
+            for kill in 1..=kills {
+                run.read_until_answered(2 * kill - 1, 2 * kills + 1);
+                let leader = run.fixture.leader_of_events();
+                run.cluster.kill(&[leader]);
+                run.read_until_answered(2 * kill, 2 * kills + 1);
+                run.cluster.revive(&[leader]);
+                run.faults += 1;
             }
-            trial.end();
+            run.finish();
         },
     );
 }
 
 #[test]
-fn all_brokers_may_be_away() {
-    Trial::in_both_modes("dark", "all brokers away", |mut trial| {
-        trial.title = trial.extent.pick("all brokers away for 10 s", "all brokers away for 60 s");
-        trial.start(3);
-        trial.until(1, 3);
-        trial.cluster.kill(&[1, 2, 3]);
-        trial.pass(Duration::from_secs(trial.extent.pick(10, 60)));
-        trial.cluster.revive(&[1, 2, 3]);
-        trial.faults += 1;
-        trial.end();
+fn an_outage_of_all_brokers_loses_no_reference() {
+    FaultRun::in_both_modes("dark", "all brokers away", |mut run| {
+        run.title = run.size.pick("all brokers away for 10 s", "all brokers away for 60 s");
+        run.start(3);
+        run.read_until_answered(1, 3);
+        run.cluster.kill(&[1, 2, 3]);
+        run.read_for(Duration::from_secs(run.size.pick(10, 60)));
+        run.cluster.revive(&[1, 2, 3]);
+        run.faults += 1;
+        run.finish();
     });
 }
 
 #[test]
-fn brokers_that_take_answers_slowly_hold_the_worker_back() {
-    Trial::in_both_modes(
+fn a_throttled_producer_loses_no_reference() {
+    FaultRun::in_both_modes(
         "slow",
         "slow downstream: producer quota, queue of 20 records",
-        |mut trial| {
-            // What all answers take on the wire, in twenty seconds more or less; a third to each broker.
-            let bytes = u32::try_from(trial.extent.references).unwrap() * 2_400 / 20 / 3;
-            trial.cluster.throttle(CLIENT, bytes);
-            trial.set(format!("kafka.client_id={CLIENT}"));
-            trial.set("kafka.properties.queue_buffering_max_messages=20");
-            trial.start(1);
-            trial.faults += 1;
-            trial.end();
+        |mut run| {
+            // About 2,400 bytes per answer, spread over 20 seconds and three brokers.
+            let bytes = u32::try_from(run.size.references).unwrap() * 2_400 / 20 / 3;
+            run.cluster.throttle(CLIENT, bytes);
+            run.set(format!("kafka.client_id={CLIENT}"));
+            run.set("kafka.properties.queue_buffering_max_messages=20");
+            run.start(1);
+            run.faults += 1;
+            run.finish();
         },
     );
 }

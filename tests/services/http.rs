@@ -1,4 +1,4 @@
-//! Just enough of HTTP: a client to look at a worker's pages, and a store that answers no.
+//! An HTTP client for a worker's pages, and an S3 server that refuses every request.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,19 +6,19 @@ use std::net::{TcpListener, TcpStream};
 use serde_json::Value;
 
 use crate::process::Process;
-use crate::scene::PATIENCE;
+use crate::service_fixture::WAIT_MAX;
 
-/// Where the worker serves its pages, as its log says.
+/// Returns the address of the worker's HTTP server, from its log.
 pub(crate) fn served_address(worker: &Process) -> String {
-    let line = worker.wait_for_line("serving /healthz", PATIENCE);
+    let line = worker.wait_for_line("serving /healthz", WAIT_MAX);
     let line: Value = serde_json::from_str(&line).unwrap();
     line["address"].as_str().unwrap().to_owned()
 }
 
-/// The status and the body of a page.
+/// Returns the status and the body of a page.
 pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let mut connection = TcpStream::connect(address).unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.set_read_timeout(Some(WAIT_MAX)).unwrap();
     write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut response = String::new();
@@ -27,8 +27,8 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-/// A store that refuses everything and says back what it was told; `/redirect…` leads to where
-/// nobody may go.
+/// A store that refuses every request and repeats the request head in its error message.
+/// `/redirect…` redirects to a forbidden host.
 pub(crate) struct EchoServer {
     address: String,
 }
@@ -39,7 +39,7 @@ impl EchoServer {
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
             for connection in listener.incoming().take(1_000) {
-                // A client that gives up early is no failure of the server's.
+                // A client may close the connection early.
                 drop(connection.and_then(|connection| echo(connection, signature)));
             }
         });
@@ -47,7 +47,7 @@ impl EchoServer {
     }
 
     /// `address:port`.
-    pub(crate) fn place(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         &self.address
     }
 }

@@ -1,4 +1,4 @@
-//! Fifty small images, no two alike, cut from the sample photos; and files that are no images.
+//! Fifty different small images, cropped from the sample photos, and a PNG file with a giant size.
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -9,7 +9,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{Delay, DynamicImage, Frame, ImageFormat, RgbImage, RgbaImage, imageops};
 use sha2::{Digest, Sha256};
 
-/// An encoded image and where it goes in the bucket.
+/// An encoded image with its key in the bucket.
 pub(crate) struct Sample {
     pub(crate) key: String,
     pub(crate) bytes: Vec<u8>,
@@ -25,8 +25,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Cut, scaled, degraded and encoded in three formats. Some keys have what keys may have: folders,
-/// spaces, a plus sign, a percent sign, letters outside ASCII.
+/// Returns the sample photos cropped, scaled, degraded and encoded in three formats. Some keys have
+/// folders, spaces, a plus sign, a percent sign or letters outside ASCII.
 pub(crate) fn fifty_images() -> Vec<Sample> {
     let photos = photos();
     let samples: Vec<_> = (0..50).map(|index| sample(&photos, index)).collect();
@@ -52,8 +52,8 @@ fn sample(photos: &[RgbImage], index: u32) -> Sample {
     let (width, height) = (48 + index % 7 * 8, 48 + index % 5 * 8);
     let side = photo.width().min(photo.height());
     let shift = index * 7 % (side / 4);
-    let cut = imageops::crop_imm(photo, shift, shift, side - shift, side - shift).to_image();
-    let mut small = imageops::resize(&cut, width, height, imageops::FilterType::Triangle);
+    let cropped = imageops::crop_imm(photo, shift, shift, side - shift, side - shift).to_image();
+    let mut small = imageops::resize(&cropped, width, height, imageops::FilterType::Triangle);
     if index % 4 == 1 {
         small = imageops::blur(&small, 0.6 + index as f32 / 40.0);
     }
@@ -78,7 +78,7 @@ pub(crate) fn encode(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Two frames of different colours.
+/// Returns a GIF with two frames of different colours.
 pub(crate) fn animated_gif() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = GifEncoder::new(&mut bytes);
@@ -91,7 +91,7 @@ pub(crate) fn animated_gif() -> Vec<u8> {
     bytes
 }
 
-/// A PNG of a few bytes whose header says 100,000×100,000 pixels: 40 GB decoded.
+/// Returns a PNG of a few bytes with 100,000 × 100,000 pixels in its header: 40 GB decoded.
 pub(crate) fn giant_png() -> Vec<u8> {
     let mut header = b"IHDR".to_vec();
     header.extend(100_000_u32.to_be_bytes());
@@ -104,7 +104,7 @@ pub(crate) fn giant_png() -> Vec<u8> {
     bytes
 }
 
-/// The checksum of PNG chunks, bit by bit.
+/// Returns the checksum of a PNG chunk.
 fn crc32(bytes: &[u8]) -> u32 {
     crate::wire::crc(bytes, 0xEDB8_8320)
 }

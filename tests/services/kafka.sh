@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Apache Kafka for the service tests: brokers in KRaft mode on free loopback ports, data in a temporary folder.
+# Apache Kafka for the service tests: brokers in KRaft mode on free loopback ports, with data in a
+# temporary folder.
 set -euo pipefail
 
 service=kafka
 version=4.3.1
-# Who may come in with a password.
+# The user with a password.
 user=dogiqa-worker
 password=dogiqa-worker-password
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,20 +14,20 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<'USAGE'
-usage: kafka.sh available              is everything here that it takes? names what is missing
+usage: kafka.sh available              check that all required programs exist; print the missing ones
        kafka.sh fetch                  fetch the jars into the cache folder (once)
-       kafka.sh start [OPTION]         start; prints KEY=value lines, leaves the brokers running
-       kafka.sh run [OPTION]           start; prints the same, and stops when standard input closes
+       kafka.sh start [OPTION]         start; print KEY=value lines, leave the brokers running
+       kafka.sh run [OPTION]           start; print the same, stop when standard input closes
        kafka.sh stop FOLDER            stop what `start` started; FOLDER is its DOGIQA_KAFKA_DIR
-       kafka.sh kill FOLDER NODE...    kill -9 these nodes, all at once; their data stay
-       kafka.sh revive FOLDER NODE...  start these nodes again, all at once; returns when they serve
-       kafka.sh quota FOLDER CLIENT BYTES   let clients of this id write only so many bytes in a second
+       kafka.sh kill FOLDER NODE...    kill -9 these nodes; keep their data
+       kafka.sh revive FOLDER NODE...  restart these nodes; return when they accept connections
+       kafka.sh quota FOLDER CLIENT BYTES   limit the bytes per second that clients with this id write
 
---brokers N              so many instead of one
---certificates FOLDER    one broker that also listens with TLS: to users with a password (DOGIQA_KAFKA_SASL), to clients
-                         with a certificate (DOGIQA_KAFKA_MTLS), and with a certificate that has expired
-                         (DOGIQA_KAFKA_EXPIRED). FOLDER has server.pem and expired.pem, each a certificate and its key,
-                         and ca.pem, whose clients are let in; a copy is DOGIQA_KAFKA_CERTIFICATES
+--brokers N              N brokers instead of one
+--certificates FOLDER    one broker with three TLS listeners: for users with a password (DOGIQA_KAFKA_SASL), for
+                         clients with a certificate (DOGIQA_KAFKA_MTLS), and one with an expired certificate
+                         (DOGIQA_KAFKA_EXPIRED). FOLDER has server.pem and expired.pem, each a certificate and its
+                         key, and ca.pem, the authority of accepted clients. DOGIQA_KAFKA_CERTIFICATES is a copy
 
 The cache folder is $DOGIQA_SERVICES_CACHE, or dogiqa-services in the user's cache folder.
 USAGE
@@ -45,7 +46,7 @@ fetch() {
   cached "kafka-$version" fetch_jars
 }
 
-# properties FOLDER NODE BROKERS: the settings of one node; the ports are those of `start`.
+# properties FOLDER NODE BROKERS: prints the settings of one node. `start` sets the ports.
 properties() {
   local folder=$1 node=$2 brokers=$3 voters="" n
   for n in $(seq "$brokers"); do voters="$voters${voters:+,}$n@127.0.0.1:${controller_ports[$n]}"; done
@@ -67,14 +68,15 @@ transaction.state.log.replication.factor=$brokers
 transaction.state.log.min.isr=$((brokers > 1 ? 2 : 1))
 transaction.state.log.num.partitions=3
 group.initial.rebalance.delay.ms=0
-# Tests kill members and wait for the group to notice.
+# Tests kill members and wait until the group removes them.
 group.min.session.timeout.ms=1000
 group.consumer.min.session.timeout.ms=1000
 group.consumer.min.heartbeat.interval.ms=300
 PROPERTIES
 }
 
-# secure_properties FOLDER: what --certificates adds to the settings of node 1, certificates in FOLDER.
+# secure_properties FOLDER: prints the settings that --certificates adds to node 1, with the
+# certificates of FOLDER.
 secure_properties() {
   local login=org.apache.kafka.common.security.scram.ScramLoginModule
   cat <<PROPERTIES
@@ -93,7 +95,7 @@ listener.name.expired.ssl.keystore.location=$1/expired.pem
 PROPERTIES
 }
 
-# Starts node N of the instance in FOLDER, which has its settings; returns when the process exists.
+# start_node FOLDER N: starts a node from its settings in FOLDER. Returns when the process exists.
 start_node() {
   local folder=$1 node=$2 libs
   libs=$(fetch)
@@ -104,7 +106,7 @@ start_node() {
   disown
 }
 
-# Returns when the nodes of the instance in FOLDER serve.
+# await_nodes FOLDER N...: returns when these nodes accept connections.
 await_nodes() {
   local folder=$1 node
   shift
@@ -168,7 +170,7 @@ start() {
   for node in $(seq "$brokers"); do
     mkdir "$folder/node-$node"
     properties "$folder" "$node" "$brokers" >"$folder/node-$node/server.properties"
-    # Of two values of a setting the later one counts.
+    # The last value of a setting wins.
     [ -z "$certificates" ] || secure_properties "$folder/certificates" >>"$folder/node-$node/server.properties"
     java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$libs/*" kafka.tools.StorageTool format \
       -t "$cluster_id" -c "$folder/node-$node/server.properties" "${users[@]}" >"$folder/node-$node/format.log" 2>&1 ||

@@ -1,11 +1,33 @@
-//! The promises of ARCHITECTURE.md, proven on a real Apache Kafka and a real S3 server.
+//! The delivery guarantees of the README and ARCHITECTURE.md, tested on a real Apache Kafka and a
+//! real S3 server.
 //!
-//! The scripts beside this file fetch both parts and start them; the worker under test is the real
-//! binary in processes of its own; what it did is judged by reading the topics with another client.
-//! A machine without Java, Maven or Go skips these tests and says so; `DOGIQA_SERVICES=required`
-//! makes that a failure.
-#![expect(clippy::unwrap_used, reason = "what the tests set up must succeed, or the test fails")]
+//! The scripts in this folder download both services and start them. The worker under test is the
+//! real binary in its own process. A separate Kafka client reads the topics and checks the answers.
+//! A machine without Java, Maven or Go skips these tests and prints the reason;
+//! `DOGIQA_SERVICES=required` turns that into a failure.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+#[expect(dead_code, reason = "the offline tests use the rest")]
+#[path = "../support/noop.rs"]
+mod noop;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/qwen2.rs"]
+mod qwen2;
+#[path = "../support/random_tensor.rs"]
+mod random_tensor;
+#[path = "../support/small_networks.rs"]
+mod small_networks;
+#[expect(dead_code, reason = "the offline tests use the rest")]
+#[path = "../support/wait.rs"]
+mod wait;
+#[expect(dead_code, reason = "the offline tests use the rest")]
+#[path = "../support/web_server.rs"]
+mod web_server;
+#[path = "../support/wire.rs"]
+mod wire;
+
+mod answer_comparison;
 mod bad_input;
 mod bucket;
 mod certificates;
@@ -15,35 +37,18 @@ mod dead_letters;
 mod delivery;
 mod dog_iqa;
 mod enqueue;
-mod extent;
+mod fault_run;
 mod faults_brokers;
-mod faults_inside;
+mod faults_stages;
 mod faults_stores;
 mod faults_workers;
 mod http;
 mod images;
-mod judgement;
 mod memory;
-#[expect(dead_code, reason = "the offline tests ask more of it")]
-#[path = "../support/noop.rs"]
-mod noop;
-mod oracle;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/qwen2.rs"]
-mod qwen2;
-#[path = "../support/random_tensor.rs"]
-mod random_tensor;
-mod scene;
+mod run_size;
 mod secrets;
 mod security;
+mod service_fixture;
 mod services;
-#[path = "../support/small_networks.rs"]
-mod small_networks;
-mod trial;
+mod topic_reader;
 mod watch;
-#[expect(dead_code, reason = "the offline tests ask more of it")]
-#[path = "../support/web_server.rs"]
-mod web_server;
-#[path = "../support/wire.rs"]
-mod wire;

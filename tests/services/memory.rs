@@ -1,4 +1,5 @@
-//! Memory is bounded by configuration: not by the backlog, not by the images, and by no more than the worker says.
+//! A worker's memory is bounded by its configuration: it depends neither on the backlog nor on the
+//! images, and stays below the amount that the worker logs.
 
 use std::io::Cursor;
 
@@ -6,23 +7,23 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
 
 use crate::bucket::{self, PHOTOS};
-use crate::extent::Extent;
 use crate::images;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Record, Scene};
+use crate::run_size::RunSize;
+use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::{Services, announce, services};
 
-/// References the worker answers before its memory is read.
+/// References that the worker answers before its memory is read.
 const WORKED_THROUGH: usize = 1_000;
-/// The prefetch is bounded at 8 MiB and overshoots by one fetch of each partition; the rest is the
-/// allocator's noise. A worker that took in the whole backlog would stand out: librdkafka spends
-/// half a kilobyte on each record, 50 MB in all.
+/// The prefetch is limited to 8 MiB and may exceed that by one fetch per partition. The rest is the
+/// allocator's variation. A worker that prefetched the whole backlog would exceed the tolerance:
+/// librdkafka needs half a kilobyte per record, 50 MB in total.
 const TOLERANCE_KIB: u64 = 32 * 1024;
 
 #[test]
-fn the_memory_does_not_depend_on_how_many_references_wait() {
+fn memory_does_not_depend_on_the_length_of_the_backlog() {
     let Some(services) = services() else { return };
-    let waiting = Extent::wanted().pick(100_000, 1_000_000);
+    let waiting = RunSize::from_environment().pick(100_000, 1_000_000);
     let short_kib = peak_kib(services, "short-backlog", 1_000);
     let long_kib = peak_kib(services, "long-backlog", waiting);
     let figures = format!(
@@ -34,19 +35,19 @@ fn the_memory_does_not_depend_on_how_many_references_wait() {
     assert!(long_kib < short_kib + TOLERANCE_KIB, "{figures}");
 }
 
-/// The largest image that the worker here takes.
+/// Pixels of the largest image, which is also the worker's limit here.
 const PIXELS_MAX: u32 = 12_000_000;
 
 #[test]
-fn images_of_every_size_take_no_more_than_the_worker_says() {
+fn images_of_every_size_stay_below_the_memory_that_the_worker_logs() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "every-size", 3);
+    let fixture = ServiceFixture::new(services, "every-size", 3);
     let keys = put_images_of_every_size(services);
-    let count = Extent::wanted().pick(60, 600);
-    scene.publish((0..count).map(|number| {
+    let count = RunSize::from_environment().pick(60, 600);
+    fixture.publish((0..count).map(|number| {
         let uri = bucket::uri(services, &keys[number % keys.len()]);
         let payload = json!({"id": number.to_string(), "uri": uri}).to_string().into_bytes();
-        Record { payload: Some(payload), ..Record::default() }
+        PublishedRecord { payload: Some(payload), ..PublishedRecord::default() }
     }));
     let settings = [
         "pipeline.bytes_budget=96MiB",
@@ -55,21 +56,20 @@ fn images_of_every_size_take_no_more_than_the_worker_says() {
         "imaging.spare_bytes_max=32MiB",
         "kafka.in_flight_bytes_max=4MiB",
     ];
-    let worker = scene.start_worker("the worker", &settings.map(str::to_owned));
-    let line = worker.wait_for_line("of memory", PATIENCE);
-    let promised = serde_json::from_str::<Value>(&line).unwrap()["bytes"].as_u64().unwrap();
-    let mut oracle = scene.oracle();
-    oracle.read_until_answered(count, &[&worker]);
-    assert_eq!(oracle.dead_letters.len(), 0, "dead letters: {:?}", oracle.dead_letters.first());
-    let (peak_mib, promised_mib) = (high_water_mark_kib(&worker) >> 10, promised >> 20);
-    Scene::stop(worker);
-    announce(&format!(
-        "memory: {peak_mib} MiB with images up to 12 MP, {promised_mib} MiB promised"
-    ));
-    assert!(peak_mib < promised_mib, "{peak_mib} MiB, {promised_mib} MiB promised");
+    let worker = fixture.start_worker("the worker", &settings.map(str::to_owned));
+    let line = worker.wait_for_line("of memory", WAIT_MAX);
+    let logged = serde_json::from_str::<Value>(&line).unwrap()["bytes"].as_u64().unwrap();
+    let mut reader = fixture.answer_reader();
+    reader.read_until_answered(count, &[&worker]);
+    assert_eq!(reader.dead_letters.len(), 0, "dead letters: {:?}", reader.dead_letters.first());
+    let (peak_mib, logged_mib) = (high_water_mark_kib(&worker) >> 10, logged >> 20);
+    ServiceFixture::stop(worker);
+    announce(&format!("memory: {peak_mib} MiB with images up to 12 MP, {logged_mib} MiB logged"));
+    assert!(peak_mib < logged_mib, "{peak_mib} MiB, {logged_mib} MiB logged");
 }
 
-/// Noise over a gradient, so that nothing compresses away, in each format and from a dot to the limit.
+/// Uploads images in each format, from one pixel to the limit. Noise over a gradient keeps them
+/// from being compressed to almost nothing.
 fn put_images_of_every_size(services: &Services) -> Vec<String> {
     let mut objects = Vec::new();
     for (width, height) in [(1, 1), (640, 480), (2_000, 1_500), (4_000, PIXELS_MAX / 4_000)] {
@@ -92,18 +92,18 @@ fn put_images_of_every_size(services: &Services) -> Vec<String> {
     objects.into_iter().map(|(key, _)| key).collect()
 }
 
-/// The most memory a worker had when it had worked through the head of a backlog.
+/// Returns a worker's peak memory after it answered the first references of a backlog.
 fn peak_kib(services: &'static Services, name: &'static str, waiting: usize) -> u64 {
-    let scene = Scene::new(services, name, 3);
-    scene.publish_references(waiting);
-    let worker = scene.start_worker("the worker", &[]);
-    scene.oracle().read_until_answered(WORKED_THROUGH, &[&worker]);
+    let fixture = ServiceFixture::new(services, name, 3);
+    fixture.publish_references(waiting);
+    let worker = fixture.start_worker("the worker", &[]);
+    fixture.answer_reader().read_until_answered(WORKED_THROUGH, &[&worker]);
     let peak_kib = high_water_mark_kib(&worker);
     worker.kill();
     peak_kib
 }
 
-/// `VmHWM`: the largest resident set the process ever had.
+/// Returns `VmHWM`, the peak resident set size of the process.
 fn high_water_mark_kib(worker: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What kafka.sh and s3.sh share: the cache of fetched parts, free ports, pid files, and the life of a service.
-# Sourced, never run. The sourcing script sets `service`, its name, before.
+# Functions of kafka.sh and s3.sh: the cache of downloads, free ports, pid files, and the lifecycle of a service.
+# Sourced, never run. The sourcing script first sets `service` to its name.
 # shellcheck disable=SC2154 # `service`
 
 cache_dir="${DOGIQA_SERVICES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dogiqa-services}"
@@ -11,7 +11,7 @@ die() {
   exit 1
 }
 
-# lacking COMMAND WHAT: prints both when this machine does not have the command.
+# lacking COMMAND DESCRIPTION: prints both if this machine does not have the command.
 lacking() {
   command -v "$1" >/dev/null 2>&1 || printf '%s (%s)\n' "$1" "$2"
 }
@@ -20,10 +20,10 @@ is_cached() {
   [ -d "$cache_dir/$1" ]
 }
 
-# cached NAME FILL: the folder NAME of the cache, filled by `FILL FOLDER` when it is not there yet. It gets its name
-# only when complete, so a fetch that was killed leaves nothing that looks whole, and two at a time do no harm.
+# cached NAME FILL: prints the cache's folder NAME. Runs `FILL FOLDER` first if it does not exist. The folder gets its
+# name only when it is complete, so that a killed download leaves no partial folder and two downloads do not conflict.
 cached() {
-  local place="$cache_dir/$1" fresh
+  local folder="$cache_dir/$1" fresh
   if ! is_cached "$1"; then
     mkdir -p "$cache_dir"
     fresh=$(mktemp -d "$cache_dir/.partial.XXXXXX")
@@ -32,17 +32,14 @@ cached() {
       rm -rf "$fresh"
       die "could not fetch $1; see the lines above"
     fi
-    is_cached "$1" || mv "$fresh" "$place"
+    is_cached "$1" || mv "$fresh" "$folder"
     rm -rf "$fresh"
   fi
-  printf '%s\n' "$place"
+  printf '%s\n' "$folder"
 }
 
-# A loopback port that nobody listens on. It lies below the range that outgoing connections take theirs from, so it
-# stays free while a service is down between two starts.
-#
-# free_port TAKEN...: and that is none of these. A subshell may repeat the numbers of the one before it, so RANDOM will
-# not do.
+# free_port TAKEN...: prints a free loopback port that is none of TAKEN. It is below the range of outgoing connections, so
+# it stays free while a service restarts. RANDOM does not work here, because subshells may repeat its numbers.
 free_port() {
   local port
   while :; do
@@ -55,7 +52,7 @@ free_port() {
   done
 }
 
-# alive PID WORD: does the process exist, and does its command line hold WORD? (Process ids are used again.)
+# alive PID WORD: succeeds if the process exists and its command line contains WORD. (Process ids are reused.)
 alive() {
   local arguments
   kill -0 "$1" 2>/dev/null || return 1
@@ -67,7 +64,7 @@ alive() {
   case "$arguments" in *"$2"*) ;; *) return 1 ;; esac
 }
 
-# wait_until PID_FILE TEST...: returns when TEST succeeds; fails when the process ends or the time is over.
+# wait_until PID_FILE TEST...: returns when TEST succeeds. Fails when the process ends or after the timeout.
 wait_until() {
   local pid deadline=$((SECONDS + start_timeout_s))
   pid=$(cat "$1")
@@ -79,11 +76,11 @@ wait_until() {
   done
 }
 
-# Ends every process whose pid file lies in a folder that `start` made, and removes the folder. The data goes with it,
-# so there is nothing that a gentler signal would save. Each process names its folder in its command line.
+# stop FOLDER: kills every process with a pid file in a folder that `start` created, and removes the folder. SIGKILL is
+# enough, because the data is removed too. The command line of each process contains the folder.
 stop() {
   local folder=$1 pid
-  [ -f "$folder/.dogiqa-service" ] || die "$folder was not made by \`start\`"
+  [ -f "$folder/.dogiqa-service" ] || die "$folder was not created by \`start\`"
   find "$folder" -name '*.pid' -exec cat {} + | while read -r pid; do
     if alive "$pid" "$folder"; then
       kill -9 "$pid" 2>/dev/null || true
@@ -93,8 +90,8 @@ stop() {
   rm -rf "$folder"
 }
 
-# A new folder for one instance; `stop` refuses any other. While `owner` names a process in it, the instance lives no
-# longer than that process.
+# Creates a folder for one instance. `stop` refuses any other folder. If the file `owner` names a process, `sweep` stops
+# the instance after that process has ended.
 new_folder() {
   local folder
   folder=$(mktemp -d "${TMPDIR:-/tmp}/dogiqa-$service.XXXXXX")
@@ -103,7 +100,7 @@ new_folder() {
   printf '%s\n' "$folder"
 }
 
-# Stops the instances whose owner was killed before it could.
+# Stops the instances whose owner was killed before it could stop them.
 sweep() {
   local owner
   for owner in "${TMPDIR:-/tmp}/dogiqa-$service".*/owner; do
@@ -118,7 +115,7 @@ check_available() {
   [ -z "$missing" ] || die "not available, this machine lacks: ${missing//$'\n'/, }"
 }
 
-# The subcommands. `usage`, `missing_parts`, `fetch` and `start FOLDER` are the script's own.
+# Runs a subcommand. The sourcing script defines `usage`, `missing_parts`, `fetch` and `start FOLDER`.
 main() {
   local command=${1:-help}
   [ $# -eq 0 ] || shift
@@ -130,7 +127,7 @@ main() {
       fetch >/dev/null
       sweep
       folder=$(new_folder)
-      # Whatever ends this script before the service is handed over also ends the service.
+      # If this script ends before the service is started, it stops the service.
       trap '' PIPE
       trap 'stop "$folder"' EXIT
       trap 'exit 130' INT TERM HUP

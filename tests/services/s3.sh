@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# An S3 server for the service tests: Versity S3 Gateway over a temporary folder, on a free loopback port.
-# It has two accounts, the root account and one that stands for the worker, and two buckets: `photos` is the
-# worker's, `private` is not (its objects answer 403 to the worker).
+# An S3 server for the service tests: Versity S3 Gateway on a temporary folder, on a free loopback port.
+# It has two accounts, one for root and one for the worker, and two buckets. The worker owns `photos`;
+# its requests to `private` are answered with 403.
 set -euo pipefail
 
 service=s3
@@ -12,10 +12,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<'USAGE'
-usage: s3.sh available       is everything here that it takes? names what is missing
+usage: s3.sh available       check that all required programs exist; print the missing ones
        s3.sh fetch           build the server into the cache folder (once, about two minutes)
-       s3.sh start           start; prints KEY=value lines, leaves the server running
-       s3.sh run             start; prints the same, and stops when standard input closes
+       s3.sh start           start; print KEY=value lines, leave the server running
+       s3.sh run             start; print the same, stop when standard input closes
        s3.sh stop FOLDER     stop what `start` started; FOLDER is its DOGIQA_S3_DIR
 
 The cache folder is $DOGIQA_SERVICES_CACHE, or dogiqa-services in the user's cache folder.
@@ -34,7 +34,7 @@ fetch() {
   cached "versitygw-$version" build_gateway
 }
 
-# The server answers its health path.
+# Succeeds if the server answers on its health path.
 healthy() {
   local answer
   exec 3<>"/dev/tcp/127.0.0.1/$port" || return 1

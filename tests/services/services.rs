@@ -1,4 +1,4 @@
-//! The real parts: started once for this test binary, ended by the scripts when it ends.
+//! Kafka and S3, started once for this test binary. The scripts stop them when the binary exits.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -8,15 +8,16 @@ use std::sync::{Arc, OnceLock};
 
 use crate::certificates;
 
-/// What a script of this folder started. It stops when the script's standard input closes, which the end of this
-/// process brings about.
+/// A service that a script of this folder started. The script stops it when its standard input
+/// closes, which happens when this process exits.
 pub(crate) struct Started {
     values: BTreeMap<String, String>,
     _script: Child,
 }
 
 impl Started {
-    /// Starts a service; the script closes its standard output when the service is ready.
+    /// Starts a service and waits until the script closes its standard output: the service is
+    /// ready.
     pub(crate) fn by(script: &str, arguments: &[&str]) -> Self {
         let mut child = script_command(script, "run")
             .args(arguments)
@@ -26,26 +27,29 @@ impl Started {
             .unwrap_or_else(|error| panic!("{script} does not start: {error}"));
         let mut printed = String::new();
         child.stdout.take().expect("it is piped").read_to_string(&mut printed).unwrap();
-        assert!(!printed.is_empty(), "{script} did not start its service; its reason stands above");
+        assert!(
+            !printed.is_empty(),
+            "{script} did not start its service; its output above has the reason"
+        );
         let pairs = printed.lines().filter_map(|line| line.split_once('='));
         let values = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { values, _script: child }
     }
 
-    /// A value that the script printed, by its name without `DOGIQA_`.
+    /// Returns a value that the script printed, by its name without `DOGIQA_`.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.values.get(&format!("DOGIQA_{name}")).map(String::as_str)
     }
 }
 
-/// Apache Kafka, one node, and the S3 server.
+/// Apache Kafka with one broker, and the S3 server.
 pub(crate) struct Services {
     kafka: Started,
     s3: Arc<Started>,
 }
 
 impl Services {
-    /// A value that one of the scripts printed, by its name without `DOGIQA_`.
+    /// Returns a value that one of the scripts printed, by its name without `DOGIQA_`.
     pub(crate) fn value(&self, name: &str) -> &str {
         let value = self.kafka.value(name).or_else(|| self.s3.value(name));
         value.unwrap_or_else(|| panic!("no script printed DOGIQA_{name}"))
@@ -56,16 +60,17 @@ impl Services {
     }
 }
 
-/// The running services, or nothing when this machine cannot have them and may do without.
+/// Returns the running services. Returns `None` if this machine cannot run them, and prints the
+/// reason.
 ///
-/// `DOGIQA_SERVICES=required` makes a machine that lacks a part a failure, `DOGIQA_SERVICES=off`
-/// skips the tests of this binary.
+/// With `DOGIQA_SERVICES=required` a missing program is a failure. `DOGIQA_SERVICES=off` skips the
+/// tests of this binary.
 pub(crate) fn services() -> Option<&'static Services> {
     static SERVICES: OnceLock<Option<Services>> = OnceLock::new();
     SERVICES.get_or_init(start_all).as_ref()
 }
 
-/// The same with a broker of its own, which also listens with TLS.
+/// Returns the S3 server and a second broker, which also has TLS listeners.
 pub(crate) fn secured() -> Option<&'static Services> {
     static SECURED: OnceLock<Option<Services>> = OnceLock::new();
     let start_secured = || {
@@ -83,8 +88,8 @@ pub(crate) fn secured() -> Option<&'static Services> {
 }
 
 fn start_all() -> Option<Services> {
-    let wish = std::env::var_os("DOGIQA_SERVICES").unwrap_or_default();
-    if wish == "off" {
+    let requested = std::env::var_os("DOGIQA_SERVICES").unwrap_or_default();
+    if requested == "off" {
         announce("DOGIQA_SERVICES=off: skipping the tests against real services");
         return None;
     }
@@ -92,7 +97,7 @@ fn start_all() -> Option<Services> {
         let output = script_command(script, "available").output().unwrap();
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr);
-            assert!(wish != "required", "DOGIQA_SERVICES=required, but {reason}");
+            assert!(requested != "required", "DOGIQA_SERVICES=required, but {reason}");
             announce(&format!("skipping the tests against real services: {}", reason.trim()));
             return None;
         }
@@ -101,7 +106,7 @@ fn start_all() -> Option<Services> {
     Some(Services { kafka: Started::by("kafka.sh", &[]), s3 })
 }
 
-/// A script of this folder with one of its subcommands.
+/// Returns a command for a subcommand of a script of this folder.
 pub(crate) fn script_command(script: &str, subcommand: &str) -> Command {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services");
     let mut command = Command::new(folder.join(script));
@@ -109,8 +114,8 @@ pub(crate) fn script_command(script: &str, subcommand: &str) -> Command {
     command
 }
 
-/// Tells the reader of the run, past the test runner's capture, which hides what a passing test
-/// prints.
+/// Prints a line to standard error. The test runner does not capture it, as it does with
+/// `eprintln!`.
 pub(crate) fn announce(message: &str) {
     drop(writeln!(std::io::stderr(), "{message}"));
 }

@@ -1,4 +1,4 @@
-//! `dogiqa watch` beside a real worker: what comes is shown as it comes, and summed up at the end.
+//! `dogiqa watch` next to a real worker: it prints each answer and a summary at the end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::bucket;
 use crate::process::Process;
-use crate::scene::{PATIENCE, Record, Scene};
+use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::services;
 
-/// A watch that has begun, and what it says besides its results.
+/// A running `dogiqa watch`. It has printed its first line.
 struct Watch {
     child: Child,
     errors: BufReader<ChildStderr>,
@@ -27,7 +27,7 @@ impl Watch {
         Self { child, errors }
     }
 
-    /// Its results and its last words, when it has ended well.
+    /// Waits for a successful exit. Returns standard output and the rest of standard error.
     fn end(mut self) -> (String, String) {
         let output = self.child.wait_with_output().unwrap();
         let mut errors = String::new();
@@ -38,31 +38,33 @@ impl Watch {
 }
 
 #[test]
-fn events_and_dead_letters_are_shown_as_they_come_and_summed_up() {
+fn events_and_dead_letters_are_printed_and_summarised() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "watch", 3);
-    let worker = scene.start_worker("the worker", &[]);
-    let mut oracle = scene.oracle();
-    scene.publish_references(5);
-    oracle.read_until_answered(5, &[&worker]);
+    let fixture = ServiceFixture::new(services, "watch", 3);
+    let worker = fixture.start_worker("the worker", &[]);
+    let mut reader = fixture.answer_reader();
+    fixture.publish_references(5);
+    reader.read_until_answered(5, &[&worker]);
 
     let arguments = ["watch", "--dead-letters", "--format", "jsonl", "--count", "12"];
-    let watch = Watch::start(&mut scene.command(&arguments));
-    let reference = |id: &str, key: &str| Record {
+    let watch = Watch::start(&mut fixture.command(&arguments));
+    let reference = |id: &str, key: &str| PublishedRecord {
         payload: Some(json!({"id": id, "uri": bucket::uri(services, key)}).to_string().into()),
-        ..Record::default()
+        ..PublishedRecord::default()
     };
     let samples = bucket::fifty_images(services);
     let good = (0..10).map(|number| reference(&format!("new-{number}"), &samples[number].key));
-    scene.publish(good.chain(["gone-0", "gone-1"].map(|id| reference(id, "watch/absent.jpg"))));
+    fixture.publish(
+        good.chain(["missing-0", "missing-1"].map(|id| reference(id, "watch/absent.jpg"))),
+    );
     let (lines, summary) = watch.end();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let id = |line: &Value| line["reference"]["id"].as_str().unwrap().to_owned();
     let mut ids: Vec<_> = lines.iter().map(id).collect();
     ids.sort();
-    let expected = (0..2).map(|number| format!("gone-{number}"));
+    let expected = (0..2).map(|number| format!("missing-{number}"));
     let expected = expected.chain((0..10).map(|number| format!("new-{number}")));
-    assert_eq!(ids, expected.collect::<Vec<_>>(), "what came before is not shown");
+    assert_eq!(ids, expected.collect::<Vec<_>>(), "earlier answers are not shown");
     assert!(summary.contains("events: 10 in "), "{summary}");
     assert!(summary.contains("dead letters: 2 (fetch.not_found 2)"), "{summary}");
     let scores: Vec<f64> = lines.iter().filter_map(|line| line["score"].as_f64()).collect();
@@ -74,39 +76,40 @@ fn events_and_dead_letters_are_shown_as_they_come_and_summed_up() {
     let expected = format!("lowest {lowest:.2}, highest {highest:.2}");
     assert!(summary.contains(&expected), "{expected}: {summary}");
 
-    filtered(&scene, &scores);
-    Scene::stop(worker);
+    assert_filters_by_score(&fixture, &scores);
+    ServiceFixture::stop(worker);
 }
 
-/// From the beginning, those below a bar, under the head of the table.
-fn filtered(scene: &Scene, scores: &[f64]) {
-    let bar = scores.iter().copied().fold(0.0, f64::max);
-    let below = scores.iter().filter(|score| **score < bar).count();
-    assert!(below > 0, "the images have one score");
-    let (bar, count) = (bar.to_string(), below.to_string());
-    let arguments = ["watch", "--from-beginning", "--below", &bar, "--count", &count];
-    let (table, summary) = Watch::start(&mut scene.command(&arguments)).end();
+/// Reads the topic from its beginning, as a table of the events below a score.
+fn assert_filters_by_score(fixture: &ServiceFixture, scores: &[f64]) {
+    let limit = scores.iter().copied().fold(0.0, f64::max);
+    let below = scores.iter().filter(|score| **score < limit).count();
+    assert!(below > 0, "all images have the same score");
+    let (limit, count) = (limit.to_string(), below.to_string());
+    let arguments = ["watch", "--from-beginning", "--below", &limit, "--count", &count];
+    let (table, summary) = Watch::start(&mut fixture.command(&arguments)).end();
     assert_eq!(table.lines().count(), 1 + below, "{table}");
     let highest = summary.lines().find_map(|line| line.split_once("highest ")).unwrap().1;
-    assert!(highest.parse::<f64>().unwrap() <= bar.parse::<f64>().unwrap() + 0.005, "{summary}");
+    assert!(highest.parse::<f64>().unwrap() <= limit.parse::<f64>().unwrap() + 0.005, "{summary}");
 }
 
 #[test]
-fn a_signal_and_the_end_of_its_time_end_a_watch_well() {
+fn a_signal_and_the_end_of_its_time_end_a_watch_with_success() {
     let Some(services) = services() else { return };
-    let scene = Scene::new(services, "watch-ends", 1);
-    let watch = Process::spawn("the watch", &mut scene.command(&["watch"]));
-    watch.wait_for_line("watching watch-ends.events from now on", PATIENCE);
+    let fixture = ServiceFixture::new(services, "watch-ends", 1);
+    let watch = Process::spawn("the watch", &mut fixture.command(&["watch"]));
+    watch.wait_for_line("watching watch-ends.events from now on", WAIT_MAX);
     watch.terminate();
-    watch.wait_for_line("events: 0 in ", PATIENCE);
-    assert_eq!(watch.wait(PATIENCE).code(), Some(0));
+    watch.wait_for_line("events: 0 in ", WAIT_MAX);
+    assert_eq!(watch.wait(WAIT_MAX).code(), Some(0));
 
-    scene.publish_to(
-        &scene.events(),
-        [Record { payload: Some(b"{}".to_vec()), ..Record::default() }].into_iter(),
+    fixture.publish_to(
+        &fixture.events(),
+        [PublishedRecord { payload: Some(b"{}".to_vec()), ..PublishedRecord::default() }]
+            .into_iter(),
     );
     let arguments = ["watch", "--since", "1h", "--for", "5s"];
-    let (_, summary) = Watch::start(&mut scene.command(&arguments)).end();
+    let (_, summary) = Watch::start(&mut fixture.command(&arguments)).end();
     assert!(summary.contains("events: 0 in "), "{summary}");
     assert!(summary.contains("records that are no answers of this service: 1"), "{summary}");
 }

@@ -5,7 +5,7 @@ use dog_iqa::imaging::{Crop, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, RawMask};
 use image::{Rgb, RgbImage};
 
-/// Pictures that differ in size, shape and content: the first has one pixel.
+/// Returns pictures of different size, shape and content. The first has one pixel.
 pub(crate) fn pictures() -> Vec<Picture> {
     let sizes = [(1, 1), (2, 3), (17, 5), (64, 64), (320, 200), (90, 410)];
     let mut random = fastrand::Rng::with_seed(11);

@@ -1,4 +1,4 @@
-//! The distortions that a quality scorer must notice, each at any strength.
+//! Distortions of adjustable strength that a quality scorer must detect.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -18,18 +18,18 @@ pub(crate) fn gaussian_blur(image: &RgbImage, sigma_px: f32) -> RgbImage {
     convolve(&convolve(image, &along_x), &along_y)
 }
 
-/// Motion over so many pixels at an angle.
+/// Motion blur over `length_px` pixels at an angle in radians.
 pub(crate) fn motion_blur(image: &RgbImage, length_px: f32, angle: f32) -> RgbImage {
     let steps = (4.0 * length_px) as i64;
-    let place = |step: i64| length_px * (step as f32 / steps as f32 - 0.5);
+    let offset = |step: i64| length_px * (step as f32 / steps as f32 - 0.5);
     let taps: Vec<_> = (0..=steps)
-        .map(|step| (place(step) * angle.cos(), place(step) * angle.sin()))
+        .map(|step| (offset(step) * angle.cos(), offset(step) * angle.sin()))
         .map(|(x, y)| ((x.round() as i64, y.round() as i64), 1.0))
         .collect();
     convolve(image, &taps)
 }
 
-/// White noise with this standard deviation in grey levels, its own in each channel.
+/// White noise with this standard deviation in grey levels, independent in each channel.
 pub(crate) fn noise(image: &RgbImage, sigma: f32) -> RgbImage {
     let mut random = fastrand::Rng::with_seed(7);
     // Twelve uniform numbers sum to a variance of one.
@@ -37,7 +37,7 @@ pub(crate) fn noise(image: &RgbImage, sigma: f32) -> RgbImage {
     per_value(image, |value| value + sigma * normal())
 }
 
-/// Compressed to JPEG at this quality and decoded again.
+/// Compresses to JPEG at this quality and decodes again.
 pub(crate) fn jpeg(image: &RgbImage, quality: u8) -> RgbImage {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality).encode_image(image).unwrap();
@@ -45,22 +45,22 @@ pub(crate) fn jpeg(image: &RgbImage, quality: u8) -> RgbImage {
     DynamicImage::from_decoder(decoder).unwrap().into_rgb8()
 }
 
-/// Every value times the gain: under-exposed below one, over-exposed above.
+/// Multiplies every value by the gain: below one is under-exposed, above one over-exposed.
 pub(crate) fn exposed(image: &RgbImage, gain: f32) -> RgbImage {
     per_value(image, |value| gain * value)
 }
 
-/// Every value drawn towards mid-grey; what is left of the contrast is `share`.
+/// Moves every value towards mid-grey. `share` is the remaining contrast.
 pub(crate) fn low_contrast(image: &RgbImage, share: f32) -> RgbImage {
     per_value(image, |value| 128.0 + share * (value - 128.0))
 }
 
-/// Scaled down by a factor and up again, with one of the filters.
+/// Scales down by a factor, and up again with the filter.
 pub(crate) fn rescaled(image: &RgbImage, factor: f32, filter: Filter) -> RgbImage {
     resize(&smaller(image, factor), image.width(), image.height(), filter)
 }
 
-/// Scaled down by a factor and up again by repeating pixels.
+/// Scales down by a factor, and up again by repeating pixels.
 pub(crate) fn repeated(image: &RgbImage, factor: f32) -> RgbImage {
     let small = smaller(image, factor);
     RgbImage::from_fn(image.width(), image.height(), |x, y| {
@@ -82,7 +82,7 @@ fn per_value(image: &RgbImage, mut map: impl FnMut(f32) -> f32) -> RgbImage {
     image
 }
 
-/// The weighted mean of the taps, the border repeated outwards.
+/// Returns the weighted mean of the taps. Border pixels are repeated outwards.
 fn convolve(image: &RgbImage, taps: &[((i64, i64), f32)]) -> RgbImage {
     let (width, height) = (i64::from(image.width()), i64::from(image.height()));
     let total: f32 = taps.iter().map(|(_, weight)| weight).sum();

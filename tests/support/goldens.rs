@@ -1,18 +1,19 @@
-//! Folders of golden tensors, and how ours are held to them.
+//! Folders of golden tensors, and comparisons with them.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::imaging::{Picture, Settings, decode};
 use serde_json::Value;
 
-/// The repository's golden folder of this name, then those that `DOGIQA_GOLDENS` names (a
-/// colon-separated list) and that have all of `files`.
+/// Returns the repository's golden folder with this name, then the folders of `DOGIQA_GOLDENS` (a
+/// colon-separated list) that have all of `files`.
 pub(crate) fn folders(name: &str, files: &[&str]) -> Vec<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
+    let own = goldens().join(name);
     let further = std::env::var_os("DOGIQA_GOLDENS").unwrap_or_default();
     let further = std::env::split_paths(&further).filter(|path| !path.as_os_str().is_empty());
     let further: Vec<PathBuf> = further.collect();
@@ -20,20 +21,34 @@ pub(crate) fn folders(name: &str, files: &[&str]) -> Vec<PathBuf> {
     assert!(lacks(&own).is_none(), "{} lacks one of {files:?}", own.display());
     let mut folders = vec![own];
     for folder in further {
-        assert!(folder.is_dir(), "DOGIQA_GOLDENS names {}, which is no folder", folder.display());
+        assert!(
+            folder.is_dir(),
+            "DOGIQA_GOLDENS names {}, which is not a folder",
+            folder.display()
+        );
         match lacks(&folder) {
             None => folders.push(folder),
-            // Other folders are of other networks.
+            // The list may have folders of other networks.
             Some(file) => {
-                tell(&format!("golden {} has no {file}: passed over\n", folder.display()));
+                announce(&format!("golden {} has no {file}: skipped\n", folder.display()));
             }
         }
     }
     folders
 }
 
-/// Prints what the test runner does not hold back.
-fn tell(line: &str) {
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+}
+
+/// Returns true for a folder of the repository, which has every tensor. A folder of
+/// `DOGIQA_GOLDENS` may lack some.
+pub(crate) fn is_in_repository(folder: &Path) -> bool {
+    folder.starts_with(goldens())
+}
+
+/// Prints text to standard error. The test runner does not capture it, as it does with `eprintln!`.
+pub(crate) fn announce(line: &str) {
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
@@ -49,56 +64,79 @@ pub(crate) fn picture(path: &Path) -> Picture {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The tensors of a safetensors file.
+/// Reads the tensors of a safetensors file.
 pub(crate) fn tensors(path: &Path) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(path, &Device::Cpu)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Compares tensors with one folder's, and tells how many there were and how near they came.
+/// Compares tensors with those of one golden folder, and counts the comparisons.
 pub(crate) struct Comparison {
     folder: String,
+    is_in_repository: bool,
     part: &'static str,
     compared: usize,
+    absent: Vec<String>,
     worst: f64,
     worst_name: String,
 }
 
 impl Comparison {
     pub(crate) fn new(folder: &Path, part: &'static str) -> Self {
-        let folder = folder.file_name().unwrap().to_string_lossy().into_owned();
-        Self { folder, part, compared: 0, worst: 0.0, worst_name: "-".to_owned() }
+        Self {
+            folder: folder.file_name().unwrap().to_string_lossy().into_owned(),
+            is_in_repository: is_in_repository(folder),
+            part,
+            compared: 0,
+            absent: Vec::new(),
+            worst: 0.0,
+            worst_name: "-".to_owned(),
+        }
     }
 
-    /// Fails, naming the tensor, when any value is further away than `tolerance`.
+    /// Panics if a value differs by more than `tolerance`.
     pub(crate) fn close(&mut self, name: &str, ours: &Tensor, golden: &Tensor, tolerance: f64) {
-        let place = format!("{}, {}: `{name}`", self.folder, self.part);
-        assert_eq!(ours.dims(), golden.dims(), "{place} has another shape");
+        let Self { folder, part, .. } = self;
+        assert_eq!(ours.dims(), golden.dims(), "{folder}, {part}: the shape of `{name}`");
         let ours = ours.to_dtype(DType::F64).unwrap();
-        let apart = (ours - golden.to_dtype(DType::F64).unwrap()).unwrap().abs().unwrap();
-        let values: Vec<f64> = apart.flatten_all().unwrap().to_vec1().unwrap();
-        // `max` would pass over NaN.
-        let apart = values.into_iter().fold(0.0, |worst: f64, apart| {
-            if apart.is_nan() { f64::INFINITY } else { worst.max(apart) }
+        let errors = (ours - golden.to_dtype(DType::F64).unwrap()).unwrap().abs().unwrap();
+        let errors: Vec<f64> = errors.flatten_all().unwrap().to_vec1().unwrap();
+        // `max` ignores NaN.
+        let error = errors.into_iter().fold(0.0, |worst: f64, error| {
+            if error.is_nan() { f64::INFINITY } else { worst.max(error) }
         });
-        self.close_by(name, apart, tolerance);
+        self.close_by(name, error, tolerance);
     }
 
-    /// The same for a distance that is known.
-    pub(crate) fn close_by(&mut self, name: &str, apart: f64, tolerance: f64) {
+    /// Compares with a golden tensor that may be absent from the folder.
+    pub(crate) fn close_if_present(
+        &mut self,
+        name: &str,
+        ours: impl FnOnce() -> Tensor,
+        golden: Option<&Tensor>,
+        tolerance: f64,
+    ) {
+        match golden {
+            Some(golden) => self.close(name, &ours(), golden, tolerance),
+            None => self.absent(name),
+        }
+    }
+
+    /// Panics if a known error exceeds `tolerance`.
+    pub(crate) fn close_by(&mut self, name: &str, error: f64, tolerance: f64) {
         let Self { folder, part, .. } = self;
         assert!(
-            apart <= tolerance,
-            "{folder}, {part}: `{name}` is {apart:e} off, {tolerance:e} allowed"
+            error <= tolerance,
+            "{folder}, {part}: `{name}` is {error:e} off, {tolerance:e} allowed"
         );
-        let share = if tolerance > 0.0 { apart / tolerance } else { 0.0 };
+        let share = if tolerance > 0.0 { error / tolerance } else { 0.0 };
         self.compared += 1;
         if share > self.worst {
             (self.worst, self.worst_name) = (share, name.to_owned());
         }
     }
 
-    /// Fails, naming the step, when two values differ.
+    /// Panics if two values differ.
     pub(crate) fn equal<T: PartialEq + std::fmt::Debug>(
         &mut self,
         name: &str,
@@ -110,13 +148,25 @@ impl Comparison {
         self.compared += 1;
     }
 
-    /// Prints a line that the test runner does not hold back.
-    pub(crate) fn finish(self) {
-        let Self { folder, part, compared, worst, worst_name } = self;
-        let line = format!(
-            "golden {folder}, {part}: {compared} compared, worst error {:.1} % of its tolerance ({worst_name})\n",
-            100.0 * worst
+    /// Counts a tensor or a stage that the folder does not have.
+    pub(crate) fn absent(&mut self, name: &str) {
+        self.absent.push(name.to_owned());
+    }
+
+    /// Prints the number of comparisons. Panics if it is below `at_least` for a folder of the
+    /// repository, or zero for another folder, which may lack tensors.
+    pub(crate) fn finish(self, at_least: usize) {
+        let Self { folder, part, compared, worst_name, .. } = &self;
+        let at_least = if self.is_in_repository { at_least } else { 1 };
+        assert!(*compared >= at_least, "{folder}, {part}: {compared} compared, not {at_least}");
+        let mut line = format!(
+            "golden {folder}, {part}: {compared} compared, worst error {:.1} % of its tolerance ({worst_name})",
+            100.0 * self.worst
         );
-        tell(&line);
+        if let Some(first) = self.absent.first() {
+            let count = self.absent.len();
+            write!(line, "; {count} not in this folder, the first is `{first}`").unwrap();
+        }
+        announce(&format!("{line}\n"));
     }
 }

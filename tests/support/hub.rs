@@ -1,4 +1,5 @@
-//! A Hub of our own on loopback: the paths, headers and redirects of the real one, and files from memory.
+//! A Hugging Face Hub on loopback: the paths, headers and redirects of the real one, with files in
+//! memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,24 +9,24 @@ use sha2::{Digest, Sha256};
 
 use crate::web_server::{Answer, Request, WebServer, head};
 
-/// The commit that every branch of it is at.
+/// The commit of every branch.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-/// Larger files are told by their SHA-256 and lie elsewhere, as with LFS.
+/// Larger files have a SHA-256 as etag and are served elsewhere, as with Git LFS.
 const LARGE_BYTES: usize = 20_000;
 
 /// A repository `owner/model` with these files.
 #[derive(Clone, Default)]
 pub(crate) struct Repository {
     files: BTreeMap<String, Vec<u8>>,
-    /// A file whose bytes are not those of its digest.
+    /// A file whose bytes do not match its digest.
     damaged: Option<String>,
-    /// A file whose connection is cut after this many bytes, unless one asks for the rest.
+    /// A file whose connection closes after this number of bytes, unless a range is requested.
     cut: Option<(String, usize)>,
-    /// Who may ask; everybody without one.
+    /// The required token. `None` allows every request.
     token: Option<String>,
-    /// Another server, where large files lie.
+    /// Another server, which has the large files.
     elsewhere: Option<String>,
-    /// What it says in place of digests.
+    /// The value of every digest, if the Hub reports wrong ones.
     lie: Option<String>,
 }
 
@@ -54,19 +55,19 @@ impl Repository {
         self
     }
 
-    /// Large files lie on another server.
-    pub(crate) fn elsewhere(mut self, place: String) -> Self {
-        self.elsewhere = Some(place);
+    /// Serves large files from another server.
+    pub(crate) fn elsewhere(mut self, authority: String) -> Self {
+        self.elsewhere = Some(authority);
         self
     }
 
-    /// It calls every file by this.
+    /// Reports this digest for every file.
     pub(crate) fn lying(mut self, digest: &str) -> Self {
         self.lie = Some(digest.to_owned());
         self
     }
 
-    /// What the Hub calls a file by.
+    /// Returns the Hub's digest of a file: SHA-256 for a large one, else git's SHA-1.
     pub(crate) fn digest(&self, name: &str) -> String {
         let bytes = &self.files[name];
         if bytes.len() > LARGE_BYTES {
@@ -76,7 +77,7 @@ impl Repository {
         hex::encode(Sha1::new().chain_update(head).chain_update(bytes).finalize())
     }
 
-    /// Serves it as `owner/model`, whatever the owner and the name.
+    /// Serves the repository under every owner and name.
     pub(crate) fn serve(self) -> WebServer {
         WebServer::start(move |request, _| self.answer(request))
     }
@@ -112,28 +113,28 @@ impl Repository {
         }
     }
 
-    /// The part of a file that was asked for.
+    /// Returns the requested range of a file.
     fn bytes(&self, request: &Request, name: &str, headers: &str) -> Answer {
         let mut bytes = self.files[name].clone();
-        let of = bytes.len();
+        let len = bytes.len();
         if self.damaged.as_deref() == Some(name) {
-            bytes[of / 2] ^= 1;
+            bytes[len / 2] ^= 1;
         }
         let range = request.header("range").unwrap().trim_start_matches("bytes=");
         let (start, end) = range.split_once('-').unwrap();
         let start: usize = start.parse().unwrap();
-        if start >= of {
-            return Answer::status(416, &format!("Content-Range: bytes */{of}\r\n"), "");
+        if start >= len {
+            return Answer::status(416, &format!("Content-Range: bytes */{len}\r\n"), "");
         }
-        let end = end.parse().map_or(of, |last: usize| last + 1);
+        let end = end.parse().map_or(len, |last: usize| last + 1);
         let part = &bytes[start..end];
         let headers = format!(
-            "{headers}Content-Range: bytes {start}-{}/{of}\r\nContent-Length: {}\r\n",
+            "{headers}Content-Range: bytes {start}-{}/{len}\r\nContent-Length: {}\r\n",
             end - 1,
             part.len()
         );
         match &self.cut {
-            Some((cut, after)) if cut == name && start == 0 && end == of => {
+            Some((cut, after)) if cut == name && start == 0 && end == len => {
                 Answer::Send(head(206, &headers, &part[..*after]))
             }
             _ => Answer::Send(head(206, &headers, part)),

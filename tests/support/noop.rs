@@ -11,7 +11,7 @@ use image::RgbImage;
 /// A fault of a model, triggered by the width of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Fails this image alone.
+    /// Fails each batch with this image.
     Fails,
     /// Panics.
     Panics,
@@ -19,8 +19,8 @@ pub(crate) enum Trouble {
     PanicsBefore,
     /// Loses the device.
     LosesDevice,
-    /// Blocks the device for this time.
-    Sleeps(Duration),
+    /// Blocks the device thread for this long, past the timeout of the stage.
+    Blocks(Duration),
 }
 
 /// Returns an engine that finds no masks and rates everything 4 of 7, except for these widths.
@@ -66,7 +66,7 @@ fn run(batch: &[Arc<RgbImage>], troubles: &[(u32, Trouble)]) -> Result<(), RunEr
             Some(Trouble::Fails) => return Err(RunError::Batch("asked to fail".into())),
             Some(Trouble::Panics) => panic!("asked to panic"),
             Some(Trouble::LosesDevice) => return Err(RunError::Device("asked to".into())),
-            Some(Trouble::Sleeps(time)) => std::thread::park_timeout(time),
+            Some(Trouble::Blocks(time)) => std::thread::park_timeout(time),
             Some(Trouble::PanicsBefore) | None => {}
         }
     }

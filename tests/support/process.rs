@@ -1,5 +1,4 @@
-//! A child process under test: what it writes is read line by line, and it does not outlive its
-//! guard.
+//! A child process under test. Its output is read line by line, and dropping its guard kills it.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
@@ -23,12 +22,12 @@ struct Log {
 #[derive(Default)]
 struct LogState {
     lines: Vec<String>,
-    /// Both streams were closed: the process has ended, or is about to.
+    /// True if both streams are closed: the process has exited or is about to.
     closed: bool,
 }
 
 impl Process {
-    /// Starts the command with its standard error and its standard output captured as the log.
+    /// Starts the command and captures its standard error and standard output as the log.
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -40,10 +39,10 @@ impl Process {
         let stdout = child.stdout.take().expect("standard output was asked for");
         let log = Arc::new(Log::default());
         let (errors, results) = (Arc::clone(&log), Arc::clone(&log));
-        // Both end with the process, which closes its streams.
-        let results = std::thread::spawn(move || results.take_in(stdout));
+        // Both threads end when the process exits, because that closes its streams.
+        let results = std::thread::spawn(move || results.read_lines(stdout));
         std::thread::spawn(move || {
-            errors.take_in(stderr);
+            errors.read_lines(stderr);
             results.join().expect("reading lines does not panic");
             errors.state.lock().unwrap().closed = true;
             errors.changed.notify_all();
@@ -51,7 +50,7 @@ impl Process {
         Self { name: name.to_owned(), child, log }
     }
 
-    /// All that it has written so far.
+    /// Returns all output so far.
     pub(crate) fn log(&self) -> String {
         self.log.state.lock().unwrap().lines.join("\n")
     }
@@ -60,7 +59,7 @@ impl Process {
         self.child.id()
     }
 
-    /// The first line of the log that holds `part`, now or within `limit`.
+    /// Returns the first line of the log that contains `part`. Waits up to `limit` for it.
     pub(crate) fn wait_for_line(&self, part: &str, limit: Duration) -> String {
         let found = |state: &LogState| state.lines.iter().find(|line| line.contains(part)).cloned();
         let state = self.log.state.lock().unwrap();
@@ -71,7 +70,7 @@ impl Process {
         line.unwrap_or_else(|| self.fail(&format!("no log line with `{part}` within {limit:?}")))
     }
 
-    /// Fails, with the end of the log, when it has ended.
+    /// Panics with the end of the log if the process has exited.
     pub(crate) fn assert_running(&self) {
         if self.log.state.lock().unwrap().closed {
             self.fail("has ended");
@@ -90,13 +89,13 @@ impl Process {
         assert!(status.unwrap().success(), "{} cannot be signalled", self.name);
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Kills it (SIGKILL).
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for a good end, which must be within `limit`.
+    /// Waits up to `limit` for a successful exit.
     pub(crate) fn wait_for_success(mut self, limit: Duration) {
         let status = self.end(limit);
         if !status.success() {
@@ -104,12 +103,12 @@ impl Process {
         }
     }
 
-    /// How it ended, which must be within `limit`.
+    /// Waits up to `limit` for its exit and returns the status.
     pub(crate) fn wait(mut self, limit: Duration) -> ExitStatus {
         self.end(limit)
     }
 
-    /// How it ended, which must be within `limit`, and all that it wrote.
+    /// Waits up to `limit` for its exit and returns the status and all output.
     pub(crate) fn finish(mut self, limit: Duration) -> (ExitStatus, String) {
         (self.end(limit), self.log())
     }
@@ -142,8 +141,8 @@ impl Process {
 }
 
 impl Log {
-    fn take_in(&self, stream: impl Read) {
-        // Bytes that are no text are still to be seen.
+    fn read_lines(&self, stream: impl Read) {
+        // Bytes that are not UTF-8 still appear in the log.
         let lines = BufReader::new(stream).split(b'\n').map_while(Result::ok);
         for line in lines {
             self.state.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
@@ -154,7 +153,7 @@ impl Log {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself, and then there is nothing to kill.
+        // The process may have exited already. Then there is nothing to kill.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-/// The `tokenizer.json` that checkpoints come with.
+/// Returns the `tokenizer.json` of the checkpoints.
 pub(crate) fn tokenizer_json() -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/qwen2_tokenizer");
     let mut json = Vec::new();

@@ -1,4 +1,4 @@
-//! Checkpoints of any names and shapes: with random weights, or in shards.
+//! Writes checkpoints with given tensor names and shapes: random weights, or shards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -14,8 +14,8 @@ pub(crate) fn write(path: &Path, dtype: DType, shapes: &BTreeMap<String, Shape>)
     candle_core::safetensors::save(&tensors.collect(), path).unwrap();
 }
 
-/// Writes tensors of these names as so many shards and the index of them, as the Hub has large
-/// checkpoints. One shard is held at a time.
+/// Writes these tensors as `shards` shards with their index, the form of large checkpoints on the
+/// Hub. Only one shard is in memory at a time.
 pub(crate) fn write_sharded<'a>(
     folder: &Path,
     names: impl Iterator<Item = &'a String>,

@@ -1,8 +1,8 @@
-//! Random tensors, the same for the same name in every run.
+//! Random tensors. The same name gives the same values in every run.
 
 use candle_core::{Device, Result, Shape, Tensor};
 
-/// Values that keep the size of what passes through: norms near 1, weights by their fan-in.
+/// Returns values that keep activations at their magnitude: norms near 1, weights scaled by fan-in.
 pub(crate) fn random(name: &str, shape: &Shape) -> Result<Tensor> {
     let seed =
         name.bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));

@@ -1,4 +1,4 @@
-//! Networks of any shape with random weights: real work without real weights.
+//! Networks of any shape with random weights: real computation without a checkpoint.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,20 +9,20 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::random_tensor::random;
 
-/// Makes each tensor that is asked for, the same for the same name, and notes names and shapes.
+/// Creates each requested tensor from its name, and records names and shapes.
 #[derive(Clone, Default)]
 pub(crate) struct Random {
-    asked: Arc<Mutex<BTreeMap<String, Shape>>>,
+    requested: Arc<Mutex<BTreeMap<String, Shape>>>,
 }
 
 impl SimpleBackend for Random {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
-        self.asked.lock().unwrap().insert(name.to_owned(), shape.clone());
+        self.requested.lock().unwrap().insert(name.to_owned(), shape.clone());
         random(name, &shape)?.to_dtype(dtype)?.to_device(dev)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("`{name}` was asked for without a shape")
+        candle_core::bail!("`{name}` was requested without a shape")
     }
 
     fn contains_tensor(&self, _: &str) -> bool {
@@ -30,13 +30,13 @@ impl SimpleBackend for Random {
     }
 }
 
-/// What `build` makes of random tensors, and the names and shapes of those that it asked for.
+/// Builds a network from random tensors. Returns it with the names and shapes that it requested.
 pub(crate) fn network<T>(
     build: impl FnOnce(VarBuilder<'static>) -> Result<T>,
 ) -> (T, BTreeMap<String, Shape>) {
     let source = Random::default();
     let vb = VarBuilder::from_backend(Box::new(source.clone()), DType::F32, Device::Cpu);
     let network = build(vb).unwrap();
-    let shapes = source.asked.lock().unwrap().clone();
+    let shapes = source.requested.lock().unwrap().clone();
     (network, shapes)
 }

@@ -1,12 +1,12 @@
-//! One fetch request of Kafka's protocol, for bytes that no client library shows as they are.
+//! One fetch request of the Kafka protocol, for record bytes that client libraries hide.
 //!
 //! Source: the protocol guide of Apache Kafka, Fetch request version 4.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// The broker's whole answer for partition 0 of a topic from its beginning: the record batches as
-/// the broker keeps them stand in it.
+/// Fetches partition 0 of a topic from its beginning. Returns the broker's whole response, which
+/// contains the record batches unchanged.
 pub(crate) fn fetch(broker: &str, topic: &str) -> Vec<u8> {
     let mut request = Vec::new();
     request.extend(1_i16.to_be_bytes()); // Fetch

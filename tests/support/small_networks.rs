@@ -1,4 +1,5 @@
-//! Small random networks for the paper's engine: what they say means nothing, but they say it as real ones do.
+//! Small random networks for the paper's engine. Their answers have the form of real ones, and no
+//! meaning.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +11,15 @@ use tempfile::TempDir;
 use crate::qwen2::tokenizer_json;
 use crate::random_tensor::random;
 
-/// Rows of the embedding; a little more than the tokenizer has tokens, as in the real ones.
+/// Rows of the embedding: a few more than the tokenizer's tokens, as in the published networks.
 pub(crate) const VOCABULARY: usize = 151_851;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
 
-/// A checkpoint of a golden mPLUG-Owl3's shape that knows all real tokens; the golden one has 300, too few
-/// for a real prompt.
+/// Returns a random checkpoint with the shape of a golden mPLUG-Owl3 and the real vocabulary. The
+/// golden network has 300 tokens, too few for a real prompt.
 pub(crate) fn checkpoint_with_real_vocabulary(name: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
@@ -41,7 +42,7 @@ pub(crate) fn checkpoint_with_real_vocabulary(name: &str) -> TempDir {
     folder
 }
 
-/// Both models of the engine.
+/// Checkpoints of both models of the engine.
 pub(crate) struct SmallNetworks {
     scorer: TempDir,
 }
@@ -51,13 +52,13 @@ impl SmallNetworks {
         Self { scorer: checkpoint_with_real_vocabulary("mplug_owl3_241101") }
     }
 
-    /// What configures them, as `key=value`.
+    /// Returns the settings that select them, as `key=value`.
     pub(crate) fn settings(&self) -> Vec<String> {
         let segmenter = golden("sam2").join("model.hf.safetensors");
         vec![
             format!("engine.dog_iqa.segmenter={}", segmenter.display()),
             format!("engine.dog_iqa.scorer={}", self.scorer.path().display()),
-            // The small network seldom believes in its masks.
+            // The random network predicts low scores for its masks.
             "engine.dog_iqa.masks.points_per_side=4".to_owned(),
             "engine.dog_iqa.masks.pred_iou_thresh=0.15".to_owned(),
             "engine.dog_iqa.masks.stability_score_thresh=0.02".to_owned(),
@@ -69,7 +70,7 @@ pub(crate) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-/// The paper's formula, from what an event itself says of its objects.
+/// Computes the paper's score from the objects of an event.
 pub(crate) fn recomputed(event: &Value) -> f64 {
     let objects = event["objects"].as_array().unwrap();
     let area = |object: &Value| number(&object["area"]);

@@ -1,4 +1,4 @@
-//! A worker over the embedded broker and a store in memory that tests can hold up.
+//! A worker on the embedded broker, with a store in memory that tests can block.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -37,8 +37,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::noop;
+use crate::wait;
 
-/// How long anything may take that takes a moment.
+/// Time limit for operations that normally take less than a second.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A broker, a store and the settings of one test's workers.
@@ -47,20 +48,20 @@ pub(crate) struct Scene {
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
     pub(crate) engine: Engine,
-    /// What may be read beside the bucket in memory.
+    /// Storage settings. They also allow the worker to read more than the bucket in memory.
     pub(crate) storage: storage::Settings,
     masks_in_events: bool,
     partitions: i32,
 }
 
-/// A worker that runs.
+/// A running worker.
 pub(crate) struct Running {
     worker: JoinHandle<Result<Summary, StreamError>>,
     shutdown: CancellationToken,
     pub(crate) health: Health,
 }
 
-/// A record to be written.
+/// A record that a test writes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
     pub(crate) partition: Option<i32>,
@@ -69,8 +70,8 @@ pub(crate) struct Record {
     pub(crate) headers: Vec<(&'static str, Option<Vec<u8>>)>,
 }
 
-/// Holds up the store: `gated/…` waits for the gate, `down/…` fails while the gate is shut,
-/// `panics/…` panics.
+/// Controls the store: reads of `gated/…` wait until the gate opens, reads of `down/…` fail until
+/// then, and reads of `panics/…` panic.
 #[derive(Debug)]
 pub(crate) struct Gates {
     open: watch::Sender<bool>,
@@ -80,7 +81,7 @@ pub(crate) struct Gates {
 }
 
 impl Scene {
-    /// A broker with the three topics, of so many partitions, and an engine without work.
+    /// Starts a broker with the three topics and the no-op engine.
     pub(crate) async fn new(partitions: i32) -> Self {
         Self::with_engine(partitions, || noop::engine(&[])).await
     }
@@ -103,7 +104,8 @@ impl Scene {
             inside: AtomicUsize::new(0),
             inside_max: AtomicUsize::new(0),
         });
-        // Every reference reserves the largest image first: a small one lets many wait at the gate.
+        // Each reference reserves memory for the largest image: a small limit lets many wait at the
+        // gate.
         let storage = storage::Settings {
             bytes_max: ByteSize::kib(64),
             attempts_max: NonZeroU32::MIN,
@@ -160,7 +162,7 @@ impl Scene {
         .unwrap()
     }
 
-    /// Appends records to the input topic; returns when the broker has them all.
+    /// Appends records to the input topic. Returns when the broker has acknowledged all of them.
     pub(crate) async fn write(&self, records: Vec<Record>) {
         let (config, topic) = (self.client(), self.settings.input_topic.clone());
         let write = move || {
@@ -226,7 +228,7 @@ impl Scene {
         tokio::task::spawn_blocking(read).await.unwrap()
     }
 
-    /// The events, as JSON, in no order.
+    /// Reads the events as JSON. Their order is not fixed.
     pub(crate) async fn events(&self, count: usize) -> Vec<Value> {
         self.events_of(&[&self.settings.output_topic], count).await
     }
@@ -252,11 +254,11 @@ impl Scene {
         tokio::task::spawn_blocking(ask).await.unwrap()
     }
 
-    /// Committed offset and end of each partition of the input topic.
+    /// Returns the committed offset and the end of each partition of the input topic.
     pub(crate) async fn offsets(&self) -> Vec<(i64, i64)> {
         let (config, settings) = (self.client(), self.settings.clone());
         let partitions = self.partitions;
-        let ask = move || {
+        let read = move || {
             let consumer: BaseConsumer =
                 config.clone().set("group.id", &settings.group_id).create().unwrap();
             let mut list = TopicPartitionList::new();
@@ -270,19 +272,18 @@ impl Scene {
             };
             (0..partitions).map(offset).collect()
         };
-        tokio::task::spawn_blocking(ask).await.unwrap()
+        tokio::task::spawn_blocking(read).await.unwrap()
     }
 
     /// Waits until the committed offsets satisfy the condition.
-    pub(crate) async fn until_offsets(&self, are: impl Fn(&[(i64, i64)]) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let offsets = self.offsets().await;
-            if are(&offsets) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "(committed, end) stays {offsets:?}");
-        }
+    pub(crate) async fn until_offsets(&self, condition: impl Fn(&[(i64, i64)]) -> bool) {
+        let mut offsets = Vec::new();
+        let check = async || {
+            offsets = self.offsets().await;
+            condition(&offsets)
+        };
+        let is_met = wait::until_async(check, PATIENCE).await;
+        assert!(is_met, "(committed, end) stays {offsets:?}");
     }
 
     fn client(&self) -> ClientConfig {
@@ -321,7 +322,7 @@ impl Running {
 }
 
 impl Gates {
-    /// Lets everything through that waits, and everything after it.
+    /// Opens the gate for all waiting and all later reads.
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
     }
@@ -342,7 +343,7 @@ impl Gates {
         self.entered.load(Ordering::Acquire)
     }
 
-    /// The most references that ever waited at the gate together.
+    /// Returns the largest number of reads that waited at the gate at the same time.
     pub(crate) fn inside_max(&self) -> usize {
         self.inside_max.load(Ordering::Acquire)
     }
@@ -389,7 +390,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// A reference to an object of the store.
+/// Returns a reference to an object of the store.
 pub(crate) fn reference(id: &str, object: &str) -> Record {
     let value = json!({"id": id, "uri": format!("s3://photos/{object}")});
     Record {
@@ -399,7 +400,7 @@ pub(crate) fn reference(id: &str, object: &str) -> Record {
     }
 }
 
-/// The ids of events, each once; panics where one came twice.
+/// Returns the ids of events. Panics if two events have the same id.
 pub(crate) fn ids(events: &[Value]) -> HashSet<String> {
     let ids: HashSet<String> =
         events.iter().map(|event| event["reference"]["id"].as_str().unwrap().to_owned()).collect();
@@ -407,7 +408,7 @@ pub(crate) fn ids(events: &[Value]) -> HashSet<String> {
     ids
 }
 
-/// The text of a record's last header of this name.
+/// Returns the text of a record's last header with this name.
 pub(crate) fn header(record: &OwnedMessage, name: &str) -> Option<String> {
     let all: Vec<_> = record.headers()?.iter().filter(|header| header.key == name).collect();
     Some(String::from_utf8(all.last()?.value?.to_vec()).unwrap())

@@ -1,6 +1,6 @@
-//! A web server on loopback whose every byte the test decides, and which tells what it was asked.
+//! A web server on loopback whose answers the test defines byte by byte. It records all requests.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 
-/// What a client sent.
+/// A client's request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// Path and query, as they came.
+    /// Path and query, unchanged.
     pub(crate) target: String,
-    /// In their order.
+    /// In their original order.
     pub(crate) headers: Vec<(String, String)>,
 }
 
@@ -25,36 +25,36 @@ impl Request {
     }
 }
 
-/// How the server answers.
+/// The server's answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    /// Sends this and closes.
+    /// Sends these bytes and closes the connection.
     Send(Vec<u8>),
-    /// Sends this, then falls silent until the client gives up.
+    /// Sends these bytes, then nothing until the client closes the connection.
     Stall(Vec<u8>),
-    /// Sends this, then resets the connection.
+    /// Sends these bytes, then resets the connection.
     Reset(Vec<u8>),
 }
 
 impl Answer {
-    /// An answer with its length.
+    /// Returns an answer with its content length.
     pub(crate) fn status(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Self {
         let length = body.as_ref().len();
         Self::Send(head(status, &format!("Content-Length: {length}\r\n{headers}"), body))
     }
 
-    /// A 200 with its length.
+    /// Returns a 200 with its content length.
     pub(crate) fn ok(body: impl AsRef<[u8]>) -> Self {
         Self::status(200, "", body)
     }
 
-    /// A redirect.
+    /// Returns a redirect.
     pub(crate) fn redirect(status: u16, location: &str) -> Self {
         Self::status(status, &format!("Location: {location}\r\n"), "")
     }
 }
 
-/// The beginning of an answer: the head with these headers, and some body.
+/// Returns the bytes of an answer: the head with these headers, and a body.
 pub(crate) fn head(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let mut bytes =
         format!("HTTP/1.1 {status} X\r\nConnection: close\r\n{headers}\r\n").into_bytes();
@@ -64,51 +64,51 @@ pub(crate) fn head(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8
 
 type Handler = dyn Fn(&Request, usize) -> Answer + Send + Sync;
 
-/// A running server; dropping it stops it.
+/// A running server. Dropping it stops it.
 pub(crate) struct WebServer {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Request>>>,
+    received: Arc<Mutex<Vec<Request>>>,
     connections: Arc<Mutex<usize>>,
     is_stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl WebServer {
-    /// Starts a server on 127.0.0.1; `answer` is given the request and how many came before it.
+    /// Starts a server on 127.0.0.1. `answer` receives the request and the number of earlier ones.
     pub(crate) fn start(
         answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST.into(), answer).expect("loopback is there")
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), answer).expect("the machine has loopback")
     }
 
-    /// Starts a server on another address, if the machine has it.
+    /// Starts a server on another address. Fails if the machine does not have it.
     pub(crate) fn start_at(
         address: IpAddr,
         answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(Mutex::new(0));
         let is_stopping = Arc::new(AtomicBool::new(false));
-        let shared = (Arc::clone(&seen), Arc::clone(&connections), Arc::clone(&is_stopping));
+        let shared = (Arc::clone(&received), Arc::clone(&connections), Arc::clone(&is_stopping));
         let answer: Arc<Handler> = Arc::new(answer);
         let thread = spawn(move || {
-            let (seen, connections, is_stopping) = shared;
+            let (received, connections, is_stopping) = shared;
             for stream in listener.incoming() {
                 if is_stopping.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
                 *connections.lock().unwrap() += 1;
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                spawn(move || serve(stream, &seen, &*answer));
+                let (received, answer) = (Arc::clone(&received), Arc::clone(&answer));
+                spawn(move || serve(stream, &received, &*answer));
             }
         });
-        Ok(Self { address, seen, connections, is_stopping, thread: Some(thread) })
+        Ok(Self { address, received, connections, is_stopping, thread: Some(thread) })
     }
 
-    /// A server that must not be asked.
+    /// Starts a server that no test may reach.
     pub(crate) fn canary() -> Self {
         Self::start(|_, _| Answer::ok("the canary was read"))
     }
@@ -127,10 +127,10 @@ impl WebServer {
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().clone()
+        self.received.lock().unwrap().clone()
     }
 
-    /// Connections that were opened, even if nothing was asked over them.
+    /// Returns the number of opened connections, including those without a request.
     pub(crate) fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
     }
@@ -147,15 +147,15 @@ impl Drop for WebServer {
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &Handler) {
+fn serve(mut stream: TcpStream, received: &Mutex<Vec<Request>>, answer: &Handler) {
     let Some(request) = read_request(&mut stream) else { return };
     let earlier = {
-        let mut seen = seen.lock().unwrap();
-        seen.push(request.clone());
-        seen.len() - 1
+        let mut received = received.lock().unwrap();
+        received.push(request.clone());
+        received.len() - 1
     };
     let mut rest = [0; 1024];
-    // A client that gives up early makes these writes and reads fail, which is its right.
+    // These writes and reads fail if the client closes the connection early, which it may do.
     match answer(&request, earlier) {
         Answer::Send(bytes) => {
             let _last = stream.read(&mut rest[..1]);

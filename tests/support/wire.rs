@@ -1,7 +1,8 @@
-//! One produce request of Kafka's protocol, byte by byte, for a record that no client library lets
-//! one send: librdkafka's Rust interface takes header names as text, the wire does not.
+//! One produce request of the Kafka protocol, byte by byte, for a header name that is not UTF-8.
+//! The protocol allows it, but librdkafka's Rust interface accepts only text.
 //!
-//! Source: the protocol guide of Apache Kafka, Produce request version 3 and record batch version 2.
+//! Source: the protocol guide of Apache Kafka, Produce request version 3 and record batch
+//! version 2.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -44,7 +45,7 @@ pub(crate) fn produce(broker: &str, topic: &str, record: &RawRecord<'_>) {
     assert_eq!(error, 0, "the broker refused the record");
 }
 
-/// The bytes that a header has within a record, and so in the segment file of its partition.
+/// Returns the bytes of a header within a record, and so in the segment file of its partition.
 pub(crate) fn encoded_header(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = varint(name.len());
     bytes.extend(name);
@@ -86,7 +87,7 @@ fn record_batch(record: &RawRecord<'_>) -> Vec<u8> {
     batch
 }
 
-/// A reflected cyclic redundancy check of 32 bits, bit by bit.
+/// Computes a reflected 32-bit cyclic redundancy check, bit by bit.
 pub(crate) fn crc(bytes: &[u8], polynomial: u32) -> u32 {
     let step = |crc: u32, _: u32| (crc >> 1) ^ (polynomial * (crc & 1));
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))

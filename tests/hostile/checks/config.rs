@@ -1,25 +1,26 @@
-//! Any configuration is settings that can be written and read again, or an error with a reason.
+//! The contract of the configuration's reader: valid settings can be written and read again, all
+//! other input is an error with a message.
 
 use std::fs;
 
 use dog_iqa::config::{Settings, load};
 use tempfile::TempDir;
 
-/// Where files of settings are written to be read.
-pub(crate) struct Desk {
+/// A folder for configuration files.
+pub(crate) struct ConfigFolder {
     folder: TempDir,
 }
 
-impl Desk {
-    /// Makes a folder for the files.
+impl ConfigFolder {
+    /// Creates the folder.
     pub(crate) fn new() -> Self {
-        Self { folder: TempDir::new().expect("there is room for a folder") }
+        Self { folder: TempDir::new().expect("a temporary folder can be created") }
     }
 
-    /// Whether a configuration is one; panics where it breaks a promise of its reader.
+    /// Returns true if the configuration is valid. Panics if its reader violates its contract.
     pub(crate) fn check(&self, text: &[u8], flags: &[String]) -> bool {
         let path = self.folder.path().join("dogiqa.toml");
-        fs::write(&path, text).expect("a folder takes a file");
+        fs::write(&path, text).expect("the file can be written");
         let loaded = match load(Some(&path), flags) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -30,13 +31,13 @@ impl Desk {
         for (key, source) in loaded.changed() {
             assert!(!key.is_empty() && !source.is_empty());
         }
-        // Whether it can be used is another question; it must be answered.
+        // The check of the method's settings may fail, but it must not panic.
         drop(loaded.settings.method.check());
         let written = written(&loaded.settings);
-        fs::write(&path, &written).expect("a folder takes a file");
+        fs::write(&path, &written).expect("the file can be written");
         let again = load(Some(&path), &[]).unwrap_or_else(|error| panic!("{error}\n{written}"));
         let again = again.settings;
-        // An endpoint that no screen could take is shortened where it is shown.
+        // A very long endpoint is shortened when it is shown.
         if !written.contains('…') {
             assert_eq!(self::written(&again), written, "settings survive being written");
         }
@@ -44,12 +45,12 @@ impl Desk {
     }
 }
 
-/// The settings as `dogiqa config` shows them.
+/// Returns the settings as `dogiqa config` prints them.
 fn written(settings: &Settings) -> String {
     toml::to_string(settings).expect("settings are plain data")
 }
 
-/// Bytes that reading a configuration may take at a time.
+/// Returns the memory limit for reading a configuration, in bytes.
 pub(crate) fn memory_max(text: &[u8], flags: &[String]) -> u64 {
     let flags: usize = flags.iter().map(String::len).sum();
     (4 << 20) + 256 * (text.len() + flags) as u64

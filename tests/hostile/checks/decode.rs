@@ -1,15 +1,16 @@
-//! Any bytes are an image within the limits or an error with a reason.
+//! The contract of the decoder: any bytes are a picture within the limits, or an error with a
+//! message.
 
 use dog_iqa::imaging::{DecodeError, Settings, decode, probe};
 
 use crate::message;
 
-/// Limits that a small file can pass, so that they are met often.
+/// Returns limits that small files can exceed, so that the limits are tested often.
 pub(crate) fn settings() -> Settings {
     Settings { pixels_max: 1 << 16, side_max_px: 1 << 12, ..Settings::default() }
 }
 
-/// Whether bytes are an image; panics where they break a promise of the decoder.
+/// Returns true if the bytes are an image. Panics if the decoder violates its contract.
 pub(crate) fn check(bytes: &[u8]) -> bool {
     let settings = settings();
     let probed = probe(bytes, &settings);
@@ -28,16 +29,17 @@ pub(crate) fn check(bytes: &[u8]) -> bool {
         Err(error) => {
             assert!(!matches!(error, DecodeError::Panicked { .. }), "{error}");
             message::check(error.code(), &["decode"], &error.to_string());
-            if let Err(at_once) = probed {
-                assert_eq!(at_once, error);
+            if let Err(probe_error) = probed {
+                assert_eq!(probe_error, error);
             }
             false
         }
     }
 }
 
-/// Bytes that decoding may take at a time: the documented ones for a pixel, once more for the way to 8 bits; what
-/// the bytes themselves hold; and 16 MiB for what does not depend on the size, three times while a buffer grows.
+/// Returns the memory limit for decoding, in bytes: the documented bytes per pixel, once more for
+/// the conversion to 8 bits, and 40 times the file. A further 16 MiB do not depend on the size, and
+/// count three times while a buffer grows.
 pub(crate) fn memory_max(bytes: &[u8]) -> u64 {
     let pixels = match probe(bytes, &settings()) {
         Ok(header) => u64::from(header.width) * u64::from(header.height),

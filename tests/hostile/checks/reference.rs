@@ -1,4 +1,5 @@
-//! Any record is a reference within the limits or an error with a reason.
+//! The contract of the references' reader: any record is a reference within the limits, or an error
+//! with a message.
 
 use dog_iqa::event::reference::{
     ETAG_CHARS_MAX, ID_CHARS_MAX, METADATA_BYTES_MAX, POLICY_CHARS_MAX, URI_CHARS_MAX, parse,
@@ -10,15 +11,15 @@ use crate::message;
 /// A record's headers and its value.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
-    /// Names and values, of any bytes.
+    /// Names and values, as arbitrary bytes.
     pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// The value.
     pub(crate) payload: Vec<u8>,
 }
 
 impl Record {
-    /// Reads a record from one string of bytes: a line for each header, `name=value` or `name` alone for none, then
-    /// an empty line, then the value.
+    /// Reads a record from bytes: one line per header, `name=value` or `name` for a header without
+    /// a value, then an empty line, then the record's value.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let mut headers = Vec::new();
         let mut rest = bytes;
@@ -36,7 +37,8 @@ impl Record {
         Self { headers, payload: rest.to_vec() }
     }
 
-    /// Writes the form that [`Record::from_bytes`] reads; what has a line's end in it comes back as another record.
+    /// Writes the form that [`Record::from_bytes`] reads. A header with a line feed is read as
+    /// another record.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (name, value) in &self.headers {
@@ -53,7 +55,7 @@ impl Record {
     }
 }
 
-/// Whether a record is a reference; panics where it breaks a promise of its reader.
+/// Returns true if the record is a reference. Panics if its reader violates its contract.
 pub(crate) fn check(record: &Record) -> bool {
     let as_text = |(name, value): &(Vec<u8>, Option<Vec<u8>>)| {
         Some((String::from_utf8(name.clone()).ok()?, value.clone()))
@@ -71,7 +73,7 @@ pub(crate) fn check(record: &Record) -> bool {
         let again = TraceContext::parse(&trace.header(), trace.state());
         assert_eq!(again.as_ref(), Some(trace), "a trace survives its headers");
     }
-    // A name that nobody gave is as long as the URI, which is more than one that is given may be.
+    // The default id is the URI, which may be longer than an explicit id.
     if reference.id != reference.uri {
         let json = serde_json::to_vec(&reference).expect("a reference is plain data");
         let again = parse(&Headers::default(), &json).expect("a reference can be sent again");
@@ -95,8 +97,8 @@ fn check_limits(reference: &ImageReference) {
     assert!(metadata.len() <= METADATA_BYTES_MAX);
 }
 
-/// Bytes that checking a record may take at a time. JSON that is all brackets takes a hundred times its length, and
-/// here it is read twice.
+/// Returns the memory limit for checking a record, in bytes. JSON of only brackets needs a hundred
+/// times its length, and this check reads it twice.
 pub(crate) fn memory_max(record: &Record) -> u64 {
     (64 << 10) + 256 * record.to_bytes().len() as u64
 }

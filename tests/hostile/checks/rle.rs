@@ -1,11 +1,11 @@
-//! Any JSON is a mask that survives being written, or none.
+//! The contract of the masks' reader: a mask stays the same when it is written and read again.
 
 use dog_iqa::method::{Mask, Rle};
 
-/// Frames that are drawn out pixel by pixel.
+/// Largest frame, in pixels, that is also checked pixel by pixel.
 const DRAWN_PX_MAX: u64 = 1 << 14;
 
-/// Whether a text is a mask; panics where it breaks a promise of the masks' reader.
+/// Returns true if the text is a mask. Panics if its reader violates its contract.
 pub(crate) fn check(bytes: &[u8]) -> bool {
     let Ok(rle) = serde_json::from_slice::<Rle>(bytes) else { return false };
     let json = serde_json::to_string(&rle).expect("a mask is plain data");
@@ -34,7 +34,7 @@ pub(crate) fn check(bytes: &[u8]) -> bool {
     true
 }
 
-/// Bytes that reading a mask and working with it may take at a time.
+/// Returns the memory limit for reading a mask and computing with it, in bytes.
 pub(crate) fn memory_max(bytes: &[u8]) -> u64 {
     (64 << 10) + 64 * bytes.len() as u64
 }

@@ -1,4 +1,5 @@
-//! Any URI is one of an allowed place, and leads nowhere else, or an error with a reason.
+//! The contract of the URIs' reader: any URI names an allowed location, or is an error with a
+//! message.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +15,7 @@ use url::Url;
 
 use crate::message;
 
-/// What every file says that may be read.
+/// The content of every file that may be read.
 const PUBLIC: &[u8] = b"public";
 
 /// Hosts that are allowed, with their ports.
@@ -25,27 +26,27 @@ const HOSTS: [(&str, Option<u16>); 4] = [
     ("10.1.2.3", Some(8080)),
 ];
 
-/// Places that may be read, beside others that may not.
-pub(crate) struct Places {
+/// Locations that may be read, next to others that may not.
+pub(crate) struct Locations {
     folder: TempDir,
     stores: Stores,
     runtime: Runtime,
 }
 
-impl Places {
-    /// Lays out a bucket and a folder with links, and a secret beside it.
+impl Locations {
+    /// Creates a bucket, a folder with links, and a secret next to the folder.
     pub(crate) fn new() -> Self {
-        let folder = TempDir::new().expect("there is room for a folder");
+        let folder = TempDir::new().expect("a temporary folder can be created");
         let root = folder.path().join("photos");
-        fs::create_dir_all(root.join("a b/%2e")).expect("a new folder takes folders");
+        fs::create_dir_all(root.join("a b/%2e")).expect("folders can be created");
         for file in ["cat.jpg", "a b/é.jpg", "a b/%2e/x", "50%", "a?b#c"] {
-            fs::write(root.join(file), PUBLIC).expect("a new folder takes files");
+            fs::write(root.join(file), PUBLIC).expect("files can be written");
         }
-        fs::write(folder.path().join("secret"), b"secret").expect("a new folder takes files");
+        fs::write(folder.path().join("secret"), b"secret").expect("files can be written");
         for (target, link) in
             [("../secret", "out"), ("..", "up"), ("loop", "loop"), ("cat.jpg", "in")]
         {
-            symlink(target, root.join(link)).expect("a new folder takes links");
+            symlink(target, root.join(link)).expect("links can be created");
         }
         let settings = Settings {
             allow_hosts: vec![
@@ -60,39 +61,42 @@ impl Places {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         let memory = InMemory::new();
         for key in ["cat.jpg", "a/b.jpg"] {
-            runtime.block_on(memory.put(&key.into(), PUBLIC.into())).expect("memory takes objects");
+            runtime
+                .block_on(memory.put(&key.into(), PUBLIC.into()))
+                .expect("objects can be stored");
         }
         let stores = Stores::new(&settings).expect("the settings are sound");
         let stores = stores.with_store(Scheme::S3, "photos", Arc::new(memory));
         Self { folder, stores, runtime }
     }
 
-    /// The folder that may be read, as the path of a URI.
+    /// Returns the allowed folder, as the path of a URI.
     pub(crate) fn root(&self) -> String {
         self.folder.path().join("photos").display().to_string()
     }
 
-    /// Panics where a URI breaks a promise of its reader; returns the message of a refusal.
+    /// Returns the error message of a refused URI. Panics if the URI's reader violates its
+    /// contract.
     pub(crate) fn check(&self, uri: &str, etag: Option<&str>) -> Option<String> {
         let admitted = self.stores.admit(uri);
         if admitted.is_ok() {
-            assert!(self.is_allowed(uri), "{uri:?} was let in");
+            assert!(self.is_allowed(uri), "{uri:?} was admitted");
             if uri.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http")) {
-                // Nothing is sent to anybody.
+                // The test sends no request to the network.
                 return None;
             }
         }
         let request = FetchRequest { etag, ..FetchRequest::new(uri) };
         match self.runtime.block_on(self.stores.fetch(&request)) {
             Ok(image) => {
-                assert!(admitted.is_ok(), "{uri:?} was read and not let in");
-                assert_eq!(image.bytes, PUBLIC, "{uri:?} leads out");
+                assert!(admitted.is_ok(), "{uri:?} was read and not admitted");
+                assert_eq!(image.bytes, PUBLIC, "{uri:?} leads out of the allowed locations");
                 None
             }
             Err(error) => {
                 let message = error.to_string();
                 message::check(error.code(), &["uri", "fetch"], &message);
-                assert!(!error.is_transient(), "{uri:?} would be tried again: {error}");
+                assert!(!error.is_transient(), "{uri:?} would be retried: {error}");
                 if let Err(fault) = admitted {
                     assert_eq!(fault.code(), error.code());
                 }
@@ -101,7 +105,7 @@ impl Places {
         }
     }
 
-    /// The allow-lists once more, in other words than the code's.
+    /// A second implementation of the allow-lists, independent of the code's.
     fn is_allowed(&self, uri: &str) -> bool {
         let Some((scheme, rest)) = uri.split_once(':') else { return false };
         match scheme.to_ascii_lowercase().as_str() {
@@ -109,8 +113,8 @@ impl Places {
                 !key.is_empty() && key.split('/').all(|part| !matches!(part, "" | "." | ".."))
             }),
             "https" => Url::parse(uri).is_ok_and(|url| {
-                let place = (url.host_str().unwrap_or_default(), url.port());
-                HOSTS.contains(&place) && url.username().is_empty() && url.password().is_none()
+                let authority = (url.host_str().unwrap_or_default(), url.port());
+                HOSTS.contains(&authority) && url.username().is_empty() && url.password().is_none()
             }),
             "file" => {
                 let (host, path) = rest.split_at_checked("//localhost".len()).unwrap_or(("", rest));
@@ -124,7 +128,7 @@ impl Places {
     }
 }
 
-/// The text with its `%xx` replaced; bytes that are no text are left out.
+/// Replaces each `%xx` of a text. Invalid UTF-8 becomes `�`.
 fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -136,7 +140,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Bytes that judging and reading a URI may take at a time.
+/// Returns the memory limit for checking and reading a URI, in bytes.
 pub(crate) fn memory_max(uri: &str, etag: Option<&str>) -> u64 {
     (64 << 10) + 32 * (uri.len() + etag.map_or(0, str::len)) as u64
 }

@@ -1,18 +1,18 @@
-//! What came out, held against what went in.
+//! Compares the answers in the output topics with the references that were published.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bucket;
 use crate::images::Sample;
-use crate::oracle::{Answer, Oracle};
-use crate::scene::Scene;
+use crate::service_fixture::ServiceFixture;
 use crate::services::announce;
+use crate::topic_reader::{Answer, TopicReader};
 
-/// What a run must have answered.
+/// The answers that a run must produce.
 pub(crate) struct Expected {
-    /// References by number: those of [`Scene::publish_references`].
+    /// Number of references from [`ServiceFixture::publish_references`]. Each becomes an event.
     pub(crate) references: usize,
-    /// The keys of further records, and the code of the dead letter that each must become.
+    /// Keys of further records, each with the code of the dead letter that it becomes.
     pub(crate) dead_letters: BTreeMap<String, &'static str>,
 }
 
@@ -26,53 +26,58 @@ impl Expected {
     }
 }
 
-/// Counts of what must not be.
+/// Counts of lost, repeated and wrong answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Judgement {
+pub(crate) struct AnswerComparison {
     /// References without an answer.
     pub(crate) lost: usize,
     /// Answers beyond one for each reference.
     pub(crate) twice: usize,
-    /// Answers that are not what they must be.
+    /// Answers with other content than expected.
     pub(crate) wrong: usize,
 }
 
-impl Judgement {
-    /// Reads both topics to their ends and counts; asserts that everything is committed.
+impl AnswerComparison {
+    /// Reads both topics to their ends and counts. Asserts that all offsets are committed.
     ///
-    /// An answer is right when it is of the kind that its reference asks for, speaks of the image that its
-    /// reference names, has its record's key, and says the same each time: whoever answers twice does so under one
-    /// event id, and one image has one score. The first wrong ones are printed.
-    pub(crate) fn of(scene: &Scene, oracle: &mut Oracle, expected: &Expected) -> Self {
-        oracle.read_to_end();
-        scene.assert_everything_is_committed();
+    /// An answer is correct if it has the expected kind, the image of its reference and the key of
+    /// its record. Repeated answers must have the same event id, and all answers to one image the
+    /// same score. Prints the first three wrong answers.
+    pub(crate) fn of(
+        fixture: &ServiceFixture,
+        reader: &mut TopicReader,
+        expected: &Expected,
+    ) -> Self {
+        reader.read_to_end();
+        fixture.assert_everything_is_committed();
         let mut counts = Self::default();
         let mut answered = BTreeSet::new();
-        let samples = bucket::fifty_images(scene.services);
-        let mut known = Known { samples, scores: BTreeMap::new() };
-        for (id, events) in &oracle.events {
+        let samples = bucket::fifty_images(fixture.services);
+        let mut known = KnownAnswers { samples, scores: BTreeMap::new() };
+        for (id, events) in &reader.events {
             answered.insert(id.clone());
             counts.twice += events.len() - 1;
             for event in events {
-                let fault = known.fault_of_event(id, (event, &events[0]), expected.references);
-                counts.note(id, fault);
+                let fault = known.fault_of_event(id, event, &events[0], expected.references);
+                counts.count_fault(id, fault);
             }
         }
-        for letter in &oracle.dead_letters {
+        for letter in &reader.dead_letters {
             let key = String::from_utf8_lossy(letter.key.as_deref().unwrap_or_default());
             counts.twice += usize::from(!answered.insert(key.clone().into_owned()));
-            let (code, wanted) =
+            let (code, expected_code) =
                 (letter.header("dogiqa.error.code"), expected.dead_letters.get(&*key).copied());
-            let fault = (code != wanted).then(|| format!("a dead letter {code:?}, not {wanted:?}"));
-            counts.note(&key, fault);
+            let fault = (code != expected_code)
+                .then(|| format!("a dead letter {code:?}, not {expected_code:?}"));
+            counts.count_fault(&key, fault);
         }
         let numbers = (0..expected.references).map(|number| number.to_string());
-        let asked = numbers.chain(expected.dead_letters.keys().cloned());
-        counts.lost = asked.filter(|id| !answered.contains(id)).count();
+        let expected_ids = numbers.chain(expected.dead_letters.keys().cloned());
+        counts.lost = expected_ids.filter(|id| !answered.contains(id)).count();
         counts
     }
 
-    fn note(&mut self, id: &str, fault: Option<String>) {
+    fn count_fault(&mut self, id: &str, fault: Option<String>) {
         let Some(fault) = fault else { return };
         if self.wrong < 3 {
             announce(&format!("the answer to {id}: {fault}"));
@@ -81,21 +86,22 @@ impl Judgement {
     }
 }
 
-/// The images, and the scores seen of them.
-struct Known<'a> {
+/// The images, and the first score of each.
+struct KnownAnswers<'a> {
     samples: &'a [Sample],
     scores: BTreeMap<usize, f64>,
 }
 
-impl Known<'_> {
+impl KnownAnswers<'_> {
     fn fault_of_event(
         &mut self,
         id: &str,
-        (answer, first): (&Answer, &Answer),
+        answer: &Answer,
+        first: &Answer,
         references: usize,
     ) -> Option<String> {
         let Some(number) = id.parse().ok().filter(|number: &usize| *number < references) else {
-            return Some("an event that nobody asked for".to_owned());
+            return Some("an event without a reference".to_owned());
         };
         let (event, first) = (answer.json(), first.json());
         if event["event_id"] != first["event_id"] {

@@ -1,4 +1,5 @@
-//! Images that hang or panic in a stage. The worker runs in this process, with models that do so when asked.
+//! Images that hang or panic in a pipeline stage. The worker runs in this process, with models that
+//! fail on images of a given width.
 
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{self, PHOTOS};
+use crate::fault_run::FaultRun;
 use crate::images;
 use crate::noop::{self, Trouble};
-use crate::scene::Record;
-use crate::trial::Trial;
+use crate::service_fixture::PublishedRecord;
 
 const STAGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The image, how wide it is, and the code it ends with. No other image here has such a width.
+/// Each image with its width in pixels and its error code. No other image here has one of these
+/// widths.
 const TROUBLES: [(&str, u32, &str); 5] = [
     ("hangs-in-segmentation", 101, "segment.timeout"),
     ("panics-before-segmentation", 102, "segment.failed"),
@@ -30,59 +32,62 @@ const TROUBLES: [(&str, u32, &str); 5] = [
 ];
 
 #[test]
-fn images_that_hang_or_panic_end_alone() {
-    Trial::in_both_modes("inside", "images that hang or panic in a stage", |mut trial| {
-        put_images(&trial);
-        let rounds = trial.extent.pick(2, 10);
+fn an_image_that_hangs_or_panics_fails_no_other_image() {
+    FaultRun::in_both_modes("inside", "images that hang or panic in a stage", |mut run| {
+        put_images(&run);
+        let rounds = run.size.pick(2, 10);
         for round in 0..rounds {
             for (name, _, code) in TROUBLES {
                 let key = format!("{name}-{round}");
-                let uri = bucket::uri(trial.scene.services, &format!("{name}.png"));
+                let uri = bucket::uri(run.fixture.services, &format!("{name}.png"));
                 let payload = Some(json!({"uri": uri}).to_string().into_bytes());
-                let record =
-                    Record { key: Some(key.clone().into_bytes()), payload, ..Record::default() };
-                trial.scene.publish([record].into_iter());
-                trial.expected.dead_letters.insert(key, code);
-                trial.faults += 1;
+                let record = PublishedRecord {
+                    key: Some(key.clone().into_bytes()),
+                    payload,
+                    ..PublishedRecord::default()
+                };
+                run.fixture.publish([record].into_iter());
+                run.expected.dead_letters.insert(key, code);
+                run.faults += 1;
             }
         }
         let timeout = humantime::format_duration(STAGE_TIMEOUT);
-        trial.set(format!("pipeline.segment.timeout={timeout}"));
-        let worker = Inside::start(&trial);
-        trial.until(1, 1);
+        run.set(format!("pipeline.segment.timeout={timeout}"));
+        let worker = InProcessWorker::start(&run);
+        run.read_until_answered(1, 1);
         let summary = worker.stop();
         assert!(summary.is_committed && summary.unanswered == 0, "{summary:?}");
-        trial.end();
+        run.finish();
     });
 }
 
-fn put_images(trial: &Trial) {
+fn put_images(run: &FaultRun) {
     let encoded = TROUBLES.map(|(name, width, _)| {
         let picture = RgbImage::from_pixel(width, 40, Rgb([90, 120, 30]));
         (format!("{name}.png"), images::encode(&picture, ImageFormat::Png))
     });
     let objects = encoded.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
-    bucket::put_all(trial.scene.services, PHOTOS, objects);
+    bucket::put_all(run.fixture.services, PHOTOS, objects);
 }
 
 /// A worker in this process.
-struct Inside {
+struct InProcessWorker {
     runtime: Runtime,
     shutdown: CancellationToken,
     work: JoinHandle<Result<Summary, StreamError>>,
 }
 
-impl Inside {
-    fn start(trial: &Trial) -> Self {
-        let settings = trial.scene.settings(&trial.settings);
+impl InProcessWorker {
+    fn start(run: &FaultRun) -> Self {
+        let settings = run.fixture.settings(&run.settings);
         let [hangs, before_segment, in_segment, before_score, in_score] =
             TROUBLES.map(|(_, width, _)| width);
         let segmenter = [
-            (hangs, Trouble::Sleeps(STAGE_TIMEOUT * 3 / 2)),
+            (hangs, Trouble::Blocks(STAGE_TIMEOUT * 3 / 2)),
             (before_segment, Trouble::PanicsBefore),
             (in_segment, Trouble::Panics),
         ];
-        // The images of a batch share its time.
+        // All images of a batch share its timeout, so each batch has one image.
         let mut limits = EngineLimits::default();
         limits.segment.batch_cost = 1;
         let scorer = [(before_score, Trouble::PanicsBefore), (in_score, Trouble::Panics)];

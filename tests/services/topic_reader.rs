@@ -1,4 +1,4 @@
-//! Reads the output topics with a consumer of its own, which shares nothing with the worker's.
+//! Reads the output topics with a separate consumer, which shares no code with the worker.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,50 +12,50 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
 
 use crate::process::Process;
-use crate::scene::PATIENCE;
+use crate::service_fixture::WAIT_MAX;
 
-/// For all that a test waits for; it takes a small part of it.
-const LIMIT: Duration = Duration::from_mins(5);
+/// Time limit for one wait. A healthy run needs a small part of it.
+const READ_MAX: Duration = Duration::from_mins(5);
 
 /// A record of an output topic.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) partition: i32,
     pub(crate) key: Option<Vec<u8>>,
-    /// In their order; a name that is not UTF-8 is `�`, and then the value is left out.
+    /// In their original order. A name that is not UTF-8 is `�` without a value.
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
     pub(crate) payload: Vec<u8>,
 }
 
 impl Answer {
-    /// The text of the first header of this name.
+    /// Returns the text of the first header with this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
-    /// The payload as JSON.
+    /// Parses the payload as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).unwrap()
     }
 }
 
-/// What the worker has answered so far.
-pub(crate) struct Oracle {
+/// A consumer of both output topics, with the answers that it has read.
+pub(crate) struct TopicReader {
     consumer: BaseConsumer,
     topics: [String; 2],
     partitions: i32,
-    /// By the reference's id.
+    /// Events by the id of their reference.
     pub(crate) events: BTreeMap<String, Vec<Answer>>,
     pub(crate) dead_letters: Vec<Answer>,
 }
 
-impl Oracle {
-    /// Reads both topics from their beginning: the events', the dead letters'.
+impl TopicReader {
+    /// Starts at the beginning of both topics: that of the events, then that of the dead letters.
     pub(crate) fn new(client: &ClientConfig, topics: [String; 2], partitions: i32) -> Self {
         let consumer: BaseConsumer = client
             .clone()
-            .set("group.id", "an oracle is in no group")
+            .set("group.id", "a test reader without a group")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
@@ -72,16 +72,16 @@ impl Oracle {
         Self { consumer, topics, partitions, events: BTreeMap::new(), dead_letters: Vec::new() }
     }
 
-    /// Reads until the condition holds, which these workers bring about.
+    /// Reads until the condition holds. Panics if a worker ends before.
     pub(crate) fn read_until(&mut self, workers: &[&Process], condition: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + READ_MAX;
         while !condition(self) {
             for worker in workers {
                 worker.assert_running();
             }
             assert!(
                 Instant::now() < deadline,
-                "after {LIMIT:?}: {} references with events, {} dead letters",
+                "after {READ_MAX:?}: {} references with events, {} dead letters",
                 self.events.len(),
                 self.dead_letters.len(),
             );
@@ -89,13 +89,14 @@ impl Oracle {
         }
     }
 
-    /// Reads until at least so many references have an event.
+    /// Reads until at least this number of references has an event.
     pub(crate) fn read_until_answered(&mut self, references: usize, workers: &[&Process]) {
-        self.read_until(workers, |oracle| oracle.events.len() >= references);
+        self.read_until(workers, |reader| reader.events.len() >= references);
     }
 
-    /// Reads everything that is committed in the topics now, from the beginning, a partition at a time to its
-    /// end: behind the last record a transaction leaves a mark that no position reaches.
+    /// Reads all committed records again, one partition at a time up to its end-of-partition event.
+    /// An end offset would not do: the marker of a transaction follows its last record, and the
+    /// position of a consumer never passes it.
     pub(crate) fn read_to_end(&mut self) {
         (self.events, self.dead_letters) = (BTreeMap::new(), Vec::new());
         for topic in self.topics.clone() {
@@ -104,17 +105,17 @@ impl Oracle {
                 let begin = Offset::Beginning;
                 assignment.add_partition_offset(&topic, partition, begin).unwrap();
                 self.consumer.assign(&assignment).unwrap();
-                let deadline = Instant::now() + LIMIT;
-                while !self.read_one(PATIENCE) {
+                let deadline = Instant::now() + READ_MAX;
+                while !self.read_one(WAIT_MAX) {
                     assert!(Instant::now() < deadline, "{topic} {partition} has no end");
                 }
             }
         }
     }
 
-    /// Takes in one record; true when there is none behind the last one of a partition.
+    /// Reads at most one record. Returns true at the end of a partition.
     ///
-    /// A client whose brokers are away says so and goes on looking for them.
+    /// Errors about unavailable brokers are ignored: the client reconnects.
     pub(crate) fn read_one(&mut self, wait: Duration) -> bool {
         let message = match self.consumer.poll(wait) {
             Some(Err(KafkaError::PartitionEOF(_))) => return true,
@@ -139,7 +140,7 @@ impl Oracle {
         false
     }
 
-    /// References with an answer, of whichever kind.
+    /// Returns the number of references with an event, plus the number of dead letters.
     pub(crate) fn answered(&self) -> usize {
         self.events.len() + self.dead_letters.len()
     }
@@ -149,7 +150,7 @@ impl Oracle {
     }
 }
 
-/// The client library panics on a name that is not UTF-8.
+/// Reads headers. The client library panics on a name that is not UTF-8.
 fn readable_headers(headers: &impl Headers) -> Vec<(String, Option<Vec<u8>>)> {
     let read = |index| {
         let header = catch_unwind(AssertUnwindSafe(|| headers.get(index)));

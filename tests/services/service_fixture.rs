@@ -1,4 +1,4 @@
-//! One test's corner of the broker: its three topics, its consumer group, and its workers.
+//! The three topics, the consumer group and the workers of one test.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,22 +17,22 @@ use tempfile::TempDir;
 
 use crate::bucket;
 use crate::cluster::Cluster;
-use crate::oracle::Oracle;
 use crate::process::Process;
 use crate::services::Services;
+use crate::topic_reader::TopicReader;
 
-/// How long anything may take that takes a moment.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// Time limit for operations that normally take less than a second.
+pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// A record of the input topic.
+/// A record that a test publishes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Record {
+pub(crate) struct PublishedRecord {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
     pub(crate) payload: Option<Vec<u8>>,
 }
 
-/// Text, bytes, no value, the same name twice.
+/// Returns headers with text, with bytes, without a value, and two with the same name.
 pub(crate) fn headers_of_every_kind() -> Vec<(String, Option<Vec<u8>>)> {
     let header = |name: &str, value: Option<&[u8]>| (name.to_owned(), value.map(<[u8]>::to_vec));
     vec![
@@ -44,7 +44,7 @@ pub(crate) fn headers_of_every_kind() -> Vec<(String, Option<Vec<u8>>)> {
 }
 
 /// The topics and the group of one test.
-pub(crate) struct Scene {
+pub(crate) struct ServiceFixture {
     pub(crate) services: &'static Services,
     bootstrap_servers: String,
     name: String,
@@ -52,13 +52,13 @@ pub(crate) struct Scene {
     folder: TempDir,
 }
 
-impl Scene {
-    /// Makes the topics on the single node. `name` is unique among the tests.
+impl ServiceFixture {
+    /// Creates the topics on the single broker. `name` is unique among the tests.
     pub(crate) fn new(services: &'static Services, name: &str, partitions: i32) -> Self {
         Self::on(services.bootstrap_servers(), 1, services, name, partitions)
     }
 
-    /// Makes the topics on the three nodes, with a replica on each.
+    /// Creates the topics on the cluster, with a replica on each broker.
     pub(crate) fn on_cluster(
         cluster: &Cluster,
         services: &'static Services,
@@ -75,16 +75,16 @@ impl Scene {
         name: &str,
         partitions: i32,
     ) -> Self {
-        let scene = Self {
+        let fixture = Self {
             services,
             bootstrap_servers: bootstrap_servers.to_owned(),
             name: name.to_owned(),
             partitions,
             folder: TempDir::new().unwrap(),
         };
-        std::fs::write(scene.config_file(), scene.worker_config()).unwrap();
-        let admin: AdminClient<DefaultClientContext> = scene.client().create().unwrap();
-        let names = [scene.input(), scene.events(), scene.dead_letters()];
+        std::fs::write(fixture.config_file(), fixture.worker_config()).unwrap();
+        let admin: AdminClient<DefaultClientContext> = fixture.client().create().unwrap();
+        let names = [fixture.input(), fixture.events(), fixture.dead_letters()];
         let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topics: Vec<_> = names.iter().map(|name| topic(name)).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -92,7 +92,7 @@ impl Scene {
         for topic in created {
             topic.unwrap();
         }
-        scene
+        fixture
     }
 
     pub(crate) fn input(&self) -> String {
@@ -117,13 +117,13 @@ impl Scene {
         config
     }
 
-    /// Appends records to the input topic; returns when the broker has them all.
-    pub(crate) fn publish(&self, records: impl Iterator<Item = Record>) {
+    /// Appends records to the input topic. Returns when the broker has acknowledged all of them.
+    pub(crate) fn publish(&self, records: impl Iterator<Item = PublishedRecord>) {
         self.publish_to(&self.input(), records);
     }
 
-    /// Appends records to a topic; returns when the broker has them all.
-    pub(crate) fn publish_to(&self, topic: &str, records: impl Iterator<Item = Record>) {
+    /// Appends records to a topic. Returns when the broker has acknowledged all of them.
+    pub(crate) fn publish_to(&self, topic: &str, records: impl Iterator<Item = PublishedRecord>) {
         let before = self.end_offsets(topic).iter().sum::<i64>();
         let producer: BaseProducer = self
             .client()
@@ -149,37 +149,38 @@ impl Scene {
             }
             sent += 1;
         }
-        producer.flush(PATIENCE).unwrap();
+        producer.flush(WAIT_MAX).unwrap();
         let now = self.end_offsets(topic).iter().sum::<i64>();
         assert_eq!(now - before, sent, "records in the topic");
     }
 
-    /// Appends references to the fifty images, `count` in all. The id of each is its number.
+    /// Appends `count` references to the fifty images, in turn. The id of each is its number.
     pub(crate) fn publish_references(&self, count: usize) {
         let samples = bucket::fifty_images(self.services);
         self.publish((0..count).map(|number| {
             let uri = bucket::uri(self.services, &samples[number % samples.len()].key);
             let reference = json!({"id": number.to_string(), "uri": uri});
-            Record {
+            PublishedRecord {
                 key: Some(number.to_string().into_bytes()),
                 payload: Some(reference.to_string().into_bytes()),
-                ..Record::default()
+                ..PublishedRecord::default()
             }
         }));
     }
 
-    /// Starts the real binary on this scene's topics. `settings` are `section.key=value`.
+    /// Starts the real binary on this fixture's topics. `settings` have the form
+    /// `section.key=value`.
     pub(crate) fn start_worker(&self, name: &str, settings: &[String]) -> Process {
         let mut command = self.command(&["run"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         Process::spawn(&format!("{} of {}", name, self.name), &mut command)
     }
 
-    /// Everything in the input topic, keys and values, a partition after the other.
+    /// Returns the keys and values of the input topic, one partition after the other.
     pub(crate) fn input_records(&self) -> Vec<(Vec<u8>, Value)> {
         let ends = self.end_offsets(&self.input());
         let consumer: BaseConsumer =
-            self.client().set("group.id", "a reader is in no group").create().unwrap();
+            self.client().set("group.id", "a test reader without a group").create().unwrap();
         let mut records = Vec::new();
         for (partition, end) in (0..self.partitions).zip(ends) {
             let mut assignment = TopicPartitionList::new();
@@ -187,12 +188,12 @@ impl Scene {
             assignment.add_partition_offset(&input, partition, Offset::Beginning).unwrap();
             consumer.assign(&assignment).unwrap();
             for _ in 0..end {
-                // A poll may end early with nothing, for an event of the assignment.
-                let deadline = Instant::now() + PATIENCE;
+                // A poll may return nothing, for example after an assignment.
+                let deadline = Instant::now() + WAIT_MAX;
                 let message = loop {
                     match consumer.poll(Duration::from_millis(100)) {
                         Some(message) => break message.unwrap(),
-                        None => assert!(Instant::now() < deadline, "a record is not there"),
+                        None => assert!(Instant::now() < deadline, "a record is missing"),
                     }
                 };
                 let value = serde_json::from_slice(message.payload().unwrap()).unwrap();
@@ -202,19 +203,19 @@ impl Scene {
         records
     }
 
-    /// How many records the input topic has.
+    /// Returns the number of records in the input topic.
     pub(crate) fn input_len(&self) -> usize {
         usize::try_from(self.end_offsets(&self.input()).iter().sum::<i64>()).unwrap()
     }
 
-    /// The real binary with these arguments and this scene's configuration.
+    /// Returns a command for the real binary with these arguments and this fixture's configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
         command.args(arguments).arg("--config").arg(self.config_file());
         command
     }
 
-    /// The same settings, for a worker in this process.
+    /// Returns the settings of `start_worker`, for a worker in this process.
     pub(crate) fn settings(&self, settings: &[String]) -> dog_iqa::config::Settings {
         dog_iqa::config::load(Some(&self.config_file()), settings).unwrap().settings
     }
@@ -233,7 +234,7 @@ group_id = "{name}"
 input_topic = "{input}"
 output_topic = "{events}"
 dead_letter_topic = "{dead_letters}"
-# A killed member holds its partitions until its session ends.
+# A killed member keeps its partitions until its session times out.
 session_timeout = "6s"
 
 [storage]
@@ -269,34 +270,35 @@ address = "127.0.0.1:0"
         )
     }
 
-    /// A consumer of its own that sees what came out.
-    pub(crate) fn oracle(&self) -> Oracle {
-        Oracle::new(&self.client(), [self.events(), self.dead_letters()], self.partitions)
+    /// Returns a reader of the events and the dead letters.
+    pub(crate) fn answer_reader(&self) -> TopicReader {
+        TopicReader::new(&self.client(), [self.events(), self.dead_letters()], self.partitions)
     }
 
-    /// Waits until a worker takes in references.
+    /// Waits until a worker reports that it is ready.
     pub(crate) fn wait_until_ready(worker: &Process) {
-        worker.wait_for_line("\"ready\":true", PATIENCE);
+        worker.wait_for_line("\"ready\":true", WAIT_MAX);
     }
 
-    /// A consumer of its own that sees what is in the input topic, where another sees dead letters.
-    pub(crate) fn input_oracle(&self) -> Oracle {
-        Oracle::new(&self.client(), [self.events(), self.input()], self.partitions)
+    /// Returns a reader of the events and the input topic. Input records appear as its dead
+    /// letters.
+    pub(crate) fn input_reader(&self) -> TopicReader {
+        TopicReader::new(&self.client(), [self.events(), self.input()], self.partitions)
     }
 
-    /// Stops a worker gracefully, which must succeed.
+    /// Stops a worker gracefully. Panics if it fails.
     pub(crate) fn stop(worker: Process) {
         worker.terminate();
-        worker.wait_for_success(PATIENCE);
+        worker.wait_for_success(WAIT_MAX);
     }
 
-    /// The group's committed offsets are the ends of all partitions.
+    /// Asserts that the group has committed the end of each partition.
     pub(crate) fn assert_everything_is_committed(&self) {
         let (committed, ends) = self.committed_and_ends();
         assert_eq!(committed, ends, "committed offsets and ends of {}", self.input());
     }
 
-    /// Whether the same holds by now.
+    /// Returns true if the group has committed the end of each partition.
     pub(crate) fn is_everything_committed(&self) -> bool {
         let (committed, ends) = self.committed_and_ends();
         committed == ends
@@ -304,10 +306,10 @@ address = "127.0.0.1:0"
 
     fn committed_and_ends(&self) -> (Vec<Offset>, Vec<Offset>) {
         let ends = self.end_offsets(&self.input()).into_iter().map(Offset::Offset).collect();
-        (self.group_view().committed(PATIENCE).unwrap(), ends)
+        (self.group_view().committed(WAIT_MAX).unwrap(), ends)
     }
 
-    /// The eyes of a bystander on what the group commits.
+    /// Returns a client that reads the group's committed offsets without being a member.
     pub(crate) fn group_view(&self) -> GroupView {
         let consumer = self.client().set("group.id", &self.name).create().unwrap();
         let mut partitions = TopicPartitionList::new();
@@ -315,43 +317,44 @@ address = "127.0.0.1:0"
         GroupView { consumer, partitions }
     }
 
-    /// The node that leads the first partition of the events.
+    /// Returns the broker that leads the first partition of the output topic.
     pub(crate) fn leader_of_events(&self) -> i32 {
         let consumer: BaseConsumer = self.client().create().unwrap();
-        let metadata = consumer.fetch_metadata(Some(&self.events()), PATIENCE).unwrap();
+        let metadata = consumer.fetch_metadata(Some(&self.events()), WAIT_MAX).unwrap();
         metadata.topics()[0].partitions()[0].leader()
     }
 
-    /// The end of every partition of a topic.
+    /// Returns the end offset of each partition of a topic.
     pub(crate) fn end_offsets(&self, topic: &str) -> Vec<i64> {
         let consumer: BaseConsumer = self.client().create().unwrap();
         (0..self.partitions).map(|partition| end_offset(&consumer, topic, partition)).collect()
     }
 }
 
-/// A client may know of a topic before it knows who leads its partitions: it asks again.
+/// Returns the end offset of a partition. Retries while the partition has no known leader, as
+/// directly after the topic's creation.
 fn end_offset(consumer: &BaseConsumer, topic: &str, partition: i32) -> i64 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
-        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+        match consumer.fetch_watermarks(topic, partition, WAIT_MAX) {
             Ok((_, end)) => return end,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        consumer.fetch_metadata(Some(topic), WAIT_MAX).unwrap();
     }
 }
 
-/// What a group has committed of a scene's input topic, asked by a client that is no member.
+/// Reads a group's committed offsets of the input topic, without being a member.
 pub(crate) struct GroupView {
     consumer: BaseConsumer,
     partitions: TopicPartitionList,
 }
 
 impl GroupView {
-    /// The position of each partition.
+    /// Returns the committed offset of each partition.
     ///
     /// # Errors
-    /// When no broker tells within `wait`.
+    /// Fails if no broker answers within `wait`.
     pub(crate) fn committed(&self, wait: Duration) -> Result<Vec<Offset>, KafkaError> {
         let committed = self.consumer.committed_offsets(self.partitions.clone(), wait)?;
         Ok(committed.elements().iter().map(TopicPartitionListElem::offset).collect())
