@@ -22,10 +22,11 @@ fn read(path: &str) -> String {
 
 /// Returns the README and every page of `docs`.
 fn documents() -> Vec<String> {
-    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let pages = pages.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".md"));
+    let paths = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let names = pages.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
     std::iter::once("README.md".to_owned())
-        .chain(pages.map(|name| format!("docs/{name}")))
+        .chain(names.map(|name| format!("docs/{name}")))
         .collect()
 }
 
