@@ -1,4 +1,4 @@
-//! Inputs that failed in a campaign. Those that allocated too much memory are in [`super::bombs`].
+//! Inputs that failed in a campaign. Decompression bombs are in [`super::bombs`].
 
 use super::anatomy::{Anatomy, Kind};
 use super::bombs::{decode_measured, grey, png_chunk, tiff};

@@ -173,10 +173,10 @@ impl AttackFixture {
         // Some machines have no IPv6.
         let answer = |_: &_, _: usize| Answer::ok("the canary was read");
         canaries.extend(WebServer::start_at(Ipv6Addr::LOCALHOST.into(), answer));
-        let ports = (canaries[0].port(), canaries.last().unwrap().port());
+        let (port, port_v6) = (canaries[0].port(), canaries.last().unwrap().port());
 
-        let mut attacks = web_attacks(ports);
-        let redirects = redirects(ports);
+        let mut attacks = web_attacks(port, port_v6);
+        let redirects = redirects(port, port_v6);
         let locations: Vec<_> = redirects.iter().map(|attack| attack.uri.clone()).collect();
         let allowed_server =
             WebServer::start(move |request, _| allowed_server_answer(&request.target, &locations));
@@ -266,7 +266,7 @@ fn allowed_server_answer(target: &str, locations: &[String]) -> Answer {
     }
 }
 
-fn web_attacks((port, port_v6): (u16, u16)) -> Vec<Attack> {
+fn web_attacks(port: u16, port_v6: u16) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let mut add = |code, uri: &str| {
         attacks.push(Attack { uri: uri.replace("PORT", &port.to_string()), code });
@@ -301,7 +301,7 @@ fn schemes_and(hosts: &str) -> impl Iterator<Item = (&'static str, &str)> {
 }
 
 /// Returns the redirects of the allowed server.
-fn redirects((port, port_v6): (u16, u16)) -> Vec<Attack> {
+fn redirects(port: u16, port_v6: u16) -> Vec<Attack> {
     let mut redirects = Vec::new();
     let mut add = |code, location: &str| {
         redirects.push(Attack { uri: location.replace("PORT", &port.to_string()), code });

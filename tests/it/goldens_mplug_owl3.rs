@@ -36,7 +36,7 @@ pub(crate) struct Golden {
 }
 
 impl Golden {
-    pub(crate) fn open(folder: &Path, part: &'static str, (dtype, share): (DType, f64)) -> Self {
+    pub(crate) fn open(folder: &Path, part: &'static str, dtype: DType, share: f64) -> Self {
         Self {
             io: tensors(&folder.join("io.safetensors")),
             comparison: Comparison::new(folder, part),
@@ -287,7 +287,7 @@ fn every_layer_follows_the_reference() {
     let mut generations = BTreeSet::new();
     for folder in all_folders() {
         // The tolerance that the goldens' README states.
-        let mut golden = Golden::open(&folder, "network", (DType::F32, 2e-5));
+        let mut golden = Golden::open(&folder, "network", DType::F32, 2e-5);
         check_vision(&mut golden, &folder);
         for case in cases(&golden) {
             check_case(&mut golden, &case);
@@ -315,8 +315,8 @@ fn every_layer_follows_the_reference() {
 #[test]
 fn half_formats_follow_the_reference_within_their_precision() {
     for folder in all_folders() {
-        for (part, format) in [("bf16", (DType::BF16, 0.25)), ("f16", (DType::F16, 0.05))] {
-            let mut golden = Golden::open(&folder, part, format);
+        for (part, dtype, share) in [("bf16", DType::BF16, 0.25), ("f16", DType::F16, 0.05)] {
+            let mut golden = Golden::open(&folder, part, dtype, share);
             check_vision(&mut golden, &folder);
             for case in cases(&golden) {
                 check_case(&mut golden, &case);

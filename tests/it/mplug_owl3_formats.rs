@@ -1,6 +1,6 @@
 //! Other number formats of mPLUG-Owl3 give the same level as `f32` if the margin between its two
-//! likeliest levels exceeds the format's tolerance. Tolerances are shares of the largest logit: 30
-//! % for bf16 and 8 bits, 8 % for f16, 40 % for 4 bits. Small random networks are more sensitive
+//! likeliest levels exceeds the format's tolerance. Tolerances are shares of the largest logit:
+//! 30 % for bf16 and 8 bits, 8 % for f16, 40 % for 4 bits. Small random networks are more sensitive
 //! than trained ones, most of all those with one softmax over seven images.
 
 use std::path::Path;
@@ -87,7 +87,7 @@ fn half_formats_and_eight_bits_keep_the_level_if_the_margin_exceeds_the_toleranc
             let small = quantised(&folder);
             let path = if dtype == DType::F32 { small.path() } else { &folder };
             let other = MplugOwl3Checkpoint::open(path).unwrap().load(dtype, &Device::Cpu).unwrap();
-            let golden = Golden::open(&folder, part, (DType::F32, 0.0));
+            let golden = Golden::open(&folder, part, DType::F32, 0.0);
             let mut comparison = Comparison::new(&folder, part);
             for case in cases(&golden) {
                 let (_, exact) = case.hidden(&golden.model);
@@ -95,8 +95,7 @@ fn half_formats_and_eight_bits_keep_the_level_if_the_margin_exceeds_the_toleranc
                 let both = [(&golden.model, &exact), (&other, &found)];
                 decided += compare(&mut comparison, &case.name, both, loss);
             }
-            // Each case, and the levels that the margin decides, which rounding may change by a
-            // few.
+            // Rounding may change the number of levels that the margin decides.
             comparison.finish(12);
         }
         assert!(decided >= 30, "{part}: margins decide {decided} levels");

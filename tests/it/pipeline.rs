@@ -208,7 +208,7 @@ async fn a_dropped_journey_releases_its_budgets() {
         settings.bytes_budget = bytesize::ByteSize::b(1);
     })
     .await;
-    // On a busy machine a journey may finish during its first poll. The next one stays pending.
+    // On a busy machine a journey may finish during its first poll. Then try another one.
     let mut is_pending = false;
     while !is_pending {
         let mut dropped = Box::pin(assess(&journey, "a.png"));

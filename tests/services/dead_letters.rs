@@ -41,7 +41,8 @@ fn count(text: &str, part: &str) -> usize {
 fn dead_letter(
     fixture: &ServiceFixture,
     offset: usize,
-    (code, stage): (&str, &str),
+    code: &str,
+    stage: &str,
     age: TimeDelta,
 ) -> PublishedRecord {
     let reason = DeadLetterReason {
@@ -72,12 +73,12 @@ fn list_shows_the_dead_letters_that_match_and_counts_them_by_code() {
     let Some(services) = services() else { return };
     let fixture = ServiceFixture::new(services, "list", 3);
     let records = [
-        dead_letter(&fixture, 0, ("fetch.not_found", "fetch"), TimeDelta::zero()),
-        dead_letter(&fixture, 1, ("fetch.timeout", "fetch"), TimeDelta::hours(5)),
-        dead_letter(&fixture, 2, ("decode.empty", "decode"), TimeDelta::hours(1)),
+        dead_letter(&fixture, 0, "fetch.not_found", "fetch", TimeDelta::zero()),
+        dead_letter(&fixture, 1, "fetch.timeout", "fetch", TimeDelta::hours(5)),
+        dead_letter(&fixture, 2, "decode.empty", "decode", TimeDelta::hours(1)),
         PublishedRecord {
             payload: Some(b"\xFF\xFE".to_vec()),
-            ..dead_letter(&fixture, 3, ("a.b", "fetch"), TimeDelta::hours(9))
+            ..dead_letter(&fixture, 3, "a.b", "fetch", TimeDelta::hours(9))
         },
         PublishedRecord { payload: Some(b"no dead letter".to_vec()), ..PublishedRecord::default() },
     ];
@@ -213,8 +214,10 @@ fn a_killed_replay_repeated_with_other_filters_sends_each_record_once() {
     let Some(services) = services() else { return };
     let fixture = ServiceFixture::new(services, "replay-killed", 3);
     let stages = [("fetch.forbidden", "fetch"), ("decode.empty", "decode")];
-    let records = (0..DEAD_LETTERS)
-        .map(|number| dead_letter(&fixture, number, stages[number % 2], TimeDelta::zero()));
+    let records = (0..DEAD_LETTERS).map(|number| {
+        let (code, stage) = stages[number % 2];
+        dead_letter(&fixture, number, code, stage, TimeDelta::zero())
+    });
     fixture.publish_to(&fixture.dead_letters(), records);
     let mut input = fixture.input_reader();
     let mut command = fixture.command(&["dead-letters", "replay"]);
@@ -249,7 +252,7 @@ fn a_second_replay_fences_the_first_one_and_no_record_is_sent_twice() {
     let Some(services) = services() else { return };
     let fixture = ServiceFixture::new(services, "replay-fenced", 3);
     let records = (0..60)
-        .map(|number| dead_letter(&fixture, number, ("fetch.timeout", "fetch"), TimeDelta::zero()));
+        .map(|number| dead_letter(&fixture, number, "fetch.timeout", "fetch", TimeDelta::zero()));
     fixture.publish_to(&fixture.dead_letters(), records);
     let mut input = fixture.input_reader();
     // At this rate the replay takes a minute.
@@ -267,8 +270,7 @@ fn a_second_replay_fences_the_first_one_and_no_record_is_sent_twice() {
 fn a_dead_letter_that_cannot_be_replayed_is_reported_and_the_rest_is_sent() {
     let Some(services) = services() else { return };
     let fixture = ServiceFixture::new(services, "replay-refused", 3);
-    let fetch =
-        |number| dead_letter(&fixture, number, ("fetch.timeout", "fetch"), TimeDelta::zero());
+    let fetch = |number| dead_letter(&fixture, number, "fetch.timeout", "fetch", TimeDelta::zero());
     let to = |number, topic: &str| {
         let mut letter = fetch(number);
         let name = "dogiqa.error.original.topic".to_owned();

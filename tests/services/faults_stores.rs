@@ -12,7 +12,7 @@ use crate::fault_run::FaultRun;
 use crate::service_fixture::PublishedRecord;
 use crate::web_server::{Answer, Request, WebServer};
 
-/// Prefix of objects that the relay answers with other bytes and another etag.
+/// Prefix of objects that the relay answers with other bytes and another entity tag.
 const SWAPPED: &str = "swapped";
 
 #[test]

@@ -1,9 +1,8 @@
 //! Folders of golden tensors, and comparisons with them.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -159,14 +158,12 @@ impl Comparison {
         let Self { folder, part, compared, worst_name, .. } = &self;
         let at_least = if self.is_in_repository { at_least } else { 1 };
         assert!(*compared >= at_least, "{folder}, {part}: {compared} compared, not {at_least}");
-        let mut line = format!(
-            "golden {folder}, {part}: {compared} compared, worst error {:.1} % of its tolerance ({worst_name})",
+        let absent = self.absent.first().map_or_else(String::new, |first| {
+            format!("; {} not in this folder, the first is `{first}`", self.absent.len())
+        });
+        announce(&format!(
+            "golden {folder}, {part}: {compared} compared, worst error {:.1} % of its tolerance ({worst_name}){absent}\n",
             100.0 * self.worst
-        );
-        if let Some(first) = self.absent.first() {
-            let count = self.absent.len();
-            write!(line, "; {count} not in this folder, the first is `{first}`").unwrap();
-        }
-        announce(&format!("{line}\n"));
+        ));
     }
 }

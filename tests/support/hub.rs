@@ -11,7 +11,7 @@ use crate::web_server::{Answer, Request, WebServer, head};
 
 /// The commit of every branch.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-/// Larger files have a SHA-256 as etag and are served elsewhere, as with Git LFS.
+/// Larger files have a SHA-256 as entity tag and are served elsewhere, as with Git LFS.
 const LARGE_BYTES: usize = 20_000;
 
 /// A repository `owner/model` with these files.

@@ -66,6 +66,7 @@ fn run(batch: &[Arc<RgbImage>], troubles: &[(u32, Trouble)]) -> Result<(), RunEr
             Some(Trouble::Fails) => return Err(RunError::Batch("asked to fail".into())),
             Some(Trouble::Panics) => panic!("asked to panic"),
             Some(Trouble::LosesDevice) => return Err(RunError::Device("asked to".into())),
+            // The blocked thread is the fault under test.
             Some(Trouble::Blocks(time)) => std::thread::park_timeout(time),
             Some(Trouble::PanicsBefore) | None => {}
         }

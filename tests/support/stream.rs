@@ -48,7 +48,7 @@ pub(crate) struct Scene {
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
     pub(crate) engine: Engine,
-    /// Storage settings. They also allow the worker to read more than the bucket in memory.
+    /// Storage settings, for locations besides the bucket in memory.
     pub(crate) storage: storage::Settings,
     masks_in_events: bool,
     partitions: i32,
@@ -400,7 +400,7 @@ pub(crate) fn reference(id: &str, object: &str) -> Record {
     }
 }
 
-/// Returns the ids of events. Panics if two events have the same id.
+/// Returns the reference ids of events. Panics if two events answer the same reference.
 pub(crate) fn ids(events: &[Value]) -> HashSet<String> {
     let ids: HashSet<String> =
         events.iter().map(|event| event["reference"]["id"].as_str().unwrap().to_owned()).collect();

@@ -1,8 +1,8 @@
-//! Waiting for a condition. No other test file sleeps.
+//! Waiting for a condition with a deadline. No other test file sleeps.
 
 use std::time::{Duration, Instant};
 
-/// Pause between two checks of a condition: short against every limit, long against a check.
+/// Pause between two checks of a condition, short against every limit.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Blocks until the condition holds. Returns false if it does not hold within the limit.
