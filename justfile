@@ -47,7 +47,7 @@ demo *arguments:
 build-cuda environment="/dev/null":
     bash -c 'source "$0" && cargo build --release --locked --features cuda' {{ environment }}
 
-# Images per second on a GPU at the largest shapes, and its answers beside the processor's
+# Images per second on a GPU at the largest shapes, and its answers next to the CPU's
 bench-cuda device="cuda:0":
     cargo test --release --locked --features cuda --test it cuda_parity
     cargo bench --locked --features cuda --bench throughput -- --size production --device {{ device }}

@@ -2,18 +2,18 @@
 //! PyTorch in the same run.
 //!
 //! ```text
-//! cargo bench --bench mplug_owl3                 both sizes; PyTorch in its own virtual environment
+//! cargo bench --bench mplug_owl3                 both sizes; PyTorch in a virtual environment
 //! cargo bench --bench mplug_owl3 -- 1b alone     one size, without PyTorch
 //! cargo bench --bench mplug_owl3 -- 1b parts     time of each part for one crop
-//! cargo bench --bench mplug_owl3 -- memory       peak memory of a 2B, loaded in bf16 and run in q4-k
+//! cargo bench --bench mplug_owl3 -- memory       peak memory of a 2B: load in bf16, run in q4-k
 //! ```
 //!
 //! Rows, each for batches of 1, 4 and 16 crops with the paper's prompt of seven level words:
 //!
 //! - `plain`: the whole prompt for each crop, then the logits of the K level tokens.
 //! - `prefix`: like `plain`, but the image-independent prefix is computed once and reused.
-//! - `greedy`: greedy generation as in the reference: the logits of the whole vocabulary, then one step
-//!   for the token that ends the answer.
+//! - `greedy`: greedy generation as in the reference: the logits of the whole vocabulary, then one
+//!   step for the token that ends the answer.
 //!
 //! The peer has `plain` and `greedy`. `prefix` is compared with its `plain`, which returns the same
 //! ratings.

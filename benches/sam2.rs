@@ -2,15 +2,15 @@
 //! run.
 //!
 //! ```text
-//! cargo bench --bench sam2                 tiny and large; PyTorch in its own virtual environment
+//! cargo bench --bench sam2                 tiny and large; PyTorch in a virtual environment
 //! cargo bench --bench sam2 -- tiny alone   one size, without PyTorch
-//! cargo bench --bench sam2 -- memory       peak memory of the large one for photos of 12 megapixels
+//! cargo bench --bench sam2 -- memory       peak memory of the large one for 12-megapixel photos
 //! ```
 //!
 //! - `encoder`: one image of 1024 × 1024.
 //! - `decoder`: 64 clicks on that image, all three masks of each click upscaled.
-//! - `whole`: resizing, 32 × 32 clicks, filters, suppression and encoding for a photo of 1024 × 768.
-//!   Ours runs twice, with a threshold that half of the masks pass and with one that all masks pass;
+//! - `whole`: resizing, 32 × 32 clicks, filters, suppression and encoding for a 1024 × 768 photo.
+//!   Ours runs twice: half of the masks pass the threshold, then all of them;
 //!   the peer's time does not depend on it.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]

@@ -33,8 +33,8 @@ pub struct ObjectsSettings {
     /// level of the whole image is from `expected_from` to `expected_to`. The default is for 7
     /// levels.
     pub expected_to: f64,
-    /// With `cascade`: an image is also segmented if the most probable level of the whole image has a
-    /// probability below this value, from 0 to 1.
+    /// With `cascade`: an image is also segmented if the most probable level of the whole image has
+    /// a probability below this value, from 0 to 1.
     pub confidence_below: f64,
 }
 

@@ -80,7 +80,7 @@ impl fmt::Display for Page {
              outlines show the regions, from <b>red</b> for the worst level to <b>green</b> for the \
              best. The score is the mean of the global level and the regions' levels, plus what the \
              number of regions adds (in brackets); it can pass the highest level. The events behind \
-             this page are in <code>events.jsonl</code> beside it.</p>\n"
+             this page are in <code>events.jsonl</code> next to it.</p>\n"
         )?;
         self.write_summary(f)?;
         f.write_str("</header>\n<main>\n")?;

@@ -43,8 +43,8 @@ pub(crate) fn lenient() -> AmgSettings {
     }
 }
 
-/// The same masks in the same order, up to the pixels whose logit lies on the threshold: sums come in
-/// another order in a larger batch.
+/// Returns true for the same masks in the same order, except for pixels whose logit is at the
+/// threshold: a larger batch adds in another order.
 fn alike_to_rounding(a: &[RawMask], b: &[RawMask]) -> bool {
     a.len() == b.len()
         && a.iter().zip(b).all(|(a, b)| {

@@ -49,12 +49,12 @@ impl Home {
         self.run(&["models", "pull", model], &[])
     }
 
-    /// Where the cache keeps a repository, as `huggingface_hub` lays it out.
+    /// Returns the cache folder of a repository, in the layout of `huggingface_hub`.
     fn repository(&self, name: &str) -> PathBuf {
         self.folder.path().join("hub").join(name)
     }
 
-    /// What was asked for of a file's bytes.
+    /// Returns the requested byte ranges of a file.
     fn ranges(&self, file: &str) -> Vec<String> {
         let of_file = |target: &str| target.ends_with(&format!("/{file}"));
         let requests = self.hub.requests().into_iter();
@@ -123,7 +123,7 @@ fn golden_folder() -> String {
 }
 
 #[test]
-fn a_download_that_is_cut_off_goes_on_where_it_stopped() {
+fn an_interrupted_download_resumes_at_its_last_byte() {
     let home = Home::new(sam2().cut("model.safetensors", 100_000));
     succeeded(&home.pull("some/sam2"));
     let ranges = home.ranges("model.safetensors");

@@ -70,7 +70,7 @@ async fn events_carry_key_source_and_trace_of_their_record() {
     assert_eq!(header(first, "ce_id").unwrap(), value(first)["event_id"]);
     assert_eq!(header(first, "content-type").unwrap(), "application/json");
     let sent = header(first, "traceparent").unwrap();
-    assert_eq!(sent.split('-').nth(1), trace.split('-').nth(1), "the trace goes on");
+    assert_eq!(sent.split('-').nth(1), trace.split('-').nth(1), "the trace continues");
     assert_ne!(sent.split('-').nth(2), trace.split('-').nth(2), "with a span of its own");
     assert!(header(&records[1], "traceparent").is_some(), "or begins");
     worker.stop().await;
@@ -97,7 +97,7 @@ async fn a_slow_head_holds_back_the_commit_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_goes_on_after_what_was_committed() {
+async fn a_restart_continues_after_the_committed_offsets() {
     let scene = Scene::new(2).await;
     scene.refer("before", 100, "a.png").await;
     let worker = scene.start().await;
@@ -191,7 +191,7 @@ async fn a_header_whose_name_is_not_text_goes_through_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_becomes_a_dead_letter_and_the_partition_goes_on() {
+async fn a_panic_becomes_a_dead_letter_and_the_partition_continues() {
     let scene = Scene::new(1).await;
     let worker = scene.start().await;
     scene.refer("bad", 3, "panics/a.png").await;

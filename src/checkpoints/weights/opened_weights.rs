@@ -140,7 +140,7 @@ impl Weights {
         matches!(&self.files, OpenFiles::Gguf(file) if file.is_quantised(name))
     }
 
-    /// Returns the bytes of memory that all tensors take in this dtype. A GGUF takes about twice
+    /// Returns the memory of all tensors in this dtype, in bytes. A GGUF takes about twice
     /// its file (measured, `benches/README.md`): its blocks are also held rearranged for the CPU's
     /// vector instructions.
     pub fn bytes_in(&self, dtype: DType) -> u64 {

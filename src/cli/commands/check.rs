@@ -125,8 +125,8 @@ async fn kafka(settings: &Settings) -> anyhow::Result<Vec<CheckResult>> {
     Ok(results)
 }
 
-/// Checks the durability of a topic. `min_insync_replicas` is its `min.insync.replicas`, or `None` if the
-/// brokers do not report it.
+/// Checks the durability of a topic. `min_insync_replicas` is its `min.insync.replicas`, or `None`
+/// if the brokers do not report it.
 fn check_topic(topic: &TopicReport, min_insync_replicas: Option<usize>) -> CheckResult {
     let TopicReport { name, partitions, replicas } = topic;
     let text = format!("kafka: topic {name} has {partitions} partitions, {replicas} replicas");

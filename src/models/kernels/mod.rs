@@ -10,7 +10,7 @@
 //!  epilogue, norm, pool, rotary, silu_gate ─ row operations
 //!  cross_attention, upscale, enlargement ─ the heavy steps of SAM 2's mask decoder
 //! ```
-//! `layers` and `sam2` hold each operation's signature and its plain form, and tests that both agree.
+//! `layers` and `sam2` hold each operation's signature and plain form, and tests that both agree.
 //!
 //! Kernels import nothing of ours but each other.
 

@@ -6,7 +6,8 @@
 //!                                          hyper_attention, kv_cache ┘     ├► direction ─► a score
 //!                                                                          └► generate ─► words
 //! ```
-//! `crate::checkpoints` opens and writes the files. Modules and tensors have the names of the checkpoints' own code.
+//! `crate::checkpoints` opens and writes the files. Modules and tensors have the names of the
+//! checkpoints' own code.
 //!
 //! The network imports `layers`, `device`, `imaging` and `method`, and knows no trait of ours.
 

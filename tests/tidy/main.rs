@@ -1,0 +1,8 @@
+//! House rules that the compiler cannot see, as tests: run by plain `cargo test`.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+mod files;
+mod graph;
+mod language;
+mod layers;
+mod source;
