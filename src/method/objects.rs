@@ -129,6 +129,8 @@ mod tests {
             ([0.9, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0], false),
             // The expected level is above the range, but the confidence is low.
             ([0.0, 0.0, 0.0, 0.0, 0.1, 0.45, 0.45], true),
+            // The expected level is above the range, and the confidence is exactly the limit.
+            ([0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5], false),
         ] {
             assert_eq!(
                 settings.needs_objects(&rating(probabilities)),
@@ -141,6 +143,8 @@ mod tests {
         assert!(
             !never.needs_objects(&certain) && ObjectsSettings::default().needs_objects(&certain)
         );
+        assert!(settings.rates_whole_first() && never.rates_whole_first());
+        assert!(!ObjectsSettings::default().rates_whole_first());
         assert_eq!(settings.name().as_deref(), Some("cascade-2.5-5.5-0.5"));
         assert_eq!(
             (never.name().as_deref(), ObjectsSettings::default().name()),

@@ -322,6 +322,19 @@ mod tests {
     }
 
     #[test]
+    fn spans_become_runs_and_must_be_in_order_and_in_the_frame() {
+        let mask = Rle::from_spans(2, 3, [(1, 2), (4, 6)]).unwrap();
+        assert_eq!(mask.counts(), [1, 1, 2, 2]);
+        let empty = Rle::from_spans(2, 3, []).unwrap();
+        assert_eq!((empty.area(), empty.counts()), (0, &[6][..]));
+        let adjacent = Rle::from_spans(2, 3, [(0, 2), (2, 2), (2, 3)]).unwrap();
+        assert_eq!(adjacent.counts(), [0, 3, 3]);
+        for spans in [[(2, 1), (3, 4)], [(0, 3), (2, 4)], [(0, 1), (5, 7)]] {
+            assert!(Rle::from_spans(2, 3, spans).is_err(), "{spans:?}");
+        }
+    }
+
+    #[test]
     fn the_largest_frame_can_be_filled_and_inverted() {
         let side = 1 << 15;
         let all = Rle::from_counts(side, side, vec![0, 1 << 30]).unwrap();
