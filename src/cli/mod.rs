@@ -21,9 +21,9 @@ mod dispatch;
 mod image_arguments;
 mod journey_setup;
 mod memory_plan;
-mod model_lane;
 mod report_folder;
 mod signals;
+mod single_model;
 mod terminal;
 mod time_and_rate;
 

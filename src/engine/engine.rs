@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::engine::adapters::classic::{self, ClassicScorer, ClassicSegmenter};
-use crate::engine::adapters::dog_iqa::{self, DogIqaPlan};
+use crate::engine::dog_iqa_plan::{self, DogIqaPlan};
 use crate::engine::error::EngineError;
 use crate::engine::info::EngineInfo;
 use crate::engine::lane::LaneDevice;
@@ -43,8 +43,8 @@ impl Engine {
             let DogIqaPlan { segmenter, scorer, memory } = DogIqaPlan::new(settings, standard)?;
             let lanes = ModelLanes::open(segmenter, scorer)?;
             let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
-            let version = dog_iqa::version(&settings.dog_iqa, segmenter, scorer)?;
-            return Ok(Self::from_lanes(dog_iqa::NAME.to_owned(), version, lanes, memory));
+            let version = dog_iqa_plan::version(&settings.dog_iqa, segmenter, scorer)?;
+            return Ok(Self::from_lanes(dog_iqa_plan::NAME.to_owned(), version, lanes, memory));
         }
         Self::new(
             classic::NAME,

@@ -7,11 +7,15 @@
 //! ```
 //! [`Engine`] is what the pipeline holds, and [`Segmenter`] and [`Scorer`] are what a model
 //! implements. `model_lane` puts a model behind its `lane`, the queue in front of its devices.
-//! `adapters` implement the traits for the models of `crate::models`.
+//! `adapters` implement the traits for the models of `crate::models`; `dog_iqa_plan` plans the
+//! engine of the paper from two of them. `chat` generates free-text answers for `dogiqa ask`.
 //!
-//! May import `telemetry`, `method`, `imaging` and `models`; knows nothing of Kafka or storage.
+//! May import `telemetry`, `method`, `imaging`, `models` and `checkpoints`; knows nothing of Kafka
+//! or storage.
 
 mod adapters;
+mod chat;
+mod dog_iqa_plan;
 #[expect(clippy::module_inception, reason = "the file is named after its type, `Engine`")]
 mod engine;
 mod error;
@@ -25,10 +29,10 @@ mod traits;
 mod warm_up;
 
 pub use adapters::MplugOwl3Error;
-pub use adapters::chat::{ChatQuestion, MplugOwl3Chat};
 pub use adapters::classic::{ClassicScorer, ClassicSegmenter, ReducedPicture};
 pub use adapters::mplug_owl3::{CropViews, MplugOwl3Scorer};
 pub use adapters::sam2::{Sam2Error, Sam2Segmenter};
+pub use chat::{ChatQuestion, MplugOwl3Chat};
 pub use engine::Engine;
 pub use error::EngineError;
 pub use info::{EngineInfo, ModelInfo, WeightsFile};

@@ -13,7 +13,7 @@
 //! Imports go downwards: `schema` uses all messages; `reference` and `dead_letter` use `headers`;
 //! `error` and `limits` are at the bottom.
 
-pub mod cloudevents;
+pub mod cloudevent_headers;
 pub mod dead_letter;
 mod error;
 mod headers;

@@ -12,10 +12,10 @@
 mod aggregate;
 pub mod agreement;
 mod bounds;
+mod cascade;
 mod fingerprint;
 mod levels;
 mod masks;
-mod objects;
 mod policy;
 mod preset;
 mod regions;
@@ -24,10 +24,10 @@ mod standard;
 mod standard_table;
 
 pub use aggregate::{AggregationSettings, Assessment, ObjectAssessment, Weighting, assess};
+pub use cascade::{ObjectsError, ObjectsSettings, ObjectsWhen};
 pub(crate) use fingerprint::{fingerprint, short};
 pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError};
 pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
-pub use objects::{ObjectsError, ObjectsSettings, ObjectsWhen};
 pub use policy::{
     Basis, Policies, Policy, PolicyError, PolicyOutcome, PolicySettings, PolicyVerdict,
 };

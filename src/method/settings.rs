@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::method::aggregate::AggregationSettings;
-use crate::method::objects::{ObjectsError, ObjectsSettings};
+use crate::method::cascade::{ObjectsError, ObjectsSettings};
 use crate::method::policy::{Policies, PolicyError};
 use crate::method::preset::Preset;
 use crate::method::regions::RegionSettings;

@@ -18,7 +18,7 @@ use crate::telemetry::{Health, metrics};
 
 use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
-use crate::stream::intake::backpressure::{Intake, IntakeLimits};
+use crate::stream::intake::admission::{Intake, IntakeLimits};
 use crate::stream::intake::commits::{Committer, OffsetCommitter};
 use crate::stream::intake::group_consumer::GroupConsumer;
 use crate::stream::intake::polling::{Closed, Poller, Polling};

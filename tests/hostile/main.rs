@@ -8,8 +8,8 @@
 //!
 //! The seed, the target's name and the input's number determine each input, so that a failure can
 //! be repeated alone. `DOGIQA_HOSTILE_SEED`, `DOGIQA_HOSTILE_INPUTS` and `DOGIQA_HOSTILE_INDEX`
-//! change them. Each failure that was found has its own test, in [`found`] or next to the code.
-//! `fuzz/` uses the same checks.
+//! change them. Each failure that was found has its own test, in [`regressions`] or next to the
+//! code. `fuzz/` uses the same checks.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 #[path = "checks/config.rs"]
@@ -32,7 +32,6 @@ mod bombs;
 mod campaign;
 mod configurations;
 mod dead_letters;
-mod found;
 mod images;
 mod json;
 mod masks;
@@ -40,5 +39,6 @@ mod metadata;
 mod mutate;
 mod polyglots;
 mod references;
+mod regressions;
 mod text;
 mod uris;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dog_iqa::event::cloudevents::headers_for;
+use dog_iqa::event::cloudevent_headers::headers_for;
 use dog_iqa::event::{
     EngineProvenance, EventImage, EventParts, ImageReference, QualityEvent, Source, TimingsMs,
     TraceContext,

@@ -24,6 +24,8 @@ mod random_tensor;
 mod random_weights;
 #[path = "../support/raw_fetch.rs"]
 mod raw_fetch;
+#[path = "../support/raw_produce.rs"]
+mod raw_produce;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[path = "../support/stream.rs"]
@@ -33,8 +35,6 @@ mod stream;
 mod wait;
 #[path = "../support/web_server.rs"]
 mod web_server;
-#[path = "../support/wire.rs"]
-mod wire;
 
 mod check_engine;
 mod classic_monotone;

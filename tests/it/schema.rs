@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dog_iqa::event::{Headers, QualityEvent, cloudevents, reference, schema};
+use dog_iqa::event::{Headers, QualityEvent, cloudevent_headers, reference, schema};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -193,7 +193,7 @@ fn the_schemas_refuse_incomplete_headers() {
 fn the_headers_of_an_event_are_valid() {
     let event: QualityEvent =
         serde_json::from_value(document("examples/quality-event.json")).unwrap();
-    let headers: serde_json::Map<String, Value> = cloudevents::headers_for(&event, None)
+    let headers: serde_json::Map<String, Value> = cloudevent_headers::headers_for(&event, None)
         .into_iter()
         .map(|(name, value)| (name, Value::String(value)))
         .collect();

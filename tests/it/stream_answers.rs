@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::noop;
 use crate::stream::{Record, Scene, header, ids, reference};
-use crate::{raw_fetch, wire};
+use crate::{raw_fetch, raw_produce};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reference_is_answered_once_and_everything_is_committed() {
@@ -175,16 +175,17 @@ async fn a_header_whose_name_is_not_text_goes_through_as_it_is() {
     scene.settings.properties = Properties::from_pairs([("compression.type", "none")]);
     let worker = scene.start().await;
     let (name, value) = (b"caf\xe9\xff", b"\x00\x01");
-    let record = wire::RawRecord { key: b"odd", value: b"{\"uri\":1}", header: (name, value) };
+    let record =
+        raw_produce::RawRecord { key: b"odd", value: b"{\"uri\":1}", header: (name, value) };
     let servers = scene.broker.bootstrap_servers();
-    wire::produce(&servers, &scene.settings.input_topic, &record);
+    raw_produce::produce(&servers, &scene.settings.input_topic, &record);
     scene.refer("next", 1, "a.png").await;
     scene.events(1).await;
     scene.until_offsets(|offsets| offsets == [(2, 2)]).await;
     let log = raw_fetch::fetch(&servers, &scene.settings.dead_letter_topic);
     let stands_in_log = |bytes: &[u8]| log.windows(bytes.len()).any(|window| window == bytes);
-    assert!(stands_in_log(&wire::encoded_header(name, value)));
-    let code = wire::encoded_header(b"dogiqa.error.code", b"reference.invalid_header");
+    assert!(stands_in_log(&raw_produce::encoded_header(name, value)));
+    let code = raw_produce::encoded_header(b"dogiqa.error.code", b"reference.invalid_header");
     assert!(stands_in_log(&code));
     assert!(stands_in_log(b"{\"uri\":1}") && stands_in_log(b"odd"));
     worker.stop().await;

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::bucket::{self, PHOTOS, PRIVATE};
 use crate::http;
 use crate::images;
+use crate::raw_produce::{self, RawRecord};
 use crate::service_fixture::{PublishedRecord, ServiceFixture, headers_of_every_kind};
 use crate::services::{Services, services};
 use crate::topic_reader::Answer;
-use crate::wire::{self, RawRecord};
 
 /// A reference that must become a dead letter, with the code of the error.
 struct Bad {
@@ -42,7 +42,7 @@ fn each_bad_reference_becomes_a_dead_letter_with_its_code_and_the_worker_continu
     fixture.publish([tombstone()].into_iter());
     let poison = good_payload(services, "poison");
     let record = RawRecord { key: b"poison", value: &poison, header: (BAD_HEADER_NAME, b"noir") };
-    wire::produce(services.bootstrap_servers(), &fixture.input(), &record);
+    raw_produce::produce(services.bootstrap_servers(), &fixture.input(), &record);
     let scored = unusual_but_valid_references(services);
     fixture.publish(scored.iter().map(|(id, uri)| reference_record(id, uri)));
 
@@ -205,7 +205,7 @@ fn assert_poison_header_is_unchanged(fixture: &ServiceFixture, letter: &Answer, 
     let folder = format!("node-1/data/{}-0", fixture.dead_letters());
     let folder = Path::new(fixture.services.value("KAFKA_DIR")).join(folder);
     let segment = std::fs::read(folder.join("00000000000000000000.log")).unwrap();
-    let header = wire::encoded_header(BAD_HEADER_NAME, b"noir");
+    let header = raw_produce::encoded_header(BAD_HEADER_NAME, b"noir");
     let is_unchanged = segment.windows(header.len()).any(|window| window == header);
     assert!(is_unchanged, "the dead letter's header is not the original one");
 }

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use crate::bucket::{self, PHOTOS};
 use crate::images;
 use crate::process::Process;
+use crate::raw_produce::{self, RawRecord};
 use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX, headers_of_every_kind};
 use crate::services::{announce, services};
 use crate::topic_reader::Answer;
-use crate::wire::{self, RawRecord};
 
 const BAD_HEADER_NAME: &[u8] = b"x-\xFF\xFE";
 /// Enough records for many transactions.
@@ -142,7 +142,7 @@ fn a_replay_sends_the_original_record_and_the_worker_answers_it() {
     fixture.publish(records.iter().cloned());
     let value = reference(None, "fixed/late.jpg").payload.unwrap();
     let poison = RawRecord { key: b"poison", value: &value, header: (BAD_HEADER_NAME, b"noir") };
-    wire::produce(services.bootstrap_servers(), &fixture.input(), &poison);
+    raw_produce::produce(services.bootstrap_servers(), &fixture.input(), &poison);
     let mut reader = fixture.answer_reader();
     reader.read_until(&[&worker], |reader| reader.dead_letters.len() == 4);
 
@@ -204,7 +204,7 @@ fn assert_poison_was_published_twice(fixture: &ServiceFixture) {
     let folder = format!("node-1/data/{}-0", fixture.input());
     let folder = Path::new(fixture.services.value("KAFKA_DIR")).join(folder);
     let segment = std::fs::read(folder.join("00000000000000000000.log")).unwrap();
-    let header = wire::encoded_header(BAD_HEADER_NAME, b"noir");
+    let header = raw_produce::encoded_header(BAD_HEADER_NAME, b"noir");
     let copies = segment.windows(header.len()).filter(|window| *window == header).count();
     assert_eq!(copies, 2, "the header of the original record and of its replay");
 }

@@ -106,5 +106,5 @@ pub(crate) fn giant_png() -> Vec<u8> {
 
 /// Returns the checksum of a PNG chunk.
 fn crc32(bytes: &[u8]) -> u32 {
-    crate::wire::crc(bytes, 0xEDB8_8320)
+    crate::raw_produce::crc(bytes, 0xEDB8_8320)
 }

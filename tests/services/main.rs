@@ -16,6 +16,8 @@ mod process;
 mod qwen2;
 #[path = "../support/random_tensor.rs"]
 mod random_tensor;
+#[path = "../support/raw_produce.rs"]
+mod raw_produce;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[expect(dead_code, reason = "the offline tests use the rest")]
@@ -24,8 +26,6 @@ mod wait;
 #[expect(dead_code, reason = "the offline tests use the rest")]
 #[path = "../support/web_server.rs"]
 mod web_server;
-#[path = "../support/wire.rs"]
-mod wire;
 
 mod answer_comparison;
 mod bad_input;

@@ -112,7 +112,7 @@ impl Source {
             let end = start + rest[start..].find(';').unwrap_or(rest.len() - start);
             let line = line_of(&code, code.len() - rest.len() + start);
             for path in expand(&rest[start..end]) {
-                source.add_use(module, path, line, known);
+                source.add_use(module, &path, line, known);
             }
             rest = &rest[end..];
         }
@@ -130,12 +130,12 @@ impl Source {
         source
     }
 
-    fn add_use(&mut self, module: &Module, path: Module, line: usize, known: &BTreeSet<Module>) {
+    fn add_use(&mut self, module: &Module, path: &[String], line: usize, known: &BTreeSet<Module>) {
         let child = [module.as_slice(), &path[..1]].concat();
         let mut path = match path[0].as_str() {
             "crate" => path[1..].to_vec(),
             "self" => [module.as_slice(), &path[1..]].concat(),
-            _ if known.contains(&child) => [module.as_slice(), &path].concat(),
+            _ if known.contains(&child) => [module.as_slice(), path].concat(),
             _ => return,
         };
         let Some(last) = path.last() else { return };

@@ -18,7 +18,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("storage", &["redact", "backoff", "etag", "telemetry"]),
     ("imaging", &["method"]),
     ("models", &["method", "imaging"]),
-    ("checkpoints", &["backoff", "etag", "models"]),
+    ("checkpoints", &["redact", "backoff", "etag", "models"]),
     ("engine", &["telemetry", "method", "imaging", "models", "checkpoints"]),
     ("pipeline", &["redact", "telemetry", "method", "event", "storage", "imaging", "engine"]),
     ("stream", &["redact", "backoff", "telemetry", "event", "pipeline"]),

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 use crate::checkpoints::hub::environment::Environment;
+use crate::redact;
 
 /// Time limit for a connection, and again for the start of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -96,7 +97,8 @@ impl HubResponse<'_> {
     /// Returns the address that a redirect from `url` leads to.
     pub(crate) fn redirect_target(&self, url: &Url) -> io::Result<Url> {
         let location = self.header("location").unwrap_or_default();
-        url.join(location).map_err(|error| io::Error::other(format!("{location}: {error}")))
+        url.join(location)
+            .map_err(|error| io::Error::other(format!("{}: {error}", redact::uri(location))))
     }
 
     /// Returns the next part of the body, or `None` at its end.

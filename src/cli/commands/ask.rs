@@ -12,7 +12,7 @@ use crate::checkpoints::hub::locate;
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::image_arguments::resolve_references;
 use crate::cli::journey_setup::open_journey;
-use crate::cli::model_lane::{single_device, spawn_model_lane};
+use crate::cli::single_model::{single_device, spawn_model_lane};
 use crate::cli::terminal::{is_broken_pipe, print_result, print_status};
 use crate::config::Settings;
 use crate::engine::lane::{Lane, RunBatch};

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::event::cloudevents::QUALITY_EVENT_TYPE;
+use crate::event::cloudevent_headers::QUALITY_EVENT_TYPE;
 use crate::event::schema::examples;
 use crate::event::schema::messages as schemas;
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use crate::event::cloudevents;
+use crate::event::cloudevent_headers;
 use crate::event::dead_letter::DeadLetterReason;
 use crate::event::quality_event::{
     EngineProvenance, EventImage, EventParts, QualityEvent, Source, TimingsMs,
@@ -58,7 +58,7 @@ pub(crate) fn event() -> Value {
 }
 
 pub(crate) fn event_headers() -> Value {
-    object(cloudevents::headers_for(&quality_event(), Some(&trace())))
+    object(cloudevent_headers::headers_for(&quality_event(), Some(&trace())))
 }
 
 pub(crate) fn dead_letter_headers() -> Value {

@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::event::cloudevents::QUALITY_EVENT_TYPE;
+use crate::event::cloudevent_headers::QUALITY_EVENT_TYPE;
 use crate::event::dead_letter;
 use crate::event::quality_event::QualityEvent;
 use crate::event::reference::ImageReference;

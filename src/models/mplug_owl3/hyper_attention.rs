@@ -14,7 +14,7 @@ use crate::models::layers::{
 };
 use crate::models::mplug_owl3::config::{Config, Generation};
 use crate::models::mplug_owl3::kv_cache::KvCache;
-use crate::models::mplug_owl3::load::Tensors;
+use crate::models::mplug_owl3::named_tensors::Tensors;
 
 /// The attention of one decoder layer. [`Attention::attend`] stops before the output projection,
 /// [`Attention::out`].

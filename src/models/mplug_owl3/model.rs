@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::models::device::forward;
 use crate::models::mplug_owl3::config::{Config, Generation};
-use crate::models::mplug_owl3::load::Tensors;
+use crate::models::mplug_owl3::named_tensors::Tensors;
 use crate::models::mplug_owl3::processor::normalise;
 use crate::models::mplug_owl3::projector::Projector;
 use crate::models::mplug_owl3::qwen2::Decoder;

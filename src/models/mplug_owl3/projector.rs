@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::models::layers::Linear;
 use crate::models::mplug_owl3::config::{Config, Generation};
-use crate::models::mplug_owl3::load::Tensors;
+use crate::models::mplug_owl3::named_tensors::Tensors;
 
 /// One linear layer; in the last generation two, with a GELU between them.
 #[derive(Debug, Clone)]

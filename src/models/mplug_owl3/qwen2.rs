@@ -8,7 +8,7 @@ use crate::models::layers::{Angles, Matrix, RmsNorm, Rotary, add_residual, silu_
 use crate::models::mplug_owl3::config::{Config, Generation};
 use crate::models::mplug_owl3::hyper_attention::{Attended, Attention};
 use crate::models::mplug_owl3::kv_cache::KvCache;
-use crate::models::mplug_owl3::load::Tensors;
+use crate::models::mplug_owl3::named_tensors::Tensors;
 
 /// The decoder: tokens and images to hidden states and logits.
 #[derive(Debug, Clone)]

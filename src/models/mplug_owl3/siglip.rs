@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 
 use crate::models::layers::{LayerNorm, Linear, Windows, windowed_attention};
 use crate::models::mplug_owl3::config::VisionConfig;
-use crate::models::mplug_owl3::load::Tensors;
+use crate::models::mplug_owl3::named_tensors::Tensors;
 
 /// Views in one run on a CPU. With more, the intermediates are too large for the allocator to
 /// reuse.

@@ -1,6 +1,6 @@
 //! Reads bytes, one file per kind of location. None of them decides about attempts.
 //!
-//! Imports `access` and the bottom of `storage`: `limits`, `settings`, `uri`, `etag` and `error`.
+//! Imports `access` and the bottom of `storage`: `limits`, `settings`, `uri` and `error`.
 
 pub(crate) mod body;
 pub(crate) mod file;

@@ -1,7 +1,7 @@
 //! Reads dead letters back and replays each of them once.
 //!
-//! `reader` reads the topic, `policy` decides for each dead letter, and `replay` sends it together
-//! with its entry in the `ledger`, in one transaction.
+//! `reader` reads the topic, `replay_policy` decides for each dead letter, and `replay` sends it
+//! together with its entry in the `ledger`, in one transaction.
 //!
 //! This folder names `broker`, `output` and `record`, besides `error` and `settings`. Only
 //! `clients` names it.
@@ -9,8 +9,8 @@
 pub(crate) mod destination;
 pub(crate) mod ledger;
 mod pace;
-pub(crate) mod policy;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod replay_policy;
 pub(crate) mod request;

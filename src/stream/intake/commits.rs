@@ -13,7 +13,7 @@ use crate::stream::broker::kafka_error::{
 };
 use crate::stream::error::StreamError;
 use crate::stream::intake::group_consumer::GroupConsumer;
-use crate::stream::intake::lag::LagExtent;
+use crate::stream::intake::librdkafka_statistics::LagExtent;
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::offsets::tracker::CommitAudit;
 use crate::stream::output::transaction_committer::TransactionCommitter;

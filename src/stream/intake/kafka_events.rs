@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics as LibrdkafkaStatistics};
 
 use crate::stream::broker::kafka_error::log_client_error;
-use crate::stream::intake::lag::Statistics;
+use crate::stream::intake::librdkafka_statistics::Statistics;
 
 /// A message of librdkafka to the polling thread.
 #[derive(Debug)]

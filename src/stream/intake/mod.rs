@@ -2,14 +2,14 @@
 //!
 //! librdkafka's callbacks send a message to that thread (`kafka_events`). It reads them and the
 //! records (`group_consumer`), follows changes of the assignment (`rebalance`), admits records or
-//! pauses partitions (`backpressure`), commits (`commits`), and reports lag (`lag`).
+//! pauses partitions (`admission`), commits (`commits`), and reports lag (`librdkafka_statistics`).
 //!
 //! May import `status`, `record`, `offsets`, `broker`, `output`, `settings` and `error`.
 
-pub(crate) mod backpressure;
+pub(crate) mod admission;
 pub(crate) mod commits;
 pub(crate) mod group_consumer;
 pub(crate) mod kafka_events;
-pub(crate) mod lag;
+pub(crate) mod librdkafka_statistics;
 pub(crate) mod polling;
 pub(crate) mod rebalance;

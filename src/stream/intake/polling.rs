@@ -18,11 +18,11 @@ use crate::stream::broker::kafka_error::{
     code_of, is_duplicate_instance, is_forbidden, is_unknown_topic,
 };
 use crate::stream::error::StreamError;
-use crate::stream::intake::backpressure::Intake;
+use crate::stream::intake::admission::Intake;
 use crate::stream::intake::commits::{CommitAttempt, Committer};
 use crate::stream::intake::group_consumer::{GroupConsumer, Polled};
 use crate::stream::intake::kafka_events::KafkaEvent;
-use crate::stream::intake::lag::Statistics;
+use crate::stream::intake::librdkafka_statistics::Statistics;
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::record::in_flight_budget::InFlightBudget;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics;
 
-use crate::stream::intake::backpressure::Intake;
+use crate::stream::intake::admission::Intake;
 use crate::stream::intake::commits::{CommitAttempt, Committer, OffsetCommitter};
 use crate::stream::intake::group_consumer::GroupConsumer;
 use crate::stream::offsets::partitions::Partitions;

@@ -14,7 +14,8 @@ use crate::backoff::Backoff;
 use crate::event::dead_letter::LEFT_OUT_HEADER;
 use crate::event::reference::{self, ReferenceError};
 use crate::event::{
-    DeadLetterReason, Headers, ImageReference, QualityEvent, Source, TraceContext, cloudevents,
+    DeadLetterReason, Headers, ImageReference, QualityEvent, Source, TraceContext,
+    cloudevent_headers,
 };
 use crate::pipeline::{Journey, JourneyError};
 use crate::telemetry::{Stage, metrics};
@@ -255,7 +256,7 @@ impl Answers {
         trace: &TraceContext,
     ) -> Result<(), PublishError> {
         let payload = serde_json::to_vec(event).expect("an event is plain data");
-        let names = cloudevents::headers_for(event, Some(trace));
+        let names = cloudevent_headers::headers_for(event, Some(trace));
         let outgoing = Outgoing {
             topic: &self.settings.output_topic,
             key: Some(admitted.record.key.as_deref().unwrap_or(reference_id.as_bytes())),

@@ -11,8 +11,8 @@ use object_store::{Attribute, Error, GetOptions, ObjectMeta, ObjectStore};
 use crate::etag::Etag;
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
-use crate::storage::backends::object_store::clients;
 use crate::storage::backends::object_store::connector::{Connector, ResponseNote};
+use crate::storage::backends::object_store::open_client;
 use crate::storage::error::{FetchFault, StorageError, UriFault, root_cause};
 use crate::storage::limits::{Limits, TimeLimits};
 use crate::storage::settings::Settings;
@@ -45,10 +45,10 @@ impl Bucket {
         let store = match scheme {
             Scheme::S3 => {
                 let s3 = settings.s3_buckets.get(name).unwrap_or(&settings.s3);
-                clients::open_s3(name, s3, connector)
+                open_client::open_s3(name, s3, connector)
             }
-            Scheme::Gs => clients::open_gcs(name, &settings.gcs, connector),
-            Scheme::Az => clients::open_azure(name, &settings.azure, connector),
+            Scheme::Gs => open_client::open_gcs(name, &settings.gcs, connector),
+            Scheme::Az => open_client::open_azure(name, &settings.azure, connector),
         };
         store.map(|store| Self { store, origin: Origin::Configured })
     }
