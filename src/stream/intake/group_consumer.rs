@@ -32,7 +32,9 @@ pub(crate) struct GroupConsumer {
 pub(crate) enum Polled {
     /// A record of the current assignment.
     Record(Record),
-    Event(KafkaEvent),
+    /// Events of the callbacks, oldest first. All of them: a rebalance must not wait behind
+    /// statistics until the next turn, because nothing is read or committed before its answer.
+    Events(Vec<KafkaEvent>),
     Failed(KafkaError),
     /// The timeout passed.
     Nothing,
@@ -59,17 +61,23 @@ impl GroupConsumer {
         self.consumer.subscribe(&[&self.topic])
     }
 
-    /// Waits for a record or an event. Returns pending events first: librdkafka is polled only when
+    /// Waits for a record or events. Returns pending events first: librdkafka is polled only when
     /// every rebalance is handled, so a record always belongs to the current assignment.
     pub(crate) fn poll(&self, timeout: Duration) -> Polled {
-        if let Ok(event) = self.events.try_recv() {
-            return Polled::Event(event);
+        if let Some(events) = self.pending() {
+            return Polled::Events(events);
         }
         match self.consumer.poll(timeout) {
             Some(Ok(message)) => Polled::Record(Record::copy(&message)),
             Some(Err(error)) => Polled::Failed(error),
-            None => self.events.try_recv().map_or(Polled::Nothing, Polled::Event),
+            None => self.pending().map_or(Polled::Nothing, Polled::Events),
         }
+    }
+
+    /// Returns all pending events, or `None` if there are none.
+    fn pending(&self) -> Option<Vec<KafkaEvent>> {
+        let events: Vec<_> = self.events.try_iter().collect();
+        (!events.is_empty()).then_some(events)
     }
 
     /// Accepts assigned partitions.
@@ -174,6 +182,18 @@ mod tests {
     const PATIENCE: Duration = Duration::from_mins(1);
 
     #[test]
+    fn a_poll_returns_all_pending_events() {
+        let consumer = GroupConsumer::create(&Settings::default()).unwrap();
+        let events = &consumer.consumer.context().events;
+        events.send(KafkaEvent::Revoked(TopicPartitionList::new())).unwrap();
+        events.send(KafkaEvent::Assigned(TopicPartitionList::new())).unwrap();
+        let Polled::Events(events) = consumer.poll(Duration::ZERO) else {
+            panic!("the events are pending");
+        };
+        assert!(matches!(events[..], [KafkaEvent::Revoked(_), KafkaEvent::Assigned(_)]));
+    }
+
+    #[test]
     fn a_consumer_closes_with_a_rebalance_that_no_poll_returned() {
         let mut settings = Settings::default();
         let broker = EmbeddedBroker::start(&settings.topics(), 1, None).unwrap();
@@ -183,10 +203,11 @@ mod tests {
         let deadline = Instant::now() + PATIENCE;
         let event = loop {
             assert!(Instant::now() < deadline, "the group assigns the partition");
-            if let Polled::Event(event @ KafkaEvent::Assigned(_)) =
-                consumer.poll(Duration::from_millis(100))
-            {
-                break event;
+            if let Polled::Events(events) = consumer.poll(Duration::from_millis(100)) {
+                let is_assigned = |event: &KafkaEvent| matches!(event, KafkaEvent::Assigned(_));
+                if let Some(event) = events.into_iter().find(is_assigned) {
+                    break event;
+                }
             }
         };
         // As if the loop had ended between the callback and the next poll.

@@ -270,8 +270,8 @@ impl Poller {
         for _ in 0..BATCH_MAX {
             match self.consumer.poll(timeout) {
                 Polled::Nothing => break,
-                Polled::Event(event) => {
-                    self.handle(event);
+                Polled::Events(events) => {
+                    self.handle_all(events);
                     break;
                 }
                 Polled::Failed(error) => self.failed(&error),
@@ -291,8 +291,14 @@ impl Poller {
     fn poll_without_admission(&mut self, timeout: Duration) {
         match self.consumer.poll(timeout) {
             Polled::Nothing | Polled::Record(_) => {}
-            Polled::Event(event) => self.handle(event),
+            Polled::Events(events) => self.handle_all(events),
             Polled::Failed(error) => self.failed(&error),
+        }
+    }
+
+    fn handle_all(&mut self, events: Vec<KafkaEvent>) {
+        for event in events {
+            self.handle(event);
         }
     }
 
