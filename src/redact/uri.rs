@@ -101,14 +101,17 @@ fn without_secrets(uri: &str) -> String {
 }
 
 fn may_hold_user_info(uri: &str) -> bool {
-    let (_, rest) = uri.split_once(':').unwrap_or(("", uri));
+    let rest = match uri.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => rest,
+        _ => uri,
+    };
     let is_rooted = rest.starts_with("//");
     // URL parsers read `https:///host` and `https:\\host` as `https://host`.
     let rest = rest.trim_start_matches(['/', '\\']);
     let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
     match rest.rsplit_once('@') {
         Some((before, _)) => {
-            let is_in_path = path.starts_with(['/', '\\']) && is_plain_name(authority);
+            let is_in_path = path.starts_with('/') && is_plain_name(authority);
             !is_rooted || !is_in_path || before.contains(':')
         }
         // The `@` may have been lost with the end of the text.
@@ -128,7 +131,8 @@ fn shown_scheme(uri: &str) -> &str {
 
 /// Returns true for the names of hosts in ASCII, of buckets and of containers such as `$web`.
 fn is_plain_name(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._$".contains(&byte))
+    let name = name.strip_prefix('$').unwrap_or(name);
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 /// Returns false if a colon precedes anything but a port.
@@ -173,6 +177,8 @@ mod tests {
         check("https:///me:s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
         check("https:\\\\me:s3cret@a.com\\b.jpg", "***@a.com\\b.jpg");
         // A slash in the password, so that the user name looks like a host.
+        check("https://me\\s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
+        check("https://pa$s/s3cret@a.com", "https:***@a.com");
         check("https://me:s3/cret@a.com/b.jpg", "https:***@a.com/b.jpg");
         check("https://me:42/s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
         check("https://me:/s3cret@a.com/b.jpg", "https:***@a.com/b.jpg");
@@ -218,6 +224,8 @@ mod tests {
     fn a_uri_is_escaped_and_shortened() {
         assert_eq!(uri("s3://photos/a\nb\u{1b}[31m"), "s3://photos/a\\nb\\u{1b}[31m");
         assert_eq!(uri("https://me:s3 cret@a.com/b.jpg"), "https:***@a.com/b.jpg");
+        assert_eq!(uri("t0ken@a.com:443?x"), "***@a.com:443…");
+        assert_eq!(uri("t0k?en@a.com:443"), "***…");
         assert_eq!(uri(&"x".repeat(5000)).chars().count(), 257);
         for wide in ["写", "\u{85}"] {
             let shown = uri(&wide.repeat(250));

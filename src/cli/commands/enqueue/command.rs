@@ -152,7 +152,7 @@ async fn send_all(
             .buffered(IN_FLIGHT_MAX)
     );
     loop {
-        // A source may always be ready; this yields, so that a signal is noticed.
+        // Yields to the signals, because a source may always be ready.
         coop::consume_budget().await;
         let completed = tokio::select! {
             biased;
