@@ -4,7 +4,7 @@
 //! caller counts its failures in a row, sleeps, and decides when to give up: after some attempts,
 //! at a deadline, or never.
 //!
-//! This module imports nothing of ours.
+//! Imports no other module of this crate.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first one drains, a second one ends at once.
+//! SIGTERM and SIGINT: the first signal drains, a second one exits immediately.
 
 use std::pin::pin;
 
@@ -39,7 +39,7 @@ impl Signals {
         consequence: &str,
     ) -> anyhow::Result<T> {
         let mut work = pin!(work);
-        // Finished work comes first: a signal that arrives with its end changes nothing.
+        // Finished work takes precedence: a signal that arrives at the same time changes nothing.
         tokio::select! {
             biased;
             result = &mut work => return Ok(result),

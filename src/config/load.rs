@@ -159,7 +159,7 @@ impl<P: Provider> Provider for Layer<P> {
     }
 }
 
-/// Reads the file. `Toml::file` is no option: its errors quote the faulty line, with any secret.
+/// Reads the file. `Toml::file` is unsuitable: its errors quote the faulty line, with any secret.
 fn read(path: &Path) -> Result<Layer<Serialized<toml::Table>>, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;

@@ -9,7 +9,7 @@
 //! implements. `model_lane` puts a model behind its `lane`, the queue in front of its devices.
 //! `adapters` implement the traits for the models of `crate::models`.
 //!
-//! May import `telemetry`, `method`, `imaging` and `models`; knows nothing of Kafka or storage.
+//! May import `telemetry`, `method`, `imaging` and `models`; never `stream` or `storage`.
 
 mod adapters;
 #[expect(clippy::module_inception, reason = "the file is named after its type, `Engine`")]

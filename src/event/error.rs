@@ -1,10 +1,10 @@
-//! The error of a record that is no valid reference.
+//! The error of a record that is not a valid reference.
 
 use thiserror::Error;
 
 use crate::event::limits::PAYLOAD_BYTES_MAX;
 
-/// A record that is no valid reference. None of these errors is transient.
+/// A record that is not a valid reference. None of these errors is transient.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReferenceError {
     /// The value is longer than [`PAYLOAD_BYTES_MAX`].

@@ -4,7 +4,7 @@
 //! Code that repeats a URI or a foreign message in a log line, an error, a dead letter or a table
 //! must pass it through here. One rule applies everywhere; when in doubt, it hides.
 //!
-//! This is the lowest module: it imports nothing of ours.
+//! This is the lowest module: it imports no other module of this crate.
 
 mod text;
 mod uri;

@@ -69,7 +69,7 @@ impl Stores {
     /// Builds the client of every allowed location. Connects to none of them yet.
     ///
     /// # Errors
-    /// Fails if an entry of an allow-list is malformed, a root is no folder, a limit is out of
+    /// Fails if an entry of an allow-list is malformed, a root is not a folder, a limit is out of
     /// range, or configured credentials cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, StorageError> {
         let limits = Limits::new(settings)?;

@@ -14,7 +14,7 @@
 //! outbox and waits. The polling thread writes the answers that are next in order and commits their
 //! offsets in the same transaction.
 //!
-//! A row may name the rows above it:
+//! A row may import the rows above it:
 //!
 //! | folder or file | contents |
 //! |---|---|

@@ -241,7 +241,7 @@ impl Settings {
     }
 
     /// Returns the transactional id of this worker: the configured one, or the default, which is
-    /// the same for the life of the process.
+    /// constant while the process runs.
     pub(crate) fn transactional_id(&self) -> String {
         static RANDOM: OnceLock<u64> = OnceLock::new();
         let default = || {

@@ -1,4 +1,4 @@
-//! The life of a worker: from the first answer of a broker to the last commit.
+//! The life cycle of a worker: from the first response of a broker to the last commit.
 //!
 //! ```text
 //!  probe ─► join ─► consume, answer, commit … ─► stop consuming ─► finish ─► commit ─► leave
@@ -157,7 +157,7 @@ impl WorkerState {
         }
     }
 
-    /// Opens the output that the delivery mode asks for.
+    /// Opens the output of the delivery mode.
     async fn output(&self) -> Result<(AnswerOutput, Committer), StreamError> {
         let (settings, outbox) = (Arc::clone(&self.settings), Arc::clone(&self.outbox));
         let (fault, vitals) = (Arc::clone(&self.fault), Arc::clone(&self.vitals));

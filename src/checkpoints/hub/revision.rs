@@ -30,7 +30,7 @@ struct RepositoryFile {
     rfilename: String,
 }
 
-/// Asks the Hub for a revision.
+/// Requests a revision from the Hub.
 ///
 /// # Errors
 /// Fails if the Hub refuses the request, cannot be reached, or names no commit.

@@ -1,5 +1,5 @@
-//! Digests of files of weights. The SHA-256 of a large file is cached in a file next to it,
-//! together with the state of the file that it was computed from.
+//! Digests of weight files. The SHA-256 of a large file is cached in a file next to it, together
+//! with the state of the file that it was computed from.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoints::atomic_file::temporary_file_for;
 use crate::checkpoints::weights::error::WeightsError;
 
-/// Size from which a SHA-256 is cached; smaller files are read again in no time.
+/// Size from which a SHA-256 is cached; hashing a smaller file again is fast.
 const CACHED_FROM_BYTES: u64 = 64 << 20;
 
 /// Hexadecimal digits of git's SHA-1.

@@ -1,4 +1,4 @@
-//! Errors of files of weights: the file, the fact, and what to do.
+//! Errors of weight files: the file, the fact, and what to do.
 
 use std::fmt;
 use std::io;
@@ -54,7 +54,7 @@ pub enum WeightsError {
         /// The digest that the Hub gave it.
         expected: String,
     },
-    /// The folder has no file of weights.
+    /// The folder has no weight file.
     #[error("{path}: no `.safetensors`, `.gguf` or `.pt` in this folder", path = .path.display())]
     NoWeights {
         /// The folder.

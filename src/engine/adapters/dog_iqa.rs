@@ -25,8 +25,8 @@ pub(crate) const NAME: &str = "dog-iqa";
 /// Increased whenever the same picture may get another answer from the same models.
 const VERSION: &str = "1";
 
-/// A plan for opening both models on every device. Everything is checked that can be without
-/// reading the weights.
+/// A plan for opening both models on every device. Checks everything that needs no weights in
+/// memory.
 pub(crate) struct DogIqaPlan {
     pub(crate) segmenter: ModelPlan<SegmenterModel<Sam2Segmenter>>,
     pub(crate) scorer: ModelPlan<ScorerModel<MplugOwl3Scorer>>,

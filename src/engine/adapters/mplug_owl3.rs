@@ -1,4 +1,4 @@
-//! mPLUG-Owl3 behind the scorer's trait: ratings from one forward pass.
+//! mPLUG-Owl3 as a [`Scorer`]: ratings from one forward pass.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,7 +48,7 @@ struct Question {
     prefixes: Mutex<BTreeMap<Option<Grid>, Arc<Prefix>>>,
 }
 
-/// A second question, scored by its next word's direction from bad to good quality.
+/// A second question, rated by the direction of the next word from bad to good quality.
 #[derive(Debug)]
 struct SecondOpinion {
     question: Question,

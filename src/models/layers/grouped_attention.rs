@@ -10,7 +10,7 @@ use crate::models::layers::matmul::matmul;
 const QUERIES: usize = 512;
 
 /// `softmax(q kᵀ / √head_dim) v` for each sequence and head, heads merged again, with the softmax
-/// in `f32`. A query that sees no row gets zeros.
+/// in `f32`. A query without a visible row gets zeros.
 ///
 /// # Shapes
 /// - `queries`: `(sequences, n, columns)`; rows begin with `[query_heads, head_dim]`, further

@@ -135,7 +135,7 @@ impl Attention {
     /// Fails on mismatched shapes, dtypes or devices.
     ///
     /// # Panics
-    /// Panics if this is no hyper layer.
+    /// Panics if this is not a hyper layer.
     pub fn image_rows(&self, normed: &Tensor) -> Result<Tensor> {
         let hyper = self.hyper.as_ref().expect("only hyper layers project images");
         add_bias(hyper.image_kv.product(normed)?, &hyper.image_bias)

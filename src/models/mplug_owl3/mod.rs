@@ -9,7 +9,7 @@
 //! `crate::checkpoints` opens and writes the files. Modules and tensors have the names of the
 //! checkpoints' own code.
 //!
-//! The network imports `layers`, `device`, `imaging` and `method`, and knows no trait of ours.
+//! The network imports `layers`, `device`, `imaging` and `method`, and no trait of `engine`.
 
 mod config;
 mod direction;

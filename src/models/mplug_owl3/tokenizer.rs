@@ -45,7 +45,7 @@ impl Tokenizer {
     /// Parses a `tokenizer.json`; the path is for messages.
     ///
     /// # Errors
-    /// Fails if `json` is no tokenizer.
+    /// Fails if `json` is not a tokenizer.
     pub fn from_json(path: &Path, json: &[u8]) -> Result<Self, TokenizerError> {
         let mut tokens = Tokens::from_bytes(json).map_err(|error| TokenizerError::Open {
             path: path.to_owned(),

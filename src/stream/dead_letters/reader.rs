@@ -48,7 +48,7 @@ impl DeadLetterReader {
         Ok(None)
     }
 
-    /// Returns the number of records so far that are no dead letters of this service.
+    /// Returns the number of records so far that are not dead letters of this service.
     pub fn foreign(&self) -> u64 {
         self.foreign
     }

@@ -18,11 +18,11 @@ pub(crate) enum Advice {
     Hold,
 }
 
-/// Fewest failures that make an outage: fewer say more about the references than about the store.
+/// Minimum number of failures in an outage: fewer may be the fault of the references alone.
 const FAILURES_MIN: u32 = 10;
-/// Percentage of failed fetches from which on nearly all fail.
+/// Minimum percentage of failed fetches in an outage.
 const FAILED_PERCENT: u32 = 95;
-/// Most stores that are tracked at once. Only those with a recent failure are.
+/// Maximum number of tracked stores. Only stores with a recent failure are tracked.
 const STORES_MAX: usize = 256;
 
 /// Tracks the stores with recent failures.

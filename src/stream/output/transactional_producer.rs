@@ -25,7 +25,7 @@ use crate::stream::output::publisher::DeliveryContext;
 
 /// Time limit for one step of a transaction.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time limit for sending the positions. Librdkafka ignores the limit of that call, and waits
+/// Time limit for sending the positions. librdkafka ignores the limit of that call, and waits
 /// indefinitely for a group coordinator that has moved (librdkafka #5456, #5511). Brokers need
 /// about ten seconds to elect a new one.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(15);

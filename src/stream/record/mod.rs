@@ -4,7 +4,7 @@
 //! budget and a slot of its partition, and passes all three to a task as one
 //! [`delivery::Delivery`].
 //!
-//! This folder names `offsets` and, outside of `stream`, `event`.
+//! This folder may import `offsets` and, outside of `stream`, `event`.
 
 pub(crate) mod delivery;
 pub(crate) mod headers;

@@ -108,7 +108,7 @@ fn send(
     Ok(summary?)
 }
 
-/// Returns a line about the fate of a dead letter, or `None` if it was sent before.
+/// Returns a line with the outcome of a dead letter, or `None` if it was sent before.
 fn line(letter: &DeadLetter, fate: &ReplayOutcome) -> Option<String> {
     let location = format!("{}@{}", letter.partition, letter.offset);
     let fate = match fate {

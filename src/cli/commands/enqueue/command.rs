@@ -152,7 +152,7 @@ async fn send_all(
             .buffered(IN_FLIGHT_MAX)
     );
     loop {
-        // A source may always be ready; this yields, so that a signal is noticed.
+        // A source may always be ready. Yield, so that a signal is noticed.
         coop::consume_budget().await;
         let completed = tokio::select! {
             biased;

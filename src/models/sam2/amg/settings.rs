@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum of points along a side of the grid: 4,096 prompts per crop, whose masks are held in
-/// memory until the last is drawn.
+/// Maximum number of points along a side of the grid: 4,096 prompts per crop, whose masks are held
+/// in memory until the last is drawn.
 const POINTS_PER_SIDE_MAX: usize = 64;
-/// Maximum of prompts in one call of the decoder.
+/// Maximum number of prompts in one call of the decoder.
 const POINTS_PER_BATCH_MAX: usize = 4096;
-/// Maximum of layers of crops: 85 crops, whose inputs take a gigabyte.
+/// Maximum number of crop layers: 85 crops, whose inputs take a gigabyte.
 const CROP_LAYERS_MAX: usize = 3;
 
 /// A named set of parameters.
@@ -78,8 +78,8 @@ pub struct AmgSettings {
     /// Fills holes and removes islands of fewer than this many pixels of the image in the finished
     /// masks, and drops the duplicates that this creates, as SAM 1 did; 0 keeps them.
     pub small_region_area: u32,
-    /// Maximum of masks per image; the largest are kept. 0 keeps all. The reference has no such
-    /// limit.
+    /// Maximum number of masks per image; the largest are kept. 0 keeps all. The reference has no
+    /// such limit.
     pub masks_max: usize,
 }
 
