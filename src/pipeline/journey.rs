@@ -1,4 +1,4 @@
-//! The whole method for one image, on one screen: [`Journey::assess`].
+//! The whole method for one image: [`Journey::assess`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -204,7 +204,8 @@ impl Journey {
         let mut share = budget.reserve(header.decoding_cost()).await;
         metrics::budget_free(bytes.free(), budget.free());
         let limits = parts.imaging.clone();
-        // The closure owns the bytes and both shares, so an abandoned decode still holds them.
+        // The closure owns the bytes and both reservations, so an abandoned decode still holds
+        // them.
         let work = run_blocking(Stage::Decode, pixels, move || {
             let picture = imaging::decode(&fetched.image.bytes, &limits)?;
             drop(fetched);

@@ -93,7 +93,7 @@ impl UriFault {
     }
 }
 
-/// A fetch that failed, after all the attempts that were worthwhile.
+/// A fetch that failed, after all its attempts.
 #[derive(Debug, thiserror::Error)]
 #[error("{uri}: {fault}")]
 pub struct FetchError {

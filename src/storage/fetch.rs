@@ -1,4 +1,4 @@
-//! One fetch: locates the store, reads within the limits, retries transient faults, verifies.
+//! A single fetch: locates the store, reads within the limits, retries transient faults, verifies.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! The limits of every fetch, taken from the settings.
+//! The limits of every fetch, as configured.
 
 use std::time::Duration;
 

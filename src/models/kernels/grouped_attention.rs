@@ -1,6 +1,6 @@
 //! Attention in which several query heads share the keys and values of one head.
 //!
-//! Keys and values are packed once for each head, and scores never leave the cache.
+//! Packs keys and values once for each head. Scores never leave the CPU cache.
 
 use candle_core::{Result, Tensor};
 use pulp::Arch;

@@ -1,7 +1,7 @@
 //! Self-attention on a map of tokens, in windows or over the whole map.
 //!
 //! Windows are cropped, padded, biased and pooled while their tokens are gathered, so the map is
-//! never copied. Scores never leave the cache.
+//! never copied. Scores never leave the CPU cache.
 
 use candle_core::{Result, Tensor};
 use pulp::Arch;

@@ -40,7 +40,7 @@ struct Hyper {
     fusion: Fusion,
 }
 
-/// The way in which a hyper layer fuses text and images.
+/// The fusion of text and images in a hyper layer.
 #[derive(Debug, Clone)]
 enum Fusion {
     /// A softmax over the text and another over the images, mixed by a gate.

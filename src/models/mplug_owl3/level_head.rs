@@ -8,7 +8,7 @@ use crate::models::mplug_owl3::qwen2::Decoder;
 /// The head's rows of the level tokens.
 #[derive(Debug, Clone)]
 pub struct LevelHead {
-    /// `(levels, hidden)` f32: K logits cost nothing, so they are not rounded.
+    /// `(levels, hidden)` f32: K logits are cheap, so they are not rounded.
     rows: Tensor,
 }
 

@@ -1,8 +1,8 @@
 //! The image-independent prefix of a prompt's forward pass: computed once, reused for every image.
 //!
-//! A token before the first image sees no image, so its keys and values are the same in every
-//! layer. The other tokens do not depend on an image before the first hyper layer. Only the rest is
-//! computed for each image. The result equals that of the whole prompt, up to rounding.
+//! A token before the first image does not attend to an image, so its keys and values are the same
+//! in every layer. The other tokens do not depend on an image before the first hyper layer. Only
+//! the rest is computed for each image. The result equals that of the whole prompt, up to rounding.
 
 use candle_core::{Result, Tensor, bail};
 

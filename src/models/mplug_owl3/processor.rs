@@ -127,7 +127,7 @@ pub fn normalise(samples: &Tensor) -> Result<Tensor> {
     let table: Vec<f32> =
         (0..=u8::MAX).map(|sample| (f32::from(sample) / 255.0 - 0.5) / 0.5).collect();
     let table = Tensor::new(table, samples.device())?;
-    // An index of the largest value of its type means "none" in the tensor library.
+    // In the tensor library, the largest value of an index type means "none".
     let indices = samples.flatten_all()?.to_dtype(DType::U32)?;
     table.index_select(&indices, 0)?.reshape(samples.shape())
 }

@@ -1,4 +1,4 @@
-//! The content of a response: its etag is checked first, then its bytes are counted on arrival.
+//! The content of a response: checks its etag first, then counts its bytes as they arrive.
 
 use bytes::{Bytes, BytesMut};
 use bytesize::ByteSize;

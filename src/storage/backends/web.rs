@@ -1,7 +1,7 @@
 //! `http:` and `https:` references, read from the web servers that are allowed.
 //!
-//! The HTTP store of `object_store` is not used. It rebuilds the path, which breaks presigned
-//! URLs, requires a `Content-Length`, and follows redirects without asking.
+//! The HTTP store of `object_store` is not used. It rebuilds the path, which breaks presigned URLs,
+//! requires a `Content-Length`, and follows redirects without a check.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The polling thread. It owns the consumer, and makes every call that may block on the brokers.
 //!
 //! A consumer must be polled continuously, or the group reassigns its partitions. So nothing here
-//! waits for the tasks: a bounded channel takes the records, the rest is held back, and commands
-//! arrive on another channel.
+//! waits for the tasks: records are sent over a bounded channel, the rest is held back, and
+//! commands arrive on another channel.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};

@@ -1,4 +1,4 @@
-//! Removes duplicates among the masks of all crops of an image, and small regions.
+//! Removes small regions, and duplicates among the masks of all crops of an image.
 
 use crate::method::{MaskError, Rle};
 use crate::models::sam2::amg::generated_mask::GeneratedMask;

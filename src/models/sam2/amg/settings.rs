@@ -47,7 +47,7 @@ pub struct AmgSettings {
     pub points_per_side: usize,
     /// Custom points instead of a regular grid: a list for each layer of crops, x and y in 0..=1.
     pub point_grids: Option<Vec<Vec<[f64; 2]>>>,
-    /// Points in one call of the decoder. More points take more memory; results differ by rounding
+    /// Points in one call of the decoder. More points use more memory; results differ by rounding
     /// only.
     pub points_per_batch: usize,
     /// Keeps masks whose predicted intersection over union is above this; 0 keeps all.
