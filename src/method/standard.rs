@@ -68,7 +68,7 @@ pub struct CustomStandard {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StandardError {
     /// There is no built-in standard with this many levels.
-    #[error("no built-in standard has {k} levels; choose 3, 5, 7 or 9, or give words of your own")]
+    #[error("no built-in standard has {k} levels; choose 3, 5, 7 or 9, or configure custom words")]
     Builtin {
         /// Requested number of levels.
         k: u8,

@@ -134,7 +134,7 @@ pub(crate) enum FetchFault {
     #[error("there is no such object ({0}); it was deleted or never written")]
     NotFound(String),
     /// The store denies access.
-    #[error("the store refuses to let us read it ({0}); check the credentials and their rights")]
+    #[error("the store denies read access ({0}); check the credentials and their rights")]
     Forbidden(String),
     /// The object has another etag than the reference.
     #[error("the object's etag is not the reference's ({0}); it was overwritten")]
@@ -157,13 +157,13 @@ pub(crate) enum FetchFault {
     #[error("it was redirected more than {0} times; raise storage.redirects_max or use the target")]
     TooManyRedirects(u32),
     /// The store's response makes no sense for a read.
-    #[error("the store gave an unexpected answer ({0}); check the address and the region")]
+    #[error("the store sent an unexpected response ({0}); check the address and the region")]
     UnexpectedAnswer(String),
     /// A time limit was exceeded.
     #[error("{0}")]
     Timeout(Overrun),
     /// The store is unreachable or overloaded, or the connection was lost.
-    #[error("the store is not available now ({0})")]
+    #[error("the store is unavailable ({0})")]
     Unavailable(String),
 }
 
@@ -177,7 +177,7 @@ pub(crate) enum Overrun {
     #[error("the store sent nothing for {0:?} (storage.read_timeout)")]
     Read(Duration),
     /// The fetch with all its attempts took too long.
-    #[error("the fetch was not done within {0:?} (storage.fetch_timeout)")]
+    #[error("the fetch did not finish within {0:?} (storage.fetch_timeout)")]
     Fetch(Duration),
 }
 
@@ -229,7 +229,7 @@ impl FetchFault {
 
     /// Reports an object that exceeded the limit while it was read.
     pub(crate) fn larger_than(limit: ByteSize) -> Self {
-        Self::TooLarge { size: "more bytes than it may have".to_owned(), limit }
+        Self::TooLarge { size: "more bytes than allowed".to_owned(), limit }
     }
 }
 

@@ -131,13 +131,13 @@ impl Expectation {
     fn parse(request: &FetchRequest<'_>) -> Result<Self, FetchFault> {
         let etag = request.etag.map(|text| {
             Etag::parse(text).ok_or_else(|| {
-                FetchFault::EtagMismatch("the reference's is none that a store can have".to_owned())
+                FetchFault::EtagMismatch("the reference's etag is malformed".to_owned())
             })
         });
         let sha256 = request.sha256.map(|text| {
             let mut sha256 = [0; 32];
             hex::decode_to_slice(text, &mut sha256).map(|()| sha256).map_err(|_| {
-                FetchFault::Sha256Mismatch("the reference's is not 64 hex digits".to_owned())
+                FetchFault::Sha256Mismatch("the reference's sha256 is not 64 hex digits".to_owned())
             })
         });
         Ok(Self { etag: etag.transpose()?, sha256: sha256.transpose()? })

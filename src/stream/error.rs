@@ -87,7 +87,7 @@ pub enum StreamError {
         topic: String,
     },
     /// A record of an output topic was not written by this service.
-    #[error("the record at {location} is no answer of this service: {reason}")]
+    #[error("the record at {location} is not an answer of this service: {reason}")]
     Foreign {
         /// Topic, partition and offset of the record.
         location: String,

@@ -104,7 +104,7 @@ impl Downloader<'_> {
             }
             url = response.redirect_target(&url).map_err(request_error)?;
         }
-        let message = format!("{name} is redirected without end");
+        let message = format!("{name} is redirected endlessly");
         Err(HubError::request(self.model, &message))
     }
 

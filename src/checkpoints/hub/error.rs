@@ -53,7 +53,7 @@ pub enum HubError {
         status: u16,
     },
     /// The request failed, or the server does not behave like a Hub.
-    #[error("{model}: {message}; what was fetched so far is kept, so try again")]
+    #[error("{model}: {message}; the partial download is kept, so try again")]
     Request {
         /// The model.
         model: HubModel,
@@ -61,7 +61,7 @@ pub enum HubError {
         message: String,
     },
     /// The repository has no weights of a known format.
-    #[error("{model} has no weights that are known here: {message}")]
+    #[error("{model} has no supported weights: {message}")]
     NoWeights {
         /// The model.
         model: HubModel,
@@ -80,7 +80,7 @@ pub enum HubError {
         file: String,
     },
     /// A word that is neither a preset nor a path.
-    #[error("`{text}` is no preset, no file and no folder; `dogiqa models list` shows the presets")]
+    #[error("`{text}` is not a preset, a file or a folder; `dogiqa models list` shows the presets")]
     Unknown {
         /// The word.
         text: String,

@@ -40,7 +40,7 @@ pub(crate) fn resolve(client: &HubClient, model: &HubModel) -> Result<Revision, 
         serde_json::from_slice(&document).map_err(|error| {
             HubError::request(
                 model,
-                &format!("its answer is no description of a repository: {error}"),
+                &format!("its response does not describe a repository: {error}"),
             )
         })?;
     if sha.len() != GIT_DIGITS || !is_digest(&sha) {
@@ -69,7 +69,7 @@ fn fetch_document(client: &HubClient, model: &HubModel) -> Result<Vec<u8>, HubEr
             }
         }
     }
-    Err(HubError::request(model, &"its page is redirected without end"))
+    Err(HubError::request(model, &"its page is redirected endlessly"))
 }
 
 fn read_body(mut response: HubResponse<'_>) -> std::io::Result<Vec<u8>> {

@@ -30,7 +30,7 @@ pub enum WeightsError {
     },
     /// The file is not a checkpoint, or only a part of one.
     #[error(
-        "{path} is no readable {kind} file: {message}; was the download complete?",
+        "{path} is not a readable {kind} file: {message}; was the download complete?",
         path = .path.display()
     )]
     Damaged {

@@ -46,11 +46,11 @@ pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Comma
     let start_draining = |signal| {
         tracing::info!(
             signal,
-            "stopping: finishing what is in flight, a second signal ends at once"
+            "stopping: finishing references in flight; a second signal exits immediately"
         );
         shutdown.cancel();
     };
-    let consequence = "; what was in flight will be repeated";
+    let consequence = "; references in flight will be repeated";
     let result = signals.drain_on_first_abort_on_second(work, start_draining, consequence).await?;
     server_end.cancel();
     result.context("the worker ended")?;

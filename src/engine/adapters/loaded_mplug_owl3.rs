@@ -49,7 +49,7 @@ pub enum MplugOwl3Error {
         most: usize,
     },
     /// The network's output is not a valid rating.
-    #[error("the network's answer is no rating: {0}")]
+    #[error("the network's output is not a valid rating: {0}")]
     Rating(#[from] LevelsError),
     /// The tensor library failed.
     #[error(transparent)]

@@ -60,7 +60,7 @@ impl FileRoots {
             }
         }
         Err(UriFault::OutsideRoots(
-            "is below none of storage.file_roots; move the file or add its folder there",
+            "is not below any of storage.file_roots; move the file or add its folder there",
         ))
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn check_etag(
             let why = format!("expected {expected}, the store has {answered}");
             Err(FetchFault::EtagMismatch(why))
         }
-        None => Err(FetchFault::EtagMismatch("the store sent none to compare".to_owned())),
+        None => Err(FetchFault::EtagMismatch("the store sent no etag".to_owned())),
     }
 }
 

@@ -283,10 +283,9 @@ impl TopicReader {
                 }
             }
         };
-        thread::Builder::new()
-            .name("dogiqa-reader".to_owned())
-            .spawn(run)
-            .map_err(|error| StreamError::Bug(format!("no thread to read on: {error}")))?;
+        thread::Builder::new().name("dogiqa-reader".to_owned()).spawn(run).map_err(|error| {
+            StreamError::Bug(format!("the reading thread did not start: {error}"))
+        })?;
         Ok(ReaderThread { items, is_stopped })
     }
 }

@@ -40,7 +40,7 @@ impl DeadLetterReader {
             match DeadLetter::parse(record) {
                 Ok(dead_letter) => return Ok(Some(dead_letter)),
                 Err(reason) => {
-                    tracing::debug!(reason, "a record is no dead letter of this service");
+                    tracing::debug!(reason, "a record is not a dead letter of this service");
                     self.foreign += 1;
                 }
             }

@@ -239,6 +239,6 @@ fn replay_error(failure: TransactionFailure, settings: &Settings) -> StreamError
         TransactionFailure::Unusable(reason) | TransactionFailure::OutcomeUnknown(reason) => {
             StreamError::Fatal(reason)
         }
-        _ => StreamError::Fatal(format!("the brokers do not accept the replay of {topic}")),
+        _ => StreamError::Fatal(format!("the brokers rejected the replay of {topic}")),
     }
 }

@@ -108,7 +108,7 @@ impl OffsetCommitter {
             CommitAudit::Overdue => {
                 metrics::commit_failed("unconfirmed");
                 self.vitals.commit_failed(now);
-                tracing::warn!(partition, "a commit did not arrive, it is repeated");
+                tracing::warn!(partition, "a commit is not confirmed; repeating it");
             }
         }
     }

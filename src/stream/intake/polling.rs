@@ -125,7 +125,9 @@ impl Polling {
                     tracing::debug!("the worker did not wait for the polling thread");
                 }
             })
-            .map_err(|error| StreamError::Bug(format!("no thread to poll on: {error}")))?;
+            .map_err(|error| {
+                StreamError::Bug(format!("the polling thread did not start: {error}"))
+            })?;
         Ok(Self { commands: sender, phase: observed, closed })
     }
 
@@ -339,7 +341,7 @@ impl Poller {
         if silent.is_empty() {
             return;
         }
-        tracing::warn!(partitions = ?silent, "partitions bring no records, fetching them again");
+        tracing::warn!(partitions = ?silent, "partitions return no records; fetching them again");
         self.consumer.pause(silent);
         self.consumer.resume(silent);
         for number in silent {

@@ -288,7 +288,7 @@ impl Answers {
                 tracing::error!(
                     partition = record.partition,
                     offset = record.offset,
-                    "the dead letter is too large for its topic, a part of it is left out"
+                    "the dead letter is too large for its topic; a part of it is left out"
                 );
                 names.retain(|(name, _)| name != LEFT_OUT_HEADER);
                 names.push((LEFT_OUT_HEADER.to_owned(), left_out.to_owned()));

@@ -87,7 +87,7 @@ impl Outages {
         let is_long = now.saturating_duration_since(store.failing_since) >= self.outage_after;
         if is_long && store.counts().failed >= FAILURES_MIN && !store.is_unavailable {
             store.is_unavailable = true;
-            tracing::error!(store = name, "the store is out; its references are kept");
+            tracing::error!(store = name, "the store is unavailable; its references are held");
         }
         if store.is_unavailable { Advice::Hold } else { Advice::GiveUp }
     }

@@ -74,7 +74,7 @@ impl TransactionCommitter {
             }
             let id = settings.transactional_id();
             StreamError::Fatal(format!(
-                "no broker begins transactions of {id} within {STEP_TIMEOUT:?}"
+                "no broker initialised the transactional id {id} within {STEP_TIMEOUT:?}"
             ))
         })?;
         Ok(Self {
@@ -261,7 +261,7 @@ impl TransactionCommitter {
             Ok(producer) => return Some(producer),
             Err(TransactionFailure::Permanent(error)) => self.fault.raise(error),
             Err(_) => {
-                tracing::warn!("no broker begins a transaction, trying again");
+                tracing::warn!("no broker initialised the transactional id; trying again");
                 self.vitals.commit_failed(Instant::now());
             }
         }

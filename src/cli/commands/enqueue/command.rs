@@ -118,12 +118,13 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
     let stop = CancellationToken::new();
     let spinner = recorder.spinner.clone();
     let start_draining = |name| {
-        let notice = format!("{name}: waiting for what is sent, a second one ends at once");
+        let notice =
+            format!("{name}: waiting for acknowledgements; a second signal exits immediately");
         spinner.suspend(|| print_status(&notice));
         stop.cancel();
     };
     let work = send_all(steps, &sink, &mut recorder, &stop, settings.kafka.drain_timeout);
-    let consequence = "; what was not acknowledged may have been sent";
+    let consequence = "; unacknowledged references may have been sent";
     let sent = signals.drain_on_first_abort_on_second(work, start_draining, consequence).await;
     if let Err(error) = sent.flatten() {
         recorder.save()?;
@@ -157,7 +158,7 @@ async fn send_all(
         let completed = tokio::select! {
             biased;
             () = &mut drain_deadline => {
-                bail!("the brokers did not acknowledge everything in time; it may have been sent");
+                bail!("the brokers did not acknowledge all references in time; the rest may have been sent");
             }
             completed = completed_steps.next() => completed,
         };

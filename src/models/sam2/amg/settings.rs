@@ -158,7 +158,7 @@ impl AmgSettings {
         };
         if grids.len() != self.crop_n_layers + 1 {
             let (found, needed) = (grids.len(), self.crop_n_layers + 1);
-            return Err(format!("point_grids has {found} grids, one per layer makes {needed}"));
+            return Err(format!("point_grids has {found} grids, one per layer requires {needed}"));
         }
         let count_max = POINTS_PER_SIDE_MAX * POINTS_PER_SIDE_MAX;
         for grid in grids {

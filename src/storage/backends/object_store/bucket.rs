@@ -107,7 +107,7 @@ impl Bucket {
                 FetchFault::Forbidden("a listing, which needs a separate permission".to_owned())
             }
             Error::InvalidPath { .. } => {
-                UriFault::UnsupportedKey("of a listed object is no path").into()
+                UriFault::UnsupportedKey("of a listed object is not a path").into()
             }
             _ => transport_fault(error, limits)
                 .unwrap_or_else(|| FetchFault::Unavailable(root_cause(error))),

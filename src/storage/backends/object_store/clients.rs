@@ -156,7 +156,7 @@ fn setup_problem(error: &object_store::Error) -> String {
     while let Some(inner) = cause {
         if let Some(json) = inner.downcast_ref::<serde_json::Error>() {
             let (line, column) = (json.line(), json.column());
-            return format!("its key is not the JSON it should be, line {line} column {column}");
+            return format!("its key is not valid JSON, line {line} column {column}");
         }
         cause = inner.source();
     }
