@@ -19,8 +19,8 @@ pub(crate) struct Backoff {
     pub(crate) initial: Duration,
     /// The highest ceiling.
     pub(crate) max: Duration,
-    /// The share of the ceiling that is random, from 0 to 1. 0 always waits for the ceiling, 0.5
-    /// for at least half of it, 1 for any time up to it.
+    /// The random share of the ceiling, from 0 to 1. 0 always waits for the full ceiling, 0.5 for
+    /// at least half of it, 1 for any time up to it.
     pub(crate) jitter: f64,
 }
 

@@ -30,7 +30,7 @@ impl WeightsFile {
 pub struct ModelInfo {
     /// Stable name of the model.
     pub name: String,
-    /// Version that changes whenever the same input may get another answer.
+    /// Version that changes whenever the answer for the same input may change.
     pub version: String,
     /// Weight files that it runs on; empty if it needs none.
     pub weights: Vec<WeightsFile>,
@@ -41,7 +41,7 @@ pub struct ModelInfo {
 pub struct EngineInfo {
     /// Name of the engine.
     pub name: String,
-    /// Version that changes whenever the same picture may get another answer.
+    /// Version that changes whenever the answer for the same picture may change.
     pub version: String,
     /// The engine's segmenter.
     pub segmenter: ModelInfo,

@@ -158,13 +158,13 @@ impl WarmUp {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DogIqaSettings {
-    /// The SAM 2 or 2.1 model that segments: a preset (`sam2.1-large`) or an `owner/name` of the
-    /// Hub, both downloaded by `dogiqa models pull`, or a path to a `.pt` or `.safetensors` file or
-    /// to a folder with one.
+    /// The SAM 2 or 2.1 model that segments: a preset (`sam2.1-large`), an `owner/name` of the Hub,
+    /// or a path. Download the first two with `dogiqa models pull`. A path names a `.pt` or
+    /// `.safetensors` file, or a folder with one.
     pub segmenter: String,
-    /// The mPLUG-Owl3 model that rates: a preset (`mplug-owl3-7b-241101`) or an `owner/name` of the
-    /// Hub, both downloaded by `dogiqa models pull`, or a path to a folder, a `.safetensors` file,
-    /// its index, or a `.gguf` file.
+    /// The mPLUG-Owl3 model that rates: a preset (`mplug-owl3-7b-241101`), an `owner/name` of the
+    /// Hub, or a path. Download the first two with `dogiqa models pull`. A path names a folder, a
+    /// `.safetensors` file, its index, or a `.gguf` file.
     pub scorer: String,
     /// Allowed SHA-256 digests of weight files. If the list is not empty, the worker does not start
     /// with a file of any other digest.

@@ -111,8 +111,8 @@ pub fn enlarge(
     masks.into_iter().map(enlarged).collect()
 }
 
-/// Runs Algorithm 1: keeps the masks of at least the threshold's area, and appends the remaining
-/// pixels as one more region if they reach the threshold too.
+/// Runs Algorithm 1. Keeps the masks whose area reaches the threshold, and appends the remaining
+/// pixels as one more region if they reach it too.
 ///
 /// # Errors
 /// Fails if the frame of a mask is not `width × height`, or if that frame is invalid.

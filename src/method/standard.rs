@@ -157,9 +157,9 @@ impl Standard {
     /// Creates a custom standard.
     ///
     /// # Errors
-    /// Fails if K is not in 2..=9, if the number of words or of required sentences is not K, if a
-    /// text is empty, too long, repeated or has several lines, or if the name is not a plain
-    /// identifier.
+    /// Fails if K is not in 2..=9, or if the number of words or of required sentences is not K.
+    /// Fails if a text is empty, too long, repeated or has several lines, or if the name is not a
+    /// plain identifier.
     pub fn custom(k: u8, form: StandardForm, own: &CustomStandard) -> Result<Self, StandardError> {
         if !(2..=LEVELS_MAX).contains(&usize::from(k)) {
             return Err(StandardError::Levels { k });

@@ -27,8 +27,8 @@ use crate::redact;
 use crate::storage::{FetchRequest, FetchedImage, Stores};
 use crate::telemetry::{Stage, metrics};
 
-/// Maximum crops of one image that are in memory at once: enough to fill a batch, and few enough
-/// that copies of overlapping regions stay small compared with the picture.
+/// Maximum number of crops of one image in memory: enough to fill a batch, but few enough that
+/// copies of overlapping regions stay small compared with the picture.
 const CROPS_AT_ONCE: usize = 8;
 /// Maximum total area of these crops, in multiples of the picture's area: regions may overlap.
 const CROPS_AREA_MAX: u64 = 4;

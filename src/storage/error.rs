@@ -1,4 +1,4 @@
-//! The errors of storage: a stable code for programs, a message for people.
+//! The errors of storage, each with a stable code and a message.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -67,9 +67,9 @@ impl Stores {
     /// is then still read to its end, on another thread.
     ///
     /// # Errors
-    /// Fails if the URI is malformed or its location not allowed, if the store has no such object
-    /// or refuses to send it, and if the object is too large, too slow or not the one that `etag`
-    /// and `sha256` require.
+    /// Fails if the URI is malformed or its location not allowed, or if the store has no such
+    /// object or denies access. Fails if the object is too large or too slow, or if its etag or
+    /// SHA-256 differs.
     pub async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchedImage, FetchError> {
         let failed = |fault, attempts| FetchError::new(redact::uri(request.uri), fault, attempts);
         let location = self.locate(request.uri).map_err(|fault| failed(fault.into(), 0))?;

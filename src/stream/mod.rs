@@ -1,5 +1,5 @@
-//! Kafka in, Kafka out: references are consumed, each is answered with an event or a dead letter,
-//! and no offset is committed before its record is answered.
+//! Kafka in, Kafka out. Consumes references, answers each with an event or a dead letter, and
+//! commits no offset before its record is answered.
 //!
 //! ```text
 //!         ┌─ polling thread ───────────┐         ┌─ one task per record ────┐

@@ -1,8 +1,7 @@
 //! Downloads one file of the Hub into the cache.
 //!
-//! A text from a server becomes part of a path only after it is checked to be a digest. The client
-//! sends the token to the Hub alone. A file is renamed to its digest only after the digest is
-//! verified.
+//! Text from a server becomes part of a path only if it is a valid digest. The client sends the
+//! token to the Hub only. A file is renamed to its digest only after the digest is verified.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

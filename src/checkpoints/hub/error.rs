@@ -52,7 +52,7 @@ pub enum HubError {
         /// HTTP status of the response.
         status: u16,
     },
-    /// The request failed, or the server does not behave like a Hub.
+    /// The request failed, or the server's response is not that of a Hub.
     #[error("{model}: {message}; the partial download is kept, so try again")]
     Request {
         /// The model.
@@ -68,7 +68,7 @@ pub enum HubError {
         /// The reason.
         message: String,
     },
-    /// A file arrived with another digest than the Hub's and was deleted.
+    /// The digest of a downloaded file differs from the Hub's; the file was deleted.
     #[error(
         "{model}: {file} arrived with another digest than the Hub's and is not kept; try again, and \
          if it happens again, something between here and the Hub changes files"

@@ -18,7 +18,7 @@ pub(crate) struct Revision {
     pub(crate) files: Vec<String>,
 }
 
-/// The Hub's document about a revision, as far as it is used.
+/// The used fields of the Hub's document about a revision.
 #[derive(Deserialize)]
 struct RevisionDocument {
     sha: String,

@@ -41,7 +41,7 @@ pub enum WeightsError {
         /// The error of the reader.
         message: String,
     },
-    /// The file does not have the digest that the Hub gave it.
+    /// The file's digest differs from the Hub's.
     #[error(
         "{path} has the digest {found} instead of {expected}: it was damaged during or after its \
          download; delete it and fetch it again", path = .path.display()
@@ -51,7 +51,7 @@ pub enum WeightsError {
         path: PathBuf,
         /// The digest of its contents.
         found: String,
-        /// The digest that the Hub gave it.
+        /// The Hub's digest.
         expected: String,
     },
     /// The folder has no weight file.

@@ -1,5 +1,5 @@
-//! A `VarBuilder` over an opened file: maps a network's names to the file's, checks each shape
-//! before memory is allocated, and refuses tensors that the network does not request.
+//! A `VarBuilder` over an opened file. Maps a network's names to the file's, checks each shape
+//! before allocating memory, and refuses tensors that the network does not request.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

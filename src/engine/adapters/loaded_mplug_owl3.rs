@@ -115,8 +115,8 @@ impl LoadedMplugOwl3 {
     }
 
     /// Returns name, version and weights. The version contains everything else that changes
-    /// answers: the kind of device, the number format, and a digest of the configuration, the
-    /// tokenizer and the rating settings.
+    /// answers: the kind of device, the number format, and a digest of configuration, tokenizer and
+    /// rating settings.
     pub(crate) fn info(
         &self,
         version: &str,

@@ -17,7 +17,7 @@ use crate::models::mplug_owl3::{
     Direction, Grid, ImagePosition, LevelHead, Message, Prefix, RatingSettings, rating_messages,
 };
 
-/// Increased whenever the same crop may get another rating with the same weights and settings.
+/// Increased whenever the rating of a crop may change with the same weights and settings.
 const VERSION: &str = "1";
 
 /// Rates crops on the levels of a standard, by the probabilities of the level tokens after the

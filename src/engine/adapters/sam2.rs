@@ -17,7 +17,7 @@ use crate::models::sam2::amg::{
     AmgError, AmgSettings, GeneratedMask, MaskGenerator, PreparedImage, prepare,
 };
 
-/// Increased whenever the same picture may get other masks with the same weights and parameters.
+/// Increased whenever the masks of a picture may change with the same weights and parameters.
 const VERSION: &str = "1";
 
 /// The reason why a SAM 2 model did not open.

@@ -30,7 +30,7 @@ pub(crate) fn padded(columns: usize) -> usize {
     columns.next_multiple_of(lanes())
 }
 
-/// Row-major values; `stride` values lie between the starts of two rows.
+/// Row-major values; `stride` is the distance between the starts of two rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowMajor<'a> {
     values: &'a [f32],

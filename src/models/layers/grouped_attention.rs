@@ -6,7 +6,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use crate::models::kernels::{self, AttentionContext, HeadLayout, KvSegment, accepts};
 use crate::models::layers::matmul::matmul;
 
-/// Queries whose scores exist at once in the plain form.
+/// Maximum number of queries whose scores are in memory, in the plain form.
 const QUERIES: usize = 512;
 
 /// `softmax(q kᵀ / √head_dim) v` for each sequence and head, heads merged again, with the softmax

@@ -34,8 +34,8 @@ impl Grid {
     ];
 
     /// Chooses the grid for an image of `width` × `height` px and views of `view` px: the most
-    /// similar in shape, then in resolution (the reference's `anchor_rank`, in single precision as
-    /// there).
+    /// similar in shape, then in resolution. (The reference's `anchor_rank`, also in single
+    /// precision.)
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

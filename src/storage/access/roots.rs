@@ -1,7 +1,7 @@
 //! The folders below which `file:` references may be read.
 //!
-//! A path is resolved from its opened root and cannot leave it: neither through `..` nor through a
-//! symbolic link, not even one that changes at that moment.
+//! A path is resolved from its opened root and cannot leave it, through `..` or through a symbolic
+//! link. This holds even if a link changes during the resolution.
 
 use std::fmt;
 use std::fs;

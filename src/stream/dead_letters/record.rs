@@ -62,7 +62,7 @@ impl DeadLetter {
         reference::parse(&self.headers, self.payload.as_deref()?).ok()
     }
 
-    /// Returns a name for people: the id of the reference, else the key as text, else the origin.
+    /// Returns a readable name: the id of the reference, else the key as text, else the origin.
     pub fn name(&self) -> String {
         if let Some(reference) = self.reference() {
             return reference.id;

@@ -1,7 +1,7 @@
 //! Back-pressure: admits records while there is room, holds back the rest, and pauses partitions.
 //!
 //! A record is admitted if the budget and the window of its partition have room. Otherwise it is
-//! held back, in order, and its partition is paused soon: librdkafka then drops the records that it
+//! held back, in order, and its partition is soon paused. librdkafka then drops the records that it
 //! fetched ahead, and fetches them again later. A brief shortage is not worth a pause, because
 //! fetching again costs more.
 

@@ -19,9 +19,9 @@ use crate::stream::settings::Settings;
 
 /// The consumer of the input topic.
 ///
-/// Dropping it leaves the group. librdkafka revokes the assignment once more then, and waits for
-/// the answer: `events` is declared first, so that the receiver is dropped before the consumer and
-/// the callback answers by itself.
+/// Dropping it leaves the group. librdkafka then revokes the assignment again, and waits for the
+/// answer. `events` is declared first, so that the receiver is dropped before the consumer and the
+/// callback answers on its own.
 pub(crate) struct GroupConsumer {
     events: Receiver<KafkaEvent>,
     consumer: BaseConsumer<ConsumerCallbacks>,

@@ -266,7 +266,7 @@ impl Answers {
     }
 
     /// Writes the original record, with the reason in its headers. If that is too large for the
-    /// topic, leaves out the value, then the headers too: the reason contains the position of the
+    /// topic, leaves out the value, then the headers too. The reason contains the position of the
     /// original, and a poison record must not block its partition.
     async fn publish_dead_letter(
         &self,

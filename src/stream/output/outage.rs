@@ -4,7 +4,7 @@
 //! letter, so that a poison record never blocks its partition. If nearly all fetches of a store
 //! fail for a minute, the store is unavailable, and continuing would turn the backlog into dead
 //! letters. Its references are then held and fetched again until the store answers. They keep their
-//! share of the budget meanwhile, so consumption pauses by itself once the budget is used up.
+//! share of the budget meanwhile, so consumption pauses once the budget is used up.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

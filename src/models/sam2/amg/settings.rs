@@ -38,7 +38,7 @@ impl AmgPreset {
     }
 }
 
-/// Parameters of `SAM2AutomaticMaskGenerator`, with its defaults, and two of ours.
+/// Parameters of `SAM2AutomaticMaskGenerator`, with its defaults, and two additional ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AmgSettings {
@@ -75,8 +75,8 @@ pub struct AmgSettings {
     pub use_m2m: bool,
     /// Generates three masks for each point instead of one.
     pub multimask_output: bool,
-    /// Fills holes and removes islands of fewer than this many pixels of the image in the finished
-    /// masks, and drops the duplicates that this creates, as SAM 1 did; 0 keeps them.
+    /// Fills holes and removes islands of fewer than this many image pixels in the finished masks,
+    /// as SAM 1 did. Drops the duplicates that this creates. 0 keeps them.
     pub small_region_area: u32,
     /// Maximum number of masks per image; the largest are kept. 0 keeps all. The reference has no
     /// such limit.
