@@ -30,8 +30,8 @@ const IN_FLIGHT_MAX: usize = 500;
 const HELP: &str = "Examples:\n  dogiqa enqueue photos/ --policy gallery\n  \
     dogiqa enqueue s3://user-uploads/2026/11/ --rate 200/s --state november.json\n  \
     jq -c '{uri: .url, id: .sku}' catalogue.jsonl | dogiqa enqueue - --metadata batch=7\n\n\
-    With --state, an interrupted run continues when the same command is run again. After a crash at most \
-    1000 references are sent twice, after a signal none. A reference that is sent twice keeps its id, so \
+    With --state, an interrupted run continues when the same command is run again. After a crash, at most \
+    1000 references are sent twice; after a signal, none. A reference that is sent twice keeps its id, so \
     reference.id identifies duplicate answers.\n\n\
     Exit codes: 0 everything was sent; 1 a reference was refused, or the command ended early; \
     2 wrong usage.";
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// bucket prefix that ends in a slash
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// Policy of references that name none
+    /// Policy for references without one
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// Maximum rate per second, minute or hour: 200/s, 12/m, 1000/h
