@@ -10,9 +10,9 @@ use std::time::Duration;
 
 /// A policy for the delay before the next attempt.
 ///
-/// The delay after the first failure is at most `initial`. Each further failure doubles this
-/// ceiling, up to `max`. Jitter shortens each delay at random, so that callers that failed
-/// together do not retry together.
+/// The delay after the first failure is at most `initial`. Every later failure doubles this
+/// ceiling, up to `max`. Jitter shortens each delay at random, so that callers that failed together
+/// do not retry together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Backoff {
     /// The ceiling after the first failure.

@@ -82,7 +82,7 @@ pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError
         let text = Serialized::default(key.as_str(), unquoted(value));
         given = given.merge(Layer::named(ENVIRONMENT, text));
     }
-    // Unlike `iter`, `filter` sees the keys before they are lower-cased.
+    // Unlike `iter`, `filter` receives the keys before they are lower-cased.
     let others = environment.filter(|key| !is_text(&key.as_str().to_ascii_lowercase()));
     given = given.merge(Layer::named(ENVIRONMENT, others));
     for flag in flags {

@@ -65,7 +65,7 @@ pub enum ReferenceError {
         /// The content type, shortened.
         content_type: String,
     },
-    /// The `CloudEvent` has another major version than 1.
+    /// The major version of the `CloudEvent` is not 1.
     #[error("CloudEvents specversion {version:?} is not read; send 1.0")]
     UnsupportedSpecVersion {
         /// The version, shortened.

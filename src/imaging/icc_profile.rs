@@ -271,7 +271,7 @@ mod tests {
     fn an_unusable_profile_leaves_the_samples_unchanged() {
         let samples = vec![1, 2, 3];
         let p3 = ColorProfile::new_display_p3();
-        // Of another colour space than the samples.
+        // The profile's colour space is not that of the samples.
         assert_eq!(convert(&p3, Layout::Gray, samples.clone()), (Layout::Gray, samples.clone()));
         let icc = p3.encode().unwrap();
         for broken in [&[][..], b"not a profile", &icc[..icc.len() / 2], &icc[..200]] {

@@ -79,7 +79,7 @@ pub enum StandardError {
         /// Requested number of levels.
         k: u8,
     },
-    /// The name has other characters than letters, digits, `-` and `_`, or a wrong length.
+    /// The name has a wrong length, or characters other than letters, digits, `-` and `_`.
     #[error("the standard's name {name:?} must be 1 to 64 letters, digits, '-' or '_'")]
     Name {
         /// Start of the name.

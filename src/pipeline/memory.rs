@@ -9,7 +9,7 @@ use crate::telemetry::MemoryPart;
 const BYTES_PER_PIXEL: u64 = 16;
 
 impl Journey {
-    /// Returns the maximum memory of images and models, whatever the input.
+    /// Returns the maximum memory of images and models for any input.
     pub fn memory(&self) -> [MemoryPart; 4] {
         let parts = self.parts();
         // An image that exceeds a budget reserves all of it and passes alone.

@@ -48,7 +48,7 @@ pub enum StorageError {
     },
 }
 
-/// A URI that is not read, whatever its store would answer.
+/// A URI that is refused without a request to its store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UriFault {
     /// The URI is malformed.
@@ -136,10 +136,10 @@ pub(crate) enum FetchFault {
     /// The store denies access.
     #[error("the store denies read access ({0}); check the credentials and their rights")]
     Forbidden(String),
-    /// The object has another etag than the reference.
+    /// The object's etag differs from the reference's.
     #[error("the object's etag is not the reference's ({0}); it was overwritten")]
     EtagMismatch(String),
-    /// The bytes have another SHA-256 than the reference.
+    /// The SHA-256 of the bytes differs from the reference's.
     #[error("the sha256 of the bytes is not the reference's ({0}); they were changed")]
     Sha256Mismatch(String),
     /// The object is larger than the limit.

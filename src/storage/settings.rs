@@ -35,8 +35,7 @@ pub struct Settings {
     /// Allows `file:` references below these folders. Symbolic links are followed as long as they
     /// are relative and stay below the folder.
     pub file_roots: Vec<PathBuf>,
-    /// Refuses images above this size. The transfer stops at this size, whatever the headers
-    /// declare.
+    /// Refuses images above this size. The transfer stops at this size, regardless of the headers.
     pub bytes_max: ByteSize,
     /// Limits the time to connect, including the TLS handshake.
     #[serde(with = "humantime_serde")]
@@ -51,7 +50,7 @@ pub struct Settings {
     /// connections and the status codes 408, 425, 429 and 5xx.
     pub attempts_max: NonZeroU32,
     /// Sets the delays between attempts. Each is random, between zero and a ceiling. The first
-    /// ceiling is twice this value, and every further one is twice the last.
+    /// ceiling is twice this value, and every later one is twice the one before.
     #[serde(with = "humantime_serde")]
     pub backoff_base: Duration,
     /// Limits the ceiling of the delays between attempts.

@@ -240,7 +240,7 @@ impl Worker {
     /// Spawns a task for every record until the worker ends.
     async fn serve(&mut self, shutdown: &CancellationToken) -> End {
         loop {
-            // An error or a stop takes precedence over further records.
+            // An error or a stop takes precedence over more records.
             tokio::select! {
                 biased;
                 () = self.state.fault.raised() => return End::Fault,

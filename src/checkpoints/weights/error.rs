@@ -79,7 +79,7 @@ pub enum WeightsError {
         /// Name of the tensor in this file's naming.
         name: String,
     },
-    /// A tensor has another shape than the model's.
+    /// The shape of a tensor differs from the model's.
     #[error(
         "{path}: the tensor `{name}` has the shape {found:?}, the model needs {expected:?}",
         path = .path.display()

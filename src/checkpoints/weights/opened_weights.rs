@@ -46,7 +46,7 @@ impl fmt::Debug for Weights {
 
 impl Weights {
     /// Opens a `.safetensors`, the `.safetensors.index.json` of a sharded one, a `.gguf`, or a
-    /// PyTorch `.pt`, `.pth` or `.bin`, and reads its table of tensors. Of a folder it opens
+    /// PyTorch `.pt`, `.pth` or `.bin`, and reads its table of tensors. In a folder, opens
     /// `model.safetensors`, its index, or the only weight file.
     ///
     /// # Errors

@@ -21,12 +21,12 @@ pub struct HeadLayout {
     pub head_dim: usize,
 }
 
-/// A run of keys and values, and the part of it that each query sees.
+/// A run of keys and values, and the part that is visible to each query.
 #[derive(Debug, Clone)]
 pub struct KvSegment<'a> {
     /// `(n, 2 · kv_heads · head_dim)`: the keys of all heads, then the values of all heads.
     pub rows: &'a Tensor,
-    /// For each query, the number of rows that it sees, from the first on.
+    /// For each query, the number of visible rows, starting at the first.
     pub visible_rows: Vec<usize>,
 }
 

@@ -22,8 +22,8 @@ impl LevelHead {
         Ok(Self { rows: decoder.head().rows(&tokens)?.to_dtype(DType::F32)? })
     }
 
-    /// Returns a logit for each level, on the CPU, from hidden states behind the last norm,
-    /// `(n, hidden)`.
+    /// Returns a logit for each level, on the CPU, from hidden states after the last norm, `(n,
+    /// hidden)`.
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.

@@ -1,4 +1,4 @@
-//! mPLUG-Owl3: a language model that sees images, in its three generations.
+//! mPLUG-Owl3: a language model that attends to images, in its three generations.
 //!
 //! ```text
 //!  crop ─ processor ─► views ─ siglip, projector ─► image tokens ─┐

@@ -1,7 +1,7 @@
 //! The reference's image processor: pixels to views.
 //!
-//! The whole image becomes one square view, whatever its shape. With cutting, it also becomes a
-//! grid of views, which a text around the placeholders describes to the model.
+//! The whole image becomes one square view, regardless of its shape. With cutting, it also becomes
+//! a grid of views, which a text around the placeholders describes to the model.
 
 use candle_core::{DType, Result, Tensor};
 use image::RgbImage;

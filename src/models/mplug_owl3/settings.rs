@@ -19,7 +19,8 @@ pub enum ImagePosition {
 #[serde(deny_unknown_fields, default)]
 pub struct RatingSettings {
     /// Shows the model four to seven views of each crop: its enlarged parts and the whole. Costs
-    /// four to seven times as much. By default the model sees only the whole crop, as in the paper.
+    /// four to seven times as much. By default the model reads only the whole crop, as in the
+    /// paper.
     pub cut: bool,
     /// The position of the image in the prompt: `first`, the model's usual order, or `last`, which
     /// leaves about ten tokens to compute for each crop instead of forty. The answers differ, so do

@@ -8,7 +8,7 @@ use crate::etag::Etag;
 use crate::redact;
 use crate::storage::error::FetchFault;
 
-/// Maximum memory to reserve up front, whatever size the response declares.
+/// Maximum memory to reserve up front, regardless of the size that the response declares.
 const CAPACITY_MAX_BYTES: u64 = 1 << 20;
 
 /// Longest part of an etag that a message repeats, in bytes.

@@ -48,7 +48,7 @@ impl WebClient {
             return Ok(Self { rules, clients: None, redirects_max });
         }
         let guarded = Arc::new(GuardedResolver::new(Arc::clone(resolver)));
-        // A proxy would resolve names itself and so evade the guard.
+        // A proxy would resolve names itself and so bypass the guard.
         let builder = || http_client::builder(limits.time).no_proxy();
         let public = http_client::build(
             || builder().dns_resolver(Arc::clone(&guarded)),

@@ -28,7 +28,7 @@ pub struct EmbeddedBroker {
 }
 
 /// A fixed port in front of the mock cluster, which chooses its own port. Clients receive that port
-/// in the first response and connect to it directly from then on.
+/// in the first response and then connect to it directly.
 #[derive(Debug)]
 struct Relay {
     address: SocketAddr,

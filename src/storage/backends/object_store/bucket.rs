@@ -87,7 +87,7 @@ impl Bucket {
         Ok(Content { bytes, etag: sent_etag, media_type })
     }
 
-    /// Lists the objects of a folder in the order of their keys, starting behind the key `after`.
+    /// Lists the objects of a folder in the order of their keys, starting after the key `after`.
     pub(crate) fn list(
         &self,
         folder: Option<&ObjectKey>,

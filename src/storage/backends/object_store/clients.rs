@@ -149,7 +149,7 @@ fn built<S: ObjectStore>(
     }
 }
 
-/// Describes why a client cannot be built. Of a malformed key file it reports only the position,
+/// Describes why a client cannot be built. For a malformed key file, reports only the position,
 /// because the parser's message would repeat its content.
 fn setup_problem(error: &object_store::Error) -> String {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
