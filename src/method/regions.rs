@@ -145,7 +145,8 @@ pub fn select_regions(
     Ok(Segmentation { width, height, regions, coverage, is_skipped: false })
 }
 
-/// Keeps the `count_max` largest masks in their order. If two masks have equal areas, drops the later one.
+/// Keeps the `count_max` largest masks in their order. If two masks have equal areas, drops the
+/// later one.
 pub(crate) fn keep_largest<T>(masks: &mut Vec<T>, count_max: usize, area_px: impl Fn(&T) -> u64) {
     if masks.len() <= count_max {
         return;

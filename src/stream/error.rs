@@ -8,7 +8,7 @@ pub enum StreamError {
     /// A setting is invalid, conflicts with the delivery guarantees, or is refused by librdkafka.
     #[error("{0}")]
     Configuration(String),
-    /// No broker responded at the start.
+    /// No broker responded at start-up.
     #[error(
         "no broker of kafka.bootstrap_servers = {brokers} answered within {waited}: {reason}; \
          check the address and that the brokers are up"
