@@ -131,7 +131,7 @@ impl From<Devices> for String {
     }
 }
 
-/// The devices on which the largest batch is run once before the first image.
+/// The devices on which the largest batch runs once before the first image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WarmUp {
@@ -140,7 +140,7 @@ pub enum WarmUp {
     Auto,
     /// Every device. On a CPU the run takes as long as a batch of images.
     Always,
-    /// None.
+    /// No device.
     Never,
 }
 

@@ -59,14 +59,14 @@ pub enum ReferenceError {
     InvalidSha256,
     /// The `CloudEvent` has an unsupported format.
     #[error(
-        "content-type {content_type:?} is not read; send application/cloudevents+json or application/json"
+        "content-type {content_type:?} is not supported; send application/cloudevents+json or application/json"
     )]
     UnsupportedContentType {
         /// The content type, shortened.
         content_type: String,
     },
     /// The major version of the `CloudEvent` is not 1.
-    #[error("CloudEvents specversion {version:?} is not read; send 1.0")]
+    #[error("CloudEvents specversion {version:?} is not supported; send 1.0")]
     UnsupportedSpecVersion {
         /// The version, shortened.
         version: String,

@@ -137,10 +137,10 @@ pub(crate) enum FetchFault {
     #[error("the store denies read access ({0}); check the credentials and their rights")]
     Forbidden(String),
     /// The object's etag differs from the reference's.
-    #[error("the object's etag is not the reference's ({0}); it was overwritten")]
+    #[error("the object's etag differs from the reference's ({0}); it was overwritten")]
     EtagMismatch(String),
     /// The SHA-256 of the bytes differs from the reference's.
-    #[error("the sha256 of the bytes is not the reference's ({0}); they were changed")]
+    #[error("the sha256 of the bytes differs from the reference's ({0}); they were changed")]
     Sha256Mismatch(String),
     /// The object is larger than the limit.
     #[error("it has {size}, the limit is {limit}; raise storage.bytes_max or resize upstream")]

@@ -61,8 +61,8 @@ pub struct Settings {
     pub redirects_max: u32,
     /// Access to `s3:` references.
     pub s3: S3Settings,
-    /// Access to buckets in another S3 system than `s3`, by the name of the bucket. Values that are
-    /// not set here are read from the environment, not from `s3`.
+    /// Access to buckets in S3 systems other than that of `s3`, by bucket name. Values that are not
+    /// set here are read from the environment, not from `s3`.
     pub s3_buckets: BTreeMap<String, S3Settings>,
     /// Access to `gs:` references.
     pub gcs: GcsSettings,
@@ -155,7 +155,7 @@ pub struct S3Settings {
     pub allow_http: bool,
     /// Puts the bucket into the host name (`https://photos.s3.example.com`) instead of the path.
     pub virtual_hosted: bool,
-    /// Sends requests unsigned, for public buckets.
+    /// Sends unsigned requests, for public buckets.
     pub anonymous: bool,
     /// Id of the access key. Default: from the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,7 +180,7 @@ pub struct GcsSettings {
     pub endpoint: Option<String>,
     /// Accepts an endpoint without TLS.
     pub allow_http: bool,
-    /// Sends requests unsigned, for public buckets.
+    /// Sends unsigned requests, for public buckets.
     pub anonymous: bool,
     /// Path of a service account's key file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,7 +206,7 @@ pub struct AzureSettings {
     pub endpoint: Option<String>,
     /// Accepts an endpoint without TLS.
     pub allow_http: bool,
-    /// Sends requests unsigned, for public containers.
+    /// Sends unsigned requests, for public containers.
     pub anonymous: bool,
 }
 

@@ -111,8 +111,8 @@ pub struct Settings {
     /// Maximum time that a starting worker waits for the first response of the brokers.
     #[serde(with = "humantime_serde")]
     pub probe_timeout: Duration,
-    /// Reports the worker as not ready after this time without a connection to a broker, or of
-    /// failing commits.
+    /// Reports the worker as not ready if it has had no connection to a broker, or only failing
+    /// commits, for this time.
     #[serde(with = "humantime_serde")]
     pub unready_after: Duration,
     /// Stops the worker after this time without a connection to a broker. By default, the worker

@@ -95,8 +95,9 @@ impl Downloader<'_> {
             }
             if response.is_success() {
                 let Some(digest) = digest else {
-                    let message =
-                        format!("it sends neither commit nor digest of {name}; is it a Hub?");
+                    let message = format!(
+                        "it sends neither the commit nor the digest of {name}; is it a Hub?"
+                    );
                     return Err(HubError::request(self.model, &message));
                 };
                 return Ok(RemoteFile { digest, url });

@@ -44,7 +44,7 @@ pub(crate) fn resolve(client: &HubClient, model: &HubModel) -> Result<Revision, 
             )
         })?;
     if sha.len() != GIT_DIGITS || !is_digest(&sha) {
-        return Err(HubError::request(model, &"it names no commit; is it a Hub?"));
+        return Err(HubError::request(model, &"its response has no commit; is it a Hub?"));
     }
     Ok(Revision { commit: sha, files: siblings.into_iter().map(|file| file.rfilename).collect() })
 }

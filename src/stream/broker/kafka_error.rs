@@ -169,7 +169,7 @@ pub(crate) fn log_client_error(error: &KafkaError, reason: &str) {
     let reason = redact::librdkafka_reason(reason);
     match code {
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
-            tracing::warn!(%code, reason, "a broker refused this worker, or this worker refused the broker");
+            tracing::warn!(%code, reason, "authentication or TLS with a broker failed");
         }
         code => tracing::info!(%code, reason, "the Kafka client reports"),
     }

@@ -158,7 +158,10 @@ async fn send_all(
         let completed = tokio::select! {
             biased;
             () = &mut drain_deadline => {
-                bail!("the brokers did not acknowledge all references in time; the rest may have been sent");
+                bail!(
+                    "the brokers did not acknowledge all references in time; the rest may have \
+                     been sent"
+                );
             }
             completed = completed_steps.next() => completed,
         };
