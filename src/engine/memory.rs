@@ -15,7 +15,7 @@ const WORKING_BYTES_GPU: u64 = 4 << 30;
 /// The models need more memory than the device has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the models need about {} in all lanes on {device}, which has {}; choose smaller models, a \
+    "the models take about {} in all lanes on {device}, which has {}; choose smaller models, a \
      half-precision format (`engine.dog_iqa.dtype = \"bf16\"`), or a scorer made smaller by \
      `dogiqa models quantize`",
     ByteSize(*.needed), ByteSize(*.total)

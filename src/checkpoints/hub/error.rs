@@ -61,7 +61,7 @@ pub enum HubError {
         message: String,
     },
     /// The repository has no weights of a known format.
-    #[error("{model} has no supported weights: {message}")]
+    #[error("{model} has no weights in a supported format: {message}")]
     NoWeights {
         /// The model.
         model: HubModel,

@@ -32,7 +32,7 @@ pub enum ReplayOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayRefusal {
     /// The destination is a topic of answers, or an internal topic of Kafka.
-    #[error("its topic holds answers or is internal to Kafka")]
+    #[error("its topic takes answers or is internal to Kafka")]
     Protected,
     /// The destination does not exist, or this client may not describe it.
     #[error("its topic does not exist, or may not be described")]
