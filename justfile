@@ -1,9 +1,9 @@
-# Recipes for daily work; `just` lists them. The checks are steps of `.ci/run`, so that a local run and the gate are one.
+# Recipes for daily work; `just` lists them. The checks are steps of `.ci/run`, so that local runs and CI are identical.
 
 _list:
     @just --list
 
-# The whole gate, as before a merge
+# All checks, as before a merge
 check:
     .ci/run
 
@@ -43,7 +43,7 @@ sbom *arguments:
 demo *arguments:
     cargo run --release -- demo {{ arguments }}
 
-# With the networks on NVIDIA GPUs; needs a CUDA toolkit (nvcc on the PATH), or a script that sets one up
+# Build for NVIDIA GPUs; needs a CUDA toolkit (nvcc on the PATH), or a script that sets one up
 build-cuda environment="/dev/null":
     bash -c 'source "$0" && cargo build --release --locked --features cuda' {{ environment }}
 

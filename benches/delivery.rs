@@ -152,7 +152,7 @@ async fn run_worker_until<T>(settings: Settings, reader: tokio::task::JoinHandle
     figures
 }
 
-/// Writes references at the given rate, or as fast as possible without one.
+/// Writes references at the given rate, or as fast as possible if there is none.
 fn write(settings: &Settings, count: usize, per_second: Option<usize>) {
     let producer = producer(settings);
     let began = Instant::now();

@@ -39,7 +39,7 @@ fn main() {
     broker.configure(&mut settings);
     // The end is detected from the committed offsets, so they must not lag.
     settings.commit_interval = Duration::from_millis(50);
-    // References to a forbidden bucket are refused at once, which leaves the cost of the stream
+    // References to a forbidden bucket are refused immediately, which leaves the cost of the stream
     // alone.
     let refused = Settings { input_topic: REFUSED_INPUT.to_owned(), ..settings.clone() };
     write_references(&settings, "photos");

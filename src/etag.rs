@@ -1,6 +1,6 @@
 //! Entity tags as references and stores write them: `abc`, `"abc"`, `W/"abc"`.
 //!
-//! A pure parser; it imports nothing of ours.
+//! A pure parser. Imports no other module of this crate.
 
 /// An entity tag without its quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]

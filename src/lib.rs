@@ -5,7 +5,8 @@
 //!      (Kafka)        storage   imaging   ╰──────── engine ───────╯    method      └► dead letters
 //! ```
 //!
-//! `ARCHITECTURE.md` says what each module holds and may import; `tests/tidy` keeps it true.
+//! `ARCHITECTURE.md` lists the contents and the allowed imports of each module; `tests/tidy` checks
+//! them.
 
 mod backoff;
 pub mod checkpoints;

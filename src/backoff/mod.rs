@@ -4,23 +4,23 @@
 //! caller counts its failures in a row, sleeps, and decides when to give up: after some attempts,
 //! at a deadline, or never.
 //!
-//! This module imports nothing of ours.
+//! Imports no other module of this crate.
 
 use std::time::Duration;
 
 /// A policy for the delay before the next attempt.
 ///
-/// The delay after the first failure is at most `initial`. Each further failure doubles this
-/// ceiling, up to `max`. Jitter shortens each delay at random, so that callers that failed
-/// together do not retry together.
+/// The delay after the first failure is at most `initial`. Every later failure doubles this
+/// ceiling, up to `max`. Jitter shortens each delay at random, so that callers that failed together
+/// do not retry together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Backoff {
     /// The ceiling after the first failure.
     pub(crate) initial: Duration,
     /// The highest ceiling.
     pub(crate) max: Duration,
-    /// The share of the ceiling that is random, from 0 to 1. 0 always waits for the ceiling, 0.5
-    /// for at least half of it, 1 for any time up to it.
+    /// The random share of the ceiling, from 0 to 1. 0 always waits for the full ceiling, 0.5 for
+    /// at least half of it, 1 for any time up to it.
     pub(crate) jitter: f64,
 }
 

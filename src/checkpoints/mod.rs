@@ -1,12 +1,11 @@
-//! Files of weights: reading, fetching and writing them, and the networks that they hold.
+//! Weight files: reading, fetching and writing them, and the networks that they hold.
 //!
 //! ```text
 //!  "sam2.1-large", "owner/name", a path ─ hub ─► a file or folder ─ weights ─► named tensors
 //!  named tensors ─ sam2, mplug_owl3 ─► Config and VarBuilder ─► a network of `models`
 //! ```
 //! All I/O around weights is here: files, the network and the environment. It may import `models`,
-//! which know nothing of files. Inside, `hub`, `sam2` and `mplug_owl3` import `weights`, never each
-//! other.
+//! which use no files. Inside, `hub`, `sam2` and `mplug_owl3` import `weights`, never each other.
 
 mod atomic_file;
 pub mod hub;

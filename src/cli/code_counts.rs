@@ -6,7 +6,7 @@ use crate::redact::printable;
 
 /// Maximum number of distinct codes. Any client that may write to the topic can invent codes.
 const CODES_MAX: usize = 64;
-/// Name under which all further codes are counted.
+/// Name under which all other codes are counted.
 const OTHER_CODES: &str = "other";
 
 /// The number of dead letters per code. Codes are safe to print on a terminal.

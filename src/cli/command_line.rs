@@ -36,7 +36,7 @@ pub(crate) enum Command {
     Enqueue(enqueue::Args),
     /// Score files, folders, globs or URIs without Kafka
     Score(score::Args),
-    /// Segment images with SAM 2: masks as JSON, outlined pictures on request
+    /// Segment images with SAM 2: masks as JSON, optionally outlined pictures
     Segment(segment::Args),
     /// Ask mPLUG-Owl3 a question about an image
     Ask(ask::Args),

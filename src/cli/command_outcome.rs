@@ -5,8 +5,8 @@
 pub(crate) enum CommandOutcome {
     /// Exit code 0.
     Success,
-    /// Exit code 1: everything ran, but a result is negative, such as an image that cannot be read,
-    /// a score below the threshold or a failed check.
+    /// Exit code 1: the command ran, but a result is negative: an unreadable image, a score below
+    /// the threshold, a failed check.
     Negative,
 }
 

@@ -20,7 +20,7 @@ pub fn main(cli: Cli) -> ExitCode {
     match dispatch(cli) {
         Ok(CommandOutcome::Success) => ExitCode::SUCCESS,
         Ok(CommandOutcome::Negative) => ExitCode::FAILURE,
-        // The reader of the output has seen enough, as in `| head`.
+        // The reader closed the pipe, as `| head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print_status(&format!("error: {error:#}"));
@@ -30,7 +30,8 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
-    // The wire contract does not depend on the configuration, so a wrong one must not hide it.
+    // The wire contract does not depend on the configuration, so an invalid one must not prevent
+    // printing it.
     if let Command::Schema(args) = &cli.command {
         return schema::run(args);
     }
@@ -42,7 +43,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
     let mut log = settings.telemetry.log.clone();
     let is_worker = matches!(cli.command, Command::Run(_));
     if !is_worker && log.filter == LogSettings::default().filter {
-        // The result of a command is on standard output; its log would only repeat it.
+        // The result of a command is on standard output; a log would only repeat it.
         "warn".clone_into(&mut log.filter);
     }
     logging::install(&log, io::stderr().is_terminal()).context("telemetry.log.filter")?;

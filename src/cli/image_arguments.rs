@@ -31,8 +31,8 @@ enum ImageSource {
 }
 
 /// Resolves the arguments to references, in their order. An image from standard input is written to
-/// `stdin_folder`. Each image is added to the allow-lists of `settings`: the lists restrict what
-/// other clients may request through Kafka, not what the user of this machine may read.
+/// `stdin_folder`. Adds each image to the allow-lists of `settings`. The lists restrict references
+/// from Kafka, not the user of this machine.
 pub(crate) fn resolve_references(
     arguments: &[String],
     stdin_folder: &TempDir,

@@ -1,4 +1,4 @@
-//! Compares the most memory that the worker can use with the memory of the machine.
+//! Compares the upper bound of the worker's memory with the memory of the machine.
 
 use bytesize::ByteSize;
 

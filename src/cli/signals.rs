@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first one drains, a second one ends at once.
+//! SIGTERM and SIGINT: the first signal drains, a second one exits immediately.
 
 use std::pin::pin;
 

@@ -82,7 +82,7 @@ pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError
         let text = Serialized::default(key.as_str(), unquoted(value));
         given = given.merge(Layer::named(ENVIRONMENT, text));
     }
-    // Unlike `iter`, `filter` sees the keys before they are lower-cased.
+    // Unlike `iter`, `filter` receives the keys before they are lower-cased.
     let others = environment.filter(|key| !is_text(&key.as_str().to_ascii_lowercase()));
     given = given.merge(Layer::named(ENVIRONMENT, others));
     for flag in flags {
@@ -159,7 +159,7 @@ impl<P: Provider> Provider for Layer<P> {
     }
 }
 
-/// Reads the file. `Toml::file` is no option: its errors quote the faulty line, with any secret.
+/// Reads the file. `Toml::file` is unsuitable: its errors quote the faulty line, with any secret.
 fn read(path: &Path) -> Result<Layer<Serialized<toml::Table>>, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;

@@ -1,7 +1,7 @@
 //! Every setting of the service and its source.
 //!
-//! A later layer wins over an earlier one: defaults, preset, file, environment, flags. Imports the
-//! `Settings` of each module, and knows nothing else about it.
+//! A later layer wins over an earlier one: defaults, preset, file, environment, flags. Imports only
+//! the `Settings` of each module.
 
 mod load;
 mod preset;

@@ -60,7 +60,7 @@ impl MplugOwl3Chat {
     ///
     /// # Errors
     /// Fails on a question with several placeholders or too many tokens, on logits that are not
-    /// numbers, and on errors of the tensor library or the tokenizer.
+    /// numbers, and on library errors.
     pub fn answer(
         &self,
         picture: &Picture,

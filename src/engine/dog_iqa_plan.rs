@@ -22,11 +22,11 @@ use crate::models::device::DeviceId;
 
 /// Name of the engine in events.
 pub(crate) const NAME: &str = "dog-iqa";
-/// Increased whenever the same picture may get another answer from the same models.
+/// Increased whenever the answer of the same models for the same picture may change.
 const VERSION: &str = "1";
 
-/// A plan for opening both models on every device. Everything is checked that can be without
-/// reading the weights.
+/// A plan for opening both models on every device. Checks everything that needs no weights in
+/// memory.
 pub(crate) struct DogIqaPlan {
     pub(crate) segmenter: ModelPlan<SegmenterModel<Sam2Segmenter>>,
     pub(crate) scorer: ModelPlan<ScorerModel<MplugOwl3Scorer>>,

@@ -85,7 +85,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Segment`] and [`EngineError::SegmentTimeout`] concern this picture only.
-    /// After [`EngineError::Lost`] every further call fails.
+    /// After [`EngineError::Lost`] every later call fails.
     pub async fn segment(
         &self,
         picture: &Picture,
@@ -100,7 +100,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Score`] and [`EngineError::ScoreTimeout`] concern this crop only. After
-    /// [`EngineError::Lost`] every further call fails.
+    /// [`EngineError::Lost`] every later call fails.
     pub async fn rate(
         &self,
         crop: Crop,

@@ -39,8 +39,8 @@ pub enum EngineError {
     Memory(#[from] TooLittleMemory),
     /// The device cannot run even one input.
     #[error(
-        "engine.dog_iqa: not even a batch of one passes: {0}; choose smaller models, another device, or \
-         warm_up = \"never\" to find out later"
+        "engine.dog_iqa: the device cannot run even a single input: {0}; choose smaller models, \
+         another device, or warm_up = \"never\" to skip this check"
     )]
     WarmUp(RunError),
     /// This picture could not be segmented; others can.

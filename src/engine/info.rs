@@ -1,11 +1,11 @@
-//! Names and versions of an engine and its models, as events carry them.
+//! Names and versions of an engine and its models, as written to events.
 
 use std::path::Path;
 
 use crate::checkpoints::WeightsError;
 use crate::checkpoints::sha256_of;
 
-/// A file of weights, identified by its content.
+/// A weight file, identified by its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsFile {
     /// File name without its folder.
@@ -15,7 +15,7 @@ pub struct WeightsFile {
 }
 
 impl WeightsFile {
-    /// Hashes a file of weights.
+    /// Hashes a weight file.
     ///
     /// # Errors
     /// Fails if the file cannot be read.
@@ -30,9 +30,9 @@ impl WeightsFile {
 pub struct ModelInfo {
     /// Stable name of the model.
     pub name: String,
-    /// Version that changes whenever the same input may get another answer.
+    /// Version that changes whenever the answer for the same input may change.
     pub version: String,
-    /// Files of weights that it runs on; empty if it needs none.
+    /// Weight files that it runs on; empty if it needs none.
     pub weights: Vec<WeightsFile>,
 }
 
@@ -41,7 +41,7 @@ pub struct ModelInfo {
 pub struct EngineInfo {
     /// Name of the engine.
     pub name: String,
-    /// Version that changes whenever the same picture may get another answer.
+    /// Version that changes whenever the answer for the same picture may change.
     pub version: String,
     /// The engine's segmenter.
     pub segmenter: ModelInfo,

@@ -15,8 +15,9 @@ const WORKING_BYTES_GPU: u64 = 4 << 30;
 /// The models need more memory than the device has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the models take about {} in all lanes on {device}, which has {}; choose smaller ones, a half format \
-     (`engine.dog_iqa.dtype = \"bf16\"`), or a scorer made smaller by `dogiqa models quantize`",
+    "the models take about {} in all lanes on {device}, which has {}; choose smaller models, a \
+     half-precision format (`engine.dog_iqa.dtype = \"bf16\"`), or a scorer made smaller by \
+     `dogiqa models quantize`",
     ByteSize(*.needed), ByteSize(*.total)
 )]
 pub struct TooLittleMemory {

@@ -97,8 +97,8 @@ impl<S: Send + 'static, O: Send + 'static> ModelLane<S, O> {
         &self.info
     }
 
-    /// Prepares a source on a CPU thread and runs the model on it, each within `limit`. Time in the
-    /// queue does not count.
+    /// Prepares a source on a CPU thread, then runs the model on it. Each step may take `limit`.
+    /// Time in the queue does not count.
     ///
     /// Cancel safe: dropping the future withdraws the source, unless its batch has started.
     ///

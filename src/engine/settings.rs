@@ -131,7 +131,7 @@ impl From<Devices> for String {
     }
 }
 
-/// The devices on which the largest batch is run once before the first image.
+/// The devices on which the largest batch runs once before the first image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WarmUp {
@@ -140,7 +140,7 @@ pub enum WarmUp {
     Auto,
     /// Every device. On a CPU the run takes as long as a batch of images.
     Always,
-    /// None.
+    /// No device.
     Never,
 }
 
@@ -158,25 +158,25 @@ impl WarmUp {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DogIqaSettings {
-    /// The SAM 2 or 2.1 model that segments: a preset (`sam2.1-large`) or an `owner/name` of the
-    /// Hub, both downloaded by `dogiqa models pull`, or a path to a `.pt` or `.safetensors` file or
-    /// to a folder with one.
+    /// The SAM 2 or 2.1 model that segments: a preset (`sam2.1-large`), an `owner/name` of the Hub,
+    /// or a path. Download the first two with `dogiqa models pull`. A path names a `.pt` or
+    /// `.safetensors` file, or a folder with one.
     pub segmenter: String,
-    /// The mPLUG-Owl3 model that rates: a preset (`mplug-owl3-7b-241101`) or an `owner/name` of the
-    /// Hub, both downloaded by `dogiqa models pull`, or a path to a folder, a `.safetensors` file,
-    /// its index, or a `.gguf` file.
+    /// The mPLUG-Owl3 model that rates: a preset (`mplug-owl3-7b-241101`), an `owner/name` of the
+    /// Hub, or a path. Download the first two with `dogiqa models pull`. A path names a folder, a
+    /// `.safetensors` file, its index, or a `.gguf` file.
     pub scorer: String,
-    /// Allowed SHA-256 digests of weight files. If the list is not empty, a file with any other
-    /// digest is refused at the start.
+    /// Allowed SHA-256 digests of weight files. If the list is not empty, the worker does not start
+    /// with a file of any other digest.
     pub sha256: Vec<String>,
     /// Devices of both models, each with a lane per model: `auto` (the first GPU, otherwise the
     /// CPU), `cpu`, `cuda:0`, `cuda:0,1` or `metal`.
     pub device: Devices,
     /// Number format of both models: `auto` (`f32` on a CPU, `bf16` on a GPU), `f32`, `f16` or
-    /// `bf16`. Half formats are slow on a CPU. A `.gguf` file keeps its own format.
+    /// `bf16`. Half-precision formats are slow on a CPU. A `.gguf` file keeps its own format.
     pub dtype: Precision,
-    /// Runs the largest batch once at the start, so that its memory is reserved and a device that
-    /// is too small is found early: `auto` (on a GPU only), `always` or `never`.
+    /// Runs the largest batch once at start-up. This reserves its memory and detects a device that
+    /// is too small: `auto` (on a GPU only), `always` or `never`.
     pub warm_up: WarmUp,
     /// Parameters of the mask generator, named as in the reference implementation. The defaults
     /// differ from the reference: they produce few, large objects.

@@ -1,5 +1,5 @@
 //! Runs the largest batch once before the first image. Its memory is then reserved, and a device
-//! that cannot hold it is found at the start. Memory for a picture's own masks is not covered.
+//! that cannot hold it is found at start-up. Memory for a picture's own masks is not covered.
 
 use crate::engine::error::EngineError;
 use crate::engine::lane::RunError;

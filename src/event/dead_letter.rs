@@ -63,7 +63,7 @@ pub struct DeadLetterReason {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeadLetterError {
     /// A header is missing or not text.
-    #[error("header {name} is missing or no text; is this a dead letter of this service?")]
+    #[error("header {name} is missing or not text; is this a dead letter of this service?")]
     Missing {
         /// The header.
         name: &'static str,

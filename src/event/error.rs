@@ -1,10 +1,10 @@
-//! The error of a record that is no valid reference.
+//! The error of a record that is not a valid reference.
 
 use thiserror::Error;
 
 use crate::event::limits::PAYLOAD_BYTES_MAX;
 
-/// A record that is no valid reference. None of these errors is transient.
+/// A record that is not a valid reference. None of these errors is transient.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReferenceError {
     /// The value is longer than [`PAYLOAD_BYTES_MAX`].
@@ -59,14 +59,14 @@ pub enum ReferenceError {
     InvalidSha256,
     /// The `CloudEvent` has an unsupported format.
     #[error(
-        "content-type {content_type:?} is not read; send application/cloudevents+json or application/json"
+        "content-type {content_type:?} is not supported; send application/cloudevents+json or application/json"
     )]
     UnsupportedContentType {
         /// The content type, shortened.
         content_type: String,
     },
-    /// The `CloudEvent` has another major version than 1.
-    #[error("CloudEvents specversion {version:?} is not read; send 1.0")]
+    /// The major version of the `CloudEvent` is not 1.
+    #[error("CloudEvents specversion {version:?} is not supported; send 1.0")]
     UnsupportedSpecVersion {
         /// The version, shortened.
         version: String,

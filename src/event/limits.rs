@@ -21,6 +21,6 @@ pub const POLICY_CHARS_MAX: usize = 128;
 /// Longest `metadata`, in bytes of JSON.
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 
-/// Most values in `metadata`, at all depths. Each takes a hundred bytes in memory, however short
-/// it is in JSON.
+/// Maximum number of values in `metadata`, at all depths. Each uses a hundred bytes of memory,
+/// however short it is in JSON.
 pub const METADATA_VALUES_MAX: usize = 1024;

@@ -204,11 +204,11 @@ pub struct EngineProvenance {
     /// plain text, such as `side1024-regions8-`.
     #[serde(default)]
     pub settings: String,
-    /// The loaded files of weights. Empty for an engine without any.
+    /// The loaded weight files. Empty for an engine without weights.
     pub weights: Vec<WeightsDigest>,
 }
 
-/// One file of weights.
+/// One weight file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightsDigest {
     /// Name of the file.

@@ -1,7 +1,7 @@
 //! A process-wide pool of large pixel buffers.
 //!
-//! For a 12-megapixel picture the kernel clears and maps memory page by page on first touch, and
-//! unmaps it with the picture: a third of the decoding time. So the buffers of dropped pictures are
+//! The kernel clears and maps memory page by page on first touch, and unmaps it with the picture.
+//! For 12 megapixels this is a third of the decoding time. So the buffers of dropped pictures are
 //! kept, up to a limit, and reused after clearing.
 
 use std::sync::{Mutex, PoisonError};

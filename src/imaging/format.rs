@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 pub enum ImageFormat {
     /// JPEG, baseline and progressive.
     Jpeg,
-    /// PNG. Of an animation, the default image.
+    /// PNG. For an animation, the default image.
     Png,
-    /// WebP, lossy and lossless. Of an animation, the first frame.
+    /// WebP, lossy and lossless. For an animation, the first frame.
     WebP,
-    /// GIF. Of an animation, the first frame.
+    /// GIF. For an animation, the first frame.
     Gif,
     /// Windows bitmap.
     Bmp,
-    /// TIFF. Of several pages, the first.
+    /// TIFF. For several pages, the first.
     Tiff,
     /// Raw pixels that an embedder passed in; never a file.
     Rgb,

@@ -1,8 +1,8 @@
 //! Conversion from embedded colour profiles to sRGB, with the perceptual intent.
 //!
-//! An unusable profile (damaged, of another colour space than the samples, of an unknown kind)
-//! never fails the image: the samples then count as sRGB, as in viewers. A profile that equals sRGB
-//! under another name is recognised by its effect and skipped.
+//! An unusable profile (damaged, of the wrong colour space, or of an unknown kind) never fails the
+//! image. The samples then count as sRGB, as in viewers. A profile that equals sRGB under another
+//! name is recognised by its effect and skipped.
 
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,7 +14,7 @@ use crate::imaging::raster::{Layout, Samples};
 /// Pixels per conversion call; few enough to stay in the CPU cache.
 const PIXELS_AT_ONCE: usize = 4096;
 
-/// Maximum number of cached conversions; a fleet of cameras has few profiles.
+/// Maximum number of cached conversions; photos of many cameras share few profiles.
 const CACHED_MAX: usize = 8;
 
 /// Maximum size of a profile whose conversion is cached.
@@ -271,7 +271,7 @@ mod tests {
     fn an_unusable_profile_leaves_the_samples_unchanged() {
         let samples = vec![1, 2, 3];
         let p3 = ColorProfile::new_display_p3();
-        // Of another colour space than the samples.
+        // The profile's colour space is not that of the samples.
         assert_eq!(convert(&p3, Layout::Gray, samples.clone()), (Layout::Gray, samples.clone()));
         let icc = p3.encode().unwrap();
         for broken in [&[][..], b"not a profile", &icc[..icc.len() / 2], &icc[..200]] {

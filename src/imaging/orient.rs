@@ -1,4 +1,4 @@
-//! Rotates and flips stored pixels upright, as the EXIF orientation tag says.
+//! Rotates and flips stored pixels upright, according to the EXIF orientation tag.
 
 use image::RgbImage;
 use image::metadata::Orientation;

@@ -11,7 +11,7 @@ use crate::imaging::settings::Settings;
 /// # Errors
 ///
 /// - [`DecodeError::Empty`] without bytes.
-/// - [`DecodeError::UnsupportedFormat`] if the content is no supported image.
+/// - [`DecodeError::UnsupportedFormat`] if the content is not a supported image.
 /// - [`DecodeError::TooLarge`] if the size exceeds the limits.
 /// - [`DecodeError::Truncated`] or [`DecodeError::Corrupt`] if the header itself is broken.
 pub fn probe(bytes: &[u8], settings: &Settings) -> Result<Header, DecodeError> {

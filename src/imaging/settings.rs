@@ -18,8 +18,8 @@ pub struct Settings {
     /// Maximum length of a side of an image, in pixels. A larger image is refused with
     /// `decode.too_large`.
     pub side_max_px: u32,
-    /// Memory of finished pictures to keep for later ones. Without it, requesting memory from the
-    /// system takes a third of the time of decoding a large photo. 0 keeps none.
+    /// Memory of finished pictures to keep for later ones. Without it, memory allocation is a third
+    /// of the time to decode a large photo. 0 keeps none.
     pub spare_bytes_max: ByteSize,
 }
 

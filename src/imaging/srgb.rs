@@ -1,7 +1,7 @@
 //! Converts decoded samples to opaque 8-bit sRGB.
 //!
-//! In this order: the colour profile at the stored bit depth, then 8 bits (rounded, not
-//! truncated), then alpha over white in sRGB's own encoding, as browsers and Pillow blend.
+//! Steps in order: the colour profile at the stored bit depth; 8 bits, rounded; alpha over white.
+//! Blending uses sRGB's encoding, like browsers and Pillow.
 
 use image::RgbImage;
 

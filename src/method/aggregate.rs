@@ -24,7 +24,7 @@ pub enum Weighting {
 pub struct AggregationSettings {
     /// Weight of each region in the local score: `area`, or `mean` for equal weights.
     pub weighting: Weighting,
-    /// If true, the rating of the whole image and the local score count half each. If false, only
+    /// If true, the rating of the whole image and the local score have equal weight. If false, only
     /// the local score counts; an image without regions still uses the rating of the whole image.
     pub global: bool,
     /// If true, the number of masks adds `masks · K / c_max` points to the score, at most K.

@@ -121,7 +121,7 @@ impl LevelDistribution {
         u8::try_from(self.probabilities.len()).unwrap_or(u8::MAX)
     }
 
-    /// Returns the most probable level, in 1..=K; of equally probable ones the lowest.
+    /// Returns the most probable level, in 1..=K; the lowest of equally probable ones.
     pub fn level(&self) -> u8 {
         let mut best = (1, 0.0);
         for (level, &probability) in (1_u8..).zip(&self.probabilities) {

@@ -16,14 +16,14 @@ pub struct RegionSettings {
     /// `t`.
     #[serde(deserialize_with = "fraction")]
     pub area_min_fraction: f64,
-    /// Minimum area of a scored mask in pixels, whatever `area_min_fraction` says. Keeps tiny
+    /// Minimum area of a scored mask in pixels, regardless of `area_min_fraction`. Keeps tiny
     /// images from having regions.
     pub area_min_px: u64,
-    /// Maximum number of regions per image. Of more masks, the largest are kept, in the segmenter's
-    /// order.
+    /// Maximum number of regions per image. If there are more masks, the largest are kept, in the
+    /// segmenter's order.
     pub regions_max: usize,
     /// Maximum side in pixels of the picture that is segmented. A larger picture is shrunk for the
-    /// segmenter, and its masks are enlarged again; the scorer always sees the original pixels. 0
+    /// segmenter, and its masks are enlarged again; the scorer always reads the original pixels. 0
     /// sets no limit.
     pub side_max: u32,
 }
@@ -111,8 +111,8 @@ pub fn enlarge(
     masks.into_iter().map(enlarged).collect()
 }
 
-/// Runs Algorithm 1: keeps the masks of at least the threshold's area, and appends the remaining
-/// pixels as one more region if they reach the threshold too.
+/// Runs Algorithm 1. Keeps the masks whose area reaches the threshold, and appends the remaining
+/// pixels as one more region if they reach it too.
 ///
 /// # Errors
 /// Fails if the frame of a mask is not `width × height`, or if that frame is invalid.
@@ -145,7 +145,8 @@ pub fn select_regions(
     Ok(Segmentation { width, height, regions, coverage, is_skipped: false })
 }
 
-/// Keeps the `count_max` largest masks in their order. Of equal masks, drops the later one.
+/// Keeps the `count_max` largest masks in their order. If two masks have equal areas, drops the
+/// later one.
 pub(crate) fn keep_largest<T>(masks: &mut Vec<T>, count_max: usize, area_px: impl Fn(&T) -> u64) {
     if masks.len() <= count_max {
         return;

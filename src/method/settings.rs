@@ -21,7 +21,8 @@ pub struct Settings {
     pub standard: StandardSettings,
     /// The selection of masks to score.
     pub regions: RegionSettings,
-    /// The condition on which an image is segmented. Objects dominate the cost of an image.
+    /// The condition on which an image is segmented. Segmenting and rating objects dominates the
+    /// cost.
     pub objects: ObjectsSettings,
     /// The combination of ratings to one score.
     pub aggregation: AggregationSettings,

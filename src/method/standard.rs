@@ -68,7 +68,7 @@ pub struct CustomStandard {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StandardError {
     /// There is no built-in standard with this many levels.
-    #[error("no built-in standard has {k} levels; choose 3, 5, 7 or 9, or give words of your own")]
+    #[error("no built-in standard has {k} levels; choose 3, 5, 7 or 9, or configure custom words")]
     Builtin {
         /// Requested number of levels.
         k: u8,
@@ -79,7 +79,7 @@ pub enum StandardError {
         /// Requested number of levels.
         k: u8,
     },
-    /// The name has other characters than letters, digits, `-` and `_`, or a wrong length.
+    /// The name has a wrong length, or characters other than letters, digits, `-` and `_`.
     #[error("the standard's name {name:?} must be 1 to 64 letters, digits, '-' or '_'")]
     Name {
         /// Start of the name.
@@ -157,9 +157,9 @@ impl Standard {
     /// Creates a custom standard.
     ///
     /// # Errors
-    /// Fails if K is not in 2..=9, if the number of words or of required sentences is not K, if a
-    /// text is empty, too long, repeated or has several lines, or if the name is not a plain
-    /// identifier.
+    /// Fails if K is not in 2..=9, or if the number of words or of required sentences is not K.
+    /// Fails if a text is empty, too long, repeated or has several lines, or if the name is not a
+    /// plain identifier.
     pub fn custom(k: u8, form: StandardForm, own: &CustomStandard) -> Result<Self, StandardError> {
         if !(2..=LEVELS_MAX).contains(&usize::from(k)) {
             return Err(StandardError::Levels { k });

@@ -1,6 +1,5 @@
-//! The numeric models, as pure functions of tensors: they know no file, network, environment or
-//! clock, and no trait of ours. `checkpoints` builds their networks, `engine` adapts them to its
-//! traits.
+//! The numeric models, as pure functions of tensors. They use no file, network, environment, clock
+//! or trait of `engine`. `checkpoints` builds their networks, `engine` adapts them to its traits.
 //!
 //! ```text
 //!  Picture or Crop ── prepare (CPU threads) ──► input ── model (lane thread) ──► masks or levels

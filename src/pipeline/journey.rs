@@ -1,4 +1,4 @@
-//! The whole method for one image, on one screen: [`Journey::assess`].
+//! The whole method for one image: [`Journey::assess`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ use crate::redact;
 use crate::storage::{FetchRequest, FetchedImage, Stores};
 use crate::telemetry::{Stage, metrics};
 
-/// Maximum crops of one image that are in memory at once: enough to fill a batch, and few enough
-/// that copies of overlapping regions stay small compared with the picture.
+/// Maximum number of crops of one image in memory: enough to fill a batch, but few enough that
+/// copies of overlapping regions stay small compared with the picture.
 const CROPS_AT_ONCE: usize = 8;
 /// Maximum total area of these crops, in multiples of the picture's area: regions may overlap.
 const CROPS_AREA_MAX: u64 = 4;
@@ -204,7 +204,8 @@ impl Journey {
         let mut share = budget.reserve(header.decoding_cost()).await;
         metrics::budget_free(bytes.free(), budget.free());
         let limits = parts.imaging.clone();
-        // The closure owns the bytes and both shares, so an abandoned decode still holds them.
+        // The closure owns the bytes and both reservations, so an abandoned decode still holds
+        // them.
         let work = run_blocking(Stage::Decode, pixels, move || {
             let picture = imaging::decode(&fetched.image.bytes, &limits)?;
             drop(fetched);

@@ -3,13 +3,13 @@
 use crate::pipeline::journey::Journey;
 use crate::telemetry::MemoryPart;
 
-/// Maximum bytes per pixel: while it is decoded (coefficients of a progressive JPEG, 16 bits per
-/// channel with alpha, and the result), or afterwards as three bytes of the picture and up to
-/// `CROPS_AREA_MAX` times as many in crops.
+/// Maximum bytes per pixel. Decoding holds coefficients of a progressive JPEG, 16 bits per channel
+/// with alpha, and the result. Afterwards the picture holds three bytes, and its crops up to
+/// `CROPS_AREA_MAX` times as many.
 const BYTES_PER_PIXEL: u64 = 16;
 
 impl Journey {
-    /// Returns the maximum memory of images and models, whatever the input.
+    /// Returns the maximum memory of images and models for any input.
     pub fn memory(&self) -> [MemoryPart; 4] {
         let parts = self.parts();
         // An image that exceeds a budget reserves all of it and passes alone.

@@ -8,8 +8,7 @@
 //! Each stage limits its concurrency and its time per image. Two budgets bound the memory of all
 //! images in flight.
 //!
-//! May import `telemetry`, `method`, `event`, `storage`, `imaging` and `engine`; knows nothing of
-//! Kafka.
+//! May import `telemetry`, `method`, `event`, `storage`, `imaging` and `engine`; never `stream`.
 
 mod blocking;
 mod budget;

@@ -12,12 +12,13 @@ use crate::imaging::CropMode;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Fetched bytes of all images in flight. An image reserves `storage.bytes_max` until its size
-    /// is known, so at least `bytes_budget / storage.bytes_max` images are fetched concurrently.
+    /// Maximum fetched bytes of all images in flight. An image reserves `storage.bytes_max` until
+    /// its size is known, so at least `bytes_budget / storage.bytes_max` images are fetched
+    /// concurrently.
     pub bytes_budget: ByteSize,
-    /// Pixels of all images from decoding until the event is built. Each pixel uses up to 16 bytes,
-    /// while it is decoded or together with the crops that are rated. Pixels of a TIFF file count
-    /// three times while they are decoded.
+    /// Maximum pixels of all images from decoding until the event is built. Each pixel uses up to
+    /// 16 bytes, while it is decoded or together with the crops that are rated. Pixels of a TIFF
+    /// file count three times while they are decoded.
     pub pixels_budget: u64,
     /// Shape of the region that the scorer rates: `bounding-box` (the paper's choice) or `mask`.
     pub crop: CropMode,
@@ -29,7 +30,7 @@ pub struct Settings {
     pub decode: StageLimits,
     /// Limits of segmentation. The timeout applies to the batch that contains the image; time in
     /// the queue does not count. If the device starts no batch for twice the timeout, it is
-    /// considered lost and the worker ends.
+    /// considered lost and the worker exits.
     pub segment: StageLimits,
     /// Limits of scoring. The timeout applies to the batch that contains a crop, as in `segment`.
     pub score: StageLimits,
@@ -39,9 +40,9 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageLimits {
-    /// Images in the stage at once. Others wait in front of it, without a time limit.
+    /// Maximum number of images in the stage. Others wait in front of it, without a time limit.
     pub images: NonZeroUsize,
-    /// Time that an image may spend in the stage. After that it ends as a dead letter with the code
+    /// Maximum time of an image in the stage. After that it becomes a dead letter with the code
     /// `<stage>.timeout`.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,

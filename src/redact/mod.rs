@@ -1,10 +1,10 @@
-//! Makes text from outside safe to show: hides user info and queries of URIs, and removes control
+//! Makes untrusted text safe to show: hides user info and queries of URIs, and removes control
 //! characters.
 //!
-//! Code that repeats a URI or a foreign message in a log line, an error, a dead letter or a table
-//! must pass it through here. One rule applies everywhere; when in doubt, it hides.
+//! Code that shows a URI or a foreign message in a log line, error, dead letter or table must
+//! redact it here first. One rule applies everywhere; if in doubt, it hides.
 //!
-//! This is the lowest module: it imports nothing of ours.
+//! This is the lowest module: it imports no other module of this crate.
 
 mod text;
 mod uri;

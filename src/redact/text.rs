@@ -1,11 +1,11 @@
-//! Foreign text that may hold control characters, be too long, or repeat a secret.
+//! Untrusted text, which may hold control characters, be too long, or repeat a secret.
 
-/// Replaces control characters, which a terminal would obey.
+/// Replaces control characters, which a terminal would execute.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Removes control characters and cuts the text to a length in bytes.
+/// Removes control characters and truncates the text to a length in bytes.
 pub(crate) fn excerpt(text: &str, bytes_max: usize) -> String {
     let mut text: String = text.chars().filter(|character| !character.is_control()).collect();
     text.truncate(text.floor_char_boundary(bytes_max));

@@ -1,8 +1,8 @@
 //! The one rule for URIs: no query, no fragment, no user info.
 //!
-//! A password may hold `/`, `?`, `#` or `@` although the standard wants them encoded. So everything
-//! up to the last `@` counts as user info, unless the `@` can only be part of a path: behind
-//! `scheme://name`, with no colon before it. Without a colon there is no password.
+//! A password may hold `/`, `?`, `#` or `@` although the standard requires them encoded. So
+//! everything up to the last `@` counts as user info. The exception is an `@` that can only be part
+//! of a path: after `scheme://name`, with no colon before it. Without a colon there is no password.
 
 use std::borrow::Cow;
 

@@ -33,7 +33,7 @@ pub enum AnnotateError {
 }
 
 /// Draws an event on its picture: each region's outline with its level and word, in the colour of
-/// its rating, and a banner with the scores below the picture.
+/// its rating. A banner below the picture has the scores.
 ///
 /// Outlines the mask of a region, or its box if the event has no mask. Without the banner, the
 /// result is between 480 and 1600 px on its longer side.

@@ -1,4 +1,5 @@
-//! Output for people: a line on the terminal, an annotated picture, an HTML page over many events.
+//! Human-readable output: a line on the terminal, an annotated picture, an HTML page over many
+//! events.
 //!
 //! Imports `event` for the content, and `imaging` and `method` to draw it.
 

@@ -12,7 +12,7 @@ use crate::storage::error::{FetchFault, Overrun};
 use crate::storage::stores::Stores;
 use crate::storage::uri::{self, Scheme};
 
-/// Locations that are checked at once.
+/// Maximum number of locations checked at once.
 const CHECKS_AT_ONCE: usize = 8;
 
 /// The object that is requested from a bucket. It need not exist.
@@ -67,7 +67,7 @@ impl Stores {
         Finding { location, problem: outcome.err().map(|fault| fault.to_string()) }
     }
 
-    /// Requests an object from a bucket. A missing object is a good answer, a missing bucket is
+    /// Requests an object from a bucket. A missing object passes the check, a missing bucket does
     /// not.
     async fn probe_bucket(&self, scheme: Scheme, name: &str) -> Result<(), FetchFault> {
         let key = ObjectKey::from(CHECK_KEY);

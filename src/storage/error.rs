@@ -1,4 +1,4 @@
-//! The errors of storage: a stable code for programs, a message for people.
+//! The errors of storage, each with a stable code and a message.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ pub enum StorageError {
     },
 }
 
-/// A URI that is not read, whatever its store would answer.
+/// A URI that is refused without a request to its store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UriFault {
     /// The URI is malformed.
@@ -93,7 +93,7 @@ impl UriFault {
     }
 }
 
-/// A fetch that failed, after all the attempts that were worthwhile.
+/// A fetch that failed, after all its attempts.
 #[derive(Debug, thiserror::Error)]
 #[error("{uri}: {fault}")]
 pub struct FetchError {
@@ -134,13 +134,13 @@ pub(crate) enum FetchFault {
     #[error("there is no such object ({0}); it was deleted or never written")]
     NotFound(String),
     /// The store denies access.
-    #[error("the store refuses to let us read it ({0}); check the credentials and their rights")]
+    #[error("the store denies read access ({0}); check the credentials and their rights")]
     Forbidden(String),
-    /// The object has another etag than the reference.
-    #[error("the object's etag is not the reference's ({0}); it was overwritten")]
+    /// The object's etag differs from the reference's.
+    #[error("the object's etag differs from the reference's ({0}); it was overwritten")]
     EtagMismatch(String),
-    /// The bytes have another SHA-256 than the reference.
-    #[error("the sha256 of the bytes is not the reference's ({0}); they were changed")]
+    /// The SHA-256 of the bytes differs from the reference's.
+    #[error("the sha256 of the bytes differs from the reference's ({0}); they were changed")]
     Sha256Mismatch(String),
     /// The object is larger than the limit.
     #[error("it has {size}, the limit is {limit}; raise storage.bytes_max or resize upstream")]
@@ -157,13 +157,13 @@ pub(crate) enum FetchFault {
     #[error("it was redirected more than {0} times; raise storage.redirects_max or use the target")]
     TooManyRedirects(u32),
     /// The store's response makes no sense for a read.
-    #[error("the store gave an unexpected answer ({0}); check the address and the region")]
+    #[error("the store sent an unexpected response ({0}); check the address and the region")]
     UnexpectedAnswer(String),
     /// A time limit was exceeded.
     #[error("{0}")]
     Timeout(Overrun),
     /// The store is unreachable or overloaded, or the connection was lost.
-    #[error("the store is not available now ({0})")]
+    #[error("the store is unavailable ({0})")]
     Unavailable(String),
 }
 
@@ -177,7 +177,7 @@ pub(crate) enum Overrun {
     #[error("the store sent nothing for {0:?} (storage.read_timeout)")]
     Read(Duration),
     /// The fetch with all its attempts took too long.
-    #[error("the fetch was not done within {0:?} (storage.fetch_timeout)")]
+    #[error("the fetch did not finish within {0:?} (storage.fetch_timeout)")]
     Fetch(Duration),
 }
 
@@ -229,7 +229,7 @@ impl FetchFault {
 
     /// Reports an object that exceeded the limit while it was read.
     pub(crate) fn larger_than(limit: ByteSize) -> Self {
-        Self::TooLarge { size: "more bytes than it may have".to_owned(), limit }
+        Self::TooLarge { size: "more bytes than allowed".to_owned(), limit }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One fetch: locates the store, reads within the limits, retries transient faults, verifies.
+//! A single fetch: locates the store, reads within the limits, retries transient faults, verifies.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -67,9 +67,9 @@ impl Stores {
     /// is then still read to its end, on another thread.
     ///
     /// # Errors
-    /// Fails if the URI is malformed or its location not allowed, if the store has no such object
-    /// or refuses to send it, and if the object is too large, too slow or not the one that `etag`
-    /// and `sha256` require.
+    /// Fails if the URI is malformed or its location not allowed, or if the store has no such
+    /// object or denies access. Fails if the object is too large or too slow, or if its etag or
+    /// SHA-256 differs.
     pub async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchedImage, FetchError> {
         let failed = |fault, attempts| FetchError::new(redact::uri(request.uri), fault, attempts);
         let location = self.locate(request.uri).map_err(|fault| failed(fault.into(), 0))?;
@@ -131,13 +131,13 @@ impl Expectation {
     fn parse(request: &FetchRequest<'_>) -> Result<Self, FetchFault> {
         let etag = request.etag.map(|text| {
             Etag::parse(text).ok_or_else(|| {
-                FetchFault::EtagMismatch("the reference's is none that a store can have".to_owned())
+                FetchFault::EtagMismatch("the reference's etag is malformed".to_owned())
             })
         });
         let sha256 = request.sha256.map(|text| {
             let mut sha256 = [0; 32];
             hex::decode_to_slice(text, &mut sha256).map(|()| sha256).map_err(|_| {
-                FetchFault::Sha256Mismatch("the reference's is not 64 hex digits".to_owned())
+                FetchFault::Sha256Mismatch("the reference's sha256 is not 64 hex digits".to_owned())
             })
         });
         Ok(Self { etag: etag.transpose()?, sha256: sha256.transpose()? })

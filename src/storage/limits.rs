@@ -1,4 +1,4 @@
-//! The limits of every fetch, taken from the settings.
+//! The limits of every fetch, as configured.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn check(settings: &Settings) -> Result<(), StorageError> {
         return Err(StorageError::Setting {
             setting: "storage.bytes_max",
             value: settings.bytes_max.to_string(),
-            why: "lets no image through; choose a value above zero",
+            why: "admits no image; choose a value above zero",
         });
     }
     let times = [
@@ -67,7 +67,7 @@ fn check(settings: &Settings) -> Result<(), StorageError> {
         Some((setting, time)) => Err(StorageError::Setting {
             setting,
             value: format!("{time:?}"),
-            why: "is no time to wait for; choose one between a millisecond and a day",
+            why: "is out of range; choose a time between a millisecond and a day",
         }),
         None => Ok(()),
     }

@@ -40,7 +40,7 @@ struct Listing {
 
 impl Stores {
     /// Lists the objects below `s3://bucket/folder/` or `s3://bucket/`, and likewise for `gs:` and
-    /// `az:`, in the order of their keys. Starts behind the key `after`.
+    /// `az:`, in the order of their keys. Starts after the key `after`.
     ///
     /// Retries transient faults like a fetch. The stream ends after its first error.
     ///
@@ -108,7 +108,7 @@ impl Listing {
             if !fault.is_transient() || self.failures >= self.limits.attempts_max {
                 return Err(fault);
             }
-            // Drop the page: the next one starts behind the last object that was returned.
+            // Drop the page: the next one starts after the last object that was returned.
             self.page = None;
             tokio::time::sleep(self.limits.backoff.delay(self.failures)).await;
         }

@@ -51,7 +51,7 @@ struct SecretVisitor;
 
 impl SecretVisitor {
     fn refuse<E: de::Error>() -> Result<Secret, E> {
-        Err(E::custom("a secret is a text; put it in quotes"))
+        Err(E::custom("a secret is text; put it in quotes"))
     }
 }
 

@@ -22,10 +22,10 @@ pub struct Settings {
     pub allow_buckets: Vec<String>,
     /// Allows `https:` references to these hosts: `images.example.com` on the scheme's default
     /// port, `images.example.com:8443` on another. Names are compared as a whole. A name that
-    /// resolves to a loopback, private, link-local or other non-public address is refused all the
-    /// same. So is a redirect to a host that is not in the list.
+    /// resolves to a loopback, private, link-local or other non-public address is still refused. So
+    /// is a redirect to a host that is not in the list.
     pub allow_hosts: Vec<String>,
-    /// Allows references to image servers of your own network, in the form of `allow_hosts`:
+    /// Allows references to image servers in your own network, in the format of `allow_hosts`:
     /// `images.internal:8080`, `10.1.2.3`. Their addresses are not checked. List only servers that
     /// everyone who can write a reference may read.
     pub allow_private_hosts: Vec<String>,
@@ -35,10 +35,9 @@ pub struct Settings {
     /// Allows `file:` references below these folders. Symbolic links are followed as long as they
     /// are relative and stay below the folder.
     pub file_roots: Vec<PathBuf>,
-    /// Refuses images above this size. The transfer stops at this size, whatever the headers
-    /// declare.
+    /// Refuses images above this size. The transfer stops at this size, regardless of the headers.
     pub bytes_max: ByteSize,
-    /// Limits the time to connect, TLS included.
+    /// Limits the time to connect, including the TLS handshake.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
     /// Limits the time that a server stays silent before or within a response.
@@ -51,7 +50,7 @@ pub struct Settings {
     /// connections and the status codes 408, 425, 429 and 5xx.
     pub attempts_max: NonZeroU32,
     /// Sets the delays between attempts. Each is random, between zero and a ceiling. The first
-    /// ceiling is twice this value, and every further one is twice the last.
+    /// ceiling is twice this value, and every later one is twice the one before.
     #[serde(with = "humantime_serde")]
     pub backoff_base: Duration,
     /// Limits the ceiling of the delays between attempts.
@@ -62,8 +61,8 @@ pub struct Settings {
     pub redirects_max: u32,
     /// Access to `s3:` references.
     pub s3: S3Settings,
-    /// Access to buckets in another S3 system than `s3`, by the name of the bucket. A value that is
-    /// not set here comes from the environment, not from `s3`.
+    /// Access to buckets in S3 systems other than that of `s3`, by bucket name. Values that are not
+    /// set here are read from the environment, not from `s3`.
     pub s3_buckets: BTreeMap<String, S3Settings>,
     /// Access to `gs:` references.
     pub gcs: GcsSettings,
@@ -139,26 +138,26 @@ fn without_secrets<S: Serializer>(
 
 /// Amazon S3 and compatible stores.
 ///
-/// Values that are not set come from the usual variables (`AWS_ACCESS_KEY_ID`,
+/// Values that are not set are read from the usual variables (`AWS_ACCESS_KEY_ID`,
 /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …). Without
 /// keys, the web identity, the container's role and the instance's role are tried, in this order.
 /// Profiles are not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct S3Settings {
-    /// URL of the service, without a bucket: `https://s3.example.com`. Default: Amazon's.
+    /// URL of the service, without a bucket: `https://s3.example.com`. Default: that of Amazon.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
-    /// Region of the buckets. Default: the environment's, else `us-east-1`.
+    /// Region of the buckets. Default: from the environment, else `us-east-1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Accepts an endpoint without TLS.
     pub allow_http: bool,
     /// Puts the bucket into the host name (`https://photos.s3.example.com`) instead of the path.
     pub virtual_hosted: bool,
-    /// Sends requests unsigned, for public buckets.
+    /// Sends unsigned requests, for public buckets.
     pub anonymous: bool,
-    /// Id of the access key. Default: the environment's.
+    /// Id of the access key. Default: from the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
     /// Secret of the access key `access_key_id`.
@@ -171,26 +170,26 @@ pub struct S3Settings {
 
 /// Google Cloud Storage.
 ///
-/// Values that are not set come from the usual variables (`GOOGLE_APPLICATION_CREDENTIALS`, …), the
-/// application default credentials and the metadata server, in this order.
+/// Values that are not set are read from the usual variables (`GOOGLE_APPLICATION_CREDENTIALS`, …),
+/// the application default credentials and the metadata server, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GcsSettings {
-    /// URL of the service. Default: Google's.
+    /// URL of the service. Default: that of Google.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_secrets")]
     pub endpoint: Option<String>,
     /// Accepts an endpoint without TLS.
     pub allow_http: bool,
-    /// Sends requests unsigned, for public buckets.
+    /// Sends unsigned requests, for public buckets.
     pub anonymous: bool,
-    /// Path of the file with the key of a service account.
+    /// Path of a service account's key file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_path: Option<PathBuf>,
 }
 
 /// Azure Blob Storage: `az://container/path`.
 ///
-/// Values that are not set come from the usual variables (`AZURE_STORAGE_ACCOUNT_NAME`,
+/// Values that are not set are read from the usual variables (`AZURE_STORAGE_ACCOUNT_NAME`,
 /// `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_CLIENT_ID`, …). Without a key, the workload identity and the
 /// managed identity are tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,7 +198,7 @@ pub struct AzureSettings {
     /// Storage account that holds the containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// Access key of the account. Default: the environment's.
+    /// Access key of the account. Default: from the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key: Option<Secret>,
     /// URL of the service. Default: `https://<account>.blob.core.windows.net`.
@@ -207,7 +206,7 @@ pub struct AzureSettings {
     pub endpoint: Option<String>,
     /// Accepts an endpoint without TLS.
     pub allow_http: bool,
-    /// Sends requests unsigned, for public containers.
+    /// Sends unsigned requests, for public containers.
     pub anonymous: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The clients of all allowed locations. They live as long as the process.
+//! The clients of all allowed locations, for the life of the process.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::storage::uri::{self, Location, Scheme};
 /// Longest bucket name that a message repeats, in characters.
 const BUCKET_CHARS_MAX: usize = 128;
 
-/// Reads images from the locations that the settings allow, and from nowhere else.
+/// Reads images from the locations that the settings allow, and from no other location.
 ///
 /// A clone is cheap and shares the clients.
 ///
@@ -69,7 +69,7 @@ impl Stores {
     /// Builds the client of every allowed location. Connects to none of them yet.
     ///
     /// # Errors
-    /// Fails if an entry of an allow-list is malformed, a root is no folder, a limit is out of
+    /// Fails if an entry of an allow-list is malformed, a root is not a folder, a limit is out of
     /// range, or configured credentials cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, StorageError> {
         let limits = Limits::new(settings)?;

@@ -69,8 +69,7 @@ pub(crate) fn parse(uri: &str) -> Result<Location, UriFault> {
     if uri.len() > URI_BYTES_MAX {
         return Err(UriFault::Invalid("it is longer than 8 KiB"));
     }
-    let no_scheme =
-        UriFault::Invalid("it has no scheme; write s3://bucket/key, https://… or alike");
+    let no_scheme = UriFault::Invalid("it has no scheme; write s3://bucket/key or https://…");
     let Some((scheme, rest)) = uri.split_once(':') else { return Err(no_scheme) };
     let scheme = scheme.to_ascii_lowercase();
     if let Some(scheme) = Scheme::named(&scheme) {
@@ -95,7 +94,7 @@ pub(crate) fn parse_bucket(entry: &str) -> Option<(Scheme, &str)> {
 /// Parses the common prefix of the keys of a folder, `s3://bucket/folder/`, or of all keys of a
 /// bucket, `s3://bucket/`.
 pub(crate) fn parse_prefix(prefix: &str) -> Result<(Scheme, &str, Option<ObjectKey>), UriFault> {
-    let malformed = UriFault::Invalid("it is no prefix of a bucket; write s3://bucket/folder/");
+    let malformed = UriFault::Invalid("it is not a bucket prefix; write s3://bucket/folder/");
     let Some((_, rest)) = prefix.split_once("://") else { return Err(malformed) };
     let folder = rest.split_once('/').map_or("", |(_, folder)| folder);
     let entry = prefix.strip_suffix(folder).unwrap_or(prefix);
@@ -164,7 +163,7 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     }
     if !is_bucket_name(bucket) {
         return Err(UriFault::Invalid(
-            "the bucket is no plain name; userinfo and ports are refused",
+            "the bucket is not a plain name; userinfo and ports are refused",
         ));
     }
     if key.is_empty() {

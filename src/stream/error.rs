@@ -8,7 +8,7 @@ pub enum StreamError {
     /// A setting is invalid, conflicts with the delivery guarantees, or is refused by librdkafka.
     #[error("{0}")]
     Configuration(String),
-    /// No broker responded at the start.
+    /// No broker responded at start-up.
     #[error(
         "no broker of kafka.bootstrap_servers = {brokers} answered within {waited}: {reason}; \
          check the address and that the brokers are up"
@@ -87,7 +87,7 @@ pub enum StreamError {
         topic: String,
     },
     /// A record of an output topic was not written by this service.
-    #[error("the record at {location} is no answer of this service: {reason}")]
+    #[error("the record at {location} is not an answer of this service: {reason}")]
     Foreign {
         /// Topic, partition and offset of the record.
         location: String,

@@ -1,5 +1,5 @@
-//! Kafka in, Kafka out: references are consumed, each is answered with an event or a dead letter,
-//! and no offset is committed before its record is answered.
+//! Kafka in, Kafka out. Consumes references, answers each with an event or a dead letter, and
+//! commits no offset before its record is answered.
 //!
 //! ```text
 //!         ┌─ polling thread ───────────┐         ┌─ one task per record ────┐
@@ -14,7 +14,7 @@
 //! outbox and waits. The polling thread writes the answers that are next in order and commits their
 //! offsets in the same transaction.
 //!
-//! A row may name the rows above it:
+//! A row may import the rows above it:
 //!
 //! | folder or file | contents |
 //! |---|---|

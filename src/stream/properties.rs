@@ -190,7 +190,7 @@ impl Serialize for Properties {
 }
 
 fn redacted<'a>(name: &str, value: &'a str) -> &'a str {
-    // The path of a file is no secret.
+    // The path of a file is not a secret.
     let is_hidden = !name.ends_with("_file") && is_secret(&canonical(name));
     if is_hidden { REDACTED } else { value }
 }

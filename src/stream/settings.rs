@@ -39,7 +39,7 @@ pub enum DeliveryMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Brokers to connect to first: `host:port`, separated by commas.
+    /// Bootstrap brokers: `host:port`, separated by commas.
     pub bootstrap_servers: String,
     /// Consumer group that the workers share. Its committed offsets record which references are
     /// answered.
@@ -57,29 +57,29 @@ pub struct Settings {
     pub delivery: DeliveryMode,
     /// Transactional id of this worker, used with `exactly-once`. Must be unique per worker. Keep
     /// it the same across restarts, so that a restarted worker aborts the open transaction of its
-    /// predecessor immediately. By default, built from `group_id` and `group_instance_id`, or from
-    /// `group_id` and a random number if that is not set.
+    /// predecessor immediately. By default, derived from `group_id` and `group_instance_id`, or
+    /// from `group_id` and a random number if the latter is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transactional_id: Option<String>,
-    /// Creates missing topics at the start, with the brokers' default number of partitions and
-    /// replicas. If false, the worker refuses to start and names the missing topics.
+    /// Creates missing topics at start-up, with the brokers' default number of partitions and
+    /// replicas. If false, the worker does not start and reports the missing topics.
     pub create_topics: bool,
     /// Protocol of the consumer group: `classic` works with every broker, `consumer` (KIP-848)
     /// needs brokers of 4.0 or later.
     pub group_protocol: GroupProtocol,
-    /// Static membership: a worker with this name keeps its partitions over a restart that is
-    /// shorter than `session_timeout`. Must be unique per worker. Raise `session_timeout` above the
-    /// duration of a restart.
+    /// Enables static membership under this name: the worker keeps its partitions across a restart
+    /// that is shorter than `session_timeout`. Must be unique per worker. Raise `session_timeout`
+    /// above the duration of a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_instance_id: Option<String>,
     /// Name of this worker in the brokers' logs and quotas. By default, `dogiqa-<host>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// Rack or availability zone of this worker. Set it to read from the nearest replica.
+    /// Rack or availability zone of this worker. Set it to fetch from the nearest replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_rack: Option<String>,
-    /// Maximum number of references that are received and not yet answered. Raise it to keep a
-    /// fast engine busy over a slow store; lower it to repeat less work after a crash.
+    /// Maximum number of references that are received and not yet answered. Raise it to keep a fast
+    /// engine busy if the store is slow; lower it to repeat less work after a crash.
     pub in_flight_max: NonZeroUsize,
     /// Maximum summed size of the references in flight, keys and values as received.
     pub in_flight_bytes_max: ByteSize,
@@ -90,8 +90,8 @@ pub struct Settings {
     /// Size of the largest output record, uncompressed; from 64 KiB to 1 GB. The output topics'
     /// `max.message.bytes` must be at least as large.
     pub message_bytes_max: ByteSize,
-    /// Time between two commits; above zero and at most 1 minute. Shorter repeats less work after
-    /// a crash and loads the brokers more.
+    /// Interval between commits; above zero and at most 1 minute. A shorter interval repeats less
+    /// work after a crash, but puts more load on the brokers.
     #[serde(with = "humantime_serde")]
     pub commit_interval: Duration,
     /// Commits early after this many answers, before `commit_interval` has passed.
@@ -100,36 +100,36 @@ pub struct Settings {
     /// workers; from 1 second to 1 hour. Only for `classic`; with `consumer` the brokers decide.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// Maximum time that a rebalance waits for references in flight on revoked partitions. Longer
-    /// repeats less work; the other members of the group wait as long.
+    /// Maximum time that a rebalance waits for references in flight on revoked partitions. A longer
+    /// time repeats less work, but the other members of the group wait as long.
     #[serde(with = "humantime_serde")]
     pub revoke_timeout: Duration,
-    /// Maximum time that a stop waits for references in flight. Keep it at least 5 seconds below
-    /// the grace period of your platform (Kubernetes: 30 seconds).
+    /// Maximum time that a stopping worker waits for its references in flight. Keep it at least 5
+    /// seconds below the grace period of your platform (Kubernetes: 30 seconds).
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
-    /// Maximum time that the start waits for a first response of the brokers.
+    /// Maximum time that a starting worker waits for the first response of the brokers.
     #[serde(with = "humantime_serde")]
     pub probe_timeout: Duration,
-    /// Reports the worker as not ready after this time without a connection to a broker, or with
-    /// commits that fail.
+    /// Reports the worker as not ready if it has had no connection to a broker, or only failing
+    /// commits, for this time.
     #[serde(with = "humantime_serde")]
     pub unready_after: Duration,
-    /// Ends the worker after this time without a connection to a broker. By default, the worker
+    /// Stops the worker after this time without a connection to a broker. By default, the worker
     /// waits indefinitely.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub exit_after_broker_loss: Option<Duration>,
-    /// Time over which nearly all fetches from a store must fail to count as an outage. From then
-    /// on, its references are kept and fetched again instead of becoming dead letters. Once
-    /// `in_flight_max` references are kept, the worker receives no more.
+    /// Treats a store as unavailable after nearly all fetches from it have failed for this time.
+    /// Its references are then held and fetched again instead of becoming dead letters. Once
+    /// `in_flight_max` references are held, the worker receives no more.
     #[serde(with = "humantime_serde")]
     pub outage_after: Duration,
-    /// Maximum time that a reference is kept during an outage before it becomes a dead letter.
+    /// Maximum time that a reference is held during an outage before it becomes a dead letter.
     #[serde(with = "humantime_serde")]
     pub outage_hold_max: Duration,
-    /// Further librdkafka properties: TLS, SASL, tuning. Append `_file` to a name to read the value
-    /// from a file (`"sasl.password_file" = "/run/secrets/kafka"`). Names may be written with `_`
-    /// instead of `.`.
+    /// Additional librdkafka properties: TLS, SASL, tuning. Append `_file` to a name to read the
+    /// value from a file (`"sasl.password_file" = "/run/secrets/kafka"`). Names may use `_` instead
+    /// of `.`.
     pub properties: Properties,
 }
 
@@ -241,7 +241,7 @@ impl Settings {
     }
 
     /// Returns the transactional id of this worker: the configured one, or the default, which is
-    /// the same for the life of the process.
+    /// constant while the process runs.
     pub(crate) fn transactional_id(&self) -> String {
         static RANDOM: OnceLock<u64> = OnceLock::new();
         let default = || {

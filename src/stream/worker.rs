@@ -1,4 +1,4 @@
-//! The life of a worker: from the first answer of a broker to the last commit.
+//! The life cycle of a worker: from the first response of a broker to the last commit.
 //!
 //! ```text
 //!  probe ─► join ─► consume, answer, commit … ─► stop consuming ─► finish ─► commit ─► leave
@@ -157,7 +157,7 @@ impl WorkerState {
         }
     }
 
-    /// Opens the output that the delivery mode asks for.
+    /// Opens the output of the delivery mode.
     async fn output(&self) -> Result<(AnswerOutput, Committer), StreamError> {
         let (settings, outbox) = (Arc::clone(&self.settings), Arc::clone(&self.outbox));
         let (fault, vitals) = (Arc::clone(&self.fault), Arc::clone(&self.vitals));
@@ -240,7 +240,7 @@ impl Worker {
     /// Spawns a task for every record until the worker ends.
     async fn serve(&mut self, shutdown: &CancellationToken) -> End {
         loop {
-            // An error or a stop takes precedence over further records.
+            // An error or a stop takes precedence over more records.
             tokio::select! {
                 biased;
                 () = self.state.fault.raised() => return End::Fault,
@@ -263,7 +263,7 @@ impl Worker {
     async fn stop(mut self) -> Result<Summary, StreamError> {
         let deadline = Instant::now() + self.state.settings.drain_timeout;
         let in_flight = self.state.budget.records();
-        tracing::info!(in_flight, "stopping, finishing what is in flight");
+        tracing::info!(in_flight, "stopping; finishing references in flight");
         self.state.vitals.draining();
         self.health.set_ready(false);
         self.polling.drain();
@@ -283,7 +283,7 @@ impl Worker {
             tracing::warn!(
                 unanswered,
                 is_committed,
-                "stopped with work left, it is repeated later"
+                "stopped with unfinished references; another worker repeats them"
             );
         }
         tracing::info!(?summary, "stopped");
@@ -299,7 +299,8 @@ impl Worker {
         self.close(CLOSE_TIMEOUT).await;
         let error = self.state.fault.take();
         self.drop_clients().await;
-        Err(error.unwrap_or_else(|| StreamError::Bug("the worker failed for no reason".to_owned())))
+        Err(error
+            .unwrap_or_else(|| StreamError::Bug("the worker failed without an error".to_owned())))
     }
 
     /// Waits until every admitted record is answered, at most until the deadline.
@@ -334,7 +335,7 @@ impl Worker {
             in_flight,
             oldest_seconds = oldest.map(|admitted_at| admitted_at.elapsed().as_secs()),
             seconds_left = left.as_secs(),
-            "still finishing what is in flight"
+            "still finishing references in flight"
         );
     }
 

@@ -20,7 +20,7 @@ pub enum LogFormat {
 pub struct LogSettings {
     /// Format of a log line: `human` (readable text) or `json` (one object per line).
     pub format: LogFormat,
-    /// Minimum level of log lines, for all (`info`) or by module
+    /// Minimum level of log lines, for all modules (`info`) or by module
     /// (`dog_iqa=debug,librdkafka=warn`). At `debug`, every image is logged.
     pub filter: String,
 }

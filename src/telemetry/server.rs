@@ -20,7 +20,7 @@ pub struct ServerSettings {
     /// Enables the server in `dogiqa run`.
     pub enabled: bool,
     /// Address of the server. By default only this machine can connect; use `0.0.0.0:9464` to allow
-    /// others, as in a container. Port 0 selects a free port and logs it.
+    /// others, for example in a container. Port 0 selects a free port and logs it.
     pub address: SocketAddr,
 }
 

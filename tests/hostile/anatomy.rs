@@ -1,5 +1,5 @@
-//! Finds the parts and numbers of image files, so that mutations change them, and repairs
-//! checksums, so that decoders do not reject the changed file for those.
+//! Finds the parts and numbers of image files for mutations to change, and repairs checksums, so
+//! that decoders do not reject the changed file because of them.
 
 use std::ops::Range;
 

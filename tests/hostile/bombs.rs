@@ -294,7 +294,7 @@ fn a_tiff_entry_longer_than_the_file_allocates_nothing() {
 
 #[test]
 fn a_second_frame_header_does_not_change_the_size_of_a_jpeg() {
-    // After the image data, where a decoder that knows the size no longer reads headers.
+    // After the image data, where a decoder has the size and no longer reads headers.
     let jpeg = file("444.jpg");
     let giant =
         jpeg_segment(0xc0, &[8, 0xff, 0xff, 0xff, 0xff, 3, 1, 0x11, 0, 2, 0x11, 1, 3, 0x11, 1]);

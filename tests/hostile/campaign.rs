@@ -42,7 +42,7 @@ pub(crate) struct Target<'a, Input> {
     pub(crate) name: &'a str,
     /// Duration of one input relative to other targets. The number of inputs is divided by it.
     pub(crate) cost: u64,
-    /// Generates an input. The same state of the generator gives the same input.
+    /// Generates an input. The same state of the generator produces the same input.
     pub(crate) generate: &'a dyn Fn(&mut Rng) -> Input,
     /// Returns true if the reader accepts the input. Panics if it violates its contract.
     pub(crate) check: &'a dyn Fn(&Input) -> bool,

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::text::text;
 
-/// Maximum nesting of a generated value. Deeper values come from [`large`].
+/// Maximum nesting of a generated value. [`large`] generates deeper values.
 const DEPTH_MAX: usize = 5;
 
 /// Maximum length of a generated document, longer than a record may be.

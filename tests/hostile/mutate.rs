@@ -1,4 +1,4 @@
-//! Mutations without knowledge of a format: bits, bytes, ranges, numbers, truncation, splices.
+//! Mutations that ignore the format: bits, bytes, ranges, numbers, truncation, splices.
 
 use std::ops::Range;
 

@@ -260,7 +260,7 @@ fn document_fields(
 }
 
 /// Finds a settings struct in a folder, or elsewhere in `src` if the name is unique. Returns its
-/// file and its fields, or `None` if the type is no such struct.
+/// file and its fields, or `None` if the type is not such a struct.
 fn settings_struct<'a>(
     sources: &'a [(PathBuf, String)],
     folder: &Path,

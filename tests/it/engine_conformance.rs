@@ -1,4 +1,4 @@
-//! Every engine's models are held to the promises of the traits.
+//! Checks every engine's models against the contract of the traits.
 
 use std::path::Path;
 

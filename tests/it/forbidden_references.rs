@@ -73,7 +73,7 @@ const MALFORMED: [&str; 26] = [
     "127.0.0.1:PORT/",
 ];
 
-/// URLs whose host is not the one that they seem to have.
+/// URLs whose host differs from the apparent one.
 const DISGUISED: [&str; 10] = [
     "http://127.0.0.1:PORT#@images.example.com/",
     "http://127.0.0.1:PORT?@images.example.com/",

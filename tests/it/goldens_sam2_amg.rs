@@ -77,7 +77,7 @@ fn runs(folder: &Path) -> Vec<PathBuf> {
 
 fn settings(params: &Value) -> AmgSettings {
     let mut params = params.clone();
-    // `output_mode` is no setting, and null means the default.
+    // `output_mode` is not a setting, and null means the default.
     params.as_object_mut().unwrap().retain(|name, value| name != "output_mode" && !value.is_null());
     serde_json::from_value(params).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Decoding against Pillow: every file in `tests/goldens/imaging` gives the same picture.
+//! Decoding against Pillow: every file in `tests/goldens/imaging` decodes to the same picture.
 
 use std::fs;
 use std::io::Cursor;

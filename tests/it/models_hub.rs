@@ -16,7 +16,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2").join(name)
 }
 
-/// A SAM 2 as the Hub has it, with files that nobody needs.
+/// A SAM 2 as stored on the Hub, with files that no network needs.
 fn sam2() -> Repository {
     Repository::default()
         .with_file("model.safetensors", &golden("model.hf.safetensors"))
@@ -97,7 +97,7 @@ fn a_model_is_fetched_once_and_used_by_its_name() {
     succeeded(&home.pull("some/sam2"));
     assert_eq!(home.ranges("model.safetensors").len(), 1, "once");
 
-    // By its name it is the model that it is by its path, and nothing is asked of the Hub.
+    // The name resolves to the same model as the path, without a request to the Hub.
     let asked = home.hub.requests().len();
     let cat = photo("cat.jpg");
     let masks = |model: &str| -> Value {

@@ -1,6 +1,6 @@
-//! Other number formats of mPLUG-Owl3 give the same level as `f32` if the margin between its two
-//! likeliest levels exceeds the format's tolerance. Tolerances are shares of the largest logit:
-//! 30 % for bf16 and 8 bits, 8 % for f16, 40 % for 4 bits. Small random networks are more sensitive
+//! Other number formats of mPLUG-Owl3 produce the same level as `f32` if the margin between its two
+//! likeliest levels exceeds the format's tolerance. Tolerances are shares of the largest logit: 30
+//! % for bf16 and 8 bits, 8 % for f16, 40 % for 4 bits. Small random networks are more sensitive
 //! than trained ones, most of all those with one softmax over seven images.
 
 use std::path::Path;

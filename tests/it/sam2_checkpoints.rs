@@ -1,4 +1,4 @@
-//! Checkpoints that are almost a SAM 2, and their errors.
+//! Checkpoints that are almost those of a SAM 2, and their errors.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

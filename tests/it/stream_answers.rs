@@ -1,5 +1,5 @@
 //! Every record gets its answer: events, dead letters byte for byte, tombstones, and offsets that
-//! follow. A real worker, the embedded broker, a store that tests can hold up.
+//! follow. Uses a real worker, the embedded broker, and a store that tests can block.
 
 use bytesize::ByteSize;
 use dog_iqa::engine::{Engine, EngineLimits, ModelInfo, RunError, Segmenter};

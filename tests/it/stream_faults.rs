@@ -177,7 +177,7 @@ async fn references_of_an_unavailable_store_are_held_until_it_recovers() {
     worker.stop().await;
 }
 
-/// Lets librdkafka give up a record after a second, so that the worker itself sends it again.
+/// Makes librdkafka give up a record after a second, so that the worker sends it again.
 fn one_second_per_send() -> Properties {
     Properties::from_pairs([("delivery.timeout.ms", "1000")])
 }

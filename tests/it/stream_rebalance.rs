@@ -173,7 +173,7 @@ async fn a_stop_does_not_wait_beyond_its_deadline() {
 async fn until_a_revocation_waits(scene: &Scene) -> usize {
     let mut probes = 0;
     let wait = async {
-        // No probe may be the one that fills the budget.
+        // No probe may use up the budget.
         let mut rounds = tokio::time::interval(Duration::from_millis(200));
         loop {
             rounds.tick().await;

@@ -1,5 +1,6 @@
 //! The networks at their published shapes, with random weights. They need a minute of all cores and
-//! some gigabytes, so they have a separate binary, which does not slow down tests with deadlines.
+//! some gigabytes, so they have a separate binary, to keep them from slowing down tests with
+//! deadlines.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 #[path = "../support/qwen2.rs"]

@@ -174,7 +174,7 @@ fn a_replay_sends_the_original_record_and_the_worker_answers_it() {
     assert_eq!(codes.count(), 1, "{again:?}");
     assert!(again.header("dogiqa.error.original.offset") > Some("3"), "{again:?}");
 
-    // Two are left: the poisoned record and the one that failed twice.
+    // Two are left: the poisoned record and the record that failed twice.
     let output = replay(&[]);
     assert!(text(&output.stderr).contains("2 sent, 3 sent before"), "{}", text(&output.stderr));
     reader.read_until(&[&worker], |reader| reader.dead_letters.len() == 7);

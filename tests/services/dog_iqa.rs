@@ -1,5 +1,5 @@
 //! The paper's engine with real Kafka and S3, and small random networks. A worker is killed, a
-//! second one continues, and both give a photo the same score.
+//! second one continues, and both compute the same score for a photo.
 
 use std::collections::BTreeMap;
 

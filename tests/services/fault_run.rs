@@ -235,7 +235,7 @@ impl CommitWatch {
         if Instant::now() < self.next_check {
             return;
         }
-        // A group without a coordinator returns an error, which is no fault of the workers.
+        // A group without a coordinator returns an error, which is not a fault of the workers.
         if let Ok(now) = self.view.committed(Duration::from_secs(2)) {
             let pairs = now.iter().zip(&self.last);
             self.rewound += pairs.filter(|(now, last)| position(**now) < position(**last)).count();

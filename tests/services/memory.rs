@@ -1,5 +1,5 @@
 //! A worker's memory is bounded by its configuration: it depends neither on the backlog nor on the
-//! images, and stays below the amount that the worker logs.
+//! images, and stays below the bound that the worker logs.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! No secret leaves the process. The test puts a secret into every setting that takes one, causes
+//! No secret leaves the process. The test puts a secret into every setting that accepts one, causes
 //! every failure whose message could show one, and searches all output of the process.
 //!
 //! The value of a dead letter is the original record, so a URI in it keeps its query. The same
@@ -38,7 +38,7 @@ const PLANTED: [&str; 16] = [
     "planted-bucket-userinfo",
     "planted-wrong-password",
 ];
-/// Part of a URI that is no secret. If it is not in the log, the search had nothing to find.
+/// Part of a URI that is not a secret. If it is not in the log, the search had nothing to find.
 const NO_SECRET: &str = "no-secret-at-all";
 
 #[test]

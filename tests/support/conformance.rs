@@ -1,4 +1,4 @@
-//! The promises of every segmenter and every scorer, whatever its model.
+//! The contract of every segmenter and every scorer, for any model.
 
 use dog_iqa::engine::{Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, Picture, crop_whole};

@@ -1,4 +1,4 @@
-//! A child process under test. Its output is read line by line, and dropping its guard kills it.
+//! A child process under test. Reads its output line by line; dropping the guard kills the process.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};

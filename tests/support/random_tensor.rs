@@ -1,4 +1,4 @@
-//! Random tensors. The same name gives the same values in every run.
+//! Random tensors. The same name produces the same values in every run.
 
 use candle_core::{Device, Result, Shape, Tensor};
 

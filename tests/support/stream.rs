@@ -1,4 +1,4 @@
-//! A worker on the embedded broker, with a store in memory that tests can block.
+//! A worker on the embedded broker, with an in-memory store that tests can block.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -190,7 +190,7 @@ impl Scene {
         self.write(records.collect()).await;
     }
 
-    /// Settings for another worker of the group. It writes its events to a topic of its own, which
+    /// Settings for another worker of the group. It writes its events to a separate topic, which
     /// shows which worker answered.
     pub(crate) fn with_own_output(&self, topic: &str) -> Settings {
         self.broker.cluster().create_topic(topic, self.partitions, 1).unwrap();

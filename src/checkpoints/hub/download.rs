@@ -1,8 +1,7 @@
 //! Downloads one file of the Hub into the cache.
 //!
-//! A text from a server becomes part of a path only after it is checked to be a digest. The client
-//! sends the token to the Hub alone. A file is renamed to its digest only after the digest is
-//! verified.
+//! Text from a server becomes part of a path only if it is a valid digest. The client sends the
+//! token to the Hub only. A file is renamed to its digest only after the digest is verified.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -96,15 +95,16 @@ impl Downloader<'_> {
             }
             if response.is_success() {
                 let Some(digest) = digest else {
-                    let message =
-                        format!("it sends neither commit nor digest of {name}; is it a Hub?");
+                    let message = format!(
+                        "it sends neither the commit nor the digest of {name}; is it a Hub?"
+                    );
                     return Err(HubError::request(self.model, &message));
                 };
                 return Ok(RemoteFile { digest, url });
             }
             url = response.redirect_target(&url).map_err(request_error)?;
         }
-        let message = format!("{name} is redirected without end");
+        let message = format!("{name} is redirected endlessly");
         Err(HubError::request(self.model, &message))
     }
 

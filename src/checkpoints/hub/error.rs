@@ -52,8 +52,8 @@ pub enum HubError {
         /// HTTP status of the response.
         status: u16,
     },
-    /// The request failed, or the server does not behave like a Hub.
-    #[error("{model}: {message}; what was fetched so far is kept, so try again")]
+    /// The request failed, or the server's response is not that of a Hub.
+    #[error("{model}: {message}; the partial download is kept, so try again")]
     Request {
         /// The model.
         model: HubModel,
@@ -61,14 +61,14 @@ pub enum HubError {
         message: String,
     },
     /// The repository has no weights of a known format.
-    #[error("{model} has no weights that are known here: {message}")]
+    #[error("{model} has no weights in a supported format: {message}")]
     NoWeights {
         /// The model.
         model: HubModel,
         /// The reason.
         message: String,
     },
-    /// A file arrived with another digest than the Hub's and was deleted.
+    /// The digest of a downloaded file differs from the Hub's; the file was deleted.
     #[error(
         "{model}: {file} arrived with another digest than the Hub's and is not kept; try again, and \
          if it happens again, something between here and the Hub changes files"
@@ -80,7 +80,7 @@ pub enum HubError {
         file: String,
     },
     /// A word that is neither a preset nor a path.
-    #[error("`{text}` is no preset, no file and no folder; `dogiqa models list` shows the presets")]
+    #[error("`{text}` is not a preset, a file or a folder; `dogiqa models list` shows the presets")]
     Unknown {
         /// The word.
         text: String,

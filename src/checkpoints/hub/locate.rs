@@ -11,8 +11,8 @@ use crate::checkpoints::weights::{WeightsError, all_files_of, weights_file_of};
 /// Returns the file or folder of a model. A path is returned unchanged, even if it does not exist.
 ///
 /// # Errors
-/// Fails with [`HubError::Absent`] or [`HubError::Partial`] if a model of the Hub is not or only
-/// partly in the cache, and with [`HubError::Unknown`] for a word that is no preset and no path.
+/// [`HubError::Absent`] or [`HubError::Partial`] if a model of the Hub is missing from the cache or
+/// incomplete. [`HubError::Unknown`] for a word that is neither a preset nor a path.
 pub fn locate(text: &str) -> Result<PathBuf, HubError> {
     match ModelName::new(text) {
         ModelName::Path(path) if is_bare_word(&path) && !path.exists() => {

@@ -69,7 +69,7 @@ impl HubModel {
     }
 }
 
-/// Returns true if a path has the extension of a file of weights or of an index.
+/// Returns true if a path has the extension of a weight file or of an index.
 pub(crate) fn has_weights_extension(path: &Path) -> bool {
     let extensions = ["safetensors", "gguf", "pt", "pth", "bin", "json"];
     path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known))
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(hub("sam2-tiny@v1"), known("facebook/sam2-hiera-tiny@v1"));
         assert_eq!(hub("someone/their-owl"), other("someone/their-owl"));
         assert_eq!(hub("someone/their-owl@refs/pr/3"), other("someone/their-owl@refs/pr/3"));
-        // A folder that exists, and texts that are no name of a repository.
+        // A folder that exists, and texts that do not name a repository.
         for path in [
             "src/models",
             "/a/b",

@@ -26,8 +26,9 @@ pub struct ModelBundle {
     pub models: [&'static str; 2],
 }
 
-/// All presets. Sizes of segmenters are those of the published `.pt` files of SAM 2.1, which equal
-/// those of 2.0 after rounding; sizes of scorers are those of the published `.safetensors` files.
+/// All presets. Sizes of segmenters are those of the published `.pt` files of SAM 2.1; after
+/// rounding, those of 2.0 are equal. Sizes of scorers are those of the published `.safetensors`
+/// files.
 pub const PRESETS: [ModelPreset; 12] = [
     sam2("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156),
     sam2("sam2.1-small", "facebook/sam2.1-hiera-small", 184),

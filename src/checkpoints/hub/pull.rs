@@ -13,15 +13,15 @@ use crate::checkpoints::hub::revision::{Revision, resolve};
 use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_file};
 
 /// Fetches the files that a network is loaded from, and returns their folder. Files that are
-/// already in the cache are kept, interrupted downloads are resumed, and a file whose digest is not
-/// the Hub's is deleted.
+/// already in the cache are kept, interrupted downloads are resumed, and a file whose digest
+/// differs from the Hub's is deleted.
 ///
 /// Follows `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that `hf auth login`
 /// wrote) and `HF_HUB_OFFLINE`. Blocks; must not be called from async code.
 ///
 /// # Errors
-/// Fails if the Hub refuses or cannot be reached, if the repository has no weights, and if a file
-/// arrives with another digest than the Hub's.
+/// Fails if the Hub denies access or cannot be reached, if the repository has no weights, or if a
+/// file's digest differs from the Hub's.
 pub fn pull(
     model: &HubModel,
     mut report: impl FnMut(DownloadProgress<'_>),

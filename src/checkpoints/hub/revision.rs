@@ -18,7 +18,7 @@ pub(crate) struct Revision {
     pub(crate) files: Vec<String>,
 }
 
-/// The Hub's document about a revision, as far as it is used.
+/// The used fields of the Hub's document about a revision.
 #[derive(Deserialize)]
 struct RevisionDocument {
     sha: String,
@@ -30,7 +30,7 @@ struct RepositoryFile {
     rfilename: String,
 }
 
-/// Asks the Hub for a revision.
+/// Requests a revision from the Hub.
 ///
 /// # Errors
 /// Fails if the Hub refuses the request, cannot be reached, or names no commit.
@@ -40,11 +40,11 @@ pub(crate) fn resolve(client: &HubClient, model: &HubModel) -> Result<Revision, 
         serde_json::from_slice(&document).map_err(|error| {
             HubError::request(
                 model,
-                &format!("its answer is no description of a repository: {error}"),
+                &format!("its response does not describe a repository: {error}"),
             )
         })?;
     if sha.len() != GIT_DIGITS || !is_digest(&sha) {
-        return Err(HubError::request(model, &"it names no commit; is it a Hub?"));
+        return Err(HubError::request(model, &"its response has no commit; is it a Hub?"));
     }
     Ok(Revision { commit: sha, files: siblings.into_iter().map(|file| file.rfilename).collect() })
 }
@@ -69,7 +69,7 @@ fn fetch_document(client: &HubClient, model: &HubModel) -> Result<Vec<u8>, HubEr
             }
         }
     }
-    Err(HubError::request(model, &"its page is redirected without end"))
+    Err(HubError::request(model, &"its page is redirected endlessly"))
 }
 
 fn read_body(mut response: HubResponse<'_>) -> std::io::Result<Vec<u8>> {

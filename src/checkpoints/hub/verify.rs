@@ -1,4 +1,4 @@
-//! Compares the files of a model with the digests that the Hub gave them.
+//! Compares the files of a model with the Hub's digests.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,7 @@ pub struct CheckedFile {
     pub path: PathBuf,
     /// Its SHA-256, or git's SHA-1 if the cache has that one.
     pub digest: String,
-    /// True if the digest is the one that the Hub gave. A file that is not in the cache has none to
-    /// compare with.
+    /// True if the digest equals the Hub's. A file outside the cache has no digest to compare with.
     pub is_known: bool,
 }
 
@@ -24,7 +23,7 @@ pub struct CheckedFile {
 /// cache are only digested.
 ///
 /// # Errors
-/// Fails on the first file that cannot be read or has another digest than the Hub's.
+/// Fails on the first file that cannot be read or whose digest differs from the Hub's.
 pub fn verify(path: &Path) -> Result<Vec<CheckedFile>, HubError> {
     let weights = weights_file_of(path)?;
     let mut files = all_files_of(&weights)?;

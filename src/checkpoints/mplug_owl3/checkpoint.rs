@@ -102,9 +102,9 @@ impl MplugOwl3Checkpoint {
         }
     }
 
-    /// Returns true if the network does not use a tensor: the last vision layer and what follows
-    /// it, which the reference skips, buffers of old files, and a head that is a copy of the
-    /// embedding.
+    /// Returns true if the network does not use a tensor. The reference skips the last vision layer
+    /// and its successors. Buffers of old files, and a head that is a copy of the embedding, are
+    /// not used either.
     pub(crate) fn is_unused(&self, name: &str) -> bool {
         let last = self.config.vision_config.num_hidden_layers - 1;
         let last_layer = format!("vision_model.encoder.layers.{last}.");

@@ -2,7 +2,7 @@
 //! otherwise.
 //!
 //! The vision tower, the projections of images' keys and values, norms, biases and gates are not
-//! quantised: they are small, or run hundreds of times for each image.
+//! quantised. They are small, or run hundreds of times for each image.
 
 use std::path::{Path, PathBuf};
 

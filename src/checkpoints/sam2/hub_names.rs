@@ -6,8 +6,8 @@ use crate::checkpoints::weights::StoredTensor;
 /// Rows of the table in which the Hub keeps the embeddings of points.
 const POINT_EMBEDDINGS: usize = 4;
 
-/// Original and Hub prefixes of the tensors that images do not use: those of the video path, and of
-/// the score for the presence of an object.
+/// Original and Hub prefixes of the tensors that images do not use: the video path, and the score
+/// for the presence of an object.
 const UNUSED: [&str; 19] = [
     "sam_mask_decoder.pred_obj_score_head.",
     "mask_decoder.pred_obj_score_head.",

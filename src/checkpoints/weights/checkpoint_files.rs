@@ -1,4 +1,4 @@
-//! The files of a checkpoint: the file of weights in a folder, and the shards of an index.
+//! The files of a checkpoint: the weight file in a folder, and the shards of an index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ const PREFERRED_NAMES: [&str; 2] = ["model.safetensors", "model.safetensors.inde
 pub(crate) const COMPANION_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
 
-/// Returns the file of weights in a folder by the rule of [`choose_weights_file`]. A path that is
-/// no folder is returned unchanged.
+/// Returns the weight file in a folder by the rule of [`choose_weights_file`]. A path that is not a
+/// folder is returned unchanged.
 pub(crate) fn weights_file_of(path: &Path) -> Result<PathBuf, WeightsError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
@@ -32,8 +32,8 @@ pub(crate) fn weights_file_of(path: &Path) -> Result<PathBuf, WeightsError> {
     }
 }
 
-/// Chooses the file of weights among the names of a folder: a preferred name, else the only index,
-/// else the only file of weights. Returns `None` if the folder has none.
+/// Chooses the weight file among the names of a folder: a preferred name, else the only index, else
+/// the only weight file. Returns `None` if the folder has none.
 ///
 /// # Errors
 /// Returns the sentence to show if there are several candidates.

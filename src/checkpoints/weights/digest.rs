@@ -1,5 +1,5 @@
-//! Digests of files of weights. The SHA-256 of a large file is cached in a file next to it,
-//! together with the state of the file that it was computed from.
+//! Digests of weight files. The SHA-256 of a large file is cached in a file next to it, together
+//! with the state of the hashed file.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoints::atomic_file::temporary_file_for;
 use crate::checkpoints::weights::error::WeightsError;
 
-/// Size from which a SHA-256 is cached; smaller files are read again in no time.
+/// Size from which a SHA-256 is cached; hashing a smaller file again is fast.
 const CACHED_FROM_BYTES: u64 = 64 << 20;
 
 /// Hexadecimal digits of git's SHA-1.
@@ -26,8 +26,8 @@ const SHA256_DIGITS: usize = 64;
 /// written to, the file is read again at each start.
 ///
 /// # Errors
-/// Fails if the file cannot be read, or is in a cache of the Hub and has another digest than the
-/// Hub gave it.
+/// Fails if the file cannot be read, or is in a cache of the Hub and has a digest that differs from
+/// the Hub's.
 pub fn sha256_of(path: &Path) -> Result<String, WeightsError> {
     compare_with_hub(path, cached_sha256(path, CACHED_FROM_BYTES))
 }
@@ -51,8 +51,8 @@ pub(crate) fn compute_digest(other: &str, path: &Path) -> Result<String, Weights
     git_sha1(path).map_err(|reason| WeightsError::Read { path: path.to_owned(), reason })
 }
 
-/// Returns the digest that the Hub gave a file, if the file is a link into a cache of the Hub: a
-/// blob is named by its digest. That is SHA-256 for a large file and git's SHA-1 for a small one.
+/// Returns the Hub's digest of a file, if the file is a link into a Hub cache: a blob's name is its
+/// digest. That is SHA-256 for a large file and git's SHA-1 for a small one.
 pub(crate) fn hub_digest_of(path: &Path) -> Option<String> {
     let blob = std::fs::canonicalize(path).ok()?;
     let name = blob.file_name()?.to_str()?;

@@ -1,4 +1,4 @@
-//! Errors of files of weights: the file, the fact, and what to do.
+//! Errors of weight files: the file, the fact, and what to do.
 
 use std::fmt;
 use std::io;
@@ -30,7 +30,7 @@ pub enum WeightsError {
     },
     /// The file is not a checkpoint, or only a part of one.
     #[error(
-        "{path} is no readable {kind} file: {message}; was the download complete?",
+        "{path} is not a readable {kind} file: {message}; was the download complete?",
         path = .path.display()
     )]
     Damaged {
@@ -41,7 +41,7 @@ pub enum WeightsError {
         /// The error of the reader.
         message: String,
     },
-    /// The file does not have the digest that the Hub gave it.
+    /// The file's digest differs from the Hub's.
     #[error(
         "{path} has the digest {found} instead of {expected}: it was damaged during or after its \
          download; delete it and fetch it again", path = .path.display()
@@ -51,10 +51,10 @@ pub enum WeightsError {
         path: PathBuf,
         /// The digest of its contents.
         found: String,
-        /// The digest that the Hub gave it.
+        /// The Hub's digest.
         expected: String,
     },
-    /// The folder has no file of weights.
+    /// The folder has no weight file.
     #[error("{path}: no `.safetensors`, `.gguf` or `.pt` in this folder", path = .path.display())]
     NoWeights {
         /// The folder.
@@ -79,7 +79,7 @@ pub enum WeightsError {
         /// Name of the tensor in this file's naming.
         name: String,
     },
-    /// A tensor has another shape than the model's.
+    /// The shape of a tensor differs from the model's.
     #[error(
         "{path}: the tensor `{name}` has the shape {found:?}, the model needs {expected:?}",
         path = .path.display()

@@ -1,11 +1,11 @@
-//! Files of weights, read as named tensors.
+//! Weight files, read as named tensors.
 //!
 //! ```text
 //!  path ─ checkpoint_files ─► file or index of shards ─ opened_weights ─► Weights ─► tensors
 //!                                               Weights ─ var_builder ─► VarBuilder ─► network
 //! ```
 //! Safetensors files are mapped one tensor at a time. A `.pt` is a zip archive with a pickle: its
-//! reader knows tensors and no other objects, so nothing in the file is executed.
+//! reader accepts tensors only, so nothing in the file is executed.
 //!
 //! This folder may import `atomic_file` and nothing else of the crate.
 

@@ -46,8 +46,8 @@ impl fmt::Debug for Weights {
 
 impl Weights {
     /// Opens a `.safetensors`, the `.safetensors.index.json` of a sharded one, a `.gguf`, or a
-    /// PyTorch `.pt`, `.pth` or `.bin`, and reads its table of tensors. Of a folder it opens
-    /// `model.safetensors`, its index, or the only file of weights.
+    /// PyTorch `.pt`, `.pth` or `.bin`, and reads its table of tensors. In a folder, opens
+    /// `model.safetensors`, its index, or the only weight file.
     ///
     /// # Errors
     /// Fails if the file cannot be read, is damaged or has another extension.

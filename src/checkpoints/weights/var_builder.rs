@@ -1,5 +1,5 @@
-//! A `VarBuilder` over an opened file: maps a network's names to the file's, checks each shape
-//! before memory is allocated, and refuses tensors that no part of the network asked for.
+//! A `VarBuilder` over an opened file. Maps a network's names to the file's, checks each shape
+//! before allocating memory, and refuses tensors that the network does not request.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -55,8 +55,8 @@ struct RecordingBackend<'a> {
 }
 
 impl Weights {
-    /// Builds a network from a `VarBuilder` that knows the network's names. Every tensor of the
-    /// file must be requested or be declared unused.
+    /// Builds a network from a `VarBuilder` with the network's names. Every tensor of the file must
+    /// be requested or be declared unused.
     ///
     /// # Errors
     /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.

@@ -1,4 +1,4 @@
-//! `dogiqa check`: tries everything that the worker needs before it goes live.
+//! `dogiqa check`: checks everything that the worker needs before it goes live.
 
 use std::io;
 

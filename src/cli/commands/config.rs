@@ -7,7 +7,7 @@ use crate::config::Loaded;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: dogiqa config --config dogiqa.toml --sources")]
 pub(crate) struct Args {
-    /// Print only settings that differ from their defaults, and where each value comes from
+    /// Print only settings that differ from their defaults, with the source of each value
     #[arg(long)]
     sources: bool,
 }

@@ -1,7 +1,7 @@
 //! The subcommands of `dogiqa`: each one has its arguments, its help text and its `run` function.
 //!
-//! A subcommand may import every module of the crate and the files of `cli` next to this folder,
-//! except `command_line` and `dispatch`, and no other subcommand.
+//! A subcommand may import every module of the crate, and the files of `cli` next to this folder
+//! except `command_line` and `dispatch`. It imports no other subcommand.
 
 pub(crate) mod ask;
 pub(crate) mod check;

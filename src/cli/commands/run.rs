@@ -15,10 +15,10 @@ const HELP: &str = "\
 Example: dogiqa run --config dogiqa.toml --set kafka.bootstrap_servers=broker:9092
 
 SIGTERM or SIGINT drains the worker: it accepts no more references, finishes those in flight within
-kafka.drain_timeout, commits the offsets and leaves the consumer group. A second signal ends it at
-once. References that it did not answer are processed again by another worker.
+kafka.drain_timeout, commits the offsets and leaves the consumer group. A second signal exits
+immediately. Another worker processes the unanswered references again.
 
-Exit codes: 0 stopped by a signal, with or without unfinished work (the log says which); 1 the
+Exit codes: 0 stopped by a signal, with or without unfinished work (see the log); 1 the
 worker could not start, failed, or was ended by a second signal; 2 wrong usage.";
 
 /// Takes no arguments; everything comes from the configuration.
@@ -46,11 +46,11 @@ pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Comma
     let start_draining = |signal| {
         tracing::info!(
             signal,
-            "stopping: finishing what is in flight, a second signal ends at once"
+            "stopping: finishing references in flight; a second signal exits immediately"
         );
         shutdown.cancel();
     };
-    let consequence = "; what was in flight will be repeated";
+    let consequence = "; references in flight will be repeated";
     let result = signals.drain_on_first_abort_on_second(work, start_draining, consequence).await?;
     server_end.cancel();
     result.context("the worker ended")?;

@@ -14,7 +14,7 @@ use crate::models::classic;
 
 /// Name of the engine in events. It differs from `dog-iqa`, because this is not the paper's method.
 pub(crate) const NAME: &str = "classic";
-/// Increased whenever the same picture may get another answer.
+/// Increased whenever the answer for the same picture may change.
 pub(crate) const VERSION: &str = "1";
 
 /// Graph-based segmentation (Felzenszwalb and Huttenlocher 2004), merged to few regions.

@@ -49,7 +49,7 @@ pub enum MplugOwl3Error {
         most: usize,
     },
     /// The network's output is not a valid rating.
-    #[error("the network's answer is no rating: {0}")]
+    #[error("the network's output is not a valid rating: {0}")]
     Rating(#[from] LevelsError),
     /// The tensor library failed.
     #[error(transparent)]
@@ -115,8 +115,8 @@ impl LoadedMplugOwl3 {
     }
 
     /// Returns name, version and weights. The version contains everything else that changes
-    /// answers: the kind of device, the number format, and a digest of the configuration, the
-    /// tokenizer and the rating settings.
+    /// answers: the kind of device, the number format, and a digest of configuration, tokenizer and
+    /// rating settings.
     pub(crate) fn info(
         &self,
         version: &str,

@@ -1,4 +1,4 @@
-//! mPLUG-Owl3 behind the scorer's trait: ratings from one forward pass.
+//! mPLUG-Owl3 as a [`Scorer`]: ratings from one forward pass.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::models::mplug_owl3::{
     Direction, Grid, ImagePosition, LevelHead, Message, Prefix, RatingSettings, rating_messages,
 };
 
-/// Increased whenever the same crop may get another rating with the same weights and settings.
+/// Increased whenever the rating of a crop may change with the same weights and settings.
 const VERSION: &str = "1";
 
 /// Rates crops on the levels of a standard, by the probabilities of the level tokens after the
@@ -48,7 +48,7 @@ struct Question {
     prefixes: Mutex<BTreeMap<Option<Grid>, Arc<Prefix>>>,
 }
 
-/// A second question, scored by its next word's direction from bad to good quality.
+/// A second question, rated by the direction of the next word from bad to good quality.
 #[derive(Debug)]
 struct SecondOpinion {
     question: Question,

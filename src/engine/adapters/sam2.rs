@@ -1,4 +1,4 @@
-//! SAM 2 behind the segmenter's trait.
+//! SAM 2 as a [`Segmenter`].
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::models::sam2::amg::{
     AmgError, AmgSettings, GeneratedMask, MaskGenerator, PreparedImage, prepare,
 };
 
-/// Increased whenever the same picture may get other masks with the same weights and parameters.
+/// Increased whenever the masks of a picture may change with the same weights and parameters.
 const VERSION: &str = "1";
 
 /// The reason why a SAM 2 model did not open.
@@ -54,7 +54,8 @@ impl Sam2Segmenter {
         let model = checkpoint.load(dtype, device)?;
         let weights = checkpoint.weights().files().into_iter().map(WeightsFile::of);
         let size = checkpoint.size().map_or("custom", |size| size.name());
-        // The same weights find other masks with other parameters, or as another network.
+        // The same weights produce different masks with different parameters, or as another
+        // network.
         let parameters = format!("{settings:?} {:?}", checkpoint.config());
         let digest = short(&hex::encode(Sha256::digest(parameters)));
         // The version names the parameter that costs most, so that it is readable in an event.

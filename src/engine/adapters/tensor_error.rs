@@ -4,8 +4,8 @@ use candle_core::Error;
 
 use crate::engine::lane::RunError;
 
-/// Names, as the driver and its libraries report them, of errors after which a GPU fails every
-/// further call of the process.
+/// Names, as the driver and its libraries report them, of errors after which a GPU fails all later
+/// calls of the process.
 const STICKY: [&str; 14] = [
     "ILLEGAL_ADDRESS",
     "LAUNCH_FAILED",

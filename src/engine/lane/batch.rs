@@ -54,8 +54,8 @@ impl<I, O> Batcher<I, O> {
     }
 
     /// Blocks until a job is waiting, then receives up to one batch more without blocking. The rest
-    /// stays in the channel, where it holds the senders back. Returns false if all senders are gone
-    /// and no job is waiting.
+    /// stays in the channel, where it holds the senders back. Returns false if all senders are
+    /// dropped and no job is waiting.
     pub(crate) fn receive(&mut self, inbox: &mut mpsc::Receiver<Job<I, O>>) -> bool {
         while !self.has_jobs() {
             match inbox.blocking_recv() {

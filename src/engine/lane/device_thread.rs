@@ -85,7 +85,7 @@ where
     let thread = move || match open() {
         Ok(OpenedModel { run, batch_cost, returned }) => {
             metrics::lane_opened(lane, &name, batch_cost);
-            // The receiver is gone if another device has failed to open; the queue is then closed.
+            // The receiver was dropped if another device failed to open; the queue is then closed.
             drop(report.send(Ok(returned)));
             let batcher = Batcher::new(batch_cost, cost);
             DeviceThread { name, run, batcher, state }.serve(&inbox);

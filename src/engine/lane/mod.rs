@@ -8,7 +8,7 @@
 //! The next batch forms while the device runs the current one, so no timer is needed. All devices
 //! read from one queue, so that none idles while another has a backlog.
 //!
-//! May import `telemetry` only; within `engine` it is the bottom.
+//! May import `telemetry` only, and no other file of `engine`.
 
 mod batch;
 mod device_thread;

@@ -3,7 +3,7 @@
 use crate::imaging::codecs::byte_order::le32;
 use crate::imaging::format::ImageFormat;
 
-/// Detects the format, or returns `None` if the content is no supported image.
+/// Detects the format, or returns `None` if the content is not a supported image.
 pub(crate) fn detect(bytes: &[u8]) -> Option<ImageFormat> {
     if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
         return Some(ImageFormat::Jpeg);
@@ -28,7 +28,7 @@ pub(crate) fn detect(bytes: &[u8]) -> Option<ImageFormat> {
     None
 }
 
-/// Describes content that is no supported image, for the error message.
+/// Describes content that is not a supported image, for the error message.
 pub(crate) fn describe(bytes: &[u8]) -> &'static str {
     let brand = if bytes.get(4..8) == Some(b"ftyp") { bytes.get(8..12) } else { None };
     match brand {

@@ -60,7 +60,7 @@ fn bitstreams_fit(bytes: &[u8], canvas: (u32, u32)) -> bool {
     let mut parts = riff_chunks(frame, 16);
     let in_frame = match parts.next() {
         Some((name, bitstream)) if name == *b"VP8 " => Some(bitstream),
-        // The decoder reads the chunk after `ALPH` as a lossy bitstream, whatever its name.
+        // The decoder reads the chunk after `ALPH` as a lossy bitstream, regardless of its name.
         Some((name, _)) if name == *b"ALPH" => parts.next().map(|(_, bitstream)| bitstream),
         _ => None,
     };
@@ -82,7 +82,7 @@ fn chunk(bytes: &[u8], name: [u8; 4]) -> Option<&[u8]> {
     riff_chunks(bytes, 12).find(|(found, _)| *found == name).map(|(_, payload)| payload)
 }
 
-/// Iterates over names and payloads of the chunks from an offset on. The last payload may be
+/// Iterates over names and payloads of the chunks, starting at an offset. The last payload may be
 /// truncated.
 fn riff_chunks(bytes: &[u8], mut at: usize) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     iter::from_fn(move || {

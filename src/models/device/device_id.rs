@@ -52,12 +52,12 @@ impl FromStr for DeviceId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, number) = text.split_once(':').unwrap_or((text, "0"));
-        let number = number.parse().map_err(|_| format!("`{text}` has no number of a device"))?;
+        let number = number.parse().map_err(|_| format!("`{text}` has no device number"))?;
         match kind {
             "cpu" if text == "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(number)),
             "metal" => Ok(Self::Metal(number)),
-            _ => Err(format!("`{text}` is no device; there are `cpu`, `cuda:0` and `metal`")),
+            _ => Err(format!("`{text}` is not a device; use `cpu`, `cuda:0` or `metal`")),
         }
     }
 }

@@ -20,9 +20,8 @@ pub enum DeviceError {
     },
     /// The driver does not answer.
     #[error(
-        "{device}: the driver does not answer ({message}); see whether `nvidia-smi` lists the GPU, \
-         whether this container was given it, and whether the driver is as new as the toolkit of the \
-         build"
+        "{device}: the driver does not answer ({message}); check that `nvidia-smi` lists the GPU, \
+         that this container has access to it, and that the driver is as new as the build's toolkit"
     )]
     Driver {
         /// The requested device.

@@ -6,7 +6,7 @@ use candle_core::Device;
 use crate::models::device::cuda;
 
 /// Runs a forward pass. On a GPU, the small tables of its operations (shapes, strides) are uploaded
-/// only once; tensors that differ from image to image must be on the device before.
+/// only once. Tensors that differ from image to image must already be on the device.
 pub(crate) fn forward<T>(device: &Device, pass: impl FnOnce() -> T) -> T {
     #[cfg(feature = "cuda")]
     let _cache = cuda::cache_tables(device);

@@ -1,6 +1,6 @@
 //! The devices that networks run on: the CPU or a GPU, opened on the thread that will use it.
 //!
-//! This folder imports nothing else of the crate.
+//! Imports no other module of this crate.
 
 #[cfg(feature = "cuda")]
 mod cuda;

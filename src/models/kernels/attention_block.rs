@@ -24,7 +24,8 @@ pub(crate) struct AttentionBlock<'a, M> {
     pub(crate) queries: &'a [f32],
     /// The keys and values.
     pub(crate) kv: &'a HeadPanels,
-    /// Sets scores of a query's row to −∞: of keys that the query does not see, and of padding.
+    /// Sets scores in a query's row to −∞: those of keys that are not visible to the query, and
+    /// those of padding.
     pub(crate) mask: M,
     /// Buffer with a row of scores for each query.
     pub(crate) scores: &'a mut [f32],

@@ -1,5 +1,5 @@
 //! Attention between a few prompt tokens and the many tokens of an image, in both directions.
-//! Blocks of the image's tokens are read once, and scores never leave the CPU's cache.
+//! Blocks of the image's tokens are read once, and scores never leave the CPU cache.
 
 use candle_core::{D, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};

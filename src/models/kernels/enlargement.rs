@@ -1,5 +1,5 @@
-//! Measures masks at the size of the image without writing the enlarged logits: pixel counts at
-//! three thresholds, the bounding box and the runs are computed cell by cell.
+//! Measures masks at the size of the image without writing the enlarged logits. Computes pixel
+//! counts at three thresholds, the bounding box and the runs cell by cell.
 //!
 //! A pixel between four neighbouring coarse logits is their weighted mean. If all four are on one
 //! side of all thresholds, with a margin for rounding, so are all pixels of the cell. Only the

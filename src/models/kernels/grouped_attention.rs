@@ -1,6 +1,6 @@
 //! Attention in which several query heads share the keys and values of one head.
 //!
-//! Keys and values are packed once for each head, and scores never leave the cache.
+//! Packs keys and values once for each head. Scores never leave the CPU cache.
 
 use candle_core::{Result, Tensor};
 use pulp::Arch;
@@ -21,12 +21,12 @@ pub struct HeadLayout {
     pub head_dim: usize,
 }
 
-/// A run of keys and values, and the part of it that each query sees.
+/// A run of keys and values, and the part that is visible to each query.
 #[derive(Debug, Clone)]
 pub struct KvSegment<'a> {
     /// `(n, 2 · kv_heads · head_dim)`: the keys of all heads, then the values of all heads.
     pub rows: &'a Tensor,
-    /// For each query, the number of rows that it sees, from the first on.
+    /// For each query, the number of visible rows, starting at the first.
     pub visible_rows: Vec<usize>,
 }
 

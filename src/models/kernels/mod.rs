@@ -12,7 +12,7 @@
 //! ```
 //! `layers` and `sam2` hold each operation's signature and plain form, and tests that both agree.
 //!
-//! Kernels import nothing of ours but each other.
+//! Kernels import only each other.
 
 mod attention_block;
 pub(crate) mod cross_attention;

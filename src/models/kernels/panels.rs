@@ -30,7 +30,7 @@ pub(crate) fn padded(columns: usize) -> usize {
     columns.next_multiple_of(lanes())
 }
 
-/// Row-major values; `stride` values lie between the starts of two rows.
+/// Row-major values; `stride` is the distance between the starts of two rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowMajor<'a> {
     values: &'a [f32],
@@ -43,7 +43,7 @@ impl<'a> RowMajor<'a> {
         Self { values, stride }
     }
 
-    /// Returns `length` values of a row, from its first column on.
+    /// Returns the first `length` values of a row.
     #[inline(always)]
     pub(crate) fn row(self, row: usize, length: usize) -> &'a [f32] {
         &self.values[row * self.stride..][..length]
@@ -90,7 +90,7 @@ impl Panels {
         self.padded
     }
 
-    /// Overwrites one row, from its first column on.
+    /// Overwrites the start of one row.
     pub(crate) fn set_row(&mut self, row: usize, values: &[f32]) {
         for (panel, values) in values.chunks(self.panel).enumerate() {
             let start = self.position(row, panel * self.panel);
@@ -98,7 +98,7 @@ impl Panels {
         }
     }
 
-    /// Overwrites one column, from its first row on.
+    /// Overwrites the start of one column.
     pub(crate) fn set_column(&mut self, column: usize, values: &[f32]) {
         let width = self.width(column);
         let start = self.position(0, column);

@@ -1,4 +1,4 @@
-//! Operations that change each row of a matrix on its own.
+//! Operations that change each row of a matrix independently.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;

@@ -1,6 +1,6 @@
-//! The mask decoder's upscaling and the product with the masks' vectors. A block of tokens is
-//! carried through to its pixels, so that the upscaled maps, four and eight times the size of the
-//! tokens, are never written to memory.
+//! The mask decoder's upscaling and the product with the masks' vectors. Each block of tokens is
+//! processed up to its pixels, so the upscaled maps are never written to memory. They are four and
+//! eight times the size of the tokens.
 
 use candle_core::{D, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};

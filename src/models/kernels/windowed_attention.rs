@@ -1,7 +1,7 @@
 //! Self-attention on a map of tokens, in windows or over the whole map.
 //!
 //! Windows are cropped, padded, biased and pooled while their tokens are gathered, so the map is
-//! never copied. Scores never leave the cache.
+//! never copied. Scores never leave the CPU cache.
 
 use candle_core::{Result, Tensor};
 use pulp::Arch;
@@ -135,8 +135,8 @@ impl TokenMap<'_> {
         HeadPanels { head, keys, values }
     }
 
-    /// Attends with the queries of one head, from the one numbered `first` on. `results` has a row
-    /// of all channels for each.
+    /// Attends with the queries of one head, starting at query `first`. `results` has a row of all
+    /// channels for each.
     fn attend(&self, window: Window, kv: &HeadPanels, first: usize, results: &mut [f32]) {
         let head_dim = self.channels / self.heads;
         let tokens = self.window_height * self.window_width;
@@ -184,7 +184,8 @@ impl TokenMap<'_> {
         }
     }
 
-    /// Gathers values of one token, from a channel on, with their bias. Padding has the bias alone.
+    /// Gathers values of one token, starting at a channel, with their bias. Padding has the bias
+    /// alone.
     #[inline]
     fn gather(&self, window: Window, token: usize, channel: usize, gathered: &mut [f32]) {
         let bias = &self.bias[channel..][..gathered.len()];

@@ -8,7 +8,7 @@ use crate::models::layers::matmul::matmul;
 
 /// `softmax(q kᵀ / √head_dim) v` for each window and head, heads merged again.
 ///
-/// A map that is no whole number of windows is padded at the bottom and the right with zeros
+/// A map that is not a whole number of windows is padded at the bottom and the right with zeros
 /// *before* the bias is added. The padding takes part in the softmax, as in the reference.
 ///
 /// # Shapes

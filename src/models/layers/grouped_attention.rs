@@ -1,20 +1,20 @@
 //! Attention of a language model: several query heads share the keys and values of one head, and
-//! each query sees a part of the rows.
+//! each query attends to a part of the rows.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::models::kernels::{self, AttentionContext, HeadLayout, KvSegment, accepts};
 use crate::models::layers::matmul::matmul;
 
-/// Queries whose scores exist at once in the plain form.
+/// Maximum number of queries whose scores are in memory, in the plain form.
 const QUERIES: usize = 512;
 
 /// `softmax(q kᵀ / √head_dim) v` for each sequence and head, heads merged again, with the softmax
-/// in `f32`. A query that sees no row gets zeros.
+/// in `f32`. A query without a visible row gets zeros.
 ///
 /// # Shapes
-/// - `queries`: `(sequences, n, columns)`; rows begin with `[query_heads, head_dim]`, further
-///   columns are ignored
+/// - `queries`: `(sequences, n, columns)`; rows begin with `[query_heads, head_dim]`, other columns
+///   are ignored
 /// - `contexts`: one for each sequence
 /// - result: `(sequences, n, query_heads · head_dim)`
 ///
@@ -108,7 +108,7 @@ fn plain(queries: &Tensor, contexts: &[AttentionContext<'_>], heads: HeadLayout)
         .reshape((sequences, kv_heads, share, count, head_dim))?
         .permute((0, 3, 1, 2, 4))?
         .reshape((sequences, count, query_heads * head_dim))?;
-    // 6. Zeros for queries that see no row.
+    // 6. Zeros for queries without a visible row.
     match sighted(&contexts[0], count, result.dtype(), result.device())? {
         Some(sighted) => result.broadcast_mul(&sighted),
         None => Ok(result),
@@ -130,10 +130,10 @@ fn stack_kv(contexts: &[AttentionContext<'_>], heads: HeadLayout) -> Result<(Ten
     Ok((half(0)?, half(1)?))
 }
 
-/// Returns `(queries, rows)` to add to the scores: −∞ where a query does not see a row. Returns
-/// `None` if every query sees every row.
+/// Returns `(queries, rows)` to add to the scores: −∞ if the row is not visible to the query.
+/// Returns `None` if every row is visible to every query.
 ///
-/// A query that sees no row is not masked, because a softmax over −∞ alone is not a number.
+/// A query without a visible row is not masked, because a softmax over −∞ alone is not a number.
 fn mask(context: &AttentionContext<'_>, count: usize, device: &Device) -> Result<Option<Tensor>> {
     let segments = &context.segments;
     let lengths = segments.iter().map(|segment| segment.rows.dim(0)).collect::<Result<Vec<_>>>()?;
@@ -153,8 +153,8 @@ fn mask(context: &AttentionContext<'_>, count: usize, device: &Device) -> Result
     Tensor::from_vec(mask, (count, rows), device).map(Some)
 }
 
-/// Returns `(1, queries, 1)`: 1 for a query that sees a row, 0 for one that sees none. Returns
-/// `None` if every query sees one.
+/// Returns `(1, queries, 1)`: 1 for a query with a visible row, 0 for one without. Returns `None`
+/// if every query has one.
 fn sighted(
     context: &AttentionContext<'_>,
     count: usize,

@@ -24,7 +24,7 @@ impl Matrix {
     /// rows to look up.
     ///
     /// # Errors
-    /// Fails if `weight` is no matrix.
+    /// Fails if `weight` is not a matrix.
     pub fn new(weight: Tensor) -> Result<Self> {
         if accepts(&weight) {
             PackedWeight::new(&weight).map(Self::Packed)
@@ -45,7 +45,7 @@ impl Matrix {
     /// Returns the input's width.
     ///
     /// # Errors
-    /// Fails if the tensor is no matrix.
+    /// Fails if the tensor is not a matrix.
     pub fn width(&self) -> Result<usize> {
         match self {
             Self::Plain(weight) => weight.dim(D::Minus1),

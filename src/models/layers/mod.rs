@@ -8,7 +8,7 @@
 //!  attention ── in windows of a map of tokens          pool ── of a map of tokens
 //!  grouped_attention ── query heads that share keys and values
 //! ```
-//! Layers import `kernels` and each other, and know no network.
+//! Layers import `kernels` and each other, and depend on no network.
 
 mod attention;
 mod epilogue;

@@ -51,8 +51,8 @@ impl Angles {
         Ok(Self { cosines: round(&self.cosines)?, sines: round(&self.sines)? })
     }
 
-    /// Rotates the first `heads` heads of each row, `(rows, columns)`, and leaves the columns
-    /// behind them. May overwrite `rows`; their storage must not be shared.
+    /// Rotates the first `heads` heads of each row, `(rows, columns)`, and leaves the columns after
+    /// them unchanged. May overwrite `rows`; their storage must not be shared.
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.

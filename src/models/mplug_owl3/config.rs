@@ -32,7 +32,7 @@ impl Generation {
     }
 
     /// Returns the offset, in tokens from the start of an image's placeholder, of the token that
-    /// has the position of the image's keys. It is also the first token that sees the image.
+    /// has the position of the image's keys. It is also the first token that attends to the image.
     pub fn image_offset(self) -> usize {
         match self {
             Self::V240728 | Self::V241014 => 1,

@@ -1,4 +1,4 @@
-//! A second opinion: the next token's largest logits, each weighted by how far its embedding points
+//! A second score: the next token's largest logits, each weighted by how far its embedding points
 //! from words for bad quality to words for good.
 //!
 //! Source: "adaptive logit weighting" of SeP-IQA (github.com/weolix/SeP-IQA), training-free, for

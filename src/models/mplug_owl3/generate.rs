@@ -10,7 +10,7 @@ use crate::models::mplug_owl3::qwen2::Decoder;
 pub struct Greedy<'a> {
     decoder: &'a Decoder,
     caches: Vec<KvCache>,
-    /// `(texts, hidden)`: the last token of each, behind the last norm.
+    /// `(texts, hidden)`: the last token of each, after the last norm.
     hidden: Tensor,
 }
 
@@ -40,8 +40,8 @@ impl<'a> Greedy<'a> {
         Ok(())
     }
 
-    /// Returns the likeliest next token of each text; of equals, the first. Rows of the head beyond
-    /// the first `vocabulary` tokens have no meaning and are ignored.
+    /// Returns the most likely next token of each text; the first of equal ones. Rows of the head
+    /// beyond the first `vocabulary` tokens have no meaning and are ignored.
     ///
     /// # Errors
     /// Fails on logits that are not numbers, or on an error of the device.

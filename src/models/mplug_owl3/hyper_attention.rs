@@ -40,7 +40,7 @@ struct Hyper {
     fusion: Fusion,
 }
 
-/// The way in which a hyper layer fuses text and images.
+/// The fusion of text and images in a hyper layer.
 #[derive(Debug, Clone)]
 enum Fusion {
     /// A softmax over the text and another over the images, mixed by a gate.
@@ -65,9 +65,9 @@ enum FusionGate {
 pub struct Attended {
     /// Attention over the text alone.
     pub text: Option<Tensor>,
-    /// Attention over the images alone; zeros for a token that sees no image.
+    /// Attention over the images alone; zeros for a token that attends to no image.
     pub images: Option<Tensor>,
-    /// The images' share, before it is set to 0 for tokens that see no image; or `(hidden)`.
+    /// The images' share, before it is set to 0 for tokens that attend to no image; or `(hidden)`.
     pub gate: Option<Tensor>,
     /// The input of the output projection.
     pub output: Tensor,
@@ -135,13 +135,13 @@ impl Attention {
     /// Fails on mismatched shapes, dtypes or devices.
     ///
     /// # Panics
-    /// Panics if this is no hyper layer.
+    /// Panics if this is not a hyper layer.
     pub fn image_rows(&self, normed: &Tensor) -> Result<Tensor> {
         let hyper = self.hyper.as_ref().expect("only hyper layers project images");
         add_bias(hyper.image_kv.product(normed)?, &hyper.image_bias)
     }
 
-    /// Appends the keys and values of further tokens to the caches, and attends from the last
+    /// Appends the keys and values of the next tokens to the caches, and attends from the last
     /// `query_count` of them.
     ///
     /// # Shapes
@@ -167,7 +167,7 @@ impl Attention {
         for (index, cache) in caches.iter_mut().enumerate() {
             cache.append_text(self.layer, kv.get(index)?.contiguous()?)?;
         }
-        // 3. Find the rows that each query sees.
+        // 3. Find the rows that are visible to each query.
         let queries = qkv.narrow(1, qkv.dim(1)? - query_count, query_count)?.contiguous()?;
         let caches = &*caches;
         let texts = caches
@@ -209,15 +209,16 @@ impl Attention {
         rotated.reshape((sequences, count, columns))
     }
 
-    /// The text that each of the last `query_count` tokens sees: all tokens before it, and itself.
+    /// The text that each of the last `query_count` tokens attends to: all tokens before it, and
+    /// itself.
     fn text_segment<'a>(&self, cache: &'a KvCache, query_count: usize) -> Result<KvSegment<'a>> {
         let len = cache.text_len(self.layer)?;
         let visible_rows = (len - query_count + 1..=len).collect();
         Ok(KvSegment { rows: cache.text_rows(self.layer), visible_rows })
     }
 
-    /// The images that each of the last `query_count` tokens sees: those at or before its position.
-    /// `None` if the sequence has no image.
+    /// The images that each of the last `query_count` tokens attends to: those at or before its
+    /// position. `None` if the sequence has no image.
     fn image_segment<'a>(
         &self,
         hyper: &Hyper,
@@ -265,7 +266,7 @@ impl Attention {
         let images =
             self.attend_to(queries, images.into_iter().map(|image| image.into_iter().collect()))?;
         let gate = gate.image_share(&text, self.heads)?;
-        // A token that sees no image keeps its text.
+        // A token that attends to no image keeps its text result.
         let share = if visibility.contains(&0.0) {
             let (sequences, count, _) = text.dims3()?;
             let mask = Tensor::from_vec(visibility, (sequences, count, 1), text.device())?;
@@ -279,7 +280,7 @@ impl Attention {
     }
 }
 
-/// Returns 1 for each token of each sequence that sees an image, and 0 for the others.
+/// Returns 1 for each token of each sequence that attends to an image, and 0 for the others.
 fn image_visibility(images: &[Option<KvSegment<'_>>], query_count: usize) -> Vec<f32> {
     let sees = |image: &Option<KvSegment<'_>>, query: usize| {
         image.as_ref().is_some_and(|image| image.visible_rows[query] > 0)

@@ -57,7 +57,7 @@ impl KvCache {
         self.layers[layer].text.as_ref().expect("keys are appended before queries attend to them")
     }
 
-    /// Appends a layer's rows of further tokens.
+    /// Appends a layer's rows of the next tokens.
     pub(crate) fn append_text(&mut self, layer: usize, rows: Tensor) -> Result<()> {
         let text = &mut self.layers[layer].text;
         *text = Some(match text.take() {

@@ -8,7 +8,7 @@ use crate::models::mplug_owl3::qwen2::Decoder;
 /// The head's rows of the level tokens.
 #[derive(Debug, Clone)]
 pub struct LevelHead {
-    /// `(levels, hidden)` f32: K logits cost nothing, so they are not rounded.
+    /// `(levels, hidden)` f32: K logits are cheap, so they are not rounded.
     rows: Tensor,
 }
 
@@ -22,8 +22,8 @@ impl LevelHead {
         Ok(Self { rows: decoder.head().rows(&tokens)?.to_dtype(DType::F32)? })
     }
 
-    /// Returns a logit for each level, on the CPU, from hidden states behind the last norm,
-    /// `(n, hidden)`.
+    /// Returns a logit for each level, on the CPU, from hidden states after the last norm, `(n,
+    /// hidden)`.
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.

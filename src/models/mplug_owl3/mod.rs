@@ -1,4 +1,4 @@
-//! mPLUG-Owl3: a language model that sees images, in its three generations.
+//! mPLUG-Owl3: a language model that attends to images, in its three generations.
 //!
 //! ```text
 //!  crop ─ processor ─► views ─ siglip, projector ─► image tokens ─┐
@@ -9,7 +9,7 @@
 //! `crate::checkpoints` opens and writes the files. Modules and tensors have the names of the
 //! checkpoints' own code.
 //!
-//! The network imports `layers`, `device`, `imaging` and `method`, and knows no trait of ours.
+//! The network imports `layers`, `device`, `imaging` and `method`, and no trait of `engine`.
 
 mod config;
 mod direction;

@@ -1,8 +1,8 @@
 //! The image-independent prefix of a prompt's forward pass: computed once, reused for every image.
 //!
-//! A token before the first image sees no image, so its keys and values are the same in every
-//! layer. The other tokens do not depend on an image before the first hyper layer. Only the rest is
-//! computed for each image. The result equals that of the whole prompt, up to rounding.
+//! A token before the first image does not attend to an image, so its keys and values are the same
+//! in every layer. The other tokens do not depend on an image before the first hyper layer. Only
+//! the rest is computed for each image. The result equals that of the whole prompt, up to rounding.
 
 use candle_core::{Result, Tensor, bail};
 
@@ -15,7 +15,8 @@ use crate::models::mplug_owl3::prompt::Prompt;
 #[derive(Debug, Clone)]
 pub struct Prefix {
     cache: KvCache,
-    /// The input of the first hyper layer, `(1, n, hidden)`, of the tokens that may see an image.
+    /// The input of the first hyper layer, `(1, n, hidden)`, of the tokens that may attend to an
+    /// image.
     hyper_input: Tensor,
     image_starts: Vec<usize>,
     first_hyper: usize,
@@ -34,14 +35,14 @@ impl Prefix {
         let Some(start) = prompt.image_starts.first().filter(|_| count > 0) else {
             bail!("the prompt has no placeholder of an image");
         };
-        // The last token is computed for each image even if it sees none, because its hidden state
-        // is the answer.
+        // The last token is computed for each image even if it attends to none, because its hidden
+        // state is the answer.
         let blind = (start + model.generation().image_offset()).min(count - 1);
         // 1. All tokens, before the first hyper layer: (1, tokens, hidden).
         let mut caches = [decoder.empty_cache()];
         let tokens = decoder.embed(&[&prompt.ids])?;
         let xs = decoder.run(tokens, 0..first_hyper, &mut caches)?;
-        // 2. The tokens that see no image, in all other layers.
+        // 2. The tokens that attend to no image, in all other layers.
         if blind > 0 {
             let before = xs.narrow(1, 0, blind)?.contiguous()?;
             decoder.run(before, first_hyper..decoder.layers().len(), &mut caches)?;
@@ -61,7 +62,7 @@ impl Prefix {
     }
 
     /// Resumes the prompt once for each image, and returns the caches and the last token's hidden
-    /// state behind the last norm.
+    /// state after the last norm.
     ///
     /// # Shapes
     /// - `embeds`: `(images · views, tokens, hidden)`

@@ -1,7 +1,7 @@
 //! The reference's image processor: pixels to views.
 //!
-//! The whole image becomes one square view, whatever its shape. With cutting, it also becomes a
-//! grid of views, which a text around the placeholders describes to the model.
+//! The whole image becomes one square view, regardless of its shape. With cutting, it also becomes
+//! a grid of views, which a text around the placeholders describes to the model.
 
 use candle_core::{DType, Result, Tensor};
 use image::RgbImage;
@@ -34,8 +34,8 @@ impl Grid {
     ];
 
     /// Chooses the grid for an image of `width` × `height` px and views of `view` px: the most
-    /// similar in shape, then in resolution (the reference's `anchor_rank`, in single precision as
-    /// there).
+    /// similar in shape, then in resolution. (The reference's `anchor_rank`, also in single
+    /// precision.)
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -127,7 +127,7 @@ pub fn normalise(samples: &Tensor) -> Result<Tensor> {
     let table: Vec<f32> =
         (0..=u8::MAX).map(|sample| (f32::from(sample) / 255.0 - 0.5) / 0.5).collect();
     let table = Tensor::new(table, samples.device())?;
-    // An index of the largest value of its type means "none" in the tensor library.
+    // In the tensor library, the largest value of an index type means "none".
     let indices = samples.flatten_all()?.to_dtype(DType::U32)?;
     table.index_select(&indices, 0)?.reshape(samples.shape())
 }

@@ -1,5 +1,5 @@
-//! Conversations as tokens. Each chunk is tokenised on its own, so that nothing merges across the
-//! border of a placeholder.
+//! Conversations as tokens. Each chunk is tokenised separately, so that no token crosses the border
+//! of a placeholder.
 
 use crate::method::Standard;
 use crate::models::mplug_owl3::settings::ImagePosition;
@@ -76,7 +76,7 @@ pub fn rating_messages(standard: &Standard, position: ImagePosition) -> Vec<Mess
     ]
 }
 
-/// Splits a conversation into the texts that are tokenised on their own, in order.
+/// Splits a conversation into the texts that are tokenised separately, in order.
 ///
 /// Without a system message an empty one is added: the reference does not use the tokenizer's
 /// template, which has a default. A last message of the assistant is left open, so that generation

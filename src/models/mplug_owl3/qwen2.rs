@@ -148,8 +148,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Runs a range of layers on further tokens of each sequence, and appends their keys and values
-    /// to the caches.
+    /// Runs a range of layers on the next tokens of each sequence, and appends their keys and
+    /// values to the caches.
     ///
     /// # Shapes
     /// - `xs`: `(sequences, n, hidden)`
@@ -172,8 +172,8 @@ impl Decoder {
         Ok(xs)
     }
 
-    /// Runs all layers from `first` on, and the last norm, for the last token of each sequence. The
-    /// last layer computes only keys and values for the other tokens.
+    /// Runs the layers starting at `first`, and the last norm, for the last token of each sequence.
+    /// The last layer computes only keys and values for the other tokens.
     ///
     /// # Shapes
     /// - `xs`: `(sequences, n, hidden)`
@@ -241,7 +241,7 @@ impl DecoderLayer {
         &self.input_norm
     }
 
-    /// Runs the layer on further tokens of each sequence, for the last `query_count` of them.
+    /// Runs the layer on the next tokens of each sequence, for the last `query_count` of them.
     ///
     /// # Shapes
     /// - `xs`: `(sequences, n, hidden)`

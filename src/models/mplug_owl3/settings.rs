@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImagePosition {
-    /// Before the question, as the model is used to.
+    /// Before the question, the model's usual order.
     #[default]
     First,
     /// After the question. Nearly the whole prompt is then the same for all images, and computed
@@ -19,14 +19,15 @@ pub enum ImagePosition {
 #[serde(deny_unknown_fields, default)]
 pub struct RatingSettings {
     /// Shows the model four to seven views of each crop: its enlarged parts and the whole. Costs
-    /// four to seven times as much. By default the model sees the whole alone, as in the paper.
+    /// four to seven times as much. By default the model reads only the whole crop, as in the
+    /// paper.
     pub cut: bool,
-    /// The position of the image in the prompt: `first`, as the model is used to, or `last`, which
-    /// leaves about ten tokens to compute for each crop instead of forty. The two are different
-    /// questions with different answers: do not compare their scores.
+    /// The position of the image in the prompt: `first`, the model's usual order, or `last`, which
+    /// leaves about ten tokens to compute for each crop instead of forty. The answers differ, so do
+    /// not compare scores of the two.
     pub image: ImagePosition,
-    /// Adds a second opinion, `direction`, to each rating, from a second pass of the language
-    /// model: how far its next word points from bad to good quality.
+    /// Adds a second score, `direction`, to each rating, from a second pass of the language model:
+    /// how far its next word points from bad to good quality.
     pub direction: bool,
     /// The words at the two ends of `direction`.
     pub poles: Poles,

@@ -127,7 +127,7 @@ impl EncoderLayer {
     /// `(views, tokens, hidden)` to `(views, tokens, hidden)`.
     fn forward(&self, tokens: &Tensor, config: &VisionConfig) -> Result<Tensor> {
         let (views, count, hidden) = tokens.dims3()?;
-        // 1. Attention. Every token sees every other, so the map may as well be one row.
+        // 1. Attention. Every token attends to every other, so the map may as well be one row.
         let qkv = self.qkv.product(&self.layer_norm1.forward(tokens)?)?;
         let map = qkv.reshape((views, 1, count, 3 * hidden))?;
         let all = Windows { heads: config.num_attention_heads, side: None, pools_queries: false };

@@ -45,11 +45,11 @@ impl Tokenizer {
     /// Parses a `tokenizer.json`; the path is for messages.
     ///
     /// # Errors
-    /// Fails if `json` is no tokenizer.
+    /// Fails if `json` is not a tokenizer.
     pub fn from_json(path: &Path, json: &[u8]) -> Result<Self, TokenizerError> {
         let mut tokens = Tokens::from_bytes(json).map_err(|error| TokenizerError::Open {
             path: path.to_owned(),
-            message: format!("no readable tokenizer: {error}; was the download complete?"),
+            message: format!("not a readable tokenizer: {error}; was the download complete?"),
         })?;
         // Prompts need neither, whatever the file was last used for.
         tokens.with_padding(None);

@@ -129,7 +129,7 @@ impl Config {
         let (backbone, decoder) = (hub.vision_config.backbone_config, hub.mask_decoder_config);
         let [height, width] = backbone.image_size;
         if height != width {
-            return Err(format!("image_size is {height} × {width}, only squares are known"));
+            return Err(format!("image_size is {height} × {width}, only squares are supported"));
         }
         let dynamic = DynamicMultimask {
             delta: decoder.dynamic_multimask_stability_delta,
@@ -191,12 +191,12 @@ impl Config {
             (vec![self.image_size], "image_size", IMAGE_SIZE_MAX),
         ] {
             if let Some(number) = numbers.iter().find(|number| !(1..=max).contains(*number)) {
-                return Err(format!("{name}: {number} does not lie in 1..={max}"));
+                return Err(format!("{name}: {number} is not in 1..={max}"));
             }
         }
-        let refuse = |what: String| Err(format!("not a network that can be built: {what}"));
+        let refuse = |what: String| Err(format!("the network cannot be built: {what}"));
         if !self.image_size.is_multiple_of(32) {
-            return refuse(format!("the image size {} is no multiple of 32", self.image_size));
+            return refuse(format!("the image size {} is not a multiple of 32", self.image_size));
         }
         if !embed_dim.is_multiple_of(*heads) {
             return refuse(format!("{heads} heads do not divide {embed_dim} channels"));
@@ -277,7 +277,7 @@ fn check_constants(document: &Value) -> Result<(), String> {
         };
         if !is_equal {
             return Err(format!(
-                "{} is {found}, only {expected} is known",
+                "{} is {found}, only {expected} is supported",
                 pointer.trim_start_matches('/')
             ));
         }
@@ -290,7 +290,7 @@ fn check_stages(stages: Option<[usize; 4]>, first: usize, name: &str) -> Result<
     let doubled = std::array::from_fn(|stage| first << stage);
     match stages {
         Some(found) if found != doubled => {
-            Err(format!("{name} is {found:?}, only doubling is known: {doubled:?}"))
+            Err(format!("{name} is {found:?}, only doubling is supported: {doubled:?}"))
         }
         _ => Ok(()),
     }

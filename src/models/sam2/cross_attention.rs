@@ -1,11 +1,11 @@
 //! Attention between a few prompt tokens and the many tokens of an image.
 //!
 //! Prompts that share an image, as in the first layer, share one projection of it. Once each prompt
-//! has its own image, the image is not projected at all: each head's key projection is applied to
-//! the queries instead, `q·(W x)ᵀ = (q W)·xᵀ`, and its value projection after the weighted sum. The
-//! opposite direction works in the same way. Eight heads of a few tokens are some sixty rows of the
-//! image's width, half the arithmetic of projecting 4,096 tokens. The keys' bias adds one constant
-//! to all scores of a row, so that the softmax cancels it.
+//! has its own image, the image is not projected at all. Each head's key projection is applied to
+//! the queries instead, `q·(W x)ᵀ = (q W)·xᵀ`. Its value projection is applied after the weighted
+//! sum. The opposite direction works in the same way. Eight heads of a few tokens are some sixty
+//! rows of the image's width, half the arithmetic of projecting 4,096 tokens. The keys' bias adds
+//! one constant to all scores of a row, so that the softmax cancels it.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;

@@ -150,7 +150,7 @@ impl MaskDecoder {
     }
 
     /// Chooses one of the four masks `(prompts, 4, h, w)` of each prompt: the first if it is
-    /// stable, else the other with the highest predicted intersection over union.
+    /// stable, else that with the highest predicted intersection over union.
     ///
     /// Returns its index and the stability of the first mask, which is 1 without the dynamic rule.
     ///

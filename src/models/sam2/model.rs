@@ -60,7 +60,7 @@ impl EncodedImages {
     }
 }
 
-/// Some prompts with the same number of points each.
+/// A batch of prompts with the same number of points each.
 #[derive(Debug, Clone)]
 pub struct Prompts<'a> {
     /// Index of each prompt's image.

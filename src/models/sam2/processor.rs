@@ -28,8 +28,8 @@ pub fn preprocess(rgb: &RgbImage, size: usize) -> Result<Tensor> {
     rows.transpose(0, 1)?.contiguous()
 }
 
-/// Target rows that are computed together. Bounds the memory for source rows, whatever the height
-/// of the image.
+/// Target rows that are computed together. Bounds the memory for source rows, regardless of the
+/// image's height.
 const BAND: usize = 64;
 
 /// Computes some target rows, each as red, green and blue planes. Resizes horizontally, then

@@ -72,7 +72,7 @@ impl TwoWayTransformer {
         image: &ImageTokens<'_>,
         mut observe: impl FnMut(&TwoWayState),
     ) -> Result<TwoWayState> {
-        // From the first layer's output on, each prompt has its own copy of the image.
+        // After the first layer, each prompt has its own copy of the image.
         let own_image: Vec<usize> = (0..tokens.dim(0)?).collect();
         let [first, second] = &self.layers;
         let after_first = first.forward(None, tokens, image)?;

@@ -1,4 +1,4 @@
-//! Drawing on pixels for people: outlines of masks, and text on plates.
+//! Draws on pixels: outlines of masks, and text on plates.
 //!
 //! Imports `method` for masks, and no other module of this crate.
 

@@ -1,7 +1,7 @@
 //! The folders below which `file:` references may be read.
 //!
-//! A path is resolved from its opened root and cannot leave it: neither through `..` nor through a
-//! symbolic link, not even one that changes at that moment.
+//! A path is resolved from its opened root and cannot leave it, through `..` or through a symbolic
+//! link. This holds even if a link changes during the resolution.
 
 use std::fmt;
 use std::fs;
@@ -60,7 +60,7 @@ impl FileRoots {
             }
         }
         Err(UriFault::OutsideRoots(
-            "is below none of storage.file_roots; move the file or add its folder there",
+            "is not below any of storage.file_roots; move the file or add its folder there",
         ))
     }
 

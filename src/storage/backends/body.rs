@@ -1,4 +1,4 @@
-//! The content of a response: its etag is checked first, then its bytes are counted on arrival.
+//! The content of a response: checks its etag first, then counts its bytes as they arrive.
 
 use bytes::{Bytes, BytesMut};
 use bytesize::ByteSize;
@@ -8,7 +8,7 @@ use crate::etag::Etag;
 use crate::redact;
 use crate::storage::error::FetchFault;
 
-/// Most memory that is reserved up front, whatever size the response declares.
+/// Maximum memory to reserve up front, regardless of the size that the response declares.
 const CAPACITY_MAX_BYTES: u64 = 1 << 20;
 
 /// Longest part of an etag that a message repeats, in bytes.
@@ -36,7 +36,7 @@ pub(crate) fn check_etag(
             let why = format!("expected {expected}, the store has {answered}");
             Err(FetchFault::EtagMismatch(why))
         }
-        None => Err(FetchFault::EtagMismatch("the store sent none to compare".to_owned())),
+        None => Err(FetchFault::EtagMismatch("the store sent no etag".to_owned())),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::storage::error::{
 };
 use crate::storage::limits::TimeLimits;
 
-/// Most idle connections that are kept open to one host.
+/// Maximum number of idle connections kept open to one host.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// Returns a builder with the limits that all clients share.

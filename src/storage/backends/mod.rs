@@ -1,4 +1,4 @@
-//! Reads bytes, one file per kind of location. None of them decides about attempts.
+//! Reads bytes, one file per kind of location. `fetch` decides about retries.
 //!
 //! Imports `access` and the bottom of `storage`: `limits`, `settings`, `uri` and `error`.
 

@@ -1,7 +1,7 @@
 //! `http:` and `https:` references, read from the web servers that are allowed.
 //!
-//! The HTTP store of `object_store` is not used. It rebuilds the path, which breaks presigned
-//! URLs, requires a `Content-Length`, and follows redirects without asking.
+//! The HTTP store of `object_store` is not used. It rebuilds the path, which breaks presigned URLs,
+//! requires a `Content-Length`, and follows redirects without a check.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl WebClient {
             return Ok(Self { rules, clients: None, redirects_max });
         }
         let guarded = Arc::new(GuardedResolver::new(Arc::clone(resolver)));
-        // A proxy would resolve names itself and so evade the guard.
+        // A proxy would resolve names itself and so bypass the guard.
         let builder = || http_client::builder(limits.time).no_proxy();
         let public = http_client::build(
             || builder().dns_resolver(Arc::clone(&guarded)),

@@ -30,7 +30,8 @@ pub(crate) struct ConnectionError {
 }
 
 impl ConnectionErrors {
-    /// Returns the first error by which a broker refuses this client or this client a broker.
+    /// Returns the first error with which a broker refused this client, or this client refused a
+    /// broker.
     pub(crate) fn refusal(&self) -> Option<ConnectionError> {
         self.lock().iter().find(|error| error.is_refusal()).cloned()
     }
@@ -38,7 +39,7 @@ impl ConnectionErrors {
     /// Returns the error for brokers that did not answer in time; `error` is that of the request.
     pub(crate) fn unreachable(&self, settings: &Settings, error: &KafkaError) -> StreamError {
         let errors = self.lock();
-        // "All brokers are down" follows the error that says why.
+        // "All brokers are down" follows the error with the cause.
         let cause =
             errors.iter().rev().find(|error| error.code != RDKafkaErrorCode::AllBrokersDown);
         let reason = match cause {

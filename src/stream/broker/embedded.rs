@@ -27,8 +27,8 @@ pub struct EmbeddedBroker {
     relay: Option<Relay>,
 }
 
-/// A fixed port in front of the mock cluster, which chooses its own port. Clients learn that port
-/// from the first response and connect to it directly from then on.
+/// A fixed port in front of the mock cluster, which chooses its own port. Clients receive that port
+/// in the first response and then connect to it directly.
 #[derive(Debug)]
 struct Relay {
     address: SocketAddr,
@@ -91,7 +91,7 @@ impl EmbeddedBroker {
         settings.group_instance_id = None;
     }
 
-    /// Returns the mock cluster, to take brokers down and inject errors.
+    /// Returns the mock cluster, to stop brokers and inject errors.
     ///
     /// # Panics
     /// Never: the client was created with a mock cluster.

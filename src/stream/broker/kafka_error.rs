@@ -1,6 +1,7 @@
-//! The one classification of Kafka errors: what each code means to this service, and its wording.
+//! The one classification of Kafka errors: the meaning of each code for this service, and its
+//! message.
 //!
-//! Knows librdkafka's codes and [`StreamError`], and no client.
+//! Uses librdkafka's codes and [`StreamError`], but no client.
 
 use std::time::Duration;
 
@@ -161,14 +162,14 @@ pub(crate) fn configuration_error(error: &KafkaError) -> StreamError {
     StreamError::Configuration(text)
 }
 
-/// Logs an error event of a client. Librdkafka repairs its connections by itself; the call that
+/// Logs an error event of a client. librdkafka repairs its connections by itself; the call that
 /// fails decides if the worker stops.
 pub(crate) fn log_client_error(error: &KafkaError, reason: &str) {
     let code = code_of(error);
     let reason = redact::librdkafka_reason(reason);
     match code {
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
-            tracing::warn!(%code, reason, "a broker and this worker do not accept each other");
+            tracing::warn!(%code, reason, "authentication or TLS with a broker failed");
         }
         code => tracing::info!(%code, reason, "the Kafka client reports"),
     }

@@ -1,11 +1,11 @@
 //! The brokers as seen by a client: errors, configurations, topics.
 //!
-//! [`kafka_error`] says what each error code means. [`client_config`] builds the librdkafka
-//! configurations. [`probe`] and [`topics`] find and create topics, and explain why the brokers
-//! cannot be used. [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for
-//! the demo and for tests.
+//! [`kafka_error`] classifies error codes. [`client_config`] builds the librdkafka configurations.
+//! [`probe`] and [`topics`] find and create topics, and explain why the brokers cannot be used.
+//! [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for the demo and
+//! for tests.
 //!
-//! This folder names `error`, `properties`, `settings` and `record`.
+//! This folder may import `error`, `properties`, `settings` and `record`.
 
 mod client_config;
 mod connection_errors;

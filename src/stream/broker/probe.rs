@@ -1,4 +1,4 @@
-//! Asks the brokers if the topics exist, and explains why the brokers cannot be used.
+//! Checks that the topics exist, and explains why the brokers cannot be used.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ pub struct ClusterReport {
     pub missing: Vec<String>,
 }
 
-/// Asks the brokers for the topics of the worker. Blocks until they answer, at most for
+/// Requests the worker's topics from the brokers. Blocks until they answer, at most for
 /// `probe_timeout` or until `stop`.
 ///
 /// # Errors
@@ -61,8 +61,8 @@ pub fn probe_input(settings: &Settings) -> Result<(), StreamError> {
     Err(missing_topics(settings, &report.missing))
 }
 
-/// Asks the brokers for `topics`. Blocks until they answer, at most for `probe_timeout` or until
-/// `stop`. After a stop, topics that are not yet described count as missing.
+/// Requests `topics` from the brokers. Blocks until they answer, at most for `probe_timeout` or
+/// until `stop`. After a stop, topics that are not yet described count as missing.
 ///
 /// # Errors
 /// Fails like [`probe`].

@@ -1,7 +1,7 @@
 //! Explains why a broker's certificate is not trusted.
 //!
 //! librdkafka reports only that it is not. The TLS library of our HTTP client reports the reason,
-//! so this module connects to the broker once more with that client.
+//! so this module connects to the broker again with that client.
 
 use std::collections::BTreeMap;
 use std::error::Error;

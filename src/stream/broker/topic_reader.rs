@@ -24,10 +24,10 @@ use crate::stream::error::StreamError;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
-/// Time for which a read waits for a record. A reading thread notices within this time that its
-/// receiver was dropped.
+/// Time that a read waits for a record. A reading thread notices within this time that its receiver
+/// was dropped.
 pub(crate) const READ_WAIT: Duration = Duration::from_millis(100);
-/// Wait before a partition without a leader is asked for again.
+/// Wait before a partition without a leader is queried again.
 const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of records that wait for the receiver of a reading thread.
 const QUEUED_MAX: usize = 256;
@@ -71,7 +71,7 @@ pub(crate) struct ReaderThread<T> {
     is_stopped: Arc<AtomicBool>,
 }
 
-/// The offsets of one partition that are to be read.
+/// The range of offsets to read from one partition.
 #[derive(Clone, Copy)]
 struct OffsetRange {
     /// Index of the topic.
@@ -283,10 +283,9 @@ impl TopicReader {
                 }
             }
         };
-        thread::Builder::new()
-            .name("dogiqa-reader".to_owned())
-            .spawn(run)
-            .map_err(|error| StreamError::Bug(format!("no thread to read on: {error}")))?;
+        thread::Builder::new().name("dogiqa-reader".to_owned()).spawn(run).map_err(|error| {
+            StreamError::Bug(format!("the reading thread did not start: {error}"))
+        })?;
         Ok(ReaderThread { items, is_stopped })
     }
 }

@@ -74,7 +74,7 @@ async fn probe_off_thread(
     probed.unwrap_or_else(|error| Err(StreamError::Bug(format!("the probe ended early: {error}"))))
 }
 
-/// Creates topics. A topic that exists already is no error.
+/// Creates topics. A topic that already exists is not an error.
 pub(crate) async fn create_topics(
     settings: &Settings,
     topics: &[NewTopic<'_>],

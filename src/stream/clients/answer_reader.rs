@@ -64,7 +64,7 @@ impl AnswerReader {
     ///
     /// # Errors
     /// Fails if the brokers refuse to be read. Fails with [`StreamError::Foreign`] for a record
-    /// that is no answer of this service; the next call reads the record after it.
+    /// that is not an answer of this service; the next call reads the record after it.
     pub async fn next(&mut self) -> Result<WorkerAnswer, StreamError> {
         self.answers.next().await
     }

@@ -3,8 +3,8 @@
 //! `reader` reads the topic, `replay_policy` decides for each dead letter, and `replay` sends it
 //! together with its entry in the `ledger`, in one transaction.
 //!
-//! This folder names `broker`, `output` and `record`, besides `error` and `settings`. Only
-//! `clients` names it.
+//! This folder may import `broker`, `output` and `record`, besides `error` and `settings`. Only
+//! `clients` imports it.
 
 pub(crate) mod destination;
 pub(crate) mod ledger;

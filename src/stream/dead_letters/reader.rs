@@ -40,7 +40,7 @@ impl DeadLetterReader {
             match DeadLetter::parse(record) {
                 Ok(dead_letter) => return Ok(Some(dead_letter)),
                 Err(reason) => {
-                    tracing::debug!(reason, "a record is no dead letter of this service");
+                    tracing::debug!(reason, "a record is not a dead letter of this service");
                     self.foreign += 1;
                 }
             }
@@ -48,7 +48,7 @@ impl DeadLetterReader {
         Ok(None)
     }
 
-    /// Returns the number of records so far that are no dead letters of this service.
+    /// Returns the number of records so far that are not dead letters of this service.
     pub fn foreign(&self) -> u64 {
         self.foreign
     }

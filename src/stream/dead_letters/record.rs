@@ -35,7 +35,7 @@ impl DeadLetter {
     /// Parses a record of the dead-letter topic.
     ///
     /// # Errors
-    /// Fails if the record is no dead letter of this service; the error is the reason.
+    /// Fails if the record is not a dead letter of this service; the error is the reason.
     pub(crate) fn parse(record: Record) -> Result<Self, String> {
         let Record { partition, offset, timestamp_ms, key, payload, headers: native_headers } =
             record;
@@ -62,7 +62,7 @@ impl DeadLetter {
         reference::parse(&self.headers, self.payload.as_deref()?).ok()
     }
 
-    /// Returns a name for people: the id of the reference, else the key as text, else the origin.
+    /// Returns a readable name: the id of the reference, else the key as text, else the origin.
     pub fn name(&self) -> String {
         if let Some(reference) = self.reference() {
             return reference.id;

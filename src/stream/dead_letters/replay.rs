@@ -1,8 +1,8 @@
-//! Replays dead letters to the topics that they came from, each once, whatever is interrupted.
+//! Replays dead letters to their original topics, each once, even across interruptions.
 //!
 //! A replayed record and its ledger entry are one transaction. The transactional id is derived from
 //! the dead-letter topic, so a second replay fences the first. The ledger is read after that, when
-//! no earlier replay can write to it any more.
+//! no earlier replay can still write to it.
 
 use std::thread;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub struct ReplaySummary {
     pub already_sent: u64,
     /// Dead letters that cannot be sent.
     pub refused: u64,
-    /// Records that are no dead letters of this service.
+    /// Records that are not dead letters of this service.
     pub foreign: u64,
 }
 
@@ -239,6 +239,6 @@ fn replay_error(failure: TransactionFailure, settings: &Settings) -> StreamError
         TransactionFailure::Unusable(reason) | TransactionFailure::OutcomeUnknown(reason) => {
             StreamError::Fatal(reason)
         }
-        _ => StreamError::Fatal(format!("the brokers do not accept the replay of {topic}")),
+        _ => StreamError::Fatal(format!("the brokers rejected the replay of {topic}")),
     }
 }

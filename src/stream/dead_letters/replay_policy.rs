@@ -31,8 +31,8 @@ pub enum ReplayOutcome {
 /// The reason why a dead letter cannot be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayRefusal {
-    /// The destination is a topic of answers, or one that Kafka keeps its own records in.
-    #[error("its topic takes answers or is Kafka's own")]
+    /// The destination is a topic of answers, or an internal topic of Kafka.
+    #[error("its topic takes answers or is internal to Kafka")]
     Protected,
     /// The destination does not exist, or this client may not describe it.
     #[error("its topic does not exist, or may not be described")]
@@ -77,7 +77,7 @@ impl<'a> ReplayPolicy<'a> {
     /// Decides the outcome of a dead letter. `ledger` holds those that were sent before.
     ///
     /// # Errors
-    /// Fails if the brokers cannot be asked for the destination.
+    /// Fails if the brokers cannot be queried for the destination.
     pub(crate) fn decide(
         &mut self,
         dead_letter: &DeadLetter,

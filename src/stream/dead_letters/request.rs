@@ -12,7 +12,7 @@ pub struct ReplayRequest {
     pub start: Start,
     /// Returns true for dead letters to replay.
     pub matches: Box<dyn Fn(&DeadLetter) -> bool + Send>,
-    /// The topic to send to; `None` for the topic that each record came from.
+    /// The topic to send to; `None` for the original topic of each record.
     pub to_topic: Option<String>,
     /// Replays dead letters even if they were replayed before.
     pub include_replayed: bool,

@@ -1,7 +1,7 @@
 //! Back-pressure: admits records while there is room, holds back the rest, and pauses partitions.
 //!
 //! A record is admitted if the budget and the window of its partition have room. Otherwise it is
-//! held back, in order, and its partition is paused soon: librdkafka then drops the records that it
+//! held back, in order, and its partition is soon paused. librdkafka then drops the records that it
 //! fetched ahead, and fetches them again later. A brief shortage is not worth a pause, because
 //! fetching again costs more.
 
@@ -24,7 +24,7 @@ use crate::stream::status::counts::Counts;
 
 /// Time for which the budget may be short before partitions are paused.
 const SHORTAGE_GRACE: Duration = Duration::from_millis(100);
-/// Most batches that wait for the dispatcher of the tasks.
+/// Maximum number of batches that wait for the task dispatcher.
 const BATCHES_MAX: usize = 64;
 
 /// Admits records of the input topic. Partitions are numbers of that topic.
@@ -210,7 +210,7 @@ impl Intake {
         running
     }
 
-    /// Notes that a partition was assigned.
+    /// Records that a partition was assigned.
     pub(crate) fn assigned(&mut self, partition: i32, now: Instant) {
         self.last_record.insert(partition, now);
     }

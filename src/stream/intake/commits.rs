@@ -1,4 +1,4 @@
-//! Commits of offsets, and the check that they arrived.
+//! Commits offsets, and checks that the commits arrived.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use crate::stream::output::transaction_committer::TransactionCommitter;
 use crate::stream::status::fault::Fault;
 use crate::stream::status::vitals::Vitals;
 
-/// Time after which the statistics show a commit, if it succeeded.
+/// Time after which librdkafka's statistics show a successful commit.
 const COMMIT_VISIBLE_AFTER: Duration = Duration::from_secs(2);
 
-/// The way positions are committed.
+/// The commit mode, by delivery guarantee.
 pub(crate) enum Committer {
     /// At least once: after the answers are acknowledged.
     Offsets(OffsetCommitter),
@@ -96,7 +96,7 @@ impl OffsetCommitter {
         CommitAttempt::Retry
     }
 
-    /// Compares the positions that were sent for a commit with the brokers' own view of them.
+    /// Compares the positions sent for commit with those that the brokers hold.
     pub(crate) fn audit(&self, extent: &LagExtent, now: Instant) {
         let LagExtent { partition, committed, .. } = *extent;
         match self.partitions.audit(partition, committed, now, COMMIT_VISIBLE_AFTER) {
@@ -108,7 +108,7 @@ impl OffsetCommitter {
             CommitAudit::Overdue => {
                 metrics::commit_failed("unconfirmed");
                 self.vitals.commit_failed(now);
-                tracing::warn!(partition, "a commit did not arrive, it is repeated");
+                tracing::warn!(partition, "a commit is not confirmed; repeating it");
             }
         }
     }

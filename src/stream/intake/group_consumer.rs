@@ -19,9 +19,9 @@ use crate::stream::settings::Settings;
 
 /// The consumer of the input topic.
 ///
-/// Dropping it leaves the group. Librdkafka revokes the assignment once more then, and waits for
-/// the answer: `events` is declared first, so that the receiver is dropped before the consumer and
-/// the callback answers by itself.
+/// Dropping it leaves the group. librdkafka then revokes the assignment again, and waits for the
+/// answer. `events` is declared first, so that the receiver is dropped before the consumer and the
+/// callback answers on its own.
 pub(crate) struct GroupConsumer {
     events: Receiver<KafkaEvent>,
     consumer: BaseConsumer<ConsumerCallbacks>,
@@ -85,7 +85,7 @@ impl GroupConsumer {
         assign(&self.consumer, partitions);
     }
 
-    /// Gives revoked partitions up.
+    /// Gives up revoked partitions.
     pub(crate) fn unassign(&self, partitions: &TopicPartitionList) {
         unassign(&self.consumer, partitions);
     }
@@ -95,7 +95,7 @@ impl GroupConsumer {
         self.consumer.assignment_lost()
     }
 
-    /// Pauses partitions. Librdkafka drops the records that it fetched ahead.
+    /// Pauses partitions. librdkafka drops the records that it fetched ahead.
     pub(crate) fn pause(&self, partitions: &[i32]) {
         self.apply(partitions, "pause", |list| self.consumer.pause(list));
     }

@@ -1,7 +1,7 @@
 //! The callbacks of the consumer. Each of them only sends a message to the polling thread, which
 //! then handles it with full access to its own state.
 //!
-//! A rebalance may be handled after its callback. Librdkafka keeps the member in the state
+//! A rebalance may be handled after its callback. librdkafka keeps the member in the state
 //! `wait-assign-call` or `wait-unassign-call` until the application calls an assign function,
 //! inside the callback or later. rdkafka runs the callback inside `poll`, on the polling thread,
 //! and `poll` then returns without a record. So nothing is polled between callback and handling.
@@ -68,7 +68,7 @@ impl ConsumerContext for ConsumerCallbacks {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 KafkaEvent::Assigned(partitions.clone())
             }
-            // Librdkafka expects an unassign after errors, too.
+            // librdkafka expects an unassign after errors, too.
             _ => KafkaEvent::Revoked(partitions.clone()),
         };
         // Without a receiver the consumer is closing, and no other code would answer librdkafka.
@@ -95,7 +95,7 @@ pub(crate) fn assign(consumer: &BaseConsumer<ConsumerCallbacks>, partitions: &To
     });
 }
 
-/// Gives revoked partitions up: librdkafka stops fetching them, and the group may reassign them.
+/// Gives up revoked partitions: librdkafka stops fetching them, and the group may reassign them.
 pub(crate) fn unassign(
     consumer: &BaseConsumer<ConsumerCallbacks>,
     partitions: &TopicPartitionList,

@@ -1,10 +1,10 @@
-//! Librdkafka's statistics: connected brokers, and the positions and ends of partitions.
+//! librdkafka's statistics: connected brokers, and the positions and ends of partitions.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 
-/// Librdkafka's value for an unknown number.
+/// librdkafka's value for an unknown number.
 const UNKNOWN: i64 = -1;
 
 /// The part of the statistics that the worker uses.

@@ -1,8 +1,8 @@
 //! The polling thread. It owns the consumer, and makes every call that may block on the brokers.
 //!
 //! A consumer must be polled continuously, or the group reassigns its partitions. So nothing here
-//! waits for the tasks: records leave through a bounded channel, the rest is held back, and
-//! commands arrive through another channel.
+//! waits for the tasks: records are sent over a bounded channel, the rest is held back, and
+//! commands arrive on another channel.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -30,18 +30,18 @@ use crate::stream::settings::Settings;
 use crate::stream::status::fault::Fault;
 use crate::stream::status::vitals::Vitals;
 
-/// Longest wait of a poll for a record. Also the delay after which commands and permits are
+/// Maximum time that a poll waits for a record, and so the delay until commands and permits are
 /// noticed.
 const POLL: Duration = Duration::from_millis(50);
 /// The same while a record is held back.
 const POLL_HOLDING: Duration = Duration::from_millis(10);
-/// Most records that are polled in a row.
+/// Maximum number of records polled in a row.
 const BATCH_MAX: usize = 256;
-/// Most commands that wait; each kind is sent once.
+/// Maximum number of waiting commands; each kind is sent once.
 const COMMANDS_MAX: usize = 4;
 /// Interval between checks of the worker's health.
 const TICK: Duration = Duration::from_secs(1);
-/// Time without a record after which a partition that has some is paused and resumed.
+/// Time without a record after which a partition that has records is paused and resumed.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// The handle to the polling thread.
@@ -53,7 +53,7 @@ pub(crate) struct Polling {
 
 /// The parts that the polling thread owns or shares with the tasks.
 ///
-/// `intake` is declared before `consumer`: if the thread panics, the worker learns of it even if
+/// `intake` is declared before `consumer`: if the thread panics, the worker is notified even if
 /// librdkafka blocks while the consumer is dropped.
 pub(crate) struct Poller {
     pub(crate) intake: Intake,
@@ -68,8 +68,8 @@ pub(crate) struct Poller {
     pub(crate) health: Health,
 }
 
-/// The phase of a worker's life. It only moves forward, and ends when the consumer is dropped: no
-/// code that commits or admits exists after that.
+/// The phase of a worker. It only moves forward, and ends when the consumer is dropped: no code
+/// that commits or admits exists after that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Records are admitted.
@@ -125,7 +125,9 @@ impl Polling {
                     tracing::debug!("the worker did not wait for the polling thread");
                 }
             })
-            .map_err(|error| StreamError::Bug(format!("no thread to poll on: {error}")))?;
+            .map_err(|error| {
+                StreamError::Bug(format!("the polling thread did not start: {error}"))
+            })?;
         Ok(Self { commands: sender, phase: observed, closed })
     }
 
@@ -264,7 +266,7 @@ impl PollLoop {
 }
 
 impl Poller {
-    /// Polls until no record is there, the budget is short, or the batch is full.
+    /// Polls until no record is available, the budget is short, or the batch is full.
     fn gather(&mut self) {
         let mut timeout = if self.intake.is_holding() { POLL_HOLDING } else { POLL };
         for _ in 0..BATCH_MAX {
@@ -345,7 +347,7 @@ impl Poller {
         if silent.is_empty() {
             return;
         }
-        tracing::warn!(partitions = ?silent, "partitions bring no records, fetching them again");
+        tracing::warn!(partitions = ?silent, "partitions return no records; fetching them again");
         self.consumer.pause(silent);
         self.consumer.resume(silent);
         for number in silent {
@@ -398,7 +400,7 @@ impl Poller {
             if attempt != CommitAttempt::Retry || Instant::now() >= deadline {
                 return attempt == CommitAttempt::Done;
             }
-            // Polling lets the rebalance continue that the commit waits for.
+            // The commit waits for a rebalance, which continues only while this thread polls.
             self.poll_without_admission(POLL);
         }
     }

@@ -22,7 +22,7 @@ use crate::stream::output::transaction_committer::TransactionCommitter;
 use crate::stream::status::fault::Fault;
 use crate::stream::status::vitals::Vitals;
 
-/// Least time for the commit of revoked partitions, however long their answers took.
+/// Minimum time for the commit of revoked partitions, however long their answers took.
 const COMMIT_TIME_MIN: Duration = Duration::from_secs(1);
 /// Wait before a failed commit is repeated.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
@@ -40,12 +40,12 @@ pub(crate) struct Rebalancer {
     pub(crate) tasks: CancellationToken,
 }
 
-/// The way a partition leaves this worker.
+/// The two kinds of revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// The group waits until the worker gives it up.
+    /// The group waits until the worker gives up the partition.
     Revoked,
-    /// The group reassigned it already: nothing of it may be committed.
+    /// The group has already reassigned the partition: none of its offsets may be committed.
     Lost,
 }
 
@@ -76,7 +76,7 @@ impl Rebalancer {
         tracing::info!(?partitions, "partitions were given to this worker");
     }
 
-    /// Finishes and commits revoked partitions, unless they are lost already, and gives them up.
+    /// Finishes and commits revoked partitions, unless they are already lost, and gives them up.
     /// Blocks, for little more than `revoke_timeout`.
     pub(crate) fn revoke(
         &self,

@@ -3,7 +3,7 @@
 //! [`tracker`] is the pure state machine. [`partitions`] shares it between threads behind a lock
 //! and cancels the tasks of a revoked partition.
 //!
-//! This folder names nothing else of this crate.
+//! This folder imports nothing else of this crate.
 
 pub(crate) mod partitions;
 pub(crate) mod tracker;

@@ -120,8 +120,8 @@ impl Partitions {
     }
 
     /// Returns the committable offsets of the given partitions, changed or not. The last commit
-    /// before a revocation or a stop covers all of them: an earlier asynchronous commit may still
-    /// be under way, and its failure would be noticed too late.
+    /// before a revocation or a stop covers all of them, because an earlier asynchronous commit may
+    /// still be in flight and fail unnoticed.
     pub(crate) fn committable_offsets(&self, partitions: &[i32]) -> Vec<CommittableOffset> {
         let assignments = self.lock();
         let committable = |&partition: &i32| {

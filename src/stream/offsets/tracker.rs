@@ -247,7 +247,7 @@ impl Tracker {
 
     /// Returns the admission time of the oldest unanswered record, or `None` if all are answered.
     pub(crate) fn oldest_unanswered(&self) -> Option<Instant> {
-        // The front slot is always unanswered: an answered one leaves at once.
+        // The front slot is always unanswered: an answered slot leaves immediately.
         self.windows.values().filter_map(|window| Some(window.slots.front()?.admitted_at)).min()
     }
 }

@@ -48,9 +48,9 @@ pub(crate) struct Answers {
     recovered: Notify,
 }
 
-/// The way answers reach the brokers.
+/// The output path of answers, by delivery guarantee.
 pub(crate) enum AnswerOutput {
-    /// Each answer is sent by itself, until the brokers acknowledge it.
+    /// Each answer is sent alone, until the brokers acknowledge it.
     Direct(Publisher),
     /// The polling thread commits answers together with their positions.
     Transactions(Arc<Outbox>),
@@ -129,15 +129,15 @@ impl Answers {
         }
     }
 
-    /// Runs the record through the pipeline, through a store's outage if need be, until there is an
-    /// event or the reason of a dead letter.
+    /// Runs the record through the pipeline until there is an event or the reason of a dead letter.
+    /// Waits during an outage of the store.
     async fn assess(&self, record: &Record) -> Result<Result<Box<Assessed>, Reason>, StreamError> {
         let started = Instant::now();
         let mut attempts = 0;
         let mut failures = 0;
         let mut held = None;
         loop {
-            // A panic is blamed on the image: the worker and its other images continue.
+            // A panic fails this image only: the worker and its other images continue.
             let attempt = AssertUnwindSafe(Box::pin(self.attempt(record))).catch_unwind();
             let outcome = attempt.await.unwrap_or_else(|_| Ok(AttemptOutcome::panicked()))?;
             let (uri, mut reason) = match outcome {
@@ -267,7 +267,7 @@ impl Answers {
     }
 
     /// Writes the original record, with the reason in its headers. If that is too large for the
-    /// topic, leaves out the value, then the headers too: the reason contains the position of the
+    /// topic, leaves out the value, then the headers too. The reason contains the position of the
     /// original, and a poison record must not block its partition.
     async fn publish_dead_letter(
         &self,
@@ -289,7 +289,7 @@ impl Answers {
                 tracing::error!(
                     partition = record.partition,
                     offset = record.offset,
-                    "the dead letter is too large for its topic, a part of it is left out"
+                    "the dead letter is too large for its topic; a part of it is left out"
                 );
                 names.retain(|(name, _)| name != LEFT_OUT_HEADER);
                 names.push((LEFT_OUT_HEADER.to_owned(), left_out.to_owned()));

@@ -1,8 +1,8 @@
 //! From a record to its acknowledged event or dead letter.
 //!
-//! `answer` produces it. At least once, `publisher` sends each answer by itself. Exactly once,
-//! `outbox` collects answers, and `transaction_committer` commits them with their positions through
-//! a `transactional_producer`. `outage` decides if a failed fetch is worth a dead letter.
+//! `answer` produces it. At least once, `publisher` sends each answer alone. Exactly once, `outbox`
+//! collects answers, and `transaction_committer` commits them with their positions through a
+//! `transactional_producer`. `outage` decides if a failed fetch is worth a dead letter.
 //!
 //! May import `status`, `record`, `offsets`, `broker`, `settings` and `error`.
 

@@ -4,7 +4,7 @@
 //! letter, so that a poison record never blocks its partition. If nearly all fetches of a store
 //! fail for a minute, the store is unavailable, and continuing would turn the backlog into dead
 //! letters. Its references are then held and fetched again until the store answers. They keep their
-//! share of the budget meanwhile, so consumption pauses by itself once the budget is used up.
+//! share of the budget meanwhile, so consumption pauses once the budget is used up.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ pub(crate) enum Advice {
     Hold,
 }
 
-/// Fewest failures that make an outage: fewer say more about the references than about the store.
+/// Minimum number of failures in an outage: fewer may be the fault of the references alone.
 const FAILURES_MIN: u32 = 10;
-/// Percentage of failed fetches from which on nearly all fail.
+/// Minimum percentage of failed fetches in an outage.
 const FAILED_PERCENT: u32 = 95;
-/// Most stores that are tracked at once. Only those with a recent failure are.
+/// Maximum number of tracked stores. Only stores with a recent failure are tracked.
 const STORES_MAX: usize = 256;
 
 /// Tracks the stores with recent failures.
@@ -87,7 +87,7 @@ impl Outages {
         let is_long = now.saturating_duration_since(store.failing_since) >= self.outage_after;
         if is_long && store.counts().failed >= FAILURES_MIN && !store.is_unavailable {
             store.is_unavailable = true;
-            tracing::error!(store = name, "the store is out; its references are kept");
+            tracing::error!(store = name, "the store is unavailable; its references are held");
         }
         if store.is_unavailable { Advice::Hold } else { Advice::GiveUp }
     }

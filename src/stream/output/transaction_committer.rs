@@ -1,8 +1,8 @@
 //! Exactly-once delivery: answers and the positions after them are committed in one transaction.
 //!
-//! Everything here runs on the polling thread. It knows the generation of the group, by which the
-//! brokers fence a worker that lost its membership, and it is the thread that waits during a
-//! rebalance. Aborted answers stay in memory and are written again.
+//! Everything here runs on the polling thread. It has the group's generation, with which the
+//! brokers fence a worker that lost its membership, and it waits during a rebalance. Aborted
+//! answers stay in memory and are written again.
 
 use std::mem;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::stream::status::vitals::Vitals;
 
 /// Time limit for opening a replacement producer. A failed attempt is repeated at the next commit.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most answers in one transaction; all of them are in the producer's queue at once.
+/// Maximum number of answers in one transaction, all in the producer's queue at once.
 const ANSWERS_MAX: usize = 10_000;
 /// Time limit for reading the committed offsets of the group.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most producers that are replaced between two successful commits.
+/// Maximum number of producers replaced between two successful commits.
 const REPLACEMENTS_MAX: u32 = 5;
 
 /// Commits the answers of one worker.
@@ -74,7 +74,7 @@ impl TransactionCommitter {
             }
             let id = settings.transactional_id();
             StreamError::Fatal(format!(
-                "no broker begins transactions of {id} within {STEP_TIMEOUT:?}"
+                "no broker initialised the transactional id {id} within {STEP_TIMEOUT:?}"
             ))
         })?;
         Ok(Self {
@@ -261,7 +261,7 @@ impl TransactionCommitter {
             Ok(producer) => return Some(producer),
             Err(TransactionFailure::Permanent(error)) => self.fault.raise(error),
             Err(_) => {
-                tracing::warn!("no broker begins a transaction, trying again");
+                tracing::warn!("no broker initialised the transactional id; trying again");
                 self.vitals.commit_failed(Instant::now());
             }
         }

@@ -25,7 +25,7 @@ use crate::stream::output::publisher::DeliveryContext;
 
 /// Time limit for one step of a transaction.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time limit for sending the positions. Librdkafka ignores the limit of that call, and waits
+/// Time limit for sending the positions. librdkafka ignores the limit of that call, and waits
 /// indefinitely for a group coordinator that has moved (librdkafka #5456, #5511). Brokers need
 /// about ten seconds to elect a new one.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(15);
@@ -123,7 +123,7 @@ impl TransactionalProducer {
     pub(crate) fn abandon(self) {
         let dropping = thread::Builder::new().name("dogiqa-dropping".to_owned());
         if let Err(error) = dropping.spawn(move || drop(self)) {
-            tracing::warn!(%error, "no thread to drop a producer on; it is dropped here");
+            tracing::warn!(%error, "no thread to drop a producer; it is dropped on this one");
         }
     }
 
@@ -230,13 +230,13 @@ impl TransactionalProducer {
         };
         let started = thread::Builder::new().name("dogiqa-positions".to_owned()).spawn(call);
         if let Err(error) = started {
-            let bug = StreamError::Bug(format!("no thread for positions: {error}"));
+            let bug = StreamError::Bug(format!("the thread for positions did not start: {error}"));
             return self.abort(TransactionFailure::Permanent(bug));
         }
         match result.recv_timeout(POSITIONS_TIMEOUT + TIMEOUT_SLACK) {
             Ok(sent) => sent.or_else(|error| self.abort(self.classify(error))),
             Err(_) => Err(TransactionFailure::Unusable(
-                "the brokers do not accept its positions".to_owned(),
+                "the brokers did not accept its offsets in time".to_owned(),
             )),
         }
     }

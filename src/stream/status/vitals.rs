@@ -106,7 +106,7 @@ impl Vitals {
         } else if observed.unpublished > 0 {
             Some("answers cannot be published and are being sent again")
         } else if observed.held > 0 {
-            Some("a store is out, its references are kept")
+            Some("a store is unavailable, its references are held")
         } else {
             None
         }

@@ -37,9 +37,9 @@ pub(crate) fn check(bytes: &[u8]) -> bool {
     }
 }
 
-/// Returns the memory limit for decoding, in bytes: the documented bytes per pixel, once more for
-/// the conversion to 8 bits, and 40 times the file. A further 16 MiB do not depend on the size, and
-/// count three times while a buffer grows.
+/// Returns the memory limit for decoding, in bytes: the documented bytes per pixel, and the same
+/// again for the conversion to 8 bits, and 40 times the file. A further 16 MiB do not depend on the
+/// size, and count three times while a buffer grows.
 pub(crate) fn memory_max(bytes: &[u8]) -> u64 {
     let pixels = match probe(bytes, &settings()) {
         Ok(header) => u64::from(header.width) * u64::from(header.height),

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 enum Command {
     /// List the current dead letters and count them by code
     List(list::Args),
-    /// Send dead letters back to the topics they came from, each one once
+    /// Send dead letters back to their original topics, each only once
     Replay(replay::Args),
 }
 

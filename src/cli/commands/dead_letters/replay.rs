@@ -14,8 +14,8 @@ use crate::stream::{
 
 const HELP: &str = "Examples:\n  dogiqa dead-letters replay --code fetch.forbidden --dry-run\n  \
     dogiqa dead-letters replay --code fetch --since 2h --rate 50/s\n\n\
-    An interrupted replay continues when the same command is run again. A topic next to the dead-letter \
-    topic, with the suffix `.replayed`, records what was sent.\n\n\
+    An interrupted replay continues when the same command is run again. The topic \
+    `<dead-letter-topic>.replayed` records the dead letters that were sent.\n\n\
     Exit codes: 0 everything was sent; 1 a dead letter was refused, or the command ended early; \
     2 wrong usage.";
 
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Print what would be sent to which topic, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Send to this topic instead of the topics they came from
+    /// Send to this topic instead of the original topics
     #[arg(long, value_name = "TOPIC")]
     to: Option<String>,
     /// Also send dead letters that were sent before
@@ -108,7 +108,7 @@ fn send(
     Ok(summary?)
 }
 
-/// Returns a line about the fate of a dead letter, or `None` if it was sent before.
+/// Returns a line with the outcome of a dead letter, or `None` if it was sent before.
 fn line(letter: &DeadLetter, fate: &ReplayOutcome) -> Option<String> {
     let location = format!("{}@{}", letter.partition, letter.offset);
     let fate = match fate {

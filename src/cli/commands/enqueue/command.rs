@@ -30,8 +30,8 @@ const IN_FLIGHT_MAX: usize = 500;
 const HELP: &str = "Examples:\n  dogiqa enqueue photos/ --policy gallery\n  \
     dogiqa enqueue s3://user-uploads/2026/11/ --rate 200/s --state november.json\n  \
     jq -c '{uri: .url, id: .sku}' catalogue.jsonl | dogiqa enqueue - --metadata batch=7\n\n\
-    With --state, an interrupted run continues when the same command is run again. After a crash at most \
-    1000 references are sent twice, after a signal none. A reference that is sent twice keeps its id, so \
+    With --state, an interrupted run continues when the same command is run again. After a crash, at most \
+    1000 references are sent twice; after a signal, none. A reference that is sent twice keeps its id, so \
     reference.id identifies duplicate answers.\n\n\
     Exit codes: 0 everything was sent; 1 a reference was refused, or the command ended early; \
     2 wrong usage.";
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// bucket prefix that ends in a slash
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// Policy of references that name none
+    /// Policy for references without one
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// Maximum rate per second, minute or hour: 200/s, 12/m, 1000/h
@@ -118,12 +118,13 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
     let stop = CancellationToken::new();
     let spinner = recorder.spinner.clone();
     let start_draining = |name| {
-        let notice = format!("{name}: waiting for what is sent, a second one ends at once");
+        let notice =
+            format!("{name}: waiting for acknowledgements; a second signal exits immediately");
         spinner.suspend(|| print_status(&notice));
         stop.cancel();
     };
     let work = send_all(steps, &sink, &mut recorder, &stop, settings.kafka.drain_timeout);
-    let consequence = "; what was not acknowledged may have been sent";
+    let consequence = "; unacknowledged references may have been sent";
     let sent = signals.drain_on_first_abort_on_second(work, start_draining, consequence).await;
     if let Err(error) = sent.flatten() {
         recorder.save()?;
@@ -157,7 +158,10 @@ async fn send_all(
         let completed = tokio::select! {
             biased;
             () = &mut drain_deadline => {
-                bail!("the brokers did not acknowledge everything in time; it may have been sent");
+                bail!(
+                    "the brokers did not acknowledge all references in time; the rest may have \
+                     been sent"
+                );
             }
             completed = completed_steps.next() => completed,
         };

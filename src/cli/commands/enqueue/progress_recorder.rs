@@ -72,7 +72,8 @@ impl ProgressRecorder {
         self.state_file.as_deref().map_or(Ok(()), |file| self.progress.save(file))
     }
 
-    /// Saves the progress and prints the summary. `is_early` means that a signal came first.
+    /// Saves the progress and prints the summary. `is_early` is true if a signal ended the run
+    /// early.
     pub(crate) fn finish(mut self, is_early: bool) -> anyhow::Result<CommandOutcome> {
         self.save()?;
         self.spinner.finish_and_clear();

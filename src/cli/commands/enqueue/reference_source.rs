@@ -191,8 +191,8 @@ fn lines(mut input: impl BufRead, after: u64) -> impl Iterator<Item = anyhow::Re
     })
 }
 
-/// Reads a line without its line break. Of a line that is too long for a reference, only the first
-/// `PAYLOAD_BYTES_MAX` + 2 bytes are returned, so that parsing reports it as too large.
+/// Reads a line without its line break. If a line is too long for a reference, returns only its
+/// first `PAYLOAD_BYTES_MAX` + 2 bytes. Parsing then reports it as too large.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     input.take(PAYLOAD_BYTES_MAX as u64 + 2).read_until(b'\n', &mut line)?;

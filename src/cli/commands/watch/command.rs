@@ -70,7 +70,8 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
         print_result(&table::header())?;
     }
     while args.count.is_none_or(|count| statistics.answers() < count) {
-        // A busy topic always has a next record, so the stop conditions and the timer come first.
+        // A busy topic always has a next record, so the stop conditions and the timer take
+        // precedence.
         let answer = tokio::select! {
             biased;
             _ = signals.next() => break,
@@ -109,7 +110,7 @@ async fn connect(args: &Args, settings: &Settings) -> anyhow::Result<AnswerReade
     Ok(reader)
 }
 
-/// Waits for the deadline, forever without one. Cancel safe.
+/// Waits for the deadline, or forever if there is none. Cancel safe.
 async fn sleep_until(deadline: Option<time::Instant>) {
     match deadline {
         Some(deadline) => time::sleep_until(deadline).await,

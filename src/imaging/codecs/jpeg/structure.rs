@@ -87,9 +87,9 @@ impl Structure {
 
     /// Returns the bytes of the image alone, without the parts that the strict decoder refuses.
     ///
-    /// It refuses stray bytes between segments, which all other decoders skip. And it treats three
-    /// components with an Adobe segment that says "no transform" as a broken CMYK image; without
-    /// that segment it returns the samples unchanged.
+    /// It refuses stray bytes between segments, which all other decoders skip. It also treats three
+    /// components with an Adobe segment "no transform" as a broken CMYK image. Without that segment
+    /// it returns the samples unchanged.
     pub(crate) fn image<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, DecodeError> {
         let bytes = bytes.get(..self.len).unwrap_or(bytes);
         if !self.has_filler && self.adobe != AdobeSegment::MeansRgb {

@@ -34,7 +34,7 @@ pub(crate) fn decode(
     let Header { width, height, .. } = header;
     let directory = Directory::first(bytes);
     if !directory.is_some_and(Directory::values_fit) {
-        return Err(DecodeError::truncated(FORMAT, "its directory names more than it holds"));
+        return Err(DecodeError::truncated(FORMAT, "its directory lists values beyond its end"));
     }
     // The decoder refuses palettes, but reads the indexes if they are declared as grey.
     let grey = directory.and_then(Directory::palette_declared_grey);

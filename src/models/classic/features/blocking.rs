@@ -1,7 +1,7 @@
 //! Blocking: the visibility of an 8 × 8 grid of blocks, as JPEG leaves it.
 //!
 //! Wang, Sheikh and Bovik ("No-reference perceptual quality assessment of JPEG compressed images",
-//! ICIP 2002) compare the mean difference across block boundaries with the one inside blocks. This
+//! ICIP 2002) compare the mean difference across block boundaries with that inside blocks. This
 //! measure uses second differences, on which slopes have no effect, and searches the grid's offset,
 //! because a crop may begin anywhere.
 

@@ -1,9 +1,9 @@
 //! Banding: the grey levels that a picture does not use within its range, in octaves.
 //!
-//! Brightening or stretching a picture of 8 bits leaves gaps in its histogram, which are visible as
-//! banding (Stamm and Liu, "Forensic detection of image manipulation using statistical intrinsic
-//! fingerprints", IEEE TIFS 5(3), 2010, analyse the same gaps). A histogram is compared with its
-//! own smoothed copy: after a gain of g one level in g is used, and the measure is log₂ g.
+//! Brightening or stretching an 8-bit picture leaves gaps in its histogram, which are visible as
+//! banding. (Stamm and Liu, "Forensic detection of image manipulation using statistical intrinsic
+//! fingerprints", IEEE TIFS 5(3), 2010, analyse the same gaps.) A histogram is compared with its
+//! smoothed copy. After a gain of g, one level in g is used, and the measure is log₂ g.
 
 use image::RgbImage;
 

@@ -8,7 +8,8 @@
 //!           ├─ the same tiles' histograms ─────────────────── levels used (octaves lost)
 //!           └─ a grid of small means ──────────────────────── tone (exposure, contrast, clipping)
 //! ```
-//! Every measure keeps growing with its distortion: none has a flat part. Imports nothing of ours.
+//! Every measure keeps growing with its distortion: none has a flat part. Imports no other module
+//! of this crate.
 
 mod blocking;
 mod levels_used;

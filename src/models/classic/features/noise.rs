@@ -1,12 +1,12 @@
 //! The variance of a picture's noise.
 //!
 //! The operator of Immerkær ("Fast noise variance estimation", CVIU 64(2), 1996), the difference of
-//! two Laplacians, responds to noise and hardly to edges. It is applied to blocks at two scales:
-//! white noise has the same variance at both (after the halving is undone), while texture has more
-//! at the coarse one, so the fine energy is lowered by the ratio of the two. The result is the
-//! median over the quarter of the blocks with the least coarse activity, as in the block method
-//! that Olsen (CVGIP 55(4), 1993) found best. Blocks that are black or blown out show no noise and
-//! are ignored while there are others.
+//! two Laplacians, responds to noise and hardly to edges. It is applied to blocks at two scales.
+//! White noise has the same variance at both, after the halving is undone. Texture has more at the
+//! coarse scale, so the fine energy is reduced by the ratio of the two. The result is the median
+//! over the quarter of the blocks with the least coarse activity, as in the block method that Olsen
+//! (CVGIP 55(4), 1993) found best. Blocks that are black or blown out show no noise and are ignored
+//! while there are others.
 
 use crate::models::classic::features::plane::Plane;
 

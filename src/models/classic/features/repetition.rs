@@ -1,8 +1,8 @@
 //! The repetition of pixels after scaling up without interpolation, in octaves.
 //!
 //! Repeated pixels make whole columns and rows of differences vanish. For each window of
-//! differences the participation ratio `(Σd)² / (n Σd²)` is the share of them that is alive: 1/s
-//! after scaling by any factor s, whole or not. (Gallagher, "Detection of linear and cubic
+//! differences, the participation ratio `(Σd)² / (n Σd²)` is the share of nonzero differences. It
+//! is 1/s after scaling by any factor s, whole or not. (Gallagher, "Detection of linear and cubic
 //! interpolation in JPEG compressed images", CRV 2005, reads the period of the same profile.)
 
 use crate::models::classic::features::plane::{Plane, absolute_difference};
@@ -68,8 +68,8 @@ impl Repetition {
         }
     }
 
-    /// Returns the octaves of resolution lost to repetition, in the direction that loses less:
-    /// content may look repeated in one direction, a scaled picture is repeated in both.
+    /// Returns the octaves of resolution lost to repetition, in the direction that loses less.
+    /// Content may repeat in one direction; a scaled picture repeats in both.
     pub(crate) fn octaves(&self) -> f64 {
         let lost = self.columns.lost_octaves().min(self.rows.lost_octaves());
         BEND * ((lost - CONTENT) / BEND).exp().ln_1p()

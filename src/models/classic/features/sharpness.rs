@@ -5,7 +5,7 @@
 //! the 2 × 2 mean of a pyramid, level by level and in four directions. With the transfer functions
 //! of these differences the ratio of one level's energy to the next is `1 / (4 cos⁴ πf)` at the
 //! frequency `f`. It grows with `f`, so anything that weakens high frequencies more than low ones
-//! lowers each ratio, and blur of any width shows at the level of its width. Natural pictures have
+//! lowers each ratio. Blur of any width is visible at the level of its width. Natural pictures have
 //! similar energy in each octave (Field 1987), which means a ratio near 1/2; a smooth ramp has 1/4.
 
 use crate::models::classic::features::plane::{Plane, squared_difference};
@@ -17,7 +17,7 @@ const DIRECTIONS: usize = 4;
 /// Energy that rounding to whole grey levels leaves in a difference: twice 1/12, rounded down
 /// because smooth pictures round alike.
 const ROUNDING: f64 = 0.02;
-/// Factor by which more noise is subtracted than was measured: noise that remains would look like
+/// Factor by which more noise is subtracted than was measured. Remaining noise would look like
 /// detail, and clipping at black and white hides some of it from the measurement.
 const NOISE_MARGIN: f64 = 1.5;
 /// Share of an octave that is lost if it holds nothing but noise.

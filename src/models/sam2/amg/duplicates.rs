@@ -1,12 +1,12 @@
-//! Removes duplicates among the masks of all crops of an image, and small regions.
+//! Removes small regions, and duplicates among the masks of all crops of an image.
 
 use crate::method::{MaskError, Rle};
 use crate::models::sam2::amg::generated_mask::GeneratedMask;
 use crate::models::sam2::amg::nms::non_maximum_suppression;
 use crate::models::sam2::amg::small_regions::{CleanedMask, clean_masks, corners};
 
-/// Keeps, of masks whose boxes overlap by more than the threshold, those of the smallest crop; of
-/// equal crops the earliest.
+/// If the boxes of masks overlap by more than the threshold, keeps those of the smallest crop;
+/// among equal crops, the earliest.
 pub(crate) fn keep_smallest_crops(masks: Vec<GeneratedMask>, threshold: f64) -> Vec<GeneratedMask> {
     let boxes: Vec<[f32; 4]> =
         masks.iter().map(|mask| mask.corners.map(|corner| corner as f32)).collect();

@@ -1,9 +1,9 @@
 //! The automatic mask generator, which segments an image without prompts from a user
 //! (`SAM2AutomaticMaskGenerator`).
 //!
-//! Filters and results are in the reference's order. A mask is discarded as early as possible: by
-//! its predicted intersection over union before it is drawn, and by its stability and box before it
-//! is enlarged. Only the remaining masks are encoded.
+//! Filters and results are in the reference's order. Masks are discarded as early as possible: by
+//! predicted intersection over union before drawing, and by stability and box before enlarging.
+//! Only the remaining masks are encoded.
 
 use candle_core::{IndexOp, Result, Tensor};
 use image::RgbImage;
@@ -25,8 +25,8 @@ use crate::models::sam2::model::{EncodedImages, Prompts, Sam2};
 use crate::models::sam2::processor::preprocess;
 use crate::models::sam2::prompt_encoder::PointLabel;
 
-/// Crops whose features and candidates are held at once, of one image or of several. Bounds the
-/// memory of a run, whatever the number of crops.
+/// Maximum number of crops, of one image or several, whose features and candidates are in memory.
+/// Bounds the memory of a run.
 const CROPS_AT_ONCE: usize = 4;
 
 /// Low-resolution logits are clamped to ± this before they become a prompt.

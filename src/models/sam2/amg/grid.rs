@@ -91,8 +91,8 @@ pub fn crop_boxes(size: (u32, u32), layers: usize, overlap_ratio: f64) -> Vec<Cr
 /// The reference's tolerance of [`is_near_crop_edge`] in pixels.
 pub const EDGE_TOLERANCE_PX: u32 = 20;
 
-/// Returns true if a box, in pixels of its crop, ends within a tolerance of the crop's edge and not
-/// of the image's: the object then continues outside the crop (`is_box_near_crop_edge`).
+/// Returns true if a box, in pixels of its crop, ends near the crop's edge but not near the
+/// image's. The object then continues outside the crop (`is_box_near_crop_edge`).
 pub fn is_near_crop_edge(
     bbox: Corners,
     crop: &CropBox,

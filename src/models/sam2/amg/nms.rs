@@ -1,4 +1,4 @@
-//! Non-maximum suppression: of boxes that overlap, only the one with the best score is kept.
+//! Non-maximum suppression: keeps only the box with the best score among overlapping ones.
 
 /// Returns the indices of the boxes that are kept, the best score first.
 ///

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum of points along a side of the grid: 4,096 prompts per crop, whose masks are held in
-/// memory until the last is drawn.
+/// Maximum number of points along a side of the grid: 4,096 prompts per crop, whose masks are held
+/// in memory until the last is drawn.
 const POINTS_PER_SIDE_MAX: usize = 64;
-/// Maximum of prompts in one call of the decoder.
+/// Maximum number of prompts in one call of the decoder.
 const POINTS_PER_BATCH_MAX: usize = 4096;
-/// Maximum of layers of crops: 85 crops, whose inputs take a gigabyte.
+/// Maximum number of crop layers: 85 crops, whose inputs take a gigabyte.
 const CROP_LAYERS_MAX: usize = 3;
 
 /// A named set of parameters.
@@ -38,7 +38,7 @@ impl AmgPreset {
     }
 }
 
-/// Parameters of `SAM2AutomaticMaskGenerator`, with its defaults, and two of ours.
+/// Parameters of `SAM2AutomaticMaskGenerator`, with its defaults, and two additional ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AmgSettings {
@@ -47,7 +47,7 @@ pub struct AmgSettings {
     pub points_per_side: usize,
     /// Custom points instead of a regular grid: a list for each layer of crops, x and y in 0..=1.
     pub point_grids: Option<Vec<Vec<[f64; 2]>>>,
-    /// Points in one call of the decoder. More points take more memory; results differ by rounding
+    /// Points in one call of the decoder. More points use more memory; results differ by rounding
     /// only.
     pub points_per_batch: usize,
     /// Keeps masks whose predicted intersection over union is above this; 0 keeps all.
@@ -75,11 +75,11 @@ pub struct AmgSettings {
     pub use_m2m: bool,
     /// Generates three masks for each point instead of one.
     pub multimask_output: bool,
-    /// Fills holes and removes islands of fewer than this many pixels of the image in the finished
-    /// masks, and drops the duplicates that this creates, as SAM 1 did; 0 keeps them.
+    /// Fills holes and removes islands of fewer than this many image pixels in the finished masks,
+    /// as SAM 1 did. Drops the duplicates that this creates. 0 keeps them.
     pub small_region_area: u32,
-    /// Maximum of masks per image; the largest are kept. 0 keeps all. The reference has no such
-    /// limit.
+    /// Maximum number of masks per image; the largest are kept. 0 keeps all. The reference has no
+    /// such limit.
     pub masks_max: usize,
 }
 
@@ -158,7 +158,7 @@ impl AmgSettings {
         };
         if grids.len() != self.crop_n_layers + 1 {
             let (found, needed) = (grids.len(), self.crop_n_layers + 1);
-            return Err(format!("point_grids has {found} grids, one per layer makes {needed}"));
+            return Err(format!("point_grids has {found} grids, one per layer requires {needed}"));
         }
         let count_max = POINTS_PER_SIDE_MAX * POINTS_PER_SIDE_MAX;
         for grid in grids {

@@ -87,7 +87,7 @@ impl Bucket {
         Ok(Content { bytes, etag: sent_etag, media_type })
     }
 
-    /// Lists the objects of a folder in the order of their keys, starting behind the key `after`.
+    /// Lists the objects of a folder in the order of their keys, starting after the key `after`.
     pub(crate) fn list(
         &self,
         folder: Option<&ObjectKey>,
@@ -107,7 +107,7 @@ impl Bucket {
                 FetchFault::Forbidden("a listing, which needs a separate permission".to_owned())
             }
             Error::InvalidPath { .. } => {
-                UriFault::UnsupportedKey("of a listed object is no path").into()
+                UriFault::UnsupportedKey("of a listed object is not a path").into()
             }
             _ => transport_fault(error, limits)
                 .unwrap_or_else(|| FetchFault::Unavailable(root_cause(error))),

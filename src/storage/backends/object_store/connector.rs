@@ -18,7 +18,7 @@ use crate::storage::backends::http_client;
 use crate::storage::error::StorageError;
 use crate::storage::limits::TimeLimits;
 
-/// Most bytes that are read of an error's body. The errors of real stores have less than 1 KiB.
+/// Maximum bytes to read of an error's body. Errors of real stores have less than 1 KiB.
 const ERROR_BODY_BYTES_MAX: usize = 8 * 1024;
 
 /// Connects every bucket through the same two clients.

@@ -149,14 +149,14 @@ fn built<S: ObjectStore>(
     }
 }
 
-/// Describes why a client cannot be built. Of a malformed key file it reports only the position,
+/// Describes why a client cannot be built. For a malformed key file, reports only the position,
 /// because the parser's message would repeat its content.
 fn setup_problem(error: &object_store::Error) -> String {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = cause {
         if let Some(json) = inner.downcast_ref::<serde_json::Error>() {
             let (line, column) = (json.line(), json.column());
-            return format!("its key is not the JSON it should be, line {line} column {column}");
+            return format!("its key is not valid JSON, line {line} column {column}");
         }
         cause = inner.source();
     }
