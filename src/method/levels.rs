@@ -189,6 +189,28 @@ mod tests {
     }
 
     #[test]
+    fn a_logit_that_is_not_finite_is_refused_with_its_level() {
+        let error = LevelDistribution::from_logits(&[0.0, 1.0, f64::INFINITY]).unwrap_err();
+        assert_eq!(error, LevelsError::Value { level: 3, value: f64::INFINITY });
+    }
+
+    #[test]
+    fn no_probability_is_a_negative_zero() {
+        let rating = LevelDistribution::new(vec![-0.0, 1.0]).unwrap();
+        assert!(rating.probabilities().iter().all(|share| share.is_sign_positive()));
+    }
+
+    #[test]
+    fn a_direction_is_kept_and_must_be_finite() {
+        let rating = LevelDistribution::new(vec![0.5, 0.5]).unwrap();
+        assert_eq!(rating.direction(), None);
+        assert_eq!(rating.clone().with_direction(-0.25).unwrap().direction(), Some(-0.25));
+        for value in [f64::NAN, f64::INFINITY] {
+            assert!(rating.clone().with_direction(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
     fn huge_logits_do_not_overflow() {
         let rating = LevelDistribution::from_logits(&[1e300, -1e300, 1e300]).unwrap();
         assert_eq!(rating.probabilities(), [0.5, 0.0, 0.5]);
