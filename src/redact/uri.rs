@@ -12,7 +12,7 @@ const CHARS_MAX: usize = 256;
 /// Longest redacted URI, in bytes: text in other scripts must leave room for the rest of a message.
 const BYTES_MAX: usize = 512;
 
-/// Schemes that end a text in front of a URI. Any other word before `://` may be part of a password.
+/// Schemes that end a text in front of a URI. Another word before `://` may be part of a password.
 const STORE_SCHEMES: [&str; 6] = ["az", "file", "gs", "http", "https", "s3"];
 
 /// Replacement for user info.

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ const ACCEPTANCE_CHECKED_FROM: u64 = 1000;
 /// Time after which an input counts as hanging.
 const HANG: Duration = Duration::from_mins(2);
 
-/// Started inputs that the watchdog has not read yet.
-const WATCHED_MAX: usize = 64;
+/// Time between two checks of the watchdog.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A reader of untrusted data, with a generator of inputs.
 pub(crate) struct Target<'a, Input> {
@@ -81,13 +82,15 @@ pub(crate) fn run<Input: Bytes>(target: &Target<'_, Input>) {
     // number.
     let progress = File::create(notes.join(format!("{}.index", target.name))).unwrap();
     let mut summary = Summary::default();
+    // A message per input would wake the watchdog for each of them, so it reads a counter.
+    let current = AtomicU64::new(indexes.start);
     thread::scope(|scope| {
         // The watchdog ends when the sender is dropped, also after a panic.
-        let (started, watched) = mpsc::sync_channel(WATCHED_MAX);
-        let name = target.name;
-        scope.spawn(move || abort_if_an_input_hangs(name, seed, &watched));
+        let (_running, ended) = mpsc::channel();
+        let (name, current) = (target.name, &current);
+        scope.spawn(move || abort_if_an_input_hangs(name, seed, current, &ended));
         for index in indexes.clone() {
-            started.send(index).unwrap();
+            current.store(index, Ordering::Relaxed);
             progress.write_at(format!("{index:>20}\n").as_bytes(), 0).unwrap();
             let input = (target.generate)(&mut rng(seed, target.name, index));
             let passed = check_input(target, &input).unwrap_or_else(|fault| {
@@ -176,18 +179,17 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }
 
-/// Aborts the process if no input starts for [`HANG`]: a thread that hangs cannot be stopped alone.
-fn abort_if_an_input_hangs(name: &str, seed: u64, started: &Receiver<u64>) {
-    let mut current = None;
-    loop {
-        match started.recv_timeout(HANG) {
-            Ok(index) => current = Some(index),
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                let fault = format!("{name}, input {current:?} of seed {seed} hangs\n");
-                std::io::stderr().write_all(fault.as_bytes()).unwrap();
-                process::abort();
-            }
+/// Aborts the process if an input runs for [`HANG`]: a thread that hangs cannot be stopped alone.
+fn abort_if_an_input_hangs(name: &str, seed: u64, current: &AtomicU64, ended: &Receiver<()>) {
+    let mut since = (current.load(Ordering::Relaxed), Instant::now());
+    while ended.recv_timeout(WATCH_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        let index = current.load(Ordering::Relaxed);
+        if index != since.0 {
+            since = (index, Instant::now());
+        } else if since.1.elapsed() > HANG {
+            let fault = format!("{name}, input {index} of seed {seed} hangs\n");
+            std::io::stderr().write_all(fault.as_bytes()).unwrap();
+            process::abort();
         }
     }
 }
