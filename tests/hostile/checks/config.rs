@@ -2,6 +2,7 @@
 //! other input is an error with a message.
 
 use std::fs;
+use std::path::Path;
 
 use dog_iqa::config::{Settings, load};
 use tempfile::TempDir;
@@ -20,7 +21,7 @@ impl ConfigFolder {
     /// Returns true if the configuration is valid. Panics if its reader violates its contract.
     pub(crate) fn check(&self, text: &[u8], flags: &[String]) -> bool {
         let path = self.folder.path().join("dogiqa.toml");
-        fs::write(&path, text).expect("the file can be written");
+        write_new(&path, text);
         let loaded = match load(Some(&path), flags) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -34,7 +35,7 @@ impl ConfigFolder {
         // The check of the method's settings may fail, but it must not panic.
         drop(loaded.settings.method.check());
         let written = written(&loaded.settings);
-        fs::write(&path, &written).expect("the file can be written");
+        write_new(&path, written.as_bytes());
         let again = load(Some(&path), &[]).unwrap_or_else(|error| panic!("{error}\n{written}"));
         let again = again.settings;
         // A very long endpoint is shortened when it is shown.
@@ -43,6 +44,14 @@ impl ConfigFolder {
         }
         true
     }
+}
+
+/// Replaces the file by a new one. If a file is truncated instead, ext4 writes the new content to
+/// disk at once (`auto_da_alloc`), and the next truncation may wait until the disk discards it.
+fn write_new(path: &Path, content: &[u8]) {
+    // The first input has no file to remove.
+    drop(fs::remove_file(path));
+    fs::write(path, content).expect("the file can be written");
 }
 
 /// Returns the settings as `dogiqa config` prints them.
