@@ -12,7 +12,9 @@ use dog_iqa::models::sam2::{
 };
 use serde_json::Value;
 
-use crate::goldens::{Comparison, announce, folders, is_in_repository, json, picture, tensors};
+use crate::goldens::{
+    Comparison, announce, folders, is_in_repository, json, picture, resize_tolerance, tensors,
+};
 
 const FILES: [&str; 4] =
     ["io.safetensors", "tolerance.json", "config.json", "model.hf.safetensors"];
@@ -284,11 +286,12 @@ fn every_stage_of_the_network_follows_the_reference() {
             .unwrap()
             .load(DType::F32, &Device::Cpu)
             .unwrap();
-        let image = picture(&folder.join("image.png"));
-        let image =
-            preprocess(image.pixels(), model.config().image_size).unwrap().unsqueeze(0).unwrap();
+        let picture = picture(&folder.join("image.png"));
+        let size = model.config().image_size;
+        let image = preprocess(picture.pixels(), size).unwrap().unsqueeze(0).unwrap();
         let input = golden.input("image").clone();
-        golden.comparison.close("image", &image, &input, 1e-5);
+        let tolerance = resize_tolerance(picture.width(), picture.height(), size);
+        golden.comparison.close("image", &image, &input, tolerance);
         check_encoder(&mut golden, &model);
         let encoded = model.encode(&input).unwrap();
         let cases = cases(&golden);

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::goldens::{Comparison, folders, json, picture, tensors};
+use crate::goldens::{Comparison, folders, json, picture, resize_tolerance, tensors};
 
 const STEP_FILES: [&str; 3] =
     ["amg_steps.json", "amg_steps.safetensors", "model.original.safetensors"];
@@ -267,7 +267,7 @@ struct Grid {
 struct Grids {
     n_per_side: usize,
     n_layers: usize,
-    scale_per_layer: usize,
+    scale_per_layer: f64,
     layers: Vec<String>,
 }
 
@@ -459,7 +459,8 @@ fn pictures_of_every_shape_are_resized_as_in_the_reference() {
             for (part, dim) in [("rows", 1), ("cols", 2)] {
                 let golden = &goldens[&format!("orig.{name}.{part}")];
                 let ours = ours.index_select(&lines, dim).unwrap();
-                comparison.close(&format!("{name}.{part}"), &ours, golden, 1e-5);
+                let tolerance = resize_tolerance(picture.width(), picture.height(), size);
+                comparison.close(&format!("{name}.{part}"), &ours, golden, tolerance);
             }
         }
         comparison.finish(18);

@@ -63,6 +63,20 @@ pub(crate) fn picture(path: &Path) -> Picture {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Returns the largest difference that rounding explains between two resizes of a picture to
+/// `size` × `size`, in values divided by the smallest standard deviation of a channel (0.224).
+///
+/// The reference computes each position in f32: product and scale are rounded, so a position is off
+/// by up to 2 · 2⁻²⁴ of its size, and an interpolated value of 0..=1 by as much. Each of the two
+/// passes adds half a unit in the last place for each tap and for a few other operations, in both
+/// implementations.
+pub(crate) fn resize_tolerance(width: u32, height: u32, size: usize) -> f64 {
+    let taps = |side: u32| 2.0 * (f64::from(side) / size as f64).ceil() + 1.0;
+    let positions = 2.0 * f64::from(width + height);
+    let sums = 2.0 * (taps(width) + taps(height) + 8.0);
+    (positions + sums) * 2.0_f64.powi(-24) / 0.224
+}
+
 /// Reads the tensors of a safetensors file.
 pub(crate) fn tensors(path: &Path) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(path, &Device::Cpu)
