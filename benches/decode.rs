@@ -121,7 +121,7 @@ fn region(picture: &Picture) -> Region {
     let inside = |x: u32, y: u32| (500..2500).contains(&x) && (400..1900).contains(&y);
     let rle = Rle::from_row_major(picture.width(), picture.height(), inside).expect("has pixels");
     let mask = Mask::new(rle).expect("is not empty");
-    Region { kind: RegionKind::Object, mask, predicted_iou: None, stability_score: None }
+    Region::new(RegionKind::Object, mask)
 }
 
 /// Returns the name of a Python interpreter that has Pillow, or `None`.

@@ -1,5 +1,6 @@
 //! Images per second of the paper's engine on any device, with published shapes and random weights:
-//! the full method, each model alone, the cascade, the batch-size curve, and the load of each lane.
+//! the full method, with the default settings and with those of the preset `release`; each model
+//! alone, the cascade, the batch-size curve, and the load of each lane.
 //!
 //! ```text
 //! cargo bench --bench throughput                 SAM 2.1 tiny and mPLUG-Owl3 1B, on this machine
@@ -21,24 +22,26 @@ mod random_tensor;
 
 use std::env;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dog_iqa::engine::{Devices, Engine, EngineName, MplugOwl3Scorer, Scorer, Settings};
-use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
+use dog_iqa::imaging::{Picture, crop_whole};
 use dog_iqa::method::{Standard, StandardForm};
 use dog_iqa::models::device::DeviceId;
-use dog_iqa::models::mplug_owl3::{RatingSettings, Release};
+use dog_iqa::models::mplug_owl3::{Grid, RatingSettings, Release};
 use dog_iqa::models::sam2::Size;
+use dog_iqa::models::sam2::amg::AmgPreset;
 use dog_iqa::telemetry::metrics;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
+use metrics_exporter_prometheus::PrometheusHandle;
 
 use paper_engine::matrix_product::peak_giga_flops;
 use paper_engine::measure::{median, peak_mib, times};
 use paper_engine::photo::photo;
 use paper_engine::{
-    checkpoints, masks_without_thresholds, rating_giga_flop, segmentation_giga_flop,
+    checkpoints, copy_of, masks_without_thresholds, rating_giga_flop, release_rating,
+    release_rating_giga_flop, release_standard, segmentation_giga_flop, without_thresholds,
 };
 
 /// Number of crops of an image, in addition to the whole image.
@@ -126,12 +129,37 @@ fn main() {
         ("full method", masks + all_ratings, Work::FullMethod),
         ("cascade, half continues", f64::midpoint(rating, masks + all_ratings), Work::Cascade),
     ];
+    print_rows(&rows, &engine, &plan, &recorder, peak);
+    drop(engine);
+    let mut settings = plan.engine_settings(&segmenter, &scorer);
+    settings.dog_iqa.masks = without_thresholds(AmgPreset::Release);
+    settings.dog_iqa.rating = release_rating();
+    let engine = Engine::open(&settings, &release_standard()).unwrap();
+    let photo = picture(0);
+    let grid = Grid::choose(photo.width(), photo.height(), 384);
+    let ratings = (CROPS as f64 + 1.0) * release_rating_giga_flop(plan.release, grid);
+    let masks = segmentation_giga_flop(plan.size, settings.dog_iqa.masks.points_per_side);
+    let row = ("full method, preset release", masks + ratings, Work::FullMethod);
+    print_rows(&[row], &engine, &plan, &recorder, peak);
+    println!("peak memory of the process: {} MiB", peak_mib());
+    drop(engine);
+    batch_size_curve(&plan, &scorer, &standard, peak);
+}
+
+/// Prints a row for each kind of work.
+fn print_rows(
+    rows: &[(&str, f64, Work)],
+    engine: &Engine,
+    plan: &Plan,
+    recorder: &PrometheusHandle,
+    peak: f64,
+) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let device_count = devices.len() as f64;
-    for (name, giga_flop, work) in rows {
+    let device_count = plan.devices.ids().len() as f64;
+    for &(name, giga_flop, work) in rows {
         let busy_before = busy_seconds(&recorder.render());
         let started = Instant::now();
-        runtime.block_on(work.run(&engine, plan.images));
+        runtime.block_on(work.run(engine, plan.images));
         let seconds = started.elapsed().as_secs_f64();
         let rate = plan.images as f64 / seconds;
         let busy_after = busy_seconds(&recorder.render());
@@ -144,9 +172,6 @@ fn main() {
             load(1)
         );
     }
-    println!("peak memory of the process: {} MiB", peak_mib());
-    drop(engine);
-    batch_size_curve(&plan, &scorer, &standard, peak);
 }
 
 /// Prints the ratings per second for each batch size.
@@ -159,8 +184,9 @@ fn batch_size_curve(plan: &Plan, scorer: &Path, standard: &Standard, peak: f64) 
     let giga_flop = rating_giga_flop(plan.release);
     println!("crops per batch  | ratings/s | of the peak");
     for &batch in plan.batches {
-        let crop = crop_whole(&picture(batch));
-        let inputs: Vec<_> = (0..batch).map(|_| scorer.prepare(&crop).unwrap()).collect();
+        let picture = picture(batch);
+        let inputs: Vec<_> =
+            (0..batch).map(|_| scorer.prepare(&copy_of(&picture)).unwrap()).collect();
         drop(scorer.rate(&inputs).unwrap());
         let seconds = median(times(RUNS, || drop(scorer.rate(&inputs).unwrap())));
         let rate = batch as f64 / seconds;
@@ -203,10 +229,7 @@ impl Work {
             Self::Rate | Self::FullMethod => CROPS + 1,
             Self::Cascade => CROPS,
         };
-        let pending = (0..ratings).map(|index| {
-            let pixels = Arc::clone(picture.pixels());
-            engine.rate(Crop { source: CropSource::Region(index), pixels }, LIMIT)
-        });
+        let pending = (0..ratings).map(|_| engine.rate(copy_of(&picture), LIMIT));
         for rating in join_all(pending).await {
             rating.unwrap();
         }

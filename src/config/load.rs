@@ -9,7 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use crate::config::preset;
 use crate::config::settings::Settings;
-use crate::method::Preset;
+use crate::method::{Preset, changed_settings};
 
 /// Prefix of the variables, as in `DOGIQA_KAFKA__GROUP_ID`. Two underscores separate sections.
 const PREFIX: &str = "DOGIQA_";
@@ -106,34 +106,12 @@ pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError
 impl Loaded {
     /// Lists every setting that differs from its default, as `(key, source)`.
     pub fn changed(&self) -> Vec<(String, String)> {
-        let defaults = toml::Value::try_from(Settings::default());
-        let current = toml::Value::try_from(&self.settings);
-        let (Ok(defaults), Ok(current)) = (defaults, current) else { return Vec::new() };
-        let mut keys = Vec::new();
-        changed_keys("", &current, Some(&defaults), &mut keys);
         let source_of = |key: &String| {
             let metadata = self.layers.find_metadata(key);
             metadata.map_or_else(|| DEFAULT.to_owned(), source_name)
         };
-        keys.into_iter().map(|key| (key.clone(), source_of(&key))).collect()
-    }
-}
-
-fn changed_keys(
-    prefix: &str,
-    current: &toml::Value,
-    default: Option<&toml::Value>,
-    keys: &mut Vec<String>,
-) {
-    let Some(table) = current.as_table() else {
-        if Some(current) != default {
-            keys.push(prefix.to_owned());
-        }
-        return;
-    };
-    for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        changed_keys(&key, value, default.and_then(|table| table.get(name)), keys);
+        let changed = changed_settings("", &self.settings, &Settings::default());
+        changed.into_keys().map(|key| (key.clone(), source_of(&key))).collect()
     }
 }
 
@@ -260,21 +238,25 @@ mod tests {
             let settings = load(None, &flags(&[&flag])).unwrap().settings;
             assert_eq!(settings.method.preset, Some(preset));
             settings.method.check().unwrap();
-            // The defaults are the best row; every other row differs from them.
+            // The defaults are the paper's best row; every other preset differs from them.
             let plain = Settings::default();
             let is_default = settings.method.standard == plain.method.standard
                 && settings.method.objects == plain.method.objects
                 && settings.method.aggregation == plain.method.aggregation
                 && settings.pipeline == plain.pipeline
+                && settings.imaging == plain.imaging
                 && settings.engine == plain.engine;
             assert_eq!(is_default, preset == Preset::Paper, "{preset:?}");
         }
         let file = file(
-            "[method]\npreset = 'paper-mean'\n[method.aggregation]\nglobal = true\n[pipeline]\ncrop = 'mask'",
+            "[method]\npreset = 'paper-mean'\n[method.aggregation]\nglobal_weight = 0.25\n[pipeline]\ncrop = 'mask'",
         );
         let loaded = load(Some(file.path()), &flags(&["method.standard.levels=5"])).unwrap();
         let method::Settings { aggregation, standard, .. } = &loaded.settings.method;
-        assert!(aggregation.global && aggregation.weighting == method::Weighting::Mean);
+        assert!(
+            (aggregation.local_weight, aggregation.global_weight) == (1.0, 0.25)
+                && aggregation.weighting == method::Weighting::Mean
+        );
         assert_eq!(standard.levels, 5);
         let sources = loaded.changed();
         let weighting = sources.iter().find(|(key, _)| key == "method.aggregation.weighting");

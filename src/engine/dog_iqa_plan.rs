@@ -16,6 +16,7 @@ use crate::engine::memory;
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
 use crate::engine::model_lane::ModelPlan;
 use crate::engine::settings::{DogIqaSettings, LaneSettings, Settings};
+use crate::engine::warm_up::MakeSource;
 use crate::imaging::{Crop, CropSource, Picture};
 use crate::method::{Standard, fingerprint, short};
 use crate::models::device::DeviceId;
@@ -48,19 +49,21 @@ impl DogIqaPlan {
             }
         }
         dog_iqa.masks.check().map_err(|message| weights_error("masks", message))?;
+        dog_iqa.rating.check().map_err(|message| weights_error("rating", message))?;
         let devices = dog_iqa.device.ids();
         let dtype = dog_iqa.dtype.on(devices[0]);
+        let segmenter_dtype = dog_iqa.segmenter_dtype.unwrap_or(dog_iqa.dtype).on(devices[0]);
         let segmenter_path = locate(&dog_iqa.segmenter).map_err(segmenter_error)?;
         let scorer_path = locate(&dog_iqa.scorer).map_err(scorer_error)?;
         let sam2 = Sam2Checkpoint::open(&segmenter_path).map_err(segmenter_error)?;
         let owl = MplugOwl3Checkpoint::open(&scorer_path).map_err(scorer_error)?;
-        let weights = sam2.weights().bytes_in(dtype) + owl.weights().bytes_in(dtype);
+        let weights = sam2.weights().bytes_in(segmenter_dtype) + owl.weights().bytes_in(dtype);
         let memory = memory::check(&devices, weights)?;
 
         let masks = dog_iqa.masks.clone();
         let open_segmenter = move |device: DeviceId| {
             let device = device.open()?;
-            let model = Sam2Segmenter::open(&segmenter_path, masks, dtype, &device);
+            let model = Sam2Segmenter::open(&segmenter_path, masks, segmenter_dtype, &device);
             Ok(SegmenterModel(model.map_err(segmenter_error)?))
         };
         let (standard, rating) = (standard.clone(), dog_iqa.rating.clone());
@@ -70,7 +73,7 @@ impl DogIqaPlan {
             Ok(ScorerModel(model.map_err(scorer_error)?))
         };
         let is_warmed_up = dog_iqa.warm_up.is_wanted_on(devices[0]);
-        let warm_up_pictures = if is_warmed_up { vec![warm_up_picture()] } else { Vec::new() };
+        let warm_up_pictures = if is_warmed_up { warm_up_pictures() } else { Vec::new() };
         let warm_up_crops = if is_warmed_up { warm_up_crops() } else { Vec::new() };
         Ok(Self {
             segmenter: plan_on(&devices, &settings.segment, open_segmenter, warm_up_pictures),
@@ -84,7 +87,7 @@ fn plan_on<M: Model>(
     devices: &[DeviceId],
     lane: &LaneSettings,
     open: impl FnOnce(DeviceId) -> Result<M, EngineError> + Clone + Send + 'static,
-    warm_up: Vec<M::Source>,
+    warm_up: Vec<MakeSource<M::Source>>,
 ) -> ModelPlan<M> {
     let open_on = |(index, &device): (usize, &DeviceId)| {
         let open = open.clone();
@@ -168,17 +171,19 @@ fn check_digests(
     }
 }
 
-/// Returns a picture of maximum cost: the segmenter resizes every picture to the same size.
-fn warm_up_picture() -> Picture {
-    Picture::from_rgb(RgbImage::from_fn(256, 256, shade))
+/// Makes a picture of maximum cost: the segmenter resizes every picture to the same size.
+fn warm_up_pictures() -> Vec<MakeSource<Picture>> {
+    vec![Arc::new(|| Picture::from_rgb(RgbImage::from_fn(256, 256, shade)))]
 }
 
-/// Returns crops of several shapes, because the shape decides the number of views.
-fn warm_up_crops() -> Vec<Crop> {
+/// Makes crops of several shapes, because the shape decides the number of views.
+fn warm_up_crops() -> Vec<MakeSource<Crop>> {
     let shapes = [(128, 128), (128, 256), (256, 128), (128, 384), (128, 512), (512, 128)];
-    let crop = |(width, height)| Crop {
-        source: CropSource::Whole,
-        pixels: Arc::new(RgbImage::from_fn(width, height, shade)),
+    let crop = |(width, height)| -> MakeSource<Crop> {
+        Arc::new(move || Crop {
+            source: CropSource::Whole,
+            pixels: Arc::new(RgbImage::from_fn(width, height, shade)),
+        })
     };
     shapes.map(crop).into()
 }

@@ -1,5 +1,6 @@
 //! The engine as the pipeline uses it: pictures in, masks and levels out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,14 @@ impl Engine {
             let lanes = ModelLanes::open(segmenter, scorer)?;
             let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
             let version = dog_iqa_plan::version(&settings.dog_iqa, segmenter, scorer)?;
-            return Ok(Self::from_lanes(dog_iqa_plan::NAME.to_owned(), version, lanes, memory));
+            let info = EngineInfo {
+                name: dog_iqa_plan::NAME.to_owned(),
+                version,
+                segmenter: segmenter.clone(),
+                scorer: scorer.clone(),
+                changed_settings: settings.dog_iqa.changed(),
+            };
+            return Ok(Self { info: Arc::new(info), memory, lanes });
         }
         Self::new(
             classic::NAME,
@@ -70,14 +78,14 @@ impl Engine {
             plan_of(SegmenterModel(segmenter), limits.segment),
             plan_of(ScorerModel(scorer), limits.score),
         )?;
-        Ok(Self::from_lanes(name.to_owned(), version.to_owned(), lanes, WORKING_BYTES))
-    }
-
-    fn from_lanes(name: String, version: String, lanes: ModelLanes, memory: u64) -> Self {
-        let segmenter = lanes.segmenter.info().clone();
-        let scorer = lanes.scorer.info().clone();
-        let info = Arc::new(EngineInfo { name, version, segmenter, scorer });
-        Self { info, memory, lanes }
+        let info = EngineInfo {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            segmenter: lanes.segmenter.info().clone(),
+            scorer: lanes.scorer.info().clone(),
+            changed_settings: BTreeMap::new(),
+        };
+        Ok(Self { info: Arc::new(info), memory: WORKING_BYTES, lanes })
     }
 
     /// Returns the masks of a picture. The device may take `limit` for the batch that contains it;

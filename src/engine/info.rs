@@ -1,6 +1,9 @@
 //! Names and versions of an engine and its models, as written to events.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use serde_json::Value;
 
 use crate::checkpoints::WeightsError;
 use crate::checkpoints::sha256_of;
@@ -47,4 +50,6 @@ pub struct EngineInfo {
     pub segmenter: ModelInfo,
     /// The engine's scorer.
     pub scorer: ModelInfo,
+    /// Settings of the models that differ from their defaults, by their names in the configuration.
+    pub changed_settings: BTreeMap<String, Value>,
 }

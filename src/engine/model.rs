@@ -11,7 +11,7 @@ use crate::method::{LevelDistribution, RawMask};
 pub(crate) trait Model: Send + Sync + 'static {
     /// A picture or a crop.
     type Source: Clone + Send + 'static;
-    type Input: Clone + Send + 'static;
+    type Input: Send + 'static;
     type Output: Send + 'static;
 
     fn info(&self) -> ModelInfo;

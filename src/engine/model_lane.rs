@@ -16,7 +16,7 @@ use crate::engine::lane::{Lane, LaneDevice, LaneError, LaneSpec, OpenedModel, Ru
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
 use crate::engine::settings::LaneLimits;
 use crate::engine::traits::{Scorer, Segmenter};
-use crate::engine::warm_up::warm_up;
+use crate::engine::warm_up::{MakeSource, warm_up};
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask};
 
@@ -25,7 +25,7 @@ pub(crate) struct ModelPlan<M: Model> {
     pub(crate) limits: LaneLimits,
     pub(crate) devices: Vec<LaneDevice<M, EngineError>>,
     /// Sources of which the most expensive one fills the warm-up batch; empty for no warm-up.
-    pub(crate) warm_up: Vec<M::Source>,
+    pub(crate) warm_up: Vec<MakeSource<M::Source>>,
 }
 
 impl<M: Model> ModelPlan<M> {

@@ -1,10 +1,13 @@
 //! Settings that choose and size an engine, and the lane limits that follow from them.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::method::changed_settings;
 use crate::models::device::DeviceId;
 use crate::models::mplug_owl3::RatingSettings;
 use crate::models::sam2::amg::{AmgPreset, AmgSettings};
@@ -175,6 +178,9 @@ pub struct DogIqaSettings {
     /// Number format of both models: `auto` (`f32` on a CPU, `bf16` on a GPU), `f32`, `f16` or
     /// `bf16`. Half-precision formats are slow on a CPU. A `.gguf` file keeps its own format.
     pub dtype: Precision,
+    /// Number format of the segmenter, if it differs from `dtype`. The authors' program runs it in
+    /// `f32`, and the scorer in `f16`.
+    pub segmenter_dtype: Option<Precision>,
     /// Runs the largest batch once at start-up. This reserves its memory and detects a device that
     /// is too small: `auto` (on a GPU only), `always` or `never`.
     pub warm_up: WarmUp,
@@ -193,10 +199,21 @@ impl Default for DogIqaSettings {
             sha256: Vec::new(),
             device: Devices::default(),
             dtype: Precision::default(),
+            segmenter_dtype: None,
             warm_up: WarmUp::default(),
             masks: AmgPreset::DogIqa.settings(),
             rating: RatingSettings::default(),
         }
+    }
+}
+
+impl DogIqaSettings {
+    /// Lists the settings that change answers and differ from their defaults, by their names in the
+    /// configuration.
+    pub(crate) fn changed(&self) -> BTreeMap<String, Value> {
+        let Self { dtype, segmenter_dtype, masks, rating, .. } = self.clone();
+        let settings = Self { dtype, segmenter_dtype, masks, rating, ..Self::default() };
+        changed_settings("engine.dog_iqa", &settings, &Self::default())
     }
 }
 

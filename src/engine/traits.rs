@@ -10,9 +10,8 @@ use crate::method::{LevelDistribution, RawMask};
 /// The engine calls `prepare` on CPU threads and `segment` on the device thread, so that a device
 /// never waits for a resize.
 pub trait Segmenter: Send + Sync + 'static {
-    /// A prepared picture. It must be in CPU memory, because it is passed between threads. The
-    /// warm-up clones it, so a clone should share its data.
-    type Input: Clone + Send + 'static;
+    /// A prepared picture. It must be in CPU memory, because it is passed between threads.
+    type Input: Send + 'static;
 
     /// Returns name, version and weights.
     fn info(&self) -> ModelInfo;
@@ -37,9 +36,8 @@ pub trait Segmenter: Send + Sync + 'static {
 ///
 /// The engine calls `prepare` on CPU threads and `rate` on the device thread.
 pub trait Scorer: Send + Sync + 'static {
-    /// A prepared crop. It must be in CPU memory, because it is passed between threads. The
-    /// warm-up clones it, so a clone should share its data.
-    type Input: Clone + Send + 'static;
+    /// A prepared crop. It must be in CPU memory, because it is passed between threads.
+    type Input: Send + 'static;
 
     /// Returns name, version and weights.
     fn info(&self) -> ModelInfo;

@@ -1,9 +1,15 @@
 //! Runs the largest batch once before the first image. Its memory is then reserved, and a device
 //! that cannot hold it is found at start-up. Memory for a picture's own masks is not covered.
 
+use std::sync::Arc;
+
 use crate::engine::error::EngineError;
 use crate::engine::lane::RunError;
 use crate::engine::model::Model;
+
+/// Makes a picture or crop of the warm-up. Each call makes a new one: a model may compute equal
+/// inputs once, and the warm-up must run a full batch.
+pub(crate) type MakeSource<S> = Arc<dyn Fn() -> S + Send + Sync>;
 
 /// Fills a batch with the most expensive of `sources` and runs it. Returns the cost that a batch
 /// may have on this device: `batch_cost`, or less if only smaller batches succeed. Without sources
@@ -13,17 +19,25 @@ use crate::engine::model::Model;
 /// Fails if a source cannot be prepared, or if not even a batch of one succeeds.
 pub(crate) fn warm_up<M: Model>(
     model: &M,
-    sources: &[M::Source],
+    sources: &[MakeSource<M::Source>],
     batch_cost: usize,
 ) -> Result<usize, EngineError> {
-    let inputs = sources
-        .iter()
-        .map(|source| model.prepare(source))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| EngineError::Weights { key: "warm_up", message: error.to_string() })?;
-    let Some(largest) = inputs.into_iter().max_by_key(M::cost) else { return Ok(batch_cost) };
-    let run = |count: usize| model.run(&vec![largest.clone(); count]).map(drop);
-    find_batch_cost(run, M::cost(&largest), batch_cost).map_err(EngineError::WarmUp)
+    let prepare = |make: &MakeSource<M::Source>| model.prepare(&make());
+    let mut largest = None;
+    for make in sources {
+        let input = prepare(make)
+            .map_err(|error| EngineError::Weights { key: "warm_up", message: error.to_string() })?;
+        let cost = M::cost(&input);
+        if largest.is_none_or(|(_, known)| cost > known) {
+            largest = Some((make, cost));
+        }
+    }
+    let Some((make, cost)) = largest else { return Ok(batch_cost) };
+    let run = |count: usize| {
+        let inputs = (0..count).map(|_| prepare(make)).collect::<Result<Vec<_>, _>>()?;
+        model.run(&inputs).map(drop)
+    };
+    find_batch_cost(run, cost, batch_cost).map_err(EngineError::WarmUp)
 }
 
 /// Runs batches of equal inputs, halving their number until one succeeds.

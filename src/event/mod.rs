@@ -28,8 +28,8 @@ pub use dead_letter::DeadLetterReason;
 pub use headers::Headers;
 pub use limits::SCHEMA_VERSION;
 pub use quality_event::{
-    EngineProvenance, EventImage, EventParts, EventReference, EventVerdict, ObjectQuality,
-    QualityEvent, Rating, SegmentationSummary, Source, TimingsMs, WeightsDigest,
+    EngineProvenance, EventAnswer, EventImage, EventParts, EventReference, EventVerdict,
+    ObjectQuality, QualityEvent, Rating, SegmentationSummary, Source, TimingsMs, WeightsDigest,
 };
 pub use reference::{ImageReference, ReferenceError};
 pub use trace::TraceContext;

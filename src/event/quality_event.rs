@@ -1,5 +1,6 @@
 //! The quality event: scores of one image and of every object in it, and their provenance.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
@@ -11,8 +12,8 @@ use uuid::Uuid;
 use crate::event::limits::SCHEMA_VERSION;
 use crate::event::reference::ImageReference;
 use crate::method::{
-    Assessment, BoundingBox, LevelDistribution, ObjectAssessment, PolicyOutcome, PolicyVerdict,
-    RegionKind, Rle, Segmentation, Standard,
+    AggregationSettings, AnswerKind, Assessment, BoundingBox, GeneratedAnswer, LevelDistribution,
+    ObjectAssessment, PolicyOutcome, PolicyVerdict, RegionKind, Rle, Segmentation, Standard,
 };
 
 /// Namespace of the event ids: a random value, fixed for this contract.
@@ -35,14 +36,15 @@ pub struct QualityEvent {
     pub reference: EventReference,
     /// The image that was assessed.
     pub image: EventImage,
-    /// The combined score from the most probable levels, as in the paper:
-    /// `(global + local) / 2 + segmentation`; from 1 to 2K, usually to K.
+    /// The combined score of the levels. By the formula `paper`: `(global + local) / 2 +
+    /// segmentation`; from 1 to 2K, usually to K. `engine.formula` names the formula; others have
+    /// other ranges.
     pub score: f64,
-    /// The same combination from the expected levels, which has finer steps.
+    /// The same combination of the expected levels, which has finer steps.
     pub score_expected: f64,
     /// Rating of the whole image.
     pub global: Rating,
-    /// Combined level of the objects, 1 to K. Absent if no region is large enough.
+    /// Combined level of the objects. Absent if no region is large enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<f64>,
     /// The segmentation into regions, and its contribution to the score.
@@ -76,10 +78,10 @@ pub struct EventReference {
 /// The image that was assessed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventImage {
-    /// Width in pixels, upright.
+    /// Width in pixels, upright unless `imaging.orientation` is `as-stored`.
     #[schemars(range(min = 1))]
     pub width: u32,
-    /// Height in pixels, upright.
+    /// Height in pixels, like the width.
     #[schemars(range(min = 1))]
     pub height: u32,
     /// File format, by content: `jpeg`, `png`, `webp`, `gif`, `bmp` or `tiff`.
@@ -97,20 +99,29 @@ pub struct EventImage {
 /// A scorer's rating of the whole image or of one region.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rating {
-    /// The most probable level, 1 to K.
-    #[schemars(range(min = 1, max = 9))]
+    /// The most probable level, 1 to K. With `answer`, the level that the answer names, 0 to 9.
+    #[schemars(range(min = 0, max = 9))]
     pub level: u8,
-    /// The standard's word for the level.
+    /// The standard's word for the level, or for the nearest one.
     pub word: String,
     /// Mean of the levels, 1 to K.
     #[schemars(range(min = 1, max = 9))]
     pub expected: f64,
-    /// Probability of the level.
+    /// Probability of the level; 0 if an answer is none of the levels.
     #[schemars(range(min = 0, max = 1))]
     pub confidence: f64,
     /// Probability of each level from 1 to K; they sum to 1.
     #[schemars(length(min = 2, max = 9), inner(range(min = 0, max = 1)))]
     pub probabilities: Vec<f64>,
+    /// Share of the model's probability that is on no level, if the scorer knows it. Near 1, the
+    /// model does not answer the question, and the other numbers mean little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
+    pub off_level: Option<f64>,
+    /// The generated answer. Present only if the level is that of an answer
+    /// (`engine.dog_iqa.rating.level = "generated"`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<EventAnswer>,
     /// A second score, if the scorer is configured to compute it: how far its next-token logits
     /// point from words for bad to words for good quality. Larger is better. The scale depends on
     /// the model, so it ranks images and is not a level.
@@ -118,17 +129,32 @@ pub struct Rating {
     pub direction: Option<f64>,
 }
 
+/// The first token of a generated answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventAnswer {
+    /// The text, without special tokens.
+    pub text: String,
+    /// `number`: its first character is the level. `not-a-number`: level 1. `empty`: level 1, where
+    /// the authors' program stops.
+    pub kind: AnswerKind,
+}
+
 /// The segmentation of the image into regions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SegmentationSummary {
-    /// Contribution of the number of regions to the score: `mask_count · K / c_max`, at most K.
-    #[schemars(range(min = 0, max = 9))]
+    /// Contribution of the number of regions to the score: `mask_count · K / c_max`, at most K, or
+    /// `mask_count · mask_bonus`.
+    #[schemars(range(min = 0))]
     pub score: f64,
     /// Number of regions, the remainder included.
     pub mask_count: u32,
-    /// Number of regions that contributes K.
+    /// Number of regions that contributes K without a `mask_bonus`.
     #[schemars(range(min = 1))]
     pub c_max: u32,
+    /// Contribution of each region. Absent if the setting `method.aggregation.mask_bonus` is unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub mask_bonus: Option<f64>,
     /// Share of the image's pixels that the regions cover.
     #[schemars(range(min = 0, max = 1))]
     pub coverage: f64,
@@ -142,14 +168,18 @@ pub struct SegmentationSummary {
 pub struct ObjectQuality {
     /// Position in `objects`, from 0.
     pub index: u32,
-    /// Kind of the region: found by the segmenter, or the rest of the image.
+    /// Kind of the region: found by the segmenter, the rest of the image, or the whole image.
     pub kind: RegionKind,
     /// Bounding box: `[x, y, width, height]` in pixels.
     #[schemars(with = "[u32; 4]")]
     pub bbox: BoundingBox,
     /// Number of pixels in the mask (not in the box).
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 0))]
     pub area: u64,
+    /// Area that weights the region in `local`, in pixels. Absent if it is `area`; see
+    /// `method.regions.remainder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_px: Option<u64>,
     /// Share of the image's pixels that are in the mask.
     #[schemars(range(min = 0, max = 1))]
     pub area_fraction: f64,
@@ -195,15 +225,22 @@ pub struct EngineProvenance {
     /// Preset on which the settings are based, such as `paper`. Absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
+    /// Formula of the score: `paper`, `release`, `tables` or `custom`.
+    #[serde(default)]
+    pub formula: String,
     /// Condition for segmenting objects: `never`, or `cascade-` with the band of expected levels
     /// and the confidence below which they are segmented. Absent if they always are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<String>,
-    /// Fingerprint of all other settings that a score depends on: cropping, selection of regions,
-    /// the condition for segmenting, aggregation. Settings that save cost precede the digest in
-    /// plain text, such as `side1024-regions8-`.
+    /// Fingerprint of all other settings that a score depends on: reading, cropping, selection of
+    /// regions, the condition for segmenting, aggregation. Settings that save cost precede the
+    /// digest in plain text, such as `side1024-regions8-`.
     #[serde(default)]
     pub settings: String,
+    /// Every setting that a score depends on and that differs from its default, by its name in the
+    /// configuration. Models and standard are named above.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed_settings: BTreeMap<String, Value>,
     /// The loaded weight files. Empty for an engine without weights.
     pub weights: Vec<WeightsDigest>,
 }
@@ -284,8 +321,8 @@ pub struct EventParts<'a> {
     pub time: DateTime<Utc>,
     /// True if the event contains the masks of the regions.
     pub include_masks: bool,
-    /// The setting `c_max` of the segmentation score.
-    pub c_max: u32,
+    /// The settings of the score.
+    pub aggregation: &'a AggregationSettings,
 }
 
 impl QualityEvent {
@@ -312,7 +349,8 @@ impl QualityEvent {
             segmentation: SegmentationSummary {
                 score: assessment.segmentation_score,
                 mask_count: u32::try_from(parts.segmentation.regions.len()).unwrap_or(u32::MAX),
-                c_max: parts.c_max,
+                c_max: parts.aggregation.c_max.get(),
+                mask_bonus: parts.aggregation.mask_bonus,
                 coverage: parts.segmentation.coverage,
                 skipped: parts.segmentation.is_skipped,
             },
@@ -369,6 +407,8 @@ impl Rating {
             expected: distribution.expected(),
             confidence: distribution.confidence(),
             probabilities: distribution.probabilities().to_vec(),
+            off_level: distribution.off_level(),
+            answer: distribution.answer().map(EventAnswer::from),
             direction: distribution.direction(),
         }
     }
@@ -377,17 +417,25 @@ impl Rating {
 impl ObjectQuality {
     fn without_mask(index: u32, object: &ObjectAssessment, standard: &Standard) -> Self {
         let region = &object.region;
+        let area = region.mask.area_px();
         Self {
             index,
             kind: region.kind,
             bbox: region.mask.bbox(),
-            area: region.mask.area_px(),
+            area,
+            weight_px: (region.weight_px != area).then_some(region.weight_px),
             area_fraction: region.mask.area_fraction(),
             rating: Rating::new(&object.rating, standard),
             predicted_iou: region.predicted_iou,
             stability_score: region.stability_score,
             mask: None,
         }
+    }
+}
+
+impl From<&GeneratedAnswer> for EventAnswer {
+    fn from(answer: &GeneratedAnswer) -> Self {
+        Self { text: answer.text().to_owned(), kind: answer.kind() }
     }
 }
 

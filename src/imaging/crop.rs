@@ -56,7 +56,8 @@ pub fn crop_whole(picture: &Picture) -> Crop {
     Crop { source: CropSource::Whole, pixels: Arc::clone(picture.pixels()) }
 }
 
-/// Crops the region with this index in its segmentation, which must be one of this picture.
+/// Crops the region with this index in its segmentation, which must be one of this picture. A box
+/// of the whole picture shares its pixels.
 pub fn crop_region(picture: &Picture, index: usize, region: &Region, mode: CropMode) -> Crop {
     let rgb = picture.pixels();
     let bbox = region.mask.bbox();
@@ -64,11 +65,18 @@ pub fn crop_region(picture: &Picture, index: usize, region: &Region, mode: CropM
         bbox.x + bbox.width <= rgb.width() && bbox.y + bbox.height <= rgb.height(),
         "the region belongs to another picture"
     );
-    let mut pixels = copy_box(rgb, bbox);
-    if mode == CropMode::Mask {
-        blacken_outside(&mut pixels, bbox, region.mask.rle());
+    let source = CropSource::Region(index);
+    match mode {
+        CropMode::BoundingBox if (bbox.width, bbox.height) == rgb.dimensions() => {
+            Crop { source, pixels: Arc::clone(rgb) }
+        }
+        CropMode::BoundingBox => Crop { source, pixels: Arc::new(copy_box(rgb, bbox)) },
+        CropMode::Mask => {
+            let mut pixels = copy_box(rgb, bbox);
+            blacken_outside(&mut pixels, bbox, region.mask.rle());
+            Crop { source, pixels: Arc::new(pixels) }
+        }
     }
-    Crop { source: CropSource::Region(index), pixels: Arc::new(pixels) }
 }
 
 /// Shrinks a picture proportionally until no side exceeds `side_max`. Returns `None` if none does,
@@ -138,7 +146,7 @@ mod tests {
 
     fn region(width: u32, height: u32, inside: impl Fn(u32, u32) -> bool) -> Region {
         let mask = Mask::new(Rle::from_row_major(width, height, inside).unwrap()).unwrap();
-        Region { kind: RegionKind::Object, mask, predicted_iou: None, stability_score: None }
+        Region::new(RegionKind::Object, mask)
     }
 
     #[test]
@@ -147,6 +155,11 @@ mod tests {
         let crop = crop_whole(&picture);
         assert_eq!(crop.source, CropSource::Whole);
         assert!(Arc::ptr_eq(&crop.pixels, picture.pixels()));
+        let diagonal = region(7, 5, |x, y| x * 4 == y * 6);
+        let boxed = crop_region(&picture, 0, &diagonal, CropMode::BoundingBox);
+        assert!(Arc::ptr_eq(&boxed.pixels, picture.pixels()));
+        let masked = crop_region(&picture, 0, &diagonal, CropMode::Mask);
+        assert_eq!(masked.pixels.get_pixel(1, 0), &Rgb([0; 3]));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::RgbImage;
+use image::metadata::Orientation;
 
 use crate::imaging::codecs::{bmp, gif, jpeg, png, tiff, webp};
 use crate::imaging::error::DecodeError;
@@ -14,14 +15,14 @@ use crate::imaging::header::Header;
 use crate::imaging::orient;
 use crate::imaging::picture::Picture;
 use crate::imaging::probe::probe;
-use crate::imaging::settings::Settings;
+use crate::imaging::settings::{OrientationRule, Settings};
 use crate::imaging::srgb;
 
 /// Decodes the first frame of an image to upright, opaque 8-bit sRGB.
 ///
 /// Detects the format from the content and applies the EXIF orientation. Converts an embedded
-/// colour profile to sRGB, or ignores it if it is broken. Blends alpha over white. A file that ends
-/// early is an error, never a half-grey picture.
+/// colour profile to sRGB, or ignores it if it is broken. Blends alpha over white. The settings may
+/// switch off each of the three. A file that ends early is an error, never a half-grey picture.
 ///
 /// Blocks for tens of milliseconds on large images; call it on a thread that may block.
 ///
@@ -50,6 +51,10 @@ fn decode_rgb(bytes: &[u8], header: Header, settings: &Settings) -> Result<RgbIm
         }
     };
     debug_assert_eq!((raster.width, raster.height), (header.width, header.height));
-    let orientation = raster.orientation;
-    Ok(orient::upright(srgb::convert(raster), orientation, settings.spare_bytes_max.as_u64()))
+    let orientation = match settings.orientation {
+        OrientationRule::Upright => raster.orientation,
+        OrientationRule::AsStored => Orientation::NoTransforms,
+    };
+    let rgb = srgb::convert(raster, settings.colour, settings.alpha);
+    Ok(orient::upright(rgb, orientation, settings.spare_bytes_max.as_u64()))
 }

@@ -34,4 +34,4 @@ pub use header::Header;
 pub use picture::Picture;
 pub use probe::probe;
 pub use resample::{Filter, resize};
-pub use settings::Settings;
+pub use settings::{AlphaRule, ColourRule, OrientationRule, Settings};

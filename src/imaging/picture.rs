@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::imaging::buffer_pool;
 use crate::imaging::format::ImageFormat;
 
-/// A decoded image: 8-bit sRGB, upright, opaque. Clones share the pixels.
+/// A decoded image: 8-bit sRGB, upright, opaque, unless the settings of decoding say otherwise.
+/// Clones share the pixels.
 #[derive(Clone)]
 pub struct Picture {
     rgb: Arc<RgbImage>,

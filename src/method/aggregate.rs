@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use crate::method::bounds::{not_negative, optional_not_negative};
+use crate::method::formula::Formula;
 use crate::method::levels::LevelDistribution;
 use crate::method::regions::Region;
 
@@ -18,19 +20,27 @@ pub enum Weighting {
 }
 
 /// The combination of ratings to a score. The defaults are the paper's best configuration; other
-/// values are its ablations.
+/// values are its ablations and the authors' program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AggregationSettings {
     /// Weight of each region in the local score: `area`, or `mean` for equal weights.
     pub weighting: Weighting,
-    /// If true, the rating of the whole image and the local score have equal weight. If false, only
-    /// the local score counts; an image without regions still uses the rating of the whole image.
-    pub global: bool,
-    /// If true, the number of masks adds `masks · K / c_max` points to the score, at most K.
-    pub segmentation_score: bool,
-    /// Number of masks that adds K points to the score. Set it to the largest number of masks of an
-    /// image in your collection. The default is the paper's value for the SPAQ data set.
+    /// Weight of the local score, at least 0. With `global_weight` it sets the range of the score:
+    /// for weights that sum to 1, the levels of the standard plus the bonus for masks.
+    #[serde(deserialize_with = "not_negative")]
+    pub local_weight: f64,
+    /// Weight of the rating of the whole image, at least 0; 0 leaves it out. In an image without
+    /// regions, the rating of the whole image takes the place of the local score.
+    #[serde(deserialize_with = "not_negative")]
+    pub global_weight: f64,
+    /// Points that each region adds to the score, without limit; 0 adds none. Unset, the number of
+    /// regions adds `regions · K / c_max` points, at most K.
+    #[serde(deserialize_with = "optional_not_negative")]
+    pub mask_bonus: Option<f64>,
+    /// Number of regions that adds K points to the score if `mask_bonus` is unset. Set it to the
+    /// largest number of regions of an image in your collection. The default is the paper's value
+    /// for the SPAQ data set.
     pub c_max: NonZeroU32,
 }
 
@@ -38,9 +48,45 @@ impl Default for AggregationSettings {
     fn default() -> Self {
         Self {
             weighting: Weighting::Area,
-            global: true,
-            segmentation_score: true,
+            local_weight: 0.5,
+            global_weight: 0.5,
+            mask_bonus: None,
             c_max: NonZeroU32::new(71).expect("71 is not 0"),
+        }
+    }
+}
+
+/// Weights that give every image the same score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("local_weight and global_weight are both 0; at least one rating must count")]
+pub struct AggregationError;
+
+impl AggregationSettings {
+    /// Returns the formula that the weights form.
+    pub fn formula(&self) -> Formula {
+        match (self.local_weight, self.global_weight, self.mask_bonus) {
+            (1.0, 0.5, Some(0.1)) => Formula::Release,
+            (1.0, 1.0, Some(0.1)) => Formula::Tables,
+            (local, global, None | Some(0.0)) if (local + global - 1.0).abs() < 1e-12 => {
+                Formula::Paper
+            }
+            _ => Formula::Custom,
+        }
+    }
+
+    /// Checks that a rating counts.
+    ///
+    /// # Errors
+    /// Fails if both weights are 0.
+    pub fn check(&self) -> Result<(), AggregationError> {
+        if self.local_weight + self.global_weight > 0.0 { Ok(()) } else { Err(AggregationError) }
+    }
+
+    /// Returns the points of `count` regions on a scale of `k` levels.
+    fn points_of_regions(&self, count: usize, k: f64) -> f64 {
+        match self.mask_bonus {
+            Some(bonus) => bonus * count as f64,
+            None => (count as f64 * k / f64::from(self.c_max.get())).min(k),
         }
     }
 }
@@ -57,41 +103,36 @@ pub struct ObjectAssessment {
 /// The result of the method for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assessment {
-    /// Combined score of the most probable levels, as in the paper; in 1..=2K.
+    /// Combined score of the levels; in 1..=2K by the paper's formula.
     pub score: f64,
-    /// Combined score of the expected levels; in 1..=2K.
+    /// Combined score of the expected levels; in 1..=2K by the paper's formula.
     pub score_expected: f64,
     /// Rating of the whole image.
     pub global: LevelDistribution,
-    /// Weighted mean level of the regions, in 1..=K. `None` without regions.
+    /// Weighted mean level of the regions. `None` without regions.
     pub local: Option<f64>,
-    /// Points for the number of masks: `masks · K / c_max`, at most K. 0 if switched off.
+    /// Points for the number of regions: `regions · K / c_max`, at most K, or those of
+    /// `mask_bonus`.
     pub segmentation_score: f64,
     /// Every region with its rating, in the order of the segmentation.
     pub objects: Vec<ObjectAssessment>,
 }
 
-/// Combines the ratings: `(global + local) / 2 + seg`, without the terms that are switched off.
+/// Combines the ratings: `local_weight · local + global_weight · global + points of the regions`;
+/// with the default weights `(global + local) / 2 + seg`.
 ///
-/// An image without regions has no local score; its score is the rating of the whole image.
+/// An image without regions has no local score. The rating of the whole image takes its place, so
+/// that the score keeps its range.
 pub fn assess(
     global: LevelDistribution,
     objects: Vec<ObjectAssessment>,
     settings: &AggregationSettings,
 ) -> Assessment {
     let k = f64::from(global.levels());
-    let segmentation_score = if settings.segmentation_score {
-        (objects.len() as f64 * k / f64::from(settings.c_max.get())).min(k)
-    } else {
-        0.0
-    };
+    let segmentation_score = settings.points_of_regions(objects.len(), k);
     let combine = |whole: f64, local: Option<f64>| {
-        let base = match local {
-            Some(local) if settings.global => f64::midpoint(whole, local),
-            Some(local) => local,
-            None => whole,
-        };
-        base + segmentation_score
+        let local = local.unwrap_or(whole);
+        settings.local_weight * local + settings.global_weight * whole + segmentation_score
     };
     let level = |rating: &LevelDistribution| f64::from(rating.level());
     let local = local_score(&objects, settings.weighting, level);
@@ -106,7 +147,7 @@ pub fn assess(
     }
 }
 
-/// Returns the weighted mean of the regions' values. Masks may overlap, so areas are divided by
+/// Returns the weighted mean of the regions' values. Masks may overlap, so weights are divided by
 /// their own sum and not by the image's area.
 fn local_score(
     objects: &[ObjectAssessment],
@@ -116,7 +157,7 @@ fn local_score(
     let (mut weighted, mut weights) = (0.0, 0.0);
     for object in objects {
         let weight = match weighting {
-            Weighting::Area => object.region.mask.area_px() as f64,
+            Weighting::Area => object.region.weight_px as f64,
             Weighting::Mean => 1.0,
         };
         weighted += weight * value(&object.rating);
@@ -139,10 +180,8 @@ mod tests {
 
     fn object(area_px: u32, rating: LevelDistribution) -> ObjectAssessment {
         let rle = Rle::from_counts(1, 1000, vec![0, area_px, 1000 - area_px]).unwrap();
-        let mask = Mask::new(rle).unwrap();
-        let (predicted_iou, stability_score) = (None, None);
-        let kind = RegionKind::Object;
-        ObjectAssessment { region: Region { kind, mask, predicted_iou, stability_score }, rating }
+        let region = Region::new(RegionKind::Object, Mask::new(rle).unwrap());
+        ObjectAssessment { region, rating }
     }
 
     fn check(settings: &AggregationSettings, score: f64, local: f64, segmentation_score: f64) {
@@ -161,10 +200,58 @@ mod tests {
         check(&paper, f64::midpoint(3.0, 5.0) + seg, 5.0, seg);
         let mean = AggregationSettings { weighting: Weighting::Mean, ..paper.clone() };
         check(&mean, 3.5 + seg, 4.0, seg);
-        let local = AggregationSettings { global: false, ..paper.clone() };
+        let local = AggregationSettings { local_weight: 1.0, global_weight: 0.0, ..paper.clone() };
         check(&local, 5.0 + seg, 5.0, seg);
-        let bare = AggregationSettings { segmentation_score: false, ..local };
+        let bare = AggregationSettings { mask_bonus: Some(0.0), ..local };
         check(&bare, 5.0, 5.0, 0.0);
+        for settings in [paper, mean, bare] {
+            assert_eq!(settings.formula(), Formula::Paper, "{settings:?}");
+        }
+    }
+
+    /// The example of the authors' two programs: g = l = 4 and 8 regions.
+    #[test]
+    fn the_three_formulas_of_the_authors_differ_in_their_range() {
+        let objects = vec![object(100, rating(4)); 8];
+        let of = |local_weight, global_weight, mask_bonus| AggregationSettings {
+            local_weight,
+            global_weight,
+            mask_bonus,
+            ..AggregationSettings::default()
+        };
+        for (settings, formula, score) in [
+            (of(0.5, 0.5, None), Formula::Paper, 4.0 + 56.0 / 71.0),
+            (of(1.0, 0.5, Some(0.1)), Formula::Release, 6.8),
+            (of(1.0, 1.0, Some(0.1)), Formula::Tables, 8.8),
+            (of(1.0, 1.0, None), Formula::Custom, 8.0 + 56.0 / 71.0),
+        ] {
+            assert_eq!(settings.formula(), formula);
+            let assessment = assess(rating(4), objects.clone(), &settings);
+            assert!((assessment.score - score).abs() < 1e-12, "{formula:?}: {assessment:?}");
+        }
+    }
+
+    #[test]
+    fn a_bonus_for_each_region_has_no_limit() {
+        let objects = vec![object(1, rating(1)); 100];
+        let settings =
+            AggregationSettings { mask_bonus: Some(0.1), ..AggregationSettings::default() };
+        let assessment = assess(rating(1), objects, &settings);
+        assert!((assessment.segmentation_score - 10.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn weights_without_any_rating_are_refused() {
+        let none =
+            AggregationSettings { local_weight: 0.0, global_weight: 0.0, ..Default::default() };
+        none.check().unwrap_err();
+        AggregationSettings { global_weight: 0.0, ..AggregationSettings::default() }
+            .check()
+            .unwrap();
+        for bad in [r#"{"local_weight": -1}"#, r#"{"mask_bonus": -0.1}"#] {
+            let error = serde_json::from_str::<AggregationSettings>(bad).unwrap_err();
+            assert!(error.to_string().contains("at least 0"), "{error}");
+        }
     }
 
     #[test]
@@ -174,13 +261,17 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_regions_has_its_global_rating_as_score() {
-        for global in [true, false] {
-            let settings = AggregationSettings { global, ..AggregationSettings::default() };
+    fn without_regions_the_whole_image_takes_the_place_of_the_local_score() {
+        for (local_weight, global_weight, score) in
+            [(0.5, 0.5, 6.0), (1.0, 0.0, 6.0), (1.0, 0.5, 9.0)]
+        {
+            let settings =
+                AggregationSettings { local_weight, global_weight, ..Default::default() };
             let assessment = assess(rating(6), Vec::new(), &settings);
             assert_eq!(assessment.local, None);
-            let Assessment { score, score_expected, segmentation_score, .. } = assessment;
-            assert_eq!((score, score_expected, segmentation_score), (6.0, 6.0, 0.0));
+            let Assessment { score: of_levels, score_expected, segmentation_score, .. } =
+                assessment;
+            assert_eq!((of_levels, score_expected, segmentation_score), (score, score, 0.0));
         }
     }
 
@@ -204,8 +295,9 @@ mod tests {
         ) {
             let settings = AggregationSettings {
                 weighting: if by_area { Weighting::Area } else { Weighting::Mean },
-                global: with_global,
-                segmentation_score: with_segmentation,
+                local_weight: if with_global { 0.5 } else { 1.0 },
+                global_weight: if with_global { 0.5 } else { 0.0 },
+                mask_bonus: (!with_segmentation).then_some(0.0),
                 ..AggregationSettings::default()
             };
             let mut objects: Vec<_> =

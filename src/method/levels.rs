@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::method::answer::GeneratedAnswer;
+
 /// Maximum number of levels; the prompt needs them as single digits.
 pub const LEVELS_MAX: usize = 9;
 
@@ -31,6 +33,12 @@ pub enum LevelsError {
         /// Value of the direction.
         value: f64,
     },
+    /// The share of probability on no level is not in 0..=1.
+    #[error("the probability on no level is {value}; it must be in 0..=1")]
+    OffLevel {
+        /// Value of the share.
+        value: f64,
+    },
     /// The probabilities do not sum to 1.
     #[error("probabilities sum to {sum}, not to 1 within {SUM_TOLERANCE}")]
     Sum {
@@ -39,10 +47,13 @@ pub enum LevelsError {
     },
 }
 
-/// Probabilities of the levels 1..=K, K in 2..=9; finite, at least 0, summing to 1.
+/// Probabilities of the levels 1..=K, K in 2..=9; finite, at least 0, summing to 1. A scorer may
+/// add what else it knows about its rating.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LevelDistribution {
     probabilities: Vec<f64>,
+    off_level: Option<f64>,
+    answer: Option<GeneratedAnswer>,
     direction: Option<f64>,
 }
 
@@ -88,7 +99,26 @@ impl LevelDistribution {
     /// shows `-0.0`.
     fn normalised(weights: Vec<f64>, sum: f64) -> Self {
         let probabilities = weights.into_iter().map(|weight| weight / sum + 0.0).collect();
-        Self { probabilities, direction: None }
+        Self { probabilities, off_level: None, answer: None, direction: None }
+    }
+
+    /// Adds the share of the model's probability that is on no level.
+    ///
+    /// # Errors
+    /// Fails if it is not in 0..=1.
+    pub fn with_off_level(mut self, off_level: f64) -> Result<Self, LevelsError> {
+        if !(0.0..=1.0).contains(&off_level) {
+            return Err(LevelsError::OffLevel { value: off_level });
+        }
+        self.off_level = Some(off_level);
+        Ok(self)
+    }
+
+    /// Adds a generated answer. Its level then replaces the most probable one.
+    #[must_use]
+    pub fn with_answer(mut self, answer: GeneratedAnswer) -> Self {
+        self.answer = Some(answer);
+        self
     }
 
     /// Adds the direction, a second rating: the position of the scorer's next words between bad and
@@ -102,6 +132,17 @@ impl LevelDistribution {
         }
         self.direction = Some(direction);
         Ok(self)
+    }
+
+    /// Returns the share of the model's probability that is on no level, in 0..=1, if the scorer
+    /// knows it. Near 1, the model does not answer the question.
+    pub fn off_level(&self) -> Option<f64> {
+        self.off_level
+    }
+
+    /// Returns the generated answer, if the level is that of an answer.
+    pub fn answer(&self) -> Option<&GeneratedAnswer> {
+        self.answer.as_ref()
     }
 
     /// Returns the direction, if the scorer computed it. Larger is better; the scale is the
@@ -121,8 +162,12 @@ impl LevelDistribution {
         u8::try_from(self.probabilities.len()).unwrap_or(u8::MAX)
     }
 
-    /// Returns the most probable level, in 1..=K; the lowest of equally probable ones.
+    /// Returns the level of the generated answer, in 0..=9. Without one, returns the most probable
+    /// level, in 1..=K; the lowest of equally probable ones.
     pub fn level(&self) -> u8 {
+        if let Some(answer) = &self.answer {
+            return answer.level();
+        }
         let mut best = (1, 0.0);
         for (level, &probability) in (1_u8..).zip(&self.probabilities) {
             if probability > best.1 {
@@ -139,9 +184,11 @@ impl LevelDistribution {
         mean.clamp(1.0, f64::from(self.levels()))
     }
 
-    /// Returns the probability of the most probable level, in 1/K..=1.
+    /// Returns the probability of the level: at least 1/K for the most probable one, and 0 for an
+    /// answer that is none of the levels.
     pub fn confidence(&self) -> f64 {
-        self.probabilities[usize::from(self.level()) - 1]
+        let index = usize::from(self.level()).checked_sub(1);
+        index.and_then(|index| self.probabilities.get(index)).copied().unwrap_or(0.0)
     }
 }
 

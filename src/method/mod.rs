@@ -11,30 +11,43 @@
 
 mod aggregate;
 pub mod agreement;
+mod answer;
 mod bounds;
 mod cascade;
+mod changed_settings;
 mod fingerprint;
+mod formula;
 mod levels;
 mod masks;
 mod policy;
 mod preset;
 mod regions;
+mod release_texts;
 mod settings;
 mod standard;
+mod standard_form;
 mod standard_table;
 
-pub use aggregate::{AggregationSettings, Assessment, ObjectAssessment, Weighting, assess};
+pub use aggregate::{
+    AggregationError, AggregationSettings, Assessment, ObjectAssessment, Weighting, assess,
+};
+pub use answer::{AnswerKind, GeneratedAnswer};
 pub use cascade::{ObjectsError, ObjectsSettings, ObjectsWhen};
+pub(crate) use changed_settings::changed_settings;
 pub(crate) use fingerprint::{fingerprint, short};
+pub use formula::Formula;
 pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError};
 pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use policy::{
-    Basis, Policies, Policy, PolicyError, PolicyOutcome, PolicySettings, PolicyVerdict,
+    Basis, FormulaMismatch, Policies, Policy, PolicyError, PolicyOutcome, PolicySettings,
+    PolicyVerdict,
 };
 pub use preset::Preset;
 pub(crate) use regions::keep_largest;
 pub use regions::{
-    RawMask, Region, RegionKind, RegionSettings, Segmentation, enlarge, select_regions,
+    RawMask, Region, RegionKind, RegionSettings, RemainderArea, Segmentation, WhenEmpty, enlarge,
+    select_regions,
 };
 pub use settings::{Settings, SettingsError};
-pub use standard::{CustomStandard, Standard, StandardError, StandardForm, StandardSettings};
+pub use standard::{CustomStandard, Standard, StandardError, StandardSettings, StandardWording};
+pub use standard_form::StandardForm;

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::method::aggregate::Assessment;
 use crate::method::bounds::{fraction, not_negative, optional_finite};
+use crate::method::formula::Formula;
 use crate::method::levels::LevelDistribution;
 use crate::method::regions::RegionKind;
 
@@ -60,6 +61,10 @@ pub enum Basis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicySettings {
+    /// Formula of the score that `score_min` is meant for: `paper` (weights that sum to 1, such as
+    /// the defaults), `release`, `tables`, or `custom` for other weights. The worker does not start
+    /// with another formula, because the ranges differ.
+    pub formula: Formula,
     /// Minimum score of an image. Without it, the score is not checked.
     #[serde(deserialize_with = "optional_finite")]
     pub score_min: Option<f64>,
@@ -83,6 +88,7 @@ pub struct PolicySettings {
 impl Default for PolicySettings {
     fn default() -> Self {
         Self {
+            formula: Formula::Paper,
             score_min: None,
             object_score_min: None,
             object_area_fraction_min: 0.05,
@@ -100,6 +106,22 @@ pub struct Policies {
     pub default: Option<String>,
     /// Policies by name. A reference may name one of them.
     pub named: BTreeMap<String, PolicySettings>,
+}
+
+/// A policy whose threshold is meant for another formula than the configured one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "the score_min of policy {name:?} is for the formula `{}`, and method.aggregation is `{}`; set \
+     both to the same, with a threshold for its range",
+    .meant_for.name(), .configured.name()
+)]
+pub struct FormulaMismatch {
+    /// Name of the policy.
+    pub name: String,
+    /// Formula of its threshold.
+    pub meant_for: Formula,
+    /// Formula of the scores.
+    pub configured: Formula,
 }
 
 /// A policy that does not exist.
@@ -155,6 +177,22 @@ impl Policies {
     /// [`PolicyError::Unknown`] if it does not exist.
     pub fn check(&self) -> Result<(), PolicyError> {
         self.find(None).map(|_| ())
+    }
+
+    /// Checks that every minimum of the score is meant for this formula. Ratings of objects are
+    /// levels by every formula.
+    ///
+    /// # Errors
+    /// Fails with the first policy that is meant for another.
+    pub fn check_formula(&self, configured: Formula) -> Result<(), FormulaMismatch> {
+        let differs =
+            |policy: &PolicySettings| policy.score_min.is_some() && policy.formula != configured;
+        match self.named.iter().find(|(_, policy)| differs(policy)) {
+            Some((name, PolicySettings { formula, .. })) => {
+                Err(FormulaMismatch { name: name.clone(), meant_for: *formula, configured })
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -269,8 +307,7 @@ mod tests {
         let object = |&(kind, area_px, level): &(RegionKind, u32, u8)| {
             let rle = Rle::from_counts(10, 10, vec![0, area_px, 100 - area_px]).unwrap();
             let mask = Mask::new(rle).unwrap();
-            let region = Region { kind, mask, predicted_iou: None, stability_score: None };
-            ObjectAssessment { region, rating: rating(level) }
+            ObjectAssessment { region: Region::new(kind, mask), rating: rating(level) }
         };
         Assessment {
             score,
@@ -284,6 +321,25 @@ mod tests {
 
     fn judge(settings: PolicySettings, assessment: &Assessment) -> PolicyVerdict {
         Policy::new("web".to_owned(), settings).judge(assessment)
+    }
+
+    #[test]
+    fn a_minimum_of_another_formula_is_refused_by_name() {
+        let with = |settings: PolicySettings| Policies {
+            default: None,
+            named: BTreeMap::from([("shop".to_owned(), settings)]),
+        };
+        let score = PolicySettings { score_min: Some(4.0), ..PolicySettings::default() };
+        with(score.clone()).check_formula(Formula::Paper).unwrap();
+        let error = with(score.clone()).check_formula(Formula::Release).unwrap_err().to_string();
+        for part in ["\"shop\"", "`paper`", "`release`"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let release = PolicySettings { formula: Formula::Release, ..score };
+        with(release.clone()).check_formula(Formula::Release).unwrap();
+        with(release).check_formula(Formula::Tables).unwrap_err();
+        let objects = PolicySettings { object_score_min: Some(3.0), ..PolicySettings::default() };
+        with(objects).check_formula(Formula::Tables).unwrap();
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Rows of the paper's Table 4, by name.
+//! Presets by name: rows of the paper's Table 4, and the authors' program.
 
 use serde::{Deserialize, Serialize};
 
-/// A row of the paper's Table 4. It fixes the standard, the crop mode, the terms of the score and
-/// the weights of the regions.
+/// A row of the paper's Table 4, which fixes the standard, the crop mode, the terms of the score
+/// and the weights of the regions; or the authors' program, which fixes everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
@@ -23,11 +23,15 @@ pub enum Preset {
     PaperSentence,
     /// `PaperBoxes` with levels without words.
     PaperNumber,
+    /// The authors' program: models, reading, prompt, regions and formula.
+    Release,
+    /// `Release` with the formula of the script behind the authors' tables.
+    ReleaseTables,
 }
 
 impl Preset {
-    /// All presets, the best row first.
-    pub const ALL: [Self; 8] = [
+    /// All presets, the paper's best row first.
+    pub const ALL: [Self; 10] = [
         Self::Paper,
         Self::PaperBoxes,
         Self::PaperNoSeg,
@@ -36,6 +40,8 @@ impl Preset {
         Self::PaperMean,
         Self::PaperSentence,
         Self::PaperNumber,
+        Self::Release,
+        Self::ReleaseTables,
     ];
 
     /// Returns the name in configuration and events.
@@ -49,6 +55,8 @@ impl Preset {
             Self::PaperMean => "paper-mean",
             Self::PaperSentence => "paper-sentence",
             Self::PaperNumber => "paper-number",
+            Self::Release => "release",
+            Self::ReleaseTables => "release-tables",
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::method::aggregate::AggregationSettings;
+use crate::method::aggregate::{AggregationError, AggregationSettings};
 use crate::method::cascade::{ObjectsError, ObjectsSettings};
-use crate::method::policy::{Policies, PolicyError};
+use crate::method::policy::{FormulaMismatch, Policies, PolicyError};
 use crate::method::preset::Preset;
 use crate::method::regions::RegionSettings;
 use crate::method::standard::{Standard, StandardError, StandardSettings};
@@ -15,7 +15,9 @@ use crate::method::standard::{Standard, StandardError, StandardSettings};
 pub struct Settings {
     /// Starts from a row of the paper's Table 4: `paper` (the best row, like the defaults),
     /// `paper-boxes`, `paper-no-seg`, `paper-whole`, `paper-mask`, `paper-mean`, `paper-sentence`
-    /// or `paper-number`. Settings in a file, the environment or a flag override those of the row.
+    /// or `paper-number`; or from the authors' program: `release`, or `release-tables` for the
+    /// script behind their tables. These two also name the models, and read images as stored.
+    /// Settings in a file, the environment or a flag override those of the preset.
     pub preset: Option<Preset>,
     /// The quality levels and their words.
     pub standard: StandardSettings,
@@ -42,16 +44,24 @@ pub enum SettingsError {
     /// The default policy does not exist.
     #[error("method.policies: {0}")]
     Policy(#[from] PolicyError),
+    /// A policy is meant for another formula.
+    #[error("method.policies: {0}")]
+    Formula(#[from] FormulaMismatch),
+    /// No rating counts.
+    #[error("method.aggregation: {0}")]
+    Aggregation(#[from] AggregationError),
 }
 
 impl Settings {
     /// Builds the standard and checks the other settings.
     ///
     /// # Errors
-    /// Fails if the standard is invalid, the default policy does not exist, or the cascade is
-    /// contradictory.
+    /// Fails if the standard is invalid, the default policy does not exist, a policy is meant for
+    /// another formula, no rating counts, or the cascade is contradictory.
     pub fn check(&self) -> Result<Standard, SettingsError> {
         self.policies.check()?;
+        self.aggregation.check()?;
+        self.policies.check_formula(self.aggregation.formula())?;
         let standard = Standard::from_settings(&self.standard)?;
         self.objects.check(standard.k())?;
         Ok(standard)

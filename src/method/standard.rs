@@ -5,32 +5,21 @@ use thiserror::Error;
 
 use crate::method::fingerprint::{fingerprint, short};
 use crate::method::levels::LEVELS_MAX;
+use crate::method::release_texts::{self, ReleaseTexts};
+use crate::method::standard_form::StandardForm;
 use crate::method::standard_table;
 
 /// Maximum length of a word or sentence of a custom standard, in bytes.
 const TEXT_BYTES_MAX: usize = 400;
 
-/// The explanation of the levels in the prompt.
+/// The source of the prompt's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum StandardForm {
-    /// Only the range of numbers.
-    Number,
-    /// One word per level; best in the paper.
-    Word,
-    /// One sentence per level.
-    Sentence,
-}
-
-impl StandardForm {
-    /// Returns the name in configuration and events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Number => "number",
-            Self::Word => "word",
-            Self::Sentence => "sentence",
-        }
-    }
+pub enum StandardWording {
+    /// The paper.
+    Paper,
+    /// The authors' program.
+    Release,
 }
 
 /// The standard by which images are rated.
@@ -40,14 +29,19 @@ pub struct StandardSettings {
     /// Number of levels, K: 3, 5, 7 or 9 for a built-in standard, 2 to 9 for a custom one (`own`).
     pub levels: u8,
     /// Explanation of the levels in the prompt: `number` (only the range), `word` or `sentence`.
+    /// The wording `release` has no `sentence`, which the authors' program cannot run, but
+    /// `number-decimal` (0 to 100) and `word-only` (no numbers: every answer is level 1).
     pub form: StandardForm,
+    /// Source of the text: `paper`, or `release` for that of the authors' program, whose words for
+    /// 3, 5 and 9 levels differ too.
+    pub wording: StandardWording,
     /// Custom standard that replaces the built-in one.
     pub own: Option<CustomStandard>,
 }
 
 impl Default for StandardSettings {
     fn default() -> Self {
-        Self { levels: 7, form: StandardForm::Word, own: None }
+        Self { levels: 7, form: StandardForm::Word, wording: StandardWording::Paper, own: None }
     }
 }
 
@@ -64,6 +58,23 @@ pub struct CustomStandard {
     pub sentences: Vec<String>,
 }
 
+impl CustomStandard {
+    fn check(&self, k: u8, form: StandardForm) -> Result<(), StandardError> {
+        if !(2..=LEVELS_MAX).contains(&usize::from(k)) {
+            return Err(StandardError::Levels { k });
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(is_plain) {
+            return Err(StandardError::Name { name: self.name.chars().take(64).collect() });
+        }
+        check_texts("words", k, &self.words)?;
+        if form == StandardForm::Sentence || !self.sentences.is_empty() {
+            check_texts("sentences", k, &self.sentences)?;
+        }
+        Ok(())
+    }
+}
+
 /// An invalid standard.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StandardError {
@@ -71,6 +82,20 @@ pub enum StandardError {
     #[error("no built-in standard has {k} levels; choose 3, 5, 7 or 9, or configure custom words")]
     Builtin {
         /// Requested number of levels.
+        k: u8,
+    },
+    /// The wording has no such form, or not with this number of levels.
+    #[error(
+        "the wording `{wording}` has no form `{form}` with {k} levels; `paper` has `number`, `word` \
+         and `sentence`, `release` has `word` with any number of levels, and `number`, \
+         `number-decimal` and `word-only` with 7"
+    )]
+    Form {
+        /// Name of the wording.
+        wording: &'static str,
+        /// Name of the form.
+        form: &'static str,
+        /// Number of levels.
         k: u8,
     },
     /// The number of levels is not in 2..=9.
@@ -122,6 +147,7 @@ pub enum StandardError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standard {
     form: StandardForm,
+    wording: StandardWording,
     custom_name: Option<String>,
     /// One per level, from the worst to the best.
     words: Vec<String>,
@@ -130,66 +156,62 @@ pub struct Standard {
 }
 
 impl Standard {
-    /// Creates the custom standard of the settings, or else the built-in one.
+    /// Creates the custom standard of the settings, or else the built-in one with K = 3, 5, 7 or 9
+    /// levels.
     ///
     /// # Errors
-    /// Fails as [`Standard::builtin`] and [`Standard::custom`] do.
+    /// Fails on a number of levels without a built-in standard, or on a form that the wording does
+    /// not have. Fails on a custom standard whose K is not in 2..=9, whose number of words or of
+    /// required sentences is not K, or whose name is not a plain identifier. Fails on a text that
+    /// is empty, too long, repeated or of several lines.
     pub fn from_settings(settings: &StandardSettings) -> Result<Self, StandardError> {
-        match &settings.own {
-            Some(own) => Self::custom(settings.levels, settings.form, own),
-            None => Self::builtin(settings.levels, settings.form),
+        let StandardSettings { levels: k, form, wording, ref own } = *settings;
+        if let Some(own) = own {
+            own.check(k, form)?;
+            let trimmed =
+                |texts: &[String]| texts.iter().map(|text| text.trim().to_owned()).collect();
+            let sentences: Vec<String> = trimmed(&own.sentences);
+            let name = Some(own.name.clone());
+            return Self::assemble(form, wording, name, trimmed(&own.words), &sentences);
         }
-    }
-
-    /// Creates the built-in standard with K = 3, 5, 7 or 9 levels. K = 7 in words is the paper's
-    /// text.
-    ///
-    /// # Errors
-    /// [`StandardError::Builtin`] for another K.
-    pub fn builtin(k: u8, form: StandardForm) -> Result<Self, StandardError> {
         let table = standard_table::levels(k).ok_or(StandardError::Builtin { k })?;
         let column = |pick: fn(&(&str, &str)) -> String| table.iter().map(pick).collect::<Vec<_>>();
-        let words = column(|(word, _)| (*word).to_owned());
         let sentences = column(|(_, sentence)| (*sentence).to_owned());
-        Ok(Self::assemble(form, None, words, &sentences))
+        let words = match (wording, release_texts::words(k)) {
+            (StandardWording::Release, Some(words)) => {
+                words.iter().map(|word| (*word).to_owned()).collect()
+            }
+            _ => column(|(word, _)| (*word).to_owned()),
+        };
+        Self::assemble(form, wording, None, words, &sentences)
     }
 
-    /// Creates a custom standard.
+    /// Creates the built-in standard with K = 3, 5, 7 or 9 levels in the paper's wording. K = 7 in
+    /// words is the paper's text.
     ///
     /// # Errors
-    /// Fails if K is not in 2..=9, or if the number of words or of required sentences is not K.
-    /// Fails if a text is empty, too long, repeated or has several lines, or if the name is not a
-    /// plain identifier.
-    pub fn custom(k: u8, form: StandardForm, own: &CustomStandard) -> Result<Self, StandardError> {
-        if !(2..=LEVELS_MAX).contains(&usize::from(k)) {
-            return Err(StandardError::Levels { k });
-        }
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if own.name.is_empty() || own.name.len() > 64 || !own.name.chars().all(is_plain) {
-            return Err(StandardError::Name { name: own.name.chars().take(64).collect() });
-        }
-        check_texts("words", k, &own.words)?;
-        if form == StandardForm::Sentence || !own.sentences.is_empty() {
-            check_texts("sentences", k, &own.sentences)?;
-        }
-        let trimmed = |texts: &[String]| texts.iter().map(|text| text.trim().to_owned()).collect();
-        let sentences: Vec<String> = trimmed(&own.sentences);
-        Ok(Self::assemble(form, Some(own.name.clone()), trimmed(&own.words), &sentences))
+    /// Fails as [`Standard::from_settings`] does.
+    pub fn builtin(k: u8, form: StandardForm) -> Result<Self, StandardError> {
+        Self::from_settings(&StandardSettings { levels: k, form, ..StandardSettings::default() })
     }
 
     fn assemble(
         form: StandardForm,
+        wording: StandardWording,
         custom_name: Option<String>,
         words: Vec<String>,
         sentences: &[String],
-    ) -> Self {
-        let system_message = system_message(form, &words, sentences);
-        let numbers: Vec<String> = (1..=words.len()).map(|level| level.to_string()).collect();
-        let user_message = format!(
-            "Please evaluate the quality of the image and score in [{}].",
-            numbers.join(", ")
-        );
-        Self { form, custom_name, words, system_message, user_message }
+    ) -> Result<Self, StandardError> {
+        let texts = match wording {
+            StandardWording::Paper => paper_texts(form, &words, sentences),
+            StandardWording::Release => release_texts::texts(form, &words)
+                .map(|ReleaseTexts { system, query }| (system, query)),
+        };
+        let Some((system_message, user_message)) = texts else {
+            let k = u8::try_from(words.len()).unwrap_or(u8::MAX);
+            return Err(StandardError::Form { wording: wording.name(), form: form.as_str(), k });
+        };
+        Ok(Self { form, wording, custom_name, words, system_message, user_message })
     }
 
     /// Returns the number of levels.
@@ -201,6 +223,11 @@ impl Standard {
     /// Returns the form of the explanations.
     pub fn form(&self) -> StandardForm {
         self.form
+    }
+
+    /// Returns the source of the text.
+    pub fn wording(&self) -> StandardWording {
+        self.wording
     }
 
     /// Returns the word for a level, clamped to 1..=K.
@@ -218,10 +245,15 @@ impl Standard {
         &self.user_message
     }
 
-    /// Returns the name in events: `word-7`, or `<name>-word-5-<start of the hash>` for a custom
-    /// one. The hash distinguishes different standards of the same name.
+    /// Returns the name in events: `word-7`, `release-word-7` for the wording of the authors'
+    /// program, or `<name>-word-5-<start of the hash>` for a custom one. The hash distinguishes
+    /// different standards of the same name.
     pub fn name(&self) -> String {
-        let base = format!("{}-{}", self.form.as_str(), self.words.len());
+        let wording = match self.wording {
+            StandardWording::Paper => "",
+            StandardWording::Release => "release-",
+        };
+        let base = format!("{wording}{}-{}", self.form.as_str(), self.words.len());
         match &self.custom_name {
             None => base,
             Some(name) => {
@@ -236,7 +268,22 @@ impl Standard {
     }
 }
 
-fn system_message(form: StandardForm, words: &[String], sentences: &[String]) -> String {
+impl StandardWording {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Returns the system message and the question of the paper, or `None` for a form that it does not
+/// have.
+fn paper_texts(
+    form: StandardForm,
+    words: &[String],
+    sentences: &[String],
+) -> Option<(String, String)> {
     let listed = |texts: &[String], between: &str| {
         let numbered = texts.iter().enumerate().rev();
         let lines: Vec<_> =
@@ -248,11 +295,16 @@ fn system_message(form: StandardForm, words: &[String], sentences: &[String]) ->
         StandardForm::Number => format!("The score ranges from 1 to {k}."),
         StandardForm::Word => explain(&format!("{}.", listed(words, ", "))),
         StandardForm::Sentence => explain(&listed(sentences, " ")),
+        StandardForm::NumberDecimal | StandardForm::WordOnly => return None,
     };
-    format!(
+    let system_message = format!(
         "You are a helpful assistant to evaluate image quality. {explained} \
          The higher the image quality is, the higher the score should be."
-    )
+    );
+    let numbers: Vec<String> = (1..=k).map(|level| level.to_string()).collect();
+    let user_message =
+        format!("Please evaluate the quality of the image and score in [{}].", numbers.join(", "));
+    Some((system_message, user_message))
 }
 
 fn explain(levels: &str) -> String {
@@ -327,7 +379,7 @@ mod tests {
                     let entry = match form {
                         StandardForm::Number => format!("from 1 to {k}."),
                         StandardForm::Word => format!("{level}: {word}"),
-                        StandardForm::Sentence => format!("{level}: {word}! The overall quality"),
+                        _ => format!("{level}: {word}! The overall quality"),
                     };
                     assert!(standard.system_message().contains(&entry), "{entry}");
                 }
@@ -365,14 +417,18 @@ mod tests {
         CustomStandard { name: "print".to_owned(), words, sentences: Vec::new() }
     }
 
+    fn custom(k: u8, form: StandardForm, own: CustomStandard) -> Result<Standard, StandardError> {
+        let own = Some(own);
+        Standard::from_settings(&StandardSettings { levels: k, form, own, ..Default::default() })
+    }
+
     #[test]
     fn custom_words_replace_the_built_in_ones() {
-        let standard =
-            Standard::custom(2, StandardForm::Word, &own(&["unusable", "printable"])).unwrap();
+        let standard = custom(2, StandardForm::Word, own(&["unusable", "printable"])).unwrap();
         assert!(standard.system_message().contains("follows: 2: printable, 1: unusable. The"));
         assert!(standard.user_message().ends_with("[1, 2]."));
         assert!(standard.name().starts_with("print-word-2-"), "{}", standard.name());
-        let other = Standard::custom(2, StandardForm::Word, &own(&["bad", "printable"])).unwrap();
+        let other = custom(2, StandardForm::Word, own(&["bad", "printable"])).unwrap();
         assert_ne!(standard.name(), other.name());
     }
 
@@ -380,15 +436,52 @@ mod tests {
     fn invalid_standards_are_refused() {
         use StandardForm::{Sentence, Word};
         assert!(matches!(Standard::builtin(4, Word), Err(StandardError::Builtin { k: 4 })));
-        let refused = |k, form, own: &CustomStandard| Standard::custom(k, form, own).unwrap_err();
-        assert!(matches!(refused(1, Word, &own(&["a"])), StandardError::Levels { .. }));
-        assert!(matches!(refused(10, Word, &own(&["a"; 10])), StandardError::Levels { .. }));
-        assert!(matches!(refused(3, Word, &own(&["a", "b"])), StandardError::Count { .. }));
-        assert!(matches!(refused(2, Sentence, &own(&["a", "b"])), StandardError::Count { .. }));
+        let refused = |k, form, own: CustomStandard| custom(k, form, own).unwrap_err();
+        assert!(matches!(refused(1, Word, own(&["a"])), StandardError::Levels { .. }));
+        assert!(matches!(refused(10, Word, own(&["a"; 10])), StandardError::Levels { .. }));
+        assert!(matches!(refused(3, Word, own(&["a", "b"])), StandardError::Count { .. }));
+        assert!(matches!(refused(2, Sentence, own(&["a", "b"])), StandardError::Count { .. }));
         for words in [["a", " "], ["a", "a "], ["a", "b\nc"], ["a", &"x".repeat(401)]] {
-            assert!(matches!(refused(2, Word, &own(&words)), StandardError::Text { .. }));
+            assert!(matches!(refused(2, Word, own(&words)), StandardError::Text { .. }));
         }
         let unnamed = CustomStandard { name: "my own".to_owned(), ..own(&["a", "b"]) };
-        assert!(matches!(refused(2, Word, &unnamed), StandardError::Name { .. }));
+        assert!(matches!(refused(2, Word, unnamed), StandardError::Name { .. }));
+    }
+
+    fn release(k: u8, form: StandardForm) -> Result<Standard, StandardError> {
+        let wording = StandardWording::Release;
+        let own = None;
+        Standard::from_settings(&StandardSettings { levels: k, form, wording, own })
+    }
+
+    #[test]
+    fn the_authors_program_has_its_own_words_and_text() {
+        let standard = release(3, StandardForm::Word).unwrap();
+        assert!(
+            standard.system_message().contains("follows:\n3: Excellent!\n2: Fair!\n1: Poor!\n")
+        );
+        assert!(standard.user_message().ends_with("Do not analysis the image."));
+        assert_eq!(standard.name(), "release-word-3");
+        let seven = release(7, StandardForm::Word).unwrap();
+        let paper = Standard::builtin(7, StandardForm::Word).unwrap();
+        assert!((1..=7).all(|level| seven.word(level) == paper.word(level)));
+        assert_ne!(seven.hash(), paper.hash());
+    }
+
+    #[test]
+    fn a_form_that_a_wording_does_not_have_is_refused_with_those_that_it_has() {
+        use StandardForm::{Number, NumberDecimal, Sentence, Word, WordOnly};
+        for form in [Number, NumberDecimal, WordOnly] {
+            release(7, form).unwrap();
+            release(5, form).unwrap_err();
+        }
+        for k in [3, 5, 7, 9] {
+            release(k, Word).unwrap();
+            let error = release(k, Sentence).unwrap_err().to_string();
+            assert!(error.contains("`sentence`") && error.contains("`word-only`"), "{error}");
+        }
+        for form in [NumberDecimal, WordOnly] {
+            assert!(matches!(Standard::builtin(7, form), Err(StandardError::Form { .. })));
+        }
     }
 }

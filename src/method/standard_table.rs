@@ -3,7 +3,8 @@
 //!
 //! The words for K = 7 and the sentence for "Fair" are the paper's. The five words are those of
 //! ITU-R BT.500, with which most opinion scores were collected. Three and nine levels narrow and
-//! widen the same scale around its middle.
+//! widen the same scale around its middle. The authors' program has other words for three, five and
+//! nine levels: see `release_texts`.
 
 /// Word and sentence of a level.
 type LevelText = (&'static str, &'static str);

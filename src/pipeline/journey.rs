@@ -20,7 +20,7 @@ use crate::method::{
 use crate::pipeline::blocking::run_blocking;
 use crate::pipeline::budget::{BudgetShare, MemoryBudget};
 use crate::pipeline::error::JourneyError;
-use crate::pipeline::provenance::provenance;
+use crate::pipeline::provenance::{ScoreSettings, provenance};
 use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
 use crate::redact;
@@ -76,8 +76,10 @@ impl Journey {
     pub fn new(parts: JourneyParts) -> Result<Self, method::SettingsError> {
         let standard = parts.method.check()?;
         let limits = &parts.settings;
+        let settings =
+            ScoreSettings { method: &parts.method, imaging: &parts.imaging, crop: limits.crop };
         let resources = Resources {
-            provenance: provenance(parts.engine.info(), &standard, &parts.method, limits.crop),
+            provenance: provenance(parts.engine.info(), &standard, settings),
             standard,
             bytes: MemoryBudget::new(limits.bytes_budget.as_u64()),
             pixels: MemoryBudget::new(limits.pixels_budget),
@@ -160,7 +162,7 @@ impl Journey {
             assessment: &assessment,
             segmentation: &segmentation,
             standard: &self.resources.standard,
-            c_max: method.aggregation.c_max.get(),
+            aggregation: &method.aggregation,
             engine: self.resources.provenance.clone(),
             verdict,
             timings: TimingsMs {

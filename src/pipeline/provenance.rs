@@ -1,22 +1,38 @@
 //! Provenance of a score: the engine, the standard and the settings, in the form of events.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::engine::{EngineInfo, ModelInfo};
 use crate::event::{EngineProvenance, WeightsDigest};
-use crate::imaging::CropMode;
-use crate::method::{self, RegionSettings, Standard, short};
+use crate::imaging::{self, CropMode};
+use crate::method::{self, RegionSettings, Standard, changed_settings, short};
+
+/// Settings of decoding that a score depends on; the others are limits.
+const READING: [&str; 3] = ["imaging.orientation", "imaging.colour", "imaging.alpha"];
+
+/// The settings of a journey that a score depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScoreSettings<'a> {
+    pub(crate) method: &'a method::Settings,
+    pub(crate) imaging: &'a imaging::Settings,
+    pub(crate) crop: CropMode,
+}
 
 /// Returns the provenance that all events of this engine, standard and settings contain.
 pub(crate) fn provenance(
     engine: &EngineInfo,
     standard: &Standard,
-    method: &method::Settings,
-    crop: CropMode,
+    settings: ScoreSettings<'_>,
 ) -> EngineProvenance {
+    let method = settings.method;
     let weights = engine.segmenter.weights.iter().chain(&engine.scorer.weights);
     let digests =
         weights.map(|file| WeightsDigest { name: file.name.clone(), sha256: file.sha256.clone() });
+    let mut changed = settings.changed();
+    changed.extend(engine.changed_settings.clone());
     EngineProvenance {
         name: engine.name.clone(),
         version: engine.version.clone(),
@@ -24,28 +40,48 @@ pub(crate) fn provenance(
         scorer: model(&engine.scorer),
         standard: standard.name(),
         preset: method.preset.map(|preset| preset.name().to_owned()),
+        formula: method.aggregation.formula().name().to_owned(),
         objects: method.objects.name(),
-        settings: settings_of(method, crop),
+        settings: settings.fingerprint(),
+        changed_settings: changed,
         weights: digests.collect(),
     }
 }
 
-/// Names the settings that reduce the cost, if they differ from the defaults, and appends a digest
-/// of all settings.
-fn settings_of(method: &method::Settings, crop: CropMode) -> String {
-    let regions = &method.regions;
-    let is_custom = regions.regions_max != RegionSettings::default().regions_max;
-    let side = (regions.side_max > 0).then(|| format!("side{}-", regions.side_max));
-    let count = is_custom.then(|| format!("regions{}-", regions.regions_max));
-    let names: String = [side, count].into_iter().flatten().collect();
-    names + &digest_of(method, crop)
-}
+impl ScoreSettings<'_> {
+    /// Lists the settings that differ from their defaults. Models and standard are named elsewhere.
+    fn changed(&self) -> BTreeMap<String, Value> {
+        let default = method::Settings::default();
+        let method = self.method;
+        let mut changed = changed_settings("method.regions", &method.regions, &default.regions);
+        changed.extend(changed_settings("method.objects", &method.objects, &default.objects));
+        let aggregation = (&method.aggregation, &default.aggregation);
+        changed.extend(changed_settings("method.aggregation", aggregation.0, aggregation.1));
+        changed.extend(changed_settings("pipeline.crop", &self.crop, &CropMode::default()));
+        let reading = changed_settings("imaging", self.imaging, &imaging::Settings::default());
+        changed.extend(reading.into_iter().filter(|(key, _)| READING.contains(&key.as_str())));
+        changed
+    }
 
-/// Digests the settings that a score depends on. Models and standard are named elsewhere.
-fn digest_of(method: &method::Settings, crop: CropMode) -> String {
-    let settings = (crop, &method.regions, &method.objects, &method.aggregation);
-    let json = serde_json::to_vec(&settings).expect("settings are plain numbers and names");
-    short(&hex::encode(Sha256::digest(json)))
+    /// Names the settings that reduce the cost, if they differ from the defaults, and appends a
+    /// digest of all settings.
+    fn fingerprint(&self) -> String {
+        let regions = &self.method.regions;
+        let is_custom = regions.regions_max != RegionSettings::default().regions_max;
+        let side = (regions.side_max > 0).then(|| format!("side{}-", regions.side_max));
+        let count = is_custom.then(|| format!("regions{}-", regions.regions_max));
+        let names: String = [side, count].into_iter().flatten().collect();
+        names + &self.digest()
+    }
+
+    /// Digests the settings. Models and standard are named elsewhere.
+    fn digest(&self) -> String {
+        let method::Settings { regions, objects, aggregation, .. } = self.method;
+        let imaging::Settings { orientation, colour, alpha, .. } = self.imaging;
+        let settings = (self.crop, regions, objects, aggregation, (orientation, colour, alpha));
+        let json = serde_json::to_vec(&settings).expect("settings are plain numbers and names");
+        short(&hex::encode(Sha256::digest(json)))
+    }
 }
 
 fn model(info: &ModelInfo) -> String {

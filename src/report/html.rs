@@ -4,6 +4,7 @@
 //! All input is escaped on output: [`Text`] for content and attributes, [`Link`] for the paths of
 //! pictures.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::event::{ObjectQuality, QualityEvent, Rating};
@@ -19,8 +20,10 @@ pub struct Page {
     /// Finished HTML, one card for each event.
     cards: Vec<String>,
     scores: Vec<f64>,
-    /// Images by the level of their global rating; index 0 is level 1.
-    by_level: Vec<LevelCount>,
+    /// Images by the level of their global rating.
+    by_level: BTreeMap<u8, LevelCount>,
+    /// Number of levels of the standard, K.
+    levels: usize,
     has_verdicts: bool,
 }
 
@@ -38,14 +41,14 @@ impl Page {
         self.cards.push(card.to_string());
         self.scores.push(event.score);
         self.has_verdicts |= event.verdict.is_some();
-        let levels = event.global.probabilities.len().max(usize::from(event.global.level));
-        if self.by_level.len() < levels {
-            self.by_level.resize(levels, LevelCount::default());
+        self.levels = self.levels.max(event.global.probabilities.len());
+        for level in (1..).take(self.levels) {
+            self.by_level.entry(level).or_default();
         }
-        if let Some(level) = usize::from(event.global.level).checked_sub(1) {
-            self.by_level[level].images += 1;
-            self.by_level[level].word.clone_from(&event.global.word);
-        }
+        // A generated answer may be none of the levels.
+        let count = self.by_level.entry(event.global.level).or_default();
+        count.images += 1;
+        count.word.clone_from(&event.global.word);
     }
 
     /// Returns the whole page as HTML.
@@ -78,8 +81,8 @@ impl fmt::Display for Page {
              <h1>Image quality</h1>\n\
              <p class=\"lead quiet\">Each image is rated as a whole and region by region; the \
              outlines show the regions, from <b>red</b> for the worst level to <b>green</b> for the \
-             best. The score is the mean of the global level and the regions' levels, plus what the \
-             number of regions adds (in brackets); it can pass the highest level. The events behind \
+             best. The score combines the global level and the regions' levels, and adds points for \
+             the number of regions (in brackets); it can pass the highest level. The events behind \
              this page are in <code>events.jsonl</code> next to it.</p>\n"
         )?;
         self.write_summary(f)?;
@@ -111,9 +114,8 @@ impl Page {
             self.mean(),
             self.median(),
         )?;
-        let most = self.by_level.iter().map(|level| level.images).max().unwrap_or(0).max(1);
-        for (index, level) in self.by_level.iter().enumerate() {
-            let number = index + 1;
+        let most = self.by_level.values().map(|level| level.images).max().unwrap_or(0).max(1);
+        for (&number, level) in &self.by_level {
             writeln!(
                 f,
                 "<button type=\"button\" aria-pressed=\"true\" data-level=\"{number}\" \
@@ -122,7 +124,7 @@ impl Page {
                 images = level.images,
                 word = Text(&level.word),
                 share = level.images as f64 / most as f64,
-                colour = CssColour::of(number as f64, self.by_level.len()),
+                colour = CssColour::of(f64::from(number), self.levels),
             )?;
         }
         f.write_str("</div></div>\n</div>\n")
@@ -334,6 +336,7 @@ fn kind_name(object: &ObjectQuality) -> &'static str {
     match object.kind {
         RegionKind::Object => "object",
         RegionKind::Remainder => "remainder",
+        RegionKind::Frame => "whole image",
     }
 }
 

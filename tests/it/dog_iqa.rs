@@ -169,6 +169,29 @@ fn the_demo_runs_with_the_papers_engine() {
 }
 
 #[test]
+fn a_policy_for_another_formula_is_refused_before_the_first_image() {
+    let cat = photo("cat.jpg");
+    let score = |formula: &str| {
+        let formula = format!("method.policies.named.shop.formula={formula}");
+        let settings = [
+            "engine.name=classic",
+            "method.aggregation.local_weight=1",
+            "method.aggregation.mask_bonus=0.1",
+            "method.policies.named.shop.score_min=4",
+            "method.policies.default=shop",
+            &formula,
+        ];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        command(&["score"]).args(settings).arg(&cat).output().unwrap()
+    };
+    let refused = score("paper");
+    assert_eq!(refused.status.code(), Some(1));
+    let errors = text(&refused.stderr);
+    assert!(errors.contains("`paper`") && errors.contains("`release`"), "{errors}");
+    assert!(score("release").status.success());
+}
+
+#[test]
 fn a_problem_of_the_weights_is_reported_with_its_setting() {
     let networks = Networks::new();
     let cat = photo("cat.jpg");
@@ -179,6 +202,10 @@ fn a_problem_of_the_weights_is_reported_with_its_setting() {
         ),
         (&["engine.dog_iqa.scorer=no/such/folder"], &["engine.dog_iqa.scorer", "no/such/folder"]),
         (&["engine.dog_iqa.masks.points_per_side=0"], &["engine.dog_iqa.masks", "points_per_side"]),
+        (
+            &["engine.dog_iqa.rating.turns=user-only", "engine.dog_iqa.rating.image=last"],
+            &["engine.dog_iqa.rating", "user-only"],
+        ),
     ] {
         let mut more: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
         more.push(&cat);

@@ -58,7 +58,7 @@ fn alike_to_rounding(a: &[RawMask], b: &[RawMask]) -> bool {
 fn the_sam2_segmenter_conforms() {
     conformance::segmenter(&sam2(lenient()), alike_to_rounding);
     let with_crops =
-        AmgSettings { crop_n_layers: 1, crop_n_points_downscale_factor: 2, ..lenient() };
+        AmgSettings { crop_n_layers: 1, crop_n_points_downscale_factor: 2.0, ..lenient() };
     conformance::segmenter(&sam2(with_crops), alike_to_rounding);
 }
 

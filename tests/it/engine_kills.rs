@@ -83,8 +83,9 @@ impl Scorer for Mortal<MplugOwl3Scorer> {
     }
 
     fn prepare(&self, crop: &Crop) -> Result<CropViews, RunError> {
-        let CropViews { views, grid } = self.model.prepare(crop)?;
-        Ok(CropViews { views: maybe_malformed(views, crop.pixels.width()), grid })
+        let mut input = self.model.prepare(crop)?;
+        input.views = maybe_malformed(input.views, crop.pixels.width());
+        Ok(input)
     }
 
     fn cost(_: &CropViews) -> usize {

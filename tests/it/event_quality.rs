@@ -1,5 +1,6 @@
 //! Quality events: their fields, ids and headers, and reading them again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -9,9 +10,9 @@ use dog_iqa::event::{
     TraceContext,
 };
 use dog_iqa::method::{
-    AggregationSettings, Assessment, LevelDistribution, Mask, ObjectAssessment, PolicyOutcome,
-    PolicyVerdict, RawMask, RegionSettings, Rle, Segmentation, Standard, StandardForm, assess,
-    select_regions,
+    AggregationSettings, Assessment, GeneratedAnswer, LevelDistribution, Mask, ObjectAssessment,
+    PolicyOutcome, PolicyVerdict, RawMask, RegionKind, RegionSettings, Rle, Segmentation, Standard,
+    StandardForm, assess, select_regions,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -22,6 +23,7 @@ struct Assessed {
     assessment: Assessment,
     segmentation: Segmentation,
     standard: Standard,
+    aggregation: AggregationSettings,
 }
 
 fn rating(logits: &[f64]) -> LevelDistribution {
@@ -40,8 +42,10 @@ fn assessed() -> Assessed {
         ObjectAssessment { region: region.clone(), rating: rating(&logits) }
     });
     let global = rating(&[0.0, 0.3, 1.0, 0.1, 0.0, 0.0, 0.7]);
+    let aggregation = AggregationSettings::default();
     Assessed {
-        assessment: assess(global, objects.collect(), &AggregationSettings::default()),
+        assessment: assess(global, objects.collect(), &aggregation),
+        aggregation,
         segmentation,
         standard: Standard::builtin(7, StandardForm::Word).expect("seven levels are built in"),
         reference: ImageReference::new("s3://photos/a.jpg"),
@@ -64,6 +68,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
         },
         engine: EngineProvenance {
             preset: None,
+            formula: "paper".to_owned(),
             name: "classic".to_owned(),
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
@@ -71,6 +76,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
             standard: assessed.standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),
+            changed_settings: BTreeMap::new(),
             weights: Vec::new(),
         },
         verdict: None,
@@ -78,7 +84,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
         source,
         time: time(0),
         include_masks: true,
-        c_max: 71,
+        aggregation: &assessed.aggregation,
     }
 }
 
@@ -110,6 +116,38 @@ fn an_event_has_the_fields_of_the_assessment() {
     assert_eq!(json["objects"][1]["kind"], "remainder");
     assert_eq!(json["objects"][1].get("predicted_iou"), None, "unknown values are omitted");
     assert_eq!(json["objects"][0]["mask"]["size"], serde_json::json!([20, 40]));
+}
+
+#[test]
+fn an_event_names_the_answer_the_weights_and_the_settings_of_the_authors_program() {
+    let mut assessed = assessed();
+    let region = &mut assessed.assessment.objects[1].region;
+    (region.kind, region.weight_px) = (RegionKind::Remainder, 123);
+    assessed.aggregation.mask_bonus = Some(0.1);
+    let answered = |text: &str| {
+        rating(&[0.0; 7])
+            .with_off_level(0.75)
+            .unwrap()
+            .with_answer(GeneratedAnswer::new(text.to_owned()))
+    };
+    assessed.assessment.global = answered("9");
+    assessed.assessment.objects[0].rating = answered("");
+    let mut parts = parts(&assessed, None);
+    let setting = ("method.regions.remainder".to_owned(), serde_json::json!("arithmetic"));
+    parts.engine.changed_settings = BTreeMap::from([setting]);
+    let json = serde_json::to_value(QualityEvent::new(parts)).unwrap();
+    let global = &json["global"];
+    assert_eq!((&global["level"], &global["confidence"]), (&9.into(), &0.0.into()));
+    assert_eq!(global["word"], "Perfect", "the nearest level's word");
+    assert_eq!(global["answer"], serde_json::json!({"text": "9", "kind": "number"}));
+    assert_eq!(global["off_level"], 0.75);
+    let objects = &json["objects"];
+    assert_eq!(objects[0]["rating"]["answer"]["kind"], "empty");
+    assert_eq!((&objects[0]["weight_px"], &objects[1]["weight_px"]), (&Value::Null, &123.into()));
+    assert_eq!(json["segmentation"]["mask_bonus"], 0.1);
+    assert_eq!(json["engine"]["changed_settings"]["method.regions.remainder"], "arithmetic");
+    let again: QualityEvent = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(serde_json::to_value(again).unwrap(), json);
 }
 
 #[test]

@@ -64,6 +64,8 @@ mod mplug_owl3_checkpoints;
 mod mplug_owl3_formats;
 mod mplug_owl3_ratings;
 mod pipeline;
+mod release;
+mod release_rules;
 mod report;
 mod runbook;
 mod sam2_checkpoints;

@@ -3,6 +3,7 @@
 //! of the same shape with the real vocabulary.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::checkpoints::MplugOwl3Checkpoint;
@@ -12,8 +13,8 @@ use dog_iqa::method::{
     CustomStandard, LevelDistribution, Standard, StandardForm, StandardSettings,
 };
 use dog_iqa::models::mplug_owl3::{
-    Direction, Generation, Greedy, Grid, ImagePosition, LevelHead, MplugOwl3, Poles, Prefix,
-    Prompt, RatingSettings, rating_messages,
+    Direction, Generation, Greedy, Grid, ImagePosition, LevelHead, LevelSource, MplugOwl3, Poles,
+    Prefix, Prompt, RatedPart, RatingSettings, Turns, rating_messages,
 };
 use image::{Rgb, RgbImage};
 
@@ -213,8 +214,11 @@ fn the_prompts_of_all_standards_are_the_tokens_of_their_chunks() {
         for form in [StandardForm::Number, StandardForm::Word, StandardForm::Sentence] {
             let standard = Standard::builtin(k, form).unwrap();
             let (system, user) = (standard.system_message(), standard.user_message());
-            let prompt =
-                |place| Prompt::new(&rating_messages(&standard, place), &tokenizer).unwrap();
+            let prompt = |image| {
+                let settings = RatingSettings { image, ..RatingSettings::default() };
+                let messages = rating_messages(&standard, &settings, RatedPart::Whole);
+                Prompt::new(&messages, &tokenizer).unwrap()
+            };
             let last = prompt(ImagePosition::Last);
             assert_eq!(
                 last.ids.len() - last.image_starts[0],
@@ -253,6 +257,51 @@ fn a_rating_has_a_direction_only_if_it_is_enabled() {
     assert_eq!(with.level(), without.level());
 }
 
+/// The whole picture and a region whose box is the whole picture share their pixels. Only the
+/// prompt of the authors' program differs for a region.
+#[test]
+fn crops_that_share_their_pixels_are_rated_alike_unless_their_prompts_differ() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
+    let [one, other] = &crops(2)[..] else { panic!("two crops") };
+    let region = Crop { source: CropSource::Region(0), pixels: Arc::clone(&one.pixels) };
+    let copy = Crop { source: CropSource::Whole, pixels: Arc::new((*one.pixels).clone()) };
+    for turns in [Turns::SystemAndUser, Turns::UserOnly] {
+        let scorer = scorer(folder.path(), RatingSettings { turns, ..RatingSettings::default() });
+        let inputs = [one, &region, other, &copy].map(|crop| scorer.prepare(crop).unwrap());
+        let ratings = scorer.rate(&inputs).unwrap();
+        assert_eq!(ratings.len(), 4);
+        assert_eq!(ratings[0] == ratings[1], turns == Turns::SystemAndUser, "{turns:?}");
+        assert_ne!(ratings[0], ratings[2]);
+        let apart = (ratings[0].expected() - ratings[3].expected()).abs();
+        assert!(apart < 1e-4, "a copy of the pixels has the same rating, up to rounding: {apart}");
+        let alone = scorer.rate(&inputs[1..2]).unwrap().remove(0);
+        let apart = (ratings[1].expected() - alone.expected()).abs();
+        assert!(apart < 1e-4, "the region alone is rated like in the batch: {apart}");
+    }
+}
+
+#[test]
+fn a_prompt_of_the_authors_program_keeps_the_image_between_standard_and_question() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
+    let settings = RatingSettings {
+        turns: Turns::UserOnly,
+        image: ImagePosition::Last,
+        ..RatingSettings::default()
+    };
+    let message = settings.check().unwrap_err();
+    assert!(message.contains("user-only") && message.contains("image"), "{message}");
+    let settings = RatingSettings {
+        level: LevelSource::Generated,
+        turns: Turns::UserOnly,
+        ..RatingSettings::default()
+    };
+    settings.check().unwrap();
+    let scorer = scorer(folder.path(), settings);
+    assert!(scorer.info().version.contains("-user-only-generated-"), "{}", scorer.info().version);
+    let rating = scorer.rate(&[scorer.prepare(&crops(1)[0]).unwrap()]).unwrap().remove(0);
+    assert_eq!(rating.level(), rating.answer().unwrap().level());
+}
+
 #[test]
 fn a_direction_points_from_bad_words_to_good_ones() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
@@ -285,7 +334,12 @@ fn an_invalid_scorer_is_refused_with_a_message() {
     };
     let words = ["bad", "as in <|image|>"].map(str::to_owned).to_vec();
     let custom = CustomStandard { name: "odd".to_owned(), words, sentences: Vec::new() };
-    let odd = Standard::custom(2, StandardForm::Word, &custom).unwrap();
+    let standard_of = |levels, form, own| {
+        let own = Some(own);
+        let settings = StandardSettings { levels, form, own, ..StandardSettings::default() };
+        Standard::from_settings(&settings).unwrap()
+    };
+    let odd = standard_of(2, StandardForm::Word, custom);
     let error = open(folder.path(), &odd, RatingSettings::default());
     assert!(matches!(error, MplugOwl3Error::Placeholder), "{error}");
 
@@ -298,7 +352,7 @@ fn an_invalid_scorer_is_refused_with_a_message() {
     let sentences = ["0 ".repeat(190), "1 ".repeat(190), "2 ".repeat(190)].to_vec();
     let words = ["a", "b", "c"].map(str::to_owned).to_vec();
     let custom = CustomStandard { name: "long".to_owned(), words, sentences };
-    let long = Standard::custom(3, StandardForm::Sentence, &custom).unwrap();
+    let long = standard_of(3, StandardForm::Sentence, custom);
     let error = open(folder.path(), &long, RatingSettings::default());
     assert!(matches!(error, MplugOwl3Error::TooLong { most: 512, .. }), "{error}");
 

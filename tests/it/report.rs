@@ -1,5 +1,6 @@
 //! The report of an event for a real photo: the table, the annotated picture, the page.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -65,6 +66,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
         },
         engine: EngineProvenance {
             preset: None,
+            formula: "paper".to_owned(),
             name: "classic".to_owned(),
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
@@ -72,6 +74,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             standard: "word-7".to_owned(),
             objects: None,
             settings: "5f0c19aa".to_owned(),
+            changed_settings: BTreeMap::new(),
             weights: Vec::new(),
         },
         verdict: Some(PolicyVerdict {
@@ -84,7 +87,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
         time: chrono::DateTime::from_timestamp_millis(1_790_000_000_000)
             .expect("the time is in this century"),
         include_masks: true,
-        c_max: 71,
+        aggregation: &AggregationSettings::default(),
     })
 }
 

@@ -50,6 +50,10 @@ pub(crate) struct Scene {
     pub(crate) engine: Engine,
     /// Storage settings, for locations besides the bucket in memory.
     pub(crate) storage: storage::Settings,
+    pub(crate) imaging: imaging::Settings,
+    pub(crate) method: method::Settings,
+    /// Further objects of the bucket in memory: key and content.
+    pub(crate) objects: Vec<(String, Vec<u8>)>,
     masks_in_events: bool,
     partitions: i32,
 }
@@ -111,7 +115,18 @@ impl Scene {
             attempts_max: NonZeroU32::MIN,
             ..storage::Settings::default()
         };
-        Self { broker, settings, gates, engine, storage, masks_in_events: false, partitions }
+        Self {
+            broker,
+            settings,
+            gates,
+            engine,
+            storage,
+            imaging: imaging::Settings::default(),
+            method: method::Settings::default(),
+            objects: Vec::new(),
+            masks_in_events: false,
+            partitions,
+        }
     }
 
     pub(crate) fn with_masks(mut self) -> Self {
@@ -142,6 +157,9 @@ impl Scene {
             store.memory.put(&Path::from(key), png(24, 16).into()).await.unwrap();
         }
         store.memory.put(&Path::from("large.png"), png(300, 300).into()).await.unwrap();
+        for (key, content) in &self.objects {
+            store.memory.put(&Path::from(key.as_str()), content.clone().into()).await.unwrap();
+        }
         store
             .memory
             .put(&Path::from("broken.png"), b"not a picture".to_vec().into())
@@ -154,8 +172,8 @@ impl Scene {
         pipeline.masks_in_events = self.masks_in_events;
         Journey::new(JourneyParts {
             settings: pipeline,
-            imaging: imaging::Settings::default(),
-            method: method::Settings::default(),
+            imaging: self.imaging.clone(),
+            method: self.method.clone(),
             stores,
             engine: self.engine.clone(),
         })

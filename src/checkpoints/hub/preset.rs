@@ -45,11 +45,18 @@ pub const PRESETS: [ModelPreset; 12] = [
 ];
 
 /// All bundles.
-pub const BUNDLES: [ModelBundle; 2] = [
+pub const BUNDLES: [ModelBundle; 3] = [
     ModelBundle {
         name: "laptop",
-        purpose: "runs on a CPU with 8 GiB of memory",
+        purpose: "runs on a CPU with 8 GiB of memory; the code of its scorer's generation is not \
+                  public, so nothing confirms our port",
         models: ["sam2.1-tiny", "mplug-owl3-1b-241014"],
+    },
+    ModelBundle {
+        name: "paper",
+        purpose: "the networks of the authors' program and of the paper's figures, for the preset \
+                  `release`; needs a GPU with 32 GiB",
+        models: ["sam2-large", "mplug-owl3-7b-240728"],
     },
     ModelBundle {
         name: "production",

@@ -63,8 +63,10 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PresetName {
-    /// Few, large objects, similar to those that the Dog-IQA paper reports
+    /// Few, large objects with little overlap: the defaults of the worker
     DogIqa,
+    /// The parameters of the authors' program: fewer points, overlapping masks
+    Release,
     /// Defaults of SAM 2's automatic mask generator
     Sam2Default,
 }
@@ -169,6 +171,7 @@ async fn find_masks(
 fn amg_settings(preset: PresetName, changes: &[String]) -> anyhow::Result<AmgSettings> {
     let preset = match preset {
         PresetName::DogIqa => AmgPreset::DogIqa,
+        PresetName::Release => AmgPreset::Release,
         PresetName::Sam2Default => AmgPreset::Sam2Default,
     };
     let mut table = toml::Table::try_from(preset.settings())?;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
 
 use crate::engine::adapters::loaded_mplug_owl3::{LoadedMplugOwl3, MplugOwl3Error};
 use crate::engine::adapters::tensor_error::run_error;
@@ -12,9 +13,10 @@ use crate::engine::info::ModelInfo;
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
 use crate::imaging::Crop;
-use crate::method::{LevelDistribution, Standard};
+use crate::method::{GeneratedAnswer, LevelDistribution, Standard};
 use crate::models::mplug_owl3::{
-    Direction, Grid, ImagePosition, LevelHead, Message, Prefix, RatingSettings, rating_messages,
+    Direction, Grid, ImagePosition, LevelHead, LevelSource, Message, Prefix, RatedPart,
+    RatingSettings, Turns, next_tokens, rating_messages,
 };
 
 /// Increased whenever the rating of a crop may change with the same weights and settings.
@@ -29,6 +31,8 @@ pub struct MplugOwl3Scorer {
     info: ModelInfo,
     rating: Question,
     head: LevelHead,
+    /// `(levels)` u32.
+    level_tokens: Tensor,
     second_opinion: Option<SecondOpinion>,
 }
 
@@ -38,14 +42,22 @@ pub struct CropViews {
     /// `(views, 3, size, size)` u8 on the CPU.
     pub views: Tensor,
     /// Grid of the views, or `None` if the whole crop is the only view.
-    pub grid: Option<Grid>,
+    grid: Option<Grid>,
+    /// Part that the prompt asks about.
+    part: RatedPart,
+    /// Identity of the crop's pixels. Crops that share them are computed once in a batch.
+    pixels: Weak<RgbImage>,
 }
 
-/// A conversation about one image, with its cached prefix for each grid of views.
+/// A prompt of a question: the grid of views, and the part of the picture.
+type PromptKey = (Option<Grid>, RatedPart);
+
+/// A conversation about one image, with its cached prefix for each grid of views and each part.
 #[derive(Debug)]
 struct Question {
-    messages: Vec<Message>,
-    prefixes: Mutex<BTreeMap<Option<Grid>, Arc<Prefix>>>,
+    whole: Vec<Message>,
+    region: Vec<Message>,
+    prefixes: Mutex<BTreeMap<PromptKey, Arc<Prefix>>>,
 }
 
 /// A second question, rated by the direction of the next word from bad to good quality.
@@ -71,48 +83,112 @@ impl MplugOwl3Scorer {
         let loaded = LoadedMplugOwl3::load(path, dtype, device)?;
         let (decoder, tokenizer) = (loaded.model.decoder(), &loaded.tokenizer);
         let level_tokens = (1..=standard.k()).map(|level| tokenizer.token(&level.to_string()));
-        let head = LevelHead::new(decoder, &level_tokens.collect::<Result<Vec<_>, _>>()?)?;
+        let level_tokens = level_tokens.collect::<Result<Vec<_>, _>>()?;
+        let head = LevelHead::new(decoder, &level_tokens)?;
+        let level_tokens = Tensor::new(level_tokens, device)?;
         let second_opinion = if settings.direction {
             let direction = Direction::new(decoder, tokenizer, &settings.poles)?;
-            let question = Question::new(Direction::messages());
+            let question = Question::new(|_| Direction::messages());
             Some(SecondOpinion { question, direction })
         } else {
             None
         };
-        let rating = Question::new(rating_messages(standard, settings.image));
+        let rating = Question::new(|part| rating_messages(standard, &settings, part));
         // An unusable prompt fails for every image, so every prompt is checked now.
         let grids: Vec<Option<Grid>> =
             if settings.cut { Grid::ALL.map(Some).to_vec() } else { vec![None] };
         let second_question = second_opinion.as_ref().map(|second| &second.question);
         for question in std::iter::once(&rating).chain(second_question) {
             for grid in &grids {
-                loaded.prompt(&question.messages, *grid)?;
+                loaded.prompt(&question.whole, *grid)?;
+                loaded.prompt(&question.region, *grid)?;
             }
         }
         let cut = if settings.cut { "-cut" } else { "" };
         let last = if settings.image == ImagePosition::Last { "-image-last" } else { "" };
-        let info = loaded.info(&format!("{VERSION}{cut}{last}"), &settings)?;
-        Ok(Self { loaded, settings, info, rating, head, second_opinion })
+        let turns = if settings.turns == Turns::UserOnly { "-user-only" } else { "" };
+        let level = if settings.level == LevelSource::Generated { "-generated" } else { "" };
+        let info = loaded.info(&format!("{VERSION}{cut}{last}{turns}{level}"), &settings)?;
+        Ok(Self { loaded, settings, info, rating, head, level_tokens, second_opinion })
     }
 
-    /// Rates inputs with the same grid.
+    fn rate_batch(&self, batch: &[CropViews]) -> Result<Vec<LevelDistribution>, MplugOwl3Error> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let embeds = self.encode(batch)?;
+        // The first input of each picture and prompt is rated for all of them.
+        let first_equal: Vec<usize> = batch
+            .iter()
+            .map(|input| batch.iter().position(|other| other.is_equal(input)).unwrap_or_default())
+            .collect();
+        let mut groups: BTreeMap<PromptKey, Vec<usize>> = BTreeMap::new();
+        for (index, input) in
+            batch.iter().enumerate().filter(|(index, _)| first_equal[*index] == *index)
+        {
+            groups.entry((input.grid, input.part)).or_default().push(index);
+        }
+        let mut ratings = vec![None; batch.len()];
+        for (key, members) in groups {
+            let of_members: Vec<&Tensor> = members.iter().map(|&index| &embeds[index]).collect();
+            let rated = self.rate_group(key, &Tensor::cat(&of_members, 0)?)?;
+            for (index, rating) in members.into_iter().zip(rated) {
+                ratings[index] = Some(rating);
+            }
+        }
+        let of = |index: usize| ratings[index].clone().expect("every first input is in one group");
+        Ok(first_equal.into_iter().map(of).collect())
+    }
+
+    /// Encodes the views of all inputs in one pass of the vision tower, and each picture once.
+    /// Returns `(views, tokens, hidden)` for each input.
+    fn encode(&self, batch: &[CropViews]) -> Result<Vec<Tensor>, MplugOwl3Error> {
+        let mut pictures: Vec<&CropViews> = Vec::new();
+        let picture_of: Vec<usize> = batch
+            .iter()
+            .map(|input| {
+                let known = pictures.iter().position(|known| known.pixels.ptr_eq(&input.pixels));
+                known.unwrap_or_else(|| {
+                    pictures.push(input);
+                    pictures.len() - 1
+                })
+            })
+            .collect();
+        let views: Vec<&Tensor> = pictures.iter().map(|input| &input.views).collect();
+        let all = self.loaded.model.encode(&Tensor::cat(&views, 0)?)?;
+        let mut embeds = Vec::with_capacity(pictures.len());
+        let mut start = 0;
+        for views in views {
+            let count = views.dim(0)?;
+            embeds.push(all.narrow(0, start, count)?);
+            start += count;
+        }
+        Ok(picture_of.into_iter().map(|picture| embeds[picture].clone()).collect())
+    }
+
+    /// Rates crops of one grid and part, from their encoded views.
     fn rate_group(
         &self,
-        grid: Option<Grid>,
-        inputs: &[&CropViews],
+        key: PromptKey,
+        embeds: &Tensor,
     ) -> Result<Vec<LevelDistribution>, MplugOwl3Error> {
-        let model = &self.loaded.model;
-        let views: Vec<&Tensor> = inputs.iter().map(|input| &input.views).collect();
-        let embeds = model.encode(&Tensor::cat(&views, 0)?)?;
+        let LoadedMplugOwl3 { model, tokenizer, .. } = &self.loaded;
         let answer = |question: &Question| -> Result<Tensor, MplugOwl3Error> {
-            Ok(question.prefix(grid, &self.loaded)?.resume(model, &embeds)?.1)
+            Ok(question.prefix(key, &self.loaded)?.resume(model, embeds)?.1)
         };
-        let ratings = self
-            .head
-            .logits(&answer(&self.rating)?)?
-            .iter()
-            .map(|logits| LevelDistribution::from_logits(logits))
-            .collect::<Result<Vec<_>, _>>()?;
+        let hidden = answer(&self.rating)?;
+        let logits = self.head.logits(&hidden)?;
+        let next = next_tokens(model.decoder(), &hidden, &self.level_tokens)?;
+        let mut ratings = Vec::with_capacity(next.len());
+        for (logits, next) in logits.iter().zip(next) {
+            let mut rating =
+                LevelDistribution::from_logits(logits)?.with_off_level(next.off_level)?;
+            if self.settings.level == LevelSource::Generated {
+                let text = tokenizer.release_answer(next.likeliest)?;
+                rating = rating.with_answer(GeneratedAnswer::new(text));
+            }
+            ratings.push(rating);
+        }
         let Some(SecondOpinion { question, direction }) = &self.second_opinion else {
             return Ok(ratings);
         };
@@ -125,24 +201,39 @@ impl MplugOwl3Scorer {
     }
 }
 
+impl CropViews {
+    /// Returns true if both have the same pixels and prompt, and so the same rating.
+    fn is_equal(&self, other: &Self) -> bool {
+        self.part == other.part && self.pixels.ptr_eq(&other.pixels)
+    }
+}
+
 impl Question {
-    fn new(messages: Vec<Message>) -> Self {
-        Self { messages, prefixes: Mutex::default() }
+    fn new(messages: impl Fn(RatedPart) -> Vec<Message>) -> Self {
+        Self {
+            whole: messages(RatedPart::Whole),
+            region: messages(RatedPart::Region),
+            prefixes: Mutex::default(),
+        }
     }
 
-    /// Returns the image-independent prefix of the prompt, computed on first use for each grid.
+    /// Returns the image-independent prefix of a prompt, computed on first use.
     fn prefix(
         &self,
-        grid: Option<Grid>,
+        (grid, part): PromptKey,
         loaded: &LoadedMplugOwl3,
     ) -> Result<Arc<Prefix>, MplugOwl3Error> {
         let mut prefixes = self.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prefix) = prefixes.get(&grid) {
+        if let Some(prefix) = prefixes.get(&(grid, part)) {
             return Ok(Arc::clone(prefix));
         }
-        let prompt = loaded.prompt(&self.messages, grid)?;
+        let messages = match part {
+            RatedPart::Whole => &self.whole,
+            RatedPart::Region => &self.region,
+        };
+        let prompt = loaded.prompt(messages, grid)?;
         let prefix = Arc::new(Prefix::new(&loaded.model, &prompt)?);
-        prefixes.insert(grid, Arc::clone(&prefix));
+        prefixes.insert((grid, part), Arc::clone(&prefix));
         Ok(prefix)
     }
 }
@@ -157,7 +248,8 @@ impl Scorer for MplugOwl3Scorer {
     fn prepare(&self, crop: &Crop) -> Result<CropViews, RunError> {
         let grid = self.settings.cut.then(|| self.loaded.grid(crop.pixels.dimensions()));
         let views = self.loaded.views(&crop.pixels, grid).map_err(|error| run_error(&error))?;
-        Ok(CropViews { views, grid })
+        let part = RatedPart::of(crop.source, self.settings.turns);
+        Ok(CropViews { views, grid, part, pixels: Arc::downgrade(&crop.pixels) })
     }
 
     /// Counts the pixels of all views.
@@ -166,22 +258,9 @@ impl Scorer for MplugOwl3Scorer {
     }
 
     fn rate(&self, batch: &[CropViews]) -> Result<Vec<LevelDistribution>, RunError> {
-        let mut groups: BTreeMap<Option<Grid>, Vec<usize>> = BTreeMap::new();
-        for (index, input) in batch.iter().enumerate() {
-            groups.entry(input.grid).or_default().push(index);
-        }
-        let mut ratings = vec![None; batch.len()];
-        for (grid, members) in groups {
-            let inputs: Vec<&CropViews> = members.iter().map(|&index| &batch[index]).collect();
-            let rated = self.rate_group(grid, &inputs).map_err(|error| match error {
-                MplugOwl3Error::Tensor(error) => run_error(&error),
-                other => RunError::Batch(other.to_string().into()),
-            })?;
-            for (index, rating) in members.into_iter().zip(rated) {
-                ratings[index] = Some(rating);
-            }
-        }
-        let each = ratings.into_iter();
-        Ok(each.map(|rating| rating.expect("every input is in one group")).collect())
+        self.rate_batch(batch).map_err(|error| match error {
+            MplugOwl3Error::Tensor(error) => run_error(&error),
+            other => RunError::Batch(other.to_string().into()),
+        })
     }
 }

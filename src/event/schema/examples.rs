@@ -1,5 +1,7 @@
 //! Example messages, built by the code that builds the real ones.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
@@ -146,6 +148,7 @@ fn quality_event() -> QualityEvent {
         verdict: Some(Policy::new("shop".to_owned(), policy).judge(&assessment)),
         engine: EngineProvenance {
             preset: None,
+            formula: settings.formula().name().to_owned(),
             name: "classic".to_owned(),
             version: "0.1.0".to_owned(),
             segmenter: "felzenszwalb".to_owned(),
@@ -153,13 +156,14 @@ fn quality_event() -> QualityEvent {
             standard: standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),
+            changed_settings: BTreeMap::new(),
             weights: Vec::new(),
         },
         timings: TimingsMs { fetch: 12.4, decode: 6.1, segment: 48.75, score: 31.2, total: 101.3 },
         source: Some(source()),
         time: time(250),
         include_masks: true,
-        c_max: settings.c_max.get(),
+        aggregation: &settings,
         reference: &reference,
         assessment: &assessment,
         segmentation: &segmentation,

@@ -1,8 +1,9 @@
 //! Conversations as tokens. Each chunk is tokenised separately, so that no token crosses the border
 //! of a placeholder.
 
+use crate::imaging::CropSource;
 use crate::method::Standard;
-use crate::models::mplug_owl3::settings::ImagePosition;
+use crate::models::mplug_owl3::settings::{ImagePosition, RatingSettings, Turns};
 use crate::models::mplug_owl3::tokenizer::{Tokenizer, TokenizerError};
 
 /// The placeholder of a view in a text. For the tokenizer it is ordinary text of five tokens.
@@ -61,19 +62,54 @@ impl Prompt {
     }
 }
 
-/// Returns the paper's question for a level of a standard. The system message holds the standard
-/// and is the same for all images.
-pub fn rating_messages(standard: &Standard, position: ImagePosition) -> Vec<Message> {
-    let question = standard.user_message();
-    let user = match position {
+/// The part of the picture that a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RatedPart {
+    /// The whole picture.
+    Whole,
+    /// A region of it.
+    Region,
+}
+
+impl RatedPart {
+    /// Returns the part that a crop shows, as far as the prompt depends on it: only a prompt of the
+    /// authors' program differs for regions.
+    pub fn of(source: CropSource, turns: Turns) -> Self {
+        match (source, turns) {
+            (CropSource::Region(_), Turns::UserOnly) => Self::Region,
+            _ => Self::Whole,
+        }
+    }
+
+    /// Returns the indentation of image and question in the authors' program, in spaces. It comes
+    /// from the depth of the code around their multi-line strings.
+    fn indent(self) -> &'static str {
+        match self {
+            Self::Whole => "                    ",
+            Self::Region => "                        ",
+        }
+    }
+}
+
+/// Returns the question for a level of a standard. The text before the image is the same for all
+/// images.
+pub fn rating_messages(
+    standard: &Standard,
+    settings: &RatingSettings,
+    part: RatedPart,
+) -> Vec<Message> {
+    let (system, question) = (standard.system_message(), standard.user_message());
+    let answer = Message::new(Role::Assistant, "");
+    if settings.turns == Turns::UserOnly {
+        let indent = part.indent();
+        let user = format!(" {system}\n{indent}{IMAGE}\n{indent}{question}");
+        return vec![Message::new(Role::User, user), answer];
+    }
+    let user = match settings.image {
         ImagePosition::First => format!("{IMAGE}\n{question}"),
         ImagePosition::Last => format!("{question}\n{IMAGE}"),
     };
-    vec![
-        Message::new(Role::System, standard.system_message()),
-        Message::new(Role::User, user),
-        Message::new(Role::Assistant, ""),
-    ]
+    vec![Message::new(Role::System, system), Message::new(Role::User, user), answer]
 }
 
 /// Splits a conversation into the texts that are tokenised separately, in order.

@@ -14,23 +14,70 @@ pub enum ImagePosition {
     Last,
 }
 
+/// The turns of the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Turns {
+    /// The standard in the system's turn, image and question in the user's.
+    #[default]
+    SystemAndUser,
+    /// Everything in the user's turn, the image between standard and question: the authors'
+    /// program.
+    UserOnly,
+}
+
+/// The source of a rating's level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LevelSource {
+    /// The most probable of the K levels.
+    #[default]
+    Levels,
+    /// The most probable token of the whole vocabulary, read as the authors' program does.
+    Generated,
+}
+
 /// Settings of the ratings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RatingSettings {
-    /// Shows the model four to seven views of each crop: its enlarged parts and the whole. Costs
-    /// four to seven times as much. By default the model reads only the whole crop, as in the
-    /// paper.
+    /// Shows the model four to seven views of each crop, its enlarged parts and the whole, as the
+    /// authors' program does. A rating then costs three to five times as much. By default the model
+    /// reads only the whole crop; the paper mentions no views.
     pub cut: bool,
     /// The position of the image in the prompt: `first`, the model's usual order, or `last`, which
     /// leaves about ten tokens to compute for each crop instead of forty. The answers differ, so do
     /// not compare scores of the two.
     pub image: ImagePosition,
+    /// The turns of the prompt: `system-and-user`, as in the paper, or `user-only`, as in the
+    /// authors' program: one turn with the image between standard and question. It needs
+    /// `image = "first"`.
+    pub turns: Turns,
+    /// Source of the level: `levels`, the most probable of 1 to K, or `generated`, as in the
+    /// authors' program: the most probable token of the whole vocabulary, whose first character is
+    /// the level if it is a digit, even 0 or one above K. Any other token is level 1, and the event
+    /// names it.
+    pub level: LevelSource,
     /// Adds a second score, `direction`, to each rating, from a second pass of the language model:
     /// how far its next word points from bad to good quality.
     pub direction: bool,
     /// The words at the two ends of `direction`.
     pub poles: Poles,
+}
+
+impl RatingSettings {
+    /// Checks that the settings agree.
+    ///
+    /// # Errors
+    /// Returns the sentence to show, with the settings and the reason.
+    pub fn check(&self) -> Result<(), String> {
+        if self.turns == Turns::UserOnly && self.image == ImagePosition::Last {
+            return Err("turns = \"user-only\" has the image between standard and question; it \
+                        cannot have image = \"last\""
+                .to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Words for the two ends of a direction. Every token of a word counts.

@@ -10,6 +10,9 @@ pub const IM_END: &str = "<|im_end|>";
 /// End of a text.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
+/// The padding of the authors' program of Dog-IQA.
+const RELEASE_PADDING: u32 = 0;
+
 /// An error of the tokenizer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
@@ -75,6 +78,20 @@ impl Tokenizer {
             [one] => Ok(one),
             _ => Err(TokenizerError::NotOneToken { text: text.to_owned() }),
         }
+    }
+
+    /// Returns the text of an answer of one token, as the authors' program of Dog-IQA reads it:
+    /// without end tokens, and without token 0 (`!`), which is its padding. A token that the
+    /// tokenizer does not know has no text.
+    ///
+    /// # Errors
+    /// Fails if the library does.
+    pub fn release_answer(&self, token: u32) -> Result<String, TokenizerError> {
+        let ends = [self.token(IM_END)?, self.token(END_OF_TEXT)?];
+        if token == RELEASE_PADDING || ends.contains(&token) {
+            return Ok(String::new());
+        }
+        self.tokens.decode(&[token], false).map_err(failed)
     }
 
     /// Returns the largest token id + 1. An embedding may have more rows, which have no meaning.

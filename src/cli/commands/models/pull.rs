@@ -17,8 +17,8 @@ const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Presets, bundles (`laptop`, `production`) or `owner/name[@revision]`. `dogiqa models list`
-    /// prints all presets and bundles
+    /// Presets, bundles (`laptop`, `paper`, `production`) or `owner/name[@revision]`. `dogiqa
+    /// models list` prints all presets and bundles
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
 }

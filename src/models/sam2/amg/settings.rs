@@ -16,9 +16,11 @@ pub enum AmgPreset {
     /// The reference's defaults: 1,024 points, many small parts.
     Sam2Default,
     /// Few, large objects, as the paper reports them (7.22 masks per photo on average, 71 at most).
-    /// The paper's parameters are not public. These are ours: 256 points, masks with a higher
-    /// predicted quality, and little overlap.
+    /// These parameters are ours: 256 points, masks with a higher predicted quality, and little
+    /// overlap.
     DogIqa,
+    /// The parameters of the authors' program: 64 points, and masks that may overlap.
+    Release,
 }
 
 impl AmgPreset {
@@ -32,6 +34,17 @@ impl AmgPreset {
                 box_nms_thresh: 0.5,
                 min_mask_region_area: 25,
                 masks_max: 70,
+                ..AmgSettings::default()
+            },
+            Self::Release => AmgSettings {
+                points_per_side: 8,
+                points_per_batch: 128,
+                pred_iou_thresh: 0.9,
+                stability_score_thresh: 0.8,
+                stability_score_offset: 0.7,
+                box_nms_thresh: 0.9,
+                crop_n_points_downscale_factor: 1.2,
+                min_mask_region_area: 1000,
                 ..AmgSettings::default()
             },
         }
@@ -66,8 +79,9 @@ pub struct AmgSettings {
     pub crop_nms_thresh: f64,
     /// Overlap of the first layer's crops as a fraction of the image's shorter side.
     pub crop_overlap_ratio: f64,
-    /// Reduces the grids of crops: layer i has `points_per_side` / factor^i points along each side.
-    pub crop_n_points_downscale_factor: usize,
+    /// Reduces the grids of crops: layer i has `points_per_side` / factor^i points along each side,
+    /// rounded down. From 1 to 64.
+    pub crop_n_points_downscale_factor: f64,
     /// Fills holes and removes islands of at most this many pixels in the network's low-resolution
     /// mask; 0 keeps them. The reference does so on CUDA only.
     pub min_mask_region_area: u32,
@@ -97,7 +111,7 @@ impl Default for AmgSettings {
             crop_n_layers: 0,
             crop_nms_thresh: 0.7,
             crop_overlap_ratio: 512.0 / 1500.0,
-            crop_n_points_downscale_factor: 1,
+            crop_n_points_downscale_factor: 1.0,
             min_mask_region_area: 0,
             use_m2m: false,
             multimask_output: true,
@@ -122,7 +136,11 @@ impl AmgSettings {
         within("points_per_side", self.points_per_side, POINTS_PER_SIDE_MAX)?;
         within("points_per_batch", self.points_per_batch, POINTS_PER_BATCH_MAX)?;
         let factor = self.crop_n_points_downscale_factor;
-        within("crop_n_points_downscale_factor", factor, POINTS_PER_SIDE_MAX)?;
+        if !(1.0..=POINTS_PER_SIDE_MAX as f64).contains(&factor) {
+            return Err(format!(
+                "crop_n_points_downscale_factor is {factor}, it must be in 1..={POINTS_PER_SIDE_MAX}"
+            ));
+        }
         if self.crop_n_layers > CROP_LAYERS_MAX {
             let layers = self.crop_n_layers;
             return Err(format!("crop_n_layers is {layers}, it is at most {CROP_LAYERS_MAX}"));
@@ -174,7 +192,7 @@ impl AmgSettings {
 
     /// Returns the points along a side of a crop in a layer.
     pub(crate) fn points_per_side_of(&self, layer: usize) -> usize {
-        let factor = self.crop_n_points_downscale_factor as f64;
+        let factor = self.crop_n_points_downscale_factor;
         let points =
             self.points_per_side as f64 / factor.powi(i32::try_from(layer).unwrap_or(i32::MAX));
         points as usize
@@ -187,9 +205,16 @@ mod tests {
 
     #[test]
     fn the_generator_can_run_with_every_preset() {
-        for preset in [AmgPreset::Sam2Default, AmgPreset::DogIqa] {
+        for preset in [AmgPreset::Sam2Default, AmgPreset::DogIqa, AmgPreset::Release] {
             preset.settings().check().unwrap();
         }
+    }
+
+    #[test]
+    fn a_fraction_reduces_the_grids_of_crops_and_rounds_down() {
+        let settings = AmgPreset::Release.settings();
+        let points = [0, 1, 2, 3].map(|layer| settings.points_per_side_of(layer));
+        assert_eq!(points, [8, 6, 5, 4]);
     }
 
     #[test]
@@ -202,10 +227,18 @@ mod tests {
             (AmgSettings { pred_iou_thresh: f64::NAN, ..base() }, "pred_iou_thresh"),
             (AmgSettings { stability_score_offset: -1.0, ..base() }, "stability_score_offset"),
             (AmgSettings { crop_overlap_ratio: 1.0, ..base() }, "crop_overlap_ratio"),
+            (
+                AmgSettings { crop_n_points_downscale_factor: 0.9, ..base() },
+                "crop_n_points_downscale_factor",
+            ),
+            (
+                AmgSettings { crop_n_points_downscale_factor: f64::NAN, ..base() },
+                "crop_n_points_downscale_factor",
+            ),
             (AmgSettings { point_grids: Some(vec![]), ..base() }, "point_grids"),
             (AmgSettings { point_grids: Some(vec![vec![[0.5, 1.5]]]), ..base() }, "point_grids"),
             (
-                AmgSettings { crop_n_layers: 2, crop_n_points_downscale_factor: 8, ..base() },
+                AmgSettings { crop_n_layers: 2, crop_n_points_downscale_factor: 8.0, ..base() },
                 "points_per_side",
             ),
         ] {
