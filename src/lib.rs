@@ -9,6 +9,7 @@
 //! them.
 
 mod backoff;
+mod changed_settings;
 pub mod checkpoints;
 pub mod cli;
 pub mod config;

@@ -7,9 +7,10 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 
+use crate::changed_settings::changed_settings;
 use crate::config::preset;
 use crate::config::settings::Settings;
-use crate::method::{Preset, changed_settings};
+use crate::method::Preset;
 
 /// Prefix of the variables, as in `DOGIQA_KAFKA__GROUP_ID`. Two underscores separate sections.
 const PREFIX: &str = "DOGIQA_";

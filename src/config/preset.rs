@@ -8,7 +8,7 @@ const PAPER: &str = r#"
 pipeline.crop = "bounding-box"
 method.standard = { levels = 7, form = "word", wording = "paper" }
 method.objects.when = "always"
-method.aggregation = { weighting = "area", local_weight = 0.5, global_weight = 0.5, c_max = 71 }
+method.aggregation = { weighting = "area", local_weight = 0.5, global_weight = 0.5, mask_bonus = "auto", c_max = 71 }
 engine.dog_iqa.rating = { cut = false, image = "first", turns = "system-and-user", level = "levels" }
 "#;
 
@@ -76,6 +76,8 @@ pub(crate) fn layers(preset: Preset) -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::config::load;
+    use crate::engine::Precision;
+    use crate::imaging::{AlphaRule, ColourRule, OrientationRule};
     use crate::method::Formula;
     use crate::models::sam2::amg::AmgPreset;
 
@@ -88,7 +90,14 @@ mod tests {
             let settings = load(None, &[flag]).unwrap().settings;
             assert_eq!(settings.method.aggregation.formula(), formula);
             assert_eq!(settings.engine.dog_iqa.masks, AmgPreset::Release.settings());
-            assert!(settings.engine.is_dog_iqa(), "the preset names the models");
+            let dog_iqa = &settings.engine.dog_iqa;
+            assert_eq!(dog_iqa.segmenter, "sam2-large");
+            assert_eq!(dog_iqa.scorer, "mplug-owl3-7b-240728");
+            assert_eq!(dog_iqa.dtype, Precision::F16);
+            assert_eq!(dog_iqa.segmenter_dtype, Some(Precision::F32));
+            let imaging = &settings.imaging;
+            assert_eq!(imaging.orientation, OrientationRule::AsStored);
+            assert_eq!((imaging.colour, imaging.alpha), (ColourRule::AsStored, AlphaRule::Dropped));
         }
     }
 }

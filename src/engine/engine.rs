@@ -54,6 +54,11 @@ impl Engine {
             };
             return Ok(Self { info: Arc::new(info), memory, lanes });
         }
+        let ignored = settings.dog_iqa.changed();
+        if !ignored.is_empty() {
+            let settings: Vec<&String> = ignored.keys().collect();
+            tracing::warn!(?settings, "the classic engine ignores the settings of engine.dog_iqa");
+        }
         Self::new(
             classic::NAME,
             classic::VERSION,

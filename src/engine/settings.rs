@@ -7,7 +7,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::method::changed_settings;
+use crate::changed_settings::changed_settings;
 use crate::models::device::DeviceId;
 use crate::models::mplug_owl3::RatingSettings;
 use crate::models::sam2::amg::{AmgPreset, AmgSettings};
@@ -175,7 +175,7 @@ pub struct DogIqaSettings {
     /// Devices of both models, each with a lane per model: `auto` (the first GPU, otherwise the
     /// CPU), `cpu`, `cuda:0`, `cuda:0,1` or `metal`.
     pub device: Devices,
-    /// Number format of both models: `auto` (`f32` on a CPU, `bf16` on a GPU), `f32`, `f16` or
+    /// Number format of the models: `auto` (`f32` on a CPU, `bf16` on a GPU), `f32`, `f16` or
     /// `bf16`. Half-precision formats are slow on a CPU. A `.gguf` file keeps its own format.
     pub dtype: Precision,
     /// Number format of the segmenter, if it differs from `dtype`. The authors' program runs it in

@@ -64,7 +64,45 @@ fn find_batch_cost(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::engine::info::ModelInfo;
+
+    /// A model whose batches must not have the same source twice.
+    struct Distinct;
+
+    impl Model for Distinct {
+        type Source = usize;
+        type Input = usize;
+        type Output = ();
+
+        fn info(&self) -> ModelInfo {
+            ModelInfo { name: String::new(), version: String::new(), weights: Vec::new() }
+        }
+
+        fn prepare(&self, source: &usize) -> Result<usize, RunError> {
+            Ok(*source)
+        }
+
+        fn cost(_: &usize) -> usize {
+            10
+        }
+
+        fn run(&self, batch: &[usize]) -> Result<Vec<()>, RunError> {
+            assert_eq!(batch.len(), 4);
+            assert!(batch.windows(2).all(|pair| pair[0] != pair[1]), "{batch:?}");
+            Ok(vec![(); batch.len()])
+        }
+    }
+
+    #[test]
+    fn every_input_of_the_largest_batch_has_a_source_of_its_own() {
+        let number = AtomicUsize::new(0);
+        let make: MakeSource<usize> = Arc::new(move || number.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(warm_up(&Distinct, &[make], 40).unwrap(), 40);
+        assert_eq!(warm_up(&Distinct, &[], 40).unwrap(), 40);
+    }
 
     #[test]
     fn the_batch_shrinks_to_the_memory_of_the_device() {

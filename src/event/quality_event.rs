@@ -12,8 +12,9 @@ use uuid::Uuid;
 use crate::event::limits::SCHEMA_VERSION;
 use crate::event::reference::ImageReference;
 use crate::method::{
-    AggregationSettings, AnswerKind, Assessment, BoundingBox, GeneratedAnswer, LevelDistribution,
-    ObjectAssessment, PolicyOutcome, PolicyVerdict, RegionKind, Rle, Segmentation, Standard,
+    AggregationSettings, AnswerKind, Assessment, BoundingBox, Formula, GeneratedAnswer,
+    LevelDistribution, ObjectAssessment, PolicyOutcome, PolicyVerdict, RegionKind, Rle,
+    Segmentation, Standard,
 };
 
 /// Namespace of the event ids: a random value, fixed for this contract.
@@ -151,14 +152,16 @@ pub struct SegmentationSummary {
     /// Number of regions that contributes K without a `mask_bonus`.
     #[schemars(range(min = 1))]
     pub c_max: u32,
-    /// Contribution of each region. Absent if the setting `method.aggregation.mask_bonus` is unset.
+    /// Contribution of each region. Absent if the setting `method.aggregation.mask_bonus` is
+    /// `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub mask_bonus: Option<f64>,
     /// Share of the image's pixels that the regions cover.
     #[schemars(range(min = 0, max = 1))]
     pub coverage: f64,
-    /// True if objects were not segmented. The score is then the rating of the whole image alone.
+    /// True if objects were not segmented. The rating of the whole image then takes the place of
+    /// `local` in the score.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
 }
@@ -225,9 +228,9 @@ pub struct EngineProvenance {
     /// Preset on which the settings are based, such as `paper`. Absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// Formula of the score: `paper`, `release`, `tables` or `custom`.
-    #[serde(default)]
-    pub formula: String,
+    /// Formula of the score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formula: Option<Formula>,
     /// Condition for segmenting objects: `never`, or `cascade-` with the band of expected levels
     /// and the confidence below which they are segmented. Absent if they always are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -350,7 +353,7 @@ impl QualityEvent {
                 score: assessment.segmentation_score,
                 mask_count: u32::try_from(parts.segmentation.regions.len()).unwrap_or(u32::MAX),
                 c_max: parts.aggregation.c_max.get(),
-                mask_bonus: parts.aggregation.mask_bonus,
+                mask_bonus: parts.aggregation.mask_bonus.each(),
                 coverage: parts.segmentation.coverage,
                 skipped: parts.segmentation.is_skipped,
             },

@@ -1,4 +1,4 @@
-//! A decoded picture: upright sRGB pixels, and format and digest of the source bytes.
+//! A decoded picture: its pixels, and format and digest of the source bytes.
 
 use std::fmt;
 use std::mem;
@@ -45,17 +45,17 @@ impl Picture {
         Self { rgb: Arc::new(rgb), format, bytes_len, sha256, spare_bytes_max }
     }
 
-    /// Returns the width in pixels after orientation; at least 1.
+    /// Returns the width in pixels as decoded; at least 1.
     pub fn width(&self) -> u32 {
         self.rgb.width()
     }
 
-    /// Returns the height in pixels after orientation; at least 1.
+    /// Returns the height in pixels as decoded; at least 1.
     pub fn height(&self) -> u32 {
         self.rgb.height()
     }
 
-    /// Returns the shared pixels: 8-bit sRGB, upright.
+    /// Returns the shared pixels, 8 bits per sample.
     pub fn pixels(&self) -> &Arc<RgbImage> {
         &self.rgb
     }

@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use crate::method::bounds::{not_negative, optional_not_negative};
+use crate::method::bounds::not_negative;
 use crate::method::formula::Formula;
 use crate::method::levels::LevelDistribution;
+use crate::method::mask_bonus::MaskBonus;
 use crate::method::regions::Region;
 
 /// The weight of each region in the local score.
@@ -34,11 +35,10 @@ pub struct AggregationSettings {
     /// regions, the rating of the whole image takes the place of the local score.
     #[serde(deserialize_with = "not_negative")]
     pub global_weight: f64,
-    /// Points that each region adds to the score, without limit; 0 adds none. Unset, the number of
-    /// regions adds `regions · K / c_max` points, at most K.
-    #[serde(deserialize_with = "optional_not_negative")]
-    pub mask_bonus: Option<f64>,
-    /// Number of regions that adds K points to the score if `mask_bonus` is unset. Set it to the
+    /// Points that the number of regions adds to the score: `auto` adds `regions · K / c_max`, at
+    /// most K, as in the paper. A number is added for each region, without limit; 0 adds none.
+    pub mask_bonus: MaskBonus,
+    /// Number of regions that adds K points to the score if `mask_bonus` is `auto`. Set it to the
     /// largest number of regions of an image in your collection. The default is the paper's value
     /// for the SPAQ data set.
     pub c_max: NonZeroU32,
@@ -50,7 +50,7 @@ impl Default for AggregationSettings {
             weighting: Weighting::Area,
             local_weight: 0.5,
             global_weight: 0.5,
-            mask_bonus: None,
+            mask_bonus: MaskBonus::Auto,
             c_max: NonZeroU32::new(71).expect("71 is not 0"),
         }
     }
@@ -64,10 +64,13 @@ pub struct AggregationError;
 impl AggregationSettings {
     /// Returns the formula that the weights form.
     pub fn formula(&self) -> Formula {
+        let is_by_area = self.weighting == Weighting::Area;
         match (self.local_weight, self.global_weight, self.mask_bonus) {
-            (1.0, 0.5, Some(0.1)) => Formula::Release,
-            (1.0, 1.0, Some(0.1)) => Formula::Tables,
-            (local, global, None | Some(0.0)) if (local + global - 1.0).abs() < 1e-12 => {
+            (1.0, 0.5, MaskBonus::Each(0.1)) if is_by_area => Formula::Release,
+            (1.0, 1.0, MaskBonus::Each(0.1)) if is_by_area => Formula::Tables,
+            (local, global, MaskBonus::Auto | MaskBonus::Each(0.0))
+                if (local + global - 1.0).abs() < 1e-12 =>
+            {
                 Formula::Paper
             }
             _ => Formula::Custom,
@@ -85,8 +88,8 @@ impl AggregationSettings {
     /// Returns the points of `count` regions on a scale of `k` levels.
     fn points_of_regions(&self, count: usize, k: f64) -> f64 {
         match self.mask_bonus {
-            Some(bonus) => bonus * count as f64,
-            None => (count as f64 * k / f64::from(self.c_max.get())).min(k),
+            MaskBonus::Each(points) => points * count as f64,
+            MaskBonus::Auto => (count as f64 * k / f64::from(self.c_max.get())).min(k),
         }
     }
 }
@@ -122,7 +125,7 @@ pub struct Assessment {
 /// with the default weights `(global + local) / 2 + seg`.
 ///
 /// An image without regions has no local score. The rating of the whole image takes its place, so
-/// that the score keeps its range.
+/// that the score stays within the range of its formula.
 pub fn assess(
     global: LevelDistribution,
     objects: Vec<ObjectAssessment>,
@@ -202,7 +205,7 @@ mod tests {
         check(&mean, 3.5 + seg, 4.0, seg);
         let local = AggregationSettings { local_weight: 1.0, global_weight: 0.0, ..paper.clone() };
         check(&local, 5.0 + seg, 5.0, seg);
-        let bare = AggregationSettings { mask_bonus: Some(0.0), ..local };
+        let bare = AggregationSettings { mask_bonus: MaskBonus::Each(0.0), ..local };
         check(&bare, 5.0, 5.0, 0.0);
         for settings in [paper, mean, bare] {
             assert_eq!(settings.formula(), Formula::Paper, "{settings:?}");
@@ -220,12 +223,15 @@ mod tests {
             ..AggregationSettings::default()
         };
         for (settings, formula, score) in [
-            (of(0.5, 0.5, None), Formula::Paper, 4.0 + 56.0 / 71.0),
-            (of(1.0, 0.5, Some(0.1)), Formula::Release, 6.8),
-            (of(1.0, 1.0, Some(0.1)), Formula::Tables, 8.8),
-            (of(1.0, 1.0, None), Formula::Custom, 8.0 + 56.0 / 71.0),
+            (of(0.5, 0.5, MaskBonus::Auto), Formula::Paper, 4.0 + 56.0 / 71.0),
+            (of(1.0, 0.5, MaskBonus::Each(0.1)), Formula::Release, 6.8),
+            (of(1.0, 1.0, MaskBonus::Each(0.1)), Formula::Tables, 8.8),
+            (of(1.0, 1.0, MaskBonus::Auto), Formula::Custom, 8.0 + 56.0 / 71.0),
         ] {
             assert_eq!(settings.formula(), formula);
+            let mean = AggregationSettings { weighting: Weighting::Mean, ..settings.clone() };
+            let expected = if formula == Formula::Paper { formula } else { Formula::Custom };
+            assert_eq!(mean.formula(), expected);
             let assessment = assess(rating(4), objects.clone(), &settings);
             assert!((assessment.score - score).abs() < 1e-12, "{formula:?}: {assessment:?}");
         }
@@ -234,8 +240,10 @@ mod tests {
     #[test]
     fn a_bonus_for_each_region_has_no_limit() {
         let objects = vec![object(1, rating(1)); 100];
-        let settings =
-            AggregationSettings { mask_bonus: Some(0.1), ..AggregationSettings::default() };
+        let settings = AggregationSettings {
+            mask_bonus: MaskBonus::Each(0.1),
+            ..AggregationSettings::default()
+        };
         let assessment = assess(rating(1), objects, &settings);
         assert!((assessment.segmentation_score - 10.0).abs() < 1e-12);
     }
@@ -297,7 +305,11 @@ mod tests {
                 weighting: if by_area { Weighting::Area } else { Weighting::Mean },
                 local_weight: if with_global { 0.5 } else { 1.0 },
                 global_weight: if with_global { 0.5 } else { 0.0 },
-                mask_bonus: (!with_segmentation).then_some(0.0),
+                mask_bonus: if with_segmentation {
+                    MaskBonus::Auto
+                } else {
+                    MaskBonus::Each(0.0)
+                },
                 ..AggregationSettings::default()
             };
             let mut objects: Vec<_> =

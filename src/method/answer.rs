@@ -4,6 +4,9 @@
 //! as a number, without limits; any other character is level 1. An empty text stops it; here it is
 //! level 1 too, and the answer says so.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// Level of an answer that is not a number.
 const LEVEL_WITHOUT_NUMBER: u8 = 1;
 
@@ -11,9 +14,7 @@ const LEVEL_WITHOUT_NUMBER: u8 = 1;
 const FULL_WIDTH_ZERO: u32 = 0xff10;
 
 /// The kind of a generated answer.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AnswerKind {
     /// It begins with a digit, which is the level: 0 to 9.

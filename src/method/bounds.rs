@@ -21,19 +21,6 @@ pub(crate) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     Err(D::Error::custom(format!("{value} must be a finite number of at least 0")))
 }
 
-/// Reads a finite number that is not negative, or `None`.
-pub(crate) fn optional_not_negative<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<f64>, D::Error> {
-    let value = Option::<f64>::deserialize(deserializer)?;
-    match value {
-        Some(number) if !(number.is_finite() && number >= 0.0) => {
-            Err(D::Error::custom(format!("{number} must be a finite number of at least 0")))
-        }
-        _ => Ok(value),
-    }
-}
-
 /// Reads a finite number or `None`.
 pub(crate) fn optional_finite<'de, D: Deserializer<'de>>(
     deserializer: D,

@@ -22,8 +22,7 @@ pub enum ObjectsWhen {
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectsSettings {
     /// `always`: segment every image, as in the paper. `cascade`: rate the whole image first, and
-    /// segment it only if its quality is uncertain. `never`: use the rating of the whole image as
-    /// the score.
+    /// segment it only if its quality is uncertain. `never`: rate the whole image alone.
     pub when: ObjectsWhen,
     /// With `cascade`: lower end of the uncertain range. An image is segmented if the expected
     /// level of the whole image is from `expected_from` to `expected_to`. The default is for 7

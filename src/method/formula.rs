@@ -1,9 +1,10 @@
 //! Names of the formulas that combine ratings to a score. Their scores have different ranges.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A formula of the score. The thresholds of a policy hold for one formula.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Formula {
     /// A weighted mean of levels, plus a bonus for masks of at most K: the paper, its ablations and

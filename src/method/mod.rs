@@ -14,10 +14,10 @@ pub mod agreement;
 mod answer;
 mod bounds;
 mod cascade;
-mod changed_settings;
 mod fingerprint;
 mod formula;
 mod levels;
+mod mask_bonus;
 mod masks;
 mod policy;
 mod preset;
@@ -33,10 +33,10 @@ pub use aggregate::{
 };
 pub use answer::{AnswerKind, GeneratedAnswer};
 pub use cascade::{ObjectsError, ObjectsSettings, ObjectsWhen};
-pub(crate) use changed_settings::changed_settings;
 pub(crate) use fingerprint::{fingerprint, short};
 pub use formula::Formula;
 pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError};
+pub use mask_bonus::MaskBonus;
 pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use policy::{
     Basis, FormulaMismatch, Policies, Policy, PolicyError, PolicyOutcome, PolicySettings,

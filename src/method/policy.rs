@@ -62,8 +62,9 @@ pub enum Basis {
 #[serde(deny_unknown_fields, default)]
 pub struct PolicySettings {
     /// Formula of the score that `score_min` is meant for: `paper` (weights that sum to 1, such as
-    /// the defaults), `release`, `tables`, or `custom` for other weights. The worker does not start
-    /// with another formula, because the ranges differ.
+    /// the defaults), `release`, `tables`, or `custom` for any other weights, which are not
+    /// compared with each other. The worker does not start with another formula, because the ranges
+    /// differ.
     pub formula: Formula,
     /// Minimum score of an image. Without it, the score is not checked.
     #[serde(deserialize_with = "optional_finite")]

@@ -79,7 +79,7 @@ pub struct RawMask {
     pub stability_score: Option<f32>,
 }
 
-/// The origin of a region: a mask of the segmenter, or the pixels without one.
+/// The origin of a region: a mask of the segmenter, the pixels without one, or the whole image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RegionKind {
@@ -114,7 +114,8 @@ pub struct Segmentation {
     pub width: u32,
     /// Height of the image in pixels.
     pub height: u32,
-    /// The kept masks in the segmenter's order, then the remainder if it is large enough.
+    /// The kept masks in the segmenter's order, then the remainder if it is large enough; or the
+    /// frame alone.
     pub regions: Vec<Region>,
     /// Share of the image that the regions cover, in 0..=1.
     pub coverage: f64,
@@ -151,7 +152,8 @@ pub fn enlarge(
 }
 
 /// Runs Algorithm 1. Keeps the masks whose area reaches the threshold, and appends the remaining
-/// pixels as one more region if their area, as the settings define it, reaches it too.
+/// pixels as one more region if their area, as the settings define it, reaches it too. Without a
+/// kept mask, the settings may make the whole frame the only region.
 ///
 /// # Errors
 /// Fails if the frame of a mask is not `width × height`, or if that frame is invalid.
@@ -351,7 +353,9 @@ mod tests {
     /// Corner cases of the authors' program, row by row of its description.
     mod as_released {
         use super::*;
-        use crate::method::{AggregationSettings, LevelDistribution, ObjectAssessment, assess};
+        use crate::method::{
+            AggregationSettings, LevelDistribution, MaskBonus, ObjectAssessment, assess,
+        };
 
         /// Selects regions of a frame of 80 × 60 pixels with the authors' minimum area.
         fn select(masks: Vec<RawMask>) -> Segmentation {
@@ -383,8 +387,10 @@ mod tests {
         /// Rates every region 4 of 7, and returns the points for their number.
         fn bonus(segmentation: Segmentation) -> f64 {
             let four = || LevelDistribution::from_logits(&[0., 0., 0., 9., 0., 0., 0.]).unwrap();
-            let settings =
-                AggregationSettings { mask_bonus: Some(0.1), ..AggregationSettings::default() };
+            let settings = AggregationSettings {
+                mask_bonus: MaskBonus::Each(0.1),
+                ..AggregationSettings::default()
+            };
             let regions = segmentation.regions.into_iter();
             let objects = regions.map(|region| ObjectAssessment { region, rating: four() });
             assess(four(), objects.collect(), &settings).segmentation_score
@@ -411,19 +417,28 @@ mod tests {
         }
 
         #[test]
-        fn areas_beyond_the_frame_leave_no_remainder() {
+        fn areas_beyond_the_frame_leave_no_remainder_and_divide_by_their_sum() {
             let overlapping = select(vec![columns(0, 60), columns(0, 52)]);
             let objects = [(RegionKind::Object, 3600), (RegionKind::Object, 3120)];
             assert_eq!(weights(&overlapping), objects);
             assert!((overlapping.coverage - 0.75).abs() < 1e-15);
+            let rating = |logits: [f64; 2]| LevelDistribution::from_logits(&logits).unwrap();
+            let rated = overlapping.regions.into_iter().zip([[9.0, 0.0], [0.0, 9.0]]);
+            let objects =
+                rated.map(|(region, logits)| ObjectAssessment { region, rating: rating(logits) });
+            let settings = AggregationSettings::default();
+            let local = assess(rating([9.0, 0.0]), objects.collect(), &settings).local.unwrap();
+            assert!((local - (3600.0 + 2.0 * 3120.0) / 6720.0).abs() < 1e-12, "{local}");
         }
 
         /// In the program's astronaut the complement has 28,736 pixels and the arithmetic −50,833.
         #[test]
         fn a_large_complement_is_dropped_if_the_arithmetic_is_small() {
-            let overlapping = select(vec![columns(0, 35), columns(0, 35)]);
-            let objects = [(RegionKind::Object, 2100), (RegionKind::Object, 2100)];
-            assert_eq!(weights(&overlapping), objects, "2,700 pixels have no mask");
+            for count in [2, 5] {
+                let overlapping = select(vec![columns(0, 35); count]);
+                let objects = vec![(RegionKind::Object, 2100); count];
+                assert_eq!(weights(&overlapping), objects, "2,700 pixels have no mask");
+            }
         }
 
         /// As in the program's chelsea.
@@ -484,7 +499,7 @@ mod tests {
                 objects.map(|(region, text)| ObjectAssessment { region, rating: answered(text) });
             let settings = AggregationSettings {
                 local_weight: 1.0,
-                mask_bonus: Some(0.1),
+                mask_bonus: MaskBonus::Each(0.1),
                 ..AggregationSettings::default()
             };
             let assessment = assess(answered("4"), objects.collect(), &settings);

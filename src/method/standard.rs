@@ -209,7 +209,7 @@ impl Standard {
         };
         let Some((system_message, user_message)) = texts else {
             let k = u8::try_from(words.len()).unwrap_or(u8::MAX);
-            return Err(StandardError::Form { wording: wording.name(), form: form.as_str(), k });
+            return Err(StandardError::Form { wording: wording.name(), form: form.name(), k });
         };
         Ok(Self { form, wording, custom_name, words, system_message, user_message })
     }
@@ -253,7 +253,7 @@ impl Standard {
             StandardWording::Paper => "",
             StandardWording::Release => "release-",
         };
-        let base = format!("{wording}{}-{}", self.form.as_str(), self.words.len());
+        let base = format!("{wording}{}-{}", self.form.name(), self.words.len());
         match &self.custom_name {
             None => base,
             Some(name) => {
@@ -371,7 +371,7 @@ mod tests {
             for form in [StandardForm::Number, StandardForm::Word, StandardForm::Sentence] {
                 let standard = Standard::builtin(k, form).unwrap();
                 assert_eq!(standard.k(), k);
-                assert_eq!(standard.name(), format!("{}-{k}", form.as_str()));
+                assert_eq!(standard.name(), format!("{}-{k}", form.name()));
                 assert_eq!(standard.word(k.div_ceil(2)), "Fair", "the middle of an odd K");
                 assert!(standard.user_message().ends_with(&format!(", {k}].")));
                 for level in 1..=k {

@@ -21,7 +21,7 @@ pub enum StandardForm {
 
 impl StandardForm {
     /// Returns the name in configuration and events.
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Number => "number",
             Self::Word => "word",

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::changed_settings::changed_settings;
 use crate::engine::{EngineInfo, ModelInfo};
 use crate::event::{EngineProvenance, WeightsDigest};
 use crate::imaging::{self, CropMode};
-use crate::method::{self, RegionSettings, Standard, changed_settings, short};
+use crate::method::{self, RegionSettings, Standard, short};
 
 /// Settings of decoding that a score depends on; the others are limits.
 const READING: [&str; 3] = ["imaging.orientation", "imaging.colour", "imaging.alpha"];
@@ -40,7 +41,7 @@ pub(crate) fn provenance(
         scorer: model(&engine.scorer),
         standard: standard.name(),
         preset: method.preset.map(|preset| preset.name().to_owned()),
-        formula: method.aggregation.formula().name().to_owned(),
+        formula: Some(method.aggregation.formula()),
         objects: method.objects.name(),
         settings: settings.fingerprint(),
         changed_settings: changed,

@@ -1,23 +1,17 @@
 //! The colour scale of quality, from red through yellow to green.
 
 use crate::event::QualityEvent;
-use crate::method::Formula;
 
 /// Colours at equal steps from the worst to the best; dark enough for white text at both ends.
 const STOPS: [[u8; 3]; 6] =
     [[200, 45, 40], [235, 110, 60], [245, 175, 75], [220, 205, 90], [140, 195, 90], [35, 150, 80]];
 
-/// Returns the colour of an event's score without its segmentation score, as a mean of levels.
+/// Returns the colour of an event's score: that of the mean of its two parts, which are levels by
+/// every formula.
 pub(crate) fn colour_of_score(event: &QualityEvent) -> [u8; 3] {
-    let formula = event.engine.formula.as_str();
-    let weights = if formula == Formula::Release.name() {
-        1.5
-    } else if formula == Formula::Tables.name() {
-        2.0
-    } else {
-        1.0
-    };
-    colour((event.score - event.segmentation.score) / weights, event.global.probabilities.len())
+    let global = f64::from(event.global.level);
+    let mean = f64::midpoint(global, event.local.unwrap_or(global));
+    colour(mean, event.global.probabilities.len())
 }
 
 /// Returns the colour of a level on a scale from 1 to `levels`, clamped at both ends.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::event::{ObjectQuality, QualityEvent, Rating};
-use crate::method::RegionKind;
+use crate::method::{Formula, RegionKind};
 use crate::report::colour_scale;
 
 const STYLE: &str = include_str!("page.css");
@@ -241,7 +241,7 @@ impl Card<'_> {
     fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = self.event;
         let (image, engine, times) = (&event.image, &event.engine, &event.timings_ms);
-        let rows: [(&str, String); 8] = [
+        let rows: [(&str, String); 9] = [
             ("uri", event.reference.uri.clone()),
             (
                 "image",
@@ -259,6 +259,7 @@ impl Card<'_> {
                 ),
             ),
             ("standard", engine.standard.clone()),
+            ("formula", engine.formula.map_or("-", Formula::name).to_owned()),
             (
                 "time",
                 format!(

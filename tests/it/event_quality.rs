@@ -10,9 +10,9 @@ use dog_iqa::event::{
     TraceContext,
 };
 use dog_iqa::method::{
-    AggregationSettings, Assessment, GeneratedAnswer, LevelDistribution, Mask, ObjectAssessment,
-    PolicyOutcome, PolicyVerdict, RawMask, RegionKind, RegionSettings, Rle, Segmentation, Standard,
-    StandardForm, assess, select_regions,
+    AggregationSettings, Assessment, Formula, GeneratedAnswer, LevelDistribution, Mask, MaskBonus,
+    ObjectAssessment, PolicyOutcome, PolicyVerdict, RawMask, RegionKind, RegionSettings, Rle,
+    Segmentation, Standard, StandardForm, assess, select_regions,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -68,7 +68,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
         },
         engine: EngineProvenance {
             preset: None,
-            formula: "paper".to_owned(),
+            formula: Some(Formula::Paper),
             name: "classic".to_owned(),
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
@@ -123,7 +123,7 @@ fn an_event_names_the_answer_the_weights_and_the_settings_of_the_authors_program
     let mut assessed = assessed();
     let region = &mut assessed.assessment.objects[1].region;
     (region.kind, region.weight_px) = (RegionKind::Remainder, 123);
-    assessed.aggregation.mask_bonus = Some(0.1);
+    assessed.aggregation.mask_bonus = MaskBonus::Each(0.1);
     let answered = |text: &str| {
         rating(&[0.0; 7])
             .with_off_level(0.75)

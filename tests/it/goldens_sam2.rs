@@ -290,7 +290,7 @@ fn every_stage_of_the_network_follows_the_reference() {
         let size = model.config().image_size;
         let image = preprocess(picture.pixels(), size).unwrap().unsqueeze(0).unwrap();
         let input = golden.input("image").clone();
-        let tolerance = resize_tolerance(picture.width(), picture.height(), size);
+        let tolerance = resize_tolerance(&picture, size);
         golden.comparison.close("image", &image, &input, tolerance);
         check_encoder(&mut golden, &model);
         let encoded = model.encode(&input).unwrap();

@@ -459,7 +459,7 @@ fn pictures_of_every_shape_are_resized_as_in_the_reference() {
             for (part, dim) in [("rows", 1), ("cols", 2)] {
                 let golden = &goldens[&format!("orig.{name}.{part}")];
                 let ours = ours.index_select(&lines, dim).unwrap();
-                let tolerance = resize_tolerance(picture.width(), picture.height(), size);
+                let tolerance = resize_tolerance(&picture, size);
                 comparison.close(&format!("{name}.{part}"), &ours, golden, tolerance);
             }
         }

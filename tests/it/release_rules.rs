@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use dog_iqa::imaging::{
-    AlphaRule, ColourRule, Crop, CropMode, OrientationRule, Picture, Settings, crop_region, decode,
-};
+use dog_iqa::config::{Settings, load};
+use dog_iqa::imaging::{Crop, CropMode, Picture, crop_region, decode};
 use dog_iqa::method::{
     AggregationSettings, AnswerKind, GeneratedAnswer, LevelDistribution, Mask, ObjectAssessment,
-    RawMask, RegionKind, RegionSettings, RemainderArea, Rle, Segmentation, Standard, StandardForm,
-    StandardSettings, StandardWording, WhenEmpty, assess, select_regions,
+    RawMask, RegionKind, RegionSettings, Rle, Segmentation, Standard, StandardForm,
+    StandardSettings, StandardWording, assess, select_regions,
 };
 use dog_iqa::models::mplug_owl3::{
     Generation, Grid, IMAGE, Message, Prompt, RatedPart, RatingSettings, Tokenizer, Turns,
-    rating_messages,
+    answer_text, rating_messages,
 };
 use image::{Rgb, RgbImage};
 use serde::Deserialize;
@@ -33,45 +33,32 @@ pub(crate) fn release_folders(file: &str) -> Vec<PathBuf> {
     folders("dogiqa_release", &["runs.json", file])
 }
 
-/// Decoding as in the authors' program.
-pub(crate) fn as_stored() -> Settings {
-    Settings {
-        orientation: OrientationRule::AsStored,
-        colour: ColourRule::AsStored,
-        alpha: AlphaRule::Dropped,
-        ..Settings::default()
-    }
+/// Returns the settings of a preset.
+pub(crate) fn preset(name: &str) -> &'static Settings {
+    static PRESETS: OnceLock<BTreeMap<&str, Settings>> = OnceLock::new();
+    let presets = PRESETS.get_or_init(|| {
+        let settings =
+            |name: &str| load(None, &[format!("method.preset={name}")]).unwrap().settings;
+        ["paper", "release", "release-tables"].map(|name| (name, settings(name))).into()
+    });
+    &presets[name]
 }
 
+/// Reads a picture as the preset `release` does.
 pub(crate) fn read_as_stored(path: &Path) -> Picture {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    decode(&bytes, &as_stored()).unwrap()
+    decode(&bytes, &preset("release").imaging).unwrap()
 }
 
-/// Selection of regions as in the authors' program, with its minimum area.
+/// Selection of regions by the preset `release`, with this minimum area.
 pub(crate) fn regions_as_released(area_min_px: u64) -> RegionSettings {
-    RegionSettings {
-        area_min_fraction: 0.0,
-        area_min_px,
-        remainder: RemainderArea::Arithmetic,
-        when_empty: WhenEmpty::Frame,
-        ..RegionSettings::default()
-    }
+    RegionSettings { area_min_px, ..preset("release").method.regions.clone() }
 }
 
 /// The three formulas by their names in the goldens.
-pub(crate) fn formulas() -> [(&'static str, AggregationSettings); 3] {
-    let of = |local_weight, global_weight, mask_bonus| AggregationSettings {
-        local_weight,
-        global_weight,
-        mask_bonus,
-        ..AggregationSettings::default()
-    };
-    [
-        ("paper", of(0.5, 0.5, None)),
-        ("release", of(1.0, 0.5, Some(0.1))),
-        ("tables", of(1.0, 1.0, Some(0.1))),
-    ]
+pub(crate) fn formulas() -> [(&'static str, &'static AggregationSettings); 3] {
+    [("paper", "paper"), ("release", "release"), ("tables", "release-tables")]
+        .map(|(formula, name)| (formula, &preset(name).method.aggregation))
 }
 
 pub(crate) fn sha256_of(pixels: &RgbImage) -> String {
@@ -97,10 +84,10 @@ fn files_are_read_as_by_the_authors_program() {
 /// A region of a run, or of a corner case.
 #[derive(Debug, Deserialize)]
 pub(crate) struct GoldenRegion {
-    kind: Option<String>,
-    area: u64,
+    pub(crate) kind: Option<String>,
+    pub(crate) area: u64,
     #[serde(rename = "box")]
-    bbox: Option<[u32; 4]>,
+    pub(crate) bbox: Option<[u32; 4]>,
     pixels: Option<u64>,
     crop_sha256: Option<String>,
     segmentation: Option<Rle>,
@@ -147,6 +134,7 @@ fn raw_mask(rle: Rle) -> RawMask {
     RawMask { mask: Mask::new(rle).unwrap(), predicted_iou: None, stability_score: None }
 }
 
+/// Returns the name of a kind in the goldens.
 fn kind_name(kind: RegionKind) -> &'static str {
     match kind {
         RegionKind::Object => "mask",
@@ -234,14 +222,19 @@ pub(crate) fn area_min_px(variant: &str) -> u64 {
     variant.split('/').next().unwrap().trim_start_matches('t').parse().unwrap()
 }
 
+/// Regions by picture and variant.
+pub(crate) type AllRegions = BTreeMap<String, BTreeMap<String, GoldenRegions>>;
+
+pub(crate) fn golden_regions(folder: &Path) -> AllRegions {
+    serde_json::from_value(json(&folder.join("regions.json"))).unwrap()
+}
+
 #[test]
 fn the_regions_of_the_programs_masks_are_its_regions() {
     for folder in release_folders("regions.json") {
         let mut comparison = Comparison::new(&folder, "regions");
         let masks = json(&folder.join("masks.json"));
-        let all: BTreeMap<String, BTreeMap<String, GoldenRegions>> =
-            serde_json::from_value(json(&folder.join("regions.json"))).unwrap();
-        for (image, variants) in &all {
+        for (image, variants) in &golden_regions(&folder) {
             let picture = read_as_stored(&folder.join("images").join(image));
             for (variant, golden) in variants {
                 let masks = golden_masks(&masks, image, variant);
@@ -329,7 +322,7 @@ fn every_prompt_is_that_of_the_authors_program_byte_by_byte() {
 
 /// Returns the answer that one token is.
 pub(crate) fn answer_of(tokenizer: &Tokenizer, token: u32) -> GeneratedAnswer {
-    GeneratedAnswer::new(tokenizer.release_answer(token).unwrap())
+    GeneratedAnswer::new(answer_text(tokenizer, token).unwrap())
 }
 
 #[test]
@@ -416,7 +409,7 @@ fn the_three_formulas_give_the_programs_scores() {
                     .map(|(region, &level)| ObjectAssessment { region, rating: rating(k, level) })
                     .collect();
                 for (formula, settings) in formulas() {
-                    let ours = assess(rating(k, golden.global_level), objects.clone(), &settings);
+                    let ours = assess(rating(k, golden.global_level), objects.clone(), settings);
                     let name = format!("{name}: {formula}");
                     let local = (ours.local.unwrap() - golden.local).abs();
                     comparison.close_by(&name, local, SCORE_TOLERANCE);

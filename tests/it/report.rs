@@ -9,8 +9,8 @@ use dog_iqa::event::{
 };
 use dog_iqa::imaging::{Picture, Settings, decode};
 use dog_iqa::method::{
-    AggregationSettings, LevelDistribution, Mask, ObjectAssessment, PolicyOutcome, PolicyVerdict,
-    RawMask, RegionSettings, Rle, Standard, StandardForm, assess, select_regions,
+    AggregationSettings, Formula, LevelDistribution, Mask, ObjectAssessment, PolicyOutcome,
+    PolicyVerdict, RawMask, RegionSettings, Rle, Standard, StandardForm, assess, select_regions,
 };
 use dog_iqa::report::{AnnotateError, Page, annotate, table};
 use image::RgbImage;
@@ -66,7 +66,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
         },
         engine: EngineProvenance {
             preset: None,
-            formula: "paper".to_owned(),
+            formula: Some(Formula::Paper),
             name: "classic".to_owned(),
             version: "1".to_owned(),
             segmenter: "s".to_owned(),

@@ -67,12 +67,21 @@ pub(crate) fn picture(path: &Path) -> Picture {
 /// `size` × `size`, in values divided by the smallest standard deviation of a channel (0.224).
 ///
 /// The reference computes each position in f32: product and scale are rounded, so a position is off
-/// by up to 2 · 2⁻²⁴ of its size, and an interpolated value of 0..=1 by as much. Each of the two
-/// passes adds half a unit in the last place for each tap and for a few other operations, in both
-/// implementations.
-pub(crate) fn resize_tolerance(width: u32, height: u32, size: usize) -> f64 {
+/// by up to 2 · 2⁻²⁴ of its size, and an interpolated value of 0..=1 by as much times the largest
+/// difference of two neighbours. Each of the two passes adds half a unit in the last place for each
+/// tap and for a few other operations, in both implementations.
+pub(crate) fn resize_tolerance(picture: &Picture, size: usize) -> f64 {
+    let (width, height) = (picture.width(), picture.height());
     let taps = |side: u32| 2.0 * (f64::from(side) / size as f64).ceil() + 1.0;
-    let positions = 2.0 * f64::from(width + height);
+    let samples = picture.pixels().as_raw();
+    let contrast = |step: usize| {
+        let pairs = samples.iter().zip(samples.iter().skip(step));
+        let largest = pairs.map(|(one, other)| one.abs_diff(*other)).max().unwrap_or(0);
+        f64::from(largest) / 255.0
+    };
+    // A row's last pixel and the next row's first are no neighbours, which only raises the bound.
+    let (across, down) = (contrast(3), contrast(3 * width as usize));
+    let positions = 2.0 * (f64::from(width) * across + f64::from(height) * down);
     let sums = 2.0 * (taps(width) + taps(height) + 8.0);
     (positions + sums) * 2.0_f64.powi(-24) / 0.224
 }

@@ -54,8 +54,8 @@ pub const BUNDLES: [ModelBundle; 3] = [
     },
     ModelBundle {
         name: "paper",
-        purpose: "the networks of the authors' program and of the paper's figures, for the preset \
-                  `release`; needs a GPU with 32 GiB",
+        purpose: "the networks of the authors' program (preset `release`), to which the paper's \
+                  figures very likely belong; needs a GPU with 32 GiB",
         models: ["sam2-large", "mplug-owl3-7b-240728"],
     },
     ModelBundle {

@@ -16,7 +16,7 @@ use crate::imaging::Crop;
 use crate::method::{GeneratedAnswer, LevelDistribution, Standard};
 use crate::models::mplug_owl3::{
     Direction, Grid, ImagePosition, LevelHead, LevelSource, Message, Prefix, RatedPart,
-    RatingSettings, Turns, next_tokens, rating_messages,
+    RatingSettings, Turns, answer_text, next_tokens, rating_messages,
 };
 
 /// Increased whenever the rating of a crop may change with the same weights and settings.
@@ -56,7 +56,8 @@ type PromptKey = (Option<Grid>, RatedPart);
 #[derive(Debug)]
 struct Question {
     whole: Vec<Message>,
-    region: Vec<Message>,
+    /// The conversation about a region, if it differs.
+    region: Option<Vec<Message>>,
     prefixes: Mutex<BTreeMap<PromptKey, Arc<Prefix>>>,
 }
 
@@ -88,20 +89,23 @@ impl MplugOwl3Scorer {
         let level_tokens = Tensor::new(level_tokens, device)?;
         let second_opinion = if settings.direction {
             let direction = Direction::new(decoder, tokenizer, &settings.poles)?;
-            let question = Question::new(|_| Direction::messages());
+            let question = Question::new(Direction::messages(), None);
             Some(SecondOpinion { question, direction })
         } else {
             None
         };
-        let rating = Question::new(|part| rating_messages(standard, &settings, part));
+        let messages = |part| rating_messages(standard, &settings, part);
+        let region = (settings.turns == Turns::UserOnly).then(|| messages(RatedPart::Region));
+        let rating = Question::new(messages(RatedPart::Whole), region);
         // An unusable prompt fails for every image, so every prompt is checked now.
         let grids: Vec<Option<Grid>> =
             if settings.cut { Grid::ALL.map(Some).to_vec() } else { vec![None] };
         let second_question = second_opinion.as_ref().map(|second| &second.question);
         for question in std::iter::once(&rating).chain(second_question) {
             for grid in &grids {
-                loaded.prompt(&question.whole, *grid)?;
-                loaded.prompt(&question.region, *grid)?;
+                for messages in question.region.iter().chain([&question.whole]) {
+                    loaded.prompt(messages, *grid)?;
+                }
             }
         }
         let cut = if settings.cut { "-cut" } else { "" };
@@ -120,7 +124,10 @@ impl MplugOwl3Scorer {
         // The first input of each picture and prompt is rated for all of them.
         let first_equal: Vec<usize> = batch
             .iter()
-            .map(|input| batch.iter().position(|other| other.is_equal(input)).unwrap_or_default())
+            .map(|input| {
+                let first = batch.iter().position(|other| other.is_equal(input));
+                first.expect("an input equals itself")
+            })
             .collect();
         let mut groups: BTreeMap<PromptKey, Vec<usize>> = BTreeMap::new();
         for (index, input) in
@@ -177,6 +184,7 @@ impl MplugOwl3Scorer {
             Ok(question.prefix(key, &self.loaded)?.resume(model, embeds)?.1)
         };
         let hidden = answer(&self.rating)?;
+        // The levels' own logits are in f32; those of the whole vocabulary in the network's format.
         let logits = self.head.logits(&hidden)?;
         let next = next_tokens(model.decoder(), &hidden, &self.level_tokens)?;
         let mut ratings = Vec::with_capacity(next.len());
@@ -184,7 +192,7 @@ impl MplugOwl3Scorer {
             let mut rating =
                 LevelDistribution::from_logits(logits)?.with_off_level(next.off_level)?;
             if self.settings.level == LevelSource::Generated {
-                let text = tokenizer.release_answer(next.likeliest)?;
+                let text = answer_text(tokenizer, next.likeliest)?;
                 rating = rating.with_answer(GeneratedAnswer::new(text));
             }
             ratings.push(rating);
@@ -209,12 +217,8 @@ impl CropViews {
 }
 
 impl Question {
-    fn new(messages: impl Fn(RatedPart) -> Vec<Message>) -> Self {
-        Self {
-            whole: messages(RatedPart::Whole),
-            region: messages(RatedPart::Region),
-            prefixes: Mutex::default(),
-        }
+    fn new(whole: Vec<Message>, region: Option<Vec<Message>>) -> Self {
+        Self { whole, region, prefixes: Mutex::default() }
     }
 
     /// Returns the image-independent prefix of a prompt, computed on first use.
@@ -223,14 +227,14 @@ impl Question {
         (grid, part): PromptKey,
         loaded: &LoadedMplugOwl3,
     ) -> Result<Arc<Prefix>, MplugOwl3Error> {
+        let (part, messages) = match (&self.region, part) {
+            (Some(region), RatedPart::Region) => (part, region),
+            _ => (RatedPart::Whole, &self.whole),
+        };
         let mut prefixes = self.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(prefix) = prefixes.get(&(grid, part)) {
             return Ok(Arc::clone(prefix));
         }
-        let messages = match part {
-            RatedPart::Whole => &self.whole,
-            RatedPart::Region => &self.region,
-        };
         let prompt = loaded.prompt(messages, grid)?;
         let prefix = Arc::new(Prefix::new(&loaded.model, &prompt)?);
         prefixes.insert((grid, part), Arc::clone(&prefix));

@@ -148,7 +148,7 @@ fn quality_event() -> QualityEvent {
         verdict: Some(Policy::new("shop".to_owned(), policy).judge(&assessment)),
         engine: EngineProvenance {
             preset: None,
-            formula: settings.formula().name().to_owned(),
+            formula: Some(settings.formula()),
             name: "classic".to_owned(),
             version: "0.1.0".to_owned(),
             segmenter: "felzenszwalb".to_owned(),

@@ -11,6 +11,7 @@
 //!
 //! The network imports `layers`, `device`, `imaging` and `method`, and no trait of `engine`.
 
+mod answer_text;
 mod config;
 mod direction;
 mod generate;
@@ -29,6 +30,7 @@ mod settings;
 mod siglip;
 mod tokenizer;
 
+pub use answer_text::answer_text;
 pub use config::{Config, Generation, Release, VisionConfig};
 pub use direction::{Direction, DirectionError};
 pub use generate::Greedy;

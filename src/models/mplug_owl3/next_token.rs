@@ -38,7 +38,8 @@ pub fn next_tokens(
     let shares = (on_level / sum_of_rows(&weights)?)?;
     let likeliest = likeliest.to_device(&Device::Cpu)?.to_vec1::<u32>()?;
     let shares = shares.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
-    let off_level = |share: f32| (1.0 - f64::from(share)).max(0.0);
+    // `clamp` keeps NaN, which `max` would hide.
+    let off_level = |share: f32| (1.0 - f64::from(share)).clamp(0.0, 1.0);
     let each = likeliest.into_iter().zip(shares);
     Ok(each
         .map(|(likeliest, share)| NextToken { likeliest, off_level: off_level(share) })

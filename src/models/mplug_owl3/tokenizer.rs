@@ -10,9 +10,6 @@ pub const IM_END: &str = "<|im_end|>";
 /// End of a text.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// The padding of the authors' program of Dog-IQA.
-const RELEASE_PADDING: u32 = 0;
-
 /// An error of the tokenizer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
@@ -80,17 +77,12 @@ impl Tokenizer {
         }
     }
 
-    /// Returns the text of an answer of one token, as the authors' program of Dog-IQA reads it:
-    /// without end tokens, and without token 0 (`!`), which is its padding. A token that the
-    /// tokenizer does not know has no text.
+    /// Returns the text of one token, a special one by its name. A token that the tokenizer does
+    /// not know has none.
     ///
     /// # Errors
     /// Fails if the library does.
-    pub fn release_answer(&self, token: u32) -> Result<String, TokenizerError> {
-        let ends = [self.token(IM_END)?, self.token(END_OF_TEXT)?];
-        if token == RELEASE_PADDING || ends.contains(&token) {
-            return Ok(String::new());
-        }
+    pub fn text(&self, token: u32) -> Result<String, TokenizerError> {
         self.tokens.decode(&[token], false).map_err(failed)
     }
 

@@ -30,7 +30,7 @@ impl AmgPreset {
             Self::Sam2Default => AmgSettings::default(),
             Self::DogIqa => AmgSettings {
                 points_per_side: 16,
-                pred_iou_thresh: 0.85,
+                pred_iou_thresh: 0.9,
                 box_nms_thresh: 0.5,
                 min_mask_region_area: 25,
                 masks_max: 70,

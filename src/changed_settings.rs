@@ -42,7 +42,7 @@ fn collect(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::{ObjectsSettings, ObjectsWhen, RegionSettings, Settings};
+    use crate::method::{MaskBonus, ObjectsSettings, ObjectsWhen, RegionSettings, Settings};
 
     #[test]
     fn only_changed_settings_are_listed_by_their_names() {
@@ -50,7 +50,7 @@ mod tests {
         let regions = RegionSettings { area_min_px: 1000, ..RegionSettings::default() };
         let objects = ObjectsSettings { when: ObjectsWhen::Never, ..ObjectsSettings::default() };
         let mut current = Settings { regions, objects, ..default.clone() };
-        current.aggregation.mask_bonus = Some(0.1);
+        current.aggregation.mask_bonus = MaskBonus::Each(0.1);
         let changed = changed_settings("method", &current, &default);
         let listed: Vec<String> =
             changed.iter().map(|(key, value)| format!("{key}={value}")).collect();
