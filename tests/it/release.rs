@@ -37,8 +37,9 @@ const IOU_TOLERANCE: f64 = 2e-5;
 const STABILITY_TOLERANCE: f64 = 1e-3;
 /// Share of the largest digit logit of a rating.
 const LOGITS_TOLERANCE: f64 = 1e-4;
-/// The same in f16, whose program differs from f32 by up to 1.5 %.
-const LOGITS_TOLERANCE_F16: f64 = 0.03;
+/// The same in f16. The program's own f16 differs from its f32 by up to 1.5 %, and ours rounds at
+/// other places.
+const LOGITS_TOLERANCE_F16: f64 = 0.05;
 /// Tolerance of a score from the program's masks and our levels.
 const SCORE_TOLERANCE: f64 = 1e-6;
 /// Tolerance of a score from our masks, which may differ by some pixels.

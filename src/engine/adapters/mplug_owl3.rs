@@ -14,6 +14,7 @@ use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
 use crate::imaging::Crop;
 use crate::method::{GeneratedAnswer, LevelDistribution, Standard};
+use crate::models::device::to_cpu;
 use crate::models::mplug_owl3::{
     Direction, Grid, ImagePosition, LevelHead, LevelSource, Message, Prefix, RatedPart,
     RatingSettings, Turns, answer_text, next_tokens, rating_messages,
@@ -200,7 +201,7 @@ impl MplugOwl3Scorer {
         let Some(SecondOpinion { question, direction }) = &self.second_opinion else {
             return Ok(ratings);
         };
-        let logits = model.decoder().logits(&answer(question)?)?.to_vec2::<f32>()?;
+        let logits = to_cpu(&model.decoder().logits(&answer(question)?)?)?.to_vec2::<f32>()?;
         let with_direction = ratings
             .into_iter()
             .zip(logits)

@@ -8,7 +8,9 @@ mod device_id;
 mod error;
 mod forward_pass;
 mod open;
+mod to_cpu;
 
 pub use device_id::{DeviceId, kind_of};
 pub use error::DeviceError;
 pub(crate) use forward_pass::forward;
+pub(crate) use to_cpu::to_cpu;

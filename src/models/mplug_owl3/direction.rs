@@ -6,6 +6,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use crate::models::device::to_cpu;
 use crate::models::mplug_owl3::prompt::{IMAGE, Message, Role};
 use crate::models::mplug_owl3::qwen2::Decoder;
 use crate::models::mplug_owl3::settings::Poles;
@@ -79,7 +80,7 @@ impl Direction {
             let rows = embeddings(decoder, tokens)?;
             let lengths = (rows.sqr()?.sum(1)?.sqrt()? * length(&direction)?)?.maximum(1e-8)?;
             let along = rows.broadcast_mul(&direction)?.sum(1)?;
-            cosines.extend((along / lengths)?.to_vec1::<f32>()?);
+            cosines.extend(to_cpu(&(along / lengths)?)?.to_vec1::<f32>()?);
         }
         Ok(Self { cosines })
     }
@@ -106,7 +107,8 @@ fn embeddings(decoder: &Decoder, tokens: &[u32]) -> Result<Tensor> {
 }
 
 fn length(vector: &Tensor) -> Result<f64> {
-    Ok(f64::from(vector.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>()?))
+    let length = to_cpu(&vector.sqr()?.sum_all()?.sqrt()?)?;
+    Ok(f64::from(length.to_scalar::<f32>()?))
 }
 
 #[cfg(test)]

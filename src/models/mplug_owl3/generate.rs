@@ -2,6 +2,7 @@
 
 use candle_core::{Error, Result, Tensor};
 
+use crate::models::device::to_cpu;
 use crate::models::mplug_owl3::kv_cache::KvCache;
 use crate::models::mplug_owl3::qwen2::Decoder;
 
@@ -46,7 +47,7 @@ impl<'a> Greedy<'a> {
     /// # Errors
     /// Fails on logits that are not numbers, or on an error of the device.
     pub fn likeliest(&self, vocabulary: usize) -> Result<Vec<u32>> {
-        let logits = self.logits()?.to_vec2::<f32>()?;
+        let logits = to_cpu(&self.logits()?)?.to_vec2::<f32>()?;
         logits.iter().map(|logits| argmax(&logits[..vocabulary.min(logits.len())])).collect()
     }
 }

@@ -1,7 +1,8 @@
 //! The output head for the level tokens alone: K rows instead of a vocabulary.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
+use crate::models::device::to_cpu;
 use crate::models::layers::matmul;
 use crate::models::mplug_owl3::qwen2::Decoder;
 
@@ -30,6 +31,6 @@ impl LevelHead {
     pub fn logits(&self, hidden: &Tensor) -> Result<Vec<Vec<f64>>> {
         let logits = matmul(&hidden.to_dtype(DType::F32)?, &self.rows.t()?)?;
         // Converted on the CPU, because not every GPU has double precision.
-        logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()
+        to_cpu(&logits)?.to_dtype(DType::F64)?.to_vec2()
     }
 }

@@ -1,7 +1,8 @@
 //! The next token's distribution over the whole vocabulary, reduced on the device.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
+use crate::models::device::to_cpu;
 use crate::models::mplug_owl3::qwen2::Decoder;
 
 /// The most probable next token of a text, and the share of probability on no level.
@@ -36,8 +37,8 @@ pub fn next_tokens(
     let weights = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
     let on_level = weights.index_select(level_tokens, 1)?.sum(D::Minus1)?;
     let shares = (on_level / sum_of_rows(&weights)?)?;
-    let likeliest = likeliest.to_device(&Device::Cpu)?.to_vec1::<u32>()?;
-    let shares = shares.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
+    let likeliest = to_cpu(&likeliest)?.to_vec1::<u32>()?;
+    let shares = to_cpu(&shares)?.to_vec1::<f32>()?;
     // `clamp` keeps NaN, which `max` would hide.
     let off_level = |share: f32| (1.0 - f64::from(share)).clamp(0.0, 1.0);
     let each = likeliest.into_iter().zip(shares);
@@ -60,6 +61,8 @@ fn sum_of_rows(weights: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) fn select_rows(tensor: &Tensor, rows: &[usize]) -> Result<Tensor> {
     tensor.index_select(&Tensor::from_vec(indices, rows.len(), tensor.device())?, 0)
 }
 
-/// A multi-layer perceptron with ReLU between its layers.
+/// A multi-layer perceptron with ReLU between its layers, in the dtype of its weights.
 #[derive(Debug, Clone)]
 pub(crate) struct Mlp {
     layers: Vec<Linear>,
@@ -46,9 +46,9 @@ impl Mlp {
         Ok(Self { layers })
     }
 
-    /// `(…, in)` to `(…, out)`.
+    /// `(…, in)` of any dtype to `(…, out)` in that of the weights.
     pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let mut hidden = xs.clone();
+        let mut hidden = xs.to_dtype(self.layers[0].weight().dtype())?;
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
                 hidden = hidden.relu()?;

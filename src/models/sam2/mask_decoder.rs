@@ -3,7 +3,7 @@
 use candle_core::{D, DType, IndexOp, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::models::device::forward;
+use crate::models::device::{forward, to_cpu};
 use crate::models::kernels::cross_attention::ImageTokens;
 use crate::models::layers::Linear;
 use crate::models::sam2::config::{Config, DynamicMultimask};
@@ -27,6 +27,7 @@ pub struct MaskDecoder {
     /// Two pointwise convolutions that reduce the channels of the neck's finest maps, once per
     /// image.
     narrow: [Linear; 2],
+    /// In `f32` for every dtype of the network, like `iou_head`.
     hypernetworks: Vec<Mlp>,
     iou_head: Mlp,
     dynamic: Option<DynamicMultimask>,
@@ -67,7 +68,9 @@ impl MaskDecoder {
         let token = |count: usize, name: &str| vb.get((count, dim), &format!("{name}.weight"));
         let tokens =
             [token(1, "obj_score_token")?, token(1, "iou_token")?, token(MASKS, "mask_tokens")?];
-        let vb_hypernetworks = vb.pp("output_hypernetworks_mlps");
+        // These heads are small, and decide which masks are kept and where their borders are.
+        let exact = vb.to_dtype(DType::F32);
+        let vb_hypernetworks = exact.pp("output_hypernetworks_mlps");
         let hypernetworks = (0..MASKS)
             .map(|index| Mlp::new(&[dim, dim, dim, dim / 8], &vb_hypernetworks.pp(index)))
             .collect::<Result<_>>()?;
@@ -81,7 +84,7 @@ impl MaskDecoder {
                 pointwise(dim, dim / 4, &vb.pp("conv_s1"))?,
             ],
             hypernetworks,
-            iou_head: Mlp::new(&[dim, hidden, hidden, MASKS], &vb.pp("iou_prediction_head"))?,
+            iou_head: Mlp::new(&[dim, hidden, hidden, MASKS], &exact.pp("iou_prediction_head"))?,
             dynamic: config.dynamic_multimask,
         })
     }
@@ -118,7 +121,7 @@ impl MaskDecoder {
         Ok(DecodedPrompts {
             mask_tokens: queries.narrow(1, LEADING_TOKENS, MASKS)?.contiguous()?,
             image: keys,
-            iou: candle_nn::ops::sigmoid(&iou.to_dtype(DType::F32)?)?,
+            iou: candle_nn::ops::sigmoid(&iou)?,
         })
     }
 
@@ -162,10 +165,10 @@ impl MaskDecoder {
         };
         let first = masks.i((.., 0, .., ..))?.flatten_from(1)?;
         let above = |limit: f32| -> Result<Vec<f32>> {
-            first.gt(limit)?.to_dtype(DType::F32)?.sum(D::Minus1)?.to_vec1()
+            to_cpu(&first.gt(limit)?.to_dtype(DType::F32)?.sum(D::Minus1)?)?.to_vec1()
         };
         let (sure, possible) = (above(delta)?, above(-delta)?);
-        let iou: Vec<Vec<f32>> = iou.to_vec2()?;
+        let iou: Vec<Vec<f32>> = to_cpu(iou)?.to_vec2()?;
         let choose = |((sure, possible), iou): ((f32, f32), Vec<f32>)| {
             let stability = if possible == 0.0 { 1.0 } else { sure / possible };
             if stability >= threshold {

@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
+use crate::models::device::to_cpu;
 use crate::models::layers::matmul;
 
 /// The constant of cubic convolution in torch's `interpolate`.
@@ -78,7 +79,7 @@ fn cubic_weights(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
 }
 
 fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
-    tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+    to_cpu(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
 /// Random Fourier features of positions, always in `f32` (`PositionEmbeddingRandom`).

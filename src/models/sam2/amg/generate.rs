@@ -10,6 +10,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::method::{MaskError, Rle, keep_largest};
+use crate::models::device::to_cpu;
 use crate::models::kernels::{MaskEnlargement, MaskMeasurements};
 use crate::models::sam2::amg::duplicates;
 use crate::models::sam2::amg::generated_mask::GeneratedMask;
@@ -206,7 +207,9 @@ impl MaskGenerator {
     ) -> std::result::Result<Vec<Candidate>, AmgError> {
         // One crop fills the device, so a batch of them would only take more memory.
         let encode = |crop: &ImageCrop| {
-            self.model.encode(&images[crop.image].crops.narrow(0, crop.input_index, 1)?)
+            // A view of one crop would upload the storage of all.
+            let input = images[crop.image].crops.narrow(0, crop.input_index, 1)?;
+            self.model.encode(&input.force_contiguous()?)
         };
         let encoded = EncodedImages::join(&crops.iter().map(encode).collect::<Result<Vec<_>>>()?)?;
         let mut all_clicks = Vec::new();
@@ -317,7 +320,7 @@ impl MaskGenerator {
         count: MasksPerClick,
     ) -> Result<Vec<DrawnMask>> {
         let ClickBatch { encoded, clicks, .. } = batch;
-        let iou: Vec<Vec<f32>> = decoded.iou.to_vec2()?;
+        let iou: Vec<Vec<f32>> = to_cpu(&decoded.iou)?.to_vec2()?;
         let offered = match count {
             MasksPerClick::One => 0..MASKS,
             MasksPerClick::Three => 1..MASKS,
@@ -340,7 +343,7 @@ impl MaskGenerator {
                 choices.into_iter().map(|(mask, _)| vec![mask]).collect()
             }
         };
-        let masks = on_device.to_device(&candle_core::Device::Cpu)?;
+        let masks = to_cpu(&on_device)?;
         let mut drawn = Vec::new();
         for (row, (&click, chosen)) in wanted.iter().zip(chosen).enumerate() {
             for mask in chosen {

@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::models::device::DeviceId;
+
 /// Maximum number of points along a side of the grid: 4,096 prompts per crop, whose masks are held
 /// in memory until the last is drawn.
 const POINTS_PER_SIDE_MAX: usize = 64;
 /// Maximum number of prompts in one call of the decoder.
 const POINTS_PER_BATCH_MAX: usize = 4096;
+/// The same on a GPU, where the kernels of the tensor library count elements in 32 bits: 2,048
+/// prompts have 2³² of them.
+const POINTS_PER_BATCH_MAX_GPU: usize = 1024;
 /// Maximum number of crop layers: 85 crops, whose inputs take a gigabyte.
 const CROP_LAYERS_MAX: usize = 3;
 
@@ -60,8 +65,8 @@ pub struct AmgSettings {
     pub points_per_side: usize,
     /// Custom points instead of a regular grid: a list for each layer of crops, x and y in 0..=1.
     pub point_grids: Option<Vec<Vec<[f64; 2]>>>,
-    /// Points in one call of the decoder. More points use more memory; results differ by rounding
-    /// only.
+    /// Points in one call of the decoder, at most 4,096, on a GPU at most 1,024. More points use
+    /// more memory; results differ by rounding only.
     pub points_per_batch: usize,
     /// Keeps masks whose predicted intersection over union is above this; 0 keeps all.
     pub pred_iou_thresh: f64,
@@ -166,6 +171,21 @@ impl AmgSettings {
         self.check_points()
     }
 
+    /// Checks that the generator can run with these parameters on this device.
+    ///
+    /// # Errors
+    /// Returns the sentence to show, with the parameter and the reason.
+    pub fn check_on(&self, device: DeviceId) -> Result<(), String> {
+        self.check()?;
+        let points = self.points_per_batch;
+        if device != DeviceId::Cpu && points > POINTS_PER_BATCH_MAX_GPU {
+            return Err(format!(
+                "points_per_batch is {points}, on a GPU it is at most {POINTS_PER_BATCH_MAX_GPU}"
+            ));
+        }
+        Ok(())
+    }
+
     fn check_points(&self) -> Result<(), String> {
         let Some(grids) = &self.point_grids else {
             if self.points_per_side_of(self.crop_n_layers) == 0 {
@@ -208,6 +228,18 @@ mod tests {
         for preset in [AmgPreset::Sam2Default, AmgPreset::DogIqa, AmgPreset::Release] {
             preset.settings().check().unwrap();
         }
+    }
+
+    #[test]
+    fn a_gpu_decodes_fewer_points_in_a_batch() {
+        let of = |points_per_batch| AmgSettings { points_per_batch, ..AmgSettings::default() };
+        for device in [DeviceId::Cuda(0), DeviceId::Metal(0)] {
+            of(1024).check_on(device).unwrap();
+            let message = of(1025).check_on(device).unwrap_err();
+            assert!(message.contains("points_per_batch") && message.contains("1024"), "{message}");
+        }
+        of(4096).check_on(DeviceId::Cpu).unwrap();
+        of(4097).check_on(DeviceId::Cpu).unwrap_err();
     }
 
     #[test]
