@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 
 use crate::engine::adapters::loaded_mplug_owl3::{LoadedMplugOwl3, MplugOwl3Error};
 use crate::imaging::Picture;
-use crate::models::mplug_owl3::{END_OF_TEXT, Greedy, IM_END, IMAGE, Message, Prefix, Role};
+use crate::models::mplug_owl3::{Greedy, IMAGE, Message, Prefix, Role};
 
 /// A model that answers questions about pictures.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl MplugOwl3Chat {
     /// Fails if the weights or the tokenizer cannot be used.
     pub fn open(path: &Path, dtype: DType, device: &Device) -> Result<Self, MplugOwl3Error> {
         let loaded = LoadedMplugOwl3::load(path, dtype, device)?;
-        let end_tokens = [loaded.tokenizer.token(IM_END)?, loaded.tokenizer.token(END_OF_TEXT)?];
+        let end_tokens = loaded.tokenizer.end_tokens()?;
         Ok(Self { loaded, end_tokens })
     }
 

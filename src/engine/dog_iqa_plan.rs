@@ -50,7 +50,7 @@ impl DogIqaPlan {
         }
         dog_iqa.rating.check().map_err(|message| weights_error("rating", message))?;
         let devices = dog_iqa.device.ids();
-        let checked = dog_iqa.masks.check_on(devices[0]);
+        let checked = dog_iqa.masks.check_on(devices[0].kind());
         checked.map_err(|message| weights_error("masks", message))?;
         let dtype = dog_iqa.dtype.on(devices[0]);
         let segmenter_dtype = dog_iqa.segmenter_dtype.unwrap_or(dog_iqa.dtype).on(devices[0]);

@@ -11,9 +11,6 @@ use crate::event::{EngineProvenance, WeightsDigest};
 use crate::imaging::{self, CropMode};
 use crate::method::{self, RegionSettings, Standard, short};
 
-/// Settings of decoding that a score depends on; the others are limits.
-const READING: [&str; 3] = ["imaging.orientation", "imaging.colour", "imaging.alpha"];
-
 /// The settings of a journey that a score depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScoreSettings<'a> {
@@ -52,15 +49,15 @@ pub(crate) fn provenance(
 impl ScoreSettings<'_> {
     /// Lists the settings that differ from their defaults. Models and standard are named elsewhere.
     fn changed(&self) -> BTreeMap<String, Value> {
-        let default = method::Settings::default();
-        let method = self.method;
-        let mut changed = changed_settings("method.regions", &method.regions, &default.regions);
-        changed.extend(changed_settings("method.objects", &method.objects, &default.objects));
-        let aggregation = (&method.aggregation, &default.aggregation);
-        changed.extend(changed_settings("method.aggregation", aggregation.0, aggregation.1));
+        let method::Settings { regions, objects, aggregation, .. } = self.method.clone();
+        let method =
+            method::Settings { regions, objects, aggregation, ..method::Settings::default() };
+        let imaging::Settings { orientation, colour, alpha, .. } = *self.imaging;
+        let imaging =
+            imaging::Settings { orientation, colour, alpha, ..imaging::Settings::default() };
+        let mut changed = changed_settings("method", &method, &method::Settings::default());
+        changed.extend(changed_settings("imaging", &imaging, &imaging::Settings::default()));
         changed.extend(changed_settings("pipeline.crop", &self.crop, &CropMode::default()));
-        let reading = changed_settings("imaging", self.imaging, &imaging::Settings::default());
-        changed.extend(reading.into_iter().filter(|(key, _)| READING.contains(&key.as_str())));
         changed
     }
 

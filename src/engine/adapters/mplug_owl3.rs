@@ -32,8 +32,6 @@ pub struct MplugOwl3Scorer {
     info: ModelInfo,
     rating: Question,
     head: LevelHead,
-    /// `(levels)` u32.
-    level_tokens: Tensor,
     second_opinion: Option<SecondOpinion>,
 }
 
@@ -85,9 +83,7 @@ impl MplugOwl3Scorer {
         let loaded = LoadedMplugOwl3::load(path, dtype, device)?;
         let (decoder, tokenizer) = (loaded.model.decoder(), &loaded.tokenizer);
         let level_tokens = (1..=standard.k()).map(|level| tokenizer.token(&level.to_string()));
-        let level_tokens = level_tokens.collect::<Result<Vec<_>, _>>()?;
-        let head = LevelHead::new(decoder, &level_tokens)?;
-        let level_tokens = Tensor::new(level_tokens, device)?;
+        let head = LevelHead::new(decoder, &level_tokens.collect::<Result<Vec<_>, _>>()?)?;
         let second_opinion = if settings.direction {
             let direction = Direction::new(decoder, tokenizer, &settings.poles)?;
             let question = Question::new(Direction::messages(), None);
@@ -114,7 +110,7 @@ impl MplugOwl3Scorer {
         let turns = if settings.turns == Turns::UserOnly { "-user-only" } else { "" };
         let level = if settings.level == LevelSource::Generated { "-generated" } else { "" };
         let info = loaded.info(&format!("{VERSION}{cut}{last}{turns}{level}"), &settings)?;
-        Ok(Self { loaded, settings, info, rating, head, level_tokens, second_opinion })
+        Ok(Self { loaded, settings, info, rating, head, second_opinion })
     }
 
     fn rate_batch(&self, batch: &[CropViews]) -> Result<Vec<LevelDistribution>, MplugOwl3Error> {
@@ -187,7 +183,7 @@ impl MplugOwl3Scorer {
         let hidden = answer(&self.rating)?;
         // The levels' own logits are in f32; those of the whole vocabulary in the network's format.
         let logits = self.head.logits(&hidden)?;
-        let next = next_tokens(model.decoder(), &hidden, &self.level_tokens)?;
+        let next = next_tokens(model.decoder(), &hidden, self.head.tokens())?;
         let mut ratings = Vec::with_capacity(next.len());
         for (logits, next) in logits.iter().zip(next) {
             let mut rating =

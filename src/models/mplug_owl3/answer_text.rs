@@ -1,6 +1,6 @@
 //! The text of an answer of one token, as the authors' program of Dog-IQA reads it.
 
-use crate::models::mplug_owl3::tokenizer::{END_OF_TEXT, IM_END, Tokenizer, TokenizerError};
+use crate::models::mplug_owl3::tokenizer::{Tokenizer, TokenizerError};
 
 /// The program's padding, which it removes from answers. For the tokenizer it is `!`.
 const PADDING: u32 = 0;
@@ -10,6 +10,8 @@ const PADDING: u32 = 0;
 /// # Errors
 /// Fails if the tokenizer does, or if it is another model's.
 pub fn answer_text(tokenizer: &Tokenizer, token: u32) -> Result<String, TokenizerError> {
-    let silent = [PADDING, tokenizer.token(IM_END)?, tokenizer.token(END_OF_TEXT)?];
-    if silent.contains(&token) { Ok(String::new()) } else { tokenizer.text(token) }
+    if token == PADDING || tokenizer.end_tokens()?.contains(&token) {
+        return Ok(String::new());
+    }
+    tokenizer.text(token)
 }

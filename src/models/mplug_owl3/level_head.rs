@@ -11,6 +11,8 @@ use crate::models::mplug_owl3::qwen2::Decoder;
 pub struct LevelHead {
     /// `(levels, hidden)` f32: K logits are cheap, so they are not rounded.
     rows: Tensor,
+    /// `(levels)` u32, on the decoder's device.
+    tokens: Tensor,
 }
 
 impl LevelHead {
@@ -20,7 +22,13 @@ impl LevelHead {
     /// Fails on a token that the head does not have.
     pub fn new(decoder: &Decoder, tokens: &[u32]) -> Result<Self> {
         let tokens = Tensor::new(tokens, decoder.device())?;
-        Ok(Self { rows: decoder.head().rows(&tokens)?.to_dtype(DType::F32)? })
+        let rows = decoder.head().rows(&tokens)?.to_dtype(DType::F32)?;
+        Ok(Self { rows, tokens })
+    }
+
+    /// Returns the level tokens, `(levels)` u32 on the decoder's device.
+    pub fn tokens(&self) -> &Tensor {
+        &self.tokens
     }
 
     /// Returns a logit for each level, on the CPU, from hidden states after the last norm, `(n,

@@ -86,6 +86,14 @@ impl Tokenizer {
         self.tokens.decode(&[token], false).map_err(failed)
     }
 
+    /// Returns the tokens that end an answer.
+    ///
+    /// # Errors
+    /// Fails if one of them is not one token: the tokenizer is another model's.
+    pub fn end_tokens(&self) -> Result<[u32; 2], TokenizerError> {
+        Ok([self.token(IM_END)?, self.token(END_OF_TEXT)?])
+    }
+
     /// Returns the largest token id + 1. An embedding may have more rows, which have no meaning.
     pub fn id_end(&self) -> usize {
         let last = self.tokens.get_vocab(true).into_values().max();

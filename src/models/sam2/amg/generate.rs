@@ -10,7 +10,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::method::{MaskError, Rle, keep_largest};
-use crate::models::device::to_cpu;
+use crate::models::device::{kind_of, to_cpu};
 use crate::models::kernels::{MaskEnlargement, MaskMeasurements};
 use crate::models::sam2::amg::duplicates;
 use crate::models::sam2::amg::generated_mask::GeneratedMask;
@@ -151,7 +151,7 @@ impl MaskGenerator {
     /// # Errors
     /// Fails with [`AmgError::Settings`] if the generator cannot run with the parameters.
     pub fn new(model: Sam2, settings: AmgSettings) -> std::result::Result<Self, AmgError> {
-        settings.check().map_err(AmgError::Settings)?;
+        settings.check_on(kind_of(model.device())).map_err(AmgError::Settings)?;
         let grids = point_grids(&settings);
         Ok(Self { model, settings, grids })
     }
