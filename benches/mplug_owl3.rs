@@ -150,15 +150,14 @@ impl Bench {
                 drop(black_box(self.head.logits(&hidden).unwrap()));
             }
             Row::Plain | Row::Greedy => {
-                let mut caches = vec![decoder.empty_cache(); batch];
-                let starts = vec![&self.prompt.image_starts[..]; batch];
-                decoder.cache_image_kv(&embeds, &mut caches, &starts).unwrap();
+                let mut cache = decoder.empty_cache(batch);
+                decoder.cache_image_kv(&embeds, &mut cache, &self.prompt.image_starts).unwrap();
                 let xs = decoder.embed(&vec![&self.prompt.ids[..]; batch]).unwrap();
-                let hidden = decoder.run_to_end(xs, 0, &mut caches).unwrap();
+                let hidden = decoder.run_to_end(xs, 0, &mut cache).unwrap();
                 if row == Row::Plain {
                     drop(black_box(self.head.logits(&hidden).unwrap()));
                 } else {
-                    let mut greedy = Greedy::new(decoder, caches, hidden);
+                    let mut greedy = Greedy::new(decoder, cache, hidden);
                     let first = greedy.likeliest(151_646).unwrap();
                     greedy.feed(&first).unwrap();
                     drop(black_box(greedy.likeliest(151_646).unwrap()));
@@ -189,17 +188,17 @@ impl Bench {
         let embeds = self.model.encode(&crops).unwrap();
         time("vision and projector", &|| drop(black_box(self.model.encode(&crops).unwrap())));
         time("images' keys", &|| {
-            let mut caches = [decoder.empty_cache()];
-            decoder.cache_image_kv(&embeds, &mut caches, &[&self.prompt.image_starts]).unwrap();
+            let mut cache = decoder.empty_cache(1);
+            decoder.cache_image_kv(&embeds, &mut cache, &self.prompt.image_starts).unwrap();
         });
         time("language model, prefix", &|| {
             drop(black_box(self.prefix.resume(&self.model, &embeds)));
         });
         time("language model, plain", &|| {
-            let mut caches = [decoder.empty_cache()];
-            decoder.cache_image_kv(&embeds, &mut caches, &[&self.prompt.image_starts]).unwrap();
+            let mut cache = decoder.empty_cache(1);
+            decoder.cache_image_kv(&embeds, &mut cache, &self.prompt.image_starts).unwrap();
             let xs = decoder.embed(&[&self.prompt.ids]).unwrap();
-            drop(black_box(decoder.run_to_end(xs, 0, &mut caches).unwrap()));
+            drop(black_box(decoder.run_to_end(xs, 0, &mut cache).unwrap()));
         });
     }
 }

@@ -12,4 +12,5 @@ pub mod device;
 mod kernels;
 pub mod layers;
 pub mod mplug_owl3;
+mod ops;
 pub mod sam2;

@@ -1,5 +1,7 @@
-//! Compares the networks on a GPU with the same networks on the CPU. Needs a machine with a GPU:
+//! Compares the networks on a GPU with their goldens and with the CPU. Needs a machine with a GPU:
 //! `cargo test --features cuda cuda_parity`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{DType, Device};
 use dog_iqa::engine::{MplugOwl3Scorer, Scorer, Segmenter};
@@ -11,11 +13,17 @@ use dog_iqa::models::sam2::amg::AmgSettings;
 
 use crate::cli::photo;
 use crate::engine_conformance::{lenient, sam2_on};
+use crate::goldens::Place;
 use crate::small_networks::checkpoint_with_real_vocabulary;
+use crate::{goldens_mplug_owl3, goldens_sam2};
 
 const PHOTOS: [&str; 4] = ["cat.jpg", "coffee.jpg", "rocket.jpg", "hopper.jpg"];
 /// Margin between the two likeliest levels above which bf16 must not change the level.
 const MARGIN: f64 = 0.1;
+/// Dtypes and their tolerances, as shares of a tensor's largest value. A GPU sums in another order
+/// than the reference, so single precision is not held to the goldens' own tolerance.
+const DTYPES: [(&str, DType, f64); 3] =
+    [("f32", DType::F32, 1e-3), ("bf16", DType::BF16, 0.25), ("f16", DType::F16, 0.05)];
 
 fn pictures() -> Vec<Picture> {
     let open = |name: &&str| {
@@ -29,6 +37,27 @@ fn gpu() -> Device {
     DeviceId::Cuda(0).open().unwrap()
 }
 
+/// Prints the error of every golden tensor in every dtype; then fails if one is over its tolerance.
+#[test]
+fn every_golden_tensor_is_met_on_a_gpu() {
+    let device = gpu();
+    let mut failures = Vec::new();
+    for (part, dtype, share) in DTYPES {
+        let place = Place { device: device.clone(), dtype, share: Some(share), prints: true };
+        let sam2 = goldens_sam2::all_folders().into_iter();
+        let owl = goldens_mplug_owl3::all_folders().into_iter();
+        let compare: [fn(&_, _, &_); 2] = [goldens_sam2::compare, goldens_mplug_owl3::compare];
+        let folders = sam2.map(|folder| (folder, compare[0])).chain(owl.map(|f| (f, compare[1])));
+        for (folder, compare) in folders {
+            let ends = catch_unwind(AssertUnwindSafe(|| compare(&folder, part, &place)));
+            if ends.is_err() {
+                failures.push(format!("{} in {part}", folder.display()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
 #[test]
 fn a_gpu_finds_as_many_masks_as_the_cpu() {
     let many = AmgSettings { points_per_side: 8, ..lenient() };
@@ -39,9 +68,14 @@ fn a_gpu_finds_as_many_masks_as_the_cpu() {
         segmenter.segment(&inputs).unwrap().iter().map(Vec::len).collect()
     };
     let expected = masks(DType::F32, &Device::Cpu);
-    assert_eq!(masks(DType::F32, &gpu()), expected);
-    for (half, single) in masks(DType::BF16, &gpu()).into_iter().zip(expected) {
-        assert!(half.abs_diff(single) * 5 <= single, "{half} masks in bf16, {single} in f32");
+    let found = DTYPES.map(|(name, dtype, _)| (name, masks(dtype, &gpu())));
+    println!("masks: cpu f32 {expected:?}, gpu {found:?}");
+    for (name, found) in found {
+        // One mask at the edge of a filter may fall to the other side, also in single precision.
+        let margin = if name == "f32" { 20 } else { 5 };
+        for (gpu, cpu) in found.into_iter().zip(&expected) {
+            assert!(gpu.abs_diff(*cpu) * margin <= *cpu, "{name}: {gpu} masks, {cpu} on the cpu");
+        }
     }
 }
 
@@ -58,15 +92,24 @@ fn a_gpu_gives_the_levels_of_the_cpu() {
             scorer.rate(&inputs.collect::<Vec<_>>()).unwrap()
         };
         let expected = ratings(DType::F32, &Device::Cpu);
-        for (expected, single) in expected.iter().zip(ratings(DType::F32, &gpu())) {
-            let pairs = expected.probabilities().iter().zip(single.probabilities());
-            assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-3), "{name}: {single:?}");
+        let found = DTYPES.map(|(dtype_name, dtype, _)| (dtype_name, ratings(dtype, &gpu())));
+        for (dtype, found) in &found {
+            for (expected, found) in expected.iter().zip(found) {
+                let pairs = expected.probabilities().iter().zip(found.probabilities());
+                let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                println!("levels: {name}, gpu {dtype}: probabilities {apart:.2e} apart");
+            }
         }
-        for (expected, half) in expected.iter().zip(ratings(DType::BF16, &gpu())) {
-            let mut shares = expected.probabilities().to_vec();
-            shares.sort_by(|a, b| b.total_cmp(a));
-            if shares[0] - shares[1] > MARGIN {
-                assert_eq!(half.level(), expected.level(), "{name}");
+        for (dtype, found) in found {
+            for (expected, found) in expected.iter().zip(found) {
+                let mut shares = expected.probabilities().to_vec();
+                shares.sort_by(|a, b| b.total_cmp(a));
+                if dtype == "f32" {
+                    let pairs = expected.probabilities().iter().zip(found.probabilities());
+                    assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-3), "{name}");
+                } else if shares[0] - shares[1] > MARGIN {
+                    assert_eq!(found.level(), expected.level(), "{name} in {dtype}");
+                }
             }
         }
     }

@@ -4,14 +4,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
 use dog_iqa::checkpoints::MplugOwl3Checkpoint;
 use dog_iqa::models::mplug_owl3::{Attended, Greedy, KvCache, MplugOwl3, Tensors, VisionModel};
 
-use crate::goldens::{Comparison, folders, json, tensors};
+use crate::goldens::{Comparison, Place, folders, json, tensors, tensors_on};
 
 const GENERATIONS: [&str; 3] = ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"];
+/// Tolerance that the goldens' README states, as a share of a tensor's largest value.
+const SHARE: f64 = 2e-5;
 const FILES: [&str; 3] = ["config.json", "io.safetensors", "model.safetensors"];
 
 /// Returns every golden folder of the networks, each once.
@@ -29,19 +31,19 @@ pub(crate) struct Golden {
     pub(crate) io: HashMap<String, Tensor>,
     comparison: Comparison,
     pub(crate) model: MplugOwl3,
-    /// Tolerance, as a share of a tensor's largest value.
-    share: f64,
+    place: Place,
     /// Names of the compared tensors.
     compared: BTreeSet<String>,
 }
 
 impl Golden {
-    pub(crate) fn open(folder: &Path, part: &'static str, dtype: DType, share: f64) -> Self {
+    pub(crate) fn open(folder: &Path, part: &'static str, place: &Place) -> Self {
+        let Place { device, dtype, .. } = place;
         Self {
-            io: tensors(&folder.join("io.safetensors")),
-            comparison: Comparison::new(folder, part),
-            model: MplugOwl3Checkpoint::open(folder).unwrap().load(dtype, &Device::Cpu).unwrap(),
-            share,
+            io: tensors_on(&folder.join("io.safetensors"), device),
+            comparison: Comparison::at(place, folder, part),
+            model: MplugOwl3Checkpoint::open(folder).unwrap().load(*dtype, device).unwrap(),
+            place: place.clone(),
             compared: BTreeSet::new(),
         }
     }
@@ -60,11 +62,25 @@ impl Golden {
 
     fn check(&mut self, name: &str, ours: &Tensor) {
         let golden = self.input(name).clone();
+        self.check_with(name, ours, &golden);
+    }
+
+    fn check_with(&mut self, name: &str, ours: &Tensor, golden: &Tensor) {
         let largest = golden.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-        let tolerance = self.share * f64::from(largest.to_scalar::<f32>().unwrap());
+        let share = self.place.share.unwrap_or(SHARE);
+        let tolerance = share * f64::from(largest.to_scalar::<f32>().unwrap());
         let ours = ours.to_dtype(DType::F32).unwrap().contiguous().unwrap();
-        self.comparison.close(name, &ours, &golden, tolerance);
+        self.comparison.close(name, &ours, golden, tolerance);
         self.compared.insert(name.to_owned());
+    }
+
+    /// Compares some rows of a tensor, starting at `first`, if both are there.
+    fn check_rows(&mut self, name: &str, ours: Option<&Tensor>, first: usize) {
+        let (Some(ours), Some(all)) = (ours, self.io.get(name)) else {
+            return self.comparison.absent(name);
+        };
+        let golden = all.narrow(0, first, ours.dim(0).unwrap()).unwrap();
+        self.check_with(name, ours, &golden);
     }
 
     fn check_if_there(&mut self, name: &str, ours: &Tensor) {
@@ -104,7 +120,7 @@ impl Case {
                 .into_iter()
                 .map(|index| u32::try_from(index).unwrap())
                 .collect();
-            embeds.index_select(&Tensor::new(indices, &Device::Cpu).unwrap(), 0).unwrap()
+            embeds.index_select(&Tensor::new(indices, embeds.device()).unwrap(), 0).unwrap()
         } else {
             embeds.narrow(0, 0, 0).unwrap()
         };
@@ -112,24 +128,46 @@ impl Case {
         Self { name: name.to_owned(), rows, starts, embeds }
     }
 
-    /// Returns the caches, and the last token of each row after the final norm: `(rows, hidden)`.
-    pub(crate) fn hidden(&self, model: &MplugOwl3) -> (Vec<KvCache>, Tensor) {
-        let mut caches = self.caches(model);
-        let hidden = model.decoder().run_to_end(self.tokens(model), 0, &mut caches).unwrap();
-        (caches, hidden)
+    /// Returns the last token of each row after the final norm, `(rows, hidden)`, and what each
+    /// batch continues from.
+    pub(crate) fn hidden(&self, model: &MplugOwl3) -> (Vec<(KvCache, Tensor)>, Tensor) {
+        let run = |mut batch: Batch| {
+            let last = model.decoder().run_to_end(batch.xs, 0, &mut batch.cache).unwrap();
+            (batch.cache, last)
+        };
+        let ends: Vec<(KvCache, Tensor)> = self.batches(model).into_iter().map(run).collect();
+        let hidden = joined(ends.iter().map(|(_, hidden)| hidden));
+        (ends, hidden)
     }
 
-    fn caches(&self, model: &MplugOwl3) -> Vec<KvCache> {
-        let mut caches = vec![model.decoder().empty_cache(); self.rows.len()];
-        let starts: Vec<&[usize]> = self.starts.iter().map(Vec::as_slice).collect();
+    /// Batches of consecutive rows whose images are at the same positions.
+    fn batches(&self, model: &MplugOwl3) -> Vec<Batch> {
+        let decoder = model.decoder();
         let embeds = self.embeds.to_dtype(model.dtype()).unwrap();
-        model.decoder().cache_image_kv(&embeds, &mut caches, &starts).unwrap();
-        caches
+        let (mut row, mut image) = (0, 0);
+        let mut batches = Vec::new();
+        for starts in self.starts.chunk_by(|one, other| one == other) {
+            let (rows, images) = (starts.len(), starts.len() * starts[0].len());
+            let mut cache = decoder.empty_cache(rows);
+            let embeds = embeds.narrow(0, image, images).unwrap();
+            decoder.cache_image_kv(&embeds, &mut cache, &starts[0]).unwrap();
+            let ids: Vec<&[u32]> = self.rows[row..row + rows].iter().map(Vec::as_slice).collect();
+            batches.push(Batch { cache, xs: decoder.embed(&ids).unwrap() });
+            (row, image) = (row + rows, image + images);
+        }
+        batches
     }
+}
 
-    fn tokens(&self, model: &MplugOwl3) -> Tensor {
-        model.decoder().embed(&self.rows.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
-    }
+/// Rows that the decoder runs together.
+struct Batch {
+    cache: KvCache,
+    /// `(rows, tokens, hidden)`.
+    xs: Tensor,
+}
+
+fn joined<'a>(parts: impl Iterator<Item = &'a Tensor>) -> Tensor {
+    Tensor::cat(&parts.collect::<Vec<_>>(), 0).unwrap()
 }
 
 /// Reads the cases of the file.
@@ -156,7 +194,7 @@ fn check_vision(golden: &mut Golden, folder: &Path) {
     // The network skips the last layer, but the file has its output.
     let config = &golden.model.config().vision_config;
     let weights = tensors(&folder.join("model.safetensors"));
-    let vb = VarBuilder::from_tensors(weights, dtype, &Device::Cpu);
+    let vb = VarBuilder::from_tensors(weights, dtype, &golden.place.device);
     let tower = Tensors::new(vb.pp("vision_model"), None);
     let whole = VisionModel::new(config, config.num_hidden_layers, &tower).unwrap();
     states.push(whole.forward(&pixels).unwrap());
@@ -168,26 +206,42 @@ fn check_vision(golden: &mut Golden, folder: &Path) {
     golden.check("vision.image_embeds", &embeds);
 }
 
-/// Compares the parts of a hyper layer's attention that are in the file.
-fn check_attention(golden: &mut Golden, case: &Case, layer: usize, attended: &Attended) {
+/// Compares the parts of a hyper layer's attention that are in the file. `attended` has a result
+/// for each batch of rows; a batch without an image has no parts.
+fn check_attention(golden: &mut Golden, case: &Case, layer: usize, attended: &[Attended]) {
     let name = |part: &str| format!("{}.layer.{layer}.{part}", case.name);
-    golden.check_if_there(&name("attn_ctx"), &attended.output);
-    if let Some(text) = &attended.text {
-        golden.check_if_there(&name("self_ctx"), text);
+    let outputs = joined(attended.iter().map(|attended| &attended.output));
+    golden.check_if_there(&name("attn_ctx"), &outputs);
+    let mut row = 0;
+    for attended in attended {
+        let rows = attended.output.dim(0).unwrap();
+        golden.check_rows(&name("self_ctx"), attended.text.as_ref(), row);
+        // A constant gate is not one of rows.
+        match &attended.gate {
+            Some(gate) if gate.rank() == 1 => golden.check_if_there(&name("gate"), gate),
+            gate => golden.check_rows(&name("gate"), gate.as_ref(), row),
+        }
+        if let Some(images) = &attended.images {
+            check_images_attended(golden, case, layer, (row, images));
+        }
+        row += rows;
     }
-    if let Some(gate) = &attended.gate {
-        golden.check_if_there(&name("gate"), gate);
-    }
-    let Some(images) = &attended.images else {
-        return;
-    };
-    for (row, starts) in case.starts.iter().enumerate() {
-        let part = name(&format!("cross_ctx.{row}"));
+}
+
+/// Compares the attention to images of some rows, starting at `first`.
+fn check_images_attended(
+    golden: &mut Golden,
+    case: &Case,
+    layer: usize,
+    (first, images): (usize, &Tensor),
+) {
+    for (index, starts) in case.starts[first..first + images.dim(0).unwrap()].iter().enumerate() {
+        let part = format!("{}.layer.{layer}.cross_ctx.{}", case.name, first + index);
         if golden.io.contains_key(&part) {
-            let first = starts[0] + golden.model.generation().image_offset();
-            let visible = images.get(row).unwrap();
-            golden
-                .check(&part, &visible.narrow(0, first, visible.dim(0).unwrap() - first).unwrap());
+            let start = starts[0] + golden.model.generation().image_offset();
+            let visible = images.get(index).unwrap();
+            let len = visible.dim(0).unwrap() - start;
+            golden.check(&part, &visible.narrow(0, start, len).unwrap());
         } else {
             golden.comparison.absent(&part);
         }
@@ -220,10 +274,10 @@ fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
     for (row, starts) in case.starts.iter().enumerate() {
         let part = name(&format!("image_k_rope.{row}"));
         if golden.io.contains_key(&part) {
-            let mut cache = [model.decoder().empty_cache()];
+            let mut cache = model.decoder().empty_cache(1);
             let embeds = case.embeds.narrow(0, first, starts.len()).unwrap();
-            model.decoder().cache_image_kv(&embeds, &mut cache, &[starts]).unwrap();
-            let rows = cache[0].image_rows(layer).unwrap();
+            model.decoder().cache_image_kv(&embeds, &mut cache, starts).unwrap();
+            let rows = cache.image_rows(layer).unwrap().squeeze(0).unwrap();
             let keys = rows.narrow(1, 0, heads.kv_heads * heads.head_dim).unwrap();
             let keys =
                 keys.reshape((starts.len() * tokens, heads.kv_heads, heads.head_dim)).unwrap();
@@ -238,20 +292,25 @@ fn check_images(golden: &mut Golden, case: &Case, layer: usize) {
 fn check_case(golden: &mut Golden, case: &Case) {
     let model = golden.model.clone();
     let decoder = model.decoder();
-    let mut caches = case.caches(&model);
-    let mut xs = case.tokens(&model);
-    golden.check(&format!("{}.embed", case.name), &xs);
-    let count = xs.dim(1).unwrap();
-    let angles = decoder.angles(0, &caches, count).unwrap();
+    let mut batches = case.batches(&model);
+    golden.check(&format!("{}.embed", case.name), &joined(batches.iter().map(|batch| &batch.xs)));
     for (index, layer) in decoder.layers().iter().enumerate() {
         if layer.attention().is_hyper() {
             check_images(golden, case, index);
         }
-        let attended = layer.attend(&xs, &angles, &mut caches, count).unwrap();
-        check_attention(golden, case, index, &attended);
-        xs = layer.finish(&attended.output, &xs).unwrap();
-        golden.check(&format!("{}.layer.{index}.out", case.name), &xs);
+        let mut all_attended = Vec::new();
+        for Batch { cache, xs } in &mut batches {
+            let count = xs.dim(1).unwrap();
+            let tables = decoder.tables(index, cache, count, count).unwrap();
+            let attended = layer.attend(xs, &tables, cache).unwrap();
+            *xs = layer.finish(&attended.output, xs).unwrap();
+            all_attended.push(attended);
+        }
+        check_attention(golden, case, index, &all_attended);
+        let out = joined(batches.iter().map(|batch| &batch.xs));
+        golden.check(&format!("{}.layer.{index}.out", case.name), &out);
     }
+    let xs = joined(batches.iter().map(|batch| &batch.xs));
     let normed = decoder.norm().forward(&xs).unwrap();
     golden.check(&format!("{}.final_norm", case.name), &normed);
     let logits = decoder.logits(&normed).unwrap();
@@ -267,30 +326,54 @@ fn check_decoding(golden: &mut Golden, case: &Case) {
     let expected = golden.numbers(&tokens);
     let model = golden.model.clone();
     let decoder = model.decoder();
-    let (caches, hidden) = case.hidden(&model);
-    let mut greedy = Greedy::new(decoder, caches, hidden);
+    let (ends, _) = case.hidden(&model);
+    let mut batches: Vec<(usize, Greedy<'_>)> = ends
+        .into_iter()
+        .map(|(cache, hidden)| (cache.sequences(), Greedy::new(decoder, cache, hidden)))
+        .collect();
     let mut logits = Vec::new();
     for step in 0..expected[0].len() {
-        logits.push(greedy.logits().unwrap());
-        let chosen = greedy.likeliest(usize::MAX).unwrap();
+        let of_batches: Vec<Tensor> =
+            batches.iter().map(|(_, greedy)| greedy.logits().unwrap()).collect();
+        logits.push(joined(of_batches.iter()));
+        let chosen = batches.iter().map(|(_, greedy)| greedy.likeliest(usize::MAX).unwrap());
+        let chosen: Vec<u32> = chosen.flatten().collect();
         let golden_step: Vec<u32> =
             expected.iter().map(|row| u32::try_from(row[step]).unwrap()).collect();
         golden.comparison.equal(&format!("{tokens}, step {step}"), &chosen, &golden_step);
-        greedy.feed(&chosen).unwrap();
+        let mut rest = &chosen[..];
+        for (rows, greedy) in &mut batches {
+            let (tokens, after) = rest.split_at(*rows);
+            greedy.feed(tokens).unwrap();
+            rest = after;
+        }
     }
     golden.compared.insert(tokens);
     golden.check(&format!("{}.decode.logits", case.name), &Tensor::stack(&logits, 1).unwrap());
+}
+
+/// Compares every stage before the tokens are chosen.
+fn check_network(golden: &mut Golden, folder: &Path) {
+    check_vision(golden, folder);
+    for case in cases(golden) {
+        check_case(golden, &case);
+    }
+}
+
+/// Compares the network in a place with one golden folder.
+pub(crate) fn compare(folder: &Path, part: &'static str, place: &Place) {
+    let mut golden = Golden::open(folder, part, place);
+    check_network(&mut golden, folder);
+    golden.comparison.finish(55);
 }
 
 #[test]
 fn every_layer_follows_the_reference() {
     let mut generations = BTreeSet::new();
     for folder in all_folders() {
-        // The tolerance that the goldens' README states.
-        let mut golden = Golden::open(&folder, "network", DType::F32, 2e-5);
-        check_vision(&mut golden, &folder);
+        let mut golden = Golden::open(&folder, "network", &Place::cpu());
+        check_network(&mut golden, &folder);
         for case in cases(&golden) {
-            check_case(&mut golden, &case);
             check_decoding(&mut golden, &case);
         }
         let inputs =
@@ -316,12 +399,7 @@ fn every_layer_follows_the_reference() {
 fn half_formats_follow_the_reference_within_their_precision() {
     for folder in all_folders() {
         for (part, dtype, share) in [("bf16", DType::BF16, 0.25), ("f16", DType::F16, 0.05)] {
-            let mut golden = Golden::open(&folder, part, dtype, share);
-            check_vision(&mut golden, &folder);
-            for case in cases(&golden) {
-                check_case(&mut golden, &case);
-            }
-            golden.comparison.finish(55);
+            compare(&folder, part, &Place::cpu_in(dtype, share));
         }
     }
 }

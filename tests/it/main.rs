@@ -7,6 +7,8 @@ mod conformance;
 mod distort;
 #[path = "../support/goldens.rs"]
 mod goldens;
+#[path = "../support/gpu_cost.rs"]
+mod gpu_cost;
 #[path = "../support/hub.rs"]
 mod hub;
 #[path = "../support/noop.rs"]
@@ -57,6 +59,7 @@ mod goldens_rle;
 mod goldens_sam2;
 mod goldens_sam2_amg;
 mod goldens_sam2_steps;
+mod gpu_launches;
 mod imaging_decode;
 mod imaging_limits;
 mod models_hub;

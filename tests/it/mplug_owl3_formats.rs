@@ -12,7 +12,7 @@ use dog_iqa::models::mplug_owl3::{
 };
 use tempfile::TempDir;
 
-use crate::goldens::Comparison;
+use crate::goldens::{Comparison, Place};
 use crate::goldens_mplug_owl3::{Golden, all_folders, cases};
 use crate::random_checkpoint;
 use crate::random_weights::network;
@@ -87,7 +87,7 @@ fn half_formats_and_eight_bits_keep_the_level_if_the_margin_exceeds_the_toleranc
             let small = quantised(&folder);
             let path = if dtype == DType::F32 { small.path() } else { &folder };
             let other = MplugOwl3Checkpoint::open(path).unwrap().load(dtype, &Device::Cpu).unwrap();
-            let golden = Golden::open(&folder, part, DType::F32, 0.0);
+            let golden = Golden::open(&folder, part, &Place::cpu());
             let mut comparison = Comparison::new(&folder, part);
             for case in cases(&golden) {
                 let (_, exact) = case.hidden(&golden.model);

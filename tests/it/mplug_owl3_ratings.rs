@@ -141,10 +141,10 @@ fn small_prompts(generation: Generation) -> Vec<Prompt> {
 /// Returns the hidden state of the prompt's last token, computed in one pass.
 fn without_prefix(model: &MplugOwl3, prompt: &Prompt, embeds: &Tensor) -> Tensor {
     let decoder = model.decoder();
-    let mut caches = [decoder.empty_cache()];
-    decoder.cache_image_kv(embeds, &mut caches, &[&prompt.image_starts]).unwrap();
+    let mut cache = decoder.empty_cache(1);
+    decoder.cache_image_kv(embeds, &mut cache, &prompt.image_starts).unwrap();
     let xs = decoder.embed(&[&prompt.ids]).unwrap();
-    let xs = decoder.run(xs, 0..decoder.layers().len(), &mut caches).unwrap();
+    let xs = decoder.run(xs, 0..decoder.layers().len(), &mut cache).unwrap();
     let last = xs.narrow(1, prompt.ids.len() - 1, 1).unwrap().squeeze(1).unwrap();
     decoder.norm().forward(&last).unwrap()
 }
@@ -192,7 +192,8 @@ fn the_single_pass_picks_the_level_that_generation_writes() {
         for image in 0..7 {
             let embeds = io["vision.image_embeds"].narrow(0, image, 1).unwrap();
             let whole = without_prefix(&model, &prompt, &embeds);
-            let written = Greedy::new(decoder, Vec::new(), whole).likeliest(300).unwrap()[0];
+            let written =
+                Greedy::new(decoder, decoder.empty_cache(1), whole).likeliest(300).unwrap()[0];
             // Nine tokens are the levels, and the written one is one of them.
             let first = written / 9 * 9;
             let tokens: Vec<u32> = (first..(first + 9).min(300)).collect();

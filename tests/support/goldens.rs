@@ -88,8 +88,58 @@ pub(crate) fn resize_tolerance(picture: &Picture, size: usize) -> f64 {
 
 /// Reads the tensors of a safetensors file.
 pub(crate) fn tensors(path: &Path) -> HashMap<String, Tensor> {
-    candle_core::safetensors::load(path, &Device::Cpu)
+    tensors_on(path, &Device::Cpu)
+}
+
+/// Reads the tensors of a safetensors file to a device.
+pub(crate) fn tensors_on(path: &Path, device: &Device) -> HashMap<String, Tensor> {
+    candle_core::safetensors::load(path, device)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The device and dtype in which a network is compared with its goldens.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) device: Device,
+    pub(crate) dtype: DType,
+    /// Tolerance as a share of a tensor's largest value; `None` for the tolerance that the goldens
+    /// state.
+    pub(crate) share: Option<f64>,
+    /// True if the errors of all tensors are printed before any of them fails the test.
+    pub(crate) prints: bool,
+}
+
+impl Place {
+    /// The CPU in f32, with the tolerance that the goldens state.
+    pub(crate) fn cpu() -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32, share: None, prints: false }
+    }
+
+    /// The CPU in a half format.
+    pub(crate) fn cpu_in(dtype: DType, share: f64) -> Self {
+        Self {
+            dtype,
+            share: Some(share),
+            prints: std::env::var_os("DOGIQA_PRINT_ERRORS").is_some(),
+            ..Self::cpu()
+        }
+    }
+
+    pub(crate) fn is_half(&self) -> bool {
+        self.dtype != DType::F32
+    }
+
+    fn name(&self) -> String {
+        let device = if self.device.is_cpu() { "cpu" } else { "gpu" };
+        format!("{device} {}", self.dtype.as_str())
+    }
+}
+
+/// The errors of all compared tensors in one place.
+struct ErrorRows {
+    place: String,
+    /// Name, error and tolerance.
+    rows: Vec<(String, f64, f64)>,
 }
 
 /// Compares tensors with those of one golden folder, and counts the comparisons.
@@ -101,9 +151,17 @@ pub(crate) struct Comparison {
     absent: Vec<String>,
     worst: f64,
     worst_name: String,
+    /// The errors to print, if the place prints them.
+    rows: Option<ErrorRows>,
 }
 
 impl Comparison {
+    /// Creates a comparison for a place.
+    pub(crate) fn at(place: &Place, folder: &Path, part: &'static str) -> Self {
+        let rows = place.prints.then(|| ErrorRows { place: place.name(), rows: Vec::new() });
+        Self { rows, ..Self::new(folder, part) }
+    }
+
     pub(crate) fn new(folder: &Path, part: &'static str) -> Self {
         Self {
             folder: folder.file_name().unwrap().to_string_lossy().into_owned(),
@@ -113,6 +171,7 @@ impl Comparison {
             absent: Vec::new(),
             worst: 0.0,
             worst_name: "-".to_owned(),
+            rows: None,
         }
     }
 
@@ -120,8 +179,9 @@ impl Comparison {
     pub(crate) fn close(&mut self, name: &str, ours: &Tensor, golden: &Tensor, tolerance: f64) {
         let Self { folder, part, .. } = self;
         assert_eq!(ours.dims(), golden.dims(), "{folder}, {part}: the shape of `{name}`");
-        let ours = ours.to_dtype(DType::F64).unwrap();
-        let errors = (ours - golden.to_dtype(DType::F64).unwrap()).unwrap().abs().unwrap();
+        let exact =
+            |tensor: &Tensor| tensor.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+        let errors = (exact(ours) - exact(golden)).unwrap().abs().unwrap();
         let errors: Vec<f64> = errors.flatten_all().unwrap().to_vec1().unwrap();
         // `max` ignores NaN.
         let error = errors.into_iter().fold(0.0, |worst: f64, error| {
@@ -146,9 +206,12 @@ impl Comparison {
 
     /// Panics if a known error exceeds `tolerance`.
     pub(crate) fn close_by(&mut self, name: &str, error: f64, tolerance: f64) {
-        let Self { folder, part, .. } = self;
+        if let Some(printed) = &mut self.rows {
+            printed.rows.push((name.to_owned(), error, tolerance));
+        }
+        let Self { folder, part, rows, .. } = self;
         assert!(
-            error <= tolerance,
+            error <= tolerance || rows.is_some(),
             "{folder}, {part}: `{name}` is {error:e} off, {tolerance:e} allowed"
         );
         let share = if tolerance > 0.0 { error / tolerance } else { 0.0 };
@@ -188,5 +251,19 @@ impl Comparison {
             "golden {folder}, {part}: {compared} compared, worst error {:.1} % of its tolerance ({worst_name}){absent}\n",
             100.0 * self.worst
         ));
+        self.print_rows();
+        assert!(self.worst <= 1.0, "{folder}, {part}: `{worst_name}` is over its tolerance");
+    }
+
+    /// Prints a line of JSON for each tensor, which `gpu/summary.py` reads.
+    fn print_rows(&self) {
+        let Some(ErrorRows { place, rows }) = &self.rows else { return };
+        for (name, error, tolerance) in rows {
+            let row = serde_json::json!({
+                "step": "parity", "row": format!("{} {name}", self.folder), "dtype": place,
+                "max_error": error, "tolerance": tolerance,
+            });
+            announce(&format!("{row}\n"));
+        }
     }
 }

@@ -72,7 +72,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The order of the sub-folders of each folder that has several: a sub-folder names only those
 /// before it.
 const FOLDERS: &[(&str, &[&str])] = &[
-    ("models", &["device", "kernels", "layers", "classic", "sam2", "mplug_owl3"]),
+    ("models", &["device", "ops", "kernels", "layers", "classic", "sam2", "mplug_owl3"]),
     ("checkpoints", &["weights", "sam2", "mplug_owl3", "hub"]),
     ("engine", &["lane", "adapters"]),
     ("storage", &["access", "backends"]),

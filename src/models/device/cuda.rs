@@ -2,9 +2,12 @@
 
 #![expect(unsafe_code, reason = "the driver's interface is C")]
 
-use candle_core::Device;
+use candle_core::backend::BackendDevice;
+use candle_core::cuda_backend::CudaDType;
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::cuda_backend::cudarc::driver::result::{self, DriverError};
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
+use candle_core::{Device, Storage, Tensor};
 
 use crate::models::device::device_id::DeviceId;
 use crate::models::device::error::DeviceError;
@@ -41,6 +44,26 @@ pub(crate) fn memory(number: usize) -> Option<u64> {
     unsafe { result::device::total_mem(device) }.ok().map(|bytes| bytes as u64)
 }
 
+/// Copies a contiguous tensor into `values`, whose memory is reused. Waits for the device before
+/// and after, because the copy into pageable memory may be asynchronous.
+pub(crate) fn copy_to_host<T: CudaDType + DeviceRepr + Default + Copy>(
+    tensor: &Tensor,
+    mut values: Vec<T>,
+) -> Result<Vec<T>, candle_core::Error> {
+    let device = tensor.device().as_cuda_device()?;
+    device.synchronize()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets())
+    else {
+        candle_core::bail!("a contiguous tensor on a GPU is needed, not {tensor:?}");
+    };
+    values.resize(end - start, T::default());
+    let source = storage.as_cuda_slice::<T>()?.slice(start..end);
+    device.memcpy_dtoh(&source, &mut values)?;
+    device.synchronize()?;
+    Ok(values)
+}
+
 /// While the returned guard lives, small tables are uploaded once and then found in a cache on the
 /// device.
 pub(crate) fn cache_tables(device: &Device) -> Option<impl Drop> {
@@ -51,18 +74,45 @@ pub(crate) fn cache_tables(device: &Device) -> Option<impl Drop> {
 }
 
 /// Makes the memory pool keep freed memory instead of returning it to the system at each
-/// synchronisation.
+/// synchronisation. Another process on the GPU then cannot use it.
 fn keep_memory(number: usize) -> Result<(), DriverError> {
+    set_pool(number, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)
+}
+
+/// Restarts the high mark of the pool's used memory. Returns the bytes in use.
+pub(crate) fn start_peak(number: usize) -> Result<u64, DriverError> {
+    set_pool(number, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)?;
+    pool(number, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)
+}
+
+/// Returns the high mark of the pool's used memory in bytes.
+pub(crate) fn peak(number: usize) -> Result<u64, DriverError> {
+    pool(number, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)
+}
+
+/// Sets a 64-bit attribute of a GPU's memory pool.
+fn set_pool(
+    number: usize,
+    attribute: CUmemPool_attribute,
+    mut value: u64,
+) -> Result<(), DriverError> {
     let device = result::device::get(i32::try_from(number).unwrap_or(i32::MAX))?;
-    let mut threshold_bytes = u64::MAX;
     // SAFETY: the handle is from `get`, its pool lives as long as the driver, and the attribute is
     // a 64-bit number that is read before the call returns.
     unsafe {
         let pool = result::device::get_default_mem_pool(device)?;
-        result::mem_pool::set_attribute(
-            pool,
-            CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
-            (&raw mut threshold_bytes).cast(),
-        )
+        result::mem_pool::set_attribute(pool, attribute, (&raw mut value).cast())
     }
+}
+
+/// Returns a 64-bit attribute of a GPU's memory pool.
+fn pool(number: usize, attribute: CUmemPool_attribute) -> Result<u64, DriverError> {
+    let device = result::device::get(i32::try_from(number).unwrap_or(i32::MAX))?;
+    let mut value = 0_u64;
+    // SAFETY: as in `set_pool`; the number is written before the call returns.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(device)?;
+        result::mem_pool::get_attribute(pool, attribute, (&raw mut value).cast())?;
+    }
+    Ok(value)
 }

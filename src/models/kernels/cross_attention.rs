@@ -1,6 +1,8 @@
 //! Attention between a few prompt tokens and the many tokens of an image, in both directions.
 //! Blocks of the image's tokens are read once, and scores never leave the CPU cache.
 
+use std::cell::OnceCell;
+
 use candle_core::{D, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -16,7 +18,7 @@ const HEADS: usize = 8;
 const BLOCK: usize = 64;
 
 /// The tokens of some images, and the image of each prompt.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ImageTokens<'a> {
     /// `(images, tokens, width)`.
     pub tokens: &'a Tensor,
@@ -24,6 +26,15 @@ pub struct ImageTokens<'a> {
     pub position: &'a Tensor,
     /// Index of each prompt's image.
     pub image_of: &'a [usize],
+    /// `(images, tokens, width)`: tokens plus position, once a plain form has needed them.
+    pub(crate) positioned: OnceCell<Tensor>,
+}
+
+impl<'a> ImageTokens<'a> {
+    /// Creates the tokens of the images of some prompts.
+    pub fn new(tokens: &'a Tensor, position: &'a Tensor, image_of: &'a [usize]) -> Self {
+        Self { tokens, position, image_of, positioned: OnceCell::new() }
+    }
 }
 
 /// The keys and values that rows of queries attend to.

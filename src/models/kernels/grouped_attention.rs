@@ -21,39 +21,28 @@ pub struct HeadLayout {
     pub head_dim: usize,
 }
 
-/// A run of keys and values, and the part that is visible to each query.
-#[derive(Debug, Clone)]
-pub struct KvSegment<'a> {
-    /// `(n, 2 · kv_heads · head_dim)`: the keys of all heads, then the values of all heads.
-    pub rows: &'a Tensor,
-    /// For each query, the number of visible rows, starting at the first.
-    pub visible_rows: Vec<usize>,
-}
-
-/// All keys and values that the queries of one sequence attend to, in one softmax.
-#[derive(Debug, Clone)]
-pub struct AttentionContext<'a> {
-    /// The segments, one after the other.
-    pub segments: Vec<KvSegment<'a>>,
-}
-
-/// `softmax(q kᵀ / √head_dim) v` of `queries (sequences, n, columns)` to
-/// `(sequences, n, query_heads · head_dim)`; see `layers::grouped_attention`.
+/// `softmax(q kᵀ / √head_dim) v` of `queries (sequences, n, columns)` to `(sequences, n,
+/// query_heads · head_dim)`; see `layers::grouped_attention`. `visible_rows` has the number of
+/// visible rows for each segment and query.
 pub(crate) fn grouped_attention(
     queries: &Tensor,
-    contexts: &[AttentionContext<'_>],
+    segments: &[&Tensor],
+    visible_rows: &[Vec<usize>],
     heads: HeadLayout,
 ) -> Result<Tensor> {
     let (sequences, count, columns) = queries.dims3()?;
     let values = Values::of(queries)?;
-    let segments = contexts
-        .iter()
-        .map(|context| context.segments.iter().map(|segment| Values::of(segment.rows)).collect())
-        .collect::<Result<Vec<Vec<Values<'_>>>>>()?;
-    let rows: Vec<Vec<&[f32]>> = segments
-        .iter()
-        .map(|segments| segments.iter().map(|segment| &**segment).collect())
-        .collect();
+    let lengths = segments.iter().map(|segment| segment.dim(1)).collect::<Result<Vec<_>>>()?;
+    let segments =
+        segments.iter().map(|segment| Values::of(segment)).collect::<Result<Vec<Values<'_>>>>()?;
+    let rows_of = |sequence: usize| -> Vec<&[f32]> {
+        let part = |segment: &Values<'_>| segment.len() / sequences;
+        segments
+            .iter()
+            .map(|segment| &segment[sequence * part(segment)..][..part(segment)])
+            .collect()
+    };
+    let rows: Vec<Vec<&[f32]>> = (0..sequences).map(rows_of).collect();
     let packed: Vec<HeadPanels> = (0..sequences * heads.kv_heads)
         .into_par_iter()
         .map(|index| pack_head(&rows[index / heads.kv_heads], index % heads.kv_heads, heads))
@@ -67,20 +56,20 @@ pub(crate) fn grouped_attention(
         let blocks = results.par_chunks_mut(block_len * width).enumerate();
         blocks.map(move |(index, results)| (sequence, index * block_len, results))
     });
-    blocks.for_each(|(sequence, first, results)| {
-        if rows[sequence].iter().all(|segment| segment.is_empty()) {
-            return;
-        }
-        let block = QueryBlock {
-            queries: RowMajor::new(&values[(sequence * count + first) * columns..], columns),
-            first,
-            context: &contexts[sequence],
-            heads,
-        };
-        for kv in &packed[sequence * heads.kv_heads..][..heads.kv_heads] {
-            block.attend(kv, results);
-        }
-    });
+    if lengths.iter().any(|&length| length > 0) {
+        blocks.for_each(|(sequence, first, results)| {
+            let block = QueryBlock {
+                queries: RowMajor::new(&values[(sequence * count + first) * columns..], columns),
+                first,
+                lengths: &lengths,
+                visible_rows,
+                heads,
+            };
+            for kv in &packed[sequence * heads.kv_heads..][..heads.kv_heads] {
+                block.attend(kv, results);
+            }
+        });
+    }
     Tensor::from_vec(result, (sequences, count, width), queries.device())
 }
 
@@ -103,7 +92,10 @@ struct QueryBlock<'a> {
     queries: RowMajor<'a>,
     /// Index of the first query in the sequence.
     first: usize,
-    context: &'a AttentionContext<'a>,
+    /// Rows of each segment.
+    lengths: &'a [usize],
+    /// Visible rows of each segment and query.
+    visible_rows: &'a [Vec<usize>],
     heads: HeadLayout,
 }
 
@@ -142,14 +134,14 @@ impl QueryBlock<'_> {
     }
 
     fn sees_any(&self, query: usize) -> bool {
-        self.context.segments.iter().any(|segment| segment.visible_rows[query] > 0)
+        self.visible_rows.iter().any(|visible| visible[query] > 0)
     }
 
     fn mask(&self, query: usize, scores: &mut [f32]) {
         let mut start = 0;
-        for segment in &self.context.segments {
-            let end = start + segment.rows.dims()[0];
-            scores[start + segment.visible_rows[query]..end].fill(f32::NEG_INFINITY);
+        for (length, visible) in self.lengths.iter().zip(self.visible_rows) {
+            let end = start + length;
+            scores[start + visible[query]..end].fill(f32::NEG_INFINITY);
             start = end;
         }
         scores[start..].fill(f32::NEG_INFINITY);

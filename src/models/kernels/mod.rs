@@ -12,7 +12,7 @@
 //! ```
 //! `layers` and `sam2` hold each operation's signature and plain form, and tests that both agree.
 //!
-//! Kernels import only each other.
+//! Kernels import each other, and `ops` to recognise a dry run.
 
 mod attention_block;
 pub(crate) mod cross_attention;
@@ -37,8 +37,8 @@ pub use enlargement::{MaskEnlargement, MaskMeasurements};
 pub(crate) use epilogue::{
     add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual, add_residual,
 };
+pub use grouped_attention::HeadLayout;
 pub(crate) use grouped_attention::grouped_attention;
-pub use grouped_attention::{AttentionContext, HeadLayout, KvSegment};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub use packed_weight::PackedWeight;
 pub(crate) use panels::{Panels, RowMajor, lanes, multiply, multiply_transposed, padded};

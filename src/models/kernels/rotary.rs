@@ -6,24 +6,26 @@ use pulp::Simd;
 use crate::models::kernels::row_op::{RowOp, each_row};
 use crate::models::kernels::values::{Values, in_place};
 
-/// Rotates the first `heads` heads of `rows (n, columns)` in place by `cosines` and `sines`, each
-/// `(n, head_dim / 2)`. The storage of `rows` must not be shared.
+/// Rotates the first `heads` heads of `rows (sequences · n, columns)` in place by `cosines` and
+/// `sines`, each `(n, head_dim / 2)`. The storage of `rows` must not be shared.
 pub(crate) fn rotate(
     rows: Tensor,
     cosines: &Tensor,
     sines: &Tensor,
     heads: usize,
 ) -> Result<Tensor> {
-    let half = cosines.dim(1)?;
+    let (count, half) = cosines.dims2()?;
     let columns = rows.dim(1)?;
     let (cosines, sines) = (Values::of(cosines)?, Values::of(sines)?);
-    let op = RotateHeads { cosines: &cosines, sines: &sines, half, heads };
+    let op = RotateHeads { cosines: &cosines, sines: &sines, count, half, heads };
     in_place(rows, |values| each_row(values, columns, &op))
 }
 
 struct RotateHeads<'a> {
     cosines: &'a [f32],
     sines: &'a [f32],
+    /// Rows of angles, which repeat.
+    count: usize,
     half: usize,
     heads: usize,
 }
@@ -31,7 +33,8 @@ struct RotateHeads<'a> {
 impl RowOp for RotateHeads<'_> {
     #[inline(always)]
     fn apply<S: Simd>(&self, _: S, index: usize, row: &mut [f32]) {
-        let part = index * self.half..(index + 1) * self.half;
+        let first = index % self.count * self.half;
+        let part = first..first + self.half;
         let (cosines, sines) = (&self.cosines[part.clone()], &self.sines[part]);
         for head in row.chunks_exact_mut(2 * self.half).take(self.heads) {
             let (first, second) = head.split_at_mut(self.half);

@@ -6,9 +6,11 @@ use candle_core::{
     CpuStorage, DType, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail,
 };
 
+use crate::models::ops::runs_on_gpu;
+
 /// Returns true if the kernels accept this tensor: contiguous `f32` values on the CPU.
 pub(crate) fn accepts(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.is_contiguous()
+    !runs_on_gpu(tensor.device()) && tensor.dtype() == DType::F32 && tensor.is_contiguous()
 }
 
 /// The values of a tensor that the kernels accept, in row-major order.

@@ -4,7 +4,8 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use crate::models::kernels::{self, Windows};
-use crate::models::layers::matmul::matmul;
+use crate::models::layers::pool::max_pool_2x2;
+use crate::models::ops::{ALIGNMENT, TensorOps, cat, full, matmul, softmax_last_dim};
 
 /// `softmax(q kᵀ / √head_dim) v` for each window and head, heads merged again.
 ///
@@ -30,44 +31,50 @@ pub fn windowed_attention(qkv: &Tensor, bias: &Tensor, windows: &Windows) -> Res
 
 fn plain(qkv: &Tensor, bias: &Tensor, windows: &Windows) -> Result<Tensor> {
     let (batch, height, width, columns) = qkv.dims4()?;
-    let channels = columns / 3;
+    let (heads, channels) = (windows.heads, columns / 3);
     let (mut tall, mut wide) = windows.side.map_or((height, width), |side| (side, side));
     let (down, across) = (height.div_ceil(tall), width.div_ceil(wide));
-    // Split into windows: (batch · down · across, tall · wide, 3 · channels).
-    let windowed = qkv
-        .pad_with_zeros(1, 0, down * tall - height)?
-        .pad_with_zeros(2, 0, across * wide - width)?
-        .broadcast_add(bias)?
-        .reshape(&[batch, down, tall, across, wide, columns][..])?
-        .permute([0, 1, 3, 2, 4, 5])?
-        .reshape((batch * down * across, tall * wide, columns))?;
-    let part = |index: usize| windowed.narrow(D::Minus1, index * channels, channels);
-    let mut queries = part(0)?.contiguous()?;
+    let padded = pad_end(&pad_end(qkv, 1, down * tall)?, 2, across * wide)?;
+    // One copy splits the map into windows and heads: (3, windows, heads, tokens, head_dim).
+    let head_dim = channels / heads;
+    let split = padded
+        .plus_repeated(bias)?
+        .reshaped(vec![batch, down, tall, across, wide, 3, heads, head_dim])?
+        .permute([5, 0, 1, 3, 6, 2, 4, 7])?
+        .dense()?;
+    let count = batch * down * across;
+    let part =
+        |index: usize| split.narrow(0, index, 1)?.reshaped((count, heads, tall * wide, head_dim));
+    let (mut queries, keys, values) = (part(0)?, part(1)?, part(2)?);
     if windows.pools_queries {
-        let pairs = &[batch * down * across, tall / 2, 2, wide / 2, 2, channels][..];
-        queries = queries.reshape(pairs)?.max(4)?.max(2)?.flatten(1, 2)?;
+        let map = queries.reshaped((count * heads, tall, wide, head_dim))?;
         (tall, wide) = (tall / 2, wide / 2);
+        queries = max_pool_2x2(&map)?.reshaped((count, heads, tall * wide, head_dim))?;
     }
-    // (windows, tokens, channels) to (windows, heads, tokens, head_dim).
-    let split_heads = |xs: &Tensor| {
-        let (count, tokens, _) = xs.dims3()?;
-        let head_dim = channels / windows.heads;
-        xs.reshape((count, tokens, windows.heads, head_dim))?.transpose(1, 2)?.contiguous()
-    };
-    let (queries, keys, values) =
-        (split_heads(&queries)?, split_heads(&part(1)?)?, split_heads(&part(2)?)?);
     // Merge heads and windows, and drop the padding.
     let merged = softmax_attention(&queries, &keys, &values)?
-        .transpose(1, 2)?
-        .reshape(&[batch, down, across, tall, wide, channels][..])?
-        .permute([0, 1, 3, 2, 4, 5])?
-        .reshape((batch, down * tall, across * wide, channels))?;
+        .reshaped(vec![batch, down, across, heads, tall, wide, head_dim])?
+        .permute([0, 1, 4, 2, 5, 3, 6])?
+        .reshaped((batch, down * tall, across * wide, channels))?;
     let pool = if windows.pools_queries { 2 } else { 1 };
-    merged.narrow(1, 0, height / pool)?.narrow(2, 0, width / pool)?.contiguous()
+    merged.narrow(1, 0, height / pool)?.narrow(2, 0, width / pool)?.dense()
+}
+
+/// Appends zeros to a dimension until it has `size` entries.
+fn pad_end(xs: &Tensor, dim: usize, size: usize) -> Result<Tensor> {
+    let mut shape = xs.dims().to_vec();
+    if shape[dim] == size {
+        return Ok(xs.clone());
+    }
+    shape[dim] = size - shape[dim];
+    cat(&[xs, &full(0.0, shape, xs.dtype(), xs.device())?], dim)
 }
 
 /// `softmax(q kᵀ / √d) v`, with scale and softmax in `f32` for every dtype: a half format would
 /// round the factor `1 / √d` itself, for `d = 72` by 0.15 %.
+///
+/// On a GPU this is three launches, and the scores are in memory. A fused kernel, such as flash
+/// attention, belongs here: it takes the same tensors, whose strides need not be contiguous.
 ///
 /// # Shapes
 /// - `queries`: `(…, n, d)`, contiguous
@@ -77,16 +84,71 @@ fn plain(qkv: &Tensor, bias: &Tensor, windows: &Windows) -> Result<Tensor> {
 /// # Errors
 /// Fails on mismatched shapes, dtypes or devices.
 pub fn softmax_attention(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
-    let scores = matmul(&scaled(queries)?, &keys.t()?)?.to_dtype(DType::F32)?;
-    let weights = candle_nn::ops::softmax_last_dim(&scores)?;
-    matmul(&weights.to_dtype(values.dtype())?, values)
+    let queries = scaled(queries)?;
+    let rows = keys.dim(keys.rank() - 2)?;
+    let is_half = matches!(keys.dtype(), DType::BF16 | DType::F16);
+    if !is_half || rows < ALIGNED_FROM || rows.is_multiple_of(ALIGNMENT) {
+        return attend(&queries, keys, values);
+    }
+    let aligned = AlignedRows::new(&queries, keys, values)?;
+    attend(&aligned.queries, &aligned.keys, &aligned.values)
+}
+
+fn attend(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
+    let scores = matmul(queries, &keys.t()?)?.cast(DType::F32)?;
+    let weights = softmax_last_dim(&scores)?;
+    matmul(&weights.cast(values.dtype())?, values)
 }
 
 /// Returns queries divided by `√d`, in their dtype. The product is in `f32`, because a half format
 /// would round the factor itself: for `d = 72`, `bf16` makes every score 0.15 % too small.
 fn scaled(queries: &Tensor) -> Result<Tensor> {
     let scale = (queries.dim(D::Minus1)? as f64).powf(-0.5);
-    (queries.to_dtype(DType::F32)? * scale)?.to_dtype(queries.dtype())
+    queries.cast(DType::F32)?.affine_of(scale, 0.0)?.cast(queries.dtype())
+}
+
+/// The fewest keys for which aligning them is worth its copies.
+const ALIGNED_FROM: usize = 32;
+/// The score of a row of padding: far below every other one, and within the range of `f16`.
+const PADDING_SCORE: f64 = -30_000.0;
+
+/// Queries, keys and values with padding, so that the number of keys is a multiple of
+/// [`ALIGNMENT`]. The result of the attention is the same.
+///
+/// Queries get a channel of ones. Keys get a channel that is 0, and [`PADDING_SCORE`] in the rows
+/// of padding, so that their weights are 0. A mask would cost a pass over all scores instead.
+struct AlignedRows {
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+}
+
+impl AlignedRows {
+    fn new(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Self> {
+        let (dtype, device) = (keys.dtype(), keys.device());
+        let [row_dim, channel_dim] = [keys.rank() - 2, keys.rank() - 1];
+        let padding = keys.dim(row_dim)?.next_multiple_of(ALIGNMENT) - keys.dim(row_dim)?;
+        // The channels are padded to whole groups, too: only the first of them is not 0.
+        let with_channel = |xs: &Tensor, value: f64| {
+            let mut shape = xs.dims().to_vec();
+            shape[channel_dim] = 1;
+            let channel = full(value, shape.as_slice(), dtype, device)?;
+            shape[channel_dim] = ALIGNMENT - 1;
+            let rest = full(0.0, shape, dtype, device)?;
+            cat(&[xs, &channel, &rest], channel_dim)
+        };
+        let rows_of = |xs: &Tensor| {
+            let mut shape = xs.dims().to_vec();
+            shape[row_dim] = padding;
+            full(0.0, shape, dtype, device)
+        };
+        let key_padding = with_channel(&rows_of(keys)?, PADDING_SCORE)?;
+        Ok(Self {
+            queries: with_channel(queries, 1.0)?,
+            keys: cat(&[&with_channel(keys, 0.0)?, &key_padding], row_dim)?,
+            values: cat(&[values, &rows_of(values)?], row_dim)?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +187,26 @@ mod tests {
             let factor = sum(&scaled(&queries)?)? / sum(&queries)?;
             let relative = factor * (head_dim as f64).sqrt() - 1.0;
             assert!(relative.abs() < 2e-4, "head_dim {head_dim}: {relative:e}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn padded_keys_change_no_result() -> Result<()> {
+        for dtype in [DType::BF16, DType::F16] {
+            for (rows, head_dim) in [(49, 72), (196, 24), (729, 16)] {
+                let [queries, keys, values] = [(2, 7), (3, rows), (4, rows)]
+                    .map(|(seed, rows)| random(0.1, 1.5, &[2, seed, rows, head_dim]));
+                let same = |xs: Result<Tensor>| xs?.narrow(1, 0, 2)?.contiguous()?.to_dtype(dtype);
+                let (queries, keys, values) = (same(queries)?, same(keys)?, same(values)?);
+                let aligned = AlignedRows::new(&queries, &keys, &values)?;
+                assert_eq!(aligned.keys.dims(), [2, 2, rows.next_multiple_of(8), head_dim + 8]);
+                let ours = attend(&aligned.queries, &aligned.keys, &aligned.values)?;
+                let plain = attend(&queries, &keys, &values)?;
+                // Only the order of the sums differs.
+                let wide = |xs: Tensor| xs.to_dtype(DType::F32);
+                assert_close(&wide(ours)?, &wide(plain)?, 2e-2)?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::models::kernels::{self, accepts};
+use crate::models::ops::{Function, TensorOps};
 
 /// `product (…, n) + bias (n)`, in their common dtype. May overwrite `product`.
 ///
@@ -14,10 +15,10 @@ pub fn add_bias(product: Tensor, bias: &Tensor) -> Result<Tensor> {
     if accepts(&product) {
         return kernels::add_bias(product, bias);
     }
-    product.broadcast_add(bias)
+    product.plus_repeated(bias)
 }
 
-/// `gelu(product (…, n) + bias (n))` with the error function, computed in `f32` for every dtype.
+/// `gelu(product (…, n) + bias (n))` with the error function.
 /// May overwrite `product`.
 ///
 /// # Errors
@@ -26,7 +27,7 @@ pub fn add_bias_gelu(product: Tensor, bias: &Tensor) -> Result<Tensor> {
     if accepts(&product) {
         return kernels::add_bias_gelu(product, bias);
     }
-    gelu_plain(&product.broadcast_add(bias)?)
+    gelu_plain(&product.plus_repeated(bias)?)
 }
 
 /// `gelu(product (…, n) + bias (n))` in the tanh approximation, computed in `f32` for every dtype.
@@ -38,8 +39,9 @@ pub fn add_bias_gelu_tanh(product: Tensor, bias: &Tensor) -> Result<Tensor> {
     if accepts(&product) {
         return kernels::add_bias_gelu_tanh(product, bias);
     }
-    let sum = product.broadcast_add(bias)?;
-    sum.to_dtype(DType::F32)?.gelu()?.to_dtype(sum.dtype())
+    let sum = product.plus_repeated(bias)?;
+    // In a half format, the library would round each step of the approximation.
+    sum.cast(DType::F32)?.each(Function::GeluTanh)?.cast(sum.dtype())
 }
 
 /// `product (…, n) + shortcut (…, n)`. May overwrite `product`.
@@ -50,7 +52,7 @@ pub fn add_residual(product: Tensor, shortcut: &Tensor) -> Result<Tensor> {
     if accepts(&product) && accepts(shortcut) {
         return kernels::add_residual(product, shortcut);
     }
-    product + shortcut
+    product.plus(shortcut)
 }
 
 /// `product (…, n) + bias (n) + shortcut (…, n)`. May overwrite `product`.
@@ -61,21 +63,33 @@ pub fn add_bias_residual(product: Tensor, bias: &Tensor, shortcut: &Tensor) -> R
     if accepts(&product) {
         return kernels::add_bias_residual(product, bias, shortcut);
     }
-    product.broadcast_add(bias)? + shortcut
+    product.plus_repeated(bias)?.plus(shortcut)
 }
 
-/// `gelu(xs)` with the error function, computed in `f32` for every dtype.
+/// `gelu(xs)` with the error function. In a half format, a GPU rounds the distribution function
+/// before it multiplies.
 ///
 /// # Errors
 /// Fails on an error of the device.
 pub fn gelu_plain(xs: &Tensor) -> Result<Tensor> {
-    xs.to_dtype(DType::F32)?.gelu_erf()?.to_dtype(xs.dtype())
+    xs.each(Function::GeluErf)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::models::kernels::testing::{assert_close, random};
+
+    #[test]
+    fn gelu_in_a_half_format_is_gelu_rounded() -> Result<()> {
+        let xs = random(0.0, 3.0, &[40, 50])?;
+        for (dtype, tolerance) in [(DType::BF16, 2e-2), (DType::F16, 2e-3)] {
+            let half = xs.to_dtype(dtype)?;
+            let wide = half.to_dtype(DType::F32)?.gelu_erf()?;
+            assert_close(&gelu_plain(&half)?.to_dtype(DType::F32)?, &wide, tolerance)?;
+        }
+        Ok(())
+    }
 
     #[test]
     fn one_pass_equals_the_plain_operations() -> Result<()> {

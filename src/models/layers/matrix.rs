@@ -6,7 +6,7 @@ use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{D, DType, Module, Result, Tensor};
 
 use crate::models::kernels::{PackedWeight, accepts};
-use crate::models::layers::matmul::matmul;
+use crate::models::ops::{TensorOps, cat, matmul};
 
 /// `x · weightᵀ` for a weight `(out, in)`.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl Matrix {
     /// Fails on an index without a row, and on a packed or stacked matrix.
     pub fn rows(&self, indices: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Plain(weight) => weight.index_select(indices, 0),
+            Self::Plain(weight) => weight.entries(indices, 0),
             Self::Quantised(parts) if parts.len() == 1 => parts[0].embedding(indices),
             Self::Packed(_) | Self::Quantised(_) => {
                 candle_core::bail!("a packed or stacked matrix has no rows to look up")
@@ -79,13 +79,16 @@ impl Matrix {
         match self {
             Self::Plain(weight) => product(weight, xs),
             Self::Packed(packed) if accepts(xs) => packed.product(xs),
-            Self::Packed(packed) => packed.product(&xs.contiguous()?),
+            Self::Packed(packed) => packed.product(&xs.dense()?),
             Self::Quantised(parts) => {
-                let wide = xs.to_dtype(DType::F32)?.contiguous()?;
+                let wide = xs.cast(DType::F32)?.dense()?;
                 let products = parts.iter().map(|part| part.forward(&wide));
                 match &products.collect::<Result<Vec<_>>>()?[..] {
-                    [one] => one.to_dtype(xs.dtype()),
-                    several => Tensor::cat(several, D::Minus1)?.to_dtype(xs.dtype()),
+                    [one] => one.cast(xs.dtype()),
+                    several => {
+                        let parts: Vec<&Tensor> = several.iter().collect();
+                        cat(&parts, xs.rank() - 1)?.cast(xs.dtype())
+                    }
                 }
             }
         }
@@ -99,7 +102,7 @@ pub(crate) fn product(weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
     shape.pop();
     let rows = shape.iter().product::<usize>();
     shape.push(out);
-    matmul(&xs.reshape((rows, width))?, &weight.t()?)?.reshape(shape)
+    matmul(&xs.reshaped((rows, width))?, &weight.t()?)?.reshaped(shape)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Layers that the networks share, written in plain candle operations for every device and dtype.
+//! Layers that the networks share, written in plain operations (`ops`) for every device and dtype.
 //! Contiguous `f32` tensors on the CPU are passed to `kernels`, which compute the same faster, up
 //! to rounding.
 //!
@@ -6,33 +6,33 @@
 //!  linear ── a product, then epilogue (bias, GELU, residual)         matrix ── packed or quantised
 //!  norm ── LayerNorm          rms_norm, rotary, silu_gate ── parts of a language model
 //!  attention ── in windows of a map of tokens          pool ── of a map of tokens
-//!  grouped_attention ── query heads that share keys and values
+//!  grouped_attention ── query heads that share keys and values, and the rows visible to them
 //! ```
-//! Layers import `kernels` and each other, and depend on no network.
+//! Layers import `ops`, `kernels` and each other, and depend on no network.
 
 mod attention;
 mod epilogue;
 mod grouped_attention;
 mod linear;
-mod matmul;
 mod matrix;
 mod norm;
 mod pool;
 mod rms_norm;
 mod rotary;
 mod silu_gate;
+mod visibility;
 
-pub use crate::models::kernels::{AttentionContext, HeadLayout, KvSegment, PackedWeight, Windows};
+pub use crate::models::kernels::{HeadLayout, PackedWeight, Windows};
 pub use attention::{softmax_attention, windowed_attention};
 pub use epilogue::{
     add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual, add_residual, gelu_plain,
 };
 pub use grouped_attention::grouped_attention;
 pub use linear::Linear;
-pub(crate) use matmul::matmul;
 pub use matrix::Matrix;
 pub use norm::LayerNorm;
 pub use pool::max_pool_2x2;
 pub use rms_norm::RmsNorm;
 pub use rotary::{Angles, Rotary};
 pub use silu_gate::silu_gate;
+pub use visibility::Visibility;

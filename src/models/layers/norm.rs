@@ -1,8 +1,8 @@
 //! Layer normalisation over the last dimension.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::models::kernels;
+use crate::models::{kernels, ops};
 
 /// Normalises the last dimension to mean 0 and variance 1, then scales and shifts it.
 ///
@@ -29,17 +29,8 @@ impl LayerNorm {
         if kernels::accepts(xs) {
             kernels::layer_norm(xs, &self.weight, &self.bias, self.eps)
         } else {
-            self.plain(xs)
+            ops::layer_norm(xs, &self.weight, &self.bias, self.eps)
         }
-    }
-
-    fn plain(&self, xs: &Tensor) -> Result<Tensor> {
-        let wide = xs.to_dtype(DType::F32)?;
-        let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normal = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
-        let scaled = normal.broadcast_mul(&self.weight.to_dtype(DType::F32)?)?;
-        scaled.broadcast_add(&self.bias.to_dtype(DType::F32)?)?.to_dtype(xs.dtype())
     }
 
     /// Returns weight, bias and epsilon, for a kernel that normalises as one of its steps.
@@ -50,18 +41,48 @@ impl LayerNorm {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{D, DType};
+
     use super::*;
     use crate::models::kernels::testing::{assert_close, random};
 
+    /// The definition, step by step in `f32`.
+    fn plain(norm: &LayerNorm, xs: &Tensor) -> Result<Tensor> {
+        let wide = |xs: &Tensor| xs.to_dtype(DType::F32);
+        let centred = wide(xs)?.broadcast_sub(&wide(xs)?.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let normal = centred.broadcast_div(&(variance + f64::from(norm.eps))?.sqrt()?)?;
+        normal.broadcast_mul(&wide(&norm.weight)?)?.broadcast_add(&wide(&norm.bias)?)
+    }
+
+    fn norm_of(channels: usize, dtype: DType) -> Result<LayerNorm> {
+        let weight = random(1.0, 0.2, &[channels])?.to_dtype(dtype)?;
+        Ok(LayerNorm::new(weight, random(0.0, 0.2, &[channels])?.to_dtype(dtype)?, 1e-6))
+    }
+
     #[test]
-    fn the_kernel_equals_the_plain_form_also_far_from_zero() -> Result<()> {
+    fn the_kernel_equals_the_definition_also_far_from_zero() -> Result<()> {
         for (rows, channels, mean) in [(1, 1, 0.0_f32), (5, 12, 3.0), (300, 144, 0.0), (9, 96, 1e3)]
         {
             let xs = random(mean, 2.0, &[rows, channels])?;
-            let weight = random(1.0, 0.2, &[channels])?;
-            let bias = random(0.0, 0.2, &[channels])?;
-            let norm = LayerNorm::new(weight, bias, 1e-6);
-            assert_close(&norm.forward(&xs)?, &norm.plain(&xs)?, 2e-6 * f64::from(1.0 + mean))?;
+            let norm = norm_of(channels, DType::F32)?;
+            assert_close(&norm.forward(&xs)?, &plain(&norm, &xs)?, 2e-6 * f64::from(1.0 + mean))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn one_operation_equals_the_definition_in_every_dtype() -> Result<()> {
+        let cases = [(DType::F32, 2e-5), (DType::BF16, 3e-2), (DType::F16, 4e-3)]
+            .into_iter()
+            .flat_map(|(dtype, tolerance)| [0.0, 3.0].map(|mean| (dtype, mean, tolerance)));
+        for (dtype, mean, tolerance) in cases {
+            for (rows, channels) in [(5, 12), (300, 144), (7, 1152)] {
+                let xs = random(mean, 2.0, &[rows, channels])?.to_dtype(dtype)?;
+                let norm = norm_of(channels, dtype)?;
+                let ours = ops::layer_norm(&xs, &norm.weight, &norm.bias, norm.eps)?;
+                assert_close(&ours.to_dtype(DType::F32)?, &plain(&norm, &xs)?, tolerance)?;
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::models::kernels;
+use crate::models::ops::TensorOps;
 
 /// Takes the maximum of each 2 × 2 tokens: `(batch, height, width, channels)` with even sides to
 /// `(batch, height/2, width/2, channels)`.
@@ -13,10 +14,15 @@ pub fn max_pool_2x2(map: &Tensor) -> Result<Tensor> {
     if kernels::accepts(map) { kernels::max_pool_2x2(map) } else { plain(map) }
 }
 
+/// Two element-wise maxima. A reduction over two values would have a block of threads for each
+/// result.
 fn plain(map: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = map.dims4()?;
-    let pairs = &[batch, height / 2, 2, width / 2, 2, channels][..];
-    map.reshape(pairs)?.max(4)?.max(2)
+    let rows = map.reshaped((batch, height / 2, 2, width * channels))?;
+    let upper = rows.narrow(2, 0, 1)?.larger(&rows.narrow(2, 1, 1)?)?;
+    let columns = upper.reshaped((batch, height / 2, width / 2, 2, channels))?;
+    let left = columns.narrow(3, 0, 1)?.larger(&columns.narrow(3, 1, 1)?)?;
+    left.reshaped((batch, height / 2, width / 2, channels))
 }
 
 #[cfg(test)]

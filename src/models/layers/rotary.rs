@@ -1,8 +1,9 @@
 //! Rotary position embedding, the half-split form (`rotate_half`).
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::models::kernels;
+use crate::models::ops::{self, TensorOps, cat, to_device};
 
 /// The rotary frequencies of a head, from which the angles of positions are computed.
 #[derive(Debug, Clone)]
@@ -11,7 +12,7 @@ pub struct Rotary {
     frequencies: Vec<f32>,
 }
 
-/// The cosines and sines of rows, each `(rows, head_dim / 2)` f32.
+/// The cosines and sines of some rows, each `(rows, head_dim / 2)` f32.
 #[derive(Debug, Clone)]
 pub struct Angles {
     cosines: Tensor,
@@ -25,34 +26,33 @@ impl Rotary {
         Self { frequencies: (0..head_dim / 2).map(frequency).collect() }
     }
 
-    /// Computes the angles of rows at these positions, in single precision.
+    /// Computes the angles of rows at these positions, and rounds cosines and sines to `dtype`, as
+    /// a model's reference does that computes them in that dtype.
     ///
     /// # Errors
     /// Fails on an error of the device.
-    pub fn at(&self, positions: impl Iterator<Item = usize>, device: &Device) -> Result<Angles> {
+    pub fn at(
+        &self,
+        positions: impl Iterator<Item = usize>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Angles> {
         let turns = |position| self.frequencies.iter().map(move |&f| position as f32 * f);
         let angles: Vec<f32> = positions.flat_map(turns).collect();
         let shape = (angles.len() / self.frequencies.len(), self.frequencies.len());
         let of = |function: fn(f32) -> f32| {
             let values = angles.iter().map(|&angle| function(angle)).collect();
-            Tensor::from_vec(values, shape, device)
+            let exact = Tensor::from_vec(values, shape, &Device::Cpu)?;
+            to_device(&exact.to_dtype(dtype)?.to_dtype(DType::F32)?, device)
         };
         Ok(Angles { cosines: of(f32::cos)?, sines: of(f32::sin)? })
     }
 }
 
 impl Angles {
-    /// Rounds to a dtype, for a model whose reference computes its angles in that dtype.
-    ///
-    /// # Errors
-    /// Fails on an error of the device.
-    pub fn rounded_to(&self, dtype: DType) -> Result<Self> {
-        let round = |tensor: &Tensor| tensor.to_dtype(dtype)?.to_dtype(DType::F32);
-        Ok(Self { cosines: round(&self.cosines)?, sines: round(&self.sines)? })
-    }
-
-    /// Rotates the first `heads` heads of each row, `(rows, columns)`, and leaves the columns after
-    /// them unchanged. May overwrite `rows`; their storage must not be shared.
+    /// Rotates the first `heads` heads of each row, `(sequences · n, columns)` for angles of `n`
+    /// rows, and leaves the columns after them unchanged. May overwrite `rows`; their storage must
+    /// not be shared.
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
@@ -64,29 +64,37 @@ impl Angles {
         }
     }
 
-    fn plain(&self, rows: &Tensor, heads: usize) -> Result<Tensor> {
-        let (count, columns) = rows.dims2()?;
-        let half = self.cosines.dim(1)?;
-        let rotated = 2 * half * heads;
-        // (rows, heads, 2, half): the two halves of each head are the coordinates of its pairs.
-        let pairs = rows
-            .narrow(1, 0, rotated)?
-            .contiguous()?
-            .to_dtype(DType::F32)?
-            .reshape((count, heads, 2, half))?;
-        let (first, second) = (pairs.narrow(2, 0, 1)?, pairs.narrow(2, 1, 1)?);
-        let shape = (count, 1, 1, half);
-        let (cosines, sines) = (self.cosines.reshape(shape)?, self.sines.reshape(shape)?);
-        let turn = |along: &Tensor, across: &Tensor| {
-            along.broadcast_mul(&cosines)? + across.broadcast_mul(&sines)?
+    /// As [`Angles::rotate`], with each row of angles for `run` consecutive rows.
+    ///
+    /// # Errors
+    /// Fails on mismatched shapes, dtypes or devices.
+    pub fn rotate_runs(&self, rows: Tensor, run: usize, heads: usize) -> Result<Tensor> {
+        let (count, half) = self.cosines.dims2()?;
+        let repeated = |table: &Tensor| {
+            table.unsqueeze(1)?.broadcast_as((count, run, half))?.reshaped((count * run, half))
         };
-        let heads = Tensor::cat(&[turn(&first, &second.neg()?)?, turn(&second, &first)?], 2)?
-            .reshape((count, rotated))?
-            .to_dtype(rows.dtype())?;
+        let angles = Self { cosines: repeated(&self.cosines)?, sines: repeated(&self.sines)? };
+        angles.rotate(rows, heads)
+    }
+
+    fn plain(&self, rows: &Tensor, heads: usize) -> Result<Tensor> {
+        let (all, columns) = rows.dims2()?;
+        let (count, half) = self.cosines.dims2()?;
+        let rotated = 2 * half * heads;
+        // The library's operation in a half format would round every product.
+        let heads = rows.narrow(1, 0, rotated)?.cast(DType::F32)?.reshaped((
+            all / count,
+            count,
+            heads,
+            2 * half,
+        ))?;
+        let turned = ops::rotate(&heads, &self.cosines, &self.sines)?
+            .reshaped((all, rotated))?
+            .cast(rows.dtype())?;
         if rotated == columns {
-            return Ok(heads);
+            return Ok(turned);
         }
-        Tensor::cat(&[heads, rows.narrow(1, rotated, columns - rotated)?], D::Minus1)
+        cat(&[&turned, &rows.narrow(1, rotated, columns - rotated)?], 1)
     }
 }
 
@@ -98,9 +106,10 @@ mod tests {
     #[test]
     fn the_kernel_equals_the_plain_form() -> Result<()> {
         for (rows, head_dim, heads, columns) in [(1, 2, 1, 2), (7, 16, 3, 80), (40, 128, 2, 256)] {
-            let angles =
-                Rotary::new(head_dim, 1e6).at((0..rows).map(|row| 3 * row), &Device::Cpu)?;
-            let values = random(0.0, 2.0, &[rows, columns])?;
+            let positions = (0..rows).map(|row| 3 * row);
+            let angles = Rotary::new(head_dim, 1e6).at(positions, DType::F32, &Device::Cpu)?;
+            // Three sequences with the same positions.
+            let values = random(0.0, 2.0, &[3 * rows, columns])?;
             let ours = angles.rotate(values.copy()?, heads)?;
             assert_close(&ours, &angles.plain(&values, heads)?, 1e-6)?;
         }

@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use crate::models::kernels;
+use crate::models::ops::{Function, TensorOps};
 
 /// `silu(gate) · up` of rows `[gate | up]`: `(…, 2n)` to `(…, n)`, with the activation in `f32`.
 ///
@@ -14,8 +15,8 @@ pub fn silu_gate(rows: &Tensor) -> Result<Tensor> {
 
 fn plain(rows: &Tensor) -> Result<Tensor> {
     let half = rows.dim(D::Minus1)? / 2;
-    let gate = rows.narrow(D::Minus1, 0, half)?.to_dtype(DType::F32)?.silu()?;
-    gate.to_dtype(rows.dtype())? * rows.narrow(D::Minus1, half, half)?
+    let gate = rows.narrow(D::Minus1, 0, half)?.cast(DType::F32)?.each(Function::Silu)?;
+    gate.cast(rows.dtype())?.times(&rows.narrow(D::Minus1, half, half)?)
 }
 
 #[cfg(test)]

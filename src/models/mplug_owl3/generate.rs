@@ -10,16 +10,16 @@ use crate::models::mplug_owl3::qwen2::Decoder;
 #[derive(Debug)]
 pub struct Greedy<'a> {
     decoder: &'a Decoder,
-    caches: Vec<KvCache>,
+    cache: KvCache,
     /// `(texts, hidden)`: the last token of each, after the last norm.
     hidden: Tensor,
 }
 
 impl<'a> Greedy<'a> {
-    /// Continues prompts from their caches and from the hidden states of their last tokens,
-    /// `(texts, hidden)`.
-    pub fn new(decoder: &'a Decoder, caches: Vec<KvCache>, hidden: Tensor) -> Self {
-        Self { decoder, caches, hidden }
+    /// Continues prompts from their cache, which has a sequence for each, and from the hidden
+    /// states of their last tokens, `(texts, hidden)`.
+    pub fn new(decoder: &'a Decoder, cache: KvCache, hidden: Tensor) -> Self {
+        Self { decoder, cache, hidden }
     }
 
     /// Returns the logits of each text's next token, `(texts, vocabulary)` f32.
@@ -37,7 +37,7 @@ impl<'a> Greedy<'a> {
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
         let rows: Vec<&[u32]> = tokens.chunks(1).collect();
         let xs = self.decoder.embed(&rows)?;
-        self.hidden = self.decoder.run_to_end(xs, 0, &mut self.caches)?;
+        self.hidden = self.decoder.run_to_end(xs, 0, &mut self.cache)?;
         Ok(())
     }
 

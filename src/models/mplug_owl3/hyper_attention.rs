@@ -9,12 +9,12 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::models::layers::{
-    Angles, AttentionContext, HeadLayout, KvSegment, Matrix, add_bias, grouped_attention, matmul,
-};
+use crate::models::layers::{HeadLayout, Matrix, add_bias, grouped_attention};
 use crate::models::mplug_owl3::config::{Config, Generation};
 use crate::models::mplug_owl3::kv_cache::KvCache;
 use crate::models::mplug_owl3::named_tensors::Tensors;
+use crate::models::mplug_owl3::run_tables::RunTables;
+use crate::models::ops::{Function, TensorOps, matmul, upload};
 
 /// The attention of one decoder layer. [`Attention::attend`] stops before the output projection,
 /// [`Attention::out`].
@@ -35,8 +35,6 @@ struct Hyper {
     /// `v_kv_proj` with its rows reordered: the keys of all heads, then the values of all heads.
     image_kv: Matrix,
     image_bias: Tensor,
-    /// See [`Generation::image_offset`].
-    image_offset: usize,
     fusion: Fusion,
 }
 
@@ -141,155 +139,84 @@ impl Attention {
         add_bias(hyper.image_kv.product(normed)?, &hyper.image_bias)
     }
 
-    /// Appends the keys and values of the next tokens to the caches, and attends from the last
-    /// `query_count` of them.
+    /// Appends the keys and values of the next tokens to the cache, and attends from the last of
+    /// them: as many as the tables have queries.
     ///
     /// # Shapes
     /// - `normed`: `(sequences, n, hidden)`, normalised by the layer's input norm
-    /// - `angles`: a row for each token, `(sequences · n, head_dim / 2)`
-    /// - `caches`: one for each sequence
-    /// - result: `(sequences, query_count, hidden)`
+    /// - result: `(sequences, queries, hidden)`
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn attend(
         &self,
         normed: &Tensor,
-        angles: &Angles,
-        caches: &mut [KvCache],
-        query_count: usize,
+        tables: &RunTables,
+        cache: &mut KvCache,
     ) -> Result<Attended> {
         let HeadLayout { query_heads, kv_heads, head_dim } = self.heads;
         // 1. Project: (sequences, n, [queries | keys | values]), all heads of each.
-        let qkv = self.project(normed, angles)?;
-        // 2. Append keys and values to the caches.
+        let qkv = self.project(normed, tables)?;
+        // 2. Append keys and values to the cache.
         let kv = qkv.narrow(2, query_heads * head_dim, 2 * kv_heads * head_dim)?;
-        for (index, cache) in caches.iter_mut().enumerate() {
-            cache.append_text(self.layer, kv.get(index)?.contiguous()?)?;
-        }
-        // 3. Find the rows that are visible to each query.
-        let queries = qkv.narrow(1, qkv.dim(1)? - query_count, query_count)?.contiguous()?;
-        let caches = &*caches;
-        let texts = caches
-            .iter()
-            .map(|cache| self.text_segment(cache, query_count))
-            .collect::<Result<Vec<_>>>()?;
-        let has_images = caches.iter().any(|cache| !cache.image_starts().is_empty());
-        let Some(hyper) = self.hyper.as_ref().filter(|_| has_images) else {
-            // 4. Attend to the text alone …
-            let output = self.attend_to(&queries, texts.into_iter().map(|text| vec![text]))?;
+        cache.append_text(self.layer, &kv)?;
+        let count = tables.queries();
+        let queries = qkv.narrow(1, qkv.dim(1)? - count, count)?.dense()?;
+        let text = cache.text_rows(self.layer);
+        let (Some(hyper), Some(images)) = (&self.hyper, cache.image_rows(self.layer)) else {
+            // 3. Attend to the text alone …
+            let output = grouped_attention(&queries, &[text], tables.text(), self.heads)?;
             return Ok(Attended::without_parts(output));
         };
-        let images = caches
-            .iter()
-            .map(|cache| self.image_segment(hyper, cache, query_count))
-            .collect::<Result<Vec<_>>>()?;
         // … or to both, and fuse.
         match &hyper.fusion {
             Fusion::Joint => {
-                let both = images.into_iter().zip(texts);
-                let output = self.attend_to(
-                    &queries,
-                    both.map(|(image, text)| image.into_iter().chain([text]).collect()),
-                )?;
+                let output =
+                    grouped_attention(&queries, &[images, text], tables.both(), self.heads)?;
                 Ok(Attended::without_parts(output))
             }
-            Fusion::Gated(gate) => self.attend_gated(gate, &queries, texts, images),
+            Fusion::Gated(gate) => {
+                let text = grouped_attention(&queries, &[text], tables.text(), self.heads)?;
+                let images = grouped_attention(&queries, &[images], tables.images(), self.heads)?;
+                self.fuse(gate, text, images, tables)
+            }
         }
     }
 
     /// Projects text tokens, `(sequences, n, hidden)`, to queries, keys and values, and rotates the
     /// queries and keys: `(sequences, n, (query_heads + 2 · kv_heads) · head_dim)`.
-    fn project(&self, normed: &Tensor, angles: &Angles) -> Result<Tensor> {
+    fn project(&self, normed: &Tensor, tables: &RunTables) -> Result<Tensor> {
         let (sequences, count, _) = normed.dims3()?;
         let product = add_bias(self.qkv.product(normed)?, &self.qkv_bias)?;
         let columns = product.dim(D::Minus1)?;
-        let rows = product.reshape((sequences * count, columns))?;
-        let rotated = angles.rotate(rows, self.heads.query_heads + self.heads.kv_heads)?;
-        rotated.reshape((sequences, count, columns))
+        let rows = product.reshaped((sequences * count, columns))?;
+        let heads = self.heads.query_heads + self.heads.kv_heads;
+        tables.angles().rotate(rows, heads)?.reshaped((sequences, count, columns))
     }
 
-    /// The text that each of the last `query_count` tokens attends to: all tokens before it, and
-    /// itself.
-    fn text_segment<'a>(&self, cache: &'a KvCache, query_count: usize) -> Result<KvSegment<'a>> {
-        let len = cache.text_len(self.layer)?;
-        let visible_rows = (len - query_count + 1..=len).collect();
-        Ok(KvSegment { rows: cache.text_rows(self.layer), visible_rows })
-    }
-
-    /// The images that each of the last `query_count` tokens attends to: those at or before its
-    /// position. `None` if the sequence has no image.
-    fn image_segment<'a>(
-        &self,
-        hyper: &Hyper,
-        cache: &'a KvCache,
-        query_count: usize,
-    ) -> Result<Option<KvSegment<'a>>> {
-        let starts = cache.image_starts();
-        let Some(rows) = cache.image_rows(self.layer).filter(|_| !starts.is_empty()) else {
-            return Ok(None);
-        };
-        let len = cache.text_len(self.layer)?;
-        let image_tokens = rows.dim(0)? / starts.len();
-        let visible_at = |position: usize| {
-            let is_visible = |&&start: &&usize| start + hyper.image_offset <= position;
-            starts.iter().filter(is_visible).count() * image_tokens
-        };
-        Ok(Some(KvSegment {
-            rows,
-            visible_rows: (len - query_count..len).map(visible_at).collect(),
-        }))
-    }
-
-    /// Attends in one softmax to all segments of each sequence.
-    fn attend_to<'a>(
-        &self,
-        queries: &Tensor,
-        segments: impl Iterator<Item = Vec<KvSegment<'a>>>,
-    ) -> Result<Tensor> {
-        let contexts: Vec<AttentionContext<'_>> =
-            segments.map(|segments| AttentionContext { segments }).collect();
-        grouped_attention(queries, &contexts, self.heads)
-    }
-
-    /// Attends to text and images in a softmax each, and mixes the results:
-    /// `(1 − share) · text + share · images`.
-    fn attend_gated(
+    /// Mixes attention over the text and over the images: `(1 − share) · text + share · images`.
+    fn fuse(
         &self,
         gate: &FusionGate,
-        queries: &Tensor,
-        texts: Vec<KvSegment<'_>>,
-        images: Vec<Option<KvSegment<'_>>>,
+        text: Tensor,
+        images: Tensor,
+        tables: &RunTables,
     ) -> Result<Attended> {
-        let visibility = image_visibility(&images, queries.dim(1)?);
-        let text = self.attend_to(queries, texts.into_iter().map(|text| vec![text]))?;
-        let images =
-            self.attend_to(queries, images.into_iter().map(|image| image.into_iter().collect()))?;
         let gate = gate.image_share(&text, self.heads)?;
         // A token that attends to no image keeps its text result.
-        let share = if visibility.contains(&0.0) {
-            let (sequences, count, _) = text.dims3()?;
-            let mask = Tensor::from_vec(visibility, (sequences, count, 1), text.device())?;
-            gate.broadcast_as(text.shape())?.broadcast_mul(&mask.to_dtype(text.dtype())?)?
+        let sees_image: Vec<f32> = (0..tables.queries())
+            .map(|query| if tables.images().sees_any(query) { 1.0 } else { 0.0 })
+            .collect();
+        let share = if sees_image.contains(&0.0) {
+            let mask = upload(sees_image, (1, tables.queries(), 1), text.device())?;
+            gate.broadcast_as(text.shape())?.times_repeated(&mask.cast(text.dtype())?)?
         } else {
             gate.clone()
         };
-        let rest = share.affine(-1.0, 1.0)?;
-        let output = (text.broadcast_mul(&rest)? + images.broadcast_mul(&share)?)?;
+        let rest = share.affine_of(-1.0, 1.0)?;
+        let output = text.times_repeated(&rest)?.plus(&images.times_repeated(&share)?)?;
         Ok(Attended { text: Some(text), images: Some(images), gate: Some(gate), output })
     }
-}
-
-/// Returns 1 for each token of each sequence that attends to an image, and 0 for the others.
-fn image_visibility(images: &[Option<KvSegment<'_>>], query_count: usize) -> Vec<f32> {
-    let sees = |image: &Option<KvSegment<'_>>, query: usize| {
-        image.as_ref().is_some_and(|image| image.visible_rows[query] > 0)
-    };
-    images
-        .iter()
-        .flat_map(|image| (0..query_count).map(move |query| sees(image, query)))
-        .map(|sees| if sees { 1.0 } else { 0.0 })
-        .collect()
 }
 
 impl Hyper {
@@ -305,14 +232,14 @@ impl Hyper {
         let projection = tensors.pp("v_kv_proj");
         let weight = projection
             .get((width, hidden), "weight")?
-            .reshape((kv_heads, 2, head_dim, hidden))?
+            .reshaped((kv_heads, 2, head_dim, hidden))?
             .transpose(0, 1)?
-            .reshape((width, hidden))?;
+            .reshaped((width, hidden))?;
         let bias = projection
             .get(width, "bias")?
-            .reshape((kv_heads, 2, head_dim))?
+            .reshaped((kv_heads, 2, head_dim))?
             .transpose(0, 1)?
-            .reshape(width)?;
+            .reshaped(width)?;
         let fusion = match generation {
             Generation::V240728 => {
                 let gate = tensors.pp("gate_proj.0");
@@ -320,17 +247,12 @@ impl Hyper {
                 Fusion::Gated(FusionGate::Dynamic { weight, bias: gate.get(head_dim, "bias")? })
             }
             Generation::V241014 => {
-                let share = candle_nn::ops::sigmoid(&tensors.get(hidden, "gate")?)?;
+                let share = tensors.get(hidden, "gate")?.each(Function::Sigmoid)?;
                 Fusion::Gated(FusionGate::Static { share })
             }
             Generation::V241101 => Fusion::Joint,
         };
-        Ok(Self {
-            image_kv: Matrix::Plain(weight),
-            image_bias: bias,
-            image_offset: generation.image_offset(),
-            fusion,
-        })
+        Ok(Self { image_kv: Matrix::Plain(weight), image_bias: bias, fusion })
     }
 }
 
@@ -341,9 +263,9 @@ impl FusionGate {
         match self {
             Self::Dynamic { weight, bias } => {
                 // Each head of each token is a row.
-                let rows = text.reshape((text.elem_count() / heads.head_dim, heads.head_dim))?;
-                let logits = matmul(&rows, &weight.t()?)?.broadcast_add(bias)?;
-                candle_nn::ops::sigmoid(&logits)?.reshape(text.shape())
+                let rows = text.reshaped((text.elem_count() / heads.head_dim, heads.head_dim))?;
+                let logits = matmul(&rows, &weight.t()?)?.plus_repeated(bias)?;
+                logits.each(Function::Sigmoid)?.reshaped(text.shape())
             }
             Self::Static { share } => Ok(share.clone()),
         }

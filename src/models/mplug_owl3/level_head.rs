@@ -3,8 +3,8 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::models::device::to_cpu;
-use crate::models::layers::matmul;
 use crate::models::mplug_owl3::qwen2::Decoder;
+use crate::models::ops::{TensorOps, matmul, upload};
 
 /// The head's rows of the level tokens.
 #[derive(Debug, Clone)]
@@ -21,8 +21,8 @@ impl LevelHead {
     /// # Errors
     /// Fails on a token that the head does not have.
     pub fn new(decoder: &Decoder, tokens: &[u32]) -> Result<Self> {
-        let tokens = Tensor::new(tokens, decoder.device())?;
-        let rows = decoder.head().rows(&tokens)?.to_dtype(DType::F32)?;
+        let tokens = upload(tokens.to_vec(), tokens.len(), decoder.device())?;
+        let rows = decoder.head().rows(&tokens)?.cast(DType::F32)?;
         Ok(Self { rows, tokens })
     }
 
@@ -37,7 +37,7 @@ impl LevelHead {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn logits(&self, hidden: &Tensor) -> Result<Vec<Vec<f64>>> {
-        let logits = matmul(&hidden.to_dtype(DType::F32)?, &self.rows.t()?)?;
+        let logits = matmul(&hidden.cast(DType::F32)?, &self.rows.t()?)?;
         // Converted on the CPU, because not every GPU has double precision.
         to_cpu(&logits)?.to_dtype(DType::F64)?.to_vec2()
     }

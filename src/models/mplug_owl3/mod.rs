@@ -26,6 +26,7 @@ mod processor;
 mod projector;
 mod prompt;
 mod qwen2;
+mod run_tables;
 mod settings;
 mod siglip;
 mod tokenizer;

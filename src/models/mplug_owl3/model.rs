@@ -9,6 +9,7 @@ use crate::models::mplug_owl3::processor::normalise;
 use crate::models::mplug_owl3::projector::Projector;
 use crate::models::mplug_owl3::qwen2::Decoder;
 use crate::models::mplug_owl3::siglip::VisionModel;
+use crate::models::ops::{TensorOps, to_device};
 
 /// An mPLUG-Owl3 of any generation.
 #[derive(Debug, Clone)]
@@ -51,10 +52,10 @@ impl MplugOwl3 {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn encode(&self, views: &Tensor) -> Result<Tensor> {
-        let samples = views.to_device(&self.device)?;
+        let samples = to_device(views, &self.device)?;
         forward(&self.device, || {
             let normal = if samples.dtype() == DType::U8 { normalise(&samples)? } else { samples };
-            self.projector.forward(&self.vision.forward(&normal.to_dtype(self.dtype)?)?)
+            self.projector.forward(&self.vision.forward(&normal.cast(self.dtype)?)?)
         })
     }
 

@@ -5,6 +5,7 @@ use candle_core::{Error, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::models::layers::{LayerNorm, Linear, Matrix, RmsNorm};
+use crate::models::ops::cat;
 
 /// Loads a matrix from quantised blocks by its full name and its shape `[out, in]`. Returns `None`
 /// if it is not stored in such blocks.
@@ -58,13 +59,15 @@ impl<'a> Tensors<'a> {
     /// and the width of its output.
     pub(crate) fn weights(&self, width_in: usize, parts: &[(&str, usize)]) -> Result<Tensor> {
         let weights = parts.iter().map(|(name, out)| self.pp(name).get((*out, width_in), "weight"));
-        Tensor::cat(&weights.collect::<Result<Vec<_>>>()?, 0)
+        let weights = weights.collect::<Result<Vec<_>>>()?;
+        cat(&weights.iter().collect::<Vec<_>>(), 0)
     }
 
     /// Concatenates the biases of projections of one input.
     pub(crate) fn biases(&self, parts: &[(&str, usize)]) -> Result<Tensor> {
         let biases = parts.iter().map(|(name, out)| self.pp(name).get(*out, "bias"));
-        Tensor::cat(&biases.collect::<Result<Vec<_>>>()?, 0)
+        let biases = biases.collect::<Result<Vec<_>>>()?;
+        cat(&biases.iter().collect::<Vec<_>>(), 0)
     }
 
     /// Builds the embedding or the head, a matrix whose rows are also looked up.

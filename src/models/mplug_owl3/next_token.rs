@@ -1,9 +1,10 @@
 //! The next token's distribution over the whole vocabulary, reduced on the device.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::models::device::to_cpu;
 use crate::models::mplug_owl3::qwen2::Decoder;
+use crate::models::ops::{Function, Reduction, TensorOps, cat};
 
 /// The most probable next token of a text, and the share of probability on no level.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,13 +33,15 @@ pub fn next_tokens(
     hidden: &Tensor,
     level_tokens: &Tensor,
 ) -> Result<Vec<NextToken>> {
-    let logits = decoder.logits(hidden)?.to_dtype(DType::F32)?;
-    let likeliest = logits.argmax(D::Minus1)?;
-    let weights = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
-    let on_level = weights.index_select(level_tokens, 1)?.sum(D::Minus1)?;
-    let shares = (on_level / sum_of_rows(&weights)?)?;
-    let likeliest = to_cpu(&likeliest)?.to_vec1::<u32>()?;
-    let shares = to_cpu(&shares)?.to_vec1::<f32>()?;
+    let logits = decoder.logits(hidden)?;
+    let likeliest = logits.reduced(Reduction::ArgMax, 1)?;
+    let largest = logits.reduced(Reduction::Max, 1)?;
+    let weights = logits.minus_repeated(&largest)?.each(Function::Exp)?;
+    let on_level = weights.entries(level_tokens, 1)?.reduced(Reduction::Sum, 1)?;
+    // (n, 2), so that one copy brings both.
+    let sums = to_cpu(&cat(&[&on_level, &sum_of_rows(&weights)?], 1)?)?;
+    let shares = (sums.get_on_dim(1, 0)? / sums.get_on_dim(1, 1)?)?.to_vec1::<f32>()?;
+    let likeliest = to_cpu(&likeliest)?.flatten_all()?.to_vec1::<u32>()?;
     // `clamp` keeps NaN, which `max` would hide.
     let off_level = |share: f32| (1.0 - f64::from(share)).clamp(0.0, 1.0);
     let each = likeliest.into_iter().zip(shares);
@@ -47,21 +50,26 @@ pub fn next_tokens(
         .collect())
 }
 
-/// Sums each row of `(n, vocabulary)`. Returns `(n)`.
+/// Sums each row of `(n, vocabulary)`. Returns `(n, 1)`.
 fn sum_of_rows(weights: &Tensor) -> Result<Tensor> {
     let (rows, columns) = weights.dims2()?;
     let in_blocks = columns / BLOCK * BLOCK;
-    let rest = weights.narrow(1, in_blocks, columns - in_blocks)?.sum(1)?;
+    let rest = weights.narrow(1, in_blocks, columns - in_blocks)?;
     if in_blocks == 0 {
-        return Ok(rest);
+        return rest.reduced(Reduction::Sum, 1);
     }
-    let blocks = weights.narrow(1, 0, in_blocks)?.reshape((rows, in_blocks / BLOCK, BLOCK))?;
-    blocks.sum(2)?.sum(1)? + rest
+    let blocks = weights.narrow(1, 0, in_blocks)?.reshaped((rows, in_blocks / BLOCK, BLOCK))?;
+    let of_blocks = blocks.reduced(Reduction::Sum, 2)?.reshaped((rows, in_blocks / BLOCK))?;
+    let sum = of_blocks.reduced(Reduction::Sum, 1)?;
+    if in_blocks == columns {
+        return Ok(sum);
+    }
+    sum.plus(&rest.reduced(Reduction::Sum, 1)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
 
@@ -69,7 +77,8 @@ mod tests {
     fn rows_of_every_length_are_summed() {
         for columns in [1, 511, 512, 513, 2000] {
             let ones = Tensor::ones((2, columns), DType::F32, &Device::Cpu).unwrap();
-            let sums: Vec<f32> = sum_of_rows(&ones).unwrap().to_vec1().unwrap();
+            let sums = sum_of_rows(&ones).unwrap().flatten_all().unwrap();
+            let sums: Vec<f32> = sums.to_vec1().unwrap();
             assert_eq!(sums, [columns as f32; 2], "{columns}");
         }
     }

@@ -10,6 +10,7 @@ use crate::models::device::forward;
 use crate::models::mplug_owl3::kv_cache::KvCache;
 use crate::models::mplug_owl3::model::MplugOwl3;
 use crate::models::mplug_owl3::prompt::Prompt;
+use crate::models::ops::TensorOps;
 
 /// A prompt, computed as far as it does not depend on its images.
 #[derive(Debug, Clone)]
@@ -39,18 +40,17 @@ impl Prefix {
         // state is the answer.
         let blind = (start + model.generation().image_offset()).min(count - 1);
         // 1. All tokens, before the first hyper layer: (1, tokens, hidden).
-        let mut caches = [decoder.empty_cache()];
+        let mut cache = decoder.empty_cache(1);
         let tokens = decoder.embed(&[&prompt.ids])?;
-        let xs = decoder.run(tokens, 0..first_hyper, &mut caches)?;
+        let xs = decoder.run(tokens, 0..first_hyper, &mut cache)?;
         // 2. The tokens that attend to no image, in all other layers.
         if blind > 0 {
-            let before = xs.narrow(1, 0, blind)?.contiguous()?;
-            decoder.run(before, first_hyper..decoder.layers().len(), &mut caches)?;
+            let before = xs.narrow(1, 0, blind)?.dense()?;
+            decoder.run(before, first_hyper..decoder.layers().len(), &mut cache)?;
         }
-        let [cache] = caches;
         Ok(Self {
             cache,
-            hyper_input: xs.narrow(1, blind, count - blind)?.contiguous()?,
+            hyper_input: xs.narrow(1, blind, count - blind)?.dense()?,
             image_starts: prompt.image_starts.clone(),
             first_hyper,
         })
@@ -61,24 +61,25 @@ impl Prefix {
         self.image_starts.len()
     }
 
-    /// Resumes the prompt once for each image, and returns the caches and the last token's hidden
-    /// state after the last norm.
+    /// Resumes the prompt once for each image, and returns the cache of all, and each last token's
+    /// hidden state after the last norm.
     ///
     /// # Shapes
     /// - `embeds`: `(images · views, tokens, hidden)`
-    /// - result: a cache for each image, and `(images, hidden)`
+    /// - result: a cache with a sequence for each image, and `(images, hidden)`
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
-    pub fn resume(&self, model: &MplugOwl3, embeds: &Tensor) -> Result<(Vec<KvCache>, Tensor)> {
+    pub fn resume(&self, model: &MplugOwl3, embeds: &Tensor) -> Result<(KvCache, Tensor)> {
         let decoder = model.decoder();
         let images = embeds.dim(0)? / self.views();
         forward(model.device(), || {
-            let mut caches = vec![self.cache.clone(); images];
-            decoder.cache_image_kv(embeds, &mut caches, &vec![&self.image_starts[..]; images])?;
-            let xs = Tensor::cat(&vec![&self.hyper_input; images], 0)?;
-            let hidden = decoder.run_to_end(xs, self.first_hyper, &mut caches)?;
-            Ok((caches, hidden))
+            let mut cache = self.cache.repeated(images);
+            decoder.cache_image_kv(embeds, &mut cache, &self.image_starts)?;
+            let (_, count, hidden) = self.hyper_input.dims3()?;
+            let xs = self.hyper_input.broadcast_as((images, count, hidden))?.dense()?;
+            let hidden = decoder.run_to_end(xs, self.first_hyper, &mut cache)?;
+            Ok((cache, hidden))
         })
     }
 }

@@ -10,6 +10,7 @@ use image::imageops::crop_imm;
 use crate::imaging::{Filter, resize};
 use crate::models::mplug_owl3::config::Generation;
 use crate::models::mplug_owl3::prompt::IMAGE;
+use crate::models::ops::{TensorOps, upload};
 
 /// The rows and columns of views that an image is split into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,10 +127,10 @@ pub fn normalise(samples: &Tensor) -> Result<Tensor> {
     debug_assert_eq!(samples.dtype(), DType::U8, "samples are bytes");
     let table: Vec<f32> =
         (0..=u8::MAX).map(|sample| (f32::from(sample) / 255.0 - 0.5) / 0.5).collect();
-    let table = Tensor::new(table, samples.device())?;
+    let table = upload(table, 256, samples.device())?;
     // In the tensor library, the largest value of an index type means "none".
-    let indices = samples.flatten_all()?.to_dtype(DType::U32)?;
-    table.index_select(&indices, 0)?.reshape(samples.shape())
+    let indices = samples.flatten_all()?.cast(DType::U32)?;
+    table.entries(&indices, 0)?.reshaped(samples.shape())
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::models::layers::{Angles, Matrix, RmsNorm, Rotary, add_residual, silu_gate};
+use crate::models::layers::{Matrix, RmsNorm, Rotary, add_residual, silu_gate};
 use crate::models::mplug_owl3::config::{Config, Generation};
 use crate::models::mplug_owl3::hyper_attention::{Attended, Attention};
 use crate::models::mplug_owl3::kv_cache::KvCache;
 use crate::models::mplug_owl3::named_tensors::Tensors;
+use crate::models::mplug_owl3::run_tables::RunTables;
+use crate::models::ops::{TensorOps, upload};
 
 /// The decoder: tokens and images to hidden states and logits.
 #[derive(Debug, Clone)]
@@ -85,9 +87,9 @@ impl Decoder {
         &self.device
     }
 
-    /// Creates an empty cache for one sequence.
-    pub fn empty_cache(&self) -> KvCache {
-        KvCache::new(self.layers.len())
+    /// Creates an empty cache for some sequences.
+    pub fn empty_cache(&self, sequences: usize) -> KvCache {
+        KvCache::new(sequences, self.layers.len())
     }
 
     /// Embeds rows of tokens of one length: `(rows, tokens, hidden)`.
@@ -97,77 +99,73 @@ impl Decoder {
     pub fn embed(&self, rows: &[&[u32]]) -> Result<Tensor> {
         let ids: Vec<u32> = rows.concat();
         let shape = (rows.len(), ids.len() / rows.len().max(1), self.embedding.width()?);
-        let ids = Tensor::new(ids, &self.device)?;
-        self.embedding.rows(&ids)?.to_dtype(self.dtype)?.reshape(shape)
+        let count = ids.len();
+        let ids = upload(ids, count, &self.device)?;
+        self.embedding.rows(&ids)?.cast(self.dtype)?.reshaped(shape)
     }
 
-    /// Stores the keys and values of images in the caches, once for each hyper layer.
+    /// Stores the keys and values of images in the cache, once for each hyper layer.
     ///
     /// # Shapes
     /// - `embeds`: `(images, tokens, hidden)`, the images of the first sequence, then those of the
     ///   second, …
-    /// - `caches`: one for each sequence
-    /// - `starts`: for each sequence, the first token of each image's placeholder
+    /// - `starts`: for each image of a sequence, the first token of its placeholder; the same in all
+    ///   sequences
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn cache_image_kv(
         &self,
         embeds: &Tensor,
-        caches: &mut [KvCache],
-        starts: &[&[usize]],
+        cache: &mut KvCache,
+        starts: &[usize],
     ) -> Result<()> {
         let (images, tokens, _) = embeds.dims3()?;
-        let all_starts = || starts.iter().flat_map(|starts| starts.iter());
-        debug_assert_eq!(all_starts().count(), images, "each image has a position");
-        for (cache, starts) in caches.iter_mut().zip(starts) {
-            cache.set_image_starts(starts);
-        }
+        debug_assert_eq!(cache.sequences() * starts.len(), images, "each image has a position");
+        cache.set_images(starts, tokens);
         if images == 0 {
             return Ok(());
         }
-        // All keys of an image are at one position.
+        // All keys of an image are at one position, so a row of angles serves the whole image.
         let offset = self.generation.image_offset();
-        let positions = all_starts().flat_map(|start| std::iter::repeat_n(start + offset, tokens));
-        let angles = self.rotary.at(positions, &self.device)?;
+        let positions = starts.iter().map(|start| start + offset);
+        let angles = self.rotary.at(positions, self.dtype, &self.device)?;
         let hyper_layers =
             self.layers.iter().enumerate().filter(|(_, layer)| layer.attention.is_hyper());
         for (index, layer) in hyper_layers {
             let kv = layer.attention.image_rows(&layer.input_norm.forward(embeds)?)?;
-            // (images · tokens, 2 · kv_heads · head_dim), keys rotated.
-            let rows = angles.rotate(kv.flatten(0, 1)?, layer.attention.heads().kv_heads)?;
-            let mut first = 0;
-            for (cache, starts) in caches.iter_mut().zip(starts) {
-                let count = starts.len() * tokens;
-                if count > 0 {
-                    cache.set_image_rows(index, rows.narrow(0, first, count)?.contiguous()?);
-                }
-                first += count;
-            }
+            let rows =
+                angles.rotate_runs(kv.flatten(0, 1)?, tokens, layer.attention.heads().kv_heads)?;
+            let shape = (cache.sequences(), starts.len() * tokens, rows.dim(1)?);
+            cache.set_image_rows(index, rows.reshaped(shape)?);
         }
         Ok(())
     }
 
     /// Runs a range of layers on the next tokens of each sequence, and appends their keys and
-    /// values to the caches.
+    /// values to the cache.
     ///
     /// # Shapes
     /// - `xs`: `(sequences, n, hidden)`
-    /// - `caches`: one for each sequence
     /// - result: `(sequences, n, hidden)`
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
-    pub fn run(
+    pub fn run(&self, xs: Tensor, layers: Range<usize>, cache: &mut KvCache) -> Result<Tensor> {
+        let count = xs.dim(1)?;
+        let tables = self.tables(layers.start, cache, count, count)?;
+        self.run_with(xs, layers, &tables, cache)
+    }
+
+    fn run_with(
         &self,
         mut xs: Tensor,
         layers: Range<usize>,
-        caches: &mut [KvCache],
+        tables: &RunTables,
+        cache: &mut KvCache,
     ) -> Result<Tensor> {
-        let count = xs.dim(1)?;
-        let angles = self.angles(layers.start, caches, count)?;
         for layer in &self.layers[layers] {
-            xs = layer.forward(&xs, &angles, caches, count)?;
+            xs = layer.forward(&xs, tables, cache)?;
         }
         Ok(xs)
     }
@@ -177,16 +175,17 @@ impl Decoder {
     ///
     /// # Shapes
     /// - `xs`: `(sequences, n, hidden)`
-    /// - `caches`: one for each sequence
     /// - result: `(sequences, hidden)`
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
-    pub fn run_to_end(&self, xs: Tensor, first: usize, caches: &mut [KvCache]) -> Result<Tensor> {
+    pub fn run_to_end(&self, xs: Tensor, first: usize, cache: &mut KvCache) -> Result<Tensor> {
         let last = self.layers.len() - 1;
-        let angles = self.angles(first, caches, xs.dim(1)?)?;
-        let before_last = self.run(xs, first..last, caches)?;
-        let hidden = self.layers[last].forward(&before_last, &angles, caches, 1)?;
+        let count = xs.dim(1)?;
+        let tables = self.tables(first, cache, count, count)?;
+        let of_last = self.tables(last, cache, count, 1)?;
+        let before_last = self.run_with(xs, first..last, &tables, cache)?;
+        let hidden = self.layers[last].forward(&before_last, &of_last, cache)?;
         self.norm.forward(&hidden.squeeze(1)?)
     }
 
@@ -195,19 +194,25 @@ impl Decoder {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.head.product(hidden)?.to_dtype(DType::F32)
+        self.head.product(hidden)?.cast(DType::F32)
     }
 
-    /// Computes the angles of the next `count` tokens of each sequence in a layer, rounded to the
-    /// model's dtype as in the reference.
+    /// Creates the tables of the next `count` tokens in a layer, of which the last `queries`
+    /// attend. The angles are rounded to the model's dtype as in the reference.
     ///
     /// # Errors
     /// Fails on an error of the device.
-    pub fn angles(&self, layer: usize, caches: &[KvCache], count: usize) -> Result<Angles> {
-        let lengths =
-            caches.iter().map(|cache| cache.text_len(layer)).collect::<Result<Vec<_>>>()?;
-        let positions = lengths.into_iter().flat_map(|length| length..length + count);
-        self.rotary.at(positions, &self.device)?.rounded_to(self.dtype)
+    pub fn tables(
+        &self,
+        layer: usize,
+        cache: &KvCache,
+        count: usize,
+        queries: usize,
+    ) -> Result<RunTables> {
+        let len = cache.text_len(layer)?;
+        let angles = self.rotary.at(len..len + count, self.dtype, &self.device)?;
+        let offset = self.generation.image_offset();
+        Ok(RunTables::new(angles, len + count, queries, cache, offset))
     }
 }
 
@@ -241,25 +246,19 @@ impl DecoderLayer {
         &self.input_norm
     }
 
-    /// Runs the layer on the next tokens of each sequence, for the last `query_count` of them.
+    /// Runs the layer on the next tokens of each sequence, for as many of the last as the tables
+    /// have queries.
     ///
     /// # Shapes
     /// - `xs`: `(sequences, n, hidden)`
-    /// - `angles`: a row for each token, `(sequences · n, head_dim / 2)`
-    /// - `caches`: one for each sequence
-    /// - result: `(sequences, query_count, hidden)`
+    /// - result: `(sequences, queries, hidden)`
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
-    pub fn forward(
-        &self,
-        xs: &Tensor,
-        angles: &Angles,
-        caches: &mut [KvCache],
-        query_count: usize,
-    ) -> Result<Tensor> {
-        let attended = self.attend(xs, angles, caches, query_count)?;
-        let shortcut = xs.narrow(1, xs.dim(1)? - query_count, query_count)?.contiguous()?;
+    pub fn forward(&self, xs: &Tensor, tables: &RunTables, cache: &mut KvCache) -> Result<Tensor> {
+        let attended = self.attend(xs, tables, cache)?;
+        let queries = tables.queries();
+        let shortcut = xs.narrow(1, xs.dim(1)? - queries, queries)?.dense()?;
         self.finish(&attended.output, &shortcut)
     }
 
@@ -268,14 +267,8 @@ impl DecoderLayer {
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
-    pub fn attend(
-        &self,
-        xs: &Tensor,
-        angles: &Angles,
-        caches: &mut [KvCache],
-        query_count: usize,
-    ) -> Result<Attended> {
-        self.attention.attend(&self.input_norm.forward(xs)?, angles, caches, query_count)
+    pub fn attend(&self, xs: &Tensor, tables: &RunTables, cache: &mut KvCache) -> Result<Attended> {
+        self.attention.attend(&self.input_norm.forward(xs)?, tables, cache)
     }
 
     /// The second half of [`DecoderLayer::forward`]: output projection and MLP.

@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor};
 use crate::models::layers::{LayerNorm, Linear, Windows, windowed_attention};
 use crate::models::mplug_owl3::config::VisionConfig;
 use crate::models::mplug_owl3::named_tensors::Tensors;
+use crate::models::ops::{TensorOps, cat, runs_on_gpu};
 
 /// Views in one run on a CPU. With more, the intermediates are too large for the allocator to
 /// reuse.
@@ -34,7 +35,7 @@ impl VisionModel {
         let patch = embeddings.pp("patch_embedding");
         let weight = patch
             .get((hidden_size, 3, side, side), "weight")?
-            .reshape((hidden_size, 3 * side * side))?;
+            .reshaped((hidden_size, 3 * side * side))?;
         let position = embeddings.pp("position_embedding");
         let encoder = tensors.pp("encoder.layers");
         Ok(Self {
@@ -54,12 +55,12 @@ impl VisionModel {
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, views: &Tensor) -> Result<Tensor> {
         let count = views.dim(0)?;
-        let most = if views.device().is_cpu() { VIEWS_CPU } else { VIEWS_GPU };
+        let most = if runs_on_gpu(views.device()) { VIEWS_GPU } else { VIEWS_CPU };
         let runs = (0..count)
             .step_by(most)
             .map(|first| self.run(&views.narrow(0, first, most.min(count - first))?, |_| Ok(())))
             .collect::<Result<Vec<_>>>()?;
-        if let [one] = &runs[..] { Ok(one.clone()) } else { Tensor::cat(&runs, 0) }
+        cat(&runs.iter().collect::<Vec<_>>(), 0)
     }
 
     /// Encodes all views at once. Calls `observe` with the tokens before the first layer and after
@@ -90,10 +91,10 @@ impl VisionModel {
         let patches = views
             .narrow(2, 0, across * side)?
             .narrow(3, 0, across * side)?
-            .reshape(&[count, 3, across, side, across, side][..])?
+            .reshaped(&[count, 3, across, side, across, side])?
             .permute([0, 2, 4, 1, 3, 5])?
-            .reshape((count, across * across, 3 * side * side))?;
-        self.patch_embedding.forward(&patches)?.broadcast_add(&self.position)
+            .reshaped((count, across * across, 3 * side * side))?;
+        self.patch_embedding.forward(&patches)?.plus_repeated(&self.position)
     }
 }
 
@@ -129,9 +130,9 @@ impl EncoderLayer {
         let (views, count, hidden) = tokens.dims3()?;
         // 1. Attention. Every token attends to every other, so the map may as well be one row.
         let qkv = self.qkv.product(&self.layer_norm1.forward(tokens)?)?;
-        let map = qkv.reshape((views, 1, count, 3 * hidden))?;
+        let map = qkv.reshaped((views, 1, count, 3 * hidden))?;
         let all = Windows { heads: config.num_attention_heads, side: None, pools_queries: false };
-        let attended = windowed_attention(&map, self.qkv.bias(), &all)?.reshape(tokens.shape())?;
+        let attended = windowed_attention(&map, self.qkv.bias(), &all)?.reshaped(tokens.shape())?;
         // 2. Output projection and residual.
         let tokens = self.out_proj.forward_residual(&attended, tokens)?;
         // 3. MLP and residual.

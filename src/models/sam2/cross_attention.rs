@@ -12,8 +12,9 @@ use candle_nn::VarBuilder;
 
 use crate::models::kernels::cross_attention as kernel;
 use crate::models::kernels::cross_attention::{ImageKeyValues, ImageTokens, ImageUpdate};
-use crate::models::layers::{LayerNorm, Linear, matmul, softmax_attention};
-use crate::models::sam2::load::{linear, select_rows};
+use crate::models::layers::{LayerNorm, Linear, softmax_attention};
+use crate::models::ops::{TensorOps, cat, matmul, softmax_last_dim};
+use crate::models::sam2::load::{linear, select_images};
 
 /// The shape of an attention.
 #[derive(Debug, Clone, Copy)]
@@ -60,10 +61,10 @@ impl Projections {
     fn multiply_by_head(&self, tokens: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let (prompts, count, _) = tokens.dims3()?;
         let (head_dim, width) = (self.head_dim()?, weight.dim(1)?);
-        let by_head = tokens.reshape((prompts * count, self.heads, head_dim))?.transpose(0, 1)?;
-        let weights = weight.reshape((self.heads, head_dim, width))?;
-        let rows = matmul(&by_head.contiguous()?, &weights)?;
-        rows.transpose(0, 1)?.reshape((prompts, count * self.heads, width))
+        let by_head = tokens.reshaped((prompts * count, self.heads, head_dim))?.transpose(0, 1)?;
+        let weights = weight.reshaped((self.heads, head_dim, width))?;
+        let rows = matmul(&by_head.dense()?, &weights)?;
+        rows.transpose(0, 1)?.reshaped((prompts, count * self.heads, width))
     }
 }
 
@@ -93,24 +94,23 @@ impl TokenToImage {
         let (heads, head_dim) = (projections.heads, projections.head_dim()?);
         let by_head = |projected: Tensor| {
             projected
-                .reshape((images, area, heads, head_dim))?
+                .reshaped((images, area, heads, head_dim))?
                 .transpose(1, 2)?
-                .contiguous()?
-                .reshape((images * heads, area, head_dim))
+                .dense()?
+                .reshaped((images * heads, area, head_dim))
         };
-        let positioned = image.tokens.broadcast_add(image.position)?;
-        let keys = by_head(projections.key.forward(&positioned)?)?;
+        let keys = by_head(projections.key.forward(positioned(image)?)?)?;
         let values = by_head(projections.value.forward(image.tokens)?)?;
-        let queries = (projections.query.forward(tokens)? * projections.scale()?)?;
+        let queries = projections.query.forward(tokens)?.affine_of(projections.scale()?, 0.0)?;
         let mut attended = Vec::new();
         let mut first = 0;
         for run in image.image_of.chunk_by(|a, b| a == b) {
             let prompts = run.len();
             let queries_by_head = queries
                 .narrow(0, first, prompts)?
-                .reshape((prompts * count, heads, head_dim))?
+                .reshaped((prompts * count, heads, head_dim))?
                 .transpose(0, 1)?
-                .contiguous()?;
+                .dense()?;
             // A head of an image counts as an image.
             let image_of: Vec<usize> = (run[0] * heads..(run[0] + 1) * heads).collect();
             let attention = ImageKeyValues {
@@ -119,30 +119,39 @@ impl TokenToImage {
                 values: &values,
                 image_of: &image_of,
             };
-            let rows = attend(&queries_by_head, &attention)?.transpose(0, 1)?;
-            attended.push(rows.reshape((prompts, count, heads * head_dim))?);
+            let rows = if kernel::supports_attention(&queries_by_head, &attention) {
+                kernel::attend(&queries_by_head, &attention)?
+            } else {
+                attend(&queries_by_head, &keys, &values, &image_of)?
+            };
+            let rows = rows.transpose(0, 1)?;
+            attended.push(rows.reshaped((prompts, count, heads * head_dim))?);
             first += prompts;
         }
-        projections.out.forward(&Tensor::cat(&attended, 0)?)
+        projections.out.forward(&cat(&attended.iter().collect::<Vec<_>>(), 0)?)
     }
 
     /// Leaves the images as they are, and applies the projections to the tokens.
     fn forward_absorbed(&self, tokens: &Tensor, image: &ImageTokens<'_>) -> Result<Tensor> {
         let projections = &self.0;
         let (prompts, count, width) = tokens.dims3()?;
-        let queries = (projections.query.forward(tokens)? * projections.scale()?)?;
+        let queries = projections.query.forward(tokens)?.affine_of(projections.scale()?, 0.0)?;
         let rows = projections.multiply_by_head(&queries, projections.key.weight())?;
-        let ImageTokens { tokens: keys, position, image_of } = *image;
+        let &ImageTokens { tokens: keys, position, image_of, .. } = image;
         let attention = ImageKeyValues { keys, position: Some(position), values: keys, image_of };
-        let attended = attend(&rows, &attention)?;
+        let attended = if kernel::supports_attention(&rows, &attention) {
+            kernel::attend(&rows, &attention)?
+        } else {
+            attend(&rows, positioned(image)?, keys, image_of)?
+        };
         // After the weighted sum, each head applies its own value projection.
         let (heads, head_dim) = (projections.heads, projections.head_dim()?);
-        let by_head = attended.reshape((prompts * count, heads, width))?.transpose(0, 1)?;
-        let weights = projections.value.weight().reshape((heads, head_dim, width))?;
-        let values = matmul(&by_head.contiguous()?, &weights.transpose(1, 2)?.contiguous()?)?
+        let by_head = attended.reshaped((prompts * count, heads, width))?.transpose(0, 1)?;
+        let weights = projections.value.weight().reshaped((heads, head_dim, width))?;
+        let values = matmul(&by_head.dense()?, &weights.transpose(1, 2)?)?
             .transpose(0, 1)?
-            .reshape((prompts, count, heads * head_dim))?;
-        projections.out.forward(&values.broadcast_add(projections.value.bias())?)
+            .reshaped((prompts, count, heads * head_dim))?;
+        projections.out.forward(&values.plus_repeated(projections.value.bias())?)
     }
 }
 
@@ -150,12 +159,16 @@ impl TokenToImage {
 #[derive(Debug, Clone)]
 pub(crate) struct ImageToToken {
     projections: Projections,
+    /// The transposed weight of the output projection, `(heads · head_dim, width)`.
+    out: Tensor,
     norm: LayerNorm,
 }
 
 impl ImageToToken {
     pub(crate) fn new(shape: AttentionShape, norm: LayerNorm, vb: &VarBuilder<'_>) -> Result<Self> {
-        Ok(Self { projections: Projections::new(shape, vb)?, norm })
+        let projections = Projections::new(shape, vb)?;
+        let out = projections.out.weight().t()?.dense()?;
+        Ok(Self { projections, out, norm })
     }
 
     /// `norm(image + attention(image, keys, values))` as `(prompts, tokens, width)`, for keys and
@@ -167,14 +180,13 @@ impl ImageToToken {
         values: &Tensor,
     ) -> Result<Tensor> {
         let projections = &self.projections;
-        let scaled_keys = (projections.key.forward(keys)? * projections.scale()?)?;
+        let scaled_keys = projections.key.forward(keys)?.affine_of(projections.scale()?, 0.0)?;
         let query_bias = projections.query.bias().unsqueeze(1)?;
-        let out = projections.out.weight().t()?.contiguous()?;
         let values = projections.value.forward(values)?;
         let update = ImageUpdate {
             keys: projections.multiply_by_head(&scaled_keys, projections.query.weight())?,
             offsets: projections.multiply_by_head(&scaled_keys, &query_bias)?.squeeze(2)?,
-            values: projections.multiply_by_head(&values, &out)?,
+            values: projections.multiply_by_head(&values, &self.out)?,
             bias: projections.out.bias(),
             heads: projections.heads,
         };
@@ -182,28 +194,22 @@ impl ImageToToken {
     }
 }
 
-/// `softmax(queries · (keys + position)ᵀ) · values` for queries `(prompts, rows, width)`. The
-/// softmax is computed in `f32`.
-fn attend(queries: &Tensor, image: &ImageKeyValues<'_>) -> Result<Tensor> {
-    if kernel::supports_attention(queries, image) {
-        return kernel::attend(queries, image);
+/// Returns the image's tokens plus their position, computed once for both directions of a layer.
+fn positioned<'a>(image: &'a ImageTokens<'_>) -> Result<&'a Tensor> {
+    if let Some(positioned) = image.positioned.get() {
+        return Ok(positioned);
     }
-    let mut keys = select_images(image.keys, image.image_of)?;
-    if let Some(position) = image.position {
-        keys = keys.broadcast_add(position)?;
-    }
-    let scores = matmul(queries, &keys.transpose(1, 2)?)?.to_dtype(DType::F32)?;
-    let probabilities = candle_nn::ops::softmax_last_dim(&scores)?;
-    let values = select_images(image.values, image.image_of)?;
-    matmul(&probabilities.to_dtype(values.dtype())?, &values)
+    let sum = image.tokens.plus_repeated(image.position)?;
+    Ok(image.positioned.get_or_init(|| sum))
 }
 
-/// `(images, …)` to `(prompts, …)`: the image of each prompt.
-fn select_images(features: &Tensor, image_of: &[usize]) -> Result<Tensor> {
-    if image_of.iter().copied().eq(0..features.dim(0)?) {
-        return Ok(features.clone());
-    }
-    select_rows(features, image_of)
+/// `softmax(queries · keysᵀ) · values` for queries `(prompts, rows, width)` and for keys and values
+/// `(images, tokens, width)`. The softmax is computed in `f32`.
+fn attend(queries: &Tensor, keys: &Tensor, values: &Tensor, image_of: &[usize]) -> Result<Tensor> {
+    let keys = select_images(keys, image_of)?;
+    let scores = matmul(queries, &keys.transpose(1, 2)?)?.cast(DType::F32)?;
+    let values = select_images(values, image_of)?;
+    matmul(&softmax_last_dim(&scores)?.cast(values.dtype())?, &values)
 }
 
 /// `norm(tokens + softmax((tokens + position) · keysᵀ + offsets) · values + bias)` as
@@ -216,15 +222,32 @@ fn update_image(
     if kernel::supports_update(image, update) {
         return kernel::update_image(image, update, norm.parts());
     }
+    norm.forward(&updated(image, update)?)
+}
+
+/// The plain form of [`update_image`], before the norm.
+fn updated(image: &ImageTokens<'_>, update: &ImageUpdate<'_>) -> Result<Tensor> {
+    let (prompts, rows, width) = update.keys.dims3()?;
+    let (heads, count) = (update.heads, image.tokens.dim(1)?);
+    // All tokens of a head in consecutive rows, so that the softmax is over the last dimension.
+    let by_head = |rows: &Tensor| {
+        let width = rows.elem_count() / (prompts * update.offsets.dim(1)?);
+        rows.reshaped((prompts, update.offsets.dim(1)? / heads, heads, width))?.transpose(1, 2)
+    };
+    let keys = by_head(&update.keys)?.reshaped((prompts, rows, width))?;
+    let offsets = by_head(&update.offsets)?.reshaped((prompts, 1, rows))?;
+    // The weights of a head have the sum 1, so each head adds its part of the bias.
+    let share = update.bias.affine_of((heads as f64).recip(), 0.0)?;
+    let values =
+        by_head(&update.values)?.reshaped((prompts, rows, width))?.plus_repeated(&share)?;
+    let queries = select_images(positioned(image)?, image.image_of)?;
+    let scores = matmul(&queries, &keys.transpose(1, 2)?)?.cast(DType::F32)?;
+    let scores = scores.plus_repeated(&offsets.cast(DType::F32)?)?;
+    let by_token = scores.reshaped((prompts, count, heads, rows / heads))?;
+    let weights = softmax_last_dim(&by_token)?.reshaped((prompts, count, rows))?;
+    let attended = matmul(&weights.cast(values.dtype())?, &values)?;
     let tokens = select_images(image.tokens, image.image_of)?;
-    let queries = tokens.broadcast_add(image.position)?;
-    let products = matmul(&queries, &update.keys.transpose(1, 2)?.contiguous()?)?;
-    let scores = products.broadcast_add(&update.offsets.unsqueeze(1)?)?.to_dtype(DType::F32)?;
-    let (prompts, count, rows) = scores.dims3()?;
-    let by_token = scores.reshape((prompts, count, rows / update.heads, update.heads))?;
-    let probabilities = candle_nn::ops::softmax(&by_token, 2)?.reshape((prompts, count, rows))?;
-    let attended = matmul(&probabilities.to_dtype(tokens.dtype())?, &update.values)?;
-    norm.forward(&(tokens + attended.broadcast_add(update.bias)?)?)
+    attended.plus_repeated(&tokens)
 }
 
 /// Self-attention among a few tokens.
@@ -243,14 +266,14 @@ impl SelfAttention {
         let (prompts, count, width) = tokens.dims3()?;
         let heads = projections.heads;
         let by_head = |xs: Tensor| {
-            xs.reshape((prompts, count, heads, width / heads))?.transpose(1, 2)?.contiguous()
+            xs.reshaped((prompts, count, heads, width / heads))?.transpose(1, 2)?.dense()
         };
         let attended = softmax_attention(
             &by_head(projections.query.forward(positioned)?)?,
             &by_head(projections.key.forward(positioned)?)?,
             &by_head(projections.value.forward(tokens)?)?,
         )?;
-        projections.out.forward(&attended.transpose(1, 2)?.reshape((prompts, count, width))?)
+        projections.out.forward(&attended.transpose(1, 2)?.reshaped((prompts, count, width))?)
     }
 }
 
@@ -288,7 +311,7 @@ mod tests {
                 .unwrap();
         let (image, position) = (random(&[2, 144, 256]), random(&[144, 256]));
         let image_of = [0, 0, 1, 1, 1];
-        let image = ImageTokens { tokens: &image, position: &position, image_of: &image_of };
+        let image = ImageTokens::new(&image, &position, &image_of);
         let tokens = random(&[5, 8, 256]);
         let shared = attention.forward_shared(&tokens, &image).unwrap();
         assert_close(&shared, &attention.forward_absorbed(&tokens, &image).unwrap());
@@ -304,14 +327,10 @@ mod tests {
         ] {
             let prompts = image_of.len();
             let (tokens, position) = (random(&[images, count, width]), random(&[count, width]));
-            let image = ImageTokens { tokens: &tokens, position: &position, image_of: &image_of };
+            let image = ImageTokens::new(&tokens, &position, &image_of);
             let values = random(&[images, count, width]);
             let (exact_tokens, exact_position) = (plain(&tokens), plain(&position));
-            let exact = ImageTokens {
-                tokens: &exact_tokens,
-                position: &exact_position,
-                image_of: &image_of,
-            };
+            let exact = ImageTokens::new(&exact_tokens, &exact_position, &image_of);
             let queries = (random(&[prompts, rows, width]) * 0.5).unwrap();
             for has_position in [true, false] {
                 let attention = ImageKeyValues {
@@ -321,14 +340,9 @@ mod tests {
                     image_of: &image_of,
                 };
                 assert!(kernel::supports_attention(&queries, &attention));
-                let ours = attend(&queries, &attention).unwrap();
-                let exact_attention = ImageKeyValues {
-                    keys: &exact_tokens,
-                    position: has_position.then_some(&exact_position),
-                    values: &plain(&values),
-                    image_of: &image_of,
-                };
-                let expected = attend(&plain(&queries), &exact_attention).unwrap();
+                let ours = kernel::attend(&queries, &attention).unwrap();
+                let keys = if has_position { positioned(&exact).unwrap() } else { &exact_tokens };
+                let expected = attend(&plain(&queries), keys, &plain(&values), &image_of).unwrap();
                 assert_close(&ours, &expected.to_dtype(DType::F32).unwrap());
             }
 
@@ -351,8 +365,8 @@ mod tests {
                 bias: &bias,
                 ..update
             };
-            let expected = update_image(&exact, &update, &norm).unwrap();
-            assert_close(&ours, &expected.to_dtype(DType::F32).unwrap());
+            let expected = updated(&exact, &update).unwrap().to_dtype(DType::F32).unwrap();
+            assert_close(&ours, &norm.forward(&expected).unwrap());
         }
     }
 }

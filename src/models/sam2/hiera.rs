@@ -7,6 +7,7 @@ use candle_nn::VarBuilder;
 use crate::models::layers::{
     LayerNorm, Linear, Windows, add_bias, max_pool_2x2, windowed_attention,
 };
+use crate::models::ops::{TensorOps, conv2d, runs_on_gpu};
 use crate::models::sam2::config::{Config, TrunkConfig};
 use crate::models::sam2::load::{layer_norm, linear};
 use crate::models::sam2::position::trunk_position;
@@ -42,7 +43,7 @@ impl Hiera {
         let window_side = trunk.window_spec[0];
         let window =
             vb.to_dtype(DType::F32).get((1, dim, window_side, window_side), "pos_embed_window")?;
-        let position = trunk_position(&background, &window, (side, side))?.to_dtype(vb.dtype())?;
+        let position = trunk_position(&background, &window, (side, side))?.cast(vb.dtype())?;
         let vb_blocks = vb.pp("blocks");
         let blocks: Result<Vec<Block>> = BlockConfig::of_trunk(trunk)
             .iter()
@@ -67,7 +68,7 @@ impl Hiera {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn forward(&self, images: &Tensor) -> Result<Vec<Tensor>> {
-        let mut map = self.patch_embed.forward(images)?.broadcast_add(&self.position)?;
+        let mut map = self.patch_embed.forward(images)?.plus_repeated(&self.position)?;
         let mut stages = Vec::with_capacity(self.stage_ends.len());
         for (index, block) in self.blocks.iter().enumerate() {
             map = block.forward(&map)?;
@@ -122,11 +123,10 @@ impl PatchEmbed {
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let dtype = self.weight.dtype();
         // candle has no convolution in half precisions on the CPU.
-        let compute_dtype = if images.device().is_cpu() { DType::F32 } else { dtype };
-        let (images, weight) =
-            (images.to_dtype(compute_dtype)?, self.weight.to_dtype(compute_dtype)?);
-        let map = images.conv2d(&weight, PATCH_PADDING, PATCH_STRIDE, 1, 1)?;
-        add_bias(map.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?, &self.bias)
+        let compute_dtype = if runs_on_gpu(images.device()) { dtype } else { DType::F32 };
+        let (images, weight) = (images.cast(compute_dtype)?, self.weight.cast(compute_dtype)?);
+        let map = conv2d(&images, &weight, PATCH_PADDING, PATCH_STRIDE)?;
+        add_bias(map.permute((0, 2, 3, 1))?.dense()?.cast(dtype)?, &self.bias)
     }
 }
 

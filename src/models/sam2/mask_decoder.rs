@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 use crate::models::device::{forward, to_cpu};
 use crate::models::kernels::cross_attention::ImageTokens;
 use crate::models::layers::Linear;
+use crate::models::ops::{Function, TensorOps, cat, stack};
 use crate::models::sam2::config::{Config, DynamicMultimask};
 use crate::models::sam2::load::{Mlp, pointwise, select_rows};
 use crate::models::sam2::two_way::{TwoWayState, TwoWayTransformer};
@@ -76,7 +77,7 @@ impl MaskDecoder {
             .collect::<Result<_>>()?;
         let hidden = config.iou_hidden;
         Ok(Self {
-            tokens: Tensor::cat(&tokens, 0)?,
+            tokens: cat(&tokens.iter().collect::<Vec<_>>(), 0)?,
             transformer: TwoWayTransformer::new(config, &vb.pp("transformer"))?,
             upscale: Upscale::new(config, &vb.pp("output_upscaling"))?,
             narrow: [
@@ -112,16 +113,14 @@ impl MaskDecoder {
     ) -> Result<DecodedPrompts> {
         let prompts = image.image_of.len();
         let (count, dim) = self.tokens.dims2()?;
-        let learned =
-            self.tokens.unsqueeze(0)?.broadcast_as((prompts, count, dim))?.contiguous()?;
-        let tokens =
-            if sparse.dim(1)? == 0 { learned } else { Tensor::cat(&[&learned, sparse], 1)? };
+        let learned = self.tokens.unsqueeze(0)?.broadcast_as((prompts, count, dim))?.dense()?;
+        let tokens = if sparse.dim(1)? == 0 { learned } else { cat(&[&learned, sparse], 1)? };
         let TwoWayState { queries, keys } = self.transformer.forward(&tokens, image, observe)?;
-        let iou = self.iou_head.forward(&queries.i((.., 1, ..))?.contiguous()?)?;
+        let iou = self.iou_head.forward(&queries.i((.., 1, ..))?.dense()?)?;
         Ok(DecodedPrompts {
-            mask_tokens: queries.narrow(1, LEADING_TOKENS, MASKS)?.contiguous()?,
+            mask_tokens: queries.narrow(1, LEADING_TOKENS, MASKS)?.dense()?,
             image: keys,
-            iou: candle_nn::ops::sigmoid(&iou)?,
+            iou: iou.each(Function::Sigmoid)?,
         })
     }
 
@@ -138,12 +137,12 @@ impl MaskDecoder {
         masks: std::ops::Range<usize>,
     ) -> Result<Tensor> {
         let vector = |mask: usize| {
-            let token = decoded.mask_tokens.i((.., mask, ..))?.contiguous()?;
+            let token = decoded.mask_tokens.i((.., mask, ..))?.dense()?;
             self.hypernetworks[mask].forward(&token)
         };
         forward(decoded.image.device(), || {
             let vectors = masks.map(vector).collect::<Result<Vec<_>>>()?;
-            self.upscale.masks(&decoded.image, fine, image_of, &Tensor::stack(&vectors, 1)?)
+            self.upscale.masks(&decoded.image, fine, image_of, &stack(&vectors, 1)?)
         })
     }
 

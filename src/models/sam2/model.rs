@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 
 use crate::models::device::forward;
 use crate::models::kernels::cross_attention::ImageTokens;
+use crate::models::ops::{TensorOps, cat, full, to_device};
 use crate::models::sam2::config::Config;
 use crate::models::sam2::image_encoder::ImageEncoder;
 use crate::models::sam2::load::select_rows;
@@ -47,9 +48,8 @@ impl EncodedImages {
         if let [one] = several {
             return Ok(one.clone());
         }
-        let join = |part: fn(&Self) -> &Tensor| {
-            Tensor::cat(&several.iter().map(part).collect::<Vec<_>>(), 0)
-        };
+        let join =
+            |part: fn(&Self) -> &Tensor| cat(&several.iter().map(part).collect::<Vec<_>>(), 0);
         Ok(Self {
             tokens: join(|encoded| &encoded.tokens)?,
             fine: FineFeatures {
@@ -97,12 +97,12 @@ impl Sam2 {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn encode(&self, images: &Tensor) -> Result<EncodedImages> {
-        let images = images.to_device(&self.device)?;
+        let images = to_device(images, &self.device)?;
         forward(&self.device, || {
-            let maps = self.image_encoder.forward(&images.to_dtype(self.dtype)?)?;
+            let maps = self.image_encoder.forward(&images.cast(self.dtype)?)?;
             let [finest, half] = self.mask_decoder.narrowed(&maps[0], &maps[1])?;
             Ok(EncodedImages {
-                tokens: maps[2].flatten(1, 2)?.broadcast_add(&self.no_memory)?,
+                tokens: maps[2].flatten(1, 2)?.plus_repeated(&self.no_memory)?,
                 fine: FineFeatures::new(&half, &finest)?,
             })
         })
@@ -120,28 +120,24 @@ impl Sam2 {
         observe: impl FnMut(&TwoWayState),
     ) -> Result<DecodedPrompts> {
         let sparse = if prompts.points.dim(1)? == 0 {
-            Tensor::zeros(
-                (prompts.image_of.len(), 0, self.config.d_model),
-                self.dtype,
-                &self.device,
-            )?
+            full(0.0, (prompts.image_of.len(), 0, self.config.d_model), self.dtype, &self.device)?
         } else {
-            self.prompt_encoder.sparse(&prompts.points.to_device(&self.device)?, prompts.labels)?
+            self.prompt_encoder.sparse(&to_device(prompts.points, &self.device)?, prompts.labels)?
         };
         let (tokens, own_image);
         let image_of = match prompts.masks {
             None => {
-                tokens = encoded.tokens.broadcast_add(&self.prompt_encoder.without_mask()?)?;
+                tokens = encoded.tokens.plus_repeated(&self.prompt_encoder.without_mask()?)?;
                 prompts.image_of
             }
             Some(masks) => {
-                let dense = self.prompt_encoder.of_masks(&masks.to_device(&self.device)?)?;
-                tokens = (select_rows(&encoded.tokens, prompts.image_of)? + dense)?;
+                let dense = self.prompt_encoder.of_masks(&to_device(masks, &self.device)?)?;
+                tokens = select_rows(&encoded.tokens, prompts.image_of)?.plus(&dense)?;
                 own_image = (0..prompts.image_of.len()).collect::<Vec<_>>();
                 &own_image
             }
         };
-        let image = ImageTokens { tokens: &tokens, position: &self.position, image_of };
+        let image = ImageTokens::new(&tokens, &self.position, image_of);
         forward(&self.device, || self.mask_decoder.decode(&sparse, &image, observe))
     }
 
@@ -168,6 +164,11 @@ impl Sam2 {
     /// Position embedding of the image's tokens, `(side², d_model)`, row by row.
     pub fn position(&self) -> &Tensor {
         &self.position
+    }
+
+    /// The dtype of the network.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// The device of the network.

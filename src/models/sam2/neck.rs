@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::models::layers::Linear;
+use crate::models::ops::TensorOps;
 use crate::models::sam2::config::Config;
 use crate::models::sam2::load::pointwise;
 
@@ -37,7 +38,7 @@ impl Neck {
         let levels = self.levels.iter().zip(stages);
         let mut maps =
             levels.map(|(level, stage)| level.forward(stage)).collect::<Result<Vec<_>>>()?;
-        maps[2] = (&maps[2] + repeated(&maps[3])?)?;
+        maps[2] = maps[2].plus(&repeated(&maps[3])?)?;
         Ok(maps)
     }
 }
@@ -45,8 +46,8 @@ impl Neck {
 /// Repeats each token twice along both axes.
 fn repeated(map: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = map.dims4()?;
-    map.reshape(&[batch, height, 1, width, 1, channels][..])?
+    map.reshaped(&[batch, height, 1, width, 1, channels])?
         .broadcast_as(&[batch, height, 2, width, 2, channels][..])?
-        .contiguous()?
-        .reshape((batch, 2 * height, 2 * width, channels))
+        .dense()?
+        .reshaped((batch, 2 * height, 2 * width, channels))
 }

@@ -3,10 +3,10 @@
 
 use std::f64::consts::TAU;
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::models::device::to_cpu;
-use crate::models::layers::matmul;
+use crate::models::ops::{Function, TensorOps, cat, matmul, to_device, upload};
 
 /// The constant of cubic convolution in torch's `interpolate`.
 const CUBIC: f64 = -0.75;
@@ -32,7 +32,7 @@ pub fn trunk_position(
         *value += tile[(channel * side + y % side) * side + x % side];
     }
     let sum = Tensor::from_vec(values, (1, channels, height, width), &Device::Cpu)?;
-    sum.permute((0, 2, 3, 1))?.contiguous()?.to_device(background.device())
+    to_device(&sum.permute((0, 2, 3, 1))?.contiguous()?, background.device())
 }
 
 /// Resizes `(1, channels, h, w)` to `size` (height, width) by cubic convolution, without
@@ -102,12 +102,12 @@ impl FourierPosition {
     pub fn forward(&self, positions: &Tensor) -> Result<Tensor> {
         let shape = positions.dims();
         let rows = shape[..shape.len() - 1].iter().product::<usize>();
-        let centred = ((positions.reshape((rows, 2))? * 2.0)? - 1.0)?;
-        let angles = (matmul(&centred, &self.matrix)? * TAU)?;
-        let features = Tensor::cat(&[angles.sin()?, angles.cos()?], D::Minus1)?;
+        let centred = positions.reshaped((rows, 2))?.affine_of(2.0, -1.0)?;
+        let angles = matmul(&centred, &self.matrix)?.affine_of(TAU, 0.0)?;
+        let features = cat(&[&angles.each(Function::Sin)?, &angles.each(Function::Cos)?], 1)?;
         let channels = features.dim(1)?;
         let outer = shape[..shape.len() - 1].iter().copied();
-        features.reshape(outer.chain([channels]).collect::<Vec<_>>())
+        features.reshaped(outer.chain([channels]).collect::<Vec<_>>())
     }
 
     /// Returns the features of the cell centres of a square map, `(side², channels)` in `f32`, row
@@ -120,6 +120,6 @@ impl FourierPosition {
         let cells = 0..side * side;
         let positions: Vec<f32> =
             cells.flat_map(|cell| [centre(cell % side), centre(cell / side)]).collect();
-        self.forward(&Tensor::from_vec(positions, (side * side, 2), self.matrix.device())?)
+        self.forward(&upload(positions, (side * side, 2), self.matrix.device())?)
     }
 }

@@ -4,6 +4,7 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::models::layers::{LayerNorm, Linear, add_bias, gelu_plain};
+use crate::models::ops::{TensorOps, cat, full, upload};
 use crate::models::sam2::config::Config;
 use crate::models::sam2::load::{layer_norm, pointwise};
 use crate::models::sam2::position::FourierPosition;
@@ -69,7 +70,7 @@ impl PromptEncoder {
         labels.push(vb32.get((1, dim), "not_a_point_embed.weight")?);
         Ok(Self {
             position: FourierPosition::new(vb32.get((2, dim / 2), matrix)?),
-            labels: Tensor::cat(&labels, 0)?,
+            labels: cat(&labels.iter().collect::<Vec<_>>(), 0)?,
             no_mask: vb.get((1, dim), "no_mask_embed.weight")?,
             downscale: MaskDownscale::new(config, &vb.pp("mask_downscaling"))?,
             image_size: config.image_size,
@@ -86,22 +87,24 @@ impl PromptEncoder {
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn sparse(&self, points: &Tensor, labels: &[PointLabel]) -> Result<Tensor> {
         let (prompts, count, _) = points.dims3()?;
-        let padding = Tensor::zeros((prompts, 1, 2), DType::F32, points.device())?;
+        let padding = full(0.0, (prompts, 1, 2), DType::F32, points.device())?;
         // Half a pixel moves a point to its pixel's centre.
-        let centred = ((Tensor::cat(&[points, &padding], 1)? + 0.5)? / self.image_size as f64)?;
+        let size = self.image_size as f64;
+        let centred =
+            cat(&[points, &padding], 1)?.affine_of(1.0, 0.5)?.affine_of(size.recip(), 0.0)?;
         let padded: Vec<PointLabel> = labels
             .chunks(count)
             .flat_map(|labels| labels.iter().copied().chain([PointLabel::Padding]))
             .collect();
         let factors: Vec<f32> =
             padded.iter().map(|&label| f32::from(u8::from(label != PointLabel::Padding))).collect();
-        let is_point = Tensor::from_vec(factors, (prompts, count + 1, 1), points.device())?;
+        let is_point = upload(factors, (prompts, count + 1, 1), points.device())?;
         let rows: Vec<u32> = padded.into_iter().map(PointLabel::row).collect();
-        let indices = Tensor::from_vec(rows, prompts * (count + 1), points.device())?;
+        let indices = upload(rows, prompts * (count + 1), points.device())?;
         let shape = (prompts, count + 1, self.labels.dim(D::Minus1)?);
-        let meaning = self.labels.index_select(&indices, 0)?.reshape(shape)?;
-        let position = self.position.forward(&centred)?.broadcast_mul(&is_point)?;
-        (position + meaning)?.to_dtype(self.dtype)
+        let meaning = self.labels.entries(&indices, 0)?.reshaped(shape)?;
+        let position = self.position.forward(&centred)?.times_repeated(&is_point)?;
+        position.plus(&meaning)?.cast(self.dtype)
     }
 
     /// Returns the term that is added to the image's tokens without a mask prompt:
@@ -119,7 +122,7 @@ impl PromptEncoder {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn of_masks(&self, logits: &Tensor) -> Result<Tensor> {
-        let map = logits.to_dtype(self.dtype)?.unsqueeze(3)?;
+        let map = logits.cast(self.dtype)?.unsqueeze(3)?;
         self.downscale.forward(&map)?.flatten(1, 2)
     }
 
@@ -128,7 +131,7 @@ impl PromptEncoder {
     /// # Errors
     /// Fails if the device fails.
     pub fn dense_position(&self) -> Result<Tensor> {
-        self.position.of_map(self.embedding_side)?.to_dtype(self.dtype)
+        self.position.of_map(self.embedding_side)?.cast(self.dtype)
     }
 }
 
@@ -166,14 +169,14 @@ impl MaskDownscale {
 /// Loads a convolution of 2 × 2 with stride 2 as a linear layer over patches.
 fn patchwise(width_in: usize, width_out: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
     let weight = vb.get((width_out, width_in, PATCH, PATCH), "weight")?;
-    let by_patch = weight.permute((0, 2, 3, 1))?.reshape((width_out, PATCH * PATCH * width_in))?;
+    let by_patch = weight.permute((0, 2, 3, 1))?.reshaped((width_out, PATCH * PATCH * width_in))?;
     Ok(Linear::new(by_patch, vb.get(width_out, "bias")?))
 }
 
 /// `(batch, height, width, channels)` to `(batch, height/2, width/2, 4 · channels)`.
 fn patches(map: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = map.dims4()?;
-    map.reshape(&[batch, height / PATCH, PATCH, width / PATCH, PATCH, channels][..])?
+    map.reshaped(&[batch, height / PATCH, PATCH, width / PATCH, PATCH, channels])?
         .permute([0, 1, 3, 2, 4, 5])?
-        .reshape((batch, height / PATCH, width / PATCH, PATCH * PATCH * channels))
+        .reshaped((batch, height / PATCH, width / PATCH, PATCH * PATCH * channels))
 }

@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 
 use crate::models::kernels::cross_attention::ImageTokens;
 use crate::models::layers::LayerNorm;
+use crate::models::ops::TensorOps;
 use crate::models::sam2::config::Config;
 use crate::models::sam2::cross_attention::{
     AttentionShape, ImageToToken, SelfAttention, TokenToImage,
@@ -77,16 +78,15 @@ impl TwoWayTransformer {
         let [first, second] = &self.layers;
         let after_first = first.forward(None, tokens, image)?;
         observe(&after_first);
-        let image_after_first =
-            ImageTokens { tokens: &after_first.keys, image_of: &own_image, ..*image };
+        let image_after_first = ImageTokens::new(&after_first.keys, image.position, &own_image);
         let after_second =
             second.forward(Some(&after_first.queries), tokens, &image_after_first)?;
         observe(&after_second);
         drop(after_first);
         let TwoWayState { queries, keys } = after_second;
-        let image_after_second = ImageTokens { tokens: &keys, image_of: &own_image, ..*image };
-        let attended = self.last.forward(&(&queries + tokens)?, &image_after_second)?;
-        let normed = self.last_norm.forward(&(queries + attended)?)?;
+        let image_after_second = ImageTokens::new(&keys, image.position, &own_image);
+        let attended = self.last.forward(&queries.plus(tokens)?, &image_after_second)?;
+        let normed = self.last_norm.forward(&queries.plus(&attended)?)?;
         Ok(TwoWayState { queries: normed, keys })
     }
 }
@@ -123,15 +123,15 @@ impl Layer {
         let mut xs = match queries {
             None => self.self_attention.forward(position, position)?,
             Some(queries) => {
-                let positioned = (queries + position)?;
-                (queries + self.self_attention.forward(&positioned, queries)?)?
+                let positioned = queries.plus(position)?;
+                queries.plus(&self.self_attention.forward(&positioned, queries)?)?
             }
         };
         xs = self.norm1.forward(&xs)?;
-        let attended = self.token_to_image.forward(&(&xs + position)?, image)?;
-        xs = self.norm2.forward(&(xs + attended)?)?;
-        xs = self.norm3.forward(&(&xs + self.mlp.forward(&xs)?)?)?;
-        let positioned = (&xs + position)?;
+        let attended = self.token_to_image.forward(&xs.plus(position)?, image)?;
+        xs = self.norm2.forward(&xs.plus(&attended)?)?;
+        xs = self.norm3.forward(&xs.plus(&self.mlp.forward(&xs)?)?)?;
+        let positioned = xs.plus(position)?;
         let keys = self.image_to_token.forward(image, &positioned, &xs)?;
         Ok(TwoWayState { queries: xs, keys })
     }

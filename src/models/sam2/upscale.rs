@@ -10,9 +10,10 @@ use candle_nn::VarBuilder;
 
 use crate::models::kernels::upscale as kernel;
 use crate::models::kernels::upscale::{UpscaleInputs, UpscaleParameters};
-use crate::models::layers::{LayerNorm, Linear, gelu_plain, matmul};
+use crate::models::layers::{LayerNorm, Linear, gelu_plain};
+use crate::models::ops::{TensorOps, cat, matmul};
 use crate::models::sam2::config::Config;
-use crate::models::sam2::load::{layer_norm, select_rows};
+use crate::models::sam2::load::{layer_norm, select_images};
 
 const NORM_EPS: f32 = 1e-6;
 
@@ -49,7 +50,7 @@ fn by_parent(map: &Tensor, levels: usize) -> Result<Tensor> {
     let order: Vec<usize> =
         [0, 1, 2 + levels].into_iter().chain(axes).chain([shape.len() - 1]).collect();
     let children = channels << (2 * levels);
-    map.reshape(shape)?.permute(order)?.reshape((images, down * across, children))
+    map.reshaped(shape)?.permute(order)?.reshaped((images, down * across, children))
 }
 
 /// Both convolutions and the norm between them.
@@ -94,12 +95,10 @@ impl Upscale {
         if kernel::supports(&inputs) {
             return kernel::masks(&inputs, &self.parameters());
         }
-        let children = self.children(tokens, &select_rows(&fine.children, image_of)?)?;
-        let activated = self.activated(&children)?;
-        let pixels = self.pixels(&activated, &select_rows(&fine.grandchildren, image_of)?)?;
-        let columns = vectors.to_dtype(DType::F32)?.transpose(1, 2)?.contiguous()?;
-        let masks = matmul(&pixels.to_dtype(DType::F32)?, &columns)?;
-        in_rows(&masks)?.permute((0, 3, 1, 2))?.contiguous()
+        let children = self.children(tokens, &fine.children, image_of)?;
+        let pixels = self.pixels(&self.activated(&children)?, &fine.grandchildren, image_of)?;
+        let columns = vectors.cast(DType::F32)?.transpose(1, 2)?;
+        in_rows(&matmul(&pixels.cast(DType::F32)?, &columns)?)
     }
 
     fn parameters(&self) -> UpscaleParameters<'_> {
@@ -115,13 +114,13 @@ impl Upscale {
         }
     }
 
-    /// The first convolution plus the finer map: `(prompts, side² · 4, d_model/4)`.
+    /// The first convolution plus each prompt's finer map: `(prompts, side² · 4, d_model/4)`.
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
-    pub fn children(&self, tokens: &Tensor, finer: &Tensor) -> Result<Tensor> {
+    pub fn children(&self, tokens: &Tensor, finer: &Tensor, image_of: &[usize]) -> Result<Tensor> {
         let (prompts, count, dim) = tokens.dims3()?;
-        (self.first.forward(tokens)? + finer)?.reshape((prompts, count * 4, dim / 4))
+        add_maps(&self.first, tokens, finer, image_of)?.reshaped((prompts, count * 4, dim / 4))
     }
 
     /// Norm and GELU.
@@ -132,28 +131,51 @@ impl Upscale {
         gelu_plain(&self.norm.forward(children)?)
     }
 
-    /// The second convolution plus the finest map, then GELU: `(prompts, side² · 16, d_model/8)`.
+    /// The second convolution plus each prompt's finest map, then GELU:
+    /// `(prompts, side² · 16, d_model/8)`.
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
-    pub fn pixels(&self, activated: &Tensor, finest: &Tensor) -> Result<Tensor> {
+    pub fn pixels(
+        &self,
+        activated: &Tensor,
+        finest: &Tensor,
+        image_of: &[usize],
+    ) -> Result<Tensor> {
         let (prompts, count, dim) = activated.dims3()?;
-        let product = self.second.forward(activated)?.reshape(finest.dims())?;
-        gelu_plain(&(product + finest)?)?.reshape((prompts, count * 4, dim / 2))
+        let sum = add_maps(&self.second, activated, finest, image_of)?;
+        gelu_plain(&sum)?.reshaped((prompts, count * 4, dim / 2))
     }
 }
 
-/// `(prompts, side² · 16, channels)` to `(prompts, 4 · side, 4 · side, channels)`.
+/// Applies a convolution to `xs (prompts, …)` and adds the map of each prompt's image, from
+/// `maps (images, tokens, channels)`: `(prompts, tokens, channels)`. The bias is added to the maps,
+/// which are fewer.
+fn add_maps(
+    convolution: &Linear,
+    xs: &Tensor,
+    maps: &Tensor,
+    image_of: &[usize],
+) -> Result<Tensor> {
+    let (images, tokens, channels) = maps.dims3()?;
+    let width = convolution.bias().dim(0)?;
+    let by_child = maps.reshaped((images, tokens * channels / width, width))?;
+    let maps = by_child.plus_repeated(convolution.bias())?.reshaped(maps.shape())?;
+    let product = convolution.product(xs)?.reshaped((image_of.len(), tokens, channels))?;
+    product.plus_repeated(&select_images(&maps, image_of)?)
+}
+
+/// `(prompts, side² · 16, masks)`, children by child, to `(prompts, masks, 4 · side, 4 · side)`.
 ///
 /// # Errors
 /// Fails on mismatched shapes.
 pub fn in_rows(pixels: &Tensor) -> Result<Tensor> {
-    let (prompts, count, channels) = pixels.dims3()?;
+    let (prompts, count, masks) = pixels.dims3()?;
     let side = (count / 16).isqrt();
     pixels
-        .reshape(&[prompts, side, side, 2, 2, 2, 2, channels][..])?
-        .permute([0, 1, 3, 5, 2, 4, 6, 7])?
-        .reshape((prompts, 4 * side, 4 * side, channels))
+        .reshaped(vec![prompts, side, side, 2, 2, 2, 2, masks])?
+        .permute([0, 7, 1, 3, 5, 2, 4, 6])?
+        .reshaped((prompts, masks, 4 * side, 4 * side))
 }
 
 /// Loads a transposed convolution of 2 × 2 with stride 2 as a linear layer to four children. The
@@ -164,9 +186,9 @@ fn transposed_convolution(
     vb: &VarBuilder<'_>,
 ) -> Result<Linear> {
     let weight = vb.get((width_in, width_out, 2, 2), "weight")?;
-    let by_child = weight.permute((2, 3, 1, 0))?.reshape((4 * width_out, width_in))?;
+    let by_child = weight.permute((2, 3, 1, 0))?.reshaped((4 * width_out, width_in))?;
     let bias = vb.get(width_out, "bias")?;
-    Ok(Linear::new(by_child, Tensor::cat(&[&bias, &bias, &bias, &bias], 0)?))
+    Ok(Linear::new(by_child, cat(&[&bias; 4], 0)?))
 }
 
 #[cfg(test)]
@@ -217,15 +239,11 @@ mod tests {
             assert!(kernel::supports(&inputs));
             let ours = upscale.masks(&tokens, &fine, &image_of, &vectors).unwrap();
 
-            let children = select_rows(&fine.children, &image_of).unwrap();
-            let activated =
-                upscale.activated(&upscale.children(&tokens, &children).unwrap()).unwrap();
-            let grandchildren = select_rows(&fine.grandchildren, &image_of).unwrap();
-            let pixels = in_rows(&upscale.pixels(&activated, &grandchildren).unwrap()).unwrap();
-            let vectors = vectors.transpose(1, 2).unwrap().contiguous().unwrap();
-            let pixels = pixels.flatten(1, 2).unwrap();
-            let expected = pixels.matmul(&vectors).unwrap().transpose(1, 2).unwrap();
-            let expected = expected.reshape(ours.dims()).unwrap();
+            let children = upscale.children(&tokens, &fine.children, &image_of).unwrap();
+            let activated = upscale.activated(&children).unwrap();
+            let pixels = upscale.pixels(&activated, &fine.grandchildren, &image_of).unwrap();
+            let columns = vectors.transpose(1, 2).unwrap();
+            let expected = in_rows(&pixels.matmul(&columns).unwrap()).unwrap();
             testing::assert_close(&ours, &expected, 1e-5).unwrap();
         }
     }

@@ -5,22 +5,29 @@
 //! predicted intersection over union before drawing, and by stability and box before enlarging.
 //! Only the remaining masks are encoded.
 
-use candle_core::{IndexOp, Result, Tensor};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread;
+
+use candle_core::{DType, Result, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::method::{MaskError, Rle, keep_largest};
 use crate::models::device::{kind_of, to_cpu};
-use crate::models::kernels::{MaskEnlargement, MaskMeasurements};
+use crate::models::kernels::MaskEnlargement;
+use crate::models::ops::{TensorOps, cat, runs_on_gpu, upload};
+use crate::models::sam2::amg::drawn_masks::{Click, DrawnMask, DrawnMasks, ImageCrop};
 use crate::models::sam2::amg::duplicates;
 use crate::models::sam2::amg::generated_mask::GeneratedMask;
 use crate::models::sam2::amg::grid::{
-    Corners, CropBox, EDGE_TOLERANCE_PX, crop_boxes, in_model, in_pixels, is_near_crop_edge,
-    point_grids,
+    Corners, CropBox, crop_boxes, in_model, in_pixels, point_grids,
 };
+use crate::models::sam2::amg::host_masks::HostMasks;
+use crate::models::sam2::amg::mask_filter::{Candidate, MaskFilter};
 use crate::models::sam2::amg::nms::non_maximum_suppression;
 use crate::models::sam2::amg::settings::AmgSettings;
-use crate::models::sam2::amg::small_regions::clean_logits;
+use crate::models::sam2::load::select_rows;
 use crate::models::sam2::mask_decoder::{DecodedPrompts, MASKS};
 use crate::models::sam2::model::{EncodedImages, Prompts, Sam2};
 use crate::models::sam2::processor::preprocess;
@@ -29,6 +36,9 @@ use crate::models::sam2::prompt_encoder::PointLabel;
 /// Maximum number of crops, of one image or several, whose features and candidates are in memory.
 /// Bounds the memory of a run.
 const CROPS_AT_ONCE: usize = 4;
+
+/// Fewer points in a call of the decoder would leave the device idle, for little memory.
+const POINTS_PER_BATCH_MIN: usize = 16;
 
 /// Low-resolution logits are clamped to ± this before they become a prompt.
 const LOGIT_MAX: f64 = 32.0;
@@ -81,45 +91,8 @@ pub struct MaskGenerator {
     model: Sam2,
     settings: AmgSettings,
     grids: Vec<Vec<[f64; 2]>>,
-}
-
-/// One crop of one image of a run.
-struct ImageCrop {
-    /// Index of the image.
-    image: usize,
-    /// Width and height of the image in pixels.
-    image_size: (u32, u32),
-    crop: CropBox,
-    /// Index of the crop in the image's input.
-    input_index: usize,
-}
-
-/// A mask that has passed every filter, before it is enlarged.
-struct Candidate {
-    crop_index: usize,
-    point: [f32; 2],
-    predicted_iou: f32,
-    stability_score: f32,
-    /// The bounding box in pixels of the crop.
-    corners: Corners,
-    logits: Vec<f32>,
-}
-
-/// A mask that the decoder has drawn.
-struct DrawnMask {
-    /// Index of its click in the batch.
-    click: usize,
-    predicted_iou: f32,
-    /// `(4 · side, 4 · side)` f32.
-    logits: Tensor,
-}
-
-/// One prompt: a point in a crop.
-#[derive(Clone, Copy)]
-struct Click {
-    crop_index: usize,
-    /// In pixels of the crop.
-    point: [f32; 2],
+    /// Crops in one call of the encoder.
+    crops_encoded: usize,
 }
 
 /// The clicks of one call of the decoder, and the crops that they index.
@@ -153,7 +126,9 @@ impl MaskGenerator {
     pub fn new(model: Sam2, settings: AmgSettings) -> std::result::Result<Self, AmgError> {
         settings.check_on(kind_of(model.device())).map_err(AmgError::Settings)?;
         let grids = point_grids(&settings);
-        Ok(Self { model, settings, grids })
+        // One crop fills a CPU, but not a GPU.
+        let crops_encoded = if runs_on_gpu(model.device()) { CROPS_AT_ONCE } else { 1 };
+        Ok(Self { model, settings, grids, crops_encoded })
     }
 
     /// The network.
@@ -164,6 +139,18 @@ impl MaskGenerator {
     /// The parameters.
     pub fn settings(&self) -> &AmgSettings {
         &self.settings
+    }
+
+    /// Halves what sets the memory of a run: the points in one call of the decoder, and the crops
+    /// in one of the encoder. Returns false and changes nothing if there are few already. Masks
+    /// differ by rounding only.
+    pub fn halve_memory(&mut self) -> bool {
+        let points = (self.settings.points_per_batch / 2).max(POINTS_PER_BATCH_MIN);
+        let points = points.min(self.settings.points_per_batch);
+        let crops = (self.crops_encoded / 2).max(1);
+        let is_less = points < self.settings.points_per_batch || crops < self.crops_encoded;
+        (self.settings.points_per_batch, self.crops_encoded) = (points, crops);
+        is_less
     }
 
     /// Generates the masks of each image, in the reference's order.
@@ -200,93 +187,74 @@ impl MaskGenerator {
     }
 
     /// Returns all masks of some crops that pass the filters, crop by crop.
+    ///
+    /// A second thread filters the masks of one batch of clicks while the device draws those of the
+    /// next. Two batches of masks are on the host at most.
     fn segment_crops(
         &self,
         crops: &[ImageCrop],
         images: &[PreparedImage],
     ) -> std::result::Result<Vec<Candidate>, AmgError> {
-        // One crop fills the device, so a batch of them would only take more memory.
-        let encode = |crop: &ImageCrop| {
-            // A view of one crop would upload the storage of all.
-            let input = images[crop.image].crops.narrow(0, crop.input_index, 1)?;
-            self.model.encode(&input.force_contiguous()?)
-        };
-        let encoded = EncodedImages::join(&crops.iter().map(encode).collect::<Result<Vec<_>>>()?)?;
+        let encoded = self.encode(crops, images)?;
         let mut all_clicks = Vec::new();
         for (crop_index, crop) in crops.iter().enumerate() {
             let points = in_pixels(&self.grids[crop.crop.layer], &crop.crop).into_iter();
             all_clicks.extend(points.map(|point| Click { crop_index, point }));
         }
-        let mut candidates = Vec::new();
-        for clicks in all_clicks.chunks(self.settings.points_per_batch) {
-            candidates.extend(self.candidates(ClickBatch { encoded: &encoded, crops, clicks })?);
-        }
-        Ok(candidates)
-    }
-
-    /// Draws the masks of some clicks and applies the filters.
-    fn candidates(&self, batch: ClickBatch<'_>) -> std::result::Result<Vec<Candidate>, AmgError> {
-        let drawn = if self.settings.use_m2m {
-            self.draw_refined(batch)?
-        } else {
-            let decoded = self.decode(batch, None)?;
-            self.draw(batch, &decoded)?
-        };
-        let ClickBatch { crops, clicks, .. } = batch;
-        // The clicks of a batch are in few crops; one enlargement serves all masks of a crop.
-        let side = self.model.config().mask_side();
-        let enlargements: Vec<Option<MaskEnlargement>> = crops
-            .iter()
-            .enumerate()
-            .map(|(index, crop)| {
-                let is_needed = drawn.iter().any(|mask| clicks[mask.click].crop_index == index);
-                let full = (crop.crop.width(), crop.crop.height());
-                is_needed.then(|| MaskEnlargement::new((side, side), full))
-            })
-            .collect();
-        let filter = |mask: DrawnMask| -> std::result::Result<Option<Candidate>, AmgError> {
-            let Click { crop_index, point } = clicks[mask.click];
-            let enlargement =
-                enlargements[crop_index].as_ref().expect("created for every crop with a mask");
-            let mut logits: Vec<f32> = mask.logits.flatten_all()?.to_vec1()?;
-            let area_px = self.settings.min_mask_region_area;
-            if area_px > 0 {
-                // The reference does not pass its threshold to this step.
-                clean_logits(&mut logits, side, 0.0, area_px, area_px);
+        let filter =
+            MaskFilter { settings: &self.settings, side: self.model.config().mask_side(), crops };
+        let (to_filter, drawn) = sync_channel::<DrawnMasks>(0);
+        let (to_device, filtered) = channel::<HostMasks>();
+        thread::scope(|scope| {
+            let filtering = scope.spawn(move || {
+                let mut candidates = Vec::new();
+                for masks in drawn {
+                    candidates.extend(filter.candidates(&masks)?);
+                    // Not received once the last batch is drawn.
+                    to_device.send(masks.logits).ok();
+                }
+                Ok::<_, AmgError>(candidates)
+            });
+            for clicks in all_clicks.chunks(self.settings.points_per_batch) {
+                let batch = ClickBatch { encoded: &encoded, crops, clicks };
+                let reused = filtered.try_recv().unwrap_or_else(|_| HostMasks::new());
+                if to_filter.send(self.draw_clicks(batch, reused)?).is_err() {
+                    // The filter has failed, and returns its error below.
+                    break;
+                }
             }
-            let measured = enlargement.measure(&logits, self.thresholds());
-            let stability = self.stability_if_kept(&measured, &crops[crop_index]);
-            Ok(stability.map(|stability_score| Candidate {
-                crop_index,
-                point,
-                predicted_iou: mask.predicted_iou,
-                stability_score,
-                corners: measured.corners,
-                logits,
-            }))
+            drop(to_filter);
+            filtering.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// Encodes crops, some at a time.
+    fn encode(&self, crops: &[ImageCrop], images: &[PreparedImage]) -> Result<EncodedImages> {
+        let encode = |crops: &[ImageCrop]| {
+            let inputs = crops
+                .iter()
+                .map(|crop| images[crop.image].crops.narrow(0, crop.input_index, 1))
+                .collect::<Result<Vec<_>>>()?;
+            let inputs = Tensor::cat(&inputs, 0)?;
+            // A view of one crop would upload the storage of all.
+            self.model.encode(&inputs.force_contiguous()?)
         };
-        let filtered: std::result::Result<Vec<_>, _> = drawn.into_par_iter().map(filter).collect();
-        Ok(filtered?.into_iter().flatten().collect())
+        EncodedImages::join(
+            &crops.chunks(self.crops_encoded).map(encode).collect::<Result<Vec<_>>>()?,
+        )
     }
 
-    /// Returns the lowered, the original and the raised threshold.
-    fn thresholds(&self) -> [f32; 3] {
-        let AmgSettings { mask_threshold, stability_score_offset, .. } = self.settings;
-        [-stability_score_offset, 0.0, stability_score_offset]
-            .map(|offset| (mask_threshold + offset) as f32)
-    }
-
-    /// Returns the stability score of a mask, or `None` if it is not stable enough or cut off by
-    /// its crop.
-    fn stability_if_kept(&self, measured: &MaskMeasurements, crop: &ImageCrop) -> Option<f32> {
-        let [lowered, _, raised] = measured.counts;
-        // NaN if there is no pixel; then no limit is reached.
-        let stability = raised as f32 / lowered as f32;
-        let limit = self.settings.stability_score_thresh;
-        let is_stable = limit <= 0.0 || stability >= limit as f32;
-        let is_cut =
-            is_near_crop_edge(measured.corners, &crop.crop, crop.image_size, EDGE_TOLERANCE_PX);
-        (is_stable && !is_cut).then_some(stability)
+    /// Draws the masks of some clicks, and copies those that pass to the host.
+    fn draw_clicks(&self, batch: ClickBatch<'_>, mut reused: HostMasks) -> Result<DrawnMasks> {
+        if self.settings.use_m2m {
+            return self.draw_refined(batch, reused);
+        }
+        let decoded = self.decode(batch, None)?;
+        let (masks, logits) = self.draw_passing(batch, &decoded)?;
+        if let Some(logits) = logits {
+            reused.fill(&logits, self.settings.background())?;
+        }
+        Ok(DrawnMasks { masks, logits: reused })
     }
 
     fn decode(&self, batch: ClickBatch<'_>, masks: Option<&Tensor>) -> Result<DecodedPrompts> {
@@ -296,7 +264,7 @@ impl MaskGenerator {
             .iter()
             .flat_map(|click| in_model(click.point, &crops[click.crop_index].crop, size))
             .collect();
-        let points = Tensor::from_vec(coordinates, (clicks.len(), 1, 2), self.model.device())?;
+        let points = upload(coordinates, (clicks.len(), 1, 2), self.model.device())?;
         let image_of: Vec<usize> = clicks.iter().map(|click| click.crop_index).collect();
         let labels = vec![PointLabel::Foreground; clicks.len()];
         let prompts = Prompts { image_of: &image_of, points: &points, labels: &labels, masks };
@@ -304,21 +272,27 @@ impl MaskGenerator {
     }
 
     /// Draws the masks whose predicted intersection over union is above the threshold, or all masks
-    /// if the threshold is 0 or less.
-    fn draw(&self, batch: ClickBatch<'_>, decoded: &DecodedPrompts) -> Result<Vec<DrawnMask>> {
+    /// if the threshold is 0 or less. Returns them, and their logits on the device: `None` if there
+    /// are none.
+    fn draw_passing(
+        &self,
+        batch: ClickBatch<'_>,
+        decoded: &DecodedPrompts,
+    ) -> Result<(Vec<DrawnMask>, Option<Tensor>)> {
         let threshold = self.settings.pred_iou_thresh;
         let passes = |iou: f32| threshold <= 0.0 || iou > threshold as f32;
         let count = MasksPerClick::new(self.settings.multimask_output && !self.settings.use_m2m);
         self.draw_where(batch, decoded, passes, count)
     }
 
+    /// As [`MaskGenerator::draw_passing`], with another condition.
     fn draw_where(
         &self,
         batch: ClickBatch<'_>,
         decoded: &DecodedPrompts,
         passes: impl Fn(f32) -> bool,
         count: MasksPerClick,
-    ) -> Result<Vec<DrawnMask>> {
+    ) -> Result<(Vec<DrawnMask>, Option<Tensor>)> {
         let ClickBatch { encoded, clicks, .. } = batch;
         let iou: Vec<Vec<f32>> = to_cpu(&decoded.iou)?.to_vec2()?;
         let offered = match count {
@@ -328,52 +302,73 @@ impl MaskGenerator {
         let is_wanted = |&click: &usize| iou[click][offered.clone()].iter().copied().any(&passes);
         let wanted: Vec<usize> = (0..clicks.len()).filter(is_wanted).collect();
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         let of_wanted =
             if wanted.len() == clicks.len() { None } else { Some(decoded.select(&wanted)?) };
         let of_wanted = of_wanted.as_ref().unwrap_or(decoded);
         let image_of: Vec<usize> = wanted.iter().map(|&click| clicks[click].crop_index).collect();
         let decoder = self.model.mask_decoder();
-        let on_device = decoder.masks(of_wanted, &encoded.fine, &image_of, offered.clone())?;
+        let drawn = decoder.masks(of_wanted, &encoded.fine, &image_of, offered.clone())?;
         let chosen: Vec<Vec<usize>> = match count {
             MasksPerClick::Three => wanted.iter().map(|_| offered.clone().collect()).collect(),
             MasksPerClick::One => {
-                let choices = decoder.choose_one(&on_device, &of_wanted.iou)?;
+                let choices = decoder.choose_one(&drawn, &of_wanted.iou)?;
                 choices.into_iter().map(|(mask, _)| vec![mask]).collect()
             }
         };
-        let masks = to_cpu(&on_device)?;
-        let mut drawn = Vec::new();
+        let (mut masks, mut rows) = (Vec::new(), Vec::new());
         for (row, (&click, chosen)) in wanted.iter().zip(chosen).enumerate() {
             for mask in chosen {
                 let predicted_iou = iou[click][mask];
                 if passes(predicted_iou) {
-                    let logits = masks.i((row, mask - offered.start))?;
-                    drawn.push(DrawnMask { click, predicted_iou, logits });
+                    masks.push(DrawnMask { click: clicks[click], predicted_iou });
+                    rows.push(row * offered.len() + mask - offered.start);
                 }
             }
         }
-        Ok(drawn)
+        // A chosen mask may fail where another one of its click passes.
+        let logits = (!rows.is_empty())
+            .then(|| self.for_the_host(&drawn.flatten(0, 1)?, &rows))
+            .transpose()?;
+        Ok((masks, logits))
+    }
+
+    /// Selects rows of masks `(n, h, w)` on the device, in the dtype in which they are copied. If
+    /// the network runs in a half format, that is f16, which is more exact than the masks are.
+    fn for_the_host(&self, masks: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let selected =
+            if rows.len() == masks.dim(0)? { masks.clone() } else { select_rows(masks, rows)? };
+        let is_half = runs_on_gpu(self.model.device()) && self.model.dtype() != DType::F32;
+        if is_half { selected.cast(DType::F16) } else { Ok(selected) }
     }
 
     /// Draws every mask, and draws it again with itself as a prompt.
-    fn draw_refined(&self, batch: ClickBatch<'_>) -> Result<Vec<DrawnMask>> {
+    fn draw_refined(&self, batch: ClickBatch<'_>, mut reused: HostMasks) -> Result<DrawnMasks> {
         let decoded = self.decode(batch, None)?;
         let count = MasksPerClick::new(self.settings.multimask_output);
-        let first_pass = self.draw_where(batch, &decoded, |_| true, count)?;
-        let mut refined = Vec::with_capacity(first_pass.len());
-        for chunk in first_pass.chunks(self.settings.points_per_batch) {
-            let clicks: Vec<Click> = chunk.iter().map(|mask| batch.clicks[mask.click]).collect();
+        let (first_pass, prompts) = self.draw_where(batch, &decoded, |_| true, count)?;
+        let Some(prompts) = prompts else {
+            return Ok(DrawnMasks { masks: Vec::new(), logits: reused });
+        };
+        let prompts = prompts.cast(DType::F32)?.clamp(-LOGIT_MAX, LOGIT_MAX)?;
+        let (mut masks, mut logits) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for drawn in first_pass.chunks(self.settings.points_per_batch) {
+            let clicks: Vec<Click> = drawn.iter().map(|mask| mask.click).collect();
             let second_batch = ClickBatch { clicks: &clicks, ..batch };
-            let logits: Vec<&Tensor> = chunk.iter().map(|mask| &mask.logits).collect();
-            let prompts = Tensor::stack(&logits, 0)?.clamp(-LOGIT_MAX, LOGIT_MAX)?;
+            let prompts = prompts.narrow(0, first, clicks.len())?;
             let decoded = self.decode(second_batch, Some(&prompts))?;
-            // The second pass counts the masks of the chunk as clicks.
-            let of_batch = |mask: DrawnMask| DrawnMask { click: chunk[mask.click].click, ..mask };
-            refined.extend(self.draw(second_batch, &decoded)?.into_iter().map(of_batch));
+            let (refined, of_refined) = self.draw_passing(second_batch, &decoded)?;
+            masks.extend(refined);
+            logits.extend(of_refined);
+            first += clicks.len();
         }
-        Ok(refined)
+        if !logits.is_empty() {
+            let logits = cat(&logits.iter().collect::<Vec<_>>(), 0)?;
+            reused.fill(&logits, self.settings.background())?;
+        }
+        Ok(DrawnMasks { masks, logits: reused })
     }
 
     /// Drops duplicates among the masks of one crop, and encodes the others.
@@ -392,7 +387,7 @@ impl MaskGenerator {
         let enlargement = MaskEnlargement::new((side, side), (crop.width(), crop.height()));
         let encode = |&index: &usize| {
             let mask = &of_crop[index];
-            let [_, threshold, _] = self.thresholds();
+            let [_, threshold, _] = self.settings.thresholds();
             let runs = enlargement.runs(&mask.logits, threshold, (left, top), *height);
             Ok(GeneratedMask {
                 rle: Rle::from_spans(*width, *height, runs)?,

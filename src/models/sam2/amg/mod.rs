@@ -5,10 +5,13 @@
 //!  crops, grids ─► clicks ─► decoder ─► IoU ─► stability, box ─► crop edge ─► nms ─► masks
 //! ```
 
+mod drawn_masks;
 mod duplicates;
 mod generate;
 mod generated_mask;
 mod grid;
+mod host_masks;
+mod mask_filter;
 mod nms;
 mod settings;
 mod small_regions;

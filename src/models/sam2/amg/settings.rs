@@ -186,6 +186,22 @@ impl AmgSettings {
         Ok(())
     }
 
+    /// Returns the lowered, the original and the raised threshold of the stability score.
+    pub(crate) fn thresholds(&self) -> [f32; 3] {
+        let Self { mask_threshold, stability_score_offset, .. } = *self;
+        [-stability_score_offset, 0.0, stability_score_offset]
+            .map(|offset| (mask_threshold + offset) as f32)
+    }
+
+    /// Returns a logit that no filter distinguishes from lower ones: below every threshold by more
+    /// than the rounding of an interpolation.
+    pub(crate) fn background(&self) -> f32 {
+        let [lowered, ..] = self.thresholds();
+        // Holes and islands are found at 0, whatever the threshold is.
+        let lowest = lowered.min(0.0);
+        lowest - 0.01 * (1.0 + lowest.abs())
+    }
+
     fn check_points(&self) -> Result<(), String> {
         let Some(grids) = &self.point_grids else {
             if self.points_per_side_of(self.crop_n_layers) == 0 {

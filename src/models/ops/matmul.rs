@@ -2,6 +2,9 @@
 
 use candle_core::{Result, Shape, Tensor};
 
+use crate::models::ops::launch::{launch, product, runs_on_gpu};
+use crate::models::ops::tensor_ops::TensorOps;
+
 /// `a (…, m, k)` times `b (…, k, n)`.
 ///
 /// The GPU's library accepts matrices with contiguous rows or contiguous columns, and batches with
@@ -11,17 +14,20 @@ use candle_core::{Result, Shape, Tensor};
 /// # Errors
 /// Fails on mismatched shapes, dtypes or devices.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if a.device().is_cpu() {
+    if !runs_on_gpu(a.device()) {
         return a.matmul(b);
     }
     let ready = |tensor: &Tensor| {
-        if is_dense(tensor.shape(), tensor.stride()) {
-            Ok(tensor.clone())
-        } else {
-            tensor.contiguous()
-        }
+        if is_dense(tensor.shape(), tensor.stride()) { Ok(tensor.clone()) } else { tensor.dense() }
     };
-    ready(a)?.matmul(&ready(b)?)
+    let (a, b) = (ready(a)?, ready(b)?);
+    let mut shape = a.dims().to_vec();
+    let split = shape.len().saturating_sub(2);
+    let batch: usize = shape[..split].iter().product();
+    let (rows, inner, columns) = (a.dim(split)?, a.dim(split + 1)?, b.dim(split + 1)?);
+    shape[split + 1] = columns;
+    let kernel = product([rows, columns, inner], batch, a.dtype());
+    launch(kernel, &[&a, &b], (shape.into(), a.dtype()), || a.matmul(&b))
 }
 
 /// Returns true if the matrices have no gap, row by row or column by column, and the batch has one
