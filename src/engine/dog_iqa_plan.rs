@@ -12,11 +12,11 @@ use crate::engine::adapters::sam2::Sam2Segmenter;
 use crate::engine::error::EngineError;
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::LaneDevice;
-use crate::engine::memory;
+use crate::engine::memory::{self, SmallestBatches};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
 use crate::engine::model_lane::ModelPlan;
 use crate::engine::settings::{DogIqaSettings, LaneSettings, Settings};
-use crate::engine::warm_up::MakeSource;
+use crate::engine::warm_up::{MakeSource, PeakMemory};
 use crate::imaging::{Crop, CropSource, Picture};
 use crate::method::{Standard, fingerprint, short};
 use crate::models::device::DeviceId;
@@ -59,7 +59,15 @@ impl DogIqaPlan {
         let sam2 = Sam2Checkpoint::open(&segmenter_path).map_err(segmenter_error)?;
         let owl = MplugOwl3Checkpoint::open(&scorer_path).map_err(scorer_error)?;
         let weights = sam2.weights().bytes_in(segmenter_dtype) + owl.weights().bytes_in(dtype);
-        let memory = memory::check(&devices, weights)?;
+        let memory = memory::check(
+            &devices,
+            weights,
+            SmallestBatches {
+                points: dog_iqa.masks.points_per_batch,
+                segmenter_width: segmenter_dtype.size_in_bytes(),
+                scorer_width: dtype.size_in_bytes(),
+            },
+        )?;
 
         let masks = dog_iqa.masks.clone();
         let open_segmenter = move |device: DeviceId| {
@@ -76,6 +84,8 @@ impl DogIqaPlan {
         let is_warmed_up = dog_iqa.warm_up.is_wanted_on(devices[0]);
         let warm_up_pictures = if is_warmed_up { warm_up_pictures() } else { Vec::new() };
         let warm_up_crops = if is_warmed_up { warm_up_crops() } else { Vec::new() };
+        // All lanes of a device, of both stages, run at once.
+        let devices = PeakMemory::of_devices(&devices);
         Ok(Self {
             segmenter: plan_on(&devices, &settings.segment, open_segmenter, warm_up_pictures),
             scorer: plan_on(&devices, &settings.score, open_scorer, warm_up_crops),
@@ -85,17 +95,19 @@ impl DogIqaPlan {
 }
 
 fn plan_on<M: Model>(
-    devices: &[DeviceId],
+    devices: &[(DeviceId, PeakMemory)],
     lane: &LaneSettings,
     open: impl FnOnce(DeviceId) -> Result<M, EngineError> + Clone + Send + 'static,
     warm_up: Vec<MakeSource<M::Source>>,
 ) -> ModelPlan<M> {
-    let open_on = |(index, &device): (usize, &DeviceId)| {
-        let open = open.clone();
-        LaneDevice::new(lane_device_name(devices, index), move || open(device))
+    let ids: Vec<DeviceId> = devices.iter().map(|(id, _)| *id).collect();
+    let open_on = |(index, (device, peak)): (usize, &(DeviceId, PeakMemory))| {
+        let (open, device) = (open.clone(), *device);
+        let lane_device = LaneDevice::new(lane_device_name(&ids, index), move || open(device));
+        (lane_device, peak.clone())
     };
     ModelPlan {
-        limits: lane.limits_on(devices[0]),
+        limits: lane.limits_on(ids[0]),
         devices: devices.iter().enumerate().map(open_on).collect(),
         warm_up,
     }

@@ -15,6 +15,7 @@ use crate::engine::model::{Model, ScorerModel, SegmenterModel};
 use crate::engine::model_lane::{ModelLanes, ModelPlan};
 use crate::engine::settings::{EngineLimits, LaneLimits, Settings};
 use crate::engine::traits::{Scorer, Segmenter};
+use crate::engine::warm_up::PeakMemory;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask, Standard};
 
@@ -142,6 +143,6 @@ impl Engine {
 
 /// Plans a model that the caller has opened already.
 fn plan_of<M: Model>(model: M, limits: LaneLimits) -> ModelPlan<M> {
-    let devices = vec![LaneDevice::new(CALLERS_DEVICE, || Ok(model))];
-    ModelPlan { limits, devices, warm_up: Vec::new() }
+    let device = LaneDevice::new(CALLERS_DEVICE, || Ok(model));
+    ModelPlan { limits, devices: vec![(device, PeakMemory::default())], warm_up: Vec::new() }
 }

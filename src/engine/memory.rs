@@ -9,8 +9,34 @@ use crate::models::device::DeviceId;
 /// Memory that both models need in addition to their weights while they run: 0.7 GB on a CPU
 /// (measured by `benches/engine`).
 const WORKING_BYTES_CPU: u64 = 1 << 30;
-/// The same on a GPU, whose batches are larger: calculated.
-const WORKING_BYTES_GPU: u64 = 4 << 30;
+/// Memory of the largest published segmenter on a GPU to encode one image, in a half format. This
+/// and the following figures are counted by dry runs.
+const ENCODER_BYTES: u64 = 1_450 << 20;
+/// Memory of the segmenter's decoder for each point of a batch.
+const POINT_BYTES: u64 = 18 << 20;
+/// Memory of the largest published scorer for one crop of nine views.
+const RATING_BYTES: u64 = 1_000 << 20;
+
+/// The smallest batches that both models run with their settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SmallestBatches {
+    /// Points in one call of the segmenter's decoder.
+    pub(crate) points: usize,
+    /// Bytes of a number of the segmenter.
+    pub(crate) segmenter_width: usize,
+    /// Bytes of a number of the scorer.
+    pub(crate) scorer_width: usize,
+}
+
+impl SmallestBatches {
+    /// Returns the memory that both models need on a GPU at once. The warm-up finds the largest
+    /// batches that fit.
+    fn bytes_on_gpu(self) -> u64 {
+        let halves = |width: usize| width as u64 / 2;
+        let segmenter = ENCODER_BYTES.max(POINT_BYTES * self.points as u64);
+        segmenter * halves(self.segmenter_width) + RATING_BYTES * halves(self.scorer_width)
+    }
+}
 
 /// The models need more memory than the device has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,14 +60,21 @@ pub struct TooLittleMemory {
 ///
 /// # Errors
 /// Fails with the first device that is too small.
-pub(crate) fn check(devices: &[DeviceId], weights: u64) -> Result<u64, TooLittleMemory> {
+pub(crate) fn check(
+    devices: &[DeviceId],
+    weights: u64,
+    batches: SmallestBatches,
+) -> Result<u64, TooLittleMemory> {
     let mut of_machine = WORKING_BYTES_CPU;
     let mut distinct = devices.to_vec();
     distinct.sort();
     distinct.dedup();
     for device in distinct {
         let lanes = devices.iter().filter(|other| **other == device).count() as u64;
-        let working = if device == DeviceId::Cpu { WORKING_BYTES_CPU } else { WORKING_BYTES_GPU };
+        let working = match device {
+            DeviceId::Cpu => WORKING_BYTES_CPU,
+            DeviceId::Cuda(_) | DeviceId::Metal(_) => batches.bytes_on_gpu(),
+        };
         let needed = weights.saturating_add(working).saturating_mul(lanes);
         if device == DeviceId::Cpu {
             of_machine = needed;
@@ -70,10 +103,21 @@ pub fn machine_memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
+    use crate::models::device::dry_run::{dry_run, placeholder, placeholder_weights};
+    use crate::models::mplug_owl3::{
+        Config, Generation, MplugOwl3, Prefix, Prompt, Release, Tensors,
+    };
+    use crate::models::sam2::{Config as Sam2Config, MASKS, PointLabel, Prompts, Sam2, Size};
 
     #[test]
     fn models_larger_than_the_machine_are_refused_with_both_figures() {
+        let check = |devices: &[DeviceId], weights| {
+            let batches = SmallestBatches { points: 64, segmenter_width: 4, scorer_width: 4 };
+            check(devices, weights, batches)
+        };
         assert_eq!(check(&[DeviceId::Cpu], 7), Ok(7 + WORKING_BYTES_CPU));
         let total = memory_of(DeviceId::Cpu).unwrap();
         let refused = check(&[DeviceId::Cpu], total).unwrap_err();
@@ -81,5 +125,56 @@ mod tests {
         // Two lanes on one device hold the models twice.
         check(&[DeviceId::Cpu], total / 2).unwrap();
         check(&[DeviceId::Cpu; 2], total / 2).unwrap_err();
+    }
+
+    /// Returns the largest number of bytes that a pass holds at once, beyond its inputs.
+    fn peak(pass: impl FnOnce() -> candle_core::Result<()>) -> u64 {
+        let measured = allocation_counter::measure(|| {
+            let (result, _) = dry_run(|_, _| 0.0, pass);
+            result.unwrap();
+        });
+        measured.bytes_max
+    }
+
+    #[test]
+    fn the_working_memory_of_a_gpu_is_the_counted_peak() {
+        let dtype = DType::BF16;
+        let build = || {
+            let sam2 = Sam2::new(&Sam2Config::of_size(Size::Large), &placeholder_weights(dtype))?;
+            let config = Config::of_release(Release::B7V241101);
+            let tensors = Tensors::new(placeholder_weights(dtype), None);
+            let owl = MplugOwl3::new(&config, Generation::V241101, &tensors)?;
+            let prompt = Prompt { ids: vec![7; 160], image_starts: (86..95).collect() };
+            let prefix = Prefix::new(&owl, &prompt)?;
+            let image = placeholder((1, 3, 1024, 1024), DType::F32)?;
+            let encoded = sam2.encode(&image)?;
+            let views = placeholder((9, 3, 378, 378), DType::U8)?;
+            Ok::<_, candle_core::Error>((sam2, owl, prefix, image, encoded, views))
+        };
+        let (sam2, owl, prefix, image, encoded, views) = dry_run(|_, _| 0.0, build).0.unwrap();
+        let count = 256;
+        let (points, _) = dry_run(|_, _| 0.0, || placeholder((count, 1, 2), DType::F32).unwrap());
+        let (image_of, labels) = (vec![0; count], vec![PointLabel::Foreground; count]);
+        let drawing = peak(|| {
+            let prompts =
+                Prompts { image_of: &image_of, points: &points, labels: &labels, masks: None };
+            let decoded = sam2.decode(&encoded, &prompts, |_| {})?;
+            sam2.mask_decoder().masks(&decoded, &encoded.fine, &image_of, 1..MASKS).map(drop)
+        });
+        let rating = peak(|| {
+            let embeds = owl.encode(&views)?;
+            prefix.resume(&owl, &embeds).map(drop)
+        });
+        for (name, reserved, counted) in [
+            ("encoder", ENCODER_BYTES, peak(|| sam2.encode(&image).map(drop))),
+            ("point", POINT_BYTES, drawing / count as u64),
+            ("rating", RATING_BYTES, rating),
+        ] {
+            let (low, high) = (reserved * 4 / 5, reserved);
+            assert!(
+                (low..=high).contains(&counted),
+                "{name}: {counted} counted, {reserved} reserved"
+            );
+        }
     }
 }

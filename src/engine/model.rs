@@ -1,6 +1,8 @@
 //! One internal trait over segmenters and scorers, so that both are opened and fed by the same
 //! code.
 
+use candle_core::Device;
+
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::RunError;
 use crate::engine::traits::{Scorer, Segmenter};
@@ -18,6 +20,8 @@ pub(crate) trait Model: Send + Sync + 'static {
     fn prepare(&self, source: &Self::Source) -> Result<Self::Input, RunError>;
     fn cost(input: &Self::Input) -> usize;
     fn run(&self, batch: &[Self::Input]) -> Result<Vec<Self::Output>, RunError>;
+    fn device(&self) -> &Device;
+    fn shrink(&mut self) -> bool;
 }
 
 /// A segmenter as a model from pictures to masks.
@@ -43,6 +47,14 @@ impl<M: Segmenter> Model for SegmenterModel<M> {
     fn run(&self, batch: &[M::Input]) -> Result<Vec<Vec<RawMask>>, RunError> {
         self.0.segment(batch)
     }
+
+    fn device(&self) -> &Device {
+        self.0.device()
+    }
+
+    fn shrink(&mut self) -> bool {
+        self.0.shrink()
+    }
 }
 
 /// A scorer as a model from crops to level distributions.
@@ -67,5 +79,13 @@ impl<M: Scorer> Model for ScorerModel<M> {
 
     fn run(&self, batch: &[M::Input]) -> Result<Vec<LevelDistribution>, RunError> {
         self.0.rate(batch)
+    }
+
+    fn device(&self) -> &Device {
+        self.0.device()
+    }
+
+    fn shrink(&mut self) -> bool {
+        false
     }
 }

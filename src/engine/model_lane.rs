@@ -16,14 +16,15 @@ use crate::engine::lane::{Lane, LaneDevice, LaneError, LaneSpec, OpenedModel, Ru
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
 use crate::engine::settings::LaneLimits;
 use crate::engine::traits::{Scorer, Segmenter};
-use crate::engine::warm_up::{MakeSource, warm_up};
+use crate::engine::warm_up::{MakeSource, PeakMemory, warm_up};
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask};
 
 /// A plan for opening one model, on one device or on several.
 pub(crate) struct ModelPlan<M: Model> {
     pub(crate) limits: LaneLimits,
-    pub(crate) devices: Vec<LaneDevice<M, EngineError>>,
+    /// Each device, with the memory that the lanes on it take.
+    pub(crate) devices: Vec<(LaneDevice<M, EngineError>, PeakMemory)>,
     /// Sources of which the most expensive one fills the warm-up batch; empty for no warm-up.
     pub(crate) warm_up: Vec<MakeSource<M::Source>>,
 }
@@ -36,10 +37,13 @@ impl<M: Model> ModelPlan<M> {
         health: watch::Sender<bool>,
     ) -> Result<ModelLane<M::Source, M::Output>, EngineError> {
         let Self { limits, devices, warm_up: sources } = self;
-        let open_and_warm_up = |device: LaneDevice<M, EngineError>| {
+        let open_and_warm_up = |(device, peak): (LaneDevice<M, EngineError>, PeakMemory)| {
             let sources = sources.clone();
-            device.and_then(move |model| {
-                let batch_cost = warm_up(&model, &sources, limits.batch_cost)?;
+            device.opened_by(move |open| {
+                // One lane of a device at a time, so that each measures only its own memory.
+                let mut of_lanes = peak.lock();
+                let mut model = open()?;
+                let batch_cost = warm_up(&mut model, &sources, limits.batch_cost, &mut of_lanes)?;
                 let model = Arc::new(model);
                 let on_device = Arc::clone(&model);
                 let run = Box::new(move |batch: &[M::Input]| on_device.run(batch));

@@ -240,7 +240,7 @@ const BATCH_PIXELS_GPU: usize = 4_600_000;
 
 impl LaneSettings {
     /// Returns the limits of a lane, with every 0 replaced by the size for the device.
-    pub(crate) fn limits_on(&self, device: DeviceId) -> LaneLimits {
+    pub fn limits_on(&self, device: DeviceId) -> LaneLimits {
         let (queue, batch_pixels) = match device {
             DeviceId::Cpu => (QUEUE_CPU, BATCH_PIXELS_CPU),
             DeviceId::Cuda(_) | DeviceId::Metal(_) => (QUEUE_GPU, BATCH_PIXELS_GPU),

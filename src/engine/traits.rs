@@ -1,5 +1,7 @@
 //! The two traits that a model implements to be part of an engine.
 
+use candle_core::Device;
+
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::RunError;
 use crate::imaging::{Crop, Picture};
@@ -30,6 +32,17 @@ pub trait Segmenter: Send + Sync + 'static {
     /// # Errors
     /// [`RunError::Batch`] if smaller batches may succeed, [`RunError::Device`] if none can.
     fn segment(&self, batch: &[Self::Input]) -> Result<Vec<Vec<RawMask>>, RunError>;
+
+    /// Returns the device whose memory a batch takes; the CPU unless the model overrides it.
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    /// Lowers the memory that even a single input takes, at the cost of speed. The warm-up calls it
+    /// if a batch does not fit. Returns false if nothing can be lowered, which is the default.
+    fn shrink(&mut self) -> bool {
+        false
+    }
 }
 
 /// Rates crops on the levels of one standard.
@@ -56,4 +69,9 @@ pub trait Scorer: Send + Sync + 'static {
     /// # Errors
     /// [`RunError::Batch`] if smaller batches may succeed, [`RunError::Device`] if none can.
     fn rate(&self, batch: &[Self::Input]) -> Result<Vec<LevelDistribution>, RunError>;
+
+    /// Returns the device whose memory a batch takes; the CPU unless the model overrides it.
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
 }

@@ -264,4 +264,8 @@ impl Scorer for MplugOwl3Scorer {
             other => RunError::Batch(other.to_string().into()),
         })
     }
+
+    fn device(&self) -> &Device {
+        self.loaded.model.device()
+    }
 }

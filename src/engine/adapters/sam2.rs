@@ -117,4 +117,12 @@ impl Segmenter for Sam2Segmenter {
         let found = self.find_batch(batch)?.into_iter();
         Ok(found.map(|masks| masks.into_iter().filter_map(raw).collect()).collect())
     }
+
+    fn device(&self) -> &Device {
+        self.generator.model().device()
+    }
+
+    fn shrink(&mut self) -> bool {
+        self.generator.halve_memory()
+    }
 }

@@ -151,7 +151,7 @@ pub(crate) fn run_and_reply<I, O>(
 /// Runs a batch. A panic of the model, or a wrong number of outputs, is an error of this batch and
 /// does not end the thread.
 pub(crate) fn run_checked<I, O>(
-    run: &mut RunBatch<I, O>,
+    run: impl FnOnce(&[I]) -> Result<Vec<O>, RunError>,
     inputs: &[I],
 ) -> Result<Vec<O>, RunError> {
     let outputs = catch_unwind(AssertUnwindSafe(|| run(inputs)))

@@ -16,8 +16,11 @@ use crate::telemetry::metrics;
 /// A device of a lane: its name in metrics, and the function that opens a model on its thread.
 pub(crate) struct LaneDevice<T, E> {
     name: String,
-    open: Box<dyn FnOnce() -> Result<T, E> + Send>,
+    open: OpenModel<T, E>,
 }
+
+/// Opens a model on the thread of its device.
+type OpenModel<T, E> = Box<dyn FnOnce() -> Result<T, E> + Send>;
 
 impl<T, E> LaneDevice<T, E> {
     pub(crate) fn new(
@@ -29,13 +32,13 @@ impl<T, E> LaneDevice<T, E> {
 }
 
 impl<T: 'static, E: 'static> LaneDevice<T, E> {
-    /// Continues with `then` on the same thread after the model has been opened.
-    pub(crate) fn and_then<U>(
+    /// Opens the model by `around`, which receives the original opening, on the same thread.
+    pub(crate) fn opened_by<U>(
         self,
-        then: impl FnOnce(T) -> Result<U, E> + Send + 'static,
+        around: impl FnOnce(OpenModel<T, E>) -> Result<U, E> + Send + 'static,
     ) -> LaneDevice<U, E> {
         let Self { name, open } = self;
-        LaneDevice::new(name, move || then(open()?))
+        LaneDevice::new(name, move || around(open))
     }
 }
 

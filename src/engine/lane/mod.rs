@@ -15,7 +15,7 @@ mod device_thread;
 mod error;
 mod queue;
 
-pub(crate) use batch::RunBatch;
+pub(crate) use batch::{RunBatch, run_checked};
 pub(crate) use device_thread::{LaneDevice, OpenedModel};
 pub(crate) use error::LaneError;
 pub use error::RunError;
