@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 use dog_iqa::checkpoints::MplugOwl3Checkpoint;
 use dog_iqa::models::mplug_owl3::{Attended, Greedy, KvCache, MplugOwl3, Tensors, VisionModel};
 
-use crate::goldens::{Comparison, Place, folders, json, tensors, tensors_on};
+use crate::goldens::{Comparison, Place, folders, json, on_device, tensors};
 
 const GENERATIONS: [&str; 3] = ["mplug_owl3_240728", "mplug_owl3_241014", "mplug_owl3_241101"];
 /// Tolerance that the goldens' README states, as a share of a tensor's largest value.
@@ -28,7 +28,10 @@ pub(crate) fn all_folders() -> Vec<std::path::PathBuf> {
 
 /// One golden folder, opened.
 pub(crate) struct Golden {
+    /// On the CPU.
     pub(crate) io: HashMap<String, Tensor>,
+    /// The tensors of numbers with a fraction, on the device of the place.
+    inputs: HashMap<String, Tensor>,
     comparison: Comparison,
     pub(crate) model: MplugOwl3,
     place: Place,
@@ -39,8 +42,10 @@ pub(crate) struct Golden {
 impl Golden {
     pub(crate) fn open(folder: &Path, part: &'static str, place: &Place) -> Self {
         let Place { device, dtype, .. } = place;
+        let io = tensors(&folder.join("io.safetensors"));
         Self {
-            io: tensors_on(&folder.join("io.safetensors"), device),
+            inputs: on_device(&io, device),
+            io,
             comparison: Comparison::at(place, folder, part),
             model: MplugOwl3Checkpoint::open(folder).unwrap().load(*dtype, device).unwrap(),
             place: place.clone(),
@@ -49,11 +54,11 @@ impl Golden {
     }
 
     fn input(&self, name: &str) -> &Tensor {
-        self.io.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"))
+        self.inputs.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"))
     }
 
     fn numbers(&self, name: &str) -> Vec<Vec<i64>> {
-        let tensor = self.input(name);
+        let tensor = &self.io[name];
         match tensor.rank() {
             1 => vec![tensor.to_vec1().unwrap()],
             _ => tensor.to_vec2().unwrap(),
@@ -109,7 +114,8 @@ impl Case {
             .map(|row| row.into_iter().map(|id| u32::try_from(id).unwrap()).collect())
             .collect();
         let mut starts = vec![Vec::new(); rows.len()];
-        let embeds = golden.input("vision.image_embeds");
+        // Converted before rows are selected: a GPU cannot convert a tensor without values.
+        let embeds = golden.input("vision.image_embeds").to_dtype(golden.model.dtype()).unwrap();
         let embeds = if golden.io.contains_key(&format!("{name}.image_row")) {
             let number =
                 |part: &str| golden.numbers(&format!("{name}.{part}")).into_iter().next().unwrap();
@@ -124,7 +130,6 @@ impl Case {
         } else {
             embeds.narrow(0, 0, 0).unwrap()
         };
-        let embeds = embeds.to_dtype(golden.model.dtype()).unwrap();
         Self { name: name.to_owned(), rows, starts, embeds }
     }
 

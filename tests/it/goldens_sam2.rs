@@ -13,8 +13,8 @@ use dog_iqa::models::sam2::{
 use serde_json::Value;
 
 use crate::goldens::{
-    Comparison, Place, announce, folders, is_in_repository, json, picture, resize_tolerance,
-    tensors, tensors_on,
+    Comparison, Place, announce, folders, is_in_repository, json, on_device, picture,
+    resize_tolerance, tensors,
 };
 
 const FILES: [&str; 4] =
@@ -22,7 +22,10 @@ const FILES: [&str; 4] =
 
 /// One golden folder, opened.
 struct Golden {
+    /// On the CPU.
     io: HashMap<String, Tensor>,
+    /// The tensors of numbers with a fraction, on the device of the place.
+    inputs: HashMap<String, Tensor>,
     tolerance: Value,
     comparison: Comparison,
     place: Place,
@@ -30,8 +33,10 @@ struct Golden {
 
 impl Golden {
     fn open(folder: &Path, part: &'static str, place: &Place) -> Self {
+        let io = tensors(&folder.join("io.safetensors"));
         Self {
-            io: tensors_on(&folder.join("io.safetensors"), &place.device),
+            inputs: on_device(&io, &place.device),
+            io,
             tolerance: json(&folder.join("tolerance.json")),
             comparison: Comparison::at(place, folder, part),
             place: place.clone(),
@@ -39,7 +44,7 @@ impl Golden {
     }
 
     fn input(&self, name: &str) -> &Tensor {
-        self.io.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"))
+        self.inputs.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -118,15 +123,14 @@ struct Case {
 impl Case {
     fn read(golden: &Golden, name: &str) -> Self {
         let prompts = golden.input(&format!("{name}.masks4")).dim(0).unwrap();
-        let device = &golden.place.device;
-        let without = || Tensor::zeros((prompts, 0, 2), DType::F32, device).unwrap();
-        let coords = golden.io.get(&format!("{name}.coords")).cloned().unwrap_or_else(without);
+        let without = || Tensor::zeros((prompts, 0, 2), DType::F32, &Device::Cpu).unwrap();
+        let coords = golden.inputs.get(&format!("{name}.coords")).cloned().unwrap_or_else(without);
         let labels = golden.io.get(&format!("{name}.labels")).map_or_else(Vec::new, |labels| {
             let labels = labels.to_dtype(DType::I64).unwrap().flatten_all().unwrap();
             let labels: Vec<i64> = labels.to_vec1().unwrap();
             labels.into_iter().map(label_of).collect()
         });
-        let masks = golden.io.get(&format!("{name}.mask_input"));
+        let masks = golden.inputs.get(&format!("{name}.mask_input"));
         let masks = masks.map(|masks| masks.squeeze(1).unwrap());
         Self { coords, labels, masks }
     }
@@ -275,7 +279,7 @@ fn check_choice(
 ) {
     let chosen = model.mask_decoder().choose_one(masks, &decoded.iou).unwrap();
     let index: Vec<i64> =
-        golden.input(&format!("{name}.single_index")).flatten_all().unwrap().to_vec1().unwrap();
+        golden.io[&format!("{name}.single_index")].flatten_all().unwrap().to_vec1().unwrap();
     let index: Vec<usize> = index.into_iter().map(|mask| usize::try_from(mask).unwrap()).collect();
     let ours: Vec<usize> = chosen.iter().map(|&(mask, _)| mask).collect();
     golden.comparison.equal(&format!("{name}.single_index"), &ours, &index);

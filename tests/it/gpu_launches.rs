@@ -81,7 +81,7 @@ fn blank_images() -> Vec<PreparedImage> {
 /// The generator of the reference: 1,024 clicks an image, of which every mask is drawn.
 fn segmentation(stages: &mut Stages, model: &Sam2, settings: &AmgSettings) {
     let images = blank_images();
-    let stacked = placeholder((IMAGES, 3, 1024, 1024), DType::F32).unwrap();
+    let stacked = Tensor::zeros((IMAGES, 3, 1024, 1024), DType::F32, &Device::Cpu).unwrap();
     let (encoded, launches) = dry_run(value_on_host, || model.encode(&stacked).unwrap());
     let (_, all) = dry_run(value_on_host, || {
         let whole = MaskGenerator::new(model.clone(), settings.clone()).unwrap();
@@ -113,7 +113,7 @@ fn segmentation(stages: &mut Stages, model: &Sam2, settings: &AmgSettings) {
 fn scoring(stages: &mut Stages, dtype: DType) {
     let (model, head, prefix) = owl(dtype);
     let share = CROPS_PER_IMAGE / CROPS as f64;
-    let views = placeholder((CROPS, 3, 378, 378), DType::U8).unwrap();
+    let views = Tensor::zeros((CROPS, 3, 378, 378), DType::U8, &Device::Cpu).unwrap();
     let (embeds, launches) = dry_run(value_on_host, || model.encode(&views).unwrap());
     stages.add("mPLUG-Owl3 7B: views", &launches, share);
     let ((_, hidden), launches) =
@@ -234,8 +234,9 @@ fn the_full_method_stays_within_its_launches_and_its_predicted_time() {
     let stages = full_method(&AmgPreset::Sam2Default.settings(), DType::BF16);
     print("1,024 clicks, every mask drawn", &stages);
     let sum = stages.sum();
-    assert!(sum.launches <= 7500.0, "{} launches", sum.launches);
-    assert!(sum.ms[0] <= 420.0, "{} ms", sum.ms[0]);
+    // The figures of `docs/gpu.md`, and two percent.
+    assert!(sum.launches <= 5430.0, "{} launches", sum.launches);
+    assert!(sum.ms[0] <= 317.0, "{} ms", sum.ms[0]);
     assert!(sum.to_host_mb <= 100.0, "{} MB to the host", sum.to_host_mb);
     // The arithmetic does not depend on how it is launched.
     assert!((12.5..15.0).contains(&sum.tera_operations), "{} TFLOP", sum.tera_operations);

@@ -88,13 +88,18 @@ pub(crate) fn resize_tolerance(picture: &Picture, size: usize) -> f64 {
 
 /// Reads the tensors of a safetensors file.
 pub(crate) fn tensors(path: &Path) -> HashMap<String, Tensor> {
-    tensors_on(path, &Device::Cpu)
+    candle_core::safetensors::load(path, &Device::Cpu)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Reads the tensors of a safetensors file to a device.
-pub(crate) fn tensors_on(path: &Path, device: &Device) -> HashMap<String, Tensor> {
-    candle_core::safetensors::load(path, device)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+/// Copies the tensors of numbers with a fraction to a device. The others are read on the CPU: a GPU
+/// cannot convert every integer dtype.
+pub(crate) fn on_device(
+    tensors: &HashMap<String, Tensor>,
+    device: &Device,
+) -> HashMap<String, Tensor> {
+    let floats = tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float());
+    floats.map(|(name, tensor)| (name.clone(), tensor.to_device(device).unwrap())).collect()
 }
 
 /// The device and dtype in which a network is compared with its goldens.
@@ -135,13 +140,6 @@ impl Place {
     }
 }
 
-/// The errors of all compared tensors in one place.
-struct ErrorRows {
-    place: String,
-    /// Name, error and tolerance.
-    rows: Vec<(String, f64, f64)>,
-}
-
 /// Compares tensors with those of one golden folder, and counts the comparisons.
 pub(crate) struct Comparison {
     folder: String,
@@ -151,15 +149,15 @@ pub(crate) struct Comparison {
     absent: Vec<String>,
     worst: f64,
     worst_name: String,
-    /// The errors to print, if the place prints them.
-    rows: Option<ErrorRows>,
+    /// The place, if it prints the error of each tensor before any of them fails the test.
+    prints: Option<String>,
 }
 
 impl Comparison {
     /// Creates a comparison for a place.
     pub(crate) fn at(place: &Place, folder: &Path, part: &'static str) -> Self {
-        let rows = place.prints.then(|| ErrorRows { place: place.name(), rows: Vec::new() });
-        Self { rows, ..Self::new(folder, part) }
+        let prints = place.prints.then(|| place.name());
+        Self { prints, ..Self::new(folder, part) }
     }
 
     pub(crate) fn new(folder: &Path, part: &'static str) -> Self {
@@ -171,7 +169,7 @@ impl Comparison {
             absent: Vec::new(),
             worst: 0.0,
             worst_name: "-".to_owned(),
-            rows: None,
+            prints: None,
         }
     }
 
@@ -206,12 +204,17 @@ impl Comparison {
 
     /// Panics if a known error exceeds `tolerance`.
     pub(crate) fn close_by(&mut self, name: &str, error: f64, tolerance: f64) {
-        if let Some(printed) = &mut self.rows {
-            printed.rows.push((name.to_owned(), error, tolerance));
+        if let Some(place) = &self.prints {
+            // `gpu/summary.py` reads these lines.
+            let row = serde_json::json!({
+                "step": "parity", "row": format!("{} {name}", self.folder), "dtype": place,
+                "max_error": error, "tolerance": tolerance,
+            });
+            announce(&format!("{row}\n"));
         }
-        let Self { folder, part, rows, .. } = self;
+        let Self { folder, part, prints, .. } = self;
         assert!(
-            error <= tolerance || rows.is_some(),
+            error <= tolerance || prints.is_some(),
             "{folder}, {part}: `{name}` is {error:e} off, {tolerance:e} allowed"
         );
         let share = if tolerance > 0.0 { error / tolerance } else { 0.0 };
@@ -251,19 +254,6 @@ impl Comparison {
             "golden {folder}, {part}: {compared} compared, worst error {:.1} % of its tolerance ({worst_name}){absent}\n",
             100.0 * self.worst
         ));
-        self.print_rows();
         assert!(self.worst <= 1.0, "{folder}, {part}: `{worst_name}` is over its tolerance");
-    }
-
-    /// Prints a line of JSON for each tensor, which `gpu/summary.py` reads.
-    fn print_rows(&self) {
-        let Some(ErrorRows { place, rows }) = &self.rows else { return };
-        for (name, error, tolerance) in rows {
-            let row = serde_json::json!({
-                "step": "parity", "row": format!("{} {name}", self.folder), "dtype": place,
-                "max_error": error, "tolerance": tolerance,
-            });
-            announce(&format!("{row}\n"));
-        }
     }
 }

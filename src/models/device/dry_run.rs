@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 
 use candle_core::{
-    CpuStorage, CustomOp1, DType, Device, Error, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CustomOp1, DType, Device, Error, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
@@ -139,6 +139,21 @@ pub(crate) fn host_copy(tensor: &Tensor) -> Result<Tensor> {
         (0..tensor.elem_count()).map(value).collect::<Vec<f32>>()
     });
     Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(tensor.dtype())
+}
+
+/// Returns the number of values in a tensor's storage, or `None` for a placeholder.
+pub(crate) fn stored(tensor: &Tensor) -> Option<usize> {
+    let (storage, _) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { return None };
+    let len = match storage {
+        CpuStorage::U8(values) => values.len(),
+        CpuStorage::U32(values) => values.len(),
+        CpuStorage::BF16(values) => values.len(),
+        CpuStorage::F16(values) => values.len(),
+        CpuStorage::F32(values) => values.len(),
+        _ => tensor.elem_count(),
+    };
+    (len > 0).then_some(len)
 }
 
 /// Returns a contiguous tensor without values. It reserves the memory that the values would take,

@@ -5,7 +5,7 @@ use candle_core::{D, DType, Result, Tensor};
 
 use crate::models::kernels::{self, Windows};
 use crate::models::layers::pool::max_pool_2x2;
-use crate::models::ops::{ALIGNMENT, TensorOps, cat, full, matmul, softmax_last_dim};
+use crate::models::ops::{ALIGNMENT, TensorOps, cat, matmul, softmax_last_dim, upload, zeros};
 
 /// `softmax(q kᵀ / √head_dim) v` for each window and head, heads merged again.
 ///
@@ -67,13 +67,13 @@ fn pad_end(xs: &Tensor, dim: usize, size: usize) -> Result<Tensor> {
         return Ok(xs.clone());
     }
     shape[dim] = size - shape[dim];
-    cat(&[xs, &full(0.0, shape, xs.dtype(), xs.device())?], dim)
+    cat(&[xs, &zeros(shape, xs.dtype(), xs.device())?], dim)
 }
 
 /// `softmax(q kᵀ / √d) v`, with scale and softmax in `f32` for every dtype: a half format would
 /// round the factor `1 / √d` itself, for `d = 72` by 0.15 %.
 ///
-/// On a GPU this is three launches, and the scores are in memory. A fused kernel, such as flash
+/// On a GPU the scores are in memory, and each step is a launch. A fused kernel, such as flash
 /// attention, belongs here: it takes the same tensors, whose strides need not be contiguous.
 ///
 /// # Shapes
@@ -110,7 +110,7 @@ fn scaled(queries: &Tensor) -> Result<Tensor> {
 /// The fewest keys for which aligning them is worth its copies.
 const ALIGNED_FROM: usize = 32;
 /// The score of a row of padding: far below every other one, and within the range of `f16`.
-const PADDING_SCORE: f64 = -30_000.0;
+const PADDING_SCORE: f32 = -30_000.0;
 
 /// Queries, keys and values with padding, so that the number of keys is a multiple of
 /// [`ALIGNMENT`]. The result of the attention is the same.
@@ -125,30 +125,47 @@ struct AlignedRows {
 
 impl AlignedRows {
     fn new(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Self> {
-        let (dtype, device) = (keys.dtype(), keys.device());
         let [row_dim, channel_dim] = [keys.rank() - 2, keys.rank() - 1];
-        let padding = keys.dim(row_dim)?.next_multiple_of(ALIGNMENT) - keys.dim(row_dim)?;
-        // The channels are padded to whole groups, too: only the first of them is not 0.
-        let with_channel = |xs: &Tensor, value: f64| {
-            let mut shape = xs.dims().to_vec();
-            shape[channel_dim] = 1;
-            let channel = full(value, shape.as_slice(), dtype, device)?;
-            shape[channel_dim] = ALIGNMENT - 1;
-            let rest = full(0.0, shape, dtype, device)?;
-            cat(&[xs, &channel, &rest], channel_dim)
-        };
-        let rows_of = |xs: &Tensor| {
-            let mut shape = xs.dims().to_vec();
-            shape[row_dim] = padding;
-            full(0.0, shape, dtype, device)
-        };
-        let key_padding = with_channel(&rows_of(keys)?, PADDING_SCORE)?;
+        let (rows, channels) = (keys.dim(row_dim)?, keys.dim(channel_dim)?);
+        let padding = rows.next_multiple_of(ALIGNMENT) - rows;
+        // Whole groups of channels, so that their number stays aligned, too.
+        let ones = channel_of(1.0, ALIGNMENT, 0, queries, (channel_dim, ALIGNMENT))?;
+        let mut shape = keys.dims().to_vec();
+        shape[channel_dim] = ALIGNMENT;
+        let nothing = zeros(shape, keys.dtype(), keys.device())?;
+        let wide_keys = cat(&[keys, &nothing], channel_dim)?;
+        let of_padding = channel_of(
+            PADDING_SCORE,
+            channels + ALIGNMENT,
+            channels,
+            &wide_keys,
+            (row_dim, padding),
+        )?;
+        let mut shape = values.dims().to_vec();
+        shape[row_dim] = padding;
+        let no_values = zeros(shape, values.dtype(), values.device())?;
         Ok(Self {
-            queries: with_channel(queries, 1.0)?,
-            keys: cat(&[&with_channel(keys, 0.0)?, &key_padding], row_dim)?,
-            values: cat(&[values, &rows_of(values)?], row_dim)?,
+            queries: cat(&[queries, &ones], channel_dim)?,
+            keys: cat(&[&wide_keys, &of_padding], row_dim)?,
+            values: cat(&[values, &no_values], row_dim)?,
         })
     }
+}
+
+/// Returns rows of `channels` that are 0 but for `value` in one channel. They have the shape of
+/// `like`, except for the size of one dimension.
+fn channel_of(
+    value: f32,
+    channels: usize,
+    channel: usize,
+    like: &Tensor,
+    (dim, size): (usize, usize),
+) -> Result<Tensor> {
+    let mut row = vec![0.0; channels];
+    row[channel] = value;
+    let mut shape = like.dims().to_vec();
+    shape[dim] = size;
+    upload(row, channels, like.device())?.cast(like.dtype())?.broadcast_as(shape)?.dense()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use candle_core::{D, DType, Result, Tensor};
 
 use crate::models::kernels::{self, HeadLayout, accepts};
 use crate::models::layers::visibility::Visibility;
-use crate::models::ops::{TensorOps, cat, full, matmul, softmax_last_dim};
+use crate::models::ops::{TensorOps, cat, matmul, softmax_last_dim, zeros};
 
 /// Maximum number of queries whose scores are in memory, in the plain form.
 const QUERIES: usize = 512;
@@ -45,7 +45,7 @@ fn plain(
     let (sequences, count, _) = queries.dims3()?;
     if segments.is_empty() {
         let shape = (sequences, count, heads.query_heads * heads.head_dim);
-        return full(0.0, shape, queries.dtype(), queries.device());
+        return zeros(shape, queries.dtype(), queries.device());
     }
     let tables = visibility.tables(queries.dtype(), queries.device())?;
     let (keys, values) = stack_kv(segments, tables.padding, heads)?;
@@ -103,8 +103,8 @@ fn stack_kv(segments: &[&Tensor], padding: usize, heads: HeadLayout) -> Result<(
     let rows = if padding == 0 {
         cat(segments, 1)?
     } else {
-        let zeros = full(0.0, (sequences, padding, width), dtype, device)?;
-        cat(&[segments, &[&zeros]].concat(), 1)?
+        let no_rows = zeros((sequences, padding, width), dtype, device)?;
+        cat(&[segments, &[&no_rows]].concat(), 1)?
     };
     let total = rows.dim(1)?;
     // One copy: (2, sequences, kv_heads, total, head_dim).

@@ -64,17 +64,16 @@ impl Angles {
         }
     }
 
-    /// As [`Angles::rotate`], with each row of angles for `run` consecutive rows.
+    /// Repeats each row `run` times.
     ///
     /// # Errors
-    /// Fails on mismatched shapes, dtypes or devices.
-    pub fn rotate_runs(&self, rows: Tensor, run: usize, heads: usize) -> Result<Tensor> {
+    /// Fails on an error of the device.
+    pub fn repeated(&self, run: usize) -> Result<Self> {
         let (count, half) = self.cosines.dims2()?;
         let repeated = |table: &Tensor| {
             table.unsqueeze(1)?.broadcast_as((count, run, half))?.reshaped((count * run, half))
         };
-        let angles = Self { cosines: repeated(&self.cosines)?, sines: repeated(&self.sines)? };
-        angles.rotate(rows, heads)
+        Ok(Self { cosines: repeated(&self.cosines)?, sines: repeated(&self.sines)? })
     }
 
     fn plain(&self, rows: &Tensor, heads: usize) -> Result<Tensor> {

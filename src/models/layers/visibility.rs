@@ -53,6 +53,15 @@ impl Visibility {
         self.visible_rows.first().map_or(0, Vec::len)
     }
 
+    /// Returns `(1, queries, 1)` on the device: 1 for a query that sees a row, 0 for one that sees
+    /// none. Returns `None` if every query sees one.
+    ///
+    /// # Errors
+    /// Fails on an error of the device.
+    pub(crate) fn sighted(&self, dtype: DType, device: &Device) -> Result<Option<Tensor>> {
+        Ok(self.tables(dtype, device)?.sighted)
+    }
+
     /// Returns the tables for values of this dtype. The first call creates them.
     pub(super) fn tables(&self, dtype: DType, device: &Device) -> Result<Tables> {
         if let Some(tables) = self.tables.get() {

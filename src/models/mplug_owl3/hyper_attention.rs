@@ -14,7 +14,7 @@ use crate::models::mplug_owl3::config::{Config, Generation};
 use crate::models::mplug_owl3::kv_cache::KvCache;
 use crate::models::mplug_owl3::named_tensors::Tensors;
 use crate::models::mplug_owl3::run_tables::RunTables;
-use crate::models::ops::{Function, TensorOps, matmul, upload};
+use crate::models::ops::{Function, TensorOps, matmul};
 
 /// The attention of one decoder layer. [`Attention::attend`] stops before the output projection,
 /// [`Attention::out`].
@@ -204,14 +204,9 @@ impl Attention {
     ) -> Result<Attended> {
         let gate = gate.image_share(&text, self.heads)?;
         // A token that attends to no image keeps its text result.
-        let sees_image: Vec<f32> = (0..tables.queries())
-            .map(|query| if tables.images().sees_any(query) { 1.0 } else { 0.0 })
-            .collect();
-        let share = if sees_image.contains(&0.0) {
-            let mask = upload(sees_image, (1, tables.queries(), 1), text.device())?;
-            gate.broadcast_as(text.shape())?.times_repeated(&mask.cast(text.dtype())?)?
-        } else {
-            gate.clone()
+        let share = match tables.images().sighted(text.dtype(), text.device())? {
+            Some(sighted) => gate.broadcast_as(text.shape())?.times_repeated(&sighted)?,
+            None => gate.clone(),
         };
         let rest = share.affine_of(-1.0, 1.0)?;
         let output = text.times_repeated(&rest)?.plus(&images.times_repeated(&share)?)?;

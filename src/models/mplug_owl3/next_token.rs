@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::models::device::to_cpu;
 use crate::models::mplug_owl3::qwen2::Decoder;
-use crate::models::ops::{Function, Reduction, TensorOps, cat};
+use crate::models::ops::{Function, Reduction, TensorOps, cat, upload};
 
 /// The most probable next token of a text, and the share of probability on no level.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +15,9 @@ pub struct NextToken {
     /// are not numbers.
     pub off_level: f64,
 }
+
+/// Raises the smallest difference of two logits above the number of every token.
+const FAR: f64 = 1e20;
 
 /// Terms of a vocabulary that are added before their sums are. One sum of 150,000 terms in f32
 /// loses four digits.
@@ -34,20 +37,40 @@ pub fn next_tokens(
     level_tokens: &Tensor,
 ) -> Result<Vec<NextToken>> {
     let logits = decoder.logits(hidden)?;
-    let likeliest = logits.reduced(Reduction::ArgMax, 1)?;
     let largest = logits.reduced(Reduction::Max, 1)?;
-    let weights = logits.minus_repeated(&largest)?.each(Function::Exp)?;
+    let below = logits.minus_repeated(&largest)?;
+    let likeliest = first_of_largest(&below)?;
+    let weights = below.each(Function::Exp)?;
     let on_level = weights.entries(level_tokens, 1)?.reduced(Reduction::Sum, 1)?;
     // (n, 2), so that one copy brings both.
     let sums = to_cpu(&cat(&[&on_level, &sum_of_rows(&weights)?], 1)?)?;
     let shares = (sums.get_on_dim(1, 0)? / sums.get_on_dim(1, 1)?)?.to_vec1::<f32>()?;
-    let likeliest = to_cpu(&likeliest)?.flatten_all()?.to_vec1::<u32>()?;
+    let likeliest = to_cpu(&likeliest)?.flatten_all()?.to_vec1::<f32>()?;
     // `clamp` keeps NaN, which `max` would hide.
     let off_level = |share: f32| (1.0 - f64::from(share)).clamp(0.0, 1.0);
     let each = likeliest.into_iter().zip(shares);
     Ok(each
-        .map(|(likeliest, share)| NextToken { likeliest, off_level: off_level(share) })
+        .map(|(token, share)| NextToken { likeliest: number(token), off_level: off_level(share) })
         .collect())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the number of a token, or saturated if the logits are not numbers"
+)]
+fn number(token: f32) -> u32 {
+    token as u32
+}
+
+/// Returns the first token of each row whose difference from the largest logit is 0, `(n, 1)` f32,
+/// which holds the number of every token exactly. The library's own function returns any of several
+/// equal ones on a GPU, and logits in a half format often are equal.
+fn first_of_largest(below: &Tensor) -> Result<Tensor> {
+    let (_, columns) = below.dims2()?;
+    let numbers: Vec<f32> = (0..columns).map(|token| token as f32).collect();
+    let numbers = upload(numbers, (1, columns), below.device())?;
+    below.affine_of(-FAR, 0.0)?.plus_repeated(&numbers)?.reduced(Reduction::Min, 1)
 }
 
 /// Sums each row of `(n, vocabulary)`. Returns `(n, 1)`.
@@ -72,6 +95,15 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+
+    #[test]
+    fn the_first_of_equal_largest_logits_is_found() {
+        let logits = [[-4.0_f32, 9.0, 3.0, 9.0], [1e-6, 0.0, 2e-6, -1.0], [7.0, 7.0, 7.0, 7.0]];
+        let logits = Tensor::new(&logits, &Device::Cpu).unwrap();
+        let below = logits.broadcast_sub(&logits.max_keepdim(1).unwrap()).unwrap();
+        let found = first_of_largest(&below).unwrap().flatten_all().unwrap();
+        assert_eq!(found.to_vec1::<f32>().unwrap(), [1.0, 2.0, 0.0]);
+    }
 
     #[test]
     fn rows_of_every_length_are_summed() {

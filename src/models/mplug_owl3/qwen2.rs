@@ -109,7 +109,7 @@ impl Decoder {
     /// # Shapes
     /// - `embeds`: `(images, tokens, hidden)`, the images of the first sequence, then those of the
     ///   second, …
-    /// - `starts`: for each image of a sequence, the first token of its placeholder; the same in all
+    /// - `starts`: for each image of a sequence, the first token of its placeholder; equal in all
     ///   sequences
     ///
     /// # Errors
@@ -126,16 +126,15 @@ impl Decoder {
         if images == 0 {
             return Ok(());
         }
-        // All keys of an image are at one position, so a row of angles serves the whole image.
+        // All keys of an image are at one position: a row of angles, repeated on the device.
         let offset = self.generation.image_offset();
         let positions = starts.iter().map(|start| start + offset);
-        let angles = self.rotary.at(positions, self.dtype, &self.device)?;
+        let angles = self.rotary.at(positions, self.dtype, &self.device)?.repeated(tokens)?;
         let hyper_layers =
             self.layers.iter().enumerate().filter(|(_, layer)| layer.attention.is_hyper());
         for (index, layer) in hyper_layers {
             let kv = layer.attention.image_rows(&layer.input_norm.forward(embeds)?)?;
-            let rows =
-                angles.rotate_runs(kv.flatten(0, 1)?, tokens, layer.attention.heads().kv_heads)?;
+            let rows = angles.rotate(kv.flatten(0, 1)?, layer.attention.heads().kv_heads)?;
             let shape = (cache.sequences(), starts.len() * tokens, rows.dim(1)?);
             cache.set_image_rows(index, rows.reshaped(shape)?);
         }

@@ -8,8 +8,8 @@ use crate::models::ops::tensor_ops::TensorOps;
 /// `a (…, m, k)` times `b (…, k, n)`.
 ///
 /// The GPU's library accepts matrices with contiguous rows or contiguous columns, and batches with
-/// one stride. Anything else is copied into that form first. The CPU's library accepts every
-/// layout.
+/// one stride. Anything else is copied into that form first. On the CPU the library's
+/// own rules hold.
 ///
 /// # Errors
 /// Fails on mismatched shapes, dtypes or devices.

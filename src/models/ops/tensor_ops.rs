@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 
 use crate::models::device::dry_run::{self, Kernel, Launch};
 use crate::models::ops::launch::{elementwise, launch, record_product};
+use crate::models::ops::transfer::upload;
 
 /// Operations on one tensor or two. All fail on mismatched shapes, dtypes or devices, and on an
 /// error of the device.
@@ -33,7 +34,7 @@ pub(crate) trait TensorOps: Sized {
     /// Applies a function to each value.
     fn each(&self, function: Function) -> Result<Self>;
     /// Returns 1 for each value above the limit and 0 for the others, u8.
-    fn above(&self, limit: f64) -> Result<Self>;
+    fn above(&self, limit: f32) -> Result<Self>;
     /// Selects entries of a dimension by `indices (n)` u32; an entry may be selected several times.
     fn entries(&self, indices: &Self, dim: usize) -> Result<Self>;
     /// Reduces one dimension, which becomes 1.
@@ -65,9 +66,8 @@ pub(crate) enum Function {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Reduction {
     Max,
+    Min,
     Sum,
-    /// The index of the first largest value, u32.
-    ArgMax,
 }
 
 impl TensorOps for Tensor {
@@ -135,9 +135,12 @@ impl TensorOps for Tensor {
         })
     }
 
-    fn above(&self, limit: f64) -> Result<Self> {
+    fn above(&self, limit: f32) -> Result<Self> {
+        // The limit is repeated, so the operation is a strided one.
+        let limit = upload(vec![limit], 1, self.device())?.cast(self.dtype())?;
+        let limit = limit.broadcast_as(self.shape())?;
         let result = (self.shape().clone(), DType::U8);
-        launch(elementwise(&[self]), &[self], result, || self.gt(limit))
+        launch(elementwise(&[self, &limit]), &[self, &limit], result, || self.gt(&limit))
     }
 
     fn entries(&self, indices: &Self, dim: usize) -> Result<Self> {
@@ -152,11 +155,10 @@ impl TensorOps for Tensor {
     fn reduced(&self, reduction: Reduction, dim: usize) -> Result<Self> {
         let mut shape = self.dims().to_vec();
         shape[dim] = 1;
-        let dtype = if matches!(reduction, Reduction::ArgMax) { DType::U32 } else { self.dtype() };
-        launch(Kernel::Reduction, &[self], (shape.into(), dtype), || match reduction {
+        launch(Kernel::Reduction, &[self], (shape.into(), self.dtype()), || match reduction {
             Reduction::Max => self.max_keepdim(dim),
             Reduction::Sum => self.sum_keepdim(dim),
-            Reduction::ArgMax => self.argmax_keepdim(dim),
+            Reduction::Min => self.min_keepdim(dim),
         })
     }
 }
@@ -206,12 +208,16 @@ pub(crate) fn cat(parts: &[&Tensor], dim: usize) -> Result<Tensor> {
     dry_run::placeholder(shape, first.dtype())
 }
 
-/// Returns true if the dimensions after `dim`, and `dim` itself, have no gap.
+/// Returns true if the library copies the part row by row: the dimensions from `dim` on have no
+/// gap, and those before it have one stride between them.
 fn has_dense_rows(part: &Tensor, dim: usize) -> bool {
+    if part.is_contiguous() {
+        return true;
+    }
     let inner = part.dims()[dim..].iter().zip(&part.stride()[dim..]).rev();
     let mut expected = 1;
     for (&size, &stride) in inner {
-        if size != 1 && stride != expected {
+        if stride != expected {
             return false;
         }
         expected *= size;
@@ -230,29 +236,17 @@ pub(crate) fn stack(parts: &[Tensor], dim: usize) -> Result<Tensor> {
     cat(&parts.iter().collect::<Vec<_>>(), dim)
 }
 
-/// Creates a tensor of one value.
+/// Creates a tensor of zeros.
 ///
 /// # Errors
 /// Fails on an error of the device.
-pub(crate) fn full(
-    value: f64,
-    shape: impl Into<Shape>,
-    dtype: DType,
-    device: &Device,
-) -> Result<Tensor> {
+pub(crate) fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = shape.into();
-    launch(Kernel::Fill, &[], (shape.clone(), dtype), || {
-        if value == 0.0 {
-            return Tensor::zeros(shape, dtype, device);
-        }
-        // Converted on the CPU: one element, which is then copied to each.
-        let one = Tensor::new(value, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
-        one.broadcast_as(shape)?.contiguous()
-    })
+    launch(Kernel::Fill, &[], (shape.clone(), dtype), || Tensor::zeros(shape, dtype, device))
 }
 
-/// A convolution of `images (batch, in, height, width)` with `weight (out, in, side, side)`: on a
-/// GPU four launches, which gather the patches, multiply, and rearrange twice.
+/// Convolves `images (batch, in, height, width)` with `weight (out, in, side, side)`: on a GPU
+/// three launches, which gather the patches, multiply and rearrange.
 ///
 /// # Errors
 /// Fails on mismatched shapes, dtypes or devices.

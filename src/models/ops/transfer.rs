@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 
-use crate::models::device::dry_run::Kernel;
+use crate::models::device::dry_run::{self, Kernel, Launch};
 use crate::models::ops::launch::launch;
 
 /// Creates a tensor on a device.
@@ -25,6 +25,15 @@ pub(crate) fn upload<T: WithDType>(
 /// # Errors
 /// Fails on an error of the device.
 pub(crate) fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
-    let result = (tensor.shape().clone(), tensor.dtype());
-    launch(Kernel::Upload, &[], result, || tensor.to_device(device))
+    if !dry_run::is_dry_run() {
+        return tensor.to_device(device);
+    }
+    let Some(stored) = dry_run::stored(tensor) else {
+        // A placeholder is on the device already.
+        return Ok(tensor.clone());
+    };
+    // The library copies the whole storage, also that of a view.
+    let bytes = (stored * tensor.dtype().size_in_bytes()) as u64;
+    dry_run::record(Launch { kernel: Kernel::Upload, elements: stored as u64, bytes });
+    dry_run::placeholder(tensor.shape(), tensor.dtype())
 }

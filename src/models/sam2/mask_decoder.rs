@@ -100,21 +100,24 @@ impl MaskDecoder {
         Ok([self.narrow[0].forward(finest)?, self.narrow[1].forward(half)?])
     }
 
-    /// Decodes prompts, `sparse (prompts, n, d_model)`, about images. `observe` receives tokens and
-    /// image after each layer of the transformer.
+    /// Decodes prompts, `sparse (prompts, n, d_model)` if they have points, about images. `observe`
+    /// receives tokens and image after each layer of the transformer.
     ///
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn decode(
         &self,
-        sparse: &Tensor,
+        sparse: Option<&Tensor>,
         image: &ImageTokens<'_>,
         observe: impl FnMut(&TwoWayState),
     ) -> Result<DecodedPrompts> {
         let prompts = image.image_of.len();
         let (count, dim) = self.tokens.dims2()?;
         let learned = self.tokens.unsqueeze(0)?.broadcast_as((prompts, count, dim))?.dense()?;
-        let tokens = if sparse.dim(1)? == 0 { learned } else { cat(&[&learned, sparse], 1)? };
+        let tokens = match sparse {
+            Some(sparse) => cat(&[&learned, sparse], 1)?,
+            None => learned,
+        };
         let TwoWayState { queries, keys } = self.transformer.forward(&tokens, image, observe)?;
         let iou = self.iou_head.forward(&queries.i((.., 1, ..))?.dense()?)?;
         Ok(DecodedPrompts {

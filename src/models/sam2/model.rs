@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 
 use crate::models::device::forward;
 use crate::models::kernels::cross_attention::ImageTokens;
-use crate::models::ops::{TensorOps, cat, full, to_device};
+use crate::models::ops::{TensorOps, cat, to_device};
 use crate::models::sam2::config::Config;
 use crate::models::sam2::image_encoder::ImageEncoder;
 use crate::models::sam2::load::select_rows;
@@ -119,11 +119,13 @@ impl Sam2 {
         prompts: &Prompts<'_>,
         observe: impl FnMut(&TwoWayState),
     ) -> Result<DecodedPrompts> {
-        let sparse = if prompts.points.dim(1)? == 0 {
-            full(0.0, (prompts.image_of.len(), 0, self.config.d_model), self.dtype, &self.device)?
-        } else {
-            self.prompt_encoder.sparse(&to_device(prompts.points, &self.device)?, prompts.labels)?
-        };
+        let has_points = prompts.points.dim(1)? > 0;
+        let sparse = has_points
+            .then(|| {
+                let points = to_device(prompts.points, &self.device)?;
+                self.prompt_encoder.sparse(&points, prompts.labels)
+            })
+            .transpose()?;
         let (tokens, own_image);
         let image_of = match prompts.masks {
             None => {
@@ -138,7 +140,7 @@ impl Sam2 {
             }
         };
         let image = ImageTokens::new(&tokens, &self.position, image_of);
-        forward(&self.device, || self.mask_decoder.decode(&sparse, &image, observe))
+        forward(&self.device, || self.mask_decoder.decode(sparse.as_ref(), &image, observe))
     }
 
     /// The network's shape.

@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::models::layers::{LayerNorm, Linear, add_bias, gelu_plain};
-use crate::models::ops::{TensorOps, cat, full, upload};
+use crate::models::ops::{TensorOps, cat, upload, zeros};
 use crate::models::sam2::config::Config;
 use crate::models::sam2::load::{layer_norm, pointwise};
 use crate::models::sam2::position::FourierPosition;
@@ -87,7 +87,7 @@ impl PromptEncoder {
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn sparse(&self, points: &Tensor, labels: &[PointLabel]) -> Result<Tensor> {
         let (prompts, count, _) = points.dims3()?;
-        let padding = full(0.0, (prompts, 1, 2), DType::F32, points.device())?;
+        let padding = zeros((prompts, 1, 2), DType::F32, points.device())?;
         // Half a pixel moves a point to its pixel's centre.
         let size = self.image_size as f64;
         let centred =
