@@ -47,7 +47,21 @@ demo *arguments:
 build-cuda environment="/dev/null":
     bash -c 'source "$0" && cargo build --release --locked --features cuda' {{ environment }}
 
-# Images per second on a GPU at the largest shapes, and its answers next to the CPU's
+# Pack the programs that measure a GPU machine without Rust (docs/gpu.md); needs a CUDA toolkit, as build-cuda does
+prepare-gpu environment="/dev/null":
+    gpu/prepare.sh {{ environment }}
+
+# The measurements of docs/gpu.md on this machine's CPU with small shapes, from a copy in another folder
+rehearse-gpu:
+    gpu/rehearse.sh
+
+# The CUDA program at full size against a driver that computes nothing; needs a CUDA toolkit, as build-cuda does
+rehearse-cuda environment="/dev/null":
+    bash -c 'source "$0" && cargo build --locked --features cuda --example gpu_first_run' {{ environment }}
+    gpu/rehearse_cuda.sh target/debug/examples/gpu_first_run stages --rows target/stand-in.jsonl
+    gpu/rehearse_cuda.sh target/debug/examples/gpu_first_run engine --rows target/stand-in.jsonl
+
+# Images per second on a GPU at the largest shapes, and its answers next to the CPU's; needs Rust on that machine
 bench-cuda device="cuda:0":
     cargo test --release --locked --features cuda --test it cuda_parity
     cargo bench --locked --features cuda --bench throughput -- --size production --device {{ device }}

@@ -66,8 +66,8 @@ impl Golden {
     }
 
     fn check(&mut self, name: &str, ours: &Tensor) {
-        let golden = self.input(name).clone();
-        self.check_with(name, ours, &golden);
+        let golden = self.io.get(name).unwrap_or_else(|| panic!("io.safetensors lacks `{name}`"));
+        self.check_with(name, ours, &golden.clone());
     }
 
     fn check_with(&mut self, name: &str, ours: &Tensor, golden: &Tensor) {

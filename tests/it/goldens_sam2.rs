@@ -186,7 +186,7 @@ fn check_prompts(golden: &mut Golden, model: &Sam2, encoded: &EncodedImages, nam
     }
     golden.check(&format!("{name}.iou4"), &decoded.iou);
     assert_eq!(decoded.iou.dtype(), DType::F32);
-    if golden.place.dtype == DType::BF16 {
+    if golden.place.dtype == DType::BF16 && !golden.place.prints {
         // Rounded to bf16, different predictions would be equal, and their order arbitrary.
         let rounded = decoded.iou.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
         let apart = (&decoded.iou - rounded).unwrap().abs().unwrap().max_all().unwrap();
