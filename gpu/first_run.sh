@@ -96,7 +96,7 @@ parity() {
   local filter=cuda_parity
   [ "$kind" = cpu ] && filter=half_formats_follow
   DOGIQA_PRINT_ERRORS=1 "$programs/it" "$filter" --nocapture --test-threads=1 2>&1 |
-    awk -v rows="$rows" '/^\{/ { print >>rows; fflush(rows); next } { print; fflush() }'
+    awk -v rows="$rows" '/\{"dtype"/ { sub(/^[^{]*/, ""); print >>rows; fflush(rows); next } { print; fflush() }'
   return "${PIPESTATUS[0]}"
 }
 machine() {

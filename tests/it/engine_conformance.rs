@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use dog_iqa::engine::{ClassicScorer, ClassicSegmenter, Sam2Segmenter, Segmenter};
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::{RawMask, RegionKind, RegionSettings, select_regions};
@@ -32,6 +32,35 @@ pub(crate) fn sam2_on(settings: AmgSettings, dtype: DType, device: &Device) -> S
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
     let model = folder.join("model.hf.safetensors");
     Sam2Segmenter::open(&model, settings, dtype, device).unwrap()
+}
+
+/// The segmenter of the goldens with one tensor set to a value everywhere.
+fn sam2_with(tensor: &str, value: f32) -> Sam2Segmenter {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
+    let mut tensors =
+        candle_core::safetensors::load(source.join("model.hf.safetensors"), &Device::Cpu).unwrap();
+    let changed = tensors.get_mut(tensor).unwrap();
+    *changed = Tensor::full(value, changed.shape(), &Device::Cpu).unwrap();
+    let path = folder.path().join("model.safetensors");
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    Sam2Segmenter::open(&path, lenient(), DType::F32, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn values_that_are_not_numbers_are_errors_and_never_fewer_masks() {
+    for (tensor, value, name) in [
+        ("mask_decoder.iou_prediction_head.proj_out.bias", f32::NAN, "predictions"),
+        ("mask_decoder.output_hypernetworks_mlps.2.proj_out.bias", f32::NAN, "masks"),
+        ("mask_decoder.output_hypernetworks_mlps.2.proj_out.bias", f32::INFINITY, "masks"),
+    ] {
+        let segmenter = sam2_with(tensor, value);
+        let picture = conformance::pictures().into_iter().next().unwrap();
+        let input = segmenter.prepare(&picture).unwrap();
+        let error = segmenter.segment(&[input]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("damaged"), "{tensor} {value}: {error}");
+    }
 }
 
 pub(crate) fn lenient() -> AmgSettings {

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::checkpoints::{MplugOwl3Checkpoint, WeightsError};
-use dog_iqa::models::mplug_owl3::MplugOwl3;
+use dog_iqa::engine::MplugOwl3Scorer;
+use dog_iqa::method::{Standard, StandardForm};
+use dog_iqa::models::mplug_owl3::{MplugOwl3, RatingSettings};
 use tempfile::TempDir;
 
 use crate::goldens::tensors;
 use crate::random_checkpoint::write_sharded;
+use crate::small_networks::checkpoint_with_real_vocabulary;
 
 const GENERATIONS: [&str; 3] = ["240728", "241014", "241101"];
 
@@ -229,4 +232,19 @@ fn a_configuration_that_is_absent_or_of_another_network_is_refused() {
     candle_core::safetensors::save(&weights, &other).unwrap();
     let message = open(&other).unwrap_err().to_string();
     assert!(message.contains("not the weights of an mPLUG-Owl3"), "{message}");
+}
+
+#[test]
+fn a_tokenizer_without_the_marks_of_a_turn_is_refused() {
+    let folder = checkpoint_with_real_vocabulary("mplug_owl3_241101");
+    let path = folder.path().join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // Another model's tokenizer: the mark is a text like any other.
+    std::fs::write(&path, text.replace("<|im_start|>", "<|turn|>")).unwrap();
+    let standard = Standard::builtin(7, StandardForm::Word).unwrap();
+    let settings = RatingSettings::default();
+    let scorer =
+        MplugOwl3Scorer::open(folder.path(), &standard, settings, DType::F32, &Device::Cpu);
+    let error = scorer.unwrap_err().to_string();
+    assert!(error.contains("`<|im_start|>` is not one token"), "{error}");
 }

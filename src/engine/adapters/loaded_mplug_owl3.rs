@@ -69,6 +69,7 @@ impl LoadedMplugOwl3 {
     pub(crate) fn load(path: &Path, dtype: DType, device: &Device) -> Result<Self, MplugOwl3Error> {
         let checkpoint = MplugOwl3Checkpoint::open(path)?;
         let tokenizer = checkpoint.tokenizer()?;
+        tokenizer.check_marks()?;
         let (tokens, rows) = (tokenizer.id_end(), checkpoint.config().vocab_size);
         if tokens > rows {
             return Err(MplugOwl3Error::Vocabulary { tokens, rows });

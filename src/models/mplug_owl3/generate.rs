@@ -61,7 +61,7 @@ fn argmax(logits: &[f32]) -> Result<u32> {
     }
     if logits.iter().any(|logit| logit.is_nan()) || !best.1.is_finite() {
         return Err(Error::Msg(
-            "the network's logits are not numbers: its weights are damaged, or too large for f16"
+            "the network's logits are not numbers: its weights are damaged, or too large for f16; try bf16 or f32"
                 .to_owned(),
         ));
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokenizers::Tokenizer as Tokens;
 
+/// Start of a turn.
+const IM_START: &str = "<|im_start|>";
 /// End of a turn, and of an answer.
 pub const IM_END: &str = "<|im_end|>";
 /// End of a text.
@@ -84,6 +86,15 @@ impl Tokenizer {
     /// Fails if the library does.
     pub fn text(&self, token: u32) -> Result<String, TokenizerError> {
         self.tokens.decode(&[token], false).map_err(failed)
+    }
+
+    /// Checks that the marks of a turn are one token each. A tokenizer without them would split
+    /// them into letters, and the network would rate a text that it was never trained on.
+    ///
+    /// # Errors
+    /// Fails with the first mark that is not one token.
+    pub fn check_marks(&self) -> Result<(), TokenizerError> {
+        [IM_START, IM_END].into_iter().try_for_each(|mark| self.token(mark).map(drop))
     }
 
     /// Returns the tokens that end an answer.

@@ -33,8 +33,8 @@ pub(crate) trait TensorOps: Sized {
     fn affine_of(&self, factor: f64, term: f64) -> Result<Self>;
     /// Applies a function to each value.
     fn each(&self, function: Function) -> Result<Self>;
-    /// Returns 1 for each value above the limit and 0 for the others, u8.
-    fn above(&self, limit: f32) -> Result<Self>;
+    /// Returns 1 for each value of at most the limit, and 0 for the others and for NaN, u8.
+    fn at_most(&self, limit: f32) -> Result<Self>;
     /// Selects entries of a dimension by `indices (n)` u32; an entry may be selected several times.
     fn entries(&self, indices: &Self, dim: usize) -> Result<Self>;
     /// Reduces one dimension, which becomes 1.
@@ -135,12 +135,12 @@ impl TensorOps for Tensor {
         })
     }
 
-    fn above(&self, limit: f32) -> Result<Self> {
+    fn at_most(&self, limit: f32) -> Result<Self> {
         // The limit is repeated, so the operation is a strided one.
         let limit = upload(vec![limit], 1, self.device())?.cast(self.dtype())?;
         let limit = limit.broadcast_as(self.shape())?;
         let result = (self.shape().clone(), DType::U8);
-        launch(elementwise(&[self, &limit]), &[self, &limit], result, || self.gt(&limit))
+        launch(elementwise(&[self, &limit]), &[self, &limit], result, || self.le(&limit))
     }
 
     fn entries(&self, indices: &Self, dim: usize) -> Result<Self> {

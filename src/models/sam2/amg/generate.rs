@@ -24,7 +24,7 @@ use crate::models::sam2::amg::grid::{
     Corners, CropBox, crop_boxes, in_model, in_pixels, point_grids,
 };
 use crate::models::sam2::amg::host_masks::HostMasks;
-use crate::models::sam2::amg::mask_filter::{Candidate, MaskFilter};
+use crate::models::sam2::amg::mask_filter::{Candidate, MaskFilter, check_numbers};
 use crate::models::sam2::amg::nms::non_maximum_suppression;
 use crate::models::sam2::amg::settings::AmgSettings;
 use crate::models::sam2::load::select_rows;
@@ -295,6 +295,9 @@ impl MaskGenerator {
     ) -> Result<(Vec<DrawnMask>, Option<Tensor>)> {
         let ClickBatch { encoded, clicks, .. } = batch;
         let iou: Vec<Vec<f32>> = to_cpu(&decoded.iou)?.to_vec2()?;
+        for of_click in &iou {
+            check_numbers("predictions", of_click)?;
+        }
         let offered = match count {
             MasksPerClick::One => 0..MASKS,
             MasksPerClick::Three => 1..MASKS,

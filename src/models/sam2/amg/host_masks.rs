@@ -58,14 +58,15 @@ impl HostMasks {
             width /= 2;
             largest = largest.narrow(1, 0, width)?.larger(&largest.narrow(1, width, width)?)?;
         }
-        let is_object: Vec<u8> =
-            to_cpu(&largest.above(self.background)?)?.flatten_all()?.to_vec1()?;
+        // A logit that is not a number is copied, and found there.
+        let is_background: Vec<u8> =
+            to_cpu(&largest.at_most(self.background)?)?.flatten_all()?.to_vec1()?;
         let across = self.side / BLOCK;
         self.row_of.resize(count, NOT_COPIED);
         let of_masks = self.row_of.par_chunks_exact_mut(across * self.side);
-        of_masks.zip(is_object.par_chunks_exact(across * self.side)).for_each(
-            |(row_of, is_object)| {
-                for block in (0..is_object.len()).filter(|&block| is_object[block] > 0) {
+        of_masks.zip(is_background.par_chunks_exact(across * self.side)).for_each(
+            |(row_of, is_background)| {
+                for block in (0..row_of.len()).filter(|&block| is_background[block] == 0) {
                     for near in neighbours(block, across, self.side) {
                         row_of[near] = 0;
                     }

@@ -1,6 +1,6 @@
 //! The filters of drawn masks: on the CPU, while the device draws the next ones.
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use crate::models::kernels::{MaskEnlargement, MaskMeasurements};
@@ -20,6 +20,18 @@ pub(super) struct Candidate {
     pub(super) logits: Vec<f32>,
 }
 
+/// Fails if a value of the network is not a finite number. A filter would drop its mask without a
+/// word, and the image would get a score without its objects.
+pub(super) fn check_numbers(name: &str, values: &[f32]) -> Result<()> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    bail!(
+        "the network's {name} are not numbers: its weights are damaged, or too large for f16; try \
+         bf16 or f32"
+    )
+}
+
 /// The filters by stability and by the edge of the crop, for the masks of some crops.
 pub(super) struct MaskFilter<'a> {
     pub(super) settings: &'a AmgSettings,
@@ -32,7 +44,7 @@ impl MaskFilter<'_> {
     /// Returns the masks that pass, in their order.
     ///
     /// # Errors
-    /// Fails if the logits of a mask are missing.
+    /// Fails if the logits of a mask are not numbers.
     pub(super) fn candidates(&self, drawn: &DrawnMasks) -> Result<Vec<Candidate>> {
         // The clicks of a batch are in few crops; one enlargement serves all masks of a crop.
         let enlargements: Vec<Option<MaskEnlargement>> = self
@@ -50,6 +62,7 @@ impl MaskFilter<'_> {
             let enlargement =
                 enlargements[crop_index].as_ref().expect("created for every crop with a mask");
             let mut logits = drawn.logits.logits(index)?;
+            check_numbers("masks", &logits)?;
             let area_px = self.settings.min_mask_region_area;
             if area_px > 0 {
                 // The reference does not pass its threshold to this step.
