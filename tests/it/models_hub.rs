@@ -8,9 +8,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli::{command, photo, text};
-use crate::hub::{COMMIT, Repository};
+use crate::hub::{COMMIT, Delivery, Repository};
 use crate::small_networks::checkpoint_with_real_vocabulary;
-use crate::web_server::WebServer;
+use crate::web_server::{Answer, WebServer, head};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2").join(name)
@@ -24,6 +24,18 @@ fn sam2() -> Repository {
         .with_file("sam2.pt", &golden("model.original.pt"))
         .with("README.md", b"# A model".to_vec())
 }
+
+/// Variables of the machine that a test must not depend on.
+const VARIABLES: [&str; 8] = [
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+    "HTTP_PROXY",
+    "http_proxy",
+];
 
 /// A Hub, and a home for what is fetched from it.
 struct Home {
@@ -39,7 +51,7 @@ impl Home {
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = command(arguments);
         command.env("HF_HOME", self.folder.path()).env("HF_ENDPOINT", self.hub.url(""));
-        for name in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"] {
+        for name in VARIABLES {
             command.env_remove(name);
         }
         command.envs(variables.iter().copied()).output().unwrap()
@@ -56,7 +68,8 @@ impl Home {
 
     /// Returns the requested byte ranges of a file.
     fn ranges(&self, file: &str) -> Vec<String> {
-        let of_file = |target: &str| target.ends_with(&format!("/{file}"));
+        let of_file =
+            |target: &str| target.split('?').next().unwrap().ends_with(&format!("/{file}"));
         let requests = self.hub.requests().into_iter();
         requests
             .filter(|request| {
@@ -166,7 +179,129 @@ fn the_token_is_for_the_hub_alone_and_no_header_becomes_a_path() {
         let errors = home.pull("some/sam2");
         assert!(failed(&errors).contains("is it a Hub?"), "{lie}");
         let blobs = home.repository("models--some--sam2/blobs");
-        assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0, "{lie}");
+        assert_eq!(std::fs::read_dir(blobs).map_or(0, Iterator::count), 0, "{lie}");
+    }
+}
+
+/// The real Hub compresses text for each client that does not forbid it, and other servers ignore
+/// the range or send no length.
+#[test]
+fn a_model_arrives_whole_in_every_form_of_delivery() {
+    for delivery in [Delivery::Ranges, Delivery::Whole, Delivery::Chunked] {
+        for tag in ["\"{}\"", "W/\"{}\"", "\"{}-gzip\"", "W/\"{};gzip\""] {
+            if delivery != Delivery::Chunked && tag != "W/\"{}\"" {
+                continue;
+            }
+            let home = Home::new(sam2().delivered(delivery).tagged(tag));
+            // Another process was interrupted.
+            let blobs = home.repository("models--some--sam2/blobs");
+            std::fs::create_dir_all(&blobs).unwrap();
+            let part = blobs.join(format!("{}.part", sam2().digest("model.safetensors")));
+            let bytes = std::fs::read(golden("model.hf.safetensors")).unwrap();
+            std::fs::write(part, &bytes[..300_000]).unwrap();
+            succeeded(&home.pull("some/sam2"));
+            let verified = home.run(&["models", "verify", "some/sam2"], &[]);
+            assert_eq!(succeeded(&verified).matches("as the Hub gave it").count(), 2, "{tag}");
+            for request in home.hub.requests() {
+                assert_eq!(request.header("accept-encoding"), Some("identity"), "{request:?}");
+            }
+        }
+    }
+    let home = Home::new(sam2().delivered(Delivery::Compressed));
+    let errors = home.pull("some/sam2");
+    let errors = failed(&errors);
+    for part in ["config.json", "content-encoding: gzip", &home.hub.place()] {
+        assert!(errors.contains(part), "{errors}");
+    }
+}
+
+#[test]
+fn a_mirror_redirects_to_the_public_hub_without_the_token() {
+    // The public Hub is behind a proxy, so that its name leads to this machine.
+    let public = sam2().serve();
+    let home = Home::new(sam2().moved("http://huggingface.co"));
+    let proxy = public.url("");
+    let variables =
+        [("HF_TOKEN", "hf_secret"), ("HTTP_PROXY", &proxy), ("NO_PROXY", "127.0.0.1,localhost")];
+    succeeded(&home.run(&["models", "pull", "some/sam2"], &variables));
+    assert!(home.hub.requests().iter().all(|request| request.header("authorization").is_some()));
+    assert!(public.requests().iter().any(|request| request.target.contains("huggingface.co/")));
+    for request in public.requests() {
+        assert_eq!(request.header("authorization"), None, "{request:?}");
+    }
+
+    // Another host may have the bytes, but it may not state digests.
+    let elsewhere = sam2().serve();
+    let home = Home::new(sam2().moved(&elsewhere.url("")));
+    assert!(failed(&home.pull("some/sam2")).contains("is it a Hub?"));
+}
+
+#[test]
+fn transient_answers_are_retried_and_expired_addresses_resolved_again() {
+    let now = |status| Answer::status(status, "Retry-After: 0\r\n", "later");
+    let date = "Retry-After: Fri, 02 Jan 2026 03:04:05 GMT\r\n";
+    let busy = sam2()
+        .failing("/revision/", now(429), 1)
+        .failing("/revision/", Answer::status(503, date, "later"), 1)
+        .failing("/resolve/", now(500), 1)
+        .failing("resolve-cache", Answer::Reset(Vec::new()), 1)
+        .failing("cdn", now(502), 2)
+        .failing("cdn", now(504), 1)
+        .failing("cdn", Answer::Send(head(200, "Content-Length: 9\r\n", "short")), 1);
+    let home = Home::new(busy.cut("model.safetensors", 100_000).expiring(2));
+    succeeded(&home.pull("some/sam2"));
+    succeeded(&home.run(&["models", "verify", "some/sam2"], &[]));
+    let signatures = home.hub.requests().into_iter().filter(|request| {
+        request.target.contains("/resolve/") && request.target.ends_with("/model.safetensors")
+    });
+    assert!(signatures.count() > 1, "the address was resolved again");
+    assert!(home.ranges("model.safetensors").contains(&"bytes=100000-".to_owned()));
+
+    // A server that stays busy, or sends nothing, ends the pull with its name.
+    let busy = sam2().failing("/resolve/", now(503), usize::MAX);
+    let silent = sam2().failing("/revision/", Answer::Stall(Vec::new()), usize::MAX);
+    let waiting = sam2().failing("cdn", Answer::Stall(head(200, "", "")), usize::MAX);
+    for (repository, parts) in [
+        (busy, ["config.json", "503"]),
+        (silent, ["the list of files", "sends nothing"]),
+        (waiting, ["model.safetensors", "sends nothing"]),
+    ] {
+        let home = Home::new(repository);
+        let variables = [("HF_HUB_DOWNLOAD_TIMEOUT", "1")];
+        let errors = home.run(&["models", "pull", "some/sam2"], &variables);
+        let errors = failed(&errors);
+        assert!(parts.iter().all(|part| errors.contains(part)), "{errors}");
+        assert!(errors.contains(&home.hub.place()), "{errors}");
+    }
+}
+
+#[test]
+fn each_refusal_says_what_to_do() {
+    let wrong = "Invalid credentials in Authorization header";
+    let leaking = "see https://cdn.example/x?signature=planted";
+    for (word, status, code, message, token, advice) in [
+        ("/revision/", 401, "", wrong, "hf_wrong", "does not know the token"),
+        ("/revision/", 401, "RepoNotFound", "Repository not found", "", "set HF_TOKEN"),
+        ("/revision/", 404, "RepoNotFound", "", "hf_one", "does not open it"),
+        ("/revision/", 404, "RevisionNotFound", "Invalid rev id: x", "", "no such branch"),
+        ("/resolve/", 401, "GatedRepo", "Access is restricted", "", "accept the terms"),
+        ("/resolve/", 403, "GatedRepo", "Ask for access", "hf_one", "has no access"),
+        ("/resolve/", 404, "EntryNotFound", "Entry not found", "", "no such file"),
+        ("/resolve/", 403, "", leaking, "hf_one", "does not allow this"),
+    ] {
+        let headers = format!("X-Error-Code: {code}\r\nX-Error-Message: {message}\r\n");
+        let answer = Answer::status(status, &headers, "");
+        let home = Home::new(sam2().failing(word, answer, usize::MAX));
+        let errors = home.run(&["models", "pull", "some/sam2"], &[("HF_TOKEN", token)]);
+        let errors = failed(&errors);
+        let file = if word == "/resolve/" { "config.json" } else { "the list of files" };
+        for part in [advice, code, &status.to_string(), &home.hub.place(), file] {
+            assert!(errors.contains(part), "{part}: {errors}");
+        }
+        assert!(message == leaking || errors.contains(message), "{errors}");
+        assert!(!errors.contains("planted"), "{errors}");
+        let asked = home.hub.requests().iter().filter(|it| it.target.contains(word)).count();
+        assert_eq!(asked, 1, "a refusal is not repeated");
     }
 }
 

@@ -2,77 +2,136 @@
 //!
 //! Blocks: a small runtime on the calling thread drives each request.
 
-use std::error::Error;
 use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 use crate::checkpoints::hub::environment::Environment;
+use crate::checkpoints::hub::fault::{FaultKind, RequestFault, Server};
 use crate::redact;
 
-/// Time limit for a connection, and again for the start of a response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time limit for a whole body. It ends a stalled response as well as a slow one; both are resumed.
+/// Time limit for a connection, or less if the server may be silent for less.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for a whole body, however steadily it arrives. The rest is requested again.
 const BODY_TIMEOUT: Duration = Duration::from_mins(10);
 /// Redirects that are followed for one file or document.
-pub(crate) const REDIRECTS_MAX: usize = 5;
+const REDIRECTS_MAX: usize = 5;
+/// Hosts of the public Hub. A mirror may redirect to them, and they state digests like the mirror.
+const PUBLIC_HUB_HOSTS: [&str; 4] =
+    ["huggingface.co", "www.huggingface.co", "hf.co", "hub-ci.huggingface.co"];
 
 /// A client for one Hub.
 pub(crate) struct HubClient {
-    endpoint: String,
+    endpoint: Url,
     token: Option<String>,
+    /// Time limit for the start of a response, and again for each part of its body.
+    silence_max: Duration,
     http: Client,
     runtime: Runtime,
 }
 
 impl HubClient {
     pub(crate) fn new(environment: &Environment) -> io::Result<Self> {
+        let endpoint = &environment.endpoint;
+        let connect_timeout = CONNECT_TIMEOUT.min(environment.silence_max);
         Ok(Self {
-            endpoint: environment.endpoint.clone(),
+            endpoint: Url::parse(endpoint).map_err(|error| {
+                io::Error::other(format!("HF_ENDPOINT {}: {error}", redact::uri(endpoint)))
+            })?,
             token: environment.token.clone(),
-            http: build_http_client().map_err(|error| request_error(&error))?,
+            silence_max: environment.silence_max,
+            http: build_http_client(connect_timeout).map_err(io::Error::other)?,
             runtime: Builder::new_current_thread().enable_all().build()?,
         })
     }
 
     /// Returns the address of a path on the Hub.
-    pub(crate) fn url(&self, path: &str) -> io::Result<Url> {
-        let text = format!("{}/{path}", self.endpoint);
-        Url::parse(&text).map_err(|error| io::Error::other(format!("{text}: {error}")))
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let mut url = self.endpoint.clone();
+        url.set_path(&format!("{}/{path}", self.endpoint.path().trim_end_matches('/')));
+        url
     }
 
-    /// Returns true for an address on the Hub itself.
+    /// Returns true for an address on the Hub itself, which may see the token.
     pub(crate) fn is_hub(&self, url: &Url) -> bool {
-        Url::parse(&self.endpoint).is_ok_and(|endpoint| endpoint.origin() == url.origin())
+        self.endpoint.origin() == url.origin()
     }
 
-    /// Sends a request and waits for the headers of its response. Follows no redirects.
-    pub(crate) fn get(&self, url: &Url, range: Option<&str>) -> io::Result<HubResponse<'_>> {
-        let mut request = self.http.get(url.clone());
+    /// Returns true for an address whose headers may state digests: that of the Hub, or of the
+    /// public Hub if that is no step back from HTTPS to HTTP.
+    pub(crate) fn is_trusted(&self, url: &Url) -> bool {
+        let is_public = url.host_str().is_some_and(|host| PUBLIC_HUB_HOSTS.contains(&host));
+        let is_safe = url.scheme() == "https" || self.endpoint.scheme() == "http";
+        self.is_hub(url) || (is_public && is_safe)
+    }
+
+    /// Sends a request and follows its redirects to the headers of the last response, which is a
+    /// success or a 416. `inspect` sees each response.
+    pub(crate) fn get(
+        &self,
+        mut url: Url,
+        range: Option<&str>,
+        mut inspect: impl FnMut(&Url, &HubResponse<'_>),
+    ) -> Result<HubResponse<'_>, RequestFault> {
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.send(&url, range)?;
+            inspect(&url, &response);
+            if !response.is_redirection() {
+                return Ok(response);
+            }
+            url = response.redirect_target()?;
+        }
+        Err(RequestFault::new(&url, FaultKind::Permanent, "it redirects endlessly"))
+    }
+
+    /// Sends one request and waits for the headers of its response.
+    fn send(&self, url: &Url, range: Option<&str>) -> Result<HubResponse<'_>, RequestFault> {
+        // A compressed response has neither a length nor ranges.
+        let mut request = self.http.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(range) = range {
             request = request.header(RANGE, range);
         }
-        if let Some(token) = self.token.as_ref().filter(|_| self.is_hub(url)) {
+        let token = self.token.as_ref().filter(|_| self.is_hub(url));
+        if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        // Connecting has its own limit of the same length.
-        let limit = RESPONSE_TIMEOUT * 2;
-        let response = block_on(&self.runtime, limit, request.send())?;
+        let limit = self.silence_max + CONNECT_TIMEOUT.min(self.silence_max);
+        let response = block_on(&self.runtime, url, limit, request.send())?;
+        let status = response.status();
+        if !status.is_success() && !status.is_redirection() && status.as_u16() != 416 {
+            let has_token = token.is_some();
+            let server =
+                if self.is_trusted(url) { Server::Hub { has_token } } else { Server::Storage };
+            let (status, headers) = (status.as_u16(), response.headers());
+            return Err(RequestFault::from_status(url, status, headers, server));
+        }
+        if status.is_success()
+            && let Some(encoding) = response.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            let reason = format!(
+                "it sends `content-encoding: {}` to a request that accepts `identity` only; a \
+                 proxy that compresses files must leave these alone",
+                redact::excerpt(encoding.to_str().unwrap_or_default(), 40)
+            );
+            return Err(RequestFault::new(url, FaultKind::Permanent, reason));
+        }
         let body_ends_by = Instant::now() + BODY_TIMEOUT;
-        Ok(HubResponse { response, runtime: &self.runtime, body_ends_by })
+        Ok(HubResponse { response, url: url.clone(), client: self, body_ends_by })
     }
 }
 
 /// A response whose body has not been read yet.
 pub(crate) struct HubResponse<'a> {
     response: Response,
-    runtime: &'a Runtime,
+    url: Url,
+    client: &'a HubClient,
     body_ends_by: Instant,
 }
 
@@ -81,11 +140,12 @@ impl HubResponse<'_> {
         self.response.status().as_u16()
     }
 
-    pub(crate) fn is_success(&self) -> bool {
-        self.response.status().is_success()
+    /// The address of this response, after all redirects.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
     }
 
-    pub(crate) fn is_redirection(&self) -> bool {
+    fn is_redirection(&self) -> bool {
         self.response.status().is_redirection()
     }
 
@@ -94,50 +154,60 @@ impl HubResponse<'_> {
         self.response.headers().get(name)?.to_str().ok()
     }
 
-    /// Returns the address that a redirect from `url` leads to.
-    pub(crate) fn redirect_target(&self, url: &Url) -> io::Result<Url> {
+    /// Returns the number in a header, or `None` if there is none.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.header(name)?.trim().parse().ok()
+    }
+
+    /// Returns the size of the whole file according to `Content-Range`.
+    pub(crate) fn size_of_range(&self) -> Option<u64> {
+        self.header("content-range")?.rsplit('/').next()?.trim().parse().ok()
+    }
+
+    fn redirect_target(&self) -> Result<Url, RequestFault> {
         let location = self.header("location").unwrap_or_default();
-        url.join(location)
-            .map_err(|error| io::Error::other(format!("{}: {error}", redact::uri(location))))
+        self.url.join(location).map_err(|error| {
+            let reason = format!("it redirects to `{}`: {error}", redact::uri(location));
+            RequestFault::new(&self.url, FaultKind::Permanent, reason)
+        })
     }
 
     /// Returns the next part of the body, or `None` at its end.
-    pub(crate) fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
-        let limit = self.body_ends_by.saturating_duration_since(Instant::now());
-        block_on(self.runtime, limit, self.response.chunk())
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Bytes>, RequestFault> {
+        let left = self.body_ends_by.saturating_duration_since(Instant::now());
+        let limit = left.min(self.client.silence_max);
+        block_on(&self.client.runtime, &self.url, limit, self.response.chunk())
     }
 }
 
 fn block_on<T>(
     runtime: &Runtime,
+    url: &Url,
     limit: Duration,
     request: impl Future<Output = reqwest::Result<T>>,
-) -> io::Result<T> {
-    match runtime.block_on(async { tokio::time::timeout(limit, request).await }) {
-        Ok(result) => result.map_err(|error| request_error(&error)),
-        Err(_) => {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not answer in time"))
-        }
-    }
+) -> Result<T, RequestFault> {
+    let result = runtime.block_on(async { tokio::time::timeout(limit, request).await });
+    result.map_or_else(
+        |_| {
+            let reason = format!("it sends nothing for {} seconds", limit.as_secs());
+            Err(RequestFault::new(url, FaultKind::Silent, reason))
+        },
+        |result| result.map_err(|error| RequestFault::from_client(url, &error)),
+    )
 }
 
 /// Builds the client. Without any installed certificate authority it can still use plain HTTP.
-fn build_http_client() -> reqwest::Result<Client> {
+fn build_http_client(connect_timeout: Duration) -> reqwest::Result<Client> {
     let start = || -> ClientBuilder {
         Client::builder()
             .user_agent(concat!("dogiqa/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .referer(false)
-            .connect_timeout(RESPONSE_TIMEOUT)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(connect_timeout)
     };
     start().build().or_else(|error| start().tls_certs_only([]).build().map_err(|_| error))
-}
-
-/// Keeps the innermost cause of an error: the outer ones repeat the address, which may be signed.
-fn request_error(error: &reqwest::Error) -> io::Error {
-    let mut cause: &dyn Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    io::Error::other(cause.to_string())
 }

@@ -7,23 +7,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use url::Url;
 
-use crate::backoff::Backoff;
 use crate::checkpoints::hub::cache::{CachedCommit, cache_error};
-use crate::checkpoints::hub::client::{HubClient, REDIRECTS_MAX};
+use crate::checkpoints::hub::client::{HubClient, HubResponse};
 use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::hub::fault::{FaultKind, RequestFault, retry};
 use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::weights::{compute_digest, is_digest};
 use crate::etag::Etag;
 
-/// Consecutive attempts without a new byte before a download fails.
-const ATTEMPTS_MAX: u32 = 5;
-/// Delays before the next attempt.
-const RETRY: Backoff =
-    Backoff { initial: Duration::from_millis(300), max: Duration::from_secs(10), jitter: 0.5 };
+/// Names of compressions, as proxies append them to entity tags.
+const COMPRESSIONS: [&str; 4] = ["gzip", "br", "zstd", "deflate"];
 
 /// The progress of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +28,7 @@ pub struct DownloadProgress<'a> {
     pub file: &'a str,
     /// Bytes on this machine.
     pub bytes_done: u64,
-    /// Size of the file in bytes.
+    /// Size of the file in bytes, or 0 if the server does not state it.
     pub bytes_total: u64,
 }
 
@@ -48,6 +44,27 @@ struct RemoteFile {
     digest: String,
     /// The address of its bytes, after all redirects.
     url: Url,
+    /// Size in bytes, if the server states it.
+    bytes: Option<u64>,
+}
+
+/// A reason to request the rest of a file again, or to give up.
+enum Interruption {
+    Request(RequestFault),
+    /// The partial file cannot be written.
+    Disk(io::Error),
+}
+
+impl From<RequestFault> for Interruption {
+    fn from(fault: RequestFault) -> Self {
+        Self::Request(fault)
+    }
+}
+
+impl From<io::Error> for Interruption {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
 }
 
 impl Downloader<'_> {
@@ -57,61 +74,72 @@ impl Downloader<'_> {
         name: &str,
         report: &mut impl FnMut(DownloadProgress<'_>),
     ) -> Result<PathBuf, HubError> {
-        let RemoteFile { digest, url } = self.describe(name)?;
+        let remote = self.describe(name)?;
+        let digest = remote.digest.clone();
         let blob = self.commit.blob(&digest);
         let _lock = self.commit.lock(&digest)?;
         if !blob.is_file() {
-            let part = blob.with_file_name(format!("{digest}.part"));
-            self.complete(&url, &part, |bytes_done, bytes_total| {
-                report(DownloadProgress { file: name, bytes_done, bytes_total });
-            })?;
-            if compute_digest(&digest, &part)? != digest {
-                std::fs::remove_file(&part).map_err(|reason| cache_error(&part, reason))?;
-                let (model, file) = (self.model.clone(), name.to_owned());
-                return Err(HubError::Damaged { model, file });
-            }
-            std::fs::rename(&part, &blob).map_err(|reason| cache_error(&blob, reason))?;
+            self.fetch_blob(name, remote, &blob, report)?;
         }
         self.commit.link(name, &digest)
     }
 
+    /// Downloads a file to its place among the blobs.
+    fn fetch_blob(
+        &self,
+        name: &str,
+        mut remote: RemoteFile,
+        blob: &Path,
+        report: &mut impl FnMut(DownloadProgress<'_>),
+    ) -> Result<(), HubError> {
+        let part = blob.with_file_name(format!("{}.part", remote.digest));
+        let mut is_resumed = part.is_file();
+        loop {
+            self.complete(name, &mut remote, &part, |bytes_done, bytes_total| {
+                report(DownloadProgress { file: name, bytes_done, bytes_total });
+            })?;
+            if compute_digest(&remote.digest, &part)? == remote.digest {
+                return std::fs::rename(&part, blob).map_err(|reason| cache_error(blob, reason));
+            }
+            std::fs::remove_file(&part).map_err(|reason| cache_error(&part, reason))?;
+            if !is_resumed {
+                let file = format!("{name} (blob {})", remote.digest);
+                return Err(HubError::Damaged { model: self.model.clone(), file });
+            }
+            // The damage may be in the part that an earlier process left.
+            is_resumed = false;
+        }
+    }
+
     /// Requests one byte of a file, because the headers of the response describe the file.
     fn describe(&self, name: &str) -> Result<RemoteFile, HubError> {
-        let request_error = |error: io::Error| HubError::request(self.model, &error);
         let path = format!("{}/resolve/{}/{name}", self.model.repo, self.commit.id());
-        let mut url = self.client.url(&path).map_err(request_error)?;
-        let mut digest = None;
-        for _ in 0..REDIRECTS_MAX {
-            let response = self.client.get(&url, Some("bytes=0-0")).map_err(request_error)?;
-            if !response.is_success() && !response.is_redirection() {
-                let status = response.status();
-                return Err(HubError::Refused { model: self.model.clone(), status });
-            }
-            // Only the Hub itself is trusted with the digest.
-            if self.client.is_hub(&url) && digest.is_none() {
-                let etag = response.header("x-linked-etag").or_else(|| response.header("etag"));
-                let is_commit = response.header("x-repo-commit") == Some(self.commit.id());
-                digest = etag.filter(|_| is_commit).and_then(digest_of_etag);
-            }
-            if response.is_success() {
-                let Some(digest) = digest else {
-                    let message = format!(
-                        "it sends neither the commit nor the digest of {name}; is it a Hub?"
-                    );
-                    return Err(HubError::request(self.model, &message));
-                };
-                return Ok(RemoteFile { digest, url });
-            }
-            url = response.redirect_target(&url).map_err(request_error)?;
-        }
-        let message = format!("{name} is redirected endlessly");
-        Err(HubError::request(self.model, &message))
+        let described = retry(|| {
+            let mut headers = HubHeaders::default();
+            let url = self.client.url(&path);
+            let response = self.client.get(url, Some("bytes=0-0"), |url, response| {
+                // Only the Hub itself is trusted with the digest.
+                if self.client.is_trusted(url) {
+                    headers.read(response, self.commit.id());
+                }
+            })?;
+            let length = response.number("content-length").filter(|_| response.status() == 200);
+            let bytes = headers.bytes.or_else(|| response.size_of_range()).or(length);
+            let digest = headers.linked_digest.or(headers.own_digest);
+            let Some(digest) = digest.filter(|_| headers.is_of_commit) else {
+                let reason = "it sends neither the commit nor the digest; is it a Hub?";
+                return Err(RequestFault::new(response.url(), FaultKind::Permanent, reason));
+            };
+            Ok(RemoteFile { digest, url: response.url().clone(), bytes })
+        });
+        described.map_err(|fault| HubError::from_fault(self.model, name, fault))
     }
 
     /// Appends to a partial file until it is complete.
     fn complete(
         &self,
-        url: &Url,
+        name: &str,
+        remote: &mut RemoteFile,
         part: &Path,
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<(), HubError> {
@@ -121,59 +149,128 @@ impl Downloader<'_> {
             let mut file =
                 OpenOptions::new().create(true).append(true).open(part).map_err(file_error)?;
             let before = file.metadata().map_err(file_error)?.len();
-            let message = match self.append(url, &mut file, before, &mut on_progress) {
-                Ok(true) => return Ok(()),
-                Ok(false) => "the connection ended early".to_owned(),
-                Err(error) => error.to_string(),
+            let fault = match self.append(remote, &mut file, before, &mut on_progress) {
+                Ok(()) => return Ok(()),
+                Err(Interruption::Disk(reason)) => return Err(file_error(reason)),
+                Err(Interruption::Request(fault)) => fault,
             };
             let after = file.metadata().map_err(file_error)?.len();
             failures = if after > before { 0 } else { failures + 1 };
-            if failures >= ATTEMPTS_MAX {
-                return Err(HubError::request(self.model, &message));
+            if failures >= fault.attempts_max() {
+                return Err(HubError::from_fault(self.model, name, fault));
             }
-            thread::sleep(RETRY.delay(failures + 1));
+            if fault.kind == FaultKind::Refused {
+                // A signed address expires.
+                remote.url = self.describe(name)?.url;
+            }
+            thread::sleep(fault.delay(failures + 1));
         }
     }
 
-    /// Sends one request for the bytes from `start`. Returns true if the file is complete.
+    /// Sends one request for the bytes from `start`, and writes them until the file is complete.
     fn append(
         &self,
-        url: &Url,
+        remote: &RemoteFile,
         file: &mut File,
-        start: u64,
+        mut start: u64,
         on_progress: &mut impl FnMut(u64, u64),
-    ) -> io::Result<bool> {
-        let mut response = self.client.get(url, Some(&format!("bytes={start}-")))?;
-        let status = response.status();
+    ) -> Result<(), Interruption> {
+        if remote.bytes.is_some_and(|bytes| start > bytes) {
+            file.set_len(0)?;
+            start = 0;
+        }
+        if remote.bytes == Some(start) && start > 0 {
+            return Ok(());
+        }
+        let range = format!("bytes={start}-");
+        let mut response = self.client.get(remote.url.clone(), Some(&range), |_, _| ())?;
+        let size = response.size_of_range();
         let range = response.header("content-range").unwrap_or_default();
-        let size = range.rsplit('/').next().and_then(|size| size.parse::<u64>().ok());
-        let mut done = match status {
+        let mut done = match response.status() {
             206 if range.starts_with(&format!("bytes {start}-")) => start,
             // The file is complete, or has a wrong end. The digest decides.
-            416 if size == Some(start) => return Ok(true),
-            200 | 206 | 416 => {
+            416 if size == Some(start) => return Ok(()),
+            // The server ignores the range, or the part is longer than the file.
+            status => {
                 file.set_len(0)?;
                 if status != 200 {
-                    return Ok(false);
+                    return Err(interrupted(&response, "it does not send the requested range"));
                 }
                 0
             }
-            status => return Err(io::Error::other(format!("the server answers {status}"))),
         };
-        let length = response.header("content-length").and_then(|text| text.parse::<u64>().ok());
-        let total = size.or_else(|| Some(done + length?)).unwrap_or_default();
-        on_progress(done, total);
+        let length = response.number("content-length").map(|length| done + length);
+        // Without a size the body is read to its end, and the digest decides.
+        let total = size.or(remote.bytes).or(length);
+        on_progress(done, total.unwrap_or_default());
         while let Some(chunk) = response.next_chunk()? {
             file.write_all(&chunk)?;
             done += chunk.len() as u64;
-            on_progress(done, total);
+            on_progress(done, total.unwrap_or_default());
         }
-        Ok(total > 0 && done == total)
+        if total.is_some_and(|total| done < total) {
+            return Err(interrupted(&response, "the connection ends early"));
+        }
+        Ok(())
     }
 }
 
-/// Returns the digest in an entity tag, or `None` if the tag is not one.
+/// The description of a file, gathered from all responses of the Hub on the way to its bytes.
+#[derive(Default)]
+struct HubHeaders {
+    /// The digest of a file that is stored elsewhere.
+    linked_digest: Option<String>,
+    /// The digest in the entity tag of the last response.
+    own_digest: Option<String>,
+    bytes: Option<u64>,
+    /// True if a response named the commit.
+    is_of_commit: bool,
+}
+
+impl HubHeaders {
+    fn read(&mut self, response: &HubResponse<'_>, commit: &str) {
+        let digest = |name| response.header(name).and_then(digest_of_etag);
+        self.linked_digest = digest("x-linked-etag").or(self.linked_digest.take());
+        self.own_digest = digest("etag").or(self.own_digest.take());
+        self.bytes = response.number("x-linked-size").or(self.bytes);
+        self.is_of_commit |= response.header("x-repo-commit") == Some(commit);
+    }
+}
+
+fn interrupted(response: &HubResponse<'_>, reason: &str) -> Interruption {
+    let kind = FaultKind::Transient { retry_after: None };
+    RequestFault::new(response.url(), kind, reason).into()
+}
+
+/// Returns the digest in an entity tag, or `None` if the tag is not one. Proxies that compress make
+/// tags weak and append the compression.
 fn digest_of_etag(etag: &str) -> Option<String> {
-    let digest = Etag::parse(etag)?.opaque.to_ascii_lowercase();
-    is_digest(&digest).then_some(digest)
+    let tag = Etag::parse(etag)?.opaque.to_ascii_lowercase();
+    let digest = match tag.split_once(['-', ';']) {
+        Some((digest, suffix)) => {
+            let suffix = suffix.trim_start_matches('-');
+            COMPRESSIONS.contains(&suffix).then_some(digest)?
+        }
+        None => &tag,
+    };
+    is_digest(digest).then(|| digest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entity_tag_is_a_digest_whatever_a_proxy_appends() {
+        let digest = "0123456789abcdef0123456789abcdef01234567";
+        for tag in ["", "-gzip", "--gzip", ";gzip", "-br", "-zstd"] {
+            for weak in ["", "W/"] {
+                let etag = format!("{weak}\"{digest}{tag}\"");
+                assert_eq!(digest_of_etag(&etag).as_deref(), Some(digest), "{etag}");
+            }
+        }
+        for etag in ["", "\"\"", "\"x\"", &format!("\"{digest}-2\""), &format!("\"{digest}0\"")] {
+            assert_eq!(digest_of_etag(etag), None, "{etag}");
+        }
+    }
 }

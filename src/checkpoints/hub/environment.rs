@@ -6,9 +6,12 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The public Hub.
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
+/// Time limit for a server that sends nothing, if `HF_HUB_DOWNLOAD_TIMEOUT` is not set.
+const DEFAULT_SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The Hub's configuration, read from the environment.
 pub(crate) struct Environment {
@@ -20,6 +23,8 @@ pub(crate) struct Environment {
     pub(crate) token: Option<String>,
     /// True if downloads are forbidden.
     pub(crate) is_offline: bool,
+    /// Time limit for a server that sends nothing.
+    pub(crate) silence_max: Duration,
 }
 
 impl Environment {
@@ -51,6 +56,10 @@ impl Environment {
             ),
             token: text("HF_TOKEN").or_else(token_of_login),
             is_offline: is_set("HF_HUB_OFFLINE"),
+            silence_max: text("HF_HUB_DOWNLOAD_TIMEOUT")
+                .and_then(|seconds| seconds.parse().ok())
+                .filter(|&seconds| seconds > 0)
+                .map_or(DEFAULT_SILENCE_MAX, Duration::from_secs),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use thiserror::Error;
 
+use crate::checkpoints::hub::fault::{FaultKind, RequestFault};
 use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::weights::WeightsError;
 
@@ -41,16 +42,21 @@ pub enum HubError {
         /// The model.
         model: HubModel,
     },
-    /// The Hub has no such repository or revision, or does not show it to this user.
-    #[error(
-        "{model}: the Hub answers {status}; check the name and the revision, and for a private or \
-         gated model accept its terms on its page and set HF_TOKEN"
-    )]
+    /// The Hub denies the request, or has no such repository, revision or file.
+    #[error("{model}: {message}")]
     Refused {
         /// The model.
         model: HubModel,
-        /// HTTP status of the response.
-        status: u16,
+        /// The file, the host, the status and what to do.
+        message: String,
+    },
+    /// There is no connection to the Hub, or it does not answer in time.
+    #[error("{model}: {message}; the partial download is kept, so try again")]
+    Unreachable {
+        /// The model.
+        model: HubModel,
+        /// The file, the host and the reason.
+        message: String,
     },
     /// The request failed, or the server's response is not that of a Hub.
     #[error("{model}: {message}; the partial download is kept, so try again")]
@@ -99,6 +105,17 @@ pub enum HubError {
 }
 
 impl HubError {
+    /// Names the model and the file of a failed request.
+    pub(crate) fn from_fault(model: &HubModel, file: &str, fault: RequestFault) -> Self {
+        let RequestFault { host, reason, kind } = fault;
+        let (model, message) = (model.clone(), format!("{file} from {host}: {reason}"));
+        match kind {
+            FaultKind::Refused => Self::Refused { model, message },
+            FaultKind::Unreachable | FaultKind::Silent => Self::Unreachable { model, message },
+            FaultKind::Transient { .. } | FaultKind::Permanent => Self::Request { model, message },
+        }
+    }
+
     pub(crate) fn request(model: &HubModel, message: &dyn Display) -> Self {
         Self::Request { model: model.clone(), message: message.to_string() }
     }

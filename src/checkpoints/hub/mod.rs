@@ -14,6 +14,7 @@ mod client;
 mod download;
 mod environment;
 mod error;
+mod fault;
 mod locate;
 mod name;
 mod preset;

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::checkpoints::hub::client::{HubClient, HubResponse, REDIRECTS_MAX};
+use crate::checkpoints::hub::client::HubClient;
 use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::hub::fault::{FaultKind, RequestFault, retry};
 use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::weights::{GIT_DIGITS, is_digest};
 
@@ -51,33 +52,18 @@ pub(crate) fn resolve(client: &HubClient, model: &HubModel) -> Result<Revision, 
 
 fn fetch_document(client: &HubClient, model: &HubModel) -> Result<Vec<u8>, HubError> {
     let HubModel { repo, revision, .. } = model;
-    let request_error = |error: std::io::Error| HubError::request(model, &error);
     let path = format!("api/models/{repo}/revision/{}", revision.replace('/', "%2F"));
-    let mut url = client.url(&path).map_err(request_error)?;
-    for _ in 0..=REDIRECTS_MAX {
-        let response = client.get(&url, None).map_err(request_error)?;
-        match response.status() {
-            status @ (401 | 403 | 404) => {
-                return Err(HubError::Refused { model: model.clone(), status });
-            }
-            _ if response.is_success() => return read_body(response).map_err(request_error),
-            _ if response.is_redirection() => {
-                url = response.redirect_target(&url).map_err(request_error)?;
-            }
-            status => {
-                return Err(HubError::request(model, &format!("the server answers {status}")));
-            }
-        }
-    }
-    Err(HubError::request(model, &"its page is redirected endlessly"))
+    retry(|| read_body(client, &path))
+        .map_err(|fault| HubError::from_fault(model, "the list of files", fault))
 }
 
-fn read_body(mut response: HubResponse<'_>) -> std::io::Result<Vec<u8>> {
+fn read_body(client: &HubClient, path: &str) -> Result<Vec<u8>, RequestFault> {
+    let mut response = client.get(client.url(path), None, |_, _| ())?;
     let mut body = Vec::new();
     while let Some(chunk) = response.next_chunk()? {
         if body.len() + chunk.len() > DOCUMENT_BYTES_MAX {
-            let message = format!("it sends more than {DOCUMENT_BYTES_MAX} bytes of metadata");
-            return Err(std::io::Error::other(message));
+            let reason = format!("it sends more than {DOCUMENT_BYTES_MAX} bytes of metadata");
+            return Err(RequestFault::new(response.url(), FaultKind::Permanent, reason));
         }
         body.extend_from_slice(&chunk);
     }
