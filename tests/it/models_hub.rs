@@ -1,5 +1,6 @@
 //! `dogiqa models` against a Hub on loopback, with the small networks of the goldens.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -361,6 +362,141 @@ fn what_is_damaged_later_is_found_by_verify_and_by_the_engine() {
         let errors = failed(&errors);
         assert!(errors.contains(&digest) && errors.contains("damaged"), "{errors}");
     }
+}
+
+/// Flips one bit of a file in its middle.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_pull_fetches_damaged_files_again_and_with_force_all_of_them() {
+    let home = Home::new(sam2());
+    succeeded(&home.pull("some/sam2"));
+    let blobs = home.repository("models--some--sam2/blobs");
+    let snapshot = home.repository("models--some--sam2/snapshots").join(COMMIT);
+    let is_intact = || home.run(&["models", "verify", "some/sam2"], &[]).status.success();
+    for file in ["model.safetensors", "config.json"] {
+        let digest = sam2().digest(file);
+        damage(&blobs.join(&digest));
+        let pulled = home.pull("some/sam2");
+        succeeded(&pulled);
+        let notice = format!("{file} is damaged (blob {digest})");
+        assert!(text(&pulled.stderr).contains(&notice), "{}", text(&pulled.stderr));
+        assert!(is_intact(), "{file}");
+        assert_eq!(home.ranges(file).len(), 2, "{file}");
+
+        // The blobs of several repositories, behind the link of one of them.
+        let shared = home.repository("blobs").join(&digest[..2]);
+        std::fs::create_dir_all(&shared).unwrap();
+        std::fs::rename(blobs.join(&digest), shared.join(&digest)).unwrap();
+        std::fs::remove_file(snapshot.join(file)).unwrap();
+        std::os::unix::fs::symlink(shared.join(&digest), snapshot.join(file)).unwrap();
+        assert!(is_intact(), "{file}");
+        succeeded(&home.pull("some/sam2"));
+        assert_eq!(home.ranges(file).len(), 2, "{file}");
+        damage(&shared.join(&digest));
+        let errors = home.run(&["models", "verify", "some/sam2"], &[]);
+        assert!(failed(&errors).contains(shared.join(&digest).to_str().unwrap()));
+        succeeded(&home.pull("some/sam2"));
+        assert!(is_intact(), "{file}");
+
+        // A file that a program copied instead of linking it.
+        std::fs::remove_file(snapshot.join(file)).unwrap();
+        std::fs::copy(blobs.join(&digest), snapshot.join(file)).unwrap();
+        succeeded(&home.pull("some/sam2"));
+        assert_eq!(home.ranges(file).len(), 3, "{file}");
+        damage(&snapshot.join(file));
+        succeeded(&home.pull("some/sam2"));
+        assert!(is_intact(), "{file}");
+
+        // A partial file whose beginning is wrong.
+        std::fs::remove_file(blobs.join(&digest)).unwrap();
+        std::fs::write(blobs.join(format!("{digest}.part")), b"wrong").unwrap();
+        succeeded(&home.pull("some/sam2"));
+        assert!(is_intact(), "{file}");
+    }
+
+    let before = home.ranges("model.safetensors").len();
+    succeeded(&home.run(&["models", "pull", "--force", "some/sam2"], &[]));
+    assert_eq!(home.ranges("model.safetensors").len(), before + 1);
+    assert!(is_intact());
+}
+
+#[test]
+fn files_without_a_digest_are_named_and_refused_on_request() {
+    let home = Home::new(sam2());
+    let folder = golden_folder();
+    let verified = home.run(&["models", "verify", &folder], &[]);
+    assert_eq!(succeeded(&verified).matches("no digest to compare with").count(), 2);
+    let strict = home.run(&["models", "verify", "--strict", &folder], &[]);
+    assert!(failed(&strict).contains("2 of its files have no digest"));
+    succeeded(&home.pull("some/sam2"));
+    succeeded(&home.run(&["models", "verify", "--strict", "some/sam2"], &[]));
+}
+
+/// Returns each file and folder of a cache with the time at which it changed.
+fn changes(folder: &Path) -> Vec<(PathBuf, i64, i64)> {
+    let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter();
+    let entries = entries.map(|entry| {
+        let entry = entry.unwrap();
+        let metadata = entry.path().symlink_metadata().unwrap();
+        (entry.into_path(), metadata.ctime(), metadata.ctime_nsec())
+    });
+    entries.collect()
+}
+
+#[test]
+fn a_pull_with_nothing_to_fetch_writes_nothing() {
+    let home = Home::new(sam2());
+    succeeded(&home.pull("some/sam2"));
+    let before = changes(home.folder.path());
+    assert!(before.len() > 8, "{before:?}");
+    succeeded(&home.pull("some/sam2"));
+    assert_eq!(changes(home.folder.path()), before);
+}
+
+#[test]
+fn many_processes_may_pull_and_verify_at_once() {
+    let home = Home::new(sam2());
+    succeeded(&home.pull("some/sam2"));
+    std::thread::scope(|scope| {
+        for force in [false, true, false, true] {
+            let arguments: &[&str] = if force { &["--force"] } else { &[] };
+            let pull = [&["models", "pull", "some/sam2"], arguments].concat();
+            let home = &home;
+            scope.spawn(move || {
+                for _ in 0..4 {
+                    succeeded(&home.run(&pull, &[]));
+                }
+            });
+        }
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..30 {
+                    succeeded(&home.run(&["models", "verify", "some/sam2"], &[]));
+                }
+            });
+        }
+    });
+    let snapshot = home.repository("models--some--sam2/snapshots").join(COMMIT);
+    assert_eq!(std::fs::read_dir(snapshot).unwrap().count(), 2, "nothing temporary is left");
+}
+
+/// Several processes start with an empty cache: one downloads, the others wait.
+#[test]
+fn of_several_first_pulls_one_downloads() {
+    let home = Home::new(sam2());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| succeeded(&home.pull("some/sam2")).to_owned());
+        }
+    });
+    succeeded(&home.run(&["models", "verify", "some/sam2"], &[]));
+    assert_eq!(home.ranges("model.safetensors").len(), 1);
 }
 
 #[test]

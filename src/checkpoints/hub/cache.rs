@@ -6,14 +6,21 @@
 //!                     /snapshots/<commit>/  links into blobs, one for each file of the commit
 //!  .locks/models--owner--name/<digest>.lock held while a blob is written
 //! ```
-//! A digest is SHA-256 for a large file and git's SHA-1 for a small one.
+//! A digest is SHA-256 for a large file and git's SHA-1 for a small one. Links and references are
+//! replaced atomically, and only if they differ, because other processes read them meanwhile.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use tempfile::Builder;
+
+use crate::checkpoints::atomic_file::temporary_file_for;
 use crate::checkpoints::hub::error::HubError;
 use crate::checkpoints::hub::name::HubModel;
+
+/// Begins the name of a link before it is renamed.
+const TEMPORARY_PREFIX: &str = ".dogiqa-";
 
 /// The folders of one repository.
 pub(crate) struct CachedRepository {
@@ -34,13 +41,10 @@ impl CachedRepository {
         self.folder.join("snapshots").join(commit.as_deref().map_or(revision, str::trim))
     }
 
-    /// Creates the folders of a commit, which the caller has checked to be a digest.
-    pub(crate) fn create_commit(&self, commit: &str) -> Result<CachedCommit<'_>, HubError> {
+    /// Returns a commit, which the caller has checked to be a digest. Creates nothing.
+    pub(crate) fn commit(&self, commit: &str) -> CachedCommit<'_> {
         let snapshot = self.folder.join("snapshots").join(commit);
-        for folder in [&self.folder.join("blobs"), &snapshot, &self.locks] {
-            std::fs::create_dir_all(folder).map_err(|reason| cache_error(folder, reason))?;
-        }
-        Ok(CachedCommit { repository: self, commit: commit.to_owned(), snapshot })
+        CachedCommit { repository: self, commit: commit.to_owned(), snapshot }
     }
 
     fn reference(&self, revision: &str) -> PathBuf {
@@ -71,36 +75,66 @@ impl CachedCommit<'_> {
         Some(self.snapshot.join(name)).filter(|path| path.is_file())
     }
 
+    /// Creates the folders of the commit.
+    pub(crate) fn create_folders(&self) -> Result<(), HubError> {
+        let blobs = self.repository.folder.join("blobs");
+        for folder in [&blobs, &self.snapshot, &self.repository.locks] {
+            std::fs::create_dir_all(folder).map_err(|reason| cache_error(folder, reason))?;
+        }
+        Ok(())
+    }
+
     /// Waits until no other process, Python programs included, writes a blob, and locks it until
-    /// the returned file is dropped.
-    pub(crate) fn lock(&self, digest: &str) -> Result<File, HubError> {
+    /// the returned file is dropped. Calls `on_wait` if another process has the lock.
+    pub(crate) fn lock(&self, digest: &str, on_wait: impl FnOnce()) -> Result<File, HubError> {
         let path = self.repository.locks.join(format!("{digest}.lock"));
-        let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
-        locked.map_err(|reason| cache_error(&path, reason))
+        let lock = || {
+            let file = File::create(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    on_wait();
+                    file.lock()?;
+                }
+                Err(TryLockError::Error(reason)) => return Err(reason),
+            }
+            Ok(file)
+        };
+        lock().map_err(|reason| cache_error(&path, reason))
     }
 
     /// Links a file of the commit to a blob.
     pub(crate) fn link(&self, name: &str, digest: &str) -> Result<PathBuf, HubError> {
         let path = self.snapshot.join(name);
-        if path.symlink_metadata().is_ok() {
-            std::fs::remove_file(&path).map_err(|reason| cache_error(&path, reason))?;
-        }
         let target = Path::new("../../blobs").join(digest);
-        std::os::unix::fs::symlink(target, &path).map_err(|reason| cache_error(&path, reason))?;
+        if std::fs::read_link(&path).is_ok_and(|current| current == target) {
+            return Ok(path);
+        }
+        Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .make_in(&self.snapshot, |temporary| std::os::unix::fs::symlink(&target, temporary))
+            .and_then(|link| Ok(link.persist(&path)?))
+            .map_err(|reason| cache_error(&path, reason))?;
         Ok(path)
     }
 
     /// Records that a branch or tag points to this commit.
     pub(crate) fn write_reference(&self, revision: &str) -> Result<(), HubError> {
-        if revision == self.commit {
+        let path = self.repository.reference(revision);
+        let current = std::fs::read_to_string(&path);
+        if revision == self.commit || current.is_ok_and(|current| current == self.commit) {
             return Ok(());
         }
-        let path = self.repository.reference(revision);
         // A revision such as `refs/pr/3` has folders.
         let folder = path.parent().expect("a reference is in a folder");
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, &self.commit))
-            .map_err(|reason| cache_error(&path, reason))
+        let write = || {
+            std::fs::create_dir_all(folder)?;
+            let mut file = temporary_file_for(&path)?;
+            file.write_all(self.commit.as_bytes())?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|reason| cache_error(&path, reason))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::checkpoints::hub::client::{HubClient, HubResponse};
 use crate::checkpoints::hub::error::HubError;
 use crate::checkpoints::hub::fault::{FaultKind, RequestFault, retry};
 use crate::checkpoints::hub::name::HubModel;
-use crate::checkpoints::weights::{compute_digest, is_digest};
+use crate::checkpoints::weights::{digest_of_download, has_digest, hub_digest_of, is_digest};
 use crate::etag::Etag;
 
 /// Names of compressions, as proxies append them to entity tags.
@@ -32,11 +32,30 @@ pub struct DownloadProgress<'a> {
     pub bytes_total: u64,
 }
 
+/// A report of a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullReport<'a> {
+    /// The progress of a download.
+    Progress(DownloadProgress<'a>),
+    /// A sentence for the user.
+    Notice(&'a str),
+}
+
+/// The files that a pull fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullScope {
+    /// Files that are missing or damaged.
+    MissingOrDamaged,
+    /// All files, even those that are intact.
+    Everything,
+}
+
 /// Downloads files of one commit of a repository.
 pub(crate) struct Downloader<'a> {
     pub(crate) client: &'a HubClient,
     pub(crate) model: &'a HubModel,
     pub(crate) commit: &'a CachedCommit<'a>,
+    pub(crate) scope: PullScope,
 }
 
 /// A file as the Hub describes it.
@@ -68,17 +87,48 @@ impl From<io::Error> for Interruption {
 }
 
 impl Downloader<'_> {
-    /// Downloads a file, or the rest of it, and returns its path in the snapshot.
-    pub(crate) fn download(
+    /// Returns the path of a file in the snapshot, and downloads it if it is missing or damaged.
+    pub(crate) fn ensure(
         &self,
         name: &str,
-        report: &mut impl FnMut(DownloadProgress<'_>),
+        report: &mut impl FnMut(PullReport<'_>),
+    ) -> Result<PathBuf, HubError> {
+        if self.scope == PullScope::MissingOrDamaged
+            && let Some(path) = self.commit.file(name)
+        {
+            // A file that another program copied here is no link, so its name states no digest.
+            let digest = match hub_digest_of(&path) {
+                Some(digest) => digest,
+                None => self.describe(name)?.digest,
+            };
+            if has_digest(&path, &digest)? {
+                return Ok(path);
+            }
+            let notice = format!("{name} is damaged (blob {digest}) and is fetched again");
+            report(PullReport::Notice(&notice));
+        }
+        self.download(name, report)
+    }
+
+    /// Downloads a file, or the rest of it, and returns its path in the snapshot.
+    fn download(
+        &self,
+        name: &str,
+        report: &mut impl FnMut(PullReport<'_>),
     ) -> Result<PathBuf, HubError> {
         let remote = self.describe(name)?;
         let digest = remote.digest.clone();
         let blob = self.commit.blob(&digest);
-        let _lock = self.commit.lock(&digest)?;
-        if !blob.is_file() {
+        self.commit.create_folders()?;
+        let _lock = self.commit.lock(&digest, || {
+            let notice = format!("{name}: waiting for another process that downloads it");
+            report(PullReport::Notice(&notice));
+        })?;
+        // Another process may have fetched it meanwhile.
+        let is_here = self.scope == PullScope::MissingOrDamaged
+            && blob.is_file()
+            && has_digest(&blob, &digest)?;
+        if !is_here {
             self.fetch_blob(name, remote, &blob, report)?;
         }
         self.commit.link(name, &digest)
@@ -90,15 +140,20 @@ impl Downloader<'_> {
         name: &str,
         mut remote: RemoteFile,
         blob: &Path,
-        report: &mut impl FnMut(DownloadProgress<'_>),
+        report: &mut impl FnMut(PullReport<'_>),
     ) -> Result<(), HubError> {
         let part = blob.with_file_name(format!("{}.part", remote.digest));
         let mut is_resumed = part.is_file();
+        if is_resumed && self.scope == PullScope::Everything {
+            std::fs::remove_file(&part).map_err(|reason| cache_error(&part, reason))?;
+            is_resumed = false;
+        }
         loop {
             self.complete(name, &mut remote, &part, |bytes_done, bytes_total| {
-                report(DownloadProgress { file: name, bytes_done, bytes_total });
+                let progress = DownloadProgress { file: name, bytes_done, bytes_total };
+                report(PullReport::Progress(progress));
             })?;
-            if compute_digest(&remote.digest, &part)? == remote.digest {
+            if digest_of_download(&remote.digest, &part)? == remote.digest {
                 return std::fs::rename(&part, blob).map_err(|reason| cache_error(blob, reason));
             }
             std::fs::remove_file(&part).map_err(|reason| cache_error(&part, reason))?;

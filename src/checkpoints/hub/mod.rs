@@ -22,7 +22,7 @@ mod pull;
 mod revision;
 mod verify;
 
-pub use download::DownloadProgress;
+pub use download::{DownloadProgress, PullReport, PullScope};
 pub use error::HubError;
 pub use locate::{locate, snapshot};
 pub use name::{HubModel, ModelName};

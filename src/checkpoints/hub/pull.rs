@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoints::hub::cache::CachedRepository;
 use crate::checkpoints::hub::client::HubClient;
-use crate::checkpoints::hub::download::{DownloadProgress, Downloader};
+use crate::checkpoints::hub::download::{Downloader, PullReport, PullScope};
 use crate::checkpoints::hub::environment::Environment;
 use crate::checkpoints::hub::error::HubError;
 use crate::checkpoints::hub::locate::snapshot;
@@ -12,9 +12,9 @@ use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::hub::revision::{Revision, resolve};
 use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_file};
 
-/// Fetches the files that a network is loaded from, and returns their folder. Files that are
+/// Fetches the files that a network is loaded from, and returns their folder. Intact files that are
 /// already in the cache are kept, interrupted downloads are resumed, and a file whose digest
-/// differs from the Hub's is deleted.
+/// differs from the Hub's is fetched again. Writes nothing if there is nothing to fetch.
 ///
 /// Follows `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that `hf auth login`
 /// wrote) and `HF_HUB_OFFLINE`. Blocks; must not be called from async code.
@@ -24,7 +24,8 @@ use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_
 /// file's digest differs from the Hub's.
 pub fn pull(
     model: &HubModel,
-    mut report: impl FnMut(DownloadProgress<'_>),
+    scope: PullScope,
+    mut report: impl FnMut(PullReport<'_>),
 ) -> Result<PathBuf, HubError> {
     let environment = Environment::read();
     if environment.is_offline {
@@ -39,14 +40,11 @@ pub fn pull(
     // All files are of one commit, even if the branch moves meanwhile.
     let Revision { commit, files } = resolve(&client, model)?;
     let repository = CachedRepository::new(&environment.cache, model);
-    let commit = repository.create_commit(&commit)?;
-    let downloader = Downloader { client: &client, model, commit: &commit };
+    let commit = repository.commit(&commit);
+    let downloader = Downloader { client: &client, model, commit: &commit, scope };
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
     let weights = choose_weights(model, &names)?;
-    let mut fetch = |name: &str| match commit.file(name) {
-        Some(path) => Ok(path),
-        None => downloader.download(name, &mut report),
-    };
+    let mut fetch = |name: &str| downloader.ensure(name, &mut report);
     for name in COMPANION_FILES.iter().filter(|name| names.contains(*name)) {
         fetch(name)?;
     }

@@ -25,11 +25,16 @@ pub struct CheckedFile {
 /// # Errors
 /// Fails on the first file that cannot be read or whose digest differs from the Hub's.
 pub fn verify(path: &Path) -> Result<Vec<CheckedFile>, HubError> {
+    files_of(path)?.into_iter().map(check).collect()
+}
+
+/// Returns the files of a model: weights, shards and companions.
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, HubError> {
     let weights = weights_file_of(path)?;
     let mut files = all_files_of(&weights)?;
     let companions = COMPANION_FILES.map(|name| weights.with_file_name(name));
     files.extend(companions.into_iter().filter(|path| path.is_file()));
-    files.into_iter().map(check).collect()
+    Ok(files)
 }
 
 fn check(path: PathBuf) -> Result<CheckedFile, HubError> {
@@ -40,5 +45,5 @@ fn check(path: PathBuf) -> Result<CheckedFile, HubError> {
     if found == expected {
         return Ok(CheckedFile { path, digest: found, is_known: true });
     }
-    Err(WeightsError::Digest { path, found, expected }.into())
+    Err(WeightsError::digest(&path, found, expected).into())
 }

@@ -1,5 +1,6 @@
 //! Digests of weight files. The SHA-256 of a large file is cached in a file next to it, together
-//! with the state of the hashed file.
+//! with the state of the hashed file. For a link that is the folder of its target: other programs
+//! count the files of a snapshot of the Hub.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
@@ -22,8 +23,8 @@ const SHA256_DIGITS: usize = 64;
 
 /// Returns the SHA-256 of a file in lower-case hexadecimal, which identifies the weights in events.
 ///
-/// That of a large file is cached in `.<name>.dogiqa-sha256` next to it. If the folder cannot be
-/// written to, the file is read again at each start.
+/// That of a large file is cached in `.<name>.dogiqa-sha256` next to it, or next to the target of a
+/// link. If the folder cannot be written to, the file is read again at each start.
 ///
 /// # Errors
 /// Fails if the file cannot be read, or is in a cache of the Hub and has a digest that differs from
@@ -51,13 +52,43 @@ pub(crate) fn compute_digest(other: &str, path: &Path) -> Result<String, Weights
     git_sha1(path).map_err(|reason| WeightsError::Read { path: path.to_owned(), reason })
 }
 
-/// Returns the Hub's digest of a file, if the file is a link into a Hub cache: a blob's name is its
-/// digest. That is SHA-256 for a large file and git's SHA-1 for a small one.
+/// Computes the digest of a file in the kind of `other`, without storing it: a download is renamed
+/// afterwards.
+///
+/// # Errors
+/// Fails if the file cannot be read.
+pub(crate) fn digest_of_download(other: &str, path: &Path) -> Result<String, WeightsError> {
+    let digest =
+        if other.len() == GIT_DIGITS { git_sha1(path) } else { read_sha256(path, u64::MAX) };
+    digest.map_err(|reason| WeightsError::Read { path: path.to_owned(), reason })
+}
+
+/// Returns true if a file has this digest. Trusts the cached digest of an unchanged large file.
+///
+/// # Errors
+/// Fails if the file cannot be read.
+pub(crate) fn has_digest(path: &Path, expected: &str) -> Result<bool, WeightsError> {
+    let found = if expected.len() == GIT_DIGITS {
+        git_sha1(path)
+    } else {
+        cached_sha256(path, CACHED_FROM_BYTES)
+    };
+    let found = found.map_err(|reason| WeightsError::Read { path: path.to_owned(), reason })?;
+    Ok(found == expected)
+}
+
+/// Returns the Hub's digest of a file, if the file is a blob of a Hub cache or a link to one: a
+/// blob's name is its digest. That is SHA-256 for a large file and git's SHA-1 for a small one.
+///
+/// A blob is in `blobs` of its repository, in `blobs/<2 digits>` of a cache that repositories
+/// share, or wherever else a link leads.
 pub(crate) fn hub_digest_of(path: &Path) -> Option<String> {
     let blob = std::fs::canonicalize(path).ok()?;
-    let name = blob.file_name()?.to_str()?;
-    let is_blob = blob.parent()?.file_name()? == "blobs";
-    (is_blob && is_digest(name)).then(|| name.to_owned())
+    let name = blob.file_name()?;
+    let is_blob = blob.ancestors().skip(1).take(2).any(|folder| folder.ends_with("blobs"));
+    let is_link = path.file_name() != Some(name);
+    let digest = name.to_str()?;
+    ((is_blob || is_link) && is_digest(digest)).then(|| digest.to_ascii_lowercase())
 }
 
 /// Returns true if a text has the form of a digest of the Hub.
@@ -70,7 +101,7 @@ fn compare_with_hub(path: &Path, found: io::Result<String>) -> Result<String, We
     let found = found.map_err(|reason| WeightsError::Read { path: path.to_owned(), reason })?;
     match hub_digest_of(path) {
         Some(expected) if expected.len() == found.len() && expected != found => {
-            Err(WeightsError::Digest { path: path.to_owned(), found, expected })
+            Err(WeightsError::digest(path, found, expected))
         }
         _ => Ok(found),
     }
@@ -116,6 +147,7 @@ fn state_of(metadata: &Metadata) -> String {
 }
 
 fn cache_path(path: &Path) -> PathBuf {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.dogiqa-sha256"))
 }
@@ -169,5 +201,34 @@ mod tests {
         File::options().write(true).open(&replaced).unwrap().set_modified(time).unwrap();
         std::fs::rename(&replaced, &path).unwrap();
         assert_ne!(cached_sha256(&path, 0).unwrap(), abc);
+    }
+    #[test]
+    fn the_digest_of_a_link_is_stored_next_to_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let blobs = folder.join("blobs/ba");
+        let snapshot = folder.join("models--a--b/snapshots/c");
+        for folder in [&blobs, &snapshot] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(blobs.join(abc), "abc").unwrap();
+        let link = snapshot.join("model.safetensors");
+        std::os::unix::fs::symlink(blobs.join(abc), &link).unwrap();
+        assert_eq!(cached_sha256(&link, 0).unwrap(), abc);
+        assert_eq!(cache_path(&link), blobs.join(format!(".{abc}.dogiqa-sha256")));
+        assert_eq!(std::fs::read_dir(&snapshot).unwrap().count(), 1);
+
+        // A shared blob has the Hub's digest behind the link and by its own path.
+        for path in [&link, &blobs.join(abc)] {
+            assert_eq!(hub_digest_of(path).as_deref(), Some(abc));
+        }
+        assert!(has_digest(&link, abc).unwrap());
+        std::fs::write(blobs.join(abc), "abd").unwrap();
+        assert!(!has_digest(&link, abc).unwrap());
+        let error = sha256_of(&link).unwrap_err().to_string();
+        assert!(error.contains(blobs.join(abc).to_str().unwrap()), "{error}");
+        std::fs::rename(blobs.join(abc), folder.join(abc)).unwrap();
+        assert_eq!(hub_digest_of(&folder.join(abc)), None, "an own file may have any name");
     }
 }

@@ -43,12 +43,15 @@ pub enum WeightsError {
     },
     /// The file's digest differs from the Hub's.
     #[error(
-        "{path} has the digest {found} instead of {expected}: it was damaged during or after its \
-         download; delete it and fetch it again", path = .path.display()
+        "{path} ({blob}) has the digest {found} instead of {expected}: it was damaged during or \
+         after its download; `dogiqa models pull` fetches it again",
+        path = .path.display(), blob = .blob.display()
     )]
     Digest {
         /// The file.
         path: PathBuf,
+        /// The file behind the link.
+        blob: PathBuf,
         /// The digest of its contents.
         found: String,
         /// The Hub's digest.
@@ -116,6 +119,14 @@ pub enum WeightsError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl WeightsError {
+    /// Names a damaged file and its blob.
+    pub(crate) fn digest(path: &Path, found: String, expected: String) -> Self {
+        let blob = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Self::Digest { path: path.to_owned(), blob, found, expected }
+    }
 }
 
 fn shown(names: &[String]) -> String {

@@ -21,7 +21,10 @@ pub(crate) use checkpoint_files::{
     COMPANION_FILES, all_files_of, choose_weights_file, weights_file_of,
 };
 pub use digest::sha256_of;
-pub(crate) use digest::{GIT_DIGITS, compute_digest, compute_sha256, hub_digest_of, is_digest};
+pub(crate) use digest::{
+    GIT_DIGITS, compute_digest, compute_sha256, digest_of_download, has_digest, hub_digest_of,
+    is_digest,
+};
 pub use error::WeightsError;
 pub(crate) use gguf_file::write_gguf;
 pub use opened_weights::Weights;

@@ -4,14 +4,15 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::checkpoints::hub::{HubModel, ModelBundle, ModelPreset, pull};
+use crate::checkpoints::hub::{HubModel, ModelBundle, ModelPreset, PullReport, PullScope, pull};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
 
 const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
     dogiqa models pull sam2.1-large mplug-owl3-7b-241101\n  \
     HF_TOKEN=… dogiqa models pull owner/private-model@v2\n\n\
-    Files that are already in the cache are kept. An interrupted download continues where it stopped.\n\n\
+    Intact files that are already in the cache are kept, damaged ones are fetched again. An \
+    interrupted download continues where it stopped.\n\n\
     Environment variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.";
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// models list` prints all presets and bundles
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
+    /// Fetch every file again, even if it is in the cache and intact
+    #[arg(long)]
+    force: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
@@ -47,7 +51,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
         let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
             "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         )?);
-        let folder = pull(model, |progress| {
+        let scope = if args.force { PullScope::Everything } else { PullScope::MissingOrDamaged };
+        let folder = pull(model, scope, |report| {
+            let progress = match report {
+                PullReport::Progress(progress) => progress,
+                PullReport::Notice(notice) => {
+                    return bar.suspend(|| print_status(&format!("{}: {notice}", model.written)));
+                }
+            };
             if bar.message() != progress.file {
                 bar.set_message(progress.file.to_owned());
             }

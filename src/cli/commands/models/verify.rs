@@ -1,6 +1,6 @@
 //! `dogiqa models verify`: compares model files with their published digests.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::checkpoints::hub::{locate, verify};
 use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
@@ -10,7 +10,8 @@ use crate::models::{mplug_owl3, sam2};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa models verify mplug-owl3-1b\n  \
     dogiqa models verify sam2.1_hiera_tiny.pt\n\n\
-    Exit codes: 0 every model is intact; 1 a model is missing, damaged or unreadable; 2 wrong usage.";
+    Exit codes: 0 every model is intact; 1 a model is missing, damaged or unreadable, or with \
+    `--strict` a file has no digest to compare with; 2 wrong usage.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -18,12 +19,15 @@ pub(crate) struct Args {
     /// Presets, `owner/name[@revision]` or paths
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
+    /// Fail if a file has no published digest, as outside the cache
+    #[arg(long)]
+    strict: bool,
 }
 
 pub(crate) fn run(args: &Args) -> CommandOutcome {
     let mut broken = 0;
     for name in &args.models {
-        if let Err(error) = verify_model(name) {
+        if let Err(error) = verify_model(name, args.strict) {
             print_status(&format!("{name}: {error:#}"));
             broken += 1;
         }
@@ -32,12 +36,17 @@ pub(crate) fn run(args: &Args) -> CommandOutcome {
 }
 
 /// Prints a line per file and a line with the kind of model that the files contain.
-fn verify_model(name: &str) -> anyhow::Result<()> {
+fn verify_model(name: &str, is_strict: bool) -> anyhow::Result<()> {
     let path = locate(name)?;
+    let mut unknown = 0;
     for file in verify(&path)? {
+        unknown += usize::from(!file.is_known);
         let verdict =
             if file.is_known { "as the Hub gave it" } else { "no digest to compare with" };
         print_result(&format!("{}  {}  {verdict}", file.digest, file.path.display()))?;
+    }
+    if is_strict && unknown > 0 {
+        bail!("{unknown} of its files have no digest to compare with");
     }
     let network = if let Ok(checkpoint) = Sam2Checkpoint::open(&path) {
         let size = checkpoint.size().map_or("of an unpublished size", sam2::Size::name);
