@@ -390,7 +390,7 @@ fn a_pull_fetches_damaged_files_again_and_with_force_all_of_them() {
         assert_eq!(home.ranges(file).len(), 2, "{file}");
 
         // The blobs of several repositories, behind the link of one of them.
-        let shared = home.repository("blobs").join(&digest[..2]);
+        let shared = home.repository("blobs").join(digest.split_at(2).0);
         std::fs::create_dir_all(&shared).unwrap();
         std::fs::rename(blobs.join(&digest), shared.join(&digest)).unwrap();
         std::fs::remove_file(snapshot.join(file)).unwrap();
@@ -604,4 +604,55 @@ fn the_presets_tell_size_licence_and_what_is_here() {
     }
     succeeded(&home.pull("sam2.1-tiny"));
     assert!(line(&list(&home)).contains(&"yes".to_owned()));
+}
+
+#[test]
+fn a_list_shows_everything_in_the_cache() {
+    let home = Home::new(sam2());
+    succeeded(&home.pull("some/sam2@v1"));
+    succeeded(&home.pull("sam2.1-tiny"));
+    let table = home.run(&["models", "list"], &[]);
+    let table = succeeded(&table);
+    let line = table.lines().find(|line| line.starts_with("some/sam2")).unwrap();
+    assert!(line.contains(COMMIT.split_at(12).0) && line.ends_with("v1"), "{line}");
+    let list = home.run(&["models", "list", "--format", "json"], &[]);
+    let list: Value = serde_json::from_str(succeeded(&list)).unwrap();
+    let cached = list["cached"].as_array().unwrap();
+    let repos: Vec<_> = cached.iter().map(|model| model["repo"].as_str().unwrap()).collect();
+    assert_eq!(repos, ["facebook/sam2.1-hiera-tiny", "some/sam2"]);
+    let bytes: u64 = ["model.hf.safetensors", "config.json"]
+        .map(|name| std::fs::metadata(golden(name)).unwrap().len())
+        .iter()
+        .sum();
+    assert_eq!(cached[1]["bytes"], bytes);
+    assert_eq!(cached[1]["revisions"], serde_json::json!(["v1"]));
+    assert!(Path::new(cached[1]["folder"].as_str().unwrap()).join("config.json").exists());
+    let presets = list["presets"].as_array().unwrap();
+    let tiny = presets.iter().find(|preset| preset["name"] == "sam2.1-tiny").unwrap();
+    assert_eq!(tiny["here"], "yes");
+}
+
+#[test]
+fn bundles_addresses_and_misspelt_names_are_understood() {
+    let home = Home::new(sam2());
+    succeeded(&home.pull("sam2.1-tiny"));
+    succeeded(&home.pull("mplug-owl3-1b"));
+    let verified = home.run(&["models", "verify", "laptop"], &[]);
+    let verified = succeeded(&verified);
+    for name in ["sam2.1-tiny: ", "mplug-owl3-1b-241014: "] {
+        assert!(verified.contains(name), "{verified}");
+    }
+
+    succeeded(&home.pull("https://huggingface.co/some/sam2/tree/v1"));
+    succeeded(&home.run(&["models", "verify", "hf://some/sam2@v1"], &[]));
+    for (name, hint) in [
+        ("lapotp", "`laptop`"),
+        ("sam2.1-tin", "`sam2.1-tiny`"),
+        ("https://huggingface.co/some/sam2/blob/main/sam2.pt", "/tree/revision"),
+    ] {
+        for command in ["pull", "verify"] {
+            let errors = home.run(&["models", command, name], &[]);
+            assert!(failed(&errors).contains(hint), "{command} {name}: {errors:?}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::checkpoints::hub::environment::Environment;
 use crate::checkpoints::hub::fault::{FaultKind, RequestFault, Server};
+use crate::checkpoints::hub::name::PUBLIC_HUB_HOSTS;
 use crate::redact;
 
 /// Time limit for a connection, or less if the server may be silent for less.
@@ -22,10 +23,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_mins(10);
 /// Redirects that are followed for one file or document.
 const REDIRECTS_MAX: usize = 5;
-/// Hosts of the public Hub. A mirror may redirect to them, and they state digests like the mirror.
-const PUBLIC_HUB_HOSTS: [&str; 4] =
-    ["huggingface.co", "www.huggingface.co", "hf.co", "hub-ci.huggingface.co"];
-
 /// A client for one Hub.
 pub(crate) struct HubClient {
     endpoint: Url,

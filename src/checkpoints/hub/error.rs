@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use thiserror::Error;
 
 use crate::checkpoints::hub::fault::{FaultKind, RequestFault};
-use crate::checkpoints::hub::name::HubModel;
+use crate::checkpoints::hub::name::{HubModel, hint_for_unknown};
 use crate::checkpoints::weights::WeightsError;
 
 /// A model cannot be fetched or is not on this machine.
@@ -86,7 +86,10 @@ pub enum HubError {
         file: String,
     },
     /// A word that is neither a preset nor a path.
-    #[error("`{text}` is not a preset, a file or a folder; `dogiqa models list` shows the presets")]
+    #[error(
+        "`{text}` is not a preset, a file or a folder; `dogiqa models list` shows the presets{}",
+        hint_for_unknown(.text)
+    )]
     Unknown {
         /// The word.
         text: String,

@@ -12,10 +12,12 @@ use crate::checkpoints::weights::{WeightsError, all_files_of, weights_file_of};
 ///
 /// # Errors
 /// [`HubError::Absent`] or [`HubError::Partial`] if a model of the Hub is missing from the cache or
-/// incomplete. [`HubError::Unknown`] for a word that is neither a preset nor a path.
+/// incomplete. [`HubError::Unknown`] for a word or an address that is neither a preset nor a path.
 pub fn locate(text: &str) -> Result<PathBuf, HubError> {
     match ModelName::new(text) {
-        ModelName::Path(path) if is_bare_word(&path) && !path.exists() => {
+        ModelName::Path(path)
+            if (is_bare_word(&path) || text.contains("://")) && !path.exists() =>
+        {
             Err(HubError::Unknown { text: text.to_owned() })
         }
         ModelName::Path(path) => Ok(path),

@@ -15,6 +15,7 @@ mod download;
 mod environment;
 mod error;
 mod fault;
+mod inventory;
 mod locate;
 mod name;
 mod preset;
@@ -24,8 +25,9 @@ mod verify;
 
 pub use download::{DownloadProgress, PullReport, PullScope};
 pub use error::HubError;
+pub use inventory::{CachedModel, cached_models};
 pub use locate::{locate, snapshot};
-pub use name::{HubModel, ModelName};
+pub use name::{HubModel, ModelName, hint_for_unknown};
 pub use preset::{BUNDLES, ModelBundle, ModelPreset, PRESETS};
 pub use pull::pull;
 pub use verify::{CheckedFile, verify};

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoints::hub::preset::ModelPreset;
+use crate::checkpoints::hub::preset::{ModelPreset, nearest_name};
 
 /// The branch that is used if no revision is given.
 const DEFAULT_BRANCH: &str = "main";
+
+/// Hosts of the public Hub. A mirror may redirect to them, and they state digests like the mirror.
+pub(crate) const PUBLIC_HUB_HOSTS: [&str; 4] =
+    ["huggingface.co", "www.huggingface.co", "hf.co", "hub-ci.huggingface.co"];
 
 /// A model as a user may name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +47,13 @@ impl ModelName {
 }
 
 impl HubModel {
-    /// Parses a preset or an `owner/name`, with an optional `@revision`. Returns `None` if the text
-    /// is neither.
+    /// Parses a preset or an `owner/name`, with an optional `@revision`, or an address of the Hub.
+    /// Returns `None` if the text is none of these.
     pub fn new(text: &str) -> Option<Self> {
-        let (name, revision) = text.split_once('@').unwrap_or((text, DEFAULT_BRANCH));
+        let (name, revision) = match text.split_once("://") {
+            Some((scheme, rest)) => parts_of_address(scheme, rest)?,
+            None => text.split_once('@').unwrap_or((text, DEFAULT_BRANCH)),
+        };
         let preset = ModelPreset::find(name);
         let repo = preset.map_or(name, |preset| preset.repo);
         let (owner, rest) = repo.split_once('/')?;
@@ -67,6 +74,32 @@ impl HubModel {
             preset,
         })
     }
+}
+
+/// Returns the repository and the revision of `https://huggingface.co/owner/name`, with an optional
+/// `/tree/revision`, or of `hf://owner/name`, with an optional `@revision`.
+fn parts_of_address<'a>(scheme: &str, rest: &'a str) -> Option<(&'a str, &'a str)> {
+    let rest = rest.split(['?', '#']).next()?.trim_end_matches('/');
+    let (path, separator) = match scheme {
+        "hf" => (rest, "@"),
+        "https" | "http" => {
+            let (host, path) = rest.split_once('/')?;
+            (PUBLIC_HUB_HOSTS.contains(&host).then_some(path)?, "/tree/")
+        }
+        _ => return None,
+    };
+    Some(path.split_once(separator).unwrap_or((path, DEFAULT_BRANCH)))
+}
+
+/// Returns what to add to a message about a text that names no model: the nearest name, or the
+/// forms of an address.
+pub fn hint_for_unknown(text: &str) -> String {
+    if text.contains("://") {
+        return "; an address of the Hub has the form `https://huggingface.co/owner/name`, with an \
+                optional `/tree/revision`, or `hf://owner/name`"
+            .to_owned();
+    }
+    nearest_name(text).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 /// Returns true if a path has the extension of a weight file or of an index.
@@ -103,6 +136,17 @@ mod tests {
         assert_eq!(hub("sam2-tiny@v1"), known("facebook/sam2-hiera-tiny@v1"));
         assert_eq!(hub("someone/their-owl"), other("someone/their-owl"));
         assert_eq!(hub("someone/their-owl@refs/pr/3"), other("someone/their-owl@refs/pr/3"));
+        for address in [
+            "https://huggingface.co/someone/their-owl",
+            "https://hf.co/someone/their-owl/?library=sam2#usage",
+            "hf://someone/their-owl",
+            "https://huggingface.co/someone/their-owl/tree/main/",
+        ] {
+            assert_eq!(hub(address), other("someone/their-owl"), "{address}");
+        }
+        let pull_request = other("someone/their-owl@refs/pr/3");
+        assert_eq!(hub("https://huggingface.co/someone/their-owl/tree/refs/pr/3"), pull_request);
+        assert_eq!(hub("hf://someone/their-owl@refs/pr/3"), pull_request);
         // A folder that exists, and texts that do not name a repository.
         for path in [
             "src/models",
@@ -121,6 +165,11 @@ mod tests {
             "a/b@",
             "a/b@../c",
             ".a/b",
+            "https://huggingface.co/a/b/blob/main/model.pt",
+            "https://huggingface.co/a",
+            "https://example.com/a/b",
+            "hf://datasets/a/b",
+            "s3://a/b",
         ] {
             assert_eq!(hub(path), None, "{path}");
         }

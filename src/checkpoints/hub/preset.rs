@@ -65,6 +65,16 @@ pub const BUNDLES: [ModelBundle; 3] = [
     },
 ];
 
+/// Returns the preset or bundle whose name is closest to a misspelt one, or `None` if all of them
+/// differ in more than a third of the letters.
+pub(crate) fn nearest_name(text: &str) -> Option<&'static str> {
+    let presets = PRESETS.into_iter().flat_map(|preset| [Some(preset.name), preset.alias]);
+    let names = presets.flatten().chain(BUNDLES.into_iter().map(|bundle| bundle.name));
+    let distances = names.map(|name| (strsim::osa_distance(name, text), name));
+    let (_, name) = distances.filter(|(distance, _)| *distance <= text.len() / 3).min()?;
+    Some(name)
+}
+
 impl ModelPreset {
     /// Returns the preset of this name or alias.
     pub fn find(name: &str) -> Option<&'static Self> {
@@ -76,6 +86,12 @@ impl ModelBundle {
     /// Returns the bundle of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         BUNDLES.iter().find(|bundle| bundle.name == name)
+    }
+
+    /// Returns the names of a bundle's models, or the name itself if it is not a bundle.
+    pub fn expand(name: &str) -> Vec<String> {
+        let bundle = Self::find(name).map(|bundle| bundle.models.map(str::to_owned).to_vec());
+        bundle.unwrap_or_else(|| vec![name.to_owned()])
     }
 }
 
@@ -113,6 +129,20 @@ mod tests {
         assert_eq!(presets, names);
         for bundle in BUNDLES {
             assert!(bundle.models.iter().all(|model| ModelPreset::find(model).is_some()));
+        }
+    }
+    #[test]
+    fn a_misspelt_name_has_a_nearest_one() {
+        for (text, nearest) in [
+            ("sam2.1-tin", Some("sam2.1-tiny")),
+            ("sam2.1_large", Some("sam2.1-large")),
+            ("lapotp", Some("laptop")),
+            ("mplug-owl-1b", Some("mplug-owl3-1b")),
+            ("sam3", None),
+            ("a", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest_name(text), nearest, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::models::{list, pull, quantize, verify};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa models pull laptop\n  dogiqa models list\n  \
-    dogiqa models verify mplug-owl3-1b\n  \
+    dogiqa models verify laptop\n  \
     dogiqa models quantize --model mplug-owl3-7b-241101 --format q4-k --output owl3-7b-q4.gguf";
 
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,8 @@ pub(crate) struct Args {
 enum Command {
     /// Download models from the Hugging Face Hub into its shared cache
     Pull(pull::Args),
-    /// List the presets with size, licence, repository and whether they are in the cache
+    /// List the presets with size, licence, repository and whether they are in the cache, and what
+    /// else is in the cache
     List(list::Args),
     /// Compare every file of a model with the digest published by the Hub
     Verify(verify::Args),

@@ -4,7 +4,9 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::checkpoints::hub::{HubModel, ModelBundle, ModelPreset, PullReport, PullScope, pull};
+use crate::checkpoints::hub::{
+    HubModel, ModelBundle, ModelPreset, PullReport, PullScope, hint_for_unknown, pull,
+};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
 
@@ -18,8 +20,8 @@ const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Presets, bundles (`laptop`, `paper`, `production`) or `owner/name[@revision]`. `dogiqa
-    /// models list` prints all presets and bundles
+    /// Presets, bundles (`laptop`, `paper`, `production`), `owner/name[@revision]` or addresses of
+    /// the Hub. `dogiqa models list` prints all presets and bundles
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Fetch every file again, even if it is in the cache and intact
@@ -31,13 +33,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
     // All names are checked before the first download starts.
     let mut models = Vec::new();
     for name in &args.models {
-        let bundle =
-            ModelBundle::find(name).map(|bundle| bundle.models.map(str::to_owned).to_vec());
-        for name in bundle.unwrap_or_else(|| vec![name.clone()]) {
+        for name in ModelBundle::expand(name) {
             let Some(model) = HubModel::new(&name) else {
                 bail!(
                     "`{name}` is not a preset, a bundle or an `owner/name`; see `dogiqa models \
-                     list`"
+                     list`{}",
+                    hint_for_unknown(&name)
                 );
             };
             models.push(model);

@@ -1,14 +1,16 @@
 //! `dogiqa models verify`: compares model files with their published digests.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 
-use crate::checkpoints::hub::{locate, verify};
+use crate::checkpoints::hub::{ModelBundle, locate, verify};
 use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
 use crate::models::{mplug_owl3, sam2};
 
-const EXAMPLES: &str = "Examples:\n  dogiqa models verify mplug-owl3-1b\n  \
+const EXAMPLES: &str = "Examples:\n  dogiqa models verify laptop\n  \
     dogiqa models verify sam2.1_hiera_tiny.pt\n\n\
     Exit codes: 0 every model is intact; 1 a model is missing, damaged or unreadable, or with \
     `--strict` a file has no digest to compare with; 2 wrong usage.";
@@ -16,7 +18,7 @@ const EXAMPLES: &str = "Examples:\n  dogiqa models verify mplug-owl3-1b\n  \
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Presets, `owner/name[@revision]` or paths
+    /// Presets, bundles, `owner/name[@revision]`, addresses of the Hub or paths
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Fail if a file has no published digest, as outside the cache
@@ -26,8 +28,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> CommandOutcome {
     let mut broken = 0;
-    for name in &args.models {
-        if let Err(error) = verify_model(name, args.strict) {
+    let names = args.models.iter().flat_map(|name| {
+        // A file or folder takes precedence, as everywhere.
+        if Path::new(name).exists() { vec![name.clone()] } else { ModelBundle::expand(name) }
+    });
+    for name in names {
+        if let Err(error) = verify_model(&name, args.strict) {
             print_status(&format!("{name}: {error:#}"));
             broken += 1;
         }
