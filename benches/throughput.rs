@@ -13,6 +13,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
+#[path = "support/lane_load.rs"]
+mod lane_load;
 #[path = "support/paper_engine/mod.rs"]
 mod paper_engine;
 #[path = "../tests/support/qwen2.rs"]
@@ -34,6 +36,7 @@ use dog_iqa::models::sam2::amg::AmgPreset;
 use dog_iqa::telemetry::metrics;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
+use lane_load::busy_seconds;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use paper_engine::matrix_product::peak_giga_flops;
@@ -238,16 +241,4 @@ impl Work {
 
 fn picture(number: usize) -> Picture {
     Picture::from_rgb(photo(number))
-}
-
-/// Returns the busy seconds of the lanes `segment` and `score`, summed over all devices, from the
-/// text of `/metrics`.
-fn busy_seconds(page: &str) -> [f64; 2] {
-    ["segment", "score"].map(|lane| {
-        let lines = page.lines().filter(|line| {
-            line.starts_with("dogiqa_lane_busy_seconds{")
-                && line.contains(&format!("lane=\"{lane}\""))
-        });
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    })
 }

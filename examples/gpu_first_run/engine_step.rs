@@ -19,6 +19,7 @@ use futures::{StreamExt, stream};
 use image::{Rgb, RgbImage};
 use serde_json::json;
 
+use crate::lane_load::busy_seconds;
 use crate::networks::{Owl, Shapes};
 use crate::rows::{Rows, time};
 
@@ -149,17 +150,6 @@ fn picture(number: usize) -> Picture {
 /// rated once.
 fn crop(picture: &Picture, source: CropSource) -> Crop {
     Crop { source, pixels: RgbImage::clone(picture.pixels()).into() }
-}
-
-/// Returns the busy seconds of the lanes `segment` and `score`, from the text of `/metrics`.
-fn busy_seconds(page: &str) -> [f64; 2] {
-    ["segment", "score"].map(|lane| {
-        let lines = page.lines().filter(|line| {
-            line.starts_with("dogiqa_lane_busy_seconds{")
-                && line.contains(&format!("lane=\"{lane}\""))
-        });
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    })
 }
 
 fn batch_error(error: impl std::fmt::Display) -> RunError {

@@ -20,6 +20,8 @@
 mod engine_step;
 #[path = "../../tests/support/gpu_cost.rs"]
 mod gpu_cost;
+#[path = "../../benches/support/lane_load.rs"]
+mod lane_load;
 mod networks;
 mod ops_step;
 mod rows;
