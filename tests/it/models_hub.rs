@@ -1,8 +1,9 @@
 //! `dogiqa models` against a Hub on loopback, with the small networks of the goldens.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use candle_core::Device;
 use serde_json::Value;
@@ -50,12 +51,17 @@ impl Home {
     }
 
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        self.command(arguments, variables).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = command(arguments);
         command.env("HF_HOME", self.folder.path()).env("HF_ENDPOINT", self.hub.url(""));
         for name in VARIABLES {
             command.env_remove(name);
         }
-        command.envs(variables.iter().copied()).output().unwrap()
+        command.envs(variables.iter().copied());
+        command
     }
 
     fn pull(&self, model: &str) -> Output {
@@ -655,4 +661,75 @@ fn bundles_addresses_and_misspelt_names_are_understood() {
             assert!(failed(&errors).contains(hint), "{command} {name}: {errors:?}");
         }
     }
+}
+
+#[test]
+fn without_the_hub_or_a_writable_cache_a_complete_model_is_used() {
+    let home = Home::new(sam2());
+    succeeded(&home.pull("some/sam2"));
+    // An address that refuses connections.
+    let away = WebServer::canary().url("");
+    let pull_away = |model| home.run(&["models", "pull", model], &[("HF_ENDPOINT", &away)]);
+    let snapshot = home.repository("models--some--sam2/snapshots").join(COMMIT);
+    let pulled = pull_away("some/sam2");
+    assert_eq!(succeeded(&pulled).trim(), snapshot.to_str().unwrap());
+    assert!(text(&pulled.stderr).contains("Using the complete model"), "{pulled:?}");
+    let errors = pull_away("some/other");
+    let host = away.trim_start_matches("http://");
+    assert!(failed(&errors).contains(host), "{errors:?}");
+
+    // The revision cannot be stored.
+    let taken = home.repository("models--some--sam2/refs/v1");
+    std::fs::create_dir_all(taken.join("folder")).unwrap();
+    let pulled = home.pull("some/sam2@v1");
+    assert_eq!(succeeded(&pulled).trim(), snapshot.to_str().unwrap());
+    assert!(text(&pulled.stderr).contains("revision is not stored"), "{pulled:?}");
+
+    // A damaged model is not used.
+    let blob = home.repository("models--some--sam2/blobs").join(sam2().digest("config.json"));
+    damage(&blob);
+    let errors = pull_away("some/sam2");
+    assert!(failed(&errors).contains(blob.to_str().unwrap()), "{errors:?}");
+    succeeded(&home.pull("some/sam2"));
+
+    // The branch has moved, and the new commit cannot be written.
+    let old = "f".repeat(40);
+    std::fs::rename(&snapshot, snapshot.with_file_name(&old)).unwrap();
+    std::fs::write(home.repository("models--some--sam2/refs/main"), &old).unwrap();
+    let locks = home.repository(".locks");
+    std::fs::remove_dir_all(&locks).unwrap();
+    std::fs::write(&locks, "not a folder").unwrap();
+    let pulled = home.pull("some/sam2");
+    assert!(succeeded(&pulled).trim().ends_with(&old));
+    assert!(text(&pulled.stderr).contains("Using the complete model"), "{pulled:?}");
+}
+
+#[test]
+fn waiting_for_another_process_is_reported() {
+    let home = Home::new(sam2());
+    let locks = home.repository(".locks/models--some--sam2");
+    std::fs::create_dir_all(&locks).unwrap();
+    let lock = locks.join(format!("{}.lock", sam2().digest("config.json")));
+    let lock = std::fs::File::create(lock).unwrap();
+    lock.lock().unwrap();
+    let mut command = home.command(&["models", "pull", "some/sam2"], &[]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let waiting = lines.next().unwrap().unwrap();
+    assert!(waiting.contains("config.json: waiting for another process"), "{waiting}");
+    drop(lock);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn older_variables_and_the_home_directory_are_followed() {
+    let home = Home::new(sam2().gated("hf_secret"));
+    let path = home.folder.path().to_str().unwrap();
+    let variables = [
+        ("HUGGINGFACE_HUB_CACHE", "~/older"),
+        ("HUGGING_FACE_HUB_TOKEN", "hf_secret"),
+        ("HOME", path),
+    ];
+    let pulled = home.run(&["models", "pull", "some/sam2"], &variables);
+    assert!(succeeded(&pulled).starts_with(&format!("{path}/older/models--some--sam2")));
 }

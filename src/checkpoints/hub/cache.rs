@@ -65,6 +65,11 @@ impl CachedCommit<'_> {
         &self.commit
     }
 
+    /// Returns the folder of its files, which may not exist.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.snapshot
+    }
+
     /// Returns the path of a file's contents, which may not exist.
     pub(crate) fn blob(&self, digest: &str) -> PathBuf {
         self.repository.folder.join("blobs").join(digest)

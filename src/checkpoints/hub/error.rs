@@ -119,6 +119,18 @@ impl HubError {
         }
     }
 
+    /// Returns true if a model in the cache is usable in spite of this error: the Hub is not
+    /// reached, or the cache cannot be written. A full disk is not one of these errors.
+    pub(crate) fn allows_cached_model(&self) -> bool {
+        let is_full =
+            |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Cache { reason, .. } => !is_full(reason.kind()),
+            _ => false,
+        }
+    }
+
     pub(crate) fn request(model: &HubModel, message: &dyn Display) -> Self {
         Self::Request { model: model.clone(), message: message.to_string() }
     }

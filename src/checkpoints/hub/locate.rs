@@ -41,8 +41,14 @@ pub fn snapshot(model: &HubModel) -> Result<PathBuf, HubError> {
     if !folder.is_dir() {
         return Err(HubError::Absent { model: model.clone(), cache });
     }
+    check_complete(model, &folder)?;
+    Ok(folder)
+}
+
+/// Fails if the folder of a model lacks a file.
+pub(crate) fn check_complete(model: &HubModel, folder: &Path) -> Result<(), HubError> {
     let partial = |missing: String| HubError::Partial { model: model.clone(), missing };
-    let weights = match weights_file_of(&folder) {
+    let weights = match weights_file_of(folder) {
         Ok(weights) => weights,
         Err(WeightsError::NoWeights { .. }) => {
             return Err(partial("the file of weights".to_owned()));
@@ -55,5 +61,5 @@ pub fn snapshot(model: &HubModel) -> Result<PathBuf, HubError> {
             return Err(partial(name.to_string_lossy().into_owned()));
         }
     }
-    Ok(folder)
+    Ok(())
 }

@@ -7,21 +7,25 @@ use crate::checkpoints::hub::client::HubClient;
 use crate::checkpoints::hub::download::{Downloader, PullReport, PullScope};
 use crate::checkpoints::hub::environment::Environment;
 use crate::checkpoints::hub::error::HubError;
-use crate::checkpoints::hub::locate::snapshot;
+use crate::checkpoints::hub::locate::{check_complete, snapshot};
 use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::hub::revision::{Revision, resolve};
+use crate::checkpoints::hub::verify::verify_quickly;
 use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_file};
 
 /// Fetches the files that a network is loaded from, and returns their folder. Intact files that are
 /// already in the cache are kept, interrupted downloads are resumed, and a file whose digest
-/// differs from the Hub's is fetched again. Writes nothing if there is nothing to fetch.
+/// differs from the Hub's is fetched again. Writes nothing if there is nothing to fetch. Uses a
+/// complete model in the cache, and reports this, if the Hub is not reached or the cache cannot be
+/// written.
 ///
 /// Follows `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that `hf auth login`
-/// wrote) and `HF_HUB_OFFLINE`. Blocks; must not be called from async code.
+/// wrote), `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT`. Blocks; must not be called from async
+/// code.
 ///
 /// # Errors
-/// Fails if the Hub denies access or cannot be reached, if the repository has no weights, or if a
-/// file's digest differs from the Hub's.
+/// Fails if the Hub denies access, if the repository has no weights, or if a file's digest differs
+/// from the Hub's. Also fails if the model is incomplete and the Hub cannot be reached.
 pub fn pull(
     model: &HubModel,
     scope: PullScope,
@@ -36,7 +40,29 @@ pub fn pull(
             other => other,
         });
     }
-    let client = HubClient::new(&environment).map_err(|error| HubError::request(model, &error))?;
+    match pull_from_hub(&environment, model, scope, &mut report) {
+        Err(error) if scope == PullScope::MissingOrDamaged && error.allows_cached_model() => {
+            let Ok(folder) = snapshot(model) else { return Err(error) };
+            if let Err(damage) = verify_quickly(&folder) {
+                report(PullReport::Notice(&damage.to_string()));
+                return Err(error);
+            }
+            let notice =
+                format!("{error}. Using the complete model in the cache, which may be old");
+            report(PullReport::Notice(&notice));
+            Ok(folder)
+        }
+        result => result,
+    }
+}
+
+fn pull_from_hub(
+    environment: &Environment,
+    model: &HubModel,
+    scope: PullScope,
+    report: &mut impl FnMut(PullReport<'_>),
+) -> Result<PathBuf, HubError> {
+    let client = HubClient::new(environment).map_err(|error| HubError::request(model, &error))?;
     // All files are of one commit, even if the branch moves meanwhile.
     let Revision { commit, files } = resolve(&client, model)?;
     let repository = CachedRepository::new(&environment.cache, model);
@@ -44,7 +70,7 @@ pub fn pull(
     let downloader = Downloader { client: &client, model, commit: &commit, scope };
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
     let weights = choose_weights(model, &names)?;
-    let mut fetch = |name: &str| downloader.ensure(name, &mut report);
+    let mut fetch = |name: &str| downloader.ensure(name, report);
     for name in COMPANION_FILES.iter().filter(|name| names.contains(*name)) {
         fetch(name)?;
     }
@@ -52,8 +78,15 @@ pub fn pull(
     for shard in all_files_of(&path)?.into_iter().skip(1) {
         fetch(&shard.file_name().unwrap_or_default().to_string_lossy())?;
     }
-    commit.write_reference(&model.revision)?;
-    snapshot(model)
+    check_complete(model, commit.folder())?;
+    match commit.write_reference(&model.revision) {
+        Err(error) if error.allows_cached_model() => {
+            let notice = format!("the model is complete, but its revision is not stored: {error}");
+            report(PullReport::Notice(&notice));
+        }
+        result => result?,
+    }
+    Ok(commit.folder().to_owned())
 }
 
 fn choose_weights<'a>(model: &HubModel, names: &[&'a str]) -> Result<&'a str, HubError> {

@@ -4,6 +4,7 @@
 
 mod command;
 mod list;
+mod progress_lines;
 mod pull;
 mod quantize;
 mod verify;

@@ -1,5 +1,7 @@
 //! `dogiqa models pull`: downloads models from the Hugging Face Hub.
 
+use std::time::Instant;
+
 use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,14 +10,17 @@ use crate::checkpoints::hub::{
     HubModel, ModelBundle, ModelPreset, PullReport, PullScope, hint_for_unknown, pull,
 };
 use crate::cli::command_outcome::CommandOutcome;
+use crate::cli::commands::models::progress_lines::ProgressLines;
 use crate::cli::terminal::{print_result, print_status};
 
 const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
     dogiqa models pull sam2.1-large mplug-owl3-7b-241101\n  \
     HF_TOKEN=… dogiqa models pull owner/private-model@v2\n\n\
     Intact files that are already in the cache are kept, damaged ones are fetched again. An \
-    interrupted download continues where it stopped.\n\n\
-    Environment variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.";
+    interrupted download continues where it stopped. If the Hub is not reached or the cache cannot \
+    be written, a complete model in the cache is used.\n\n\
+    Environment variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, \
+    HF_HUB_DOWNLOAD_TIMEOUT.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -53,18 +58,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
             "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         )?);
         let scope = if args.force { PullScope::Everything } else { PullScope::MissingOrDamaged };
-        let folder = pull(model, scope, |report| {
-            let progress = match report {
-                PullReport::Progress(progress) => progress,
-                PullReport::Notice(notice) => {
-                    return bar.suspend(|| print_status(&format!("{}: {notice}", model.written)));
-                }
-            };
-            if bar.message() != progress.file {
-                bar.set_message(progress.file.to_owned());
+        let mut lines = ProgressLines::new(Instant::now());
+        let folder = pull(model, scope, |report| match report {
+            PullReport::Notice(notice) => {
+                bar.suspend(|| print_status(&format!("{}: {notice}", model.written)));
             }
-            bar.set_length(progress.bytes_total);
-            bar.set_position(progress.bytes_done);
+            // Standard error is not a terminal.
+            PullReport::Progress(progress) if bar.is_hidden() => {
+                if let Some(line) = lines.line(progress, Instant::now()) {
+                    print_status(&line);
+                }
+            }
+            PullReport::Progress(progress) => {
+                if bar.message() != progress.file {
+                    bar.set_message(progress.file.to_owned());
+                }
+                bar.set_length(progress.bytes_total);
+                bar.set_position(progress.bytes_done);
+            }
         });
         bar.finish_and_clear();
         let folder = folder.with_context(|| model.written.clone())?;
