@@ -263,23 +263,29 @@ fn transient_answers_are_retried_and_expired_addresses_resolved_again() {
     });
     assert!(signatures.count() > 1, "the address was resolved again");
     assert!(home.ranges("model.safetensors").contains(&"bytes=100000-".to_owned()));
+}
 
-    // A server that stays busy, or sends nothing, ends the pull with its name.
-    let busy = sam2().failing("/resolve/", now(503), usize::MAX);
+#[test]
+fn a_server_that_stays_busy_or_silent_is_named() {
+    let busy = sam2().failing("/resolve/", Answer::status(503, "", "later"), usize::MAX);
     let silent = sam2().failing("/revision/", Answer::Stall(Vec::new()), usize::MAX);
     let waiting = sam2().failing("cdn", Answer::Stall(head(200, "", "")), usize::MAX);
-    for (repository, parts) in [
-        (busy, ["config.json", "503"]),
-        (silent, ["the list of files", "sends nothing"]),
-        (waiting, ["model.safetensors", "sends nothing"]),
-    ] {
-        let home = Home::new(repository);
-        let variables = [("HF_HUB_DOWNLOAD_TIMEOUT", "1")];
-        let errors = home.run(&["models", "pull", "some/sam2"], &variables);
-        let errors = failed(&errors);
-        assert!(parts.iter().all(|part| errors.contains(part)), "{errors}");
-        assert!(errors.contains(&home.hub.place()), "{errors}");
-    }
+    std::thread::scope(|scope| {
+        for (repository, parts) in [
+            (busy, ["config.json", "503"]),
+            (silent, ["the list of files", "sends nothing"]),
+            (waiting, ["model.safetensors", "sends nothing"]),
+        ] {
+            scope.spawn(move || {
+                let home = Home::new(repository);
+                let variables = [("HF_HUB_DOWNLOAD_TIMEOUT", "1")];
+                let errors = home.run(&["models", "pull", "some/sam2"], &variables);
+                let errors = failed(&errors);
+                assert!(parts.iter().all(|part| errors.contains(part)), "{errors}");
+                assert!(errors.contains(&home.hub.place()), "{errors}");
+            });
+        }
+    });
 }
 
 #[test]
@@ -482,7 +488,7 @@ fn many_processes_may_pull_and_verify_at_once() {
         }
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..30 {
+                for _ in 0..100 {
                     succeeded(&home.run(&["models", "verify", "some/sam2"], &[]));
                 }
             });
