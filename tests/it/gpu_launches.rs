@@ -48,8 +48,8 @@ impl Stages {
 fn value_on_host(shape: &[usize], index: usize) -> f32 {
     match shape {
         [_, 4] => 1.0,
-        // Blocks with an object: 16 in a row of a mask, 256 rows.
-        [_, 1] => f32::from(u8::from(index % 4096 / 16 < 51)),
+        // Blocks of background: 16 in a row of a mask, 256 rows, a fifth of which have an object.
+        [_, 1] => f32::from(u8::from(index % 4096 / 16 >= 51)),
         _ => -8.0,
     }
 }
