@@ -1,6 +1,8 @@
 //! Rows of a tensor, copied from a device to the host.
 
 use candle_core::{DType, Result, Tensor, bail};
+#[cfg(feature = "cuda")]
+use half::slice::HalfFloatSliceExt as _;
 
 use crate::models::device::to_cpu::to_cpu;
 
@@ -46,19 +48,31 @@ impl HostRows {
     /// # Errors
     /// Fails on a row that does not exist.
     pub(crate) fn row(&self, index: usize) -> Result<Vec<f32>> {
+        let mut row = vec![0.0; self.row_len];
+        self.copy_row(index, &mut row)?;
+        Ok(row)
+    }
+
+    /// Copies one row, in f32, into `row`, which has its length.
+    ///
+    /// # Errors
+    /// Fails on a row that does not exist.
+    pub(crate) fn copy_row(&self, index: usize, row: &mut [f32]) -> Result<()> {
         let first = index * self.row_len;
         match &self.values {
             HostValues::Empty => bail!("there are no rows"),
             HostValues::Tensor(tensor) => {
-                tensor.narrow(0, first, self.row_len)?.to_dtype(DType::F32)?.to_vec1()
+                let values = tensor.narrow(0, first, self.row_len)?.to_dtype(DType::F32)?;
+                row.copy_from_slice(&values.to_vec1()?);
             }
             #[cfg(feature = "cuda")]
-            HostValues::Single(values) => Ok(values[first..first + self.row_len].to_vec()),
+            HostValues::Single(values) => row.copy_from_slice(&values[first..first + self.row_len]),
             #[cfg(feature = "cuda")]
             HostValues::Half(values) => {
-                Ok(values[first..first + self.row_len].iter().map(|value| value.to_f32()).collect())
+                values[first..first + self.row_len].convert_to_f32_slice(row);
             }
         }
+        Ok(())
     }
 }
 

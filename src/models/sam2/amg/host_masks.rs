@@ -98,7 +98,7 @@ impl HostMasks {
         let blocks = self.side * self.side / BLOCK;
         let of_mask = self.row_of[mask * blocks..].iter().zip(logits.chunks_exact_mut(BLOCK));
         for (&row, values) in of_mask.filter(|(row, _)| **row != NOT_COPIED) {
-            values.copy_from_slice(&self.rows.row(row as usize)?);
+            self.rows.copy_row(row as usize, values)?;
         }
         Ok(logits)
     }
