@@ -8,7 +8,6 @@ use crate::models::mplug_owl3::kv_cache::KvCache;
 #[derive(Debug)]
 pub struct RunTables {
     angles: Angles,
-    queries: usize,
     text: Visibility,
     images: Visibility,
     both: Visibility,
@@ -35,7 +34,6 @@ impl RunTables {
         let images = (starts.len() * tokens, visible);
         Self {
             angles,
-            queries,
             text: Visibility::new([text.clone()]),
             images: Visibility::new([images.clone()]),
             both: Visibility::new([images, text]),
@@ -49,7 +47,7 @@ impl RunTables {
 
     /// Returns the number of tokens that attend, the last ones.
     pub fn queries(&self) -> usize {
-        self.queries
+        self.text.queries()
     }
 
     /// Returns the text that each query sees.
