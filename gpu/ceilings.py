@@ -78,6 +78,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def release_memory(rows: Rows, device: torch.device) -> None:
+    """Gives cached memory back to the device, so that one part leaves none to the next."""
+    if device.type == "cuda":
+        with rows.guarded("empty_cache"):
+            torch.cuda.empty_cache()
+
+
 def elapsed_ms(function: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Returns the ms of one call on the device and the ms until the call returned."""
     synchronize(device)
@@ -307,9 +314,7 @@ def main() -> None:
     for part in (copies, matmuls, attention_matmuls, attentions, launches):
         with rows.guarded(part.__name__), torch.inference_mode():
             part(rows, device)
-        if device.type == "cuda":
-            with rows.guarded("empty_cache"):
-                torch.cuda.empty_cache()
+        release_memory(rows, device)
 
 
 if __name__ == "__main__":

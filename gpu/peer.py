@@ -19,7 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ceilings import RUNS, WARM_UPS, Rows, arguments, median_ms, prepared_device
+from ceilings import (
+    RUNS,
+    WARM_UPS,
+    Rows,
+    arguments,
+    median_ms,
+    prepared_device,
+    release_memory,
+)
 
 RATING_LEVELS = 5
 
@@ -481,9 +489,7 @@ def main() -> None:
     for part in (segmenter, vision, text):
         with rows.guarded(part.__name__), torch.inference_mode(), device:
             part(rows, device)
-        if device.type == "cuda":
-            with rows.guarded("empty_cache"):
-                torch.cuda.empty_cache()
+        release_memory(rows, device)
 
 
 if __name__ == "__main__":
