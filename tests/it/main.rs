@@ -32,7 +32,6 @@ mod raw_produce;
 mod small_networks;
 #[path = "../support/stream.rs"]
 mod stream;
-#[expect(dead_code, reason = "the tests against real services use the rest")]
 #[path = "../support/wait.rs"]
 mod wait;
 #[path = "../support/web_server.rs"]
@@ -63,6 +62,7 @@ mod gpu_launches;
 mod imaging_decode;
 mod imaging_limits;
 mod models_hub;
+mod models_pull;
 mod mplug_owl3_checkpoints;
 mod mplug_owl3_formats;
 mod mplug_owl3_ratings;

@@ -19,7 +19,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// A SAM 2 as stored on the Hub, with files that no network needs.
-fn sam2() -> Repository {
+pub(crate) fn sam2() -> Repository {
     Repository::default()
         .with_file("model.safetensors", &golden("model.hf.safetensors"))
         .with_file("config.json", &golden("config.json"))
@@ -28,7 +28,7 @@ fn sam2() -> Repository {
 }
 
 /// Variables of the machine that a test must not depend on.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 14] = [
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
     "HF_HUB_CACHE",
@@ -37,24 +37,30 @@ const VARIABLES: [&str; 8] = [
     "HF_HUB_DOWNLOAD_TIMEOUT",
     "HTTP_PROXY",
     "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 
 /// A Hub, and a home for what is fetched from it.
-struct Home {
-    hub: WebServer,
-    folder: TempDir,
+pub(crate) struct Home {
+    pub(crate) hub: WebServer,
+    pub(crate) folder: TempDir,
 }
 
 impl Home {
-    fn new(repository: Repository) -> Self {
+    pub(crate) fn new(repository: Repository) -> Self {
         Self { hub: repository.serve(), folder: tempfile::tempdir().unwrap() }
     }
 
-    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         self.command(arguments, variables).output().unwrap()
     }
 
-    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = command(arguments);
         command.env("HF_HOME", self.folder.path()).env("HF_ENDPOINT", self.hub.url(""));
         for name in VARIABLES {
@@ -64,17 +70,17 @@ impl Home {
         command
     }
 
-    fn pull(&self, model: &str) -> Output {
+    pub(crate) fn pull(&self, model: &str) -> Output {
         self.run(&["models", "pull", model], &[])
     }
 
     /// Returns the cache folder of a repository, in the layout of `huggingface_hub`.
-    fn repository(&self, name: &str) -> PathBuf {
+    pub(crate) fn repository(&self, name: &str) -> PathBuf {
         self.folder.path().join("hub").join(name)
     }
 
     /// Returns the requested byte ranges of a file.
-    fn ranges(&self, file: &str) -> Vec<String> {
+    pub(crate) fn ranges(&self, file: &str) -> Vec<String> {
         let of_file =
             |target: &str| target.split('?').next().unwrap().ends_with(&format!("/{file}"));
         let requests = self.hub.requests().into_iter();
@@ -87,12 +93,12 @@ impl Home {
     }
 }
 
-fn succeeded(output: &Output) -> &str {
+pub(crate) fn succeeded(output: &Output) -> &str {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
-fn failed(output: &Output) -> &str {
+pub(crate) fn failed(output: &Output) -> &str {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     text(&output.stderr)
 }
@@ -135,7 +141,7 @@ fn a_model_is_fetched_once_and_used_by_its_name() {
 }
 
 /// The same files without a Hub.
-fn golden_folder() -> String {
+pub(crate) fn golden_folder() -> String {
     let folder = tempfile::tempdir().unwrap().keep();
     std::fs::copy(golden("config.json"), folder.join("config.json")).unwrap();
     std::fs::copy(golden("model.hf.safetensors"), folder.join("model.safetensors")).unwrap();
@@ -377,7 +383,7 @@ fn what_is_damaged_later_is_found_by_verify_and_by_the_engine() {
 }
 
 /// Flips one bit of a file in its middle.
-fn damage(path: &Path) {
+pub(crate) fn damage(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -418,7 +424,7 @@ fn a_pull_fetches_damaged_files_again_and_with_force_all_of_them() {
 
         // A file that a program copied instead of linking it.
         std::fs::remove_file(snapshot.join(file)).unwrap();
-        std::fs::copy(blobs.join(&digest), snapshot.join(file)).unwrap();
+        std::fs::copy(shared.join(&digest), snapshot.join(file)).unwrap();
         succeeded(&home.pull("some/sam2"));
         assert_eq!(home.ranges(file).len(), 3, "{file}");
         damage(&snapshot.join(file));

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustls::ServerConfig;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -74,6 +75,10 @@ pub(crate) struct Repository {
     moved: Option<String>,
     /// Uses after which a signed address is refused.
     signature_uses_max: Option<usize>,
+    /// A file and the size that the Hub states for it.
+    claim: Option<(String, u64)>,
+    /// True if the server speaks TLS.
+    has_tls: bool,
     faults: Vec<Fault>,
 }
 
@@ -147,6 +152,12 @@ impl Repository {
         self
     }
 
+    /// States this size for a file.
+    pub(crate) fn claiming(mut self, name: &str, bytes: u64) -> Self {
+        self.claim = Some((name.to_owned(), bytes));
+        self
+    }
+
     /// Gives this answer to the first requests with a word in their target.
     pub(crate) fn failing(mut self, word: &str, answer: Answer, times: usize) -> Self {
         self.faults.push(Fault { word: word.to_owned(), answer, times });
@@ -157,6 +168,14 @@ impl Repository {
     pub(crate) fn serve(self) -> WebServer {
         let counts = Mutex::new(Counts::default());
         WebServer::start(move |request, _| self.answer(request, &mut counts.lock().unwrap()))
+    }
+
+    /// As `serve`, with TLS.
+    pub(crate) fn serve_tls(mut self, tls: Arc<ServerConfig>) -> WebServer {
+        self.has_tls = true;
+        let counts = Mutex::new(Counts::default());
+        let answer = move |request: &Request, _| self.answer(request, &mut counts.lock().unwrap());
+        WebServer::start_tls(tls, answer)
     }
 
     fn answer(&self, request: &Request, counts: &mut Counts) -> Answer {
@@ -180,7 +199,9 @@ impl Repository {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let parts: Vec<&str> = path.split('/').collect();
         match &parts[..] {
-            ["api", "models", _, _, "revision", "main" | "v1" | COMMIT] => self.document(request),
+            ["api", "models", owner, name, "revision", "main" | "v1" | COMMIT] => {
+                self.document(request, &format!("{owner}/{name}"), query == "blobs=true")
+            }
             [_, _, "resolve", COMMIT, name] if self.files.contains_key(*name) => {
                 self.resolve(request, path, name, counts)
             }
@@ -200,11 +221,21 @@ impl Repository {
         }
     }
 
-    /// Describes the revision.
-    fn document(&self, request: &Request) -> Answer {
-        let siblings: Vec<_> =
-            self.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
-        let info = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
+    /// Describes the revision, with sizes and digests on request.
+    fn document(&self, request: &Request, id: &str, with_blobs: bool) -> Answer {
+        let sibling = |(name, bytes): (&String, &Vec<u8>)| {
+            let claim = self.claim.as_ref().filter(|(claimed, _)| claimed == name);
+            let size = claim.map_or(bytes.len() as u64, |(_, size)| *size);
+            if !with_blobs {
+                return serde_json::json!({"rfilename": name});
+            }
+            let lfs = (bytes.len() > LARGE_BYTES)
+                .then(|| serde_json::json!({"sha256": self.digest(name), "size": size}));
+            let blob = "e".repeat(40);
+            serde_json::json!({"rfilename": name, "size": size, "blobId": blob, "lfs": lfs})
+        };
+        let siblings: Vec<_> = self.files.iter().map(sibling).collect();
+        let info = serde_json::json!({"id": id, "sha": COMMIT, "siblings": siblings}).to_string();
         if accepts_gzip(request) {
             return compressed("", info.as_bytes());
         }
@@ -228,7 +259,8 @@ impl Repository {
             "x-repo-commit: {COMMIT}\r\nx-linked-etag: {tag}\r\nx-linked-size: {len}\r\n\
              x-xet-hash: {hash}\r\n\
              Link: <https://xet.example/auth>; rel=\"xet-auth\", <https://xet.example/{hash}>; rel=\"xet-reconstruction-info\"\r\n\
-             Location: http://{host}/cdn/{name}?signature={signature}\r\n",
+             Location: {scheme}://{host}/cdn/{name}?signature={signature}\r\n",
+            scheme = if self.has_tls { "https" } else { "http" },
             hash = "f".repeat(64),
             host = self.elsewhere.as_deref().unwrap_or_else(|| request.header("host").unwrap()),
             signature = counts.signed,
@@ -256,7 +288,10 @@ impl Repository {
             Delivery::Whole => return Answer::status(200, headers, &bytes),
             Delivery::Ranges => {}
         }
-        let range = request.header("range").unwrap().trim_start_matches("bytes=");
+        let Some(range) = request.header("range") else {
+            return Answer::status(200, headers, &bytes);
+        };
+        let range = range.trim_start_matches("bytes=");
         let (start, end) = range.split_once('-').unwrap();
         let start: usize = start.parse().unwrap();
         if start >= len {

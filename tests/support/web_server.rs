@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 /// A client's request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -86,6 +88,30 @@ impl WebServer {
         address: IpAddr,
         answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
+        Self::start_with(address, answer, |stream, received, answer| {
+            serve(stream, received, answer);
+        })
+    }
+
+    /// Starts a server on 127.0.0.1 that speaks TLS.
+    pub(crate) fn start_tls(
+        tls: Arc<ServerConfig>,
+        answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let connect = move |stream, received: &Mutex<Vec<Request>>, answer: &Handler| {
+            let connection = ServerConnection::new(Arc::clone(&tls)).unwrap();
+            serve(StreamOwned::new(connection, stream), received, answer);
+        };
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), answer, connect)
+            .expect("the machine has loopback")
+    }
+
+    fn start_with(
+        address: IpAddr,
+        answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+        connect: impl Fn(TcpStream, &Mutex<Vec<Request>>, &Handler) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let connect = Arc::new(connect);
         let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -102,7 +128,8 @@ impl WebServer {
                 let Ok(stream) = stream else { continue };
                 *connections.lock().unwrap() += 1;
                 let (received, answer) = (Arc::clone(&received), Arc::clone(&answer));
-                spawn(move || serve(stream, &received, &*answer));
+                let connect = Arc::clone(&connect);
+                spawn(move || connect(stream, &received, &*answer));
             }
         });
         Ok(Self { address, received, connections, is_stopping, thread: Some(thread) })
@@ -147,7 +174,7 @@ impl Drop for WebServer {
     }
 }
 
-fn serve(mut stream: TcpStream, received: &Mutex<Vec<Request>>, answer: &Handler) {
+fn serve(mut stream: impl Read + Write, received: &Mutex<Vec<Request>>, answer: &Handler) {
     let Some(request) = read_request(&mut stream) else { return };
     let earlier = {
         let mut received = received.lock().unwrap();
@@ -157,7 +184,12 @@ fn serve(mut stream: TcpStream, received: &Mutex<Vec<Request>>, answer: &Handler
     let mut rest = [0; 1024];
     // These writes and reads fail if the client closes the connection early, which it may do.
     match answer(&request, earlier) {
-        Answer::Send(bytes) => {
+        Answer::Send(mut bytes) => {
+            if request.method == "HEAD"
+                && let Some(end) = bytes.windows(4).position(|end| end == b"\r\n\r\n")
+            {
+                bytes.truncate(end + 4);
+            }
             let _last = stream.read(&mut rest[..1]);
             let _sent = stream.write_all(&bytes);
         }
@@ -173,7 +205,7 @@ fn serve(mut stream: TcpStream, received: &Mutex<Vec<Request>>, answer: &Handler
 }
 
 /// Reads up to the last byte of the head, which stays unread.
-fn read_request(stream: &mut TcpStream) -> Option<Request> {
+fn read_request(stream: &mut impl Read) -> Option<Request> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r") {

@@ -75,6 +75,17 @@ impl CachedCommit<'_> {
         self.repository.folder.join("blobs").join(digest)
     }
 
+    /// Returns the path of a blob's interrupted download, which may not exist.
+    pub(crate) fn partial_blob(&self, digest: &str) -> PathBuf {
+        partial(&self.blob(digest))
+    }
+
+    /// Returns the innermost folder on the way to the commit's files that exists.
+    pub(crate) fn existing_folder(&self) -> &Path {
+        let existing = self.snapshot.ancestors().find(|folder| folder.is_dir());
+        existing.unwrap_or(Path::new("."))
+    }
+
     /// Returns a file of the commit, or `None` if it has not been fetched.
     pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
         Some(self.snapshot.join(name)).filter(|path| path.is_file())
@@ -92,20 +103,16 @@ impl CachedCommit<'_> {
     /// Waits until no other process, Python programs included, writes a blob, and locks it until
     /// the returned file is dropped. Calls `on_wait` if another process has the lock.
     pub(crate) fn lock(&self, digest: &str, on_wait: impl FnOnce()) -> Result<File, HubError> {
-        let path = self.repository.locks.join(format!("{digest}.lock"));
-        let lock = || {
-            let file = File::create(&path)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    on_wait();
-                    file.lock()?;
-                }
-                Err(TryLockError::Error(reason)) => return Err(reason),
-            }
-            Ok(file)
-        };
-        lock().map_err(|reason| cache_error(&path, reason))
+        lock_file(&self.repository.locks.join(format!("{digest}.lock")), on_wait)
+    }
+
+    /// As [`lock`](Self::lock), against processes that write a shared blob for other repositories.
+    pub(crate) fn lock_shared(
+        &self,
+        digest: &str,
+        on_wait: impl FnOnce(),
+    ) -> Result<File, HubError> {
+        lock_file(&self.repository.locks.with_file_name(format!("{digest}.lock")), on_wait)
     }
 
     /// Links a file of the commit to a blob.
@@ -141,6 +148,29 @@ impl CachedCommit<'_> {
         };
         write().map_err(|reason| cache_error(&path, reason))
     }
+}
+
+fn lock_file(path: &Path, on_wait: impl FnOnce()) -> Result<File, HubError> {
+    let lock = || {
+        let file = File::create(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                on_wait();
+                file.lock()?;
+            }
+            Err(TryLockError::Error(reason)) => return Err(reason),
+        }
+        Ok(file)
+    };
+    lock().map_err(|reason| cache_error(path, reason))
+}
+
+/// Returns the path of an interrupted download, next to the blob that it becomes.
+pub(crate) fn partial(blob: &Path) -> PathBuf {
+    let mut name = blob.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    blob.with_file_name(name)
 }
 
 pub(crate) fn cache_error(path: &Path, reason: io::Error) -> HubError {

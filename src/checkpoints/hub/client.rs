@@ -6,6 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response};
@@ -30,6 +31,8 @@ pub(crate) struct HubClient {
     /// Time limit for the start of a response, and again for each part of its body.
     silence_max: Duration,
     http: Client,
+    /// The proxies that `http` uses, to name them in errors.
+    proxies: Matcher,
     runtime: Runtime,
 }
 
@@ -44,6 +47,7 @@ impl HubClient {
             token: environment.token.clone(),
             silence_max: environment.silence_max,
             http: build_http_client(connect_timeout).map_err(io::Error::other)?,
+            proxies: Matcher::from_system(),
             runtime: Builder::new_current_thread().enable_all().build()?,
         })
     }
@@ -77,7 +81,7 @@ impl HubClient {
         mut inspect: impl FnMut(&Url, &HubResponse<'_>),
     ) -> Result<HubResponse<'_>, RequestFault> {
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.send(&url, range)?;
+            let response = self.send(&url, range).map_err(|fault| self.name_proxy(&url, fault))?;
             inspect(&url, &response);
             if !response.is_redirection() {
                 return Ok(response);
@@ -85,6 +89,18 @@ impl HubClient {
             url = response.redirect_target()?;
         }
         Err(RequestFault::new(&url, FaultKind::Permanent, "it redirects endlessly"))
+    }
+
+    /// Names the proxy of a request that failed, because the proxy may be the cause.
+    fn name_proxy(&self, url: &Url, mut fault: RequestFault) -> RequestFault {
+        let target = url.as_str().parse().ok();
+        if let Some(proxy) = target.and_then(|target| self.proxies.intercept(&target)) {
+            // Without the user and the password that the variable may contain.
+            let host = proxy.uri().host().unwrap_or_default();
+            let port = proxy.uri().port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+            fault.host = format!("{} through the proxy {host}{port}", fault.host);
+        }
+        fault
     }
 
     /// Sends one request and waits for the headers of its response.
@@ -174,6 +190,7 @@ impl HubResponse<'_> {
         let left = self.body_ends_by.saturating_duration_since(Instant::now());
         let limit = left.min(self.client.silence_max);
         block_on(&self.client.runtime, &self.url, limit, self.response.chunk())
+            .map_err(|fault| self.client.name_proxy(&self.url, fault))
     }
 }
 

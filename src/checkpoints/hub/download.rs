@@ -8,14 +8,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use rustix::fs::{Access, access};
 use url::Url;
 
-use crate::checkpoints::hub::cache::{CachedCommit, cache_error};
+use crate::checkpoints::hub::cache::{CachedCommit, cache_error, partial};
 use crate::checkpoints::hub::client::{HubClient, HubResponse};
 use crate::checkpoints::hub::error::HubError;
 use crate::checkpoints::hub::fault::{FaultKind, RequestFault, retry};
 use crate::checkpoints::hub::name::HubModel;
-use crate::checkpoints::weights::{digest_of_download, has_digest, hub_digest_of, is_digest};
+use crate::checkpoints::weights::{
+    digest_of_download, has_digest, hub_digest_of, is_digest, store_digest,
+};
 use crate::etag::Etag;
 
 /// Names of compressions, as proxies append them to entity tags.
@@ -106,30 +109,51 @@ impl Downloader<'_> {
             }
             let notice = format!("{name} is damaged (blob {digest}) and is fetched again");
             report(PullReport::Notice(&notice));
+            return self.download(name, self.shared_blob(&path, &digest), report);
         }
-        self.download(name, report)
+        self.download(name, None, report)
     }
 
-    /// Downloads a file, or the rest of it, and returns its path in the snapshot.
+    /// Returns the blob behind a link if other repositories share it and it can be replaced: they
+    /// are then cured, too.
+    fn shared_blob(&self, link: &Path, digest: &str) -> Option<PathBuf> {
+        let blob = std::fs::canonicalize(link).ok()?;
+        let own = std::fs::canonicalize(self.commit.blob(digest)).ok();
+        let is_shared = blob.ends_with(digest) && Some(&blob) != own.as_ref();
+        (is_shared && access(blob.parent()?, Access::WRITE_OK).is_ok()).then_some(blob)
+    }
+
+    /// Downloads a file, or the rest of it, and returns its path in the snapshot. A blob of its own
+    /// is linked, a shared one is linked already.
     fn download(
         &self,
         name: &str,
+        shared: Option<PathBuf>,
         report: &mut impl FnMut(PullReport<'_>),
     ) -> Result<PathBuf, HubError> {
         let remote = self.describe(name)?;
         let digest = remote.digest.clone();
-        let blob = self.commit.blob(&digest);
+        let shared = shared.filter(|blob| blob.ends_with(&digest));
+        let blob = shared.clone().unwrap_or_else(|| self.commit.blob(&digest));
         self.commit.create_folders()?;
-        let _lock = self.commit.lock(&digest, || {
+        let mut on_wait = || {
             let notice = format!("{name}: waiting for another process that downloads it");
             report(PullReport::Notice(&notice));
-        })?;
+        };
+        let _lock = self.commit.lock(&digest, &mut on_wait)?;
+        let _lock_of_shared = match &shared {
+            Some(_) => Some(self.commit.lock_shared(&digest, &mut on_wait)?),
+            None => None,
+        };
         // Another process may have fetched it meanwhile.
         let is_here = self.scope == PullScope::MissingOrDamaged
             && blob.is_file()
             && has_digest(&blob, &digest)?;
         if !is_here {
             self.fetch_blob(name, remote, &blob, report)?;
+        }
+        if shared.is_some() {
+            return Ok(self.commit.folder().join(name));
         }
         self.commit.link(name, &digest)
     }
@@ -142,7 +166,7 @@ impl Downloader<'_> {
         blob: &Path,
         report: &mut impl FnMut(PullReport<'_>),
     ) -> Result<(), HubError> {
-        let part = blob.with_file_name(format!("{}.part", remote.digest));
+        let part = partial(blob);
         let mut is_resumed = part.is_file();
         if is_resumed && self.scope == PullScope::Everything {
             std::fs::remove_file(&part).map_err(|reason| cache_error(&part, reason))?;
@@ -154,7 +178,9 @@ impl Downloader<'_> {
                 report(PullReport::Progress(progress));
             })?;
             if digest_of_download(&remote.digest, &part)? == remote.digest {
-                return std::fs::rename(&part, blob).map_err(|reason| cache_error(blob, reason));
+                std::fs::rename(&part, blob).map_err(|reason| cache_error(blob, reason))?;
+                store_digest(blob, &remote.digest);
+                return Ok(());
             }
             std::fs::remove_file(&part).map_err(|reason| cache_error(&part, reason))?;
             if !is_resumed {

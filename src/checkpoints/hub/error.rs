@@ -74,6 +74,22 @@ pub enum HubError {
         /// The reason.
         message: String,
     },
+    /// The disk of the cache is too small for the missing files.
+    #[error(
+        "{model}: its missing files have {}, and the disk of {} has {} free; free some space, or set \
+         HF_HUB_CACHE to a folder on a larger disk",
+        bytes(.needed), .folder.display(), bytes(.free)
+    )]
+    NoSpace {
+        /// The model.
+        model: HubModel,
+        /// A folder on the disk.
+        folder: PathBuf,
+        /// Bytes to fetch.
+        needed: u64,
+        /// Free bytes.
+        free: u64,
+    },
     /// The digest of a downloaded file differs from the Hub's; the file was deleted.
     #[error(
         "{model}: {file} arrived with another digest than the Hub's and is not kept; try again, and \
@@ -84,6 +100,19 @@ pub enum HubError {
         model: HubModel,
         /// Name of the file.
         file: String,
+    },
+    /// The digest of a file differs from that of the published file of its name.
+    #[error(
+        "{} has the digest {found}, and the published file of this name {expected}: it is damaged, \
+         or another network under this name", .path.display()
+    )]
+    NotPublished {
+        /// The file.
+        path: PathBuf,
+        /// The digest of its contents.
+        found: String,
+        /// The digest of the published file.
+        expected: &'static str,
     },
     /// A word that is neither a preset nor a path.
     #[error(
@@ -140,15 +169,15 @@ impl HubError {
 fn hint_before_fetching(model: &HubModel) -> String {
     match model.preset {
         Some(preset) => {
-            format!(
-                " (about {}, licence {})",
-                ByteSize(preset.bytes).display().si(),
-                preset.licence
-            )
+            format!(" (about {}, licence {})", bytes(&preset.bytes), preset.licence)
         }
         None => {
             " (its page on the Hub shows its size and licence); nor is there such a file or folder"
                 .to_owned()
         }
     }
+}
+
+fn bytes(count: &u64) -> String {
+    ByteSize(*count).display().si().to_string()
 }

@@ -100,6 +100,10 @@ impl RequestFault {
             (401 | 403 | 404 | 410, Server::Storage) => {
                 (FaultKind::Refused, "the address has expired, or something forbids the download")
             }
+            (407, _) => (
+                FaultKind::Permanent,
+                "the proxy wants a login: HTTPS_PROXY=http://user:password@host:port",
+            ),
             _ => (FaultKind::Permanent, "the answer is not that of a Hub"),
         };
         let code = redact::excerpt(code, MESSAGE_BYTES_MAX);

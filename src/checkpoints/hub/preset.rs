@@ -131,6 +131,7 @@ mod tests {
             assert!(bundle.models.iter().all(|model| ModelPreset::find(model).is_some()));
         }
     }
+
     #[test]
     fn a_misspelt_name_has_a_nearest_one() {
         for (text, nearest) in [

@@ -7,9 +7,10 @@ use crate::checkpoints::hub::client::HubClient;
 use crate::checkpoints::hub::download::{Downloader, PullReport, PullScope};
 use crate::checkpoints::hub::environment::Environment;
 use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::hub::free_space::check_free_space;
 use crate::checkpoints::hub::locate::{check_complete, snapshot};
 use crate::checkpoints::hub::name::HubModel;
-use crate::checkpoints::hub::revision::{Revision, resolve};
+use crate::checkpoints::hub::revision::resolve;
 use crate::checkpoints::hub::verify::verify_quickly;
 use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_file};
 
@@ -20,12 +21,13 @@ use crate::checkpoints::weights::{COMPANION_FILES, all_files_of, choose_weights_
 /// written.
 ///
 /// Follows `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that `hf auth login`
-/// wrote), `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT`. Blocks; must not be called from async
-/// code.
+/// wrote), `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`, the variables of proxies, `SSL_CERT_FILE`
+/// and `SSL_CERT_DIR`. Blocks; must not be called from async code.
 ///
 /// # Errors
-/// Fails if the Hub denies access, if the repository has no weights, or if a file's digest differs
-/// from the Hub's. Also fails if the model is incomplete and the Hub cannot be reached.
+/// Fails if the Hub denies access, if the repository has no weights, if the disk is too small, or
+/// if a file's digest differs from the Hub's. Also fails if the model is incomplete and the Hub
+/// cannot be reached.
 pub fn pull(
     model: &HubModel,
     scope: PullScope,
@@ -64,19 +66,26 @@ fn pull_from_hub(
 ) -> Result<PathBuf, HubError> {
     let client = HubClient::new(environment).map_err(|error| HubError::request(model, &error))?;
     // All files are of one commit, even if the branch moves meanwhile.
-    let Revision { commit, files } = resolve(&client, model)?;
+    let revision = resolve(&client, model)?;
     let repository = CachedRepository::new(&environment.cache, model);
-    let commit = repository.commit(&commit);
+    let commit = repository.commit(&revision.commit);
     let downloader = Downloader { client: &client, model, commit: &commit, scope };
-    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let names: Vec<&str> = revision.files.iter().map(|file| file.rfilename.as_str()).collect();
     let weights = choose_weights(model, &names)?;
-    let mut fetch = |name: &str| downloader.ensure(name, report);
-    for name in COMPANION_FILES.iter().filter(|name| names.contains(*name)) {
-        fetch(name)?;
-    }
-    let path = fetch(weights)?;
-    for shard in all_files_of(&path)?.into_iter().skip(1) {
-        fetch(&shard.file_name().unwrap_or_default().to_string_lossy())?;
+    let mut fetch = |wanted: &[String]| -> Result<Vec<PathBuf>, HubError> {
+        let known = wanted.iter().filter_map(|name| revision.file(name));
+        check_free_space(model, &commit, known)?;
+        wanted.iter().map(|name| downloader.ensure(name, report)).collect()
+    };
+    let companions = COMPANION_FILES.into_iter().filter(|name| names.contains(name));
+    let first: Vec<String> = companions.chain([weights]).map(str::to_owned).collect();
+    // The weights are the last one. If they are an index, it lists the shards.
+    let fetched = fetch(&first)?;
+    if let Some(path) = fetched.last() {
+        let name_of =
+            |shard: PathBuf| shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let shards: Vec<String> = all_files_of(path)?.into_iter().skip(1).map(name_of).collect();
+        fetch(&shards)?;
     }
     check_complete(model, commit.folder())?;
     match commit.write_reference(&model.revision) {

@@ -1,6 +1,7 @@
 //! The commit that a revision of a repository points to, and the names of its files.
 
 use serde::Deserialize;
+use url::Url;
 
 use crate::checkpoints::hub::client::HubClient;
 use crate::checkpoints::hub::error::HubError;
@@ -15,8 +16,15 @@ const DOCUMENT_BYTES_MAX: usize = 10 << 20;
 pub(crate) struct Revision {
     /// Forty hexadecimal digits.
     pub(crate) commit: String,
-    /// Paths of all files in the repository.
-    pub(crate) files: Vec<String>,
+    /// All files in the repository.
+    pub(crate) files: Vec<RepositoryFile>,
+}
+
+impl Revision {
+    /// Returns a file of the repository, or `None` if it has none of this name.
+    pub(crate) fn file(&self, name: &str) -> Option<&RepositoryFile> {
+        self.files.iter().find(|file| file.rfilename == name)
+    }
 }
 
 /// The used fields of the Hub's document about a revision.
@@ -26,9 +34,32 @@ struct RevisionDocument {
     siblings: Vec<RepositoryFile>,
 }
 
+/// A file of a repository. A mirror may leave out everything but its path.
 #[derive(Deserialize)]
-struct RepositoryFile {
-    rfilename: String,
+pub(crate) struct RepositoryFile {
+    /// Path in the repository.
+    pub(crate) rfilename: String,
+    /// Size in bytes.
+    pub(crate) size: Option<u64>,
+    #[serde(rename = "blobId")]
+    git_digest: Option<String>,
+    lfs: Option<LargeFile>,
+}
+
+#[derive(Deserialize)]
+struct LargeFile {
+    sha256: Option<String>,
+}
+
+impl RepositoryFile {
+    /// Returns the digest that names the file's blob: SHA-256 for a large file, else git's SHA-1.
+    pub(crate) fn digest(&self) -> Option<&str> {
+        let digest = match &self.lfs {
+            Some(large) => large.sha256.as_deref(),
+            None => self.git_digest.as_deref(),
+        };
+        digest.filter(|digest| is_digest(digest))
+    }
 }
 
 /// Requests a revision from the Hub.
@@ -47,18 +78,21 @@ pub(crate) fn resolve(client: &HubClient, model: &HubModel) -> Result<Revision, 
     if sha.len() != GIT_DIGITS || !is_digest(&sha) {
         return Err(HubError::request(model, &"its response has no commit; is it a Hub?"));
     }
-    Ok(Revision { commit: sha, files: siblings.into_iter().map(|file| file.rfilename).collect() })
+    Ok(Revision { commit: sha, files: siblings })
 }
 
 fn fetch_document(client: &HubClient, model: &HubModel) -> Result<Vec<u8>, HubError> {
     let HubModel { repo, revision, .. } = model;
     let path = format!("api/models/{repo}/revision/{}", revision.replace('/', "%2F"));
-    retry(|| read_body(client, &path))
+    let mut url = client.url(&path);
+    // Asks for the sizes and digests of the files.
+    url.set_query(Some("blobs=true"));
+    retry(|| read_body(client, &url))
         .map_err(|fault| HubError::from_fault(model, "the list of files", fault))
 }
 
-fn read_body(client: &HubClient, path: &str) -> Result<Vec<u8>, RequestFault> {
-    let mut response = client.get(client.url(path), None, |_, _| ())?;
+fn read_body(client: &HubClient, url: &Url) -> Result<Vec<u8>, RequestFault> {
+    let mut response = client.get(url.clone(), None, |_, _| ())?;
     let mut body = Vec::new();
     while let Some(chunk) = response.next_chunk()? {
         if body.len() + chunk.len() > DOCUMENT_BYTES_MAX {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoints::hub::error::HubError;
+use crate::checkpoints::hub::published::published_sha256;
 use crate::checkpoints::weights::{
     COMPANION_FILES, WeightsError, all_files_of, compute_digest, compute_sha256, has_digest,
     hub_digest_of, weights_file_of,
@@ -15,15 +16,24 @@ pub struct CheckedFile {
     pub path: PathBuf,
     /// Its SHA-256, or git's SHA-1 if the cache has that one.
     pub digest: String,
-    /// True if the digest equals the Hub's. A file outside the cache has no digest to compare with.
-    pub is_known: bool,
+    /// The digest that it was compared with, or `None` if there is none.
+    pub source: Option<DigestSource>,
 }
 
-/// Reads every byte of a model's files and compares their digests with the Hub's. Files outside the
-/// cache are only digested.
+/// The source of a digest to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestSource {
+    /// The cache of the Hub, where the name of a blob is its digest.
+    Hub,
+    /// The published file of the same name.
+    Published,
+}
+
+/// Reads every byte of a model's files and compares their digests with the Hub's. A file outside
+/// the cache is compared with the published file of its name, if that one's digest is known.
 ///
 /// # Errors
-/// Fails on the first file that cannot be read or whose digest differs from the Hub's.
+/// Fails on the first file that cannot be read or whose digest differs.
 pub fn verify(path: &Path) -> Result<Vec<CheckedFile>, HubError> {
     files_of(path)?.into_iter().map(check).collect()
 }
@@ -51,12 +61,22 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, HubError> {
 }
 
 fn check(path: PathBuf) -> Result<CheckedFile, HubError> {
-    let Some(expected) = hub_digest_of(&path) else {
-        return Ok(CheckedFile { digest: compute_sha256(&path)?, path, is_known: false });
-    };
-    let found = compute_digest(&expected, &path)?;
-    if found == expected {
-        return Ok(CheckedFile { path, digest: found, is_known: true });
+    if let Some(expected) = hub_digest_of(&path) {
+        let found = compute_digest(&expected, &path)?;
+        return if found == expected {
+            Ok(CheckedFile { path, digest: found, source: Some(DigestSource::Hub) })
+        } else {
+            Err(WeightsError::digest(&path, found, expected).into())
+        };
     }
-    Err(WeightsError::digest(&path, found, expected).into())
+    let digest = compute_sha256(&path)?;
+    match published_sha256(&path) {
+        Some(expected) if digest != expected => {
+            Err(HubError::NotPublished { path, found: digest, expected })
+        }
+        published => {
+            let source = published.map(|_| DigestSource::Published);
+            Ok(CheckedFile { path, digest, source })
+        }
+    }
 }

@@ -63,6 +63,23 @@ pub(crate) fn digest_of_download(other: &str, path: &Path) -> Result<String, Wei
     digest.map_err(|reason| WeightsError::Read { path: path.to_owned(), reason })
 }
 
+/// Stores the SHA-256 of a large file that was computed under another name. Git's SHA-1 is not
+/// stored.
+pub(crate) fn store_digest(path: &Path, digest: &str) {
+    store_sha256(path, digest, CACHED_FROM_BYTES);
+}
+
+fn store_sha256(path: &Path, digest: &str, cached_from_bytes: u64) {
+    if digest.len() == SHA256_DIGITS
+        && let Ok(metadata) = std::fs::metadata(path)
+        && metadata.len() >= cached_from_bytes
+    {
+        let entry = format!("{digest}  {}\n", state_of(&metadata));
+        // Without the entry the next start only takes longer.
+        drop(write_entry(&cache_path(path), &entry));
+    }
+}
+
 /// Returns true if a file has this digest. Trusts the cached digest of an unchanged large file.
 ///
 /// # Errors
@@ -184,6 +201,8 @@ mod tests {
 
         // An entry for the file in this very state is used.
         let entry = std::fs::read_to_string(cache_path(&path)).unwrap();
+        store_sha256(&path, abc, 0);
+        assert_eq!(std::fs::read_to_string(cache_path(&path)).unwrap(), entry);
         let other = "0".repeat(64);
         std::fs::write(cache_path(&path), entry.replace(abc, &other)).unwrap();
         assert_eq!(cached_sha256(&path, 0).unwrap(), other);
@@ -202,6 +221,7 @@ mod tests {
         std::fs::rename(&replaced, &path).unwrap();
         assert_ne!(cached_sha256(&path, 0).unwrap(), abc);
     }
+
     #[test]
     fn the_digest_of_a_link_is_stored_next_to_its_target() {
         let folder = tempfile::tempdir().unwrap();

@@ -23,7 +23,7 @@ pub(crate) use checkpoint_files::{
 pub use digest::sha256_of;
 pub(crate) use digest::{
     GIT_DIGITS, compute_digest, compute_sha256, digest_of_download, has_digest, hub_digest_of,
-    is_digest,
+    is_digest, store_digest,
 };
 pub use error::WeightsError;
 pub(crate) use gguf_file::write_gguf;

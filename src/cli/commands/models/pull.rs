@@ -20,7 +20,7 @@ const HELP: &str = "Examples:\n  dogiqa models pull laptop\n  \
     interrupted download continues where it stopped. If the Hub is not reached or the cache cannot \
     be written, a complete model in the cache is used.\n\n\
     Environment variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, \
-    HF_HUB_DOWNLOAD_TIMEOUT.";
+    HF_HUB_DOWNLOAD_TIMEOUT, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]

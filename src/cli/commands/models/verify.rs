@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::checkpoints::hub::{ModelBundle, locate, verify};
+use crate::checkpoints::hub::{DigestSource, ModelBundle, locate, verify};
 use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Presets, bundles, `owner/name[@revision]`, addresses of the Hub or paths
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
-    /// Fail if a file has no published digest, as outside the cache
+    /// Fail if a file has no digest to compare with, as most have outside the cache
     #[arg(long)]
     strict: bool,
 }
@@ -46,9 +46,12 @@ fn verify_model(name: &str, is_strict: bool) -> anyhow::Result<()> {
     let path = locate(name)?;
     let mut unknown = 0;
     for file in verify(&path)? {
-        unknown += usize::from(!file.is_known);
-        let verdict =
-            if file.is_known { "as the Hub gave it" } else { "no digest to compare with" };
+        unknown += usize::from(file.source.is_none());
+        let verdict = match file.source {
+            Some(DigestSource::Hub) => "as the Hub gave it",
+            Some(DigestSource::Published) => "as published",
+            None => "no digest to compare with",
+        };
         print_result(&format!("{}  {}  {verdict}", file.digest, file.path.display()))?;
     }
     if is_strict && unknown > 0 {
