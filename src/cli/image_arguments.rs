@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
+use crate::cli::terminal::print_status;
 use crate::config::Settings;
 use crate::event::ImageReference;
 use crate::redact;
@@ -30,70 +31,95 @@ enum ImageSource {
     Bytes(Vec<u8>),
 }
 
-/// Resolves the arguments to references, in their order. An image from standard input is written to
-/// `stdin_folder`. Adds each image to the allow-lists of `settings`. The lists restrict references
-/// from Kafka, not the user of this machine.
+/// The images that the arguments name.
+#[derive(Debug)]
+pub(crate) struct ResolvedImages {
+    /// In the order of the arguments.
+    pub(crate) references: Vec<ImageReference>,
+    /// Number of arguments, or lines of a list, that name no image. Each was reported on standard
+    /// error.
+    pub(crate) failed: usize,
+}
+
+/// Resolves the arguments to references. An argument that names no image does not stop the others.
+/// An image from standard input is written to `stdin_folder`. Adds each image to the allow-lists of
+/// `settings`. The lists restrict references from Kafka, not the user of this machine.
+///
+/// # Errors
+/// Fails if no argument names an image, or if standard input cannot be read.
 pub(crate) fn resolve_references(
     arguments: &[String],
     stdin_folder: &TempDir,
     settings: &mut Settings,
-) -> anyhow::Result<Vec<ImageReference>> {
-    let sources = resolve_all(arguments)?;
-    let mut references = Vec::with_capacity(sources.len());
-    for (index, source) in sources.into_iter().enumerate() {
-        let (id, uri) = match source {
-            ImageSource::File(path) => (path.display().to_string(), file_uri(&path)),
-            ImageSource::Uri(uri) => (uri.clone(), uri),
-            ImageSource::Bytes(bytes) => {
-                let path = stdin_folder.path().join(index.to_string());
-                fs::write(&path, bytes).context("writing standard input to a file")?;
-                ("-".to_owned(), file_uri(&path))
-            }
-        };
-        settings.storage.allow(&uri).with_context(|| redact::id(&id).into_owned())?;
-        references.push(ImageReference { id, ..ImageReference::new(uri) });
+) -> anyhow::Result<ResolvedImages> {
+    let mut references = Vec::new();
+    let mut failures = Vec::new();
+    for (index, source) in resolve_all(arguments)?.into_iter().enumerate() {
+        let resolved = source.and_then(|source| {
+            let (id, uri) = match source {
+                ImageSource::File(path) => (path.display().to_string(), file_uri(&path)),
+                ImageSource::Uri(uri) => (uri.clone(), uri),
+                ImageSource::Bytes(bytes) => {
+                    let path = stdin_folder.path().join(index.to_string());
+                    fs::write(&path, bytes).context("writing standard input to a file")?;
+                    ("-".to_owned(), file_uri(&path))
+                }
+            };
+            settings.storage.allow(&uri).with_context(|| redact::id(&id).into_owned())?;
+            Ok(ImageReference { id, ..ImageReference::new(uri) })
+        });
+        match resolved {
+            Ok(reference) => references.push(reference),
+            Err(failure) => failures.push(failure),
+        }
     }
-    Ok(references)
+    if references.is_empty() && failures.len() == 1 {
+        return Err(failures.remove(0));
+    }
+    for failure in &failures {
+        print_status(&format!("{failure:#}"));
+    }
+    if references.is_empty() {
+        bail!("none of the arguments names an image");
+    }
+    Ok(ResolvedImages { references, failed: failures.len() })
 }
 
 /// Resolves the arguments in their order. Folders and globs are sorted by name.
-fn resolve_all(arguments: &[String]) -> anyhow::Result<Vec<ImageSource>> {
+fn resolve_all(arguments: &[String]) -> anyhow::Result<Vec<anyhow::Result<ImageSource>>> {
     let mut sources = Vec::new();
     for argument in arguments {
         if argument == "-" {
             read_standard_input(&mut io::stdin().lock(), &mut sources)?;
         } else {
-            resolve_one(argument, &mut sources)?;
+            sources.extend(resolve_one(argument));
         }
     }
     Ok(sources)
 }
 
-fn resolve_one(argument: &str, sources: &mut Vec<ImageSource>) -> anyhow::Result<()> {
+/// Returns the images that one argument names, or a failure in their place.
+fn resolve_one(argument: &str) -> Vec<anyhow::Result<ImageSource>> {
     if is_uri(argument) {
-        sources.push(ImageSource::Uri(argument.to_owned()));
-        return Ok(());
+        return vec![Ok(ImageSource::Uri(argument.to_owned()))];
     }
     let path = Path::new(argument);
-    if path.is_dir() {
-        let before = sources.len();
-        for image in images_below(path) {
-            sources.push(ImageSource::File(image?));
-        }
-        if sources.len() == before {
-            bail!("no images below the folder {argument}");
-        }
+    let (sources, kind): (Vec<_>, _) = if path.is_dir() {
+        let images = images_below(path).map(|image| Ok(ImageSource::File(image?)));
+        (images.collect(), "no images below the folder")
     } else if path.exists() {
-        sources.push(ImageSource::File(path.to_owned()));
+        return vec![Ok(ImageSource::File(path.to_owned()))];
     } else {
-        let matches = glob::glob(argument).with_context(|| format!("`{argument}`"))?;
-        let files = matches.collect::<Result<Vec<_>, _>>()?;
-        if files.is_empty() {
-            bail!("no file, folder or match for `{argument}`");
-        }
-        sources.extend(files.into_iter().filter(|path| path.is_file()).map(ImageSource::File));
-    }
-    Ok(())
+        let matches = match glob::glob(argument) {
+            Ok(matches) => matches,
+            Err(error) => return vec![Err(error).with_context(|| format!("`{argument}`"))],
+        };
+        let is_wanted =
+            |path: &Result<PathBuf, _>| path.as_ref().map_or(true, |path| path.is_file());
+        let files = matches.filter(is_wanted).map(|path| Ok(ImageSource::File(path?)));
+        (files.collect(), "no file, folder or match for")
+    };
+    if sources.is_empty() { vec![Err(anyhow!("{kind} `{argument}`"))] } else { sources }
 }
 
 /// Returns the images below a folder, sorted by name within each folder.
@@ -116,18 +142,18 @@ pub(crate) fn images_below(folder: &Path) -> impl Iterator<Item = anyhow::Result
 /// is an image.
 fn read_standard_input(
     stdin: &mut impl BufRead,
-    sources: &mut Vec<ImageSource>,
+    sources: &mut Vec<anyhow::Result<ImageSource>>,
 ) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     stdin.take(STDIN_BYTES_MAX).read_to_end(&mut bytes).context("standard input")?;
     match String::from_utf8(bytes) {
         Ok(list) if !list.contains('\0') => {
             for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                resolve_one(line, sources)?;
+                sources.extend(resolve_one(line));
             }
         }
-        Ok(text) => sources.push(ImageSource::Bytes(text.into_bytes())),
-        Err(error) => sources.push(ImageSource::Bytes(error.into_bytes())),
+        Ok(text) => sources.push(Ok(ImageSource::Bytes(text.into_bytes()))),
+        Err(error) => sources.push(Ok(ImageSource::Bytes(error.into_bytes()))),
     }
     Ok(())
 }
@@ -145,7 +171,8 @@ mod tests {
     use super::*;
 
     fn resolve(arguments: &[&str]) -> anyhow::Result<Vec<ImageSource>> {
-        resolve_all(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())
+        let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+        resolve_all(&arguments)?.into_iter().collect()
     }
 
     #[test]
@@ -184,12 +211,30 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_file_does_not_stop_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("1.jpg"), b"x").unwrap();
+        let mut settings = Settings::default();
+        let mut resolve = |names: &[&str]| {
+            let path = |name: &&str| folder.path().join(name).display().to_string();
+            let arguments: Vec<String> = names.iter().map(path).collect();
+            resolve_references(&arguments, &folder, &mut settings)
+        };
+        let resolved = resolve(&["0.jpg", "1.jpg", "2*.jpg", "1.jpg"]).unwrap();
+        assert_eq!((resolved.references.len(), resolved.failed), (2, 2));
+        let message = resolve(&["0.jpg", "2.jpg"]).unwrap_err().to_string();
+        assert!(message.contains("none of the arguments"), "{message}");
+    }
+
+    #[test]
     fn standard_input_is_a_list_or_an_image() {
         let mut sources = Vec::new();
         read_standard_input(&mut &b"s3://b/1\n\n  s3://b/2 \n"[..], &mut sources).unwrap();
         assert_eq!(sources.len(), 2);
         sources.clear();
         read_standard_input(&mut &b"\xff\xd8\xff\xe0"[..], &mut sources).unwrap();
-        assert_eq!(sources, [ImageSource::Bytes(b"\xff\xd8\xff\xe0".to_vec())]);
+        let image = ImageSource::Bytes(b"\xff\xd8\xff\xe0".to_vec());
+        assert_eq!(sources.remove(0).unwrap(), image);
+        assert!(sources.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The engine as the pipeline uses it: pictures in, masks and levels out.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use crate::engine::adapters::classic::{self, ClassicScorer, ClassicSegmenter};
 use crate::engine::dog_iqa_plan::{self, DogIqaPlan};
 use crate::engine::error::EngineError;
 use crate::engine::info::EngineInfo;
-use crate::engine::lane::LaneDevice;
+use crate::engine::lane::{LaneDevice, LaneError, RunError};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
 use crate::engine::model_lane::{ModelLanes, ModelPlan};
 use crate::engine::settings::{EngineLimits, LaneLimits, Settings};
@@ -32,6 +32,7 @@ pub struct Engine {
     info: Arc<EngineInfo>,
     memory: u64,
     lanes: ModelLanes,
+    not_numbers: Arc<Once>,
 }
 
 impl Engine {
@@ -53,7 +54,7 @@ impl Engine {
                 scorer: scorer.clone(),
                 changed_settings: settings.dog_iqa.changed(),
             };
-            return Ok(Self { info: Arc::new(info), memory, lanes });
+            return Ok(Self::of_lanes(info, memory, lanes));
         }
         let ignored = settings.dog_iqa.changed();
         if !ignored.is_empty() {
@@ -91,7 +92,11 @@ impl Engine {
             scorer: lanes.scorer.info().clone(),
             changed_settings: BTreeMap::new(),
         };
-        Ok(Self { info: Arc::new(info), memory: WORKING_BYTES, lanes })
+        Ok(Self::of_lanes(info, WORKING_BYTES, lanes))
+    }
+
+    fn of_lanes(info: EngineInfo, memory: u64, lanes: ModelLanes) -> Self {
+        Self { info: Arc::new(info), memory, lanes, not_numbers: Arc::new(Once::new()) }
     }
 
     /// Returns the masks of a picture. The device may take `limit` for the batch that contains it;
@@ -106,7 +111,10 @@ impl Engine {
         limit: Duration,
     ) -> Result<Vec<RawMask>, EngineError> {
         let masks = self.lanes.segmenter.submit(picture.clone(), limit).await;
-        masks.map_err(EngineError::from_segmenter)
+        masks.map_err(|error| {
+            self.explain_once(&error);
+            EngineError::from_segmenter(error)
+        })
     }
 
     /// Returns the level distribution of a crop, with `limit` as in [`segment`](Self::segment).
@@ -120,7 +128,25 @@ impl Engine {
         crop: Crop,
         limit: Duration,
     ) -> Result<LevelDistribution, EngineError> {
-        self.lanes.scorer.submit(crop, limit).await.map_err(EngineError::from_scorer)
+        self.lanes.scorer.submit(crop, limit).await.map_err(|error| {
+            self.explain_once(&error);
+            EngineError::from_scorer(error)
+        })
+    }
+
+    /// Logs the cure for the first output that is not a number. The error of each image only names
+    /// the output.
+    fn explain_once(&self, error: &LaneError) {
+        if let LaneError::Run(RunError::NotNumbers(message)) = error {
+            self.not_numbers.call_once(|| {
+                tracing::warn!(
+                    %message,
+                    "images fail because the network's output is not a number; if \
+                     engine.dog_iqa.dtype is f16, the values are too large for it: set bf16 or \
+                     f32; otherwise the weights are damaged: see `dogiqa models verify`"
+                );
+            });
+        }
     }
 
     /// Returns name, version and models.

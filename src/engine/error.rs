@@ -43,6 +43,12 @@ pub enum EngineError {
          another device, or warm_up = \"never\" to skip this check"
     )]
     WarmUp(RunError),
+    /// The model's output for the first input is not a number.
+    #[error(
+        "engine.dog_iqa: {0} at the warm-up. If engine.dog_iqa.dtype is f16, the values are too large \
+         for it: set \"bf16\" or \"f32\". Otherwise the weights are damaged: see `dogiqa models verify`"
+    )]
+    NotNumbers(Arc<str>),
     /// This picture could not be segmented; others can.
     #[error("segmentation failed: {0}")]
     Segment(Arc<str>),
@@ -69,7 +75,7 @@ impl EngineError {
     /// Returns the stable name in dead letters, metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Start(_) | Self::WarmUp(_) => "engine.start_failed",
+            Self::Start(_) | Self::WarmUp(_) | Self::NotNumbers(_) => "engine.start_failed",
             Self::Device(_) => "engine.no_device",
             Self::Memory(_) => "engine.too_little_memory",
             Self::NoWeights { .. } | Self::Weights { .. } => "engine.weights_failed",
@@ -83,7 +89,9 @@ impl EngineError {
 
     pub(crate) fn from_segmenter(error: LaneError) -> Self {
         match error {
-            LaneError::Run(RunError::Batch(message)) => Self::Segment(message),
+            LaneError::Run(RunError::Batch(message) | RunError::NotNumbers(message)) => {
+                Self::Segment(message)
+            }
             LaneError::TimedOut(limit) => Self::SegmentTimeout(limit),
             LaneError::Run(RunError::Device(message)) => Self::Lost(message.to_string()),
             LaneError::Closed(_) => Self::Lost(error.to_string()),
@@ -92,7 +100,9 @@ impl EngineError {
 
     pub(crate) fn from_scorer(error: LaneError) -> Self {
         match error {
-            LaneError::Run(RunError::Batch(message)) => Self::Score(message),
+            LaneError::Run(RunError::Batch(message) | RunError::NotNumbers(message)) => {
+                Self::Score(message)
+            }
             LaneError::TimedOut(limit) => Self::ScoreTimeout(limit),
             LaneError::Run(RunError::Device(message)) => Self::Lost(message.to_string()),
             LaneError::Closed(_) => Self::Lost(error.to_string()),

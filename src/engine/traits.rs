@@ -30,7 +30,8 @@ pub trait Segmenter: Send + Sync + 'static {
     /// Returns the masks of each input, in the order of the inputs and in the frame of its picture.
     ///
     /// # Errors
-    /// [`RunError::Batch`] if smaller batches may succeed, [`RunError::Device`] if none can.
+    /// [`RunError::Batch`] if smaller batches may succeed, [`RunError::NotNumbers`] if the output
+    /// for an input is not a number, [`RunError::Device`] if no batch can succeed.
     fn segment(&self, batch: &[Self::Input]) -> Result<Vec<Vec<RawMask>>, RunError>;
 
     /// Returns the device whose memory a batch takes; the CPU unless the model overrides it.
@@ -67,7 +68,8 @@ pub trait Scorer: Send + Sync + 'static {
     /// Returns the level distribution of each input, in the order of the inputs.
     ///
     /// # Errors
-    /// [`RunError::Batch`] if smaller batches may succeed, [`RunError::Device`] if none can.
+    /// [`RunError::Batch`] if smaller batches may succeed, [`RunError::NotNumbers`] if the output
+    /// for an input is not a number, [`RunError::Device`] if no batch can succeed.
     fn rate(&self, batch: &[Self::Input]) -> Result<Vec<LevelDistribution>, RunError>;
 
     /// Returns the device whose memory a batch takes; the CPU unless the model overrides it.

@@ -42,7 +42,7 @@ impl PeakMemory {
 ///
 /// # Errors
 /// Fails if a source cannot be prepared, if the device has no memory left next to the other lanes,
-/// or if not even a batch of one succeeds.
+/// if not even a batch of one succeeds, or if the output is not a number.
 pub(crate) fn warm_up<M: Model>(
     model: &mut M,
     sources: &[MakeSource<M::Source>],
@@ -67,7 +67,10 @@ pub(crate) fn warm_up<M: Model>(
     })?;
     let mut trial = Trial { model, make, taken: 0 };
     let found = find_batch_cost(&mut trial, Trial::run, Trial::shrink, (cost, batch_cost))
-        .map_err(EngineError::WarmUp)?;
+        .map_err(|error| match error {
+            RunError::NotNumbers(message) => EngineError::NotNumbers(message),
+            error => EngineError::WarmUp(error),
+        })?;
     *of_lanes += trial.taken;
     drop(held);
     Ok(found)

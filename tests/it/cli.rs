@@ -71,6 +71,18 @@ fn help_is_printed_to_standard_output() {
 }
 
 #[test]
+fn a_missing_path_is_reported_and_the_others_are_scored() {
+    let cat = photo("cat.jpg");
+    let output = dogiqa(&["score", "--format", "jsonl", "no/such.jpg", &cat, "nor/*.png"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+    let errors = text(&output.stderr);
+    for part in ["`no/such.jpg`", "`nor/*.png`", "1 scored, 2 failed"] {
+        assert!(errors.contains(part), "{part}: {errors}");
+    }
+}
+
+#[test]
 fn a_usage_error_exits_with_2() {
     assert_eq!(dogiqa(&["score"]).status.code(), Some(2));
     assert_eq!(dogiqa(&["no-such-command"]).status.code(), Some(2));

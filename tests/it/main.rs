@@ -37,7 +37,9 @@ mod wait;
 #[path = "../support/web_server.rs"]
 mod web_server;
 
+mod broken_weights;
 mod check_engine;
+mod checkpoint_forms;
 mod classic_monotone;
 mod cli;
 mod cli_ask;

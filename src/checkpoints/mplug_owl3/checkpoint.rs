@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Error};
 
-use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError};
+use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
 use crate::models::mplug_owl3::{
     Config, Generation, MplugOwl3, Release, Tensors, Tokenizer, TokenizerError,
 };
@@ -15,6 +15,8 @@ pub(crate) const CONFIG_KEY: &str = "dogiqa.config.json";
 /// Metadata key of the `tokenizer.json` in a GGUF, as the format's specification names it.
 pub(crate) const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
 
+/// A tensor of every mPLUG-Owl3.
+const ANCHOR: &str = "language_model.model.embed_tokens.weight";
 const HEAD: &str = "language_model.lm_head.weight";
 
 /// A recognised checkpoint of mPLUG-Owl3.
@@ -33,14 +35,13 @@ impl MplugOwl3Checkpoint {
     /// # Errors
     /// Fails if the file cannot be read or is of another model.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let weights = Weights::open(path)?;
+        let weights = Weights::open(path)?.without_prefix(&[ANCHOR])?;
         let generation = generation_of(&weights)?;
         let (config_path, config_json) = if let Some(json) = weights.text(CONFIG_KEY) {
             (weights.path().to_owned(), json.to_owned())
         } else {
             let path = weights.path().with_file_name("config.json");
-            let json = std::fs::read_to_string(&path)
-                .map_err(|reason| WeightsError::Read { path: path.clone(), reason })?;
+            let json = read_text(&path)?;
             (path, json)
         };
         let config = Config::from_json(&config_json)
@@ -93,13 +94,15 @@ impl MplugOwl3Checkpoint {
             return Ok((self.weights.path().to_owned(), json.to_owned()));
         }
         let path = self.weights.path().with_file_name("tokenizer.json");
-        match std::fs::read_to_string(&path) {
-            Ok(json) => Ok((path, json)),
-            Err(error) => Err(TokenizerError::Open {
-                message: format!("{error}; it is one of the files that a checkpoint comes with"),
-                path,
-            }),
-        }
+        let message = match read_text(&path) {
+            Ok(json) => return Ok((path, json)),
+            Err(WeightsError::Read { reason, .. }) => {
+                format!("{reason}; it is one of the files that a checkpoint comes with")
+            }
+            Err(WeightsError::Unrecognised { message, .. }) => message,
+            Err(error) => error.to_string(),
+        };
+        Err(TokenizerError::Open { path, message })
     }
 
     /// Returns true if the network does not use a tensor. The reference skips the last vision layer

@@ -1,12 +1,18 @@
 //! A file of SAM 2's weights, recognised from its tensors, and the network that it holds.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use candle_core::{DType, Device};
 
 use crate::checkpoints::sam2::hub_names::{is_unused, stored_on_hub};
-use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError};
+use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
 use crate::models::sam2::{Config, Sam2, Size};
+
+/// A tensor of every SAM 2 in the original naming.
+const ORIGINAL_ANCHOR: &str = "image_encoder.trunk.pos_embed";
+/// The same tensor in the Hub's naming.
+const HUB_ANCHOR: &str = "vision_encoder.backbone.pos_embed";
 
 /// The two releases. The images' path through the network differs in the weights only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,16 +69,16 @@ impl Sam2Checkpoint {
     /// # Errors
     /// Fails if the file cannot be read or is of another model.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let weights = Weights::open(path)?;
+        let weights = Weights::open(path)?.without_prefix(&[ORIGINAL_ANCHOR, HUB_ANCHOR])?;
         let file = weights.path().to_owned();
         let unrecognised = |message: &str| WeightsError::Unrecognised {
             path: file.clone(),
             message: message.into(),
         };
         let has = |name: &str| weights.shapes().contains_key(name);
-        let naming = if has("image_encoder.trunk.pos_embed") {
+        let naming = if has(ORIGINAL_ANCHOR) {
             Naming::Original
-        } else if has("vision_encoder.backbone.pos_embed") {
+        } else if has(HUB_ANCHOR) {
             Naming::Hub
         } else {
             return Err(unrecognised("these are not the weights of a SAM 2"));
@@ -137,13 +143,13 @@ impl Sam2Checkpoint {
 /// Reads the `config.json` next to a file. Returns `None` if there is none.
 fn read_config(file: &Path) -> Result<Option<Config>, WeightsError> {
     let path = file.with_file_name("config.json");
-    match std::fs::read_to_string(&path) {
+    match read_text(&path) {
         Ok(json) => match Config::from_hub_json(&json) {
             Ok(config) => Ok(Some(config)),
             Err(message) => Err(WeightsError::Config { path, message }),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(reason) => Err(WeightsError::Read { path, reason }),
+        Err(WeightsError::Read { reason, .. }) if reason.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -163,7 +169,7 @@ impl TrunkShapes {
             let shape = weights.shapes().get(&naming.stored(original).name)?;
             Some(shape.dims().to_vec())
         };
-        let &[_, embed_dim, height, width] = &dims("image_encoder.trunk.pos_embed")?[..] else {
+        let &[_, embed_dim, height, width] = &dims(ORIGINAL_ANCHOR)?[..] else {
             return None;
         };
         let window = *dims("image_encoder.trunk.pos_embed_window")?.last()?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::checkpoints::weights::error::{WeightsError, damaged};
+use crate::checkpoints::weights::stand_in::read_text;
 
 /// File names that are preferred in a folder, in this order.
 const PREFERRED_NAMES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
@@ -88,8 +89,7 @@ pub(crate) fn distinct_files(shards: &BTreeMap<String, PathBuf>) -> Vec<&PathBuf
 
 /// Returns the shard of each tensor according to an index. Shards are in the folder of the index.
 pub(crate) fn shards_of(index: &Path) -> Result<BTreeMap<String, PathBuf>, WeightsError> {
-    let read_error = |reason| WeightsError::Read { path: index.to_owned(), reason };
-    let text = std::fs::read_to_string(index).map_err(read_error)?;
+    let text = read_text(index)?;
     let unreadable = |message: &dyn std::fmt::Display| damaged(index, "index", message);
     let ShardIndex { weight_map } =
         serde_json::from_str(&text).map_err(|error| unreadable(&error))?;

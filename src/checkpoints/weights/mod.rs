@@ -15,6 +15,7 @@ mod error;
 mod gguf_file;
 mod opened_weights;
 mod safetensors_file;
+mod stand_in;
 mod var_builder;
 
 pub(crate) use checkpoint_files::{
@@ -28,4 +29,5 @@ pub(crate) use digest::{
 pub use error::WeightsError;
 pub(crate) use gguf_file::write_gguf;
 pub use opened_weights::Weights;
+pub(crate) use stand_in::read_text;
 pub(crate) use var_builder::{NetworkTensors, StoredTensor};

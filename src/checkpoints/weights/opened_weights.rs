@@ -1,7 +1,9 @@
 //! An opened checkpoint: the names and shapes of its tensors, and their values on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -15,13 +17,34 @@ use crate::checkpoints::weights::checkpoint_files::{
 use crate::checkpoints::weights::error::{WeightsError, damaged};
 use crate::checkpoints::weights::gguf_file::GgufFile;
 use crate::checkpoints::weights::safetensors_file::SafetensorsFile;
+use crate::checkpoints::weights::stand_in::refuse_stand_in;
 
-/// Key under which the PyTorch checkpoints of our models hold their tensors.
-const STATE_DICT: &str = "model";
+/// Keys under which PyTorch checkpoints hold the tensors of a network.
+const STATE_DICT_KEYS: [&str; 14] = [
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "module",
+    "net",
+    "network",
+    "params",
+    "weights",
+    "ema",
+    "ema_model",
+    "ema_state_dict",
+    "model_ema",
+    "params_ema",
+    "state_dict_ema",
+];
+
+/// Start of a file that PyTorch wrote before version 1.6: the pickle of its magic number.
+const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 
 /// The tensors of an opened checkpoint; their values are read on request.
 pub struct Weights {
     path: PathBuf,
+    /// Begins the name of every tensor in the file; it is not part of the names in `shapes`.
+    prefix: String,
     shapes: BTreeMap<String, Shape>,
     files: OpenFiles,
 }
@@ -55,18 +78,18 @@ impl Weights {
         let path = weights_file_of(path)?;
         let read_error = |reason| WeightsError::Read { path: path.clone(), reason };
         std::fs::metadata(&path).map_err(read_error)?;
+        refuse_stand_in(&path)?;
         if is_index(&path) {
             return Self::open_shards(path);
         }
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => {
                 let file = SafetensorsFile::open(&path)?;
-                let shapes = file.shapes().collect();
-                Ok(Self { shapes, files: OpenFiles::Safetensors(file), path })
+                Ok(Self::new(path, file.shapes().collect(), OpenFiles::Safetensors(file)))
             }
             Some("gguf") => {
                 let file = GgufFile::open(&path)?;
-                Ok(Self { shapes: file.shapes().collect(), files: OpenFiles::Gguf(file), path })
+                Ok(Self::new(path, file.shapes().collect(), OpenFiles::Gguf(file)))
             }
             Some("pt" | "pth" | "bin") => Self::open_pytorch(path),
             _ => Err(WeightsError::Unrecognised {
@@ -76,10 +99,17 @@ impl Weights {
         }
     }
 
+    fn new(path: PathBuf, shapes: BTreeMap<String, Shape>, files: OpenFiles) -> Self {
+        Self { path, prefix: String::new(), shapes, files }
+    }
+
     fn open_shards(path: PathBuf) -> Result<Self, WeightsError> {
         let shards = shards_of(&path)?;
         let names = distinct_files(&shards);
-        let opened = names.iter().map(|file| SafetensorsFile::open(file));
+        let opened = names.iter().map(|file| {
+            refuse_stand_in(file)?;
+            SafetensorsFile::open(file)
+        });
         let files = opened.collect::<Result<Vec<_>, _>>()?;
         let (mut shapes, mut shard_of) = (BTreeMap::new(), BTreeMap::new());
         for (index, file) in files.iter().enumerate() {
@@ -93,26 +123,97 @@ impl Weights {
         if let Some((name, file)) = shards.iter().find(|(name, _)| !shapes.contains_key(*name)) {
             return Err(WeightsError::Missing { path: file.clone(), name: name.clone() });
         }
-        Ok(Self { path, shapes, files: OpenFiles::Shards { files, shard_of } })
+        Ok(Self::new(path, shapes, OpenFiles::Shards { files, shard_of }))
     }
 
+    /// Opens the tensors at the top level of a file, or those under the only key of
+    /// `STATE_DICT_KEYS` that holds any.
     fn open_pytorch(path: PathBuf) -> Result<Self, WeightsError> {
-        // Some checkpoints hold their tensors under a key, others at the top level.
-        let open =
-            || PthTensors::new(&path, Some(STATE_DICT)).or_else(|_| PthTensors::new(&path, None));
-        // The reader panics if a tensor's description has fewer parts than it expects.
-        let file = catch_unwind(open)
-            .map_err(|_| damaged(&path, "PyTorch", &"a tensor's description is malformed"))?
-            .map_err(|error| damaged(&path, "PyTorch", &error))?;
+        let unrecognised =
+            |message: String| WeightsError::Unrecognised { path: path.clone(), message };
+        let read_error = |reason| WeightsError::Read { path: path.clone(), reason };
+        let mut head = [0; OLD_PYTORCH.len()];
+        let mut file = File::open(&path).map_err(read_error)?;
+        if file.read_exact(&mut head).is_ok() && head == OLD_PYTORCH {
+            let message = "this format is that of PyTorch before 1.6; load the file with a newer \
+                           one, and save it again";
+            return Err(unrecognised(message.to_owned()));
+        }
+        let bare = read_pytorch(&path, None)?;
+        let mut wrapped = Vec::new();
+        for key in STATE_DICT_KEYS {
+            // A missing key is an error of the reader.
+            if let Ok(file) = read_pytorch(&path, Some(key))
+                && !file.tensor_infos().is_empty()
+            {
+                wrapped.push((key, file));
+            }
+        }
+        if let [(first, _), _, ..] = &wrapped[..] {
+            let keys: Vec<String> = wrapped.iter().map(|(key, _)| format!("`{key}`")).collect();
+            return Err(unrecognised(format!(
+                "it holds several networks, under the keys {}; save the one to use to a file of \
+                 its own: `torch.save(torch.load(\"{}\")[\"{first}\"], \"{first}.pt\")`",
+                keys.join(", "),
+                path.file_name().unwrap_or_default().display(),
+            )));
+        }
+        let file = wrapped.pop().map_or(bare, |(_, file)| file);
         let shapes: BTreeMap<String, Shape> = file
             .tensor_infos()
             .iter()
             .map(|(name, info)| (name.clone(), info.layout.shape().clone()))
             .collect();
         if shapes.is_empty() {
-            return Err(damaged(&path, "PyTorch", &"there is no tensor in it"));
+            return Err(unrecognised(format!(
+                "no tensor at the top level, nor under one of the keys {}; save the network's \
+                 `state_dict()`",
+                STATE_DICT_KEYS.map(|key| format!("`{key}`")).join(", ")
+            )));
         }
-        Ok(Self { path, shapes, files: OpenFiles::PyTorch(file) })
+        Ok(Self::new(path, shapes, OpenFiles::PyTorch(file)))
+    }
+
+    /// Removes the prefix that wrappers such as `DistributedDataParallel`, `torch.compile` and
+    /// Lightning put before every name. `anchors` are names of tensors that the network has.
+    ///
+    /// # Errors
+    /// Fails if the file holds several networks, each with a prefix of its own, or tensors outside
+    /// the prefix.
+    pub(crate) fn without_prefix(mut self, anchors: &[&str]) -> Result<Self, WeightsError> {
+        if anchors.iter().any(|anchor| self.shapes.contains_key(*anchor)) {
+            return Ok(self);
+        }
+        let prefix_of = |name: &String| {
+            let prefix = anchors.iter().find_map(|anchor| name.strip_suffix(anchor))?;
+            prefix.ends_with('.').then(|| prefix.to_owned())
+        };
+        let prefixes: BTreeSet<String> = self.shapes.keys().filter_map(prefix_of).collect();
+        if prefixes.len() > 1 {
+            let prefixes: Vec<String> =
+                prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
+            let message = format!(
+                "it holds several networks, whose tensors begin with {}; save one to a file of its \
+                 own",
+                prefixes.join(", ")
+            );
+            return Err(WeightsError::Unrecognised { path: self.path, message });
+        }
+        let Some(prefix) = prefixes.into_iter().next() else { return Ok(self) };
+        let (inside, outside): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.shapes.into_iter().partition(|(name, _)| name.starts_with(&prefix));
+        if !outside.is_empty() {
+            return Err(WeightsError::Extra {
+                path: self.path,
+                names: outside.into_keys().collect(),
+            });
+        }
+        self.shapes = inside
+            .into_iter()
+            .map(|(name, shape)| (name[prefix.len()..].to_owned(), shape))
+            .collect();
+        self.prefix = prefix;
+        Ok(self)
     }
 
     /// The file, or the index of its shards.
@@ -130,14 +231,19 @@ impl Weights {
         }
     }
 
-    /// Names and shapes of all tensors, sorted by name.
+    /// Names and shapes of all tensors, sorted by name, without the prefix of a wrapper.
     pub fn shapes(&self) -> &BTreeMap<String, Shape> {
         &self.shapes
     }
 
     /// Returns true if a tensor is stored in quantised blocks.
     pub fn is_quantised(&self, name: &str) -> bool {
-        matches!(&self.files, OpenFiles::Gguf(file) if file.is_quantised(name))
+        matches!(&self.files, OpenFiles::Gguf(file) if file.is_quantised(&self.stored_name(name)))
+    }
+
+    /// Returns the name of a tensor in the file.
+    pub(crate) fn stored_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 
     /// Returns the memory of all tensors in this dtype, in bytes. A GGUF takes about twice
@@ -170,14 +276,16 @@ impl Weights {
             return Ok(());
         }
         let path = match &self.files {
-            OpenFiles::Shards { files, shard_of } => files[shard_of[name]].path().to_owned(),
+            OpenFiles::Shards { files, shard_of } => {
+                files[shard_of[&self.stored_name(name)]].path().to_owned()
+            }
             OpenFiles::Safetensors(_) | OpenFiles::PyTorch(_) | OpenFiles::Gguf(_) => {
                 self.path.clone()
             }
         };
         Err(WeightsError::Misshapen {
             path,
-            name: name.to_owned(),
+            name: self.stored_name(name),
             found: found.to_vec(),
             expected: expected.to_vec(),
         })
@@ -201,17 +309,18 @@ impl Weights {
         device: &Device,
     ) -> Result<Tensor, WeightsError> {
         let missing = || self.missing(name);
+        let stored = &self.stored_name(name);
         match &self.files {
-            OpenFiles::Safetensors(file) => file.load(name, device)?.ok_or_else(missing),
+            OpenFiles::Safetensors(file) => file.load(stored, device)?.ok_or_else(missing),
             OpenFiles::Shards { files, shard_of } => {
-                let file = shard_of.get(name).map(|&index| &files[index]).ok_or_else(missing)?;
-                file.load(name, device)?.ok_or_else(missing)
+                let file = shard_of.get(stored).map(|&index| &files[index]).ok_or_else(missing)?;
+                file.load(stored, device)?.ok_or_else(missing)
             }
             OpenFiles::Gguf(file) => {
-                Ok(file.load(name, device)?.ok_or_else(missing)?.dequantize(device)?)
+                Ok(file.load(stored, device)?.ok_or_else(missing)?.dequantize(device)?)
             }
             OpenFiles::PyTorch(file) => {
-                let tensor = catch_unwind(AssertUnwindSafe(|| file.get(name)))
+                let tensor = catch_unwind(AssertUnwindSafe(|| file.get(stored)))
                     .map_err(|_| damaged(&self.path, "PyTorch", &"a tensor is malformed"))?
                     .map_err(|error| damaged(&self.path, "PyTorch", &error))?
                     .ok_or_else(missing)?;
@@ -229,15 +338,24 @@ impl Weights {
         name: &str,
         device: &Device,
     ) -> Result<Option<QTensor>, WeightsError> {
+        let stored = &self.stored_name(name);
         match &self.files {
-            OpenFiles::Gguf(file) if file.is_quantised(name) => Ok(file.load(name, device)?),
+            OpenFiles::Gguf(file) if file.is_quantised(stored) => Ok(file.load(stored, device)?),
             _ => Ok(None),
         }
     }
 
     fn missing(&self, name: &str) -> WeightsError {
-        WeightsError::Missing { path: self.path.clone(), name: name.to_owned() }
+        WeightsError::Missing { path: self.path.clone(), name: self.stored_name(name) }
     }
+}
+
+/// Reads the table of a `.pt`: the tensors under a key, or those at the top level.
+fn read_pytorch(path: &Path, key: Option<&str>) -> Result<PthTensors, WeightsError> {
+    // The reader panics if a tensor's description has fewer parts than it expects.
+    catch_unwind(|| PthTensors::new(path, key))
+        .map_err(|_| damaged(path, "PyTorch", &"a tensor's description is malformed"))?
+        .map_err(|error| damaged(path, "PyTorch", &error))
 }
 
 #[cfg(test)]

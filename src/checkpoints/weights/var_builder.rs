@@ -80,7 +80,8 @@ impl Weights {
         }
         let network = built?;
         let is_extra = |name: &&String| !requested.contains(*name) && !(tensors.is_unused)(name);
-        let names: Vec<String> = self.shapes().keys().filter(is_extra).cloned().collect();
+        let extra = self.shapes().keys().filter(is_extra);
+        let names: Vec<String> = extra.map(|name| self.stored_name(name)).collect();
         if names.is_empty() {
             Ok(network)
         } else {

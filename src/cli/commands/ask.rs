@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::checkpoints::hub::locate;
 use crate::cli::command_outcome::CommandOutcome;
-use crate::cli::image_arguments::resolve_references;
+use crate::cli::image_arguments::{ResolvedImages, resolve_references};
 use crate::cli::journey_setup::open_journey;
 use crate::cli::single_model::{single_device, spawn_model_lane};
 use crate::cli::terminal::{is_broken_pipe, print_result, print_status};
@@ -64,7 +64,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
     let stdin_folder = TempDir::new().context("a temporary folder")?;
-    let references = resolve_references(&args.images, &stdin_folder, &mut settings)?;
+    let ResolvedImages { references, mut failed } =
+        resolve_references(&args.images, &stdin_folder, &mut settings)?;
     let (model, place, precision) = (args.model.clone(), single_device(&args.device)?, args.dtype);
     let options = ChatQuestion {
         system: args.system.clone(),
@@ -83,7 +84,6 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
     };
     let (lane, ()) = spawn_model_lane("ask", open).await?;
     let journey = open_journey(&settings).await?;
-    let mut failed = 0;
     for reference in &references {
         if references.len() > 1 {
             print_result(&format!("== {}", reference.id))?;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::checkpoints::hub::locate;
 use crate::cli::command_outcome::CommandOutcome;
-use crate::cli::image_arguments::resolve_references;
+use crate::cli::image_arguments::{ResolvedImages, resolve_references};
 use crate::cli::journey_setup::open_journey;
 use crate::cli::report_folder::picture_file_name;
 use crate::cli::single_model::{single_device, spawn_model_lane};
@@ -107,7 +107,9 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     let stdin_folder = TempDir::new().context("a temporary folder")?;
-    let references = resolve_references(&args.images, &stdin_folder, &mut settings)?;
+    let ResolvedImages { references, mut failed } =
+        resolve_references(&args.images, &stdin_folder, &mut settings)?;
+    let mut segmented = 0;
     let (model, place, precision) = (args.model.clone(), single_device(&args.device)?, args.dtype);
     let open = move || -> anyhow::Result<(RunBatch<Picture, Vec<Found>>, ModelInfo)> {
         let path = locate(&model).context("--model")?;
@@ -123,13 +125,13 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
     let (lane, info) = spawn_model_lane("segment", open).await?;
     let journey = open_journey(&settings).await?;
 
-    let mut failed = 0;
     let progress = ProgressBar::new(references.len() as u64);
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {eta}")?);
     for (index, reference) in references.iter().enumerate() {
         progress.tick();
         match find_masks(&journey, &lane, reference).await {
             Ok((picture, found)) => {
+                segmented += 1;
                 let line = json_line(reference, &picture, &info, &found)?;
                 progress.suspend(|| print_result(&line))?;
                 if let Some(folder) = &args.annotate {
@@ -150,7 +152,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
     }
     progress.finish_and_clear();
     if failed > 0 {
-        print_status(&format!("{} segmented, {failed} failed", references.len() - failed));
+        print_status(&format!("{segmented} segmented, {failed} failed"));
         return Ok(CommandOutcome::Negative);
     }
     Ok(CommandOutcome::Success)

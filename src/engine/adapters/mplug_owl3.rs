@@ -261,6 +261,7 @@ impl Scorer for MplugOwl3Scorer {
     fn rate(&self, batch: &[CropViews]) -> Result<Vec<LevelDistribution>, RunError> {
         self.rate_batch(batch).map_err(|error| match error {
             MplugOwl3Error::Tensor(error) => run_error(&error),
+            MplugOwl3Error::Rating(_) => RunError::NotNumbers(error.to_string().into()),
             other => RunError::Batch(other.to_string().into()),
         })
     }

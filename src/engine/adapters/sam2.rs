@@ -84,6 +84,7 @@ impl Sam2Segmenter {
     fn find_batch(&self, batch: &[PreparedImage]) -> Result<Vec<Vec<GeneratedMask>>, RunError> {
         self.generator.generate(batch).map_err(|error| match error {
             AmgError::Tensor(error) => run_error(&error),
+            AmgError::NotNumbers { .. } => RunError::NotNumbers(error.to_string().into()),
             other => RunError::Batch(other.to_string().into()),
         })
     }

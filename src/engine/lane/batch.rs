@@ -131,8 +131,10 @@ pub(crate) fn run_and_reply<I, O>(
                     send(index, Ok(output));
                 }
             }
-            Err(error @ RunError::Batch(_)) if span.len() == 1 => send(span.start, Err(error)),
-            Err(RunError::Batch(_)) => {
+            Err(error @ (RunError::Batch(_) | RunError::NotNumbers(_))) if span.len() == 1 => {
+                send(span.start, Err(error));
+            }
+            Err(RunError::Batch(_) | RunError::NotNumbers(_)) => {
                 let middle = span.start + span.len() / 2;
                 spans.push(middle..span.end);
                 spans.push(span.start..middle);

@@ -9,6 +9,9 @@ pub enum RunError {
     /// One input is at fault, or the batch is too large: smaller batches may succeed.
     #[error("{0}")]
     Batch(Arc<str>),
+    /// The model computed NaN or infinity for an input: other inputs may succeed.
+    #[error("{0}")]
+    NotNumbers(Arc<str>),
     /// The device is unusable (sticky CUDA error, lost context): nothing on its thread can succeed.
     #[error("device lost: {0}")]
     Device(Arc<str>),

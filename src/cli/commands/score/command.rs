@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::score::event_printer::{EventFormat, EventPrinter};
-use crate::cli::image_arguments::resolve_references;
+use crate::cli::image_arguments::{ResolvedImages, resolve_references};
 use crate::cli::journey_setup::open_journey;
 use crate::cli::report_folder::ReportFolder;
 use crate::cli::terminal::print_status;
@@ -46,12 +46,13 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
     let stdin_folder = TempDir::new().context("a temporary folder")?;
-    let references = resolve_references(&args.images, &stdin_folder, &mut settings)?;
+    let ResolvedImages { references, failed } =
+        resolve_references(&args.images, &stdin_folder, &mut settings)?;
     settings.pipeline.masks_in_events |= args.report.is_some();
     let journey = open_journey(&settings).await?;
     let mut report = args.report.as_deref().map(ReportFolder::create).transpose()?;
 
-    let mut tally = Tally { fail_below: args.fail_below, ..Tally::default() };
+    let mut tally = Tally { failed, fail_below: args.fail_below, ..Tally::default() };
     let mut printer = EventPrinter::new(args.format);
     // indicatif hides the bar if standard error is not a terminal.
     let progress = ProgressBar::new(references.len() as u64);

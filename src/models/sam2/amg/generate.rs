@@ -9,16 +9,17 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::method::{MaskError, Rle, keep_largest};
+use crate::method::{Rle, keep_largest};
 use crate::models::device::{kind_of, to_cpu};
 use crate::models::kernels::MaskEnlargement;
 use crate::models::ops::{TensorOps, cat, runs_on_gpu, upload};
 use crate::models::sam2::amg::drawn_masks::{Click, DrawnMask, DrawnMasks, ImageCrop};
 use crate::models::sam2::amg::duplicates;
+use crate::models::sam2::amg::error::AmgError;
 use crate::models::sam2::amg::generated_mask::GeneratedMask;
 use crate::models::sam2::amg::grid::{
     Corners, CropBox, crop_boxes, in_model, in_pixels, point_grids,
@@ -43,20 +44,6 @@ const POINTS_PER_BATCH_MIN: usize = 16;
 /// Low-resolution logits are clamped to ± this before they become a prompt.
 const LOGIT_MAX: f64 = 32.0;
 
-/// Masks cannot be generated.
-#[derive(Debug, thiserror::Error)]
-pub enum AmgError {
-    /// The generator cannot run with these parameters.
-    #[error("{0}")]
-    Settings(String),
-    /// An image is too large for a mask.
-    #[error(transparent)]
-    Mask(#[from] MaskError),
-    /// A tensor operation failed.
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
-}
-
 /// The network's input for an image: its crops, each resized to a square.
 #[derive(Debug, Clone)]
 pub struct PreparedImage {
@@ -70,7 +57,11 @@ pub struct PreparedImage {
 ///
 /// # Errors
 /// Fails if a tensor operation fails.
-pub fn prepare(rgb: &RgbImage, settings: &AmgSettings, image_size: usize) -> Result<PreparedImage> {
+pub fn prepare(
+    rgb: &RgbImage,
+    settings: &AmgSettings,
+    image_size: usize,
+) -> candle_core::Result<PreparedImage> {
     let size = rgb.dimensions();
     let boxes = crop_boxes(size, settings.crop_n_layers, settings.crop_overlap_ratio);
     let inputs = boxes.iter().map(|crop| {
@@ -81,7 +72,7 @@ pub fn prepare(rgb: &RgbImage, settings: &AmgSettings, image_size: usize) -> Res
         let part = image::imageops::crop_imm(rgb, left, top, crop.width(), crop.height());
         preprocess(&part.to_image(), image_size)
     });
-    let crops = Tensor::stack(&inputs.collect::<Result<Vec<_>>>()?, 0)?;
+    let crops = Tensor::stack(&inputs.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
     Ok(PreparedImage { crops, size })
 }
 
@@ -123,7 +114,7 @@ impl MaskGenerator {
     ///
     /// # Errors
     /// Fails with [`AmgError::Settings`] if the generator cannot run with the parameters.
-    pub fn new(model: Sam2, settings: AmgSettings) -> std::result::Result<Self, AmgError> {
+    pub fn new(model: Sam2, settings: AmgSettings) -> Result<Self, AmgError> {
         settings.check_on(kind_of(model.device())).map_err(AmgError::Settings)?;
         let grids = point_grids(&settings);
         // One crop fills a CPU, but not a GPU.
@@ -159,11 +150,9 @@ impl MaskGenerator {
     /// does not depend on the other images.
     ///
     /// # Errors
-    /// Fails if a tensor operation fails, or if an image is too large for a mask.
-    pub fn generate(
-        &self,
-        images: &[PreparedImage],
-    ) -> std::result::Result<Vec<Vec<GeneratedMask>>, AmgError> {
+    /// Fails if a tensor operation fails, if the network's output is not a number, or if an image
+    /// is too large for a mask.
+    pub fn generate(&self, images: &[PreparedImage]) -> Result<Vec<Vec<GeneratedMask>>, AmgError> {
         let AmgSettings { crop_n_layers, crop_overlap_ratio, .. } = self.settings;
         let mut all_crops = Vec::new();
         for (image, &PreparedImage { size: image_size, .. }) in images.iter().enumerate() {
@@ -194,7 +183,7 @@ impl MaskGenerator {
         &self,
         crops: &[ImageCrop],
         images: &[PreparedImage],
-    ) -> std::result::Result<Vec<Candidate>, AmgError> {
+    ) -> Result<Vec<Candidate>, AmgError> {
         let encoded = self.encode(crops, images)?;
         let mut all_clicks = Vec::new();
         for (crop_index, crop) in crops.iter().enumerate() {
@@ -229,23 +218,34 @@ impl MaskGenerator {
     }
 
     /// Encodes crops, some at a time.
-    fn encode(&self, crops: &[ImageCrop], images: &[PreparedImage]) -> Result<EncodedImages> {
+    fn encode(
+        &self,
+        crops: &[ImageCrop],
+        images: &[PreparedImage],
+    ) -> candle_core::Result<EncodedImages> {
         let encode = |crops: &[ImageCrop]| {
             let inputs = crops
                 .iter()
                 .map(|crop| images[crop.image].crops.narrow(0, crop.input_index, 1))
-                .collect::<Result<Vec<_>>>()?;
+                .collect::<candle_core::Result<Vec<_>>>()?;
             let inputs = Tensor::cat(&inputs, 0)?;
             // A view of one crop would upload the storage of all.
             self.model.encode(&inputs.force_contiguous()?)
         };
         EncodedImages::join(
-            &crops.chunks(self.crops_encoded).map(encode).collect::<Result<Vec<_>>>()?,
+            &crops
+                .chunks(self.crops_encoded)
+                .map(encode)
+                .collect::<candle_core::Result<Vec<_>>>()?,
         )
     }
 
     /// Draws the masks of some clicks, and copies those that pass to the host.
-    fn draw_clicks(&self, batch: ClickBatch<'_>, mut reused: HostMasks) -> Result<DrawnMasks> {
+    fn draw_clicks(
+        &self,
+        batch: ClickBatch<'_>,
+        mut reused: HostMasks,
+    ) -> Result<DrawnMasks, AmgError> {
         if self.settings.use_m2m {
             return self.draw_refined(batch, reused);
         }
@@ -257,7 +257,11 @@ impl MaskGenerator {
         Ok(DrawnMasks { masks, logits: reused })
     }
 
-    fn decode(&self, batch: ClickBatch<'_>, masks: Option<&Tensor>) -> Result<DecodedPrompts> {
+    fn decode(
+        &self,
+        batch: ClickBatch<'_>,
+        masks: Option<&Tensor>,
+    ) -> candle_core::Result<DecodedPrompts> {
         let ClickBatch { encoded, crops, clicks } = batch;
         let size = self.model.config().image_size;
         let coordinates: Vec<f32> = clicks
@@ -278,7 +282,7 @@ impl MaskGenerator {
         &self,
         batch: ClickBatch<'_>,
         decoded: &DecodedPrompts,
-    ) -> Result<(Vec<DrawnMask>, Option<Tensor>)> {
+    ) -> Result<(Vec<DrawnMask>, Option<Tensor>), AmgError> {
         let threshold = self.settings.pred_iou_thresh;
         let passes = |iou: f32| threshold <= 0.0 || iou > threshold as f32;
         let count = MasksPerClick::new(self.settings.multimask_output && !self.settings.use_m2m);
@@ -292,7 +296,7 @@ impl MaskGenerator {
         decoded: &DecodedPrompts,
         passes: impl Fn(f32) -> bool,
         count: MasksPerClick,
-    ) -> Result<(Vec<DrawnMask>, Option<Tensor>)> {
+    ) -> Result<(Vec<DrawnMask>, Option<Tensor>), AmgError> {
         let ClickBatch { encoded, clicks, .. } = batch;
         let iou: Vec<Vec<f32>> = to_cpu(&decoded.iou)?.to_vec2()?;
         for of_click in &iou {
@@ -339,7 +343,7 @@ impl MaskGenerator {
 
     /// Selects rows of masks `(n, h, w)` on the device, in the dtype in which they are copied. If
     /// the network runs in a half format, that is f16, which is more exact than the masks are.
-    fn for_the_host(&self, masks: &Tensor, rows: &[usize]) -> Result<Tensor> {
+    fn for_the_host(&self, masks: &Tensor, rows: &[usize]) -> candle_core::Result<Tensor> {
         let selected =
             if rows.len() == masks.dim(0)? { masks.clone() } else { select_rows(masks, rows)? };
         let is_half = runs_on_gpu(self.model.device()) && self.model.dtype() != DType::F32;
@@ -347,7 +351,11 @@ impl MaskGenerator {
     }
 
     /// Draws every mask, and draws it again with itself as a prompt.
-    fn draw_refined(&self, batch: ClickBatch<'_>, mut reused: HostMasks) -> Result<DrawnMasks> {
+    fn draw_refined(
+        &self,
+        batch: ClickBatch<'_>,
+        mut reused: HostMasks,
+    ) -> Result<DrawnMasks, AmgError> {
         let decoded = self.decode(batch, None)?;
         let count = MasksPerClick::new(self.settings.multimask_output);
         let (first_pass, prompts) = self.draw_where(batch, &decoded, |_| true, count)?;
@@ -379,7 +387,7 @@ impl MaskGenerator {
         &self,
         of_crop: &[Candidate],
         crop: &ImageCrop,
-    ) -> std::result::Result<Vec<GeneratedMask>, AmgError> {
+    ) -> Result<Vec<GeneratedMask>, AmgError> {
         let boxes: Vec<[f32; 4]> =
             of_crop.iter().map(|mask| mask.corners.map(|corner| corner as f32)).collect();
         let scores: Vec<f32> = of_crop.iter().map(|mask| mask.predicted_iou).collect();
@@ -406,10 +414,7 @@ impl MaskGenerator {
 
     /// Drops duplicates among the masks of an image's crops, then applies the two steps that the
     /// reference does not have.
-    fn merge_crops(
-        &self,
-        mut masks: Vec<GeneratedMask>,
-    ) -> std::result::Result<Vec<GeneratedMask>, AmgError> {
+    fn merge_crops(&self, mut masks: Vec<GeneratedMask>) -> Result<Vec<GeneratedMask>, AmgError> {
         let AmgSettings { small_region_area, box_nms_thresh, crop_nms_thresh, masks_max, .. } =
             self.settings;
         if self.settings.crop_n_layers > 0 {

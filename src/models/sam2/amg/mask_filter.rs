@@ -1,10 +1,10 @@
 //! The filters of drawn masks: on the CPU, while the device draws the next ones.
 
-use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use crate::models::kernels::{MaskEnlargement, MaskMeasurements};
 use crate::models::sam2::amg::drawn_masks::{Click, DrawnMask, DrawnMasks, ImageCrop};
+use crate::models::sam2::amg::error::AmgError;
 use crate::models::sam2::amg::grid::{Corners, EDGE_TOLERANCE_PX, is_near_crop_edge};
 use crate::models::sam2::amg::settings::AmgSettings;
 use crate::models::sam2::amg::small_regions::clean_logits;
@@ -22,14 +22,12 @@ pub(super) struct Candidate {
 
 /// Fails if a value of the network is not a finite number. A filter would drop its mask without a
 /// word, and the image would get a score without its objects.
-pub(super) fn check_numbers(name: &str, values: &[f32]) -> Result<()> {
+pub(super) fn check_numbers(output: &'static str, values: &[f32]) -> Result<(), AmgError> {
     if values.iter().all(|value| value.is_finite()) {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(AmgError::NotNumbers { output })
     }
-    bail!(
-        "the network's {name} are not numbers: its weights are damaged, or too large for f16; try \
-         bf16 or f32"
-    )
 }
 
 /// The filters by stability and by the edge of the crop, for the masks of some crops.
@@ -45,7 +43,7 @@ impl MaskFilter<'_> {
     ///
     /// # Errors
     /// Fails if the logits of a mask are not numbers.
-    pub(super) fn candidates(&self, drawn: &DrawnMasks) -> Result<Vec<Candidate>> {
+    pub(super) fn candidates(&self, drawn: &DrawnMasks) -> Result<Vec<Candidate>, AmgError> {
         // The clicks of a batch are in few crops; one enlargement serves all masks of a crop.
         let enlargements: Vec<Option<MaskEnlargement>> = self
             .crops
@@ -57,7 +55,7 @@ impl MaskFilter<'_> {
                 is_needed.then(|| MaskEnlargement::new((self.side, self.side), full))
             })
             .collect();
-        let filter = |(index, mask): (usize, &DrawnMask)| -> Result<Option<Candidate>> {
+        let filter = |(index, mask): (usize, &DrawnMask)| -> Result<_, AmgError> {
             let Click { crop_index, point } = mask.click;
             let enlargement =
                 enlargements[crop_index].as_ref().expect("created for every crop with a mask");
@@ -79,7 +77,8 @@ impl MaskFilter<'_> {
                 logits,
             }))
         };
-        let filtered: Result<Vec<_>> = drawn.masks.par_iter().enumerate().map(filter).collect();
+        let filtered: Result<Vec<_>, AmgError> =
+            drawn.masks.par_iter().enumerate().map(filter).collect();
         Ok(filtered?.into_iter().flatten().collect())
     }
 

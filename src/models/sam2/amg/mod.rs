@@ -7,6 +7,7 @@
 
 mod drawn_masks;
 mod duplicates;
+mod error;
 mod generate;
 mod generated_mask;
 mod grid;
@@ -17,7 +18,8 @@ mod settings;
 mod small_regions;
 
 pub use crate::models::kernels::{MaskEnlargement, MaskMeasurements};
-pub use generate::{AmgError, MaskGenerator, PreparedImage, prepare};
+pub use error::AmgError;
+pub use generate::{MaskGenerator, PreparedImage, prepare};
 pub use generated_mask::GeneratedMask;
 pub use grid::{
     Corners, CropBox, EDGE_TOLERANCE_PX, crop_boxes, in_model, in_pixels, is_near_crop_edge,
