@@ -27,7 +27,7 @@ pub fn add_bias_gelu(product: Tensor, bias: &Tensor) -> Result<Tensor> {
     if accepts(&product) {
         return kernels::add_bias_gelu(product, bias);
     }
-    gelu_plain(&product.plus_repeated(bias)?)
+    gelu(&product.plus_repeated(bias)?)
 }
 
 /// `gelu(product (…, n) + bias (n))` in the tanh approximation, computed in `f32` for every dtype.
@@ -71,7 +71,7 @@ pub fn add_bias_residual(product: Tensor, bias: &Tensor, shortcut: &Tensor) -> R
 ///
 /// # Errors
 /// Fails on an error of the device.
-pub fn gelu_plain(xs: &Tensor) -> Result<Tensor> {
+pub fn gelu(xs: &Tensor) -> Result<Tensor> {
     xs.each(Function::GeluErf)
 }
 
@@ -86,7 +86,7 @@ mod tests {
         for (dtype, tolerance) in [(DType::BF16, 2e-2), (DType::F16, 2e-3)] {
             let half = xs.to_dtype(dtype)?;
             let wide = half.to_dtype(DType::F32)?.gelu_erf()?;
-            assert_close(&gelu_plain(&half)?.to_dtype(DType::F32)?, &wide, tolerance)?;
+            assert_close(&gelu(&half)?.to_dtype(DType::F32)?, &wide, tolerance)?;
         }
         Ok(())
     }
@@ -99,7 +99,7 @@ mod tests {
             let bias = random(0.0, 1.0, &shape[1..])?;
             let sum = product.broadcast_add(&bias)?;
             assert_close(&add_bias(product.copy()?, &bias)?, &sum, 1e-6)?;
-            assert_close(&add_bias_gelu(product.copy()?, &bias)?, &gelu_plain(&sum)?, 1e-6)?;
+            assert_close(&add_bias_gelu(product.copy()?, &bias)?, &gelu(&sum)?, 1e-6)?;
             let ours = add_bias_gelu_tanh(product.copy()?, &bias)?;
             assert_close(&ours, &sum.gelu()?, 3e-6)?;
             let ours = add_bias_residual(product.copy()?, &bias, &shortcut)?;

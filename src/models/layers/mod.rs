@@ -25,7 +25,7 @@ mod visibility;
 pub use crate::models::kernels::{HeadLayout, PackedWeight, Windows};
 pub use attention::{softmax_attention, windowed_attention};
 pub use epilogue::{
-    add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual, add_residual, gelu_plain,
+    add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual, add_residual, gelu,
 };
 pub use grouped_attention::grouped_attention;
 pub use linear::Linear;

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::models::layers::{LayerNorm, Linear, add_bias, gelu_plain};
+use crate::models::layers::{LayerNorm, Linear, add_bias, gelu};
 use crate::models::ops::{TensorOps, cat, upload, zeros};
 use crate::models::sam2::config::Config;
 use crate::models::sam2::load::{layer_norm, pointwise};
@@ -159,9 +159,9 @@ impl MaskDownscale {
 
     fn forward(&self, map: &Tensor) -> Result<Tensor> {
         let mut xs = add_bias(self.first.product(&patches(map)?)?, self.first.bias())?;
-        xs = gelu_plain(&self.first_norm.forward(&xs)?)?;
+        xs = gelu(&self.first_norm.forward(&xs)?)?;
         xs = add_bias(self.second.product(&patches(&xs)?)?, self.second.bias())?;
-        xs = gelu_plain(&self.second_norm.forward(&xs)?)?;
+        xs = gelu(&self.second_norm.forward(&xs)?)?;
         self.last.forward(&xs)
     }
 }

@@ -10,7 +10,7 @@ use candle_nn::VarBuilder;
 
 use crate::models::kernels::upscale as kernel;
 use crate::models::kernels::upscale::{UpscaleInputs, UpscaleParameters};
-use crate::models::layers::{LayerNorm, Linear, gelu_plain};
+use crate::models::layers::{LayerNorm, Linear, gelu};
 use crate::models::ops::{TensorOps, cat, matmul};
 use crate::models::sam2::config::Config;
 use crate::models::sam2::load::{layer_norm, select_images};
@@ -128,7 +128,7 @@ impl Upscale {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn activated(&self, children: &Tensor) -> Result<Tensor> {
-        gelu_plain(&self.norm.forward(children)?)
+        gelu(&self.norm.forward(children)?)
     }
 
     /// The second convolution plus each prompt's finest map, then GELU:
@@ -144,7 +144,7 @@ impl Upscale {
     ) -> Result<Tensor> {
         let (prompts, count, dim) = activated.dims3()?;
         let sum = add_maps(&self.second, activated, finest, image_of)?;
-        gelu_plain(&sum)?.reshaped((prompts, count * 4, dim / 2))
+        gelu(&sum)?.reshaped((prompts, count * 4, dim / 2))
     }
 }
 
