@@ -3,10 +3,13 @@
 //!
 //! The scripts in this folder download both services and start them. The worker under test is the
 //! real binary in its own process. A separate Kafka client reads the topics and checks the answers.
-//! A machine without Java, Maven or Go skips these tests and prints the reason;
+//! A machine without Java, Maven, Go or Python skips its tests and prints the reason;
 //! `DOGIQA_SERVICES=required` turns that into a failure.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+#[expect(dead_code, reason = "the offline tests use the rest")]
+#[path = "../support/hub.rs"]
+mod hub;
 #[expect(dead_code, reason = "the offline tests use the rest")]
 #[path = "../support/noop.rs"]
 mod noop;
@@ -43,6 +46,7 @@ mod faults_stages;
 mod faults_stores;
 mod faults_workers;
 mod http;
+mod hub_peer;
 mod images;
 mod memory;
 mod run_size;

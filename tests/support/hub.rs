@@ -107,6 +107,12 @@ impl Repository {
         self
     }
 
+    /// Allows every request.
+    pub(crate) fn public(mut self) -> Self {
+        self.token = None;
+        self
+    }
+
     /// Serves large files from another server.
     pub(crate) fn elsewhere(mut self, authority: String) -> Self {
         self.elsewhere = Some(authority);
@@ -202,6 +208,7 @@ impl Repository {
             ["api", "models", owner, name, "revision", "main" | "v1" | COMMIT] => {
                 self.document(request, &format!("{owner}/{name}"), query == "blobs=true")
             }
+            ["api", "models", _, _, "tree", COMMIT] => self.tree(),
             [_, _, "resolve", COMMIT, name] if self.files.contains_key(*name) => {
                 self.resolve(request, path, name, counts)
             }
@@ -243,6 +250,24 @@ impl Repository {
             return chunked("", info.as_bytes());
         }
         Answer::ok(info)
+    }
+
+    /// Lists the files of the commit.
+    fn tree(&self) -> Answer {
+        let entry = |(name, bytes): (&String, &Vec<u8>)| {
+            let size = bytes.len();
+            let mut entry = serde_json::json!({
+                "type": "file", "path": name, "size": size, "oid": "e".repeat(40),
+            });
+            if size > LARGE_BYTES {
+                entry["lfs"] = serde_json::json!({
+                    "oid": self.digest(name), "size": size, "pointerSize": 134,
+                });
+            }
+            entry
+        };
+        let entries: Vec<_> = self.files.iter().map(entry).collect();
+        Answer::ok(serde_json::json!(entries).to_string())
     }
 
     /// Redirects to a cache on the Hub, or to the storage of large files.
