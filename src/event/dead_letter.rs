@@ -19,6 +19,10 @@ pub const REPLAY_COUNT_HEADER: &str = "dogiqa.replay.count";
 /// Header that lists the parts of the record that did not fit into its dead letter.
 pub const LEFT_OUT_HEADER: &str = "dogiqa.error.left_out";
 
+/// Header of a dead letter whose record had no key: the key is topic, partition and offset of the
+/// record instead, because a compacted topic refuses a record without one. A replay removes it.
+pub const GENERATED_KEY_HEADER: &str = "dogiqa.error.generated_key";
+
 /// Longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 

@@ -43,10 +43,11 @@ mod settings;
 mod status;
 pub mod worker;
 
+pub use broker::backlog::{Backlog, backlog};
 pub use broker::embedded::EmbeddedBroker;
 pub use broker::probe::{ClusterReport, TopicReport, probe, probe_input};
 pub use broker::topic_reader::Start;
-pub use broker::topics::min_insync_replicas;
+pub use broker::topics::{TopicSettings, topic_settings};
 pub use clients::answer_reader::{AnswerReader, WorkerAnswer};
 pub use clients::reference_writer::ReferenceWriter;
 pub use dead_letters::destination::Destination;

@@ -49,6 +49,7 @@ mod http;
 mod hub_peer;
 mod images;
 mod memory;
+mod output_limits;
 mod run_size;
 mod secrets;
 mod security;

@@ -58,6 +58,16 @@ impl ServiceFixture {
         Self::on(services.bootstrap_servers(), 1, services, name, partitions)
     }
 
+    /// Creates the topics on another single broker.
+    pub(crate) fn on_broker(
+        bootstrap_servers: &str,
+        services: &'static Services,
+        name: &str,
+        partitions: i32,
+    ) -> Self {
+        Self::on(bootstrap_servers, 1, services, name, partitions)
+    }
+
     /// Creates the topics on the cluster, with a replica on each broker.
     pub(crate) fn on_cluster(
         cluster: &Cluster,

@@ -83,7 +83,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
         "stream",
         &["offsets", "status", "record", "broker", "output", "intake", "dead_letters", "clients"],
     ),
-    ("cli/commands", &["score", "models", "demo", "watch", "enqueue", "dead_letters"]),
+    ("cli/commands", &["check", "score", "models", "demo", "watch", "enqueue", "dead_letters"]),
 ];
 
 #[test]

@@ -77,11 +77,22 @@ impl Settings {
             .set("compression.type", "zstd")
             .set("partitioner", "murmur2_random")
             .set("delivery.timeout.ms", "120000")
+            // The topics existed at the start, so one that is unknown for longer was deleted.
+            .set("topic.metadata.propagation.max.ms", "10000")
             .set("message.max.bytes", self.message_bytes_max.as_u64().to_string())
             .set("queue.buffering.max.messages", (2 * self.in_flight_max.get()).to_string())
             .set("queue.buffering.max.kbytes", self.producer_queue_kbytes().to_string());
         self.apply_properties(&mut config)?;
         Ok(config)
+    }
+
+    /// Returns the configuration of a producer that sends each record in a request of its own.
+    ///
+    /// librdkafka fails a whole batch that its topic refuses as too large. Only such a producer
+    /// shows which record is.
+    pub(crate) fn with_single_records(mut config: ClientConfig) -> ClientConfig {
+        config.set("batch.num.messages", "1");
+        config
     }
 
     /// Returns the configuration of a transactional producer.

@@ -125,6 +125,15 @@ pub(crate) fn permanent_send_error(
         code if is_forbidden(code) => {
             StreamError::Forbidden { action: format!("write to topic {topic}"), code }
         }
+        RDKafkaErrorCode::InvalidRecord => StreamError::Configuration(format!(
+            "topic {topic} refuses a record as invalid: its configuration limits timestamps or \
+             formats (message.timestamp.*), or the brokers validate records; `dogiqa check` shows \
+             what they report"
+        )),
+        code if is_unknown_topic(code) => StreamError::MissingTopics(format!(
+            "topic {topic} does not exist any more; was it deleted? Create it again, and start the \
+             worker"
+        )),
         _ => StreamError::Publish { topic: topic.to_owned(), reason: error },
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! [`kafka_error`] classifies error codes. [`client_config`] builds the librdkafka configurations.
 //! [`probe`] and [`topics`] find and create topics, and explain why the brokers cannot be used.
+//! [`backlog`] compares the group's position with what retention deletes.
 //! [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for the demo and
 //! for tests.
 //!
 //! This folder may import `error`, `properties`, `settings` and `record`.
 
+pub(crate) mod backlog;
 mod client_config;
 mod connection_errors;
 pub(crate) mod embedded;

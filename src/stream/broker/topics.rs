@@ -17,21 +17,43 @@ pub(crate) const VISIBLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait between two checks for a created topic.
 pub(crate) const VISIBLE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Returns the `min.insync.replicas` of a topic, or `None` if the brokers do not report it, for
-/// example because this client may not describe configurations.
+/// The settings of a topic by which it loses or refuses records. A value is `None` if the brokers
+/// do not report it, for example because this client may not describe configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopicSettings {
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: Option<usize>,
+    /// `max.message.bytes`: the largest batch, compressed.
+    pub batch_bytes_max: Option<u64>,
+    /// True if `cleanup.policy` includes `compact`.
+    pub is_compacted: Option<bool>,
+    /// `retention.ms`, unless it is unlimited.
+    pub retention: Option<Duration>,
+}
+
+/// Reads the settings of a topic from the brokers.
 ///
 /// # Errors
 /// Fails if librdkafka refuses the configuration.
-pub async fn min_insync_replicas(
+pub async fn topic_settings(
     settings: &Settings,
     topic: &str,
-) -> Result<Option<usize>, StreamError> {
+) -> Result<TopicSettings, StreamError> {
     let admin = admin_client(settings)?;
     let options = AdminOptions::new().request_timeout(Some(settings.probe_timeout));
     let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
-    let resource = described.ok().and_then(|mut described| described.pop()?.ok());
-    let value = resource.and_then(|resource| resource.get("min.insync.replicas")?.value.clone());
-    Ok(value.and_then(|value| value.parse().ok()))
+    let Some(resource) = described.ok().and_then(|mut described| described.pop()?.ok()) else {
+        return Ok(TopicSettings::default());
+    };
+    let text = |name| resource.get(name).and_then(|entry| entry.value.clone());
+    Ok(TopicSettings {
+        min_insync_replicas: text("min.insync.replicas").and_then(|value| value.parse().ok()),
+        batch_bytes_max: text("max.message.bytes").and_then(|value| value.parse().ok()),
+        is_compacted: text("cleanup.policy").map(|value| value.contains("compact")),
+        // -1 is unlimited.
+        retention: text("retention.ms")
+            .and_then(|value| value.parse().ok().map(Duration::from_millis)),
+    })
 }
 
 /// Checks that the topics of the worker exist, and creates them if `create_topics` is set. Returns

@@ -2,7 +2,7 @@
 
 use rdkafka::message::OwnedHeaders;
 
-use crate::event::dead_letter::{LEFT_OUT_HEADER, REPLAY_COUNT_HEADER};
+use crate::event::dead_letter::{GENERATED_KEY_HEADER, LEFT_OUT_HEADER, REPLAY_COUNT_HEADER};
 use crate::event::{DeadLetterReason, Headers, ImageReference, reference};
 use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
@@ -42,6 +42,7 @@ impl DeadLetter {
         // Only headers of the input record can have names that are not UTF-8, never the reason.
         let headers = Headers::new(headers::readable(native_headers.as_ref()));
         let reason = DeadLetterReason::from_headers(&headers).map_err(|error| error.to_string())?;
+        let key = key.filter(|_| headers.get(GENERATED_KEY_HEADER).is_none());
         let replays = headers.get_text(REPLAY_COUNT_HEADER).and_then(|count| count.parse().ok());
         Ok(Self {
             partition,

@@ -119,13 +119,16 @@ impl Partitions {
         self.lock().tracker.audit(partition, committed, now, overdue_after)
     }
 
-    /// Returns the committable offsets of the given partitions, changed or not. The last commit
-    /// before a revocation or a stop covers all of them, because an earlier asynchronous commit may
-    /// still be in flight and fail unnoticed.
+    /// Returns the committable offsets of the given partitions that the brokers have not confirmed.
+    /// The last commit before a revocation or a stop repeats them, because an earlier asynchronous
+    /// commit may still be in flight and fail unnoticed. Without any, a worker without brokers
+    /// stops at once.
     pub(crate) fn committable_offsets(&self, partitions: &[i32]) -> Vec<CommittableOffset> {
         let assignments = self.lock();
         let committable = |&partition: &i32| {
-            let offset = assignments.tracker.committable(partition)?;
+            let tracker = &assignments.tracker;
+            let offset =
+                tracker.committable(partition).filter(|_| !tracker.is_confirmed(partition))?;
             Some(CommittableOffset { partition, offset })
         };
         partitions.iter().filter_map(committable).collect()

@@ -228,6 +228,14 @@ impl Tracker {
         self.windows.get(&partition)?.committable
     }
 
+    /// Returns true if the brokers have confirmed the committable offset of a partition, or if
+    /// there is none.
+    pub(crate) fn is_confirmed(&self, partition: i32) -> bool {
+        self.windows.get(&partition).is_none_or(|window| {
+            window.committable == window.requested && window.unconfirmed.is_none()
+        })
+    }
+
     /// Returns the numbers of the assigned partitions.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
         self.windows.keys().copied()
@@ -388,6 +396,28 @@ mod tests {
             let audit = tracker.audit(0, Some(i64::from(step)), now, overdue_after);
             assert_ne!(audit, CommitAudit::Overdue);
         }
+    }
+
+    #[test]
+    fn a_position_is_confirmed_by_the_brokers_only() {
+        let overdue_after = Duration::from_secs(2);
+        let now = Instant::now();
+        let mut tracker = Tracker::new(8);
+        tracker.assign(0);
+        assert!(tracker.is_confirmed(0), "nothing is answered");
+        for offset in 0..2 {
+            let ticket = admit(&mut tracker, 0, offset);
+            tracker.complete(ticket);
+        }
+        assert!(!tracker.is_confirmed(0), "not requested");
+        tracker.take_committable(now);
+        assert!(!tracker.is_confirmed(0), "requested");
+        tracker.audit(0, Some(1), now, overdue_after);
+        assert!(!tracker.is_confirmed(0), "the brokers hold an older one");
+        tracker.audit(0, Some(2), now, overdue_after);
+        assert!(tracker.is_confirmed(0));
+        tracker.commit_failed(0);
+        assert!(!tracker.is_confirmed(0));
     }
 
     #[test]

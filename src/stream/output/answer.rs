@@ -11,7 +11,7 @@ use rdkafka::message::OwnedHeaders;
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
-use crate::event::dead_letter::LEFT_OUT_HEADER;
+use crate::event::dead_letter::{GENERATED_KEY_HEADER, LEFT_OUT_HEADER};
 use crate::event::reference::{self, ReferenceError};
 use crate::event::{
     DeadLetterReason, Headers, ImageReference, QualityEvent, Source, TraceContext,
@@ -266,9 +266,10 @@ impl Answers {
         self.write(admitted, outgoing).await
     }
 
-    /// Writes the original record, with the reason in its headers. If that is too large for the
-    /// topic, leaves out the value, then the headers too. The reason contains the position of the
-    /// original, and a poison record must not block its partition.
+    /// Writes the original record, with the reason in its headers, and its position as key if it
+    /// has none. If that is too large for the topic, leaves out the value, then the headers too.
+    /// The reason contains the position of the original, and a poison record must not block its
+    /// partition.
     async fn publish_dead_letter(
         &self,
         admitted: AdmittedRecord<'_>,
@@ -277,6 +278,11 @@ impl Answers {
         let AdmittedRecord { record, received_at, .. } = admitted;
         let code = reason.code;
         let mut names = self.reason_headers(record, reason);
+        let position =
+            format!("{}-{}-{}", self.settings.input_topic, record.partition, record.offset);
+        if record.key.is_none() {
+            names.push((GENERATED_KEY_HEADER.to_owned(), "true".to_owned()));
+        }
         let original = record.headers.as_ref();
         let payload = record.payload.as_deref().unwrap_or_default();
         let forms = [
@@ -296,7 +302,7 @@ impl Answers {
             }
             let outgoing = Outgoing {
                 topic: &self.settings.dead_letter_topic,
-                key: record.key.as_deref(),
+                key: Some(record.key.as_deref().unwrap_or(position.as_bytes())),
                 payload,
                 headers: headers::with_reason(original, &names),
             };

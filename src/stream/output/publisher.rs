@@ -1,12 +1,12 @@
 //! The producer for at-least-once delivery: sends a record until every in-sync replica has it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use rdkafka::{ClientContext, Statistics};
+use rdkafka::{ClientConfig, ClientContext, Statistics};
 
 use crate::backoff::Backoff;
 use crate::telemetry::metrics;
@@ -29,8 +29,27 @@ const RETRY: Backoff =
 #[derive(Clone)]
 pub struct Publisher {
     producer: FutureProducer<DeliveryContext>,
+    singles: Arc<SingleRecords>,
     /// Readiness of the worker; `None` outside a worker.
     vitals: Option<Arc<Vitals>>,
+}
+
+/// A producer that sends each record in a request of its own, opened when a topic first refuses a
+/// batch as too large.
+struct SingleRecords {
+    config: ClientConfig,
+    fault: Option<Arc<Fault>>,
+    producer: Mutex<Option<FutureProducer<DeliveryContext>>>,
+}
+
+/// A record that was not written.
+struct FailedSend {
+    error: KafkaError,
+    /// They cannot be copied by name, because names that are not UTF-8 are unreadable.
+    headers: OwnedHeaders,
+    /// True if the brokers refused it, perhaps for another record of its batch. False if the client
+    /// refused this record.
+    was_sent: bool,
 }
 
 /// Logs error events of a producer. A fatal one stops the worker, if there is one.
@@ -73,13 +92,19 @@ impl Publisher {
         vitals: Option<Arc<Vitals>>,
     ) -> Result<Self, StreamError> {
         let config = settings.producer_config()?;
+        let singles = SingleRecords {
+            config: Settings::with_single_records(config.clone()),
+            fault: context.fault.clone(),
+            producer: Mutex::new(None),
+        };
         let producer =
             config.create_with_context(context).map_err(|error| configuration_error(&error))?;
-        Ok(Self { producer, vitals })
+        Ok(Self { producer, singles: Arc::new(singles), vitals })
     }
 
     /// Writes a record and waits until all in-sync replicas have it. Retries transient failures
-    /// indefinitely: drop the future to stop, for example after the partition is revoked.
+    /// indefinitely: drop the future to stop, for example after the partition is revoked. A record
+    /// whose batch is too large is sent again alone.
     ///
     /// Dropping the future does not recall a record that was sent: it may still be written.
     ///
@@ -89,22 +114,29 @@ impl Publisher {
         let Outgoing { topic, key, payload, mut headers } = outgoing;
         let mut waiting = None;
         let mut failures = 0;
+        let mut single = None;
         loop {
-            let (error, returned) = match self.send(topic, key, payload, headers).await {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
-            };
+            let producer = single.as_ref().unwrap_or(&self.producer);
+            let FailedSend { error, headers: returned, was_sent } =
+                match send(producer, topic, key, payload, headers).await {
+                    Ok(()) => return Ok(()),
+                    Err(failed) => failed,
+                };
             headers = returned;
             match send_verdict(&error) {
                 SendVerdict::QueueFull => {
                     tokio::time::sleep(QUEUE_FULL_WAIT).await;
                     continue;
                 }
+                SendVerdict::TooLarge if was_sent && single.is_none() => {
+                    single = Some(self.singles.producer(topic)?);
+                    continue;
+                }
                 SendVerdict::TooLarge => {
                     return Err(PublishError::TooLarge { topic: topic.to_owned() });
                 }
                 SendVerdict::Permanent => {
-                    let fatal = self.producer.client().fatal_error();
+                    let fatal = producer.client().fatal_error();
                     return Err(permanent_send_error(fatal, topic, error).into());
                 }
                 SendVerdict::Transient => {}
@@ -116,30 +148,58 @@ impl Publisher {
             tokio::time::sleep(RETRY.delay(failures)).await;
         }
     }
+}
 
-    /// Sends once. Returns the headers with the error: they cannot be copied by name, because names
-    /// that are not UTF-8 are unreadable.
-    async fn send(
-        &self,
-        topic: &str,
-        key: Option<&[u8]>,
-        payload: &[u8],
-        headers: OwnedHeaders,
-    ) -> Result<(), (KafkaError, OwnedHeaders)> {
-        let mut record = FutureRecord::to(topic).payload(payload).headers(headers);
-        record.key = key;
-        let acknowledged = match self.producer.send_result(record) {
-            Ok(acknowledged) => acknowledged,
-            Err((error, record)) => return Err((error, record.headers.unwrap_or_default())),
-        };
-        match acknowledged.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err((error, mut message))) => {
-                Err((error, message.detach_headers().unwrap_or_default()))
-            }
-            // Unreachable: this future borrows the producer, which answers every record.
-            Err(_) => Err((KafkaError::Canceled, OwnedHeaders::new())),
+impl SingleRecords {
+    /// Returns the producer, and opens it at the first call.
+    fn producer(&self, topic: &str) -> Result<FutureProducer<DeliveryContext>, StreamError> {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &*producer {
+            return Ok(open.clone());
         }
+        tracing::warn!(
+            topic,
+            "the topic accepts less than a batch; its records are sent again one by one; raise its \
+             max.message.bytes or lower batch.size in kafka.properties"
+        );
+        let context = DeliveryContext { fault: self.fault.clone() };
+        let opened: FutureProducer<DeliveryContext> = self
+            .config
+            .create_with_context(context)
+            .map_err(|error| configuration_error(&error))?;
+        Ok(producer.insert(opened).clone())
+    }
+}
+
+/// Sends a record once.
+async fn send(
+    producer: &FutureProducer<DeliveryContext>,
+    topic: &str,
+    key: Option<&[u8]>,
+    payload: &[u8],
+    headers: OwnedHeaders,
+) -> Result<(), FailedSend> {
+    let mut record = FutureRecord::to(topic).payload(payload).headers(headers);
+    record.key = key;
+    let acknowledged = match producer.send_result(record) {
+        Ok(acknowledged) => acknowledged,
+        Err((error, record)) => {
+            let headers = record.headers.unwrap_or_default();
+            return Err(FailedSend { error, headers, was_sent: false });
+        }
+    };
+    match acknowledged.await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err((error, mut message))) => {
+            let headers = message.detach_headers().unwrap_or_default();
+            Err(FailedSend { error, headers, was_sent: true })
+        }
+        // Unreachable: the caller holds the producer, which answers every record.
+        Err(_) => Err(FailedSend {
+            error: KafkaError::Canceled,
+            headers: OwnedHeaders::new(),
+            was_sent: true,
+        }),
     }
 }
 

@@ -105,8 +105,8 @@ impl TransactionCommitter {
         }
         // Reopen even if no answer waits: until then, the transaction that the previous producer
         // left open holds back readers of committed records.
-        let Some(producer) = self.producer.take().or_else(|| self.reopen()) else { return };
-        match self.attempt(&producer, consumer) {
+        let Some(mut producer) = self.producer.take().or_else(|| self.reopen()) else { return };
+        match self.attempt(&mut producer, consumer) {
             ProducerFate::Keep => self.producer = Some(producer),
             ProducerFate::Replace { reason, answers } => {
                 tracing::warn!(reason, answers, "the transactional producer is replaced");
@@ -121,7 +121,7 @@ impl TransactionCommitter {
 
     fn attempt<C: ConsumerContext>(
         &mut self,
-        producer: &TransactionalProducer,
+        producer: &mut TransactionalProducer,
         consumer: &BaseConsumer<C>,
     ) -> ProducerFate {
         if !self.resolve(consumer) {
@@ -180,7 +180,7 @@ impl TransactionCommitter {
 
     fn commit<C: ConsumerContext>(
         &self,
-        producer: &TransactionalProducer,
+        producer: &mut TransactionalProducer,
         consumer: &BaseConsumer<C>,
         answers: &[PendingAnswer],
     ) -> Result<(), TransactionFailure> {

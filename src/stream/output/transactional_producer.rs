@@ -4,6 +4,7 @@
 //! producer is unusable: librdkafka is still executing the step and rejects every other call. The
 //! caller keeps the records of an aborted transaction and may write them again.
 
+use std::mem;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::stream::broker::kafka_error::{
 use crate::stream::error::StreamError;
 use crate::stream::output::output_record::OutputRecord;
 use crate::stream::output::publisher::DeliveryContext;
+use crate::stream::settings::Settings;
 
 /// Time limit for one step of a transaction.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,13 +33,25 @@ pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(15);
 /// Extra time that librdkafka may take after its own timeout.
 const TIMEOUT_SLACK: Duration = Duration::from_secs(3);
+/// Time for which records are sent one by one after a topic refused a batch as too large.
+const SINGLE_FOR: Duration = Duration::from_mins(1);
 /// Wait before a step is retried.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 
 /// A producer with a transactional id. Opening another producer with the same id fences this one.
 pub(crate) struct TransactionalProducer {
     producer: FutureProducer<DeliveryContext>,
+    config: ClientConfig,
     id: String,
+    /// End of the time in which each record is sent in a request of its own.
+    single_until: Option<Instant>,
+}
+
+/// The result of writing the records of a transaction.
+enum Written {
+    All,
+    /// A topic refused a batch as too large, and the transaction is aborted.
+    BatchTooLarge,
 }
 
 /// Positions of a consumer group, to be committed with the answers to the records before them.
@@ -48,7 +62,7 @@ pub(crate) struct Positions {
 
 /// The reason why a transaction was not committed, or is not known to be.
 pub(crate) enum TransactionFailure {
-    /// The records with these indices are too large for their topic.
+    /// The records with these indices are too large for their topic, each by itself.
     TooLarge(Vec<usize>),
     /// The transaction was aborted. The same records may succeed later.
     Aborted(KafkaError),
@@ -75,7 +89,7 @@ impl TransactionalProducer {
         let producer: FutureProducer<DeliveryContext> = config
             .create_with_context(DeliveryContext::default())
             .map_err(|error| TransactionFailure::Permanent(configuration_error(&error)))?;
-        let opened = Self { producer, id };
+        let opened = Self { producer, config: config.clone(), id, single_until: None };
         let deadline = Instant::now() + timeout;
         match step(deadline, || opened.producer.init_transactions(timeout)) {
             Ok(()) => Ok(opened),
@@ -87,29 +101,38 @@ impl TransactionalProducer {
         }
     }
 
-    /// Writes records and commits them with the positions, in one transaction. Blocks.
+    /// Writes records and commits them with the positions, in one transaction. If a topic refuses a
+    /// batch as too large, writes them again one by one. Blocks.
     ///
     /// # Errors
     /// [`TransactionFailure`]. Readers of committed records see none of the records then, except
     /// perhaps after [`TransactionFailure::OutcomeUnknown`].
     pub(crate) fn transact<'a>(
-        &self,
-        records: impl Iterator<Item = (usize, &'a OutputRecord)>,
+        &mut self,
+        records: impl Iterator<Item = (usize, &'a OutputRecord)> + Clone,
         positions: Option<Positions>,
     ) -> Result<(), TransactionFailure> {
-        let deadline = Instant::now() + STEP_TIMEOUT;
-        step(deadline, || self.producer.begin_transaction())
-            .map_err(|error| self.broken(&error))?;
-        self.write(records).or_else(|failure| self.abort(failure))?;
+        if self.single_until.is_some_and(|end| end < Instant::now()) {
+            self.reopen(None)?;
+        }
+        if let Written::BatchTooLarge = self.begin_and_write(records.clone())? {
+            tracing::warn!(
+                "a topic accepts less than a batch; for a minute, records are sent one by one; \
+                 raise its max.message.bytes or lower batch.size in kafka.properties"
+            );
+            self.reopen(Some(Instant::now() + SINGLE_FOR))?;
+            self.begin_and_write(records)?;
+        }
         if let Some(positions) = positions {
             self.send_positions(positions)?;
         }
+        let deadline = Instant::now() + STEP_TIMEOUT;
         let committed = step(deadline, || self.producer.commit_transaction(STEP_TIMEOUT));
         committed.or_else(|error| match &error {
             KafkaError::Transaction(reason) if reason.txn_requires_abort() => {
-                self.abort(TransactionFailure::Aborted(error))
+                Err(self.abort(TransactionFailure::Aborted(error)))
             }
-            KafkaError::Flush(_) => self.abort(TransactionFailure::Aborted(error)),
+            KafkaError::Flush(_) => Err(self.abort(TransactionFailure::Aborted(error))),
             // The coordinator may have committed the transaction, or may still do so. Nothing may
             // be written again until the outcome is known.
             _ => Err(match self.broken(&error) {
@@ -127,12 +150,46 @@ impl TransactionalProducer {
         }
     }
 
+    /// Replaces the client by one with the same id, which sends records one by one until the given
+    /// time.
+    fn reopen(&mut self, single_until: Option<Instant>) -> Result<(), TransactionFailure> {
+        let config = match single_until {
+            Some(_) => Settings::with_single_records(self.config.clone()),
+            None => self.config.clone(),
+        };
+        let mut successor = Self::open(&config, self.id.clone(), STEP_TIMEOUT)?;
+        successor.config = self.config.clone();
+        successor.single_until = single_until;
+        mem::replace(self, successor).abandon();
+        Ok(())
+    }
+
+    /// Begins a transaction and writes its records. Aborts it if that fails.
+    fn begin_and_write<'a>(
+        &self,
+        records: impl Iterator<Item = (usize, &'a OutputRecord)>,
+    ) -> Result<Written, TransactionFailure> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        step(deadline, || self.producer.begin_transaction())
+            .map_err(|error| self.broken(&error))?;
+        match self.write(records) {
+            Ok(Written::BatchTooLarge) => {
+                step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT))
+                    .map_err(|error| self.broken(&error))?;
+                Ok(Written::BatchTooLarge)
+            }
+            Err(failure) => Err(self.abort(failure)),
+            all => all,
+        }
+    }
+
     /// Writes all records and waits until the brokers have them.
     fn write<'a>(
         &self,
         records: impl Iterator<Item = (usize, &'a OutputRecord)>,
-    ) -> Result<(), TransactionFailure> {
-        let mut too_large = Vec::new();
+    ) -> Result<Written, TransactionFailure> {
+        // Records that the client refuses, and those of batches that the brokers refuse.
+        let (mut too_large, mut in_large_batches) = (Vec::new(), Vec::new());
         let mut sent = Vec::new();
         let mut failed = Ok(());
         for (index, record) in records {
@@ -149,15 +206,19 @@ impl TransactionalProducer {
         for (index, topic, acknowledged) in sent {
             let noted = match block_on(acknowledged) {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err((error, _))) => self.note(index, topic, error, &mut too_large),
+                Ok(Err((error, _))) => self.note(index, topic, error, &mut in_large_batches),
                 Err(_) => Err(TransactionFailure::Aborted(KafkaError::Canceled)),
             };
             failed = failed.and(noted);
         }
         // Report records that are too large first: the others may have failed because of them, and
         // would fail again.
+        if !in_large_batches.is_empty() && self.single_until.is_none() {
+            return Ok(Written::BatchTooLarge);
+        }
+        too_large.append(&mut in_large_batches);
         if too_large.is_empty() {
-            failed.and(flushed)
+            failed.and(flushed).map(|()| Written::All)
         } else {
             Err(TransactionFailure::TooLarge(too_large))
         }
@@ -231,10 +292,10 @@ impl TransactionalProducer {
         let started = thread::Builder::new().name("dogiqa-positions".to_owned()).spawn(call);
         if let Err(error) = started {
             let bug = StreamError::Bug(format!("the thread for positions did not start: {error}"));
-            return self.abort(TransactionFailure::Permanent(bug));
+            return Err(self.abort(TransactionFailure::Permanent(bug)));
         }
         match result.recv_timeout(POSITIONS_TIMEOUT + TIMEOUT_SLACK) {
-            Ok(sent) => sent.or_else(|error| self.abort(self.classify(error))),
+            Ok(sent) => sent.map_err(|error| self.abort(self.classify(error))),
             Err(_) => Err(TransactionFailure::Unusable(
                 "the brokers did not accept its offsets in time".to_owned(),
             )),
@@ -242,15 +303,15 @@ impl TransactionalProducer {
     }
 
     /// Aborts the transaction. Returns `failure`, or the reason why it could not be aborted.
-    fn abort(&self, failure: TransactionFailure) -> Result<(), TransactionFailure> {
+    fn abort(&self, failure: TransactionFailure) -> TransactionFailure {
         let deadline = Instant::now() + STEP_TIMEOUT;
         match step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT)) {
-            Ok(()) => Err(failure),
+            Ok(()) => failure,
             Err(error) if matches!(failure, TransactionFailure::Permanent(_)) => {
                 tracing::debug!(%error, "the last transaction cannot be aborted");
-                Err(failure)
+                failure
             }
-            Err(error) => Err(self.broken(&error)),
+            Err(error) => self.broken(&error),
         }
     }
 

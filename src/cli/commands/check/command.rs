@@ -1,21 +1,17 @@
-//! `dogiqa check`: checks everything that the worker needs before it goes live.
+//! The checks of `dogiqa check` and their results.
 
 use std::io;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::command_outcome::CommandOutcome;
+use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
 use crate::cli::journey_setup::open_journey;
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
 use crate::storage::Stores;
-use crate::stream::{TopicReport, min_insync_replicas, probe};
-
-/// With fewer replicas, the loss of one broker can lose acknowledged answers.
-const REPLICAS_MIN: usize = 3;
-/// With a lower `min.insync.replicas`, an acknowledged answer may be on one broker only.
-const IN_SYNC_MIN: usize = 2;
+use crate::stream::{self, TopicReport, TopicSettings, backlog, probe, topic_settings};
 
 /// Takes no arguments; everything comes from the configuration.
 #[derive(Debug, clap::Args)]
@@ -38,6 +34,14 @@ enum CheckStatus {
 impl CheckResult {
     fn new(status: CheckStatus, text: impl Into<String>) -> Self {
         Self { status, text: text.into() }
+    }
+
+    /// A warning with these problems, or none if there are none.
+    fn with_problems(text: String, problems: &[String]) -> Self {
+        if problems.is_empty() {
+            return Self::new(CheckStatus::Fine, text);
+        }
+        Self::new(CheckStatus::Warning, format!("{text}; {}", problems.join("; ")))
     }
 }
 
@@ -119,32 +123,41 @@ async fn kafka(settings: &Settings) -> anyhow::Result<Vec<CheckResult>> {
         }
     });
     let mut results: Vec<_> = missing.collect();
-    for topic in &report.topics {
-        results.push(check_topic(topic, min_insync_replicas(&kafka, &topic.name).await?));
-    }
+    results.extend(topics(&kafka, report.topics).await?);
     Ok(results)
 }
 
-/// Checks the durability of a topic. `min_insync_replicas` is its `min.insync.replicas`, or `None`
-/// if the brokers do not report it.
-fn check_topic(topic: &TopicReport, min_insync_replicas: Option<usize>) -> CheckResult {
-    let TopicReport { name, partitions, replicas } = topic;
-    let text = format!("kafka: topic {name} has {partitions} partitions, {replicas} replicas");
-    let problem = match min_insync_replicas {
-        Some(least) if least > *replicas => {
-            format!("min.insync.replicas = {least} is more than that: nothing can be written")
-        }
-        _ if *replicas < REPLICAS_MIN => {
-            format!("below {REPLICAS_MIN} a lost broker can lose answers")
-        }
-        Some(least) if least < IN_SYNC_MIN => {
-            format!(
-                "min.insync.replicas = {least}: a lost broker can lose answers; set {IN_SYNC_MIN}"
-            )
-        }
-        _ => return CheckResult::new(CheckStatus::Fine, text),
-    };
-    CheckResult::new(CheckStatus::Warning, format!("{text}; {problem}"))
+/// Checks the settings of the topics, and the backlog of the input topic.
+async fn topics(
+    kafka: &stream::Settings,
+    topics: Vec<TopicReport>,
+) -> anyhow::Result<Vec<CheckResult>> {
+    let mut described = Vec::new();
+    for topic in topics {
+        let settings = topic_settings(kafka, &topic.name).await?;
+        described.push((topic, settings));
+    }
+    let input = described.iter().find(|(topic, _)| topic.name == kafka.input_topic);
+    let (partitions, of_input) =
+        input.map_or((0, TopicSettings::default()), |(topic, it)| (topic.partitions, *it));
+    let mut results: Vec<CheckResult> = described
+        .iter()
+        .map(|(topic, settings)| {
+            let role = TopicRole::of(&topic.name, kafka);
+            let TopicReport { name, partitions, replicas } = topic;
+            let text =
+                format!("kafka: topic {name} has {partitions} partitions, {replicas} replicas");
+            CheckResult::with_problems(text, &topic_problems(role, topic, settings, &of_input))
+        })
+        .collect();
+    let settings = kafka.clone();
+    let read = move || backlog(&settings, partitions, of_input.retention);
+    if let Some(backlog) = tokio::task::spawn_blocking(read).await?? {
+        let text =
+            format!("kafka: group {} has a backlog of {} records", kafka.group_id, backlog.records);
+        results.push(CheckResult::with_problems(text, &backlog_problems(&backlog)));
+    }
+    Ok(results)
 }
 
 fn print_check_result(result: &CheckResult) -> io::Result<()> {
@@ -154,32 +167,4 @@ fn print_check_result(result: &CheckResult) -> io::Result<()> {
         CheckStatus::Broken => "broken",
     };
     print_result(&format!("{status:<8} {}", result.text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_topic_that_can_lose_or_refuse_answers_gets_a_warning() {
-        let check = |replicas, min_insync_replicas, expected: Option<&str>| {
-            let topic = TopicReport { name: "t".to_owned(), partitions: 6, replicas };
-            let result = check_topic(&topic, min_insync_replicas);
-            match expected {
-                None => assert!(result.status == CheckStatus::Fine, "{}", result.text),
-                Some(part) => {
-                    assert!(result.status == CheckStatus::Warning, "{}", result.text);
-                    assert!(result.text.contains(part), "{}", result.text);
-                }
-            }
-        };
-        check(3, Some(2), None);
-        check(3, Some(3), None);
-        check(3, None, None);
-        check(3, Some(1), Some("min.insync.replicas = 1"));
-        check(3, Some(4), Some("nothing can be written"));
-        check(1, Some(2), Some("nothing can be written"));
-        check(2, Some(2), Some("below 3"));
-        check(1, None, Some("below 3"));
-    }
 }
