@@ -19,6 +19,18 @@ pub enum ReferenceError {
         /// The parser's message, with line and column.
         reason: String,
     },
+    /// The value has the frame of a schema registry, and no JSON behind it.
+    #[error(
+        "the value has the frame of the {registry} schema registry (schema {schema}), and no JSON \
+         object follows; send plain JSON, or use the registry's serializer for JSON without \
+         compression"
+    )]
+    SchemaFrame {
+        /// The registry.
+        registry: &'static str,
+        /// Id of the schema.
+        schema: String,
+    },
     /// The value is JSON, but no object.
     #[error("the reference is {found}, it must be a JSON object")]
     NotAnObject {
@@ -26,8 +38,20 @@ pub enum ReferenceError {
         found: &'static str,
     },
     /// The `uri` is missing.
-    #[error("the reference has no uri")]
-    MissingUri,
+    #[error("the reference has no uri{}", meant(.instead.as_ref()))]
+    MissingUri {
+        /// A field that was probably meant as `uri`.
+        instead: Option<String>,
+    },
+    /// A field asks for something that a reference cannot say, and that must not be ignored.
+    #[error(
+        "{field} is not a field of a reference, and the latest version would be assessed instead; \
+         send the version's etag"
+    )]
+    UnsupportedField {
+        /// The field, shortened.
+        field: String,
+    },
     /// A field has the wrong type.
     #[error("{field} is {found}, it must be {expected}")]
     WrongType {
@@ -101,7 +125,9 @@ impl ReferenceError {
             Self::TooLarge { .. } => "reference.too_large",
             Self::InvalidJson { .. } => "reference.invalid_json",
             Self::NotAnObject { .. } => "reference.not_an_object",
-            Self::MissingUri => "reference.missing_uri",
+            Self::SchemaFrame { .. } => "reference.unsupported_encoding",
+            Self::MissingUri { .. } => "reference.missing_uri",
+            Self::UnsupportedField { .. } => "reference.unsupported_field",
             Self::WrongType { .. } | Self::EmptyField { .. } => "reference.invalid_field",
             Self::TooLong { .. } => "reference.field_too_long",
             Self::InvalidSha256 => "reference.invalid_sha256",
@@ -112,4 +138,8 @@ impl ReferenceError {
             Self::HeaderValue { .. } | Self::HeaderName { .. } => "reference.invalid_header",
         }
     }
+}
+
+fn meant(instead: Option<&String>) -> String {
+    instead.map_or_else(String::new, |field| format!("; rename {field:?}, or build a uri from it"))
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::event::limits::SCHEMA_VERSION;
+use crate::event::metadata::Metadata;
 use crate::event::reference::ImageReference;
 use crate::method::{
     AggregationSettings, AnswerKind, Assessment, BoundingBox, Formula, GeneratedAnswer,
@@ -73,7 +74,8 @@ pub struct EventReference {
     pub uri: String,
     /// The sender's own data, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map<String, Value>>,
+    #[schemars(with = "Option<Map<String, Value>>")]
+    pub metadata: Option<Metadata>,
 }
 
 /// The image that was assessed.

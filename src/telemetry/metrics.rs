@@ -38,6 +38,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 
 fn describe() {
     describe_counter!("dogiqa_references_received_total", "Records received from the input topic");
+    describe_counter!(
+        "dogiqa_fields_ignored_total",
+        "Unknown fields of references that look like a mistake, by field"
+    );
     describe_counter!("dogiqa_tombstones_skipped_total", "Records without a value, skipped");
     describe_counter!("dogiqa_events_published_total", "Quality events acknowledged by the broker");
     describe_counter!("dogiqa_dead_letters_published_total", "Dead letters acknowledged, by code");
@@ -124,6 +128,11 @@ pub fn reference_received() {
 /// Records that a record without a value was skipped.
 pub fn tombstone_skipped() {
     counter!("dogiqa_tombstones_skipped_total").increment(1);
+}
+
+/// Records that a reference has an unknown field that looks like a mistake.
+pub fn field_ignored(field: &'static str) {
+    counter!("dogiqa_fields_ignored_total", "field" => field).increment(1);
 }
 
 /// Records that a quality event was acknowledged, `latency` after its reference was received.

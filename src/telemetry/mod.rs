@@ -4,6 +4,7 @@
 //!
 //! May import no other module of this crate.
 
+mod line_limit;
 pub mod logging;
 mod memory_part;
 pub mod metrics;
@@ -11,6 +12,7 @@ mod server;
 mod settings;
 mod stage;
 
+pub use line_limit::LineLimit;
 pub use memory_part::MemoryPart;
 pub use server::{Health, ServerError, serve};
 pub use settings::Settings;

@@ -1,5 +1,6 @@
 //! References in every form: plain, as CloudEvents in both modes, and invalid.
 
+use base64::Engine as _;
 use dog_iqa::event::reference::{
     METADATA_BYTES_MAX, METADATA_VALUES_MAX, PAYLOAD_BYTES_MAX, parse,
 };
@@ -54,7 +55,70 @@ fn every_field_is_read_and_unknown_ones_are_ignored() {
     assert_eq!(reference.etag.as_deref(), Some("\"e\""));
     assert_eq!(reference.sha256, Some("ab".repeat(32)), "lower case, for comparison");
     assert_eq!(reference.policy.as_deref(), Some("shop"));
-    assert_eq!(Value::Object(reference.metadata.unwrap()), json["metadata"]);
+    assert_eq!(Value::Object(reference.metadata.unwrap().to_map()), json["metadata"]);
+    assert!(reference.mistaken_fields.is_empty());
+}
+
+#[test]
+fn metadata_pass_through_digit_for_digit_in_every_envelope() {
+    let metadata = r#"{"price":1.10,"id":123456789012345678901234567890,"e":1E5,"text":"a  b"}"#;
+    let data = format!("{{\"uri\": \"s3://a/b\",\n \"metadata\" : {metadata} }}");
+    let base64 = base64::prelude::BASE64_STANDARD.encode(&data);
+    let event = |field: &str| format!("{{\"specversion\": \"1.0\", \"id\": \"i\", {field}}}");
+    let structured = headers(&[("content-type", "application/cloudevents+json")]);
+    for (headers, payload) in [
+        (Headers::default(), data.clone()),
+        (binary(&[]), data.clone()),
+        (structured.clone(), event(&format!("\"data\": {data}"))),
+        (structured, event(&format!("\"data_base64\": \"{base64}\""))),
+    ] {
+        let reference = parse(&headers, payload.as_bytes()).unwrap();
+        assert_eq!(reference.metadata.unwrap().as_str(), metadata);
+    }
+}
+
+#[test]
+fn the_frame_of_a_schema_registry_is_skipped_in_every_envelope() {
+    let framed = |json: Value| [&[0, 0, 0, 0, 9][..], json.to_string().as_bytes()].concat();
+    let plain = json!({ "uri": "s3://a/b" });
+    let structured = headers(&[("content-type", "application/cloudevents+json")]);
+    for (headers, payload) in [
+        (Headers::default(), framed(plain.clone())),
+        (binary(&[]), framed(plain.clone())),
+        (structured, framed(envelope(&plain))),
+    ] {
+        assert_eq!(parse(&headers, &payload).unwrap().uri, "s3://a/b");
+    }
+    let error = parse(&Headers::default(), b"\0\0\0\0\x09\x02\x10s3://a/b").unwrap_err();
+    assert_eq!(error.code(), "reference.unsupported_encoding");
+}
+
+#[test]
+fn a_field_that_looks_like_a_mistake_is_named() {
+    for (json, named) in [
+        (json!({ "url": "s3://a/b" }), "\"url\""),
+        (json!({ "bucket": "a", "size": 7 }), "\"bucket\""),
+        (json!({ "imageUrl": "s3://a/b" }), "\"imageUrl\""),
+        (json!({ "URI": "s3://a/b" }), "\"URI\""),
+    ] {
+        let error = bare(&json).unwrap_err();
+        assert_eq!(error.code(), "reference.missing_uri");
+        assert!(error.to_string().contains(named), "{error}");
+    }
+    let json = json!({ "uri": "s3://a/b", "Bucket": "a", "e_tag": "x", "size": 7, "key": null });
+    let mut mistaken = bare(&json).unwrap().mistaken_fields;
+    mistaken.sort_unstable();
+    assert_eq!(mistaken, ["bucket", "etag"]);
+}
+
+#[test]
+fn a_version_that_a_reference_cannot_name_is_refused() {
+    for name in ["versionId", "version_id", "VersionId"] {
+        let error = bare(&json!({ "uri": "s3://a/b", name: "3HL4kqtJlcpXroDTDmJ" })).unwrap_err();
+        assert_eq!(error.code(), "reference.unsupported_field");
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(bare(&json!({ "uri": "s3://a/b", name: null })).is_ok());
+    }
 }
 
 #[test]

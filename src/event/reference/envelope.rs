@@ -1,12 +1,17 @@
 //! The envelope of a reference: CloudEvents 1.0 in binary or structured mode, or none.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::event::error::ReferenceError;
 use crate::event::headers::Headers;
 use crate::event::limits::{ID_CHARS_MAX, PAYLOAD_BYTES_MAX};
+use crate::event::reference::frame::without_frame;
 use crate::event::reference::json::{self, kind_of, take_text};
 use crate::event::trace::TraceContext;
 
@@ -20,14 +25,20 @@ const BINARY_HEADERS: [&str; 4] = ["ce_specversion", "ce_id", "ce_source", "ce_t
 const QUOTED_CHARS_MAX: usize = 80;
 
 /// An opened envelope: the data, and the id and trace that the envelope adds.
-pub(crate) struct Envelope {
+pub(crate) struct Envelope<'a> {
     pub(crate) id: Option<String>,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) data: Value,
+    /// The text of `data`, whose numbers have all their digits.
+    pub(crate) text: Cow<'a, [u8]>,
 }
 
-/// Unpacks the value of a record from its envelope, if it has one.
-pub(crate) fn open(headers: &Headers, payload: &[u8]) -> Result<Envelope, ReferenceError> {
+/// Unpacks the value of a record from its frame and its envelope, if it has them.
+pub(crate) fn open<'a>(
+    headers: &Headers,
+    payload: &'a [u8],
+) -> Result<Envelope<'a>, ReferenceError> {
+    let payload = without_frame(payload)?;
     let content_type = match headers.get("content-type") {
         Some(bytes) => String::from_utf8_lossy(bytes).trim().to_ascii_lowercase(),
         None => String::new(),
@@ -43,17 +54,22 @@ pub(crate) fn open(headers: &Headers, payload: &[u8]) -> Result<Envelope, Refere
     if BINARY_HEADERS.iter().all(|name| headers.get(name).is_some()) {
         return open_binary(headers, payload);
     }
-    Ok(Envelope { id: None, trace: trace_of(headers), data: json::parse(payload)? })
+    let (data, text) = (json::parse(payload)?, Cow::Borrowed(payload));
+    Ok(Envelope { id: None, trace: trace_of(headers), data, text })
 }
 
-fn open_binary(headers: &Headers, payload: &[u8]) -> Result<Envelope, ReferenceError> {
+fn open_binary<'a>(headers: &Headers, payload: &'a [u8]) -> Result<Envelope<'a>, ReferenceError> {
     let text = |name| headers.get_text(name).ok_or(ReferenceError::HeaderValue { name });
     check_version(text("ce_specversion")?)?;
     let id = checked_id(text("ce_id")?.to_owned())?;
-    Ok(Envelope { id: Some(id), trace: trace_of(headers), data: json::parse(payload)? })
+    let (data, text) = (json::parse(payload)?, Cow::Borrowed(payload));
+    Ok(Envelope { id: Some(id), trace: trace_of(headers), data, text })
 }
 
-fn open_structured(headers: &Headers, payload: &[u8]) -> Result<Envelope, ReferenceError> {
+fn open_structured<'a>(
+    headers: &Headers,
+    payload: &'a [u8],
+) -> Result<Envelope<'a>, ReferenceError> {
     let mut event = match json::parse(payload)? {
         Value::Object(event) => event,
         other => return Err(ReferenceError::NotAnObject { found: kind_of(&other) }),
@@ -66,18 +82,27 @@ fn open_structured(headers: &Headers, payload: &[u8]) -> Result<Envelope, Refere
         attribute("traceparent")
             .and_then(|parent| TraceContext::parse(parent, attribute("tracestate")))
     });
-    let data = data_of(event)?;
-    Ok(Envelope { id, trace, data })
+    let (data, text) = data_of(event, payload)?;
+    Ok(Envelope { id, trace, data, text })
 }
 
-fn data_of(mut event: Map<String, Value>) -> Result<Value, ReferenceError> {
+/// Returns the data of an event and their text.
+fn data_of(
+    mut event: Map<String, Value>,
+    payload: &[u8],
+) -> Result<(Value, Cow<'_, [u8]>), ReferenceError> {
     match (event.remove("data"), event.remove("data_base64")) {
-        (Some(data), _) if !data.is_null() => Ok(data),
+        (Some(data), _) if !data.is_null() => {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(payload)
+                .map_err(|error| ReferenceError::InvalidJson { reason: error.to_string() })?;
+            let text = fields.get("data").map_or("", |text| text.get());
+            Ok((data, Cow::Borrowed(text.as_bytes())))
+        }
         (_, Some(Value::String(text))) => {
             let bytes = BASE64_STANDARD
                 .decode(text)
                 .map_err(|error| ReferenceError::InvalidBase64 { reason: error.to_string() })?;
-            json::parse(&bytes)
+            Ok((json::parse(&bytes)?, Cow::Owned(bytes)))
         }
         (_, Some(other)) if !other.is_null() => {
             let (field, expected) = ("data_base64", "a string");

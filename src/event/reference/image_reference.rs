@@ -1,7 +1,10 @@
 //! The request to assess one image, and its parser.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::event::error::ReferenceError;
@@ -10,8 +13,10 @@ use crate::event::limits::{
     ETAG_CHARS_MAX, ID_CHARS_MAX, METADATA_BYTES_MAX, METADATA_VALUES_MAX, PAYLOAD_BYTES_MAX,
     POLICY_CHARS_MAX, URI_CHARS_MAX,
 };
+use crate::event::metadata::Metadata;
 use crate::event::reference::envelope::{self, Envelope};
 use crate::event::reference::json::{kind_of, take_text};
+use crate::event::reference::mistaken_fields;
 use crate::event::trace::TraceContext;
 
 /// A request to assess one image.
@@ -41,7 +46,11 @@ pub struct ImageReference {
     /// The sender's own data, passed through to the event. At most 64 KiB of JSON and 1,024
     /// values.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map<String, Value>>,
+    #[schemars(with = "Option<Map<String, Value>>")]
+    pub metadata: Option<Metadata>,
+    /// Fields that were ignored and look like a mistake, such as `url`. Never part of the JSON.
+    #[serde(skip)]
+    pub mistaken_fields: Vec<&'static str>,
     /// Trace of the request, from the headers. Never part of the JSON.
     #[serde(skip)]
     pub trace: Option<TraceContext>,
@@ -58,6 +67,7 @@ impl ImageReference {
             sha256: None,
             policy: None,
             metadata: None,
+            mistaken_fields: Vec::new(),
             trace: None,
         }
     }
@@ -80,11 +90,14 @@ pub fn parse(headers: &Headers, payload: &[u8]) -> Result<ImageReference, Refere
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(ReferenceError::TooLarge { bytes: payload.len() });
     }
-    let Envelope { id, trace, data } = envelope::open(headers, payload)?;
+    let Envelope { id, trace, data, text } = envelope::open(headers, payload)?;
     let Value::Object(mut fields) = data else {
         return Err(ReferenceError::NotAnObject { found: kind_of(&data) });
     };
-    let uri = take_text(&mut fields, "uri", URI_CHARS_MAX)?.ok_or(ReferenceError::MissingUri)?;
+    let Some(uri) = take_text(&mut fields, "uri", URI_CHARS_MAX)? else {
+        let instead = mistaken_fields::instead_of_uri(&fields);
+        return Err(ReferenceError::MissingUri { instead });
+    };
     let id = take_text(&mut fields, "id", ID_CHARS_MAX)?.or(id);
     Ok(ImageReference {
         id: id.unwrap_or_else(|| uri.clone()),
@@ -92,7 +105,8 @@ pub fn parse(headers: &Headers, payload: &[u8]) -> Result<ImageReference, Refere
         etag: take_text(&mut fields, "etag", ETAG_CHARS_MAX)?,
         sha256: take_sha256(&mut fields)?,
         policy: take_text(&mut fields, "policy", POLICY_CHARS_MAX)?,
-        metadata: take_metadata(&mut fields)?,
+        metadata: take_metadata(&mut fields, &text)?,
+        mistaken_fields: mistaken_fields::find(&fields)?,
         trace,
     })
 }
@@ -108,9 +122,11 @@ fn take_sha256(fields: &mut Map<String, Value>) -> Result<Option<String>, Refere
     }
 }
 
+/// Removes the metadata, and returns them as `text`, the JSON of the reference, has them.
 fn take_metadata(
     fields: &mut Map<String, Value>,
-) -> Result<Option<Map<String, Value>>, ReferenceError> {
+    text: &[u8],
+) -> Result<Option<Metadata>, ReferenceError> {
     let field = "metadata";
     let metadata = match fields.remove(field) {
         None | Some(Value::Null) => return Ok(None),
@@ -120,14 +136,16 @@ fn take_metadata(
             return Err(ReferenceError::WrongType { field, expected: "an object", found });
         }
     };
-    let bytes = serde_json::to_vec(&metadata).map_or(usize::MAX, |json| json.len());
-    if bytes > METADATA_BYTES_MAX {
+    let texts: BTreeMap<String, &RawValue> = serde_json::from_slice(text)
+        .map_err(|error| ReferenceError::InvalidJson { reason: error.to_string() })?;
+    let copied = texts.get(field).map(|text| Metadata::copy(text));
+    if copied.as_ref().is_some_and(|copied| copied.as_str().len() > METADATA_BYTES_MAX) {
         return Err(ReferenceError::TooLong { field, limit: METADATA_BYTES_MAX, unit: "bytes" });
     }
     if metadata.values().map(values_in).sum::<usize>() > METADATA_VALUES_MAX {
         return Err(ReferenceError::TooLong { field, limit: METADATA_VALUES_MAX, unit: "values" });
     }
-    Ok(Some(metadata))
+    Ok(copied)
 }
 
 /// Counts a value and all values within it.

@@ -1,11 +1,14 @@
 //! Parses references out of records.
 //!
-//! `envelope` unpacks CloudEvents, `image_reference` parses the reference, `json` its fields. The
-//! folder imports `headers`, `trace`, `error` and `limits` of its parent.
+//! `frame` removes what serializers put before JSON, `envelope` unpacks CloudEvents,
+//! `image_reference` parses the reference, `json` its fields, and `mistaken_fields` finds misspelt
+//! ones. The folder imports `headers`, `metadata`, `trace`, `error` and `limits` of its parent.
 
 mod envelope;
+mod frame;
 mod image_reference;
 mod json;
+mod mistaken_fields;
 
 pub use crate::event::error::ReferenceError;
 pub use crate::event::limits::{

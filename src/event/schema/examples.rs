@@ -103,13 +103,13 @@ fn trace() -> TraceContext {
 }
 
 fn reference() -> ImageReference {
-    let metadata = json!({ "listing": 4711, "seller": "a-1" });
+    let metadata = r#"{"listing":4711,"seller":"a-1"}"#;
     ImageReference {
         id: "listing-4711".to_owned(),
         etag: Some("9b2cf535f27731c974343645a3985328".to_owned()),
         sha256: Some(SHA256.to_owned()),
         policy: Some("shop".to_owned()),
-        metadata: metadata.as_object().cloned(),
+        metadata: serde_json::from_str(metadata).ok(),
         ..ImageReference::new("s3://photos/2026/coffee.jpg")
     }
 }

@@ -18,7 +18,7 @@ use crate::event::{
     cloudevent_headers,
 };
 use crate::pipeline::{Journey, JourneyError};
-use crate::telemetry::{Stage, metrics};
+use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
 use crate::stream::offsets::tracker::RecordSlot;
@@ -35,6 +35,8 @@ use crate::stream::status::vitals::Vitals;
 /// Delays before a reference of an unavailable store is fetched again.
 const HOLD: Backoff =
     Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30), jitter: 0.5 };
+
+static MISTAKEN_FIELDS: LineLimit = LineLimit::new(Duration::from_mins(1));
 
 /// Answers the records of one worker.
 pub(crate) struct Answers {
@@ -175,6 +177,9 @@ impl Answers {
                 }));
             }
         };
+        for field in reference.mistaken_fields.iter().copied() {
+            self.report_mistaken_field(record, field);
+        }
         let (uri, reference_id) = (reference.uri.clone(), reference.id.clone());
         let trace = child_trace(reference.trace.as_ref());
         let source = self.source(record);
@@ -196,6 +201,22 @@ impl Answers {
                 }
                 Ok(AttemptOutcome::DeadLetter(failure.into()))
             }
+        }
+    }
+
+    fn report_mistaken_field(&self, record: &Record, field: &'static str) {
+        metrics::field_ignored(field);
+        if let Some(repeated) = MISTAKEN_FIELDS.admit(field, Instant::now()) {
+            let Record { partition, offset, .. } = record;
+            let topic = &self.settings.input_topic;
+            tracing::warn!(
+                field,
+                repeated,
+                topic,
+                partition,
+                offset,
+                "a reference has a field that is ignored and looks like a mistake"
+            );
         }
     }
 

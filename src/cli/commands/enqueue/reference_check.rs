@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use crate::event::reference::{self, ReferenceError};
-use crate::event::{Headers, ImageReference};
+use crate::event::{Headers, ImageReference, Metadata};
 use crate::method::Policies;
 use crate::storage::Stores;
 
@@ -47,10 +45,7 @@ impl ReferenceCheck {
             reference.policy.clone_from(&self.policy);
         }
         if !self.metadata.is_empty() {
-            let metadata = reference.metadata.get_or_insert_default();
-            for (name, value) in &self.metadata {
-                metadata.entry(name.as_str()).or_insert_with(|| Value::from(value.as_str()));
-            }
+            reference.metadata.get_or_insert_with(Metadata::empty).add_missing(&self.metadata);
         }
         let payload = serde_json::to_vec(&reference).expect("a reference is plain data");
         let reference = reference::parse(&Headers::default(), &payload)
@@ -120,9 +115,9 @@ mod tests {
         let mut reference = ImageReference::new("s3://photos/a.jpg");
         reference.metadata = serde_json::from_str(r#"{"batch": 8}"#).unwrap();
         let metadata = check(false).complete(reference).unwrap().metadata.unwrap();
-        assert_eq!(metadata["batch"], 8);
+        assert_eq!(metadata.as_str(), r#"{"batch":8}"#);
         let plain = ImageReference::new("s3://photos/a.jpg");
         let metadata = check(false).complete(plain).unwrap().metadata.unwrap();
-        assert_eq!(metadata["batch"], "7");
+        assert_eq!(metadata.as_str(), r#"{"batch":"7"}"#);
     }
 }
