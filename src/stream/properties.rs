@@ -56,7 +56,7 @@ const ALIASES: [(&str, &str); 14] = [
 ];
 
 /// Names and prefixes of refused properties, and the reason or the setting to use instead.
-const REFUSED: [(&str, &str); 25] = [
+const REFUSED: [(&str, &str); 36] = [
     ("bootstrap.servers", "set kafka.bootstrap_servers"),
     ("group.id", "set kafka.group_id"),
     ("group.protocol", "set kafka.group_protocol"),
@@ -68,7 +68,17 @@ const REFUSED: [(&str, &str); 25] = [
     ("transactional.id", "set kafka.transactional_id"),
     ("enable.auto.", "only answered references are committed"),
     ("auto.commit.", "only answered references are committed"),
-    ("offset.store.method", "only answered references are committed"),
+    ("offset.store.", "only answered references are committed"),
+    ("api.version.request", "dead letters keep headers, which old protocol versions lack"),
+    ("broker.version.fallback", "dead letters keep headers, which old protocol versions lack"),
+    ("delivery.report.only.error", "an answer counts only when the brokers acknowledge it"),
+    ("fetch.max.bytes", "the memory limit depends on it"),
+    ("max.partition.fetch.bytes", "the memory limit depends on it"),
+    ("queue.buffering.max.kbytes", "set kafka.message_bytes_max; the memory limit depends on it"),
+    ("queued.max.messages.kbytes", "the memory limit depends on it"),
+    ("queued.min.messages", "the memory limit depends on it"),
+    ("topic.blacklist", "the worker needs its three topics"),
+    ("transaction.timeout.ms", "deliveries must time out before their transaction does"),
     (
         "partition.assignment.strategy",
         "members with different strategies would stop at every rebalance",
@@ -77,14 +87,29 @@ const REFUSED: [(&str, &str); 25] = [
     ("acks", "an event must be acknowledged by all in-sync replicas"),
     ("retries", "an event is retried until it is acknowledged"),
     ("max.in.flight", "idempotence requires librdkafka's default limit"),
-    ("enable.partition.eof", "the worker does not handle end-of-partition events"),
+    ("enable.partition.eof", "lag reaches 0 only with the ends of partitions"),
     ("allow.auto.create.topics", "set kafka.create_topics"),
     ("statistics.interval.ms", "readiness, lag and commit checks depend on it"),
     ("log.queue", "the worker handles the log queue"),
     ("plugin.library.paths", "it runs external code"),
     ("sasl.kerberos.kinit.cmd", "it runs external code"),
     ("ssl.engine.", "it runs external code"),
+    ("ssl.providers", "it runs external code"),
     ("test.mock.", "it replaces the brokers with a mock cluster"),
+];
+
+/// Properties of which only these values keep a promise, and the promise.
+const REQUIRED: [(&str, &[&str], &str); 2] = [
+    (
+        "auto.offset.reset",
+        &["earliest", "smallest", "beginning"],
+        "a new group must read the references that wait, and an expired position must not skip any",
+    ),
+    (
+        "isolation.level",
+        &["read_committed"],
+        "references of aborted transactions must not be answered",
+    ),
 ];
 
 impl<'de> Deserialize<'de> for Properties {
@@ -159,6 +184,7 @@ impl Properties {
                     "kafka.properties must not set {written}: {reason}"
                 )));
             }
+            check_required(&name, &value, written)?;
             // For a missing file, librdkafka reports only `BIO lib`.
             if name.ends_with(".location") && value != "probe" {
                 fs::metadata(&value).map_err(|error| unreadable(&value, written, &error))?;
@@ -187,6 +213,28 @@ impl Serialize for Properties {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.redacted())
     }
+}
+
+/// Refuses a value that breaks a promise.
+fn check_required(name: &str, value: &str, written: &str) -> Result<(), StreamError> {
+    if name == "topic.metadata.refresh.interval.ms"
+        && value.trim().parse::<i64>().is_ok_and(|interval| interval <= 0)
+    {
+        return Err(StreamError::Configuration(format!(
+            "kafka.properties must not set {written} = {value}: new partitions would never be read"
+        )));
+    }
+    let Some((_, accepted, promise)) = REQUIRED.iter().find(|(required, ..)| *required == name)
+    else {
+        return Ok(());
+    };
+    if accepted.contains(&value.trim()) {
+        return Ok(());
+    }
+    Err(StreamError::Configuration(format!(
+        "kafka.properties must not set {written} = {value}: {promise}; use {}, the default",
+        accepted[0]
+    )))
 }
 
 fn redacted<'a>(name: &str, value: &'a str) -> &'a str {
@@ -267,6 +315,15 @@ mod tests {
             "enable.partition.eof",
             "allow.auto.create.topics",
             "offset.store.method",
+            "offset.store.path",
+            "delivery.report.only.error",
+            "fetch.max.bytes",
+            "fetch.message.max.bytes",
+            "queue.buffering.max.kbytes",
+            "queued.max.messages.kbytes",
+            "transaction.timeout.ms",
+            "api.version.request",
+            "ssl.providers",
             "log.queue",
             "plugin.library.paths",
             "sasl.kerberos.kinit.cmd",
@@ -296,6 +353,28 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(passed.unwrap(), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_value_that_breaks_a_promise_is_refused_with_the_promise_and_others_pass() {
+        for (name, value, promise) in [
+            ("auto.offset.reset", "latest", "must read the references that wait"),
+            ("AUTO_OFFSET_RESET", "error", "must read the references that wait"),
+            ("isolation.level", "read_uncommitted", "aborted transactions"),
+            ("topic.metadata.refresh.interval.ms", "-1", "new partitions"),
+        ] {
+            let error = resolve(&[(name, value)]).expect_err(name);
+            assert!(error.contains(name) && error.contains(promise), "{error}");
+        }
+        for (name, value) in [
+            ("auto.offset.reset", "earliest"),
+            ("auto.offset.reset", "smallest"),
+            ("isolation.level", "read_committed"),
+            ("topic.metadata.refresh.interval.ms", "60000"),
+            ("receive.message.max.bytes", "200000000"),
+        ] {
+            assert!(resolve(&[(name, value)]).is_ok(), "{name} = {value}");
+        }
     }
 
     #[test]
