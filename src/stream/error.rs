@@ -55,6 +55,58 @@ pub enum StreamError {
         /// The error of librdkafka.
         reason: KafkaError,
     },
+    /// Records of the input topic cannot be unpacked or parsed. librdkafka does not read past them.
+    #[error(
+        "topic {topic}, partition {partition}, offset {offset}: the records cannot be read: \
+         {reason}. None was skipped. If the batch unpacks to more than receive.message.max.bytes, \
+         raise that in kafka.properties; if it is damaged, stop the workers and move the group \
+         behind it: kafka-consumer-groups.sh --group {group} --topic {topic}:{partition} \
+         --reset-offsets --to-offset <first offset after the batch> --execute"
+    )]
+    UnreadableRecords {
+        /// The input topic.
+        topic: String,
+        /// The partition, or the partitions of which it is one.
+        partition: String,
+        /// Offset of the batch.
+        offset: String,
+        /// The consumer group.
+        group: String,
+        /// The error of librdkafka.
+        reason: String,
+    },
+    /// The group has members with another assignment strategy or another group protocol.
+    #[error(
+        "the members of group {group} use another assignment strategy than this worker \
+         ({strategy}); stop the other consumers of the group, or set another kafka.group_id"
+    )]
+    InconsistentGroup {
+        /// The consumer group.
+        group: String,
+        /// The strategy of this worker.
+        strategy: &'static str,
+    },
+    /// The brokers refuse the configuration of this member of the group.
+    #[error("the brokers refuse this member of group {group} ({code}): {reason}")]
+    Refused {
+        /// The consumer group.
+        group: String,
+        /// The error code.
+        code: RDKafkaErrorCode,
+        /// The error of librdkafka.
+        reason: String,
+    },
+    /// The input topic was deleted and created again, and its beginning cannot be found.
+    #[error(
+        "topic {topic} was deleted and created again, and the worker cannot start at its \
+         beginning: {reason}; restart the worker once the brokers answer"
+    )]
+    TopicRecreated {
+        /// The input topic.
+        topic: String,
+        /// The error of librdkafka.
+        reason: KafkaError,
+    },
     /// librdkafka reported a fatal error: the client cannot be used any more.
     #[error("the Kafka client cannot continue: {0}; restart the worker")]
     Fatal(String),

@@ -136,11 +136,17 @@ pub struct Settings {
 /// Estimated size of a large answer: an event without masks, plus the metadata of its reference.
 /// The record that a dead letter copies is counted with the records in flight.
 const ANSWER_BYTES: u64 = 128 << 10;
-/// Maximum size of the consumer's prefetch queue and of one more fetch.
-const FETCHED_BYTES: u64 = 16 << 20;
+/// Maximum size of the consumer's prefetch queue.
+const PREFETCHED_BYTES: u64 = 8 << 20;
 /// Memory per prefetched byte: librdkafka uses half a kilobyte of bookkeeping per record, and a
 /// reference has about a hundred bytes.
-const FETCHED_OVERHEAD: u64 = 6;
+const PREFETCHED_OVERHEAD: u64 = 6;
+/// Maximum size of a batch, decompressed: the default of `receive.message.max.bytes`. librdkafka
+/// triples its buffer until the batch fits or the limit is exceeded, so it may refuse a batch from
+/// a third of the limit on.
+pub(crate) const BATCH_BYTES_MAX: u64 = 32 << 20;
+/// Maximum size of the other batches of a response, decompressed: a thousand bytes of zstd.
+const SMALL_BATCHES_BYTES: u64 = 32 << 20;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -263,13 +269,22 @@ impl Settings {
         // The record, its values in the parsed reference, and a copy in the answer.
         let records = self.in_flight_bytes_max.as_u64().saturating_mul(3);
         let answers = (self.in_flight_max.get() as u64).saturating_mul(ANSWER_BYTES);
-        let fetched = FETCHED_BYTES * FETCHED_OVERHEAD;
-        let clients = fetched.saturating_add(self.producer_queue_kbytes().saturating_mul(1024));
+        let prefetched = PREFETCHED_BYTES * PREFETCHED_OVERHEAD;
+        let decompressed = self.batch_bytes_max().saturating_add(SMALL_BATCHES_BYTES);
+        let sent = self.producer_queue_kbytes().saturating_mul(1024);
+        let clients = prefetched.saturating_add(decompressed).saturating_add(sent);
         [
             part("records in flight", "kafka.in_flight_bytes_max", records),
             part("answers in flight", "kafka.in_flight_max", answers),
             part("Kafka clients", "kafka.message_bytes_max", clients),
         ]
+    }
+
+    /// Returns the maximum size of a batch, decompressed.
+    fn batch_bytes_max(&self) -> u64 {
+        let properties = self.properties.resolve().unwrap_or_default();
+        let set = properties.get("receive.message.max.bytes");
+        set.and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES_MAX)
     }
 
     /// Returns the topics of the worker: references, events, dead letters.
@@ -299,6 +314,17 @@ mod tests {
         let mixes_answers =
             Settings { dead_letter_topic: "image-quality".to_owned(), ..Settings::default() };
         assert!(mixes_answers.validate().unwrap_err().to_string().contains("two topics"));
+    }
+
+    #[test]
+    fn the_memory_of_the_clients_grows_with_the_largest_batch() {
+        let clients = |settings: &Settings| settings.memory()[2].bytes;
+        let default = Settings::default();
+        assert_eq!(clients(&default), (48 + 32 + 32 + 64) << 20);
+        let properties =
+            Properties::from_pairs([("receive.message.max.bytes", (96 << 20).to_string())]);
+        let larger = Settings { properties, ..Settings::default() };
+        assert_eq!(clients(&larger), clients(&default) + (64 << 20));
     }
 
     #[test]

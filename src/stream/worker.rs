@@ -20,8 +20,10 @@ use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::{Intake, IntakeLimits};
 use crate::stream::intake::commits::{Committer, OffsetCommitter};
+use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::GroupConsumer;
 use crate::stream::intake::polling::{Closed, Poller, Polling};
+use crate::stream::intake::position_watch::PositionWatch;
 use crate::stream::intake::rebalance::Rebalancer;
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::offsets::tracker::Completion;
@@ -34,6 +36,7 @@ use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::{DeliveryMode, Settings};
 use crate::stream::status::counts::Counts;
 use crate::stream::status::fault::Fault;
+use crate::stream::status::trouble::Trouble;
 use crate::stream::status::vitals::Vitals;
 
 /// Time limit for closing the consumer: leaving a group without its coordinator can hang.
@@ -198,10 +201,17 @@ impl Worker {
             consumer: GroupConsumer::create(&state.settings)?,
             committer,
             rebalancer: state.rebalancer(),
+            errors: ConsumerErrors::new(
+                Arc::clone(&state.settings),
+                Arc::clone(&state.fault),
+                Arc::clone(&state.vitals),
+            ),
+            watch: PositionWatch::default(),
             settings: Arc::clone(&state.settings),
             partitions: Arc::clone(&state.partitions),
             budget: Arc::clone(&state.budget),
             fault: Arc::clone(&state.fault),
+            counts: Arc::clone(&state.counts),
             vitals: Arc::clone(&state.vitals),
             health: health.clone(),
         })?;
@@ -264,8 +274,8 @@ impl Worker {
         let deadline = Instant::now() + self.state.settings.drain_timeout;
         let in_flight = self.state.budget.records();
         tracing::info!(in_flight, "stopping; finishing references in flight");
-        self.state.vitals.draining();
-        self.health.set_ready(false);
+        self.state.vitals.begin(Trouble::Stopping, Instant::now());
+        self.health.end();
         self.polling.drain();
         self.finish(deadline).await;
         if self.state.fault.is_raised() {
@@ -293,7 +303,7 @@ impl Worker {
 
     /// Ends after an error: nothing more is committed.
     async fn fail(mut self) -> Result<Summary, StreamError> {
-        self.health.set_ready(false);
+        self.health.end();
         self.end_tasks().await;
         self.polling.close(None);
         self.close(CLOSE_TIMEOUT).await;

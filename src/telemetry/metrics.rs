@@ -54,6 +54,22 @@ fn describe() {
     describe_counter!("dogiqa_offsets_committed_total", "Offset positions committed");
     describe_counter!("dogiqa_transactions_aborted_total", "Transactions that were not committed");
     describe_counter!("dogiqa_commit_errors_total", "Failed commits, by librdkafka's error code");
+    describe_counter!(
+        "dogiqa_consumer_errors_total",
+        "Errors of the consumer that librdkafka does not repair by itself, by code"
+    );
+    describe_counter!(
+        "dogiqa_offsets_missing_total",
+        "Times a partition could not be read from its position, because the offset does not exist"
+    );
+    describe_counter!(
+        "dogiqa_records_expired_total",
+        "Records deleted from the input topic before they were read"
+    );
+    describe_counter!(
+        "dogiqa_input_recreated_total",
+        "Times the input topic was deleted and created again"
+    );
     describe_counter!("dogiqa_rebalances_total", "Rebalances, by kind");
     describe_counter!("dogiqa_late_completions_total", "Results of revoked partitions, dropped");
     describe_counter!(
@@ -80,6 +96,10 @@ fn describe() {
     describe_gauge!("dogiqa_lane_healthy", "1 until the lane loses its device, then 0");
     describe_gauge!("dogiqa_stage_in_flight", "Images in a stage now");
     describe_gauge!("dogiqa_consumer_lag", "Records behind the end of a partition");
+    describe_gauge!(
+        "dogiqa_unstable_records",
+        "Records of a partition behind the first open transaction"
+    );
     describe_gauge!("dogiqa_in_flight_references", "References received and not yet answered");
     describe_gauge!("dogiqa_oldest_in_flight_seconds", "Age of the oldest unanswered reference");
     describe_gauge!("dogiqa_partitions_assigned", "Partitions assigned to this worker");
@@ -188,6 +208,32 @@ pub fn consumer_paused() {
 pub fn lag(topic: &str, partition: i32, records: u64) {
     let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
     gauge!("dogiqa_consumer_lag", &labels).set(records as f64);
+}
+
+/// Sets the number of records of a partition behind the first open transaction.
+pub fn unstable_records(topic: &str, partition: i32, records: u64) {
+    let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
+    gauge!("dogiqa_unstable_records", &labels).set(records as f64);
+}
+
+/// Records an error of the consumer. `code` is librdkafka's name of the error.
+pub fn consumer_failed(code: &str) {
+    counter!("dogiqa_consumer_errors_total", "code" => code.to_owned()).increment(1);
+}
+
+/// Records that a partition cannot be read from its position.
+pub fn offset_missing() {
+    counter!("dogiqa_offsets_missing_total").increment(1);
+}
+
+/// Records that records were deleted before they were read.
+pub fn records_expired(records: u64) {
+    counter!("dogiqa_records_expired_total").increment(records);
+}
+
+/// Records that the input topic was deleted and created again.
+pub fn input_recreated() {
+    counter!("dogiqa_input_recreated_total").increment(1);
 }
 
 /// Records that a transaction was aborted; its answers are written again.

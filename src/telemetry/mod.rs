@@ -4,6 +4,7 @@
 //!
 //! May import no other module of this crate.
 
+mod health;
 mod line_limit;
 pub mod logging;
 mod memory_part;
@@ -12,8 +13,9 @@ mod server;
 mod settings;
 mod stage;
 
+pub use health::{Health, NotReady};
 pub use line_limit::LineLimit;
 pub use memory_part::MemoryPart;
-pub use server::{Health, ServerError, serve};
+pub use server::{ServerError, serve};
 pub use settings::Settings;
 pub use stage::Stage;

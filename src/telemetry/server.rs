@@ -1,8 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics` on one address.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -12,6 +10,8 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+
+use crate::telemetry::health::{Health, NotReady};
 
 /// Settings of the health and metrics server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,31 +27,6 @@ pub struct ServerSettings {
 impl Default for ServerSettings {
     fn default() -> Self {
         Self { enabled: true, address: SocketAddr::from(([127, 0, 0, 1], 9464)) }
-    }
-}
-
-/// The readiness of the worker. The worker sets it, and the server reports it.
-#[derive(Debug, Clone, Default)]
-pub struct Health {
-    ready: Arc<AtomicBool>,
-}
-
-impl Health {
-    /// Returns the health of a starting worker: alive and not ready.
-    pub fn starting() -> Self {
-        Self::default()
-    }
-
-    /// Sets readiness: true if the worker accepts references. Changes are logged.
-    pub fn set_ready(&self, ready: bool) {
-        if self.ready.swap(ready, Ordering::AcqRel) != ready {
-            tracing::info!(ready, "readiness changed");
-        }
-    }
-
-    /// Returns true if the worker accepts references.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
     }
 }
 
@@ -101,12 +76,20 @@ struct ServerState {
     health: Health,
 }
 
+/// The body of `/readyz`.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<NotReady>,
+}
+
 async fn readyz(State(state): State<ServerState>) -> impl IntoResponse {
-    if state.health.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
+    let reasons = state.health.reasons();
+    let ready = reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::to_string(&Readiness { ready, reasons });
+    let body = body.expect("a reason is plain data") + "\n";
+    (status, [(header::CONTENT_TYPE, "application/json")], body)
 }
 
 async fn render(State(state): State<ServerState>) -> impl IntoResponse {

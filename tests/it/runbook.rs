@@ -39,6 +39,18 @@ fn the_runbook_explains_every_error_code_and_no_other() {
 }
 
 #[test]
+fn the_runbook_explains_every_reason_for_not_being_ready_and_no_other() {
+    let text = read("src/stream/status/trouble.rs");
+    let names = text.split("fn name(").nth(1).unwrap();
+    let mut names: BTreeSet<_> = body(names).flat_map(literals).map(str::to_owned).collect();
+    assert!(names.len() > 5, "only {} reasons found in the sources", names.len());
+    names.insert("starting".to_owned());
+    let mut explained = explained("## Health");
+    explained.retain(|name| !name.starts_with('/'));
+    assert_eq!(explained, names);
+}
+
+#[test]
 fn the_runbook_explains_every_metric_and_no_other() {
     let metrics = metrics();
     assert_eq!(explained("## Metrics"), metrics);

@@ -6,7 +6,7 @@ use dog_iqa::stream::{Properties, StreamError};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use crate::noop::{self, Trouble};
-use crate::stream::{PATIENCE, Scene, header, ids};
+use crate::stream::{PATIENCE, Scene, header, ids, until};
 
 #[tokio::test]
 async fn a_missing_topic_is_named_with_the_command_that_makes_it() {
@@ -47,6 +47,24 @@ async fn a_property_that_breaks_a_promise_ends_the_start() {
     scene.settings.properties = Properties::from_pairs([("acks", "0")]);
     let error = scene.start().await.end().await.unwrap_err();
     assert!(matches!(error, StreamError::Configuration(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unexpected_error_of_the_consumer_makes_the_worker_unready_until_it_ends() {
+    let mut scene = Scene::new(1).await;
+    scene.settings.unready_after = Duration::from_secs(2);
+    let full = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_MAX_SIZE_REACHED;
+    scene.broker.cluster().request_errors(RDKafkaApiKey::JoinGroup, &[full; 1000]);
+    let worker = scene.start().await;
+    let is_reported = || worker.health.reasons().iter().any(|r| r.code == "reads_fail");
+    until("the error is a reason", is_reported).await;
+    let text = worker.health.reasons().remove(0).text;
+    assert!(text.contains("GroupMaxSizeReached"), "{text}");
+    scene.broker.cluster().clear_request_errors(RDKafkaApiKey::JoinGroup);
+    scene.refer("late", 1, "a.png").await;
+    assert_eq!(scene.events(1).await.len(), 1);
+    worker.until_ready().await;
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use crate::raw_produce::{self, RawRecord};
 use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX, headers_of_every_kind};
 use crate::services::{announce, services};
 use crate::topic_reader::Answer;
+use crate::wait;
 
 const BAD_HEADER_NAME: &[u8] = b"x-\xFF\xFE";
 /// Enough records for many transactions.
@@ -178,6 +179,8 @@ fn a_replay_sends_the_original_record_and_the_worker_answers_it() {
     let output = replay(&[]);
     assert!(text(&output.stderr).contains("2 sent, 3 sent before"), "{}", text(&output.stderr));
     reader.read_until(&[&worker], |reader| reader.dead_letters.len() == 7);
+    let is_committed = wait::until(|| fixture.is_everything_committed(), WAIT_MAX);
+    assert!(is_committed, "a replay leaves lag behind its transaction markers");
     ServiceFixture::stop(worker);
     let mut input = fixture.input_reader();
     input.read_to_end();

@@ -16,8 +16,9 @@ use crate::cluster::{Cluster, cluster};
 use crate::http;
 use crate::process::Process;
 use crate::run_size::RunSize;
-use crate::service_fixture::{GroupView, ServiceFixture, WAIT_MAX};
+use crate::service_fixture::{GroupView, PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::{announce, services};
+use crate::topic_admin::TopicAdmin;
 use crate::topic_reader::TopicReader;
 
 const PARTITIONS: i32 = 6;
@@ -61,17 +62,22 @@ pub(crate) struct FaultRun {
 impl FaultRun {
     /// Runs a fault in both modes, one after the other. Skips both if the services are unavailable.
     pub(crate) fn in_both_modes(name: &str, title: &'static str, run: impl Fn(Self)) {
+        Self::with_share(1, name, title, run);
+    }
+
+    /// Does the same with a part of the references at first: one in `share`.
+    pub(crate) fn with_share(share: usize, name: &str, title: &'static str, run: impl Fn(Self)) {
         for mode in [Mode::AtLeastOnce, Mode::ExactlyOnce] {
-            let Some(prepared) = Self::prepare(name, title, mode) else { return };
+            let size = RunSize::from_environment().share(share);
+            let Some(prepared) = Self::prepare(name, title, mode, size) else { return };
             run(prepared);
         }
     }
 
     /// Publishes the references to the cluster. No worker runs yet.
-    fn prepare(name: &str, title: &'static str, mode: Mode) -> Option<Self> {
+    fn prepare(name: &str, title: &'static str, mode: Mode, size: RunSize) -> Option<Self> {
         let services = services()?;
         let cluster = cluster();
-        let size = RunSize::from_environment();
         let name = format!("{name}-{}", mode.name());
         let fixture = ServiceFixture::on_cluster(&cluster, services, &name, PARTITIONS);
         fixture.publish_references(size.references);
@@ -94,6 +100,42 @@ impl FaultRun {
             started: Instant::now(),
             faults: 0,
         })
+    }
+
+    /// Returns `count` further references, for the test to publish, and expects their events.
+    pub(crate) fn expect_more(
+        &mut self,
+        count: usize,
+    ) -> impl Iterator<Item = PublishedRecord> + use<> {
+        let first = self.expected.references;
+        self.expected.references += count;
+        self.fixture.references(first..self.expected.references)
+    }
+
+    /// Publishes further references.
+    pub(crate) fn publish_more(&mut self, count: usize) {
+        let more = self.expect_more(count);
+        self.fixture.publish(more);
+    }
+
+    pub(crate) fn admin(&self) -> TopicAdmin {
+        TopicAdmin::new(self.fixture.client())
+    }
+
+    /// Deletes the input topic and creates it again. Its offsets begin again at 0.
+    pub(crate) fn recreate_input(&mut self) {
+        let (input, partitions) = (self.fixture.input(), self.fixture.partitions());
+        self.admin().recreate(&input, partitions, Cluster::NODES);
+        self.commits = CommitWatch::of(&self.fixture);
+    }
+
+    /// Reads answers until the group has committed the end of each partition.
+    pub(crate) fn wait_until_committed(&mut self) {
+        let deadline = Instant::now() + SILENCE_MAX;
+        while !self.fixture.is_everything_committed() {
+            assert!(Instant::now() < deadline, "{}: not everything is committed", self.title);
+            self.read_for(COMMIT_CHECK_INTERVAL);
+        }
     }
 
     pub(crate) fn set(&mut self, setting: impl Into<String>) {
@@ -179,10 +221,7 @@ impl FaultRun {
     pub(crate) fn finish(mut self) -> AnswerComparison {
         self.read_until_answered(1, 1);
         // References that a killed worker answered and did not commit are answered again first.
-        let deadline = Instant::now() + SILENCE_MAX;
-        while !self.fixture.is_everything_committed() && Instant::now() < deadline {
-            self.read_for(COMMIT_CHECK_INTERVAL);
-        }
+        self.wait_until_committed();
         for worker in std::mem::take(&mut self.workers) {
             ServiceFixture::stop(worker);
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::fault_run::FaultRun;
 
+/// Maximum number of log lines of a worker in an outage, however long it is.
+const OUTAGE_LINES_MAX: usize = 12;
 const CLIENT: &str = "a-throttled-worker";
 
 #[test]
@@ -34,8 +36,17 @@ fn an_outage_of_all_brokers_loses_no_reference() {
         run.title = run.size.pick("all brokers away for 10 s", "all brokers away for 60 s");
         run.start(3);
         run.read_until_answered(1, 3);
+        let lines = |run: &FaultRun| -> Vec<usize> {
+            run.workers.iter().map(|worker| worker.log().lines().count()).collect()
+        };
+        let before = lines(&run);
         run.cluster.kill(&[1, 2, 3]);
         run.read_for(Duration::from_secs(run.size.pick(10, 60)));
+        for (worker, before) in run.workers.iter().zip(before) {
+            let log = worker.log();
+            let during: Vec<_> = log.lines().skip(before).collect();
+            assert!(during.len() <= OUTAGE_LINES_MAX, "{}", during.join("\n"));
+        }
         run.cluster.revive(&[1, 2, 3]);
         run.faults += 1;
         run.finish();

@@ -35,6 +35,11 @@ fn memory_does_not_depend_on_the_length_of_the_backlog() {
     assert!(long_kib < short_kib + TOLERANCE_KIB, "{figures}");
 }
 
+/// Size of the largest batch that is never refused, unpacked: a third of the limit.
+const BATCH_BYTES: usize = 10 << 20;
+/// Batches in the topic, 600 MB in all.
+const BATCHES: usize = 60;
+
 /// Pixels of the largest image, which is also the worker's limit here.
 const PIXELS_MAX: u32 = 12_000_000;
 
@@ -65,6 +70,34 @@ fn images_of_every_size_stay_below_the_memory_that_the_worker_logs() {
     let (peak_mib, logged_mib) = (high_water_mark_kib(&worker) >> 10, logged >> 20);
     ServiceFixture::stop(worker);
     announce(&format!("memory: {peak_mib} MiB with images up to 12 MP, {logged_mib} MiB logged"));
+    assert!(peak_mib < logged_mib, "{peak_mib} MiB, {logged_mib} MiB logged");
+}
+
+#[test]
+fn batches_that_unpack_to_the_limit_stay_below_the_memory_that_the_worker_logs() {
+    let Some(services) = services() else { return };
+    let fixture = ServiceFixture::new(services, "unpacked", 3);
+    let value = vec![b' '; BATCH_BYTES];
+    for number in 0..BATCHES {
+        // Each in a batch of its own, of about a kilobyte.
+        fixture.publish_large(&number.to_string(), &value);
+    }
+    let settings = [
+        "pipeline.bytes_budget=32MiB",
+        "pipeline.pixels_budget=4_000_000",
+        "imaging.pixels_max=4_000_000",
+        "imaging.spare_bytes_max=1MiB",
+        "storage.bytes_max=8MiB",
+        "kafka.in_flight_bytes_max=16MiB",
+    ];
+    let worker = fixture.start_worker("the worker", &settings.map(str::to_owned));
+    let line = worker.wait_for_line("of memory", WAIT_MAX);
+    let logged = serde_json::from_str::<Value>(&line).unwrap()["bytes"].as_u64().unwrap();
+    let mut reader = fixture.answer_reader();
+    reader.read_until(&[&worker], |reader| reader.dead_letters.len() == BATCHES);
+    let (peak_mib, logged_mib) = (high_water_mark_kib(&worker) >> 10, logged >> 20);
+    ServiceFixture::stop(worker);
+    announce(&format!("memory: {peak_mib} MiB with packed batches, {logged_mib} MiB logged"));
     assert!(peak_mib < logged_mib, "{peak_mib} MiB, {logged_mib} MiB logged");
 }
 

@@ -18,6 +18,11 @@ impl RunSize {
         Self { references: long.unwrap_or(2_400), is_long: long.is_some() }
     }
 
+    /// Returns the size with one in `share` of the references.
+    pub(crate) fn share(self, share: usize) -> Self {
+        Self { references: self.references / share, ..self }
+    }
+
     /// Returns the value for this size.
     pub(crate) fn pick<T>(self, short: T, long: T) -> T {
         if self.is_long { long } else { short }

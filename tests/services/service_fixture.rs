@@ -1,5 +1,6 @@
 //! The three topics, the consumer group and the workers of one test.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -117,6 +118,19 @@ impl ServiceFixture {
         format!("{}.dead-letters", self.name)
     }
 
+    pub(crate) fn group(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
+    /// Counts with another number of input partitions, because a test added some.
+    pub(crate) fn set_partitions(&mut self, partitions: i32) {
+        self.partitions = partitions;
+    }
+
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
@@ -164,18 +178,42 @@ impl ServiceFixture {
         assert_eq!(now - before, sent, "records in the topic");
     }
 
+    /// Appends a record in a batch of its own. A value of equal bytes compresses to almost nothing.
+    pub(crate) fn publish_large(&self, key: &str, value: &[u8]) {
+        let producer: BaseProducer = self
+            .client()
+            .set("compression.type", "zstd")
+            .set("message.max.bytes", (2 * value.len()).to_string())
+            .create()
+            .unwrap();
+        let before = self.input_len();
+        let topic = self.input();
+        let record = BaseRecord::<[u8], [u8]>::to(&topic).key(key.as_bytes()).payload(value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(WAIT_MAX).unwrap();
+        assert_eq!(self.input_len(), before + 1, "the brokers have the record");
+    }
+
     /// Appends `count` references to the fifty images, in turn. The id of each is its number.
     pub(crate) fn publish_references(&self, count: usize) {
-        let samples = bucket::fifty_images(self.services);
-        self.publish((0..count).map(|number| {
-            let uri = bucket::uri(self.services, &samples[number % samples.len()].key);
+        self.publish(self.references(0..count));
+    }
+
+    /// Returns references to the fifty images, in turn. The id of each is its number.
+    pub(crate) fn references(
+        &self,
+        numbers: Range<usize>,
+    ) -> impl Iterator<Item = PublishedRecord> + use<> {
+        let (services, samples) = (self.services, bucket::fifty_images(self.services));
+        numbers.map(|number| {
+            let uri = bucket::uri(services, &samples[number % samples.len()].key);
             let reference = json!({"id": number.to_string(), "uri": uri});
             PublishedRecord {
                 key: Some(number.to_string().into_bytes()),
                 payload: Some(reference.to_string().into_bytes()),
                 ..PublishedRecord::default()
             }
-        }));
+        })
     }
 
     /// Starts the real binary on this fixture's topics. `settings` have the form

@@ -1,9 +1,13 @@
 //! The librdkafka configuration of each kind of client, built from the settings.
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
 use crate::stream::error::StreamError;
-use crate::stream::settings::{GroupProtocol, Settings};
+use crate::stream::settings::{BATCH_BYTES_MAX, GroupProtocol, Settings};
+
+/// Maximum size of a fetched response, compressed. Brokers exceed it for the first batch only.
+const FETCH_BYTES_MAX: &str = "1000";
 
 impl Settings {
     /// Returns the configuration of a client that reads metadata and creates topics.
@@ -37,13 +41,15 @@ impl Settings {
             .set("max.poll.interval.ms", "300000")
             .set("queued.max.messages.kbytes", "8192")
             .set("queued.min.messages", "1000")
-            // These limits count compressed bytes, but librdkafka holds the fetched records
-            // decompressed: 1 MiB of well compressed small references can grow to 100 MiB.
-            .set("max.partition.fetch.bytes", "65536")
-            .set("fetch.max.bytes", "8388608")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.queue.backoff.ms", "100")
-            .set("statistics.interval.ms", "5000");
+            .set("statistics.interval.ms", "5000")
+            // Reports the end of a partition, so that the group does not lag behind transaction
+            // markers, which no poll returns.
+            .set("enable.partition.eof", "true")
+            // New partitions must be found within half a minute, rebalance included.
+            .set("topic.metadata.refresh.interval.ms", "20000");
+        bound_decompression(&mut config);
         match self.group_protocol {
             GroupProtocol::Classic => {
                 // At least three heartbeats per session, even if it is configured short.
@@ -65,6 +71,10 @@ impl Settings {
             config.set("client.rack", rack);
         }
         self.apply_properties(&mut config)?;
+        // librdkafka reports a topic that was deleted and created again only in these lines.
+        let debug = config.get("debug").map_or_else(String::new, |debug| format!("{debug},"));
+        config.set("debug", format!("{debug}metadata"));
+        config.set_log_level(RDKafkaLogLevel::Debug);
         Ok(config)
     }
 
@@ -119,6 +129,7 @@ impl Settings {
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "100");
+        bound_decompression(&mut config);
         self.apply_properties(&mut config)?;
         Ok(config)
     }
@@ -130,6 +141,18 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Bounds the memory of one fetch. librdkafka unpacks a whole response at once, and zstd packs up
+/// to 32,000 bytes into one. So a response has one batch, or a few small ones, and a batch that
+/// unpacks to more than `receive.message.max.bytes` is refused.
+fn bound_decompression(config: &mut ClientConfig) {
+    config
+        .set("fetch.max.bytes", FETCH_BYTES_MAX)
+        // The smallest value that librdkafka accepts; `fetch.max.bytes` must be as large.
+        .set("message.max.bytes", FETCH_BYTES_MAX)
+        .set("max.partition.fetch.bytes", FETCH_BYTES_MAX)
+        .set("receive.message.max.bytes", BATCH_BYTES_MAX.to_string());
 }
 
 fn default_client_id() -> String {

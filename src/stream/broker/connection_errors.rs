@@ -3,12 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use humantime::format_duration;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Statistics};
 
 use crate::redact;
-use crate::stream::broker::kafka_error::{code_of, log_client_error};
+use crate::stream::broker::client_log::{log_client_error, log_client_line};
+use crate::stream::broker::kafka_error::code_of;
 use crate::stream::broker::tls_diagnosis::explain_distrust;
 use crate::stream::error::StreamError;
 use crate::stream::settings::Settings;
@@ -131,6 +133,10 @@ impl ClientContext for ConnectionErrors {
     fn stats(&self, _: Statistics) {}
 
     fn stats_raw(&self, _: &[u8]) {}
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_client_line(level, facility, line);
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = code_of(&error);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::redact;
 use crate::stream::error::StreamError;
 use crate::stream::properties::is_secret;
 
@@ -25,6 +24,25 @@ pub(crate) enum SendVerdict {
     Transient,
     /// Stop: sending again would not help.
     Permanent,
+}
+
+/// The response to an error of the consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadVerdict {
+    /// Wait: librdkafka repairs it by itself.
+    Transient,
+    /// Report it and wait: the worker is not ready while it repeats.
+    Unexpected,
+    /// Wait until the topic exists; the worker is not ready.
+    InputMissing,
+    /// Wait, not ready, and stop if it lasts: the group has members of another kind.
+    Inconsistent,
+    /// Stop: records cannot be unpacked or parsed, and librdkafka would stay before them.
+    Unreadable,
+    /// Stop: an access list denies the request.
+    Forbidden,
+    /// Stop: the brokers refuse the configuration of this member.
+    Refused,
 }
 
 /// Returns the code of an error; `Unknown` if it has none.
@@ -71,14 +89,83 @@ pub(crate) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
 }
 
-/// Returns true if a read failed for a reason that librdkafka repairs by itself.
+/// Classifies the error of a consumer. A code that is not listed is unexpected: it is logged and
+/// makes the worker not ready, because a partition may have stopped.
+pub(crate) fn read_verdict(code: RDKafkaErrorCode) -> ReadVerdict {
+    match code {
+        RDKafkaErrorCode::BadCompression
+        | RDKafkaErrorCode::BadMessage
+        | RDKafkaErrorCode::InvalidMessage
+        | RDKafkaErrorCode::MessageSizeTooLarge
+        | RDKafkaErrorCode::NotImplemented
+        | RDKafkaErrorCode::UnsupportedCompressionType => ReadVerdict::Unreadable,
+        RDKafkaErrorCode::InconsistentGroupProtocol => ReadVerdict::Inconsistent,
+        RDKafkaErrorCode::AutoOffsetReset
+        | RDKafkaErrorCode::InvalidConfig
+        | RDKafkaErrorCode::InvalidGroupId
+        | RDKafkaErrorCode::InvalidSessionTimeout
+        | RDKafkaErrorCode::InvalidTopic
+        | RDKafkaErrorCode::UnsupportedAssignor
+        | RDKafkaErrorCode::UnsupportedFeature
+        | RDKafkaErrorCode::UnsupportedVersion => ReadVerdict::Refused,
+        code if is_forbidden(code) => ReadVerdict::Forbidden,
+        code if is_unknown_topic(code) => ReadVerdict::InputMissing,
+        // Credentials and certificates were accepted at the start, and may be valid again soon.
+        RDKafkaErrorCode::Authentication
+        | RDKafkaErrorCode::SSL
+        | RDKafkaErrorCode::SaslAuthenticationFailed => ReadVerdict::Transient,
+        code if is_transient_read(code) => ReadVerdict::Transient,
+        _ => ReadVerdict::Unexpected,
+    }
+}
+
+/// Returns true if a read failed for a reason that librdkafka repairs by itself. Refused
+/// credentials are not one of them.
 pub(crate) fn is_transient_read(code: RDKafkaErrorCode) -> bool {
+    is_transient_connection(code)
+        || matches!(
+            code,
+            RDKafkaErrorCode::AssignmentLost
+                | RDKafkaErrorCode::BrokerNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::FencedMemberEpoch
+                | RDKafkaErrorCode::FetchSessionIdNotFound
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::InvalidFetchSessionEpoch
+                | RDKafkaErrorCode::KafkaStorageError
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::MemberIdRequired
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::OffsetNotAvailable
+                | RDKafkaErrorCode::PollExceeded
+                | RDKafkaErrorCode::RebalanceInProgress
+                | RDKafkaErrorCode::ReplicaNotAvailable
+                | RDKafkaErrorCode::StaleMemberEpoch
+                | RDKafkaErrorCode::ThrottlingQuotaExceeded
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::UnknownTopicId
+                | RDKafkaErrorCode::UnstableOffsetCommit
+                | RDKafkaErrorCode::WaitingForCoordinator
+        )
+}
+
+/// Returns true for errors of a connection. A loss of all connections shows in the statistics.
+fn is_transient_connection(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::BrokerDestroy
             | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::DestroyBroker
+            | RDKafkaErrorCode::NetworkException
             | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
             | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::TimedOutQueue
     )
 }
 
@@ -171,19 +258,6 @@ pub(crate) fn configuration_error(error: &KafkaError) -> StreamError {
     StreamError::Configuration(text)
 }
 
-/// Logs an error event of a client. librdkafka repairs its connections by itself; the call that
-/// fails decides if the worker stops.
-pub(crate) fn log_client_error(error: &KafkaError, reason: &str) {
-    let code = code_of(error);
-    let reason = redact::librdkafka_reason(reason);
-    match code {
-        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => {
-            tracing::warn!(%code, reason, "authentication or TLS with a broker failed");
-        }
-        code => tracing::info!(%code, reason, "the Kafka client reports"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
@@ -208,6 +282,25 @@ mod tests {
             assert_eq!(send_verdict(&failed_send(code)), expected, "{code}");
         }
         assert_eq!(send_verdict(&KafkaError::Canceled), SendVerdict::Permanent, "no code");
+    }
+
+    #[test]
+    fn a_read_error_is_classified_by_its_remedy_and_an_unknown_one_is_unexpected() {
+        for (code, expected) in [
+            (RDKafkaErrorCode::BadCompression, ReadVerdict::Unreadable),
+            (RDKafkaErrorCode::BadMessage, ReadVerdict::Unreadable),
+            (RDKafkaErrorCode::InconsistentGroupProtocol, ReadVerdict::Inconsistent),
+            (RDKafkaErrorCode::UnsupportedVersion, ReadVerdict::Refused),
+            (RDKafkaErrorCode::TopicAuthorizationFailed, ReadVerdict::Forbidden),
+            (RDKafkaErrorCode::UnknownTopicOrPartition, ReadVerdict::InputMissing),
+            (RDKafkaErrorCode::AllBrokersDown, ReadVerdict::Transient),
+            (RDKafkaErrorCode::NotCoordinator, ReadVerdict::Transient),
+            (RDKafkaErrorCode::SaslAuthenticationFailed, ReadVerdict::Transient),
+            (RDKafkaErrorCode::Unknown, ReadVerdict::Unexpected),
+            (RDKafkaErrorCode::GroupMaxSizeReached, ReadVerdict::Unexpected),
+        ] {
+            assert_eq!(read_verdict(code), expected, "{code}");
+        }
     }
 
     #[test]
@@ -238,8 +331,9 @@ mod tests {
             (RDKafkaErrorCode::UnknownTopicOrPartition, Some("unknown topic")),
             (RDKafkaErrorCode::AllBrokersDown, Some("transient read")),
             (RDKafkaErrorCode::Resolve, Some("transient read")),
-            (RDKafkaErrorCode::RebalanceInProgress, None),
+            (RDKafkaErrorCode::RebalanceInProgress, Some("transient read")),
             (RDKafkaErrorCode::Authentication, None),
+            (RDKafkaErrorCode::BadCompression, None),
             (RDKafkaErrorCode::Unknown, None),
         ] {
             let meanings: Vec<_> =

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -16,8 +17,9 @@ use rdkafka::{ClientContext, Statistics};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::stream::broker::client_log::{log_client_error, log_client_line};
 use crate::stream::broker::kafka_error::{
-    code_of, configuration_error, is_forbidden, is_transient_read, log_client_error,
+    code_of, configuration_error, is_forbidden, is_transient_read,
 };
 use crate::stream::broker::probe::describe_topics;
 use crate::stream::error::StreamError;
@@ -313,6 +315,10 @@ impl ClientContext for ReaderContext {
     fn stats(&self, _: Statistics) {}
 
     fn stats_raw(&self, _: &[u8]) {}
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_client_line(level, facility, line);
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {

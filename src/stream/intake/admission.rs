@@ -38,6 +38,8 @@ pub(crate) struct Intake {
     held: VecDeque<Record>,
     paused: BTreeSet<i32>,
     last_record: BTreeMap<i32, Instant>,
+    /// Ends of partitions: every record before the end was offered, and none behind it.
+    ends: BTreeMap<i32, i64>,
     short_since: Option<Instant>,
 }
 
@@ -77,6 +79,7 @@ impl Intake {
             held: VecDeque::new(),
             paused: BTreeSet::new(),
             last_record: BTreeMap::new(),
+            ends: BTreeMap::new(),
             short_since: None,
         };
         (intake, batches)
@@ -85,6 +88,9 @@ impl Intake {
     /// Admits a record, or holds it back behind earlier ones of its partition.
     pub(crate) fn offer(&mut self, record: Record, now: Instant) {
         self.last_record.insert(record.partition, now);
+        if self.ends.get(&record.partition).is_some_and(|end| record.offset >= *end) {
+            self.ends.remove(&record.partition);
+        }
         let waits_behind = self.short_since.is_some()
             || self.held.iter().any(|held| held.partition == record.partition);
         if waits_behind {
@@ -111,6 +117,39 @@ impl Intake {
         if self.short_since.is_some() && short_since.is_some() {
             self.short_since = short_since;
         }
+    }
+
+    /// Records that every record of a partition before `position` was offered. The last offsets
+    /// before it may be transaction markers, which no poll returns.
+    pub(crate) fn reached_end(&mut self, partition: i32, position: i64) {
+        self.ends.insert(partition, position);
+    }
+
+    /// Moves the positions of partitions to their reached ends, once all their records are
+    /// answered. Otherwise, the group would lag behind a transaction marker indefinitely.
+    pub(crate) fn pass_ends(&mut self, now: Instant) {
+        if self.ends.is_empty() {
+            return;
+        }
+        let IntakeLimits { partitions, outbox, .. } = &self.limits;
+        let held = &self.held;
+        self.ends.retain(|&partition, &mut position| {
+            let is_held = held.iter().any(|record| record.partition == partition);
+            if is_held || partitions.window_len(partition) > 0 {
+                return true;
+            }
+            if partitions.committable(partition).unwrap_or(0) >= position {
+                return false;
+            }
+            // As if the last offset before the end had a record that needs no answer.
+            if let Ok((ticket, _)) = partitions.admit(partition, position - 1, now) {
+                if let Some(outbox) = outbox {
+                    outbox.skip(ticket.slot(), position - 1);
+                }
+                partitions.complete(ticket);
+            }
+            false
+        });
     }
 
     fn admit(&mut self, record: Record, now: Instant) -> Result<(), (Record, Shortage)> {
@@ -204,6 +243,8 @@ impl Intake {
     /// caller must pause them and offer no record any more.
     pub(crate) fn stop(&mut self) -> Vec<i32> {
         self.held.clear();
+        // Records that are dropped from now on are before these ends.
+        self.ends.clear();
         self.short_since = None;
         let mut running = self.limits.partitions.assigned();
         running.retain(|number| self.paused.insert(*number));
@@ -221,6 +262,7 @@ impl Intake {
         self.held.retain(|record| !partitions.contains(&record.partition));
         for number in partitions {
             self.last_record.remove(number);
+            self.ends.remove(number);
         }
         let paused = partitions.iter().copied().filter(|number| self.paused.remove(number));
         paused.collect()
@@ -378,6 +420,44 @@ mod tests {
         assert_eq!(fixture.intake.stop(), [0, 1]);
         assert!(!fixture.intake.is_holding());
         assert_eq!(positions(&fixture.delivered()), [(0, 1)]);
+    }
+
+    #[test]
+    fn an_end_is_passed_once_every_record_before_it_is_answered() {
+        let mut fixture = fixture(1, 100);
+        fixture.offer(0, 4);
+        fixture.offer(0, 5);
+        // Two transaction markers follow.
+        fixture.intake.reached_end(0, 8);
+        fixture.intake.reached_end(1, 0);
+        fixture.intake.pass_ends(fixture.now);
+        assert_eq!(fixture.partitions.committable(1), None, "nothing to pass");
+        let first = fixture.delivered().remove(0);
+        fixture.answer(first);
+        fixture.intake.pass_ends(fixture.now);
+        assert_eq!(fixture.partitions.committable(0), Some(5), "a record is held back");
+        fixture.intake.offer_held(fixture.now);
+        let second = fixture.delivered().remove(0);
+        fixture.intake.pass_ends(fixture.now);
+        assert_eq!(fixture.partitions.committable(0), Some(5), "a record is unanswered");
+        fixture.answer(second);
+        fixture.intake.pass_ends(fixture.now);
+        assert_eq!(fixture.partitions.committable(0), Some(8));
+    }
+
+    #[test]
+    fn an_end_before_a_later_record_is_not_passed() {
+        let mut fixture = fixture(4, 100);
+        fixture.intake.reached_end(0, 8);
+        fixture.offer(0, 9);
+        fixture.intake.pass_ends(fixture.now);
+        assert_eq!(fixture.partitions.committable(0), None);
+        fixture.intake.reached_end(0, 12);
+        fixture.intake.stop();
+        let delivery = fixture.delivered().remove(0);
+        fixture.answer(delivery);
+        fixture.intake.pass_ends(fixture.now);
+        assert_eq!(fixture.partitions.committable(0), Some(10), "a stop drops later records");
     }
 
     #[test]

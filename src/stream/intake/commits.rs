@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::telemetry::metrics;
+use crate::telemetry::{LineLimit, metrics};
 
 use crate::stream::broker::kafka_error::{
     code_of, commit_failure_label, is_duplicate_instance, is_forbidden,
@@ -22,6 +22,9 @@ use crate::stream::status::vitals::Vitals;
 
 /// Time after which librdkafka's statistics show a successful commit.
 const COMMIT_VISIBLE_AFTER: Duration = Duration::from_secs(2);
+
+/// A commit is repeated until it succeeds; one line a minute suffices.
+static WARNINGS: LineLimit = LineLimit::new(Duration::from_mins(1));
 
 /// The commit mode, by delivery guarantee.
 pub(crate) enum Committer {
@@ -108,7 +111,9 @@ impl OffsetCommitter {
             CommitAudit::Overdue => {
                 metrics::commit_failed("unconfirmed");
                 self.vitals.commit_failed(now);
-                tracing::warn!(partition, "a commit is not confirmed; repeating it");
+                if let Some(repeated) = WARNINGS.admit("unconfirmed", now) {
+                    tracing::warn!(partition, repeated, "a commit is not confirmed; repeating it");
+                }
             }
         }
     }
@@ -122,8 +127,11 @@ impl OffsetCommitter {
             let action = format!("commit offsets of the group {}", self.group);
             self.fault.raise(StreamError::Forbidden { action, code });
         } else {
-            self.vitals.commit_failed(Instant::now());
-            tracing::warn!(%code, "a commit failed");
+            let now = Instant::now();
+            self.vitals.commit_failed(now);
+            if let Some(repeated) = WARNINGS.admit(commit_failure_label(code), now) {
+                tracing::warn!(%code, repeated, "a commit failed; repeating it");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use crate::stream::broker::kafka_error::configuration_error;
 use crate::stream::broker::partition_list::{numbers, of_partitions, of_positions};
@@ -28,15 +28,21 @@ pub(crate) struct GroupConsumer {
     topic: String,
 }
 
-/// The result of a poll.
-pub(crate) enum Polled {
+/// The result of a poll: the events of the callbacks, oldest first, and what followed them. All
+/// events: a rebalance must not wait behind statistics until the next turn, because nothing is read
+/// or committed before its answer.
+pub(crate) struct Polled {
+    pub(crate) events: Vec<KafkaEvent>,
+    pub(crate) found: Found,
+}
+
+/// The result of a poll, besides events.
+pub(crate) enum Found {
     /// A record of the current assignment.
     Record(Record),
-    /// Events of the callbacks, oldest first. All of them: a rebalance must not wait behind
-    /// statistics until the next turn, because nothing is read or committed before its answer.
-    Events(Vec<KafkaEvent>),
-    Failed(KafkaError),
-    /// The timeout passed.
+    /// The end of a partition: every record before `position` was returned.
+    End { partition: i32, position: i64 },
+    /// Nothing before the timeout, or before the events.
     Nothing,
 }
 
@@ -46,7 +52,8 @@ impl GroupConsumer {
     /// # Errors
     /// Fails if librdkafka rejects the configuration.
     pub(crate) fn create(settings: &Settings) -> Result<Self, StreamError> {
-        let (callbacks, events) = ConsumerCallbacks::new();
+        let shows_debug = settings.properties.resolve()?.contains_key("debug");
+        let (callbacks, events) = ConsumerCallbacks::new(shows_debug);
         let config = settings.consumer_config()?;
         let consumer =
             config.create_with_context(callbacks).map_err(|error| configuration_error(&error))?;
@@ -64,20 +71,25 @@ impl GroupConsumer {
     /// Waits for a record or events. Returns pending events first: librdkafka is polled only when
     /// every rebalance is handled, so a record always belongs to the current assignment.
     pub(crate) fn poll(&self, timeout: Duration) -> Polled {
-        if let Some(events) = self.pending() {
-            return Polled::Events(events);
+        let events = self.pending();
+        if !events.is_empty() {
+            return Polled { events, found: Found::Nothing };
         }
-        match self.consumer.poll(timeout) {
-            Some(Ok(message)) => Polled::Record(Record::copy(&message)),
-            Some(Err(error)) => Polled::Failed(error),
-            None => self.pending().map_or(Polled::Nothing, Polled::Events),
-        }
+        let found = match self.consumer.poll(timeout) {
+            Some(Ok(message)) => Found::Record(Record::copy(&message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                let end = self.consumer.context().take_end();
+                end.map_or(Found::Nothing, |position| Found::End { partition, position })
+            }
+            // The callback has sent the error, with its reason.
+            Some(Err(_)) | None => Found::Nothing,
+        };
+        Polled { events: self.pending(), found }
     }
 
-    /// Returns all pending events, or `None` if there are none.
-    fn pending(&self) -> Option<Vec<KafkaEvent>> {
-        let events: Vec<_> = self.events.try_iter().collect();
-        (!events.is_empty()).then_some(events)
+    /// Returns all pending events.
+    fn pending(&self) -> Vec<KafkaEvent> {
+        self.events.try_iter().collect()
     }
 
     /// Accepts assigned partitions.
@@ -103,6 +115,41 @@ impl GroupConsumer {
     /// Resumes partitions.
     pub(crate) fn resume(&self, partitions: &[i32]) {
         self.apply(partitions, "resume", |list| self.consumer.resume(list));
+    }
+
+    /// Reads partitions from their beginning again.
+    ///
+    /// # Errors
+    /// Fails if librdkafka does not move a partition within `timeout`.
+    pub(crate) fn seek_to_beginning(
+        &self,
+        partitions: &[i32],
+        timeout: Duration,
+    ) -> KafkaResult<()> {
+        let mut list = of_partitions(&self.topic, partitions);
+        list.set_all_offsets(Offset::Beginning)?;
+        let moved = self.consumer.seek_partitions(list, timeout)?;
+        moved.elements().iter().try_for_each(TopicPartitionListElem::error)
+    }
+
+    /// Returns the position after the last returned record of each assigned partition. Without one,
+    /// the committed position, or the beginning.
+    ///
+    /// # Errors
+    /// Fails if the brokers do not return the committed positions within `timeout`.
+    pub(crate) fn positions(&self, timeout: Duration) -> KafkaResult<TopicPartitionList> {
+        let committed = self.consumer.committed(timeout)?;
+        let mut positions = TopicPartitionList::new();
+        for element in self.consumer.position()?.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let stored = committed.find_partition(topic, partition);
+            let candidates = [Some(element.offset()), stored.map(|stored| stored.offset())];
+            let known = candidates.into_iter().flatten();
+            let offset = known.into_iter().find(|offset| matches!(offset, Offset::Offset(_)));
+            let offset = offset.unwrap_or(Offset::Beginning);
+            positions.add_partition_offset(topic, partition, offset)?;
+        }
+        Ok(positions)
     }
 
     /// Commits positions.
@@ -187,9 +234,7 @@ mod tests {
         let events = &consumer.consumer.context().events;
         events.send(KafkaEvent::Revoked(TopicPartitionList::new())).unwrap();
         events.send(KafkaEvent::Assigned(TopicPartitionList::new())).unwrap();
-        let Polled::Events(events) = consumer.poll(Duration::ZERO) else {
-            panic!("the events are pending");
-        };
+        let events = consumer.poll(Duration::ZERO).events;
         assert!(matches!(events[..], [KafkaEvent::Revoked(_), KafkaEvent::Assigned(_)]));
     }
 
@@ -203,11 +248,10 @@ mod tests {
         let deadline = Instant::now() + PATIENCE;
         let event = loop {
             assert!(Instant::now() < deadline, "the group assigns the partition");
-            if let Polled::Events(events) = consumer.poll(Duration::from_millis(100)) {
-                let is_assigned = |event: &KafkaEvent| matches!(event, KafkaEvent::Assigned(_));
-                if let Some(event) = events.into_iter().find(is_assigned) {
-                    break event;
-                }
+            let events = consumer.poll(Duration::from_millis(100)).events;
+            let is_assigned = |event: &KafkaEvent| matches!(event, KafkaEvent::Assigned(_));
+            if let Some(event) = events.into_iter().find(is_assigned) {
+                break event;
             }
         };
         // As if the loop had ended between the callback and the next poll.

@@ -37,6 +37,7 @@ struct Partition {
     committed_offset: i64,
     lo_offset: i64,
     ls_offset: i64,
+    hi_offset: i64,
 }
 
 impl Default for Partition {
@@ -48,6 +49,7 @@ impl Default for Partition {
             committed_offset: UNKNOWN,
             lo_offset: UNKNOWN,
             ls_offset: UNKNOWN,
+            hi_offset: UNKNOWN,
         }
     }
 }
@@ -58,6 +60,8 @@ pub(crate) struct LagExtent {
     pub(crate) partition: i32,
     /// One past the last record that readers of committed records receive.
     pub(crate) end: i64,
+    /// One past the last record, those of open transactions included. At least `end`.
+    pub(crate) high: i64,
     /// The committed offset of the group; `None` if there is none or librdkafka does not know it.
     pub(crate) committed: Option<i64>,
     /// Offset of the first record of the log.
@@ -86,6 +90,7 @@ impl Statistics {
             .map(|p| LagExtent {
                 partition: p.number,
                 end: p.ls_offset,
+                high: p.hi_offset.max(p.ls_offset),
                 committed: Some(p.committed_offset).filter(|offset| *offset >= 0),
                 start: p.lo_offset.max(0),
                 is_behind: p.next_offset >= 0 && p.next_offset < p.ls_offset && p.fetchq_cnt == 0,
@@ -124,11 +129,25 @@ mod tests {
         let [first, second] = extents[..] else { panic!("{extents:?}") };
         assert_eq!(
             first,
-            LagExtent { partition: 0, end: 50, committed: Some(35), start: 0, is_behind: true }
+            LagExtent {
+                partition: 0,
+                end: 50,
+                high: 52,
+                committed: Some(35),
+                start: 0,
+                is_behind: true
+            }
         );
         assert_eq!(
             second,
-            LagExtent { partition: 1, end: 20, committed: None, start: 3, is_behind: false }
+            LagExtent {
+                partition: 1,
+                end: 20,
+                high: 20,
+                committed: None,
+                start: 3,
+                is_behind: false
+            }
         );
         assert!(statistics.extents("another").is_empty());
     }

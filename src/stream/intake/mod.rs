@@ -2,14 +2,17 @@
 //!
 //! librdkafka's callbacks send a message to that thread (`kafka_events`). It reads them and the
 //! records (`group_consumer`), follows changes of the assignment (`rebalance`), admits records or
-//! pauses partitions (`admission`), commits (`commits`), and reports lag (`librdkafka_statistics`).
+//! pauses partitions (`admission`), commits (`commits`), reports lag (`librdkafka_statistics`),
+//! watches positions (`position_watch`), and responds to errors (`consumer_errors`).
 //!
 //! May import `status`, `record`, `offsets`, `broker`, `output`, `settings` and `error`.
 
 pub(crate) mod admission;
 pub(crate) mod commits;
+pub(crate) mod consumer_errors;
 pub(crate) mod group_consumer;
 pub(crate) mod kafka_events;
 pub(crate) mod librdkafka_statistics;
 pub(crate) mod polling;
+pub(crate) mod position_watch;
 pub(crate) mod rebalance;

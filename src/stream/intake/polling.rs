@@ -9,25 +9,26 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
 use tokio::sync::{oneshot, watch};
 
 use crate::telemetry::{Health, metrics};
 
-use crate::stream::broker::kafka_error::{
-    code_of, is_duplicate_instance, is_forbidden, is_unknown_topic,
-};
+use crate::stream::broker::notices::Notice;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::Intake;
 use crate::stream::intake::commits::{CommitAttempt, Committer};
-use crate::stream::intake::group_consumer::{GroupConsumer, Polled};
+use crate::stream::intake::consumer_errors::ConsumerErrors;
+use crate::stream::intake::group_consumer::{Found, GroupConsumer};
 use crate::stream::intake::kafka_events::KafkaEvent;
-use crate::stream::intake::librdkafka_statistics::Statistics;
+use crate::stream::intake::librdkafka_statistics::{LagExtent, Statistics};
+use crate::stream::intake::position_watch::{Gap, PositionWatch};
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::Settings;
+use crate::stream::status::counts::Counts;
 use crate::stream::status::fault::Fault;
+use crate::stream::status::trouble::Trouble;
 use crate::stream::status::vitals::Vitals;
 
 /// Maximum time that a poll waits for a record, and so the delay until commands and permits are
@@ -60,10 +61,13 @@ pub(crate) struct Poller {
     pub(crate) consumer: GroupConsumer,
     pub(crate) committer: Committer,
     pub(crate) rebalancer: Rebalancer,
+    pub(crate) errors: ConsumerErrors,
+    pub(crate) watch: PositionWatch,
     pub(crate) settings: Arc<Settings>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) budget: Arc<InFlightBudget>,
     pub(crate) fault: Arc<Fault>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) health: Health,
 }
@@ -101,7 +105,6 @@ struct PollLoop {
     phase: watch::Sender<Phase>,
     commit_at: Instant,
     tick_at: Instant,
-    trouble: Option<&'static str>,
 }
 
 impl Polling {
@@ -115,8 +118,7 @@ impl Polling {
         let (finish, closed) = oneshot::channel();
         let now = Instant::now();
         let commit_at = now + poller.settings.commit_interval;
-        let poll_loop =
-            PollLoop { poller, commands, phase, commit_at, tick_at: now, trouble: None };
+        let poll_loop = PollLoop { poller, commands, phase, commit_at, tick_at: now };
         thread::Builder::new()
             .name("dogiqa-consumer".to_owned())
             .spawn(move || {
@@ -163,10 +165,7 @@ impl Polling {
 
 impl PollLoop {
     fn run(mut self) -> Closed {
-        if let Err(error) = self.poller.consumer.join() {
-            let reason = format!("the group cannot be joined: {error}");
-            self.poller.fault.raise(StreamError::Fatal(reason));
-        }
+        self.poller.join();
         let commit_until = loop {
             match self.commands.try_recv() {
                 Ok(Command::Drain) => self.drain(),
@@ -201,6 +200,7 @@ impl PollLoop {
         let poller = &mut self.poller;
         let now = Instant::now();
         poller.intake.offer_held(now);
+        poller.intake.pass_ends(now);
         let plan = poller.intake.plan(now);
         poller.consumer.pause(&plan.pause);
         poller.consumer.resume(&plan.resume);
@@ -248,41 +248,69 @@ impl PollLoop {
     }
 
     fn check_health(&mut self, now: Instant) {
-        let Poller { settings, vitals, health, fault, .. } = &self.poller;
-        let trouble = vitals.trouble(now, settings.unready_after);
-        if trouble != self.trouble {
-            if let Some(reason) = trouble {
-                tracing::warn!(reason, "not ready");
-            }
-            self.trouble = trouble;
+        let Poller { settings, vitals, health, fault, errors, counts, .. } = &mut self.poller;
+        errors.expire(now);
+        for line in counts.dead_letter_log.due(now) {
+            line.log();
         }
-        health.set_ready(trouble.is_none());
+        let complaints = vitals.complaints(now, settings.unready_after);
+        health.set(complaints.into_iter().map(|complaint| complaint.not_ready(now)).collect());
         let lost = vitals.without_broker(now);
         if settings.exit_after_broker_loss.is_some_and(|limit| lost >= limit) {
             let lost = Duration::from_secs(lost.as_secs());
             fault.raise(StreamError::BrokersLost(humantime::format_duration(lost)));
         }
+        if errors.take_rejoin(now) {
+            self.poller.join_again();
+        }
     }
 }
 
 impl Poller {
+    fn join(&self) {
+        if let Err(error) = self.consumer.join() {
+            let reason = format!("the group cannot be joined: {error}");
+            self.fault.raise(StreamError::Fatal(reason));
+        }
+    }
+
+    /// Replaces a consumer that librdkafka gave up, and joins the group again.
+    fn join_again(&mut self) {
+        match GroupConsumer::create(&self.settings) {
+            Ok(consumer) => {
+                self.consumer = consumer;
+                self.join();
+            }
+            Err(error) => self.fault.raise(error),
+        }
+    }
+
     /// Polls until no record is available, the budget is short, or the batch is full.
     fn gather(&mut self) {
         let mut timeout = if self.intake.is_holding() { POLL_HOLDING } else { POLL };
         for _ in 0..BATCH_MAX {
-            match self.consumer.poll(timeout) {
-                Polled::Nothing => break,
-                Polled::Events(events) => {
-                    self.handle_all(events);
-                    break;
-                }
-                Polled::Failed(error) => self.failed(&error),
-                Polled::Record(record) => {
-                    self.intake.offer(record, Instant::now());
-                    if self.intake.is_short() {
-                        break;
+            let polled = self.consumer.poll(timeout);
+            let has_events = !polled.events.is_empty();
+            // After a restart at the beginning, what the same poll returned is read again.
+            let is_stale = self.handle_all(polled.events);
+            match polled.found {
+                Found::Record(record) if !is_stale => {
+                    let now = Instant::now();
+                    self.continued(record.partition, record.offset);
+                    if self.watch.spoke(record.partition) {
+                        self.vitals.end(Trouble::PartitionSilent);
                     }
+                    self.intake.offer(record, now);
                 }
+                Found::End { partition, position } if !is_stale => {
+                    self.continued(partition, position);
+                    self.intake.reached_end(partition, position);
+                }
+                Found::Record(_) | Found::End { .. } => {}
+                Found::Nothing => break,
+            }
+            if has_events || self.intake.is_short() {
+                break;
             }
             timeout = Duration::ZERO;
         }
@@ -291,54 +319,120 @@ impl Poller {
     /// Polls once and drops a record. It is not committed, so the next owner of its partition reads
     /// it.
     fn poll_without_admission(&mut self, timeout: Duration) {
-        match self.consumer.poll(timeout) {
-            Polled::Nothing | Polled::Record(_) => {}
-            Polled::Events(events) => self.handle_all(events),
-            Polled::Failed(error) => self.failed(&error),
-        }
+        let polled = self.consumer.poll(timeout);
+        self.handle_all(polled.events);
     }
 
-    fn handle_all(&mut self, events: Vec<KafkaEvent>) {
+    /// Handles events. Returns true if the partitions were restarted at their beginning.
+    fn handle_all(&mut self, events: Vec<KafkaEvent>) -> bool {
+        let mut is_restarted = false;
         for event in events {
-            self.handle(event);
+            is_restarted |= self.handle(event);
         }
+        is_restarted
     }
 
-    fn handle(&mut self, event: KafkaEvent) {
-        let Self { intake, consumer, committer, rebalancer, .. } = self;
+    fn handle(&mut self, event: KafkaEvent) -> bool {
+        let Self { intake, consumer, committer, rebalancer, errors, watch, .. } = self;
         match event {
-            KafkaEvent::Assigned(partitions) => rebalancer.assign(consumer, intake, &partitions),
+            KafkaEvent::Assigned(partitions) => {
+                errors.joined();
+                rebalancer.assign(consumer, intake, &partitions);
+            }
             KafkaEvent::Revoked(partitions) => {
                 rebalancer.revoke(consumer, intake, committer, &partitions);
+                watch.forget(&consumer.numbers(&partitions));
+                if !watch.is_any_silent() {
+                    self.vitals.end(Trouble::PartitionSilent);
+                }
             }
             KafkaEvent::Statistics(statistics) => self.read(&statistics),
+            KafkaEvent::Failed { code, reason } => {
+                errors.handle(consumer, code, &reason, Instant::now());
+            }
+            KafkaEvent::Noticed(Notice::TopicChanged { topic, old_id, new_id })
+                if topic == consumer.topic() =>
+            {
+                return watch.is_new_topic(old_id, new_id)
+                    && rebalancer.restart(consumer, intake, committer);
+            }
+            KafkaEvent::Noticed(Notice::OffsetReset { topic, partition, offset })
+                if topic == consumer.topic() =>
+            {
+                metrics::offset_missing();
+                watch.offset_missing(partition, offset);
+            }
+            KafkaEvent::Noticed(_) => {}
+        }
+        false
+    }
+
+    /// Reports the records that were lost before a partition continued at `offset`.
+    fn continued(&mut self, partition: i32, offset: i64) {
+        let topic = &self.settings.input_topic;
+        match self.watch.continued(partition, offset) {
+            None => {}
+            Some(Gap::Expired { from, records }) => {
+                metrics::records_expired(records);
+                tracing::warn!(
+                    topic,
+                    partition,
+                    from,
+                    offset,
+                    records,
+                    "records were deleted before they were read; raise the topic's retention, or \
+                     add workers"
+                );
+            }
+            Some(Gap::Rewound { from }) => tracing::warn!(
+                topic,
+                partition,
+                from,
+                offset,
+                "the partition ends before the position of the group; reading from its beginning"
+            ),
         }
     }
 
-    /// Reports lag, checks that commits arrived, and wakes silent partitions.
+    /// Reports lag and open transactions, checks that commits arrived, and wakes silent partitions.
     fn read(&mut self, statistics: &Statistics) {
         let now = Instant::now();
         if statistics.is_any_broker_up() {
             self.vitals.broker_seen(now);
         }
-        let (topic, assigned) = (self.consumer.topic(), self.partitions.assigned());
+        let assigned = self.partitions.assigned();
         let mut silent = Vec::new();
-        for extent in statistics.extents(topic) {
-            let number = extent.partition;
-            if !assigned.contains(&number) {
+        for extent in statistics.extents(self.consumer.topic()) {
+            if !assigned.contains(&extent.partition) {
                 continue;
             }
-            let group = extent.committed.unwrap_or(extent.start);
-            let position = self.partitions.committable(number).unwrap_or(group);
-            metrics::lag(topic, number, u64::try_from(extent.end - position).unwrap_or(0));
+            self.report(&extent, now);
             if let Committer::Offsets(offsets) = &self.committer {
                 offsets.audit(&extent, now);
             }
-            if extent.is_behind && self.intake.is_silent(number, SILENCE_MAX, now) {
-                silent.push(number);
+            if extent.is_behind && self.intake.is_silent(extent.partition, SILENCE_MAX, now) {
+                silent.push(extent.partition);
             }
         }
         self.wake(&silent, now);
+    }
+
+    fn report(&mut self, extent: &LagExtent, now: Instant) {
+        let LagExtent { partition, end, high, committed, start, .. } = *extent;
+        let topic = self.consumer.topic();
+        let position = self.partitions.committable(partition);
+        let position = position.or(committed).unwrap_or(start);
+        metrics::lag(topic, partition, u64::try_from(end - position).unwrap_or(0));
+        metrics::unstable_records(topic, partition, u64::try_from(high - end).unwrap_or(0));
+        if let Some(age) = self.watch.transaction_age(partition, end, high, now) {
+            tracing::warn!(
+                topic,
+                partition,
+                last_stable_offset = end,
+                age_seconds = age.as_secs(),
+                "a producer's transaction stays open; the records behind it wait for its end"
+            );
+        }
     }
 
     /// Pauses and resumes partitions, because a lost wake-up inside librdkafka would silence them
@@ -352,33 +446,20 @@ impl Poller {
         self.consumer.resume(silent);
         for number in silent {
             self.intake.woken(*number, now);
-        }
-    }
-
-    fn failed(&self, error: &KafkaError) {
-        let Settings { input_topic, group_id, .. } = &*self.settings;
-        let code = code_of(error);
-        if let Some((code, reason)) = self.consumer.fatal_error() {
-            self.fault.raise(if is_duplicate_instance(code) {
-                StreamError::DuplicateInstance { group: group_id.clone() }
-            } else {
-                StreamError::Fatal(reason)
-            });
-        } else if is_forbidden(code) {
-            let action = format!("read topic {input_topic} as group {group_id}");
-            self.fault.raise(StreamError::Forbidden { action, code });
-        } else if is_unknown_topic(code) {
-            tracing::warn!(topic = input_topic, "the input topic does not exist any more");
-            self.vitals.input_missing();
-        } else {
-            tracing::debug!(%error, "a poll failed");
+            if self.watch.fetched_again(*number) {
+                let text = format!("{}: partition {number}", Trouble::PartitionSilent.text());
+                self.vitals.begin_with(Trouble::PartitionSilent, text, now);
+            }
         }
     }
 
     /// Commits until the deadline, if there is one, and leaves the group.
     fn close(mut self, commit_until: Option<Instant>) -> Closed {
         let is_committed = commit_until.is_some_and(|deadline| self.commit_last(deadline));
-        self.health.set_ready(false);
+        self.health.end();
+        for line in self.counts.dead_letter_log.rest(Instant::now()) {
+            line.log();
+        }
         let assigned = self.partitions.assigned();
         if !assigned.is_empty() {
             self.rebalancer.release(&self.consumer, &assigned, Loss::of(&self.consumer));

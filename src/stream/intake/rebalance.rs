@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics;
 
+use crate::stream::error::StreamError;
 use crate::stream::intake::admission::Intake;
 use crate::stream::intake::commits::{CommitAttempt, Committer, OffsetCommitter};
 use crate::stream::intake::group_consumer::GroupConsumer;
@@ -20,10 +21,15 @@ use crate::stream::offsets::partitions::Partitions;
 use crate::stream::output::outbox::Outbox;
 use crate::stream::output::transaction_committer::TransactionCommitter;
 use crate::stream::status::fault::Fault;
+use crate::stream::status::trouble::Trouble;
 use crate::stream::status::vitals::Vitals;
 
 /// Minimum time for the commit of revoked partitions, however long their answers took.
 const COMMIT_TIME_MIN: Duration = Duration::from_secs(1);
+/// Offset before the first record of a partition.
+const BEFORE_BEGINNING: i64 = -1;
+/// Time limit for moving the positions of a topic that was created again.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait before a failed commit is repeated.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// Wait before a full queue to the tasks is tried again, and between two transactions.
@@ -70,7 +76,7 @@ impl Rebalancer {
             intake.assigned(*partition, now);
         }
         if !partitions.is_empty() {
-            self.vitals.input_found();
+            self.vitals.end(Trouble::InputMissing);
         }
         metrics::rebalanced("assigned", self.partitions.assigned().len());
         tracing::info!(?partitions, "partitions were given to this worker");
@@ -89,26 +95,95 @@ impl Rebalancer {
         let loss = Loss::of(consumer);
         let paused = intake.forget(&partitions);
         if loss == Loss::Revoked {
-            let deadline = Instant::now() + self.revoke_timeout;
-            // Admitted records must reach their tasks before their answers can be awaited.
-            while !intake.flush() && Instant::now() < deadline {
-                thread::sleep(FLUSH_RETRY);
-            }
-            match committer {
-                Committer::Offsets(offsets) => {
-                    self.partitions.wait_answered(&partitions, deadline);
-                    let deadline = deadline.max(Instant::now() + COMMIT_TIME_MIN);
-                    commit_until(deadline, offsets, consumer, &partitions);
-                }
-                Committer::Transactions(transactions) => {
-                    self.finish_transactions(deadline, transactions, consumer, &partitions);
-                }
+            let deadline = self.finish(consumer, intake, committer, &partitions);
+            // A deleted topic may exist again by now, and its new records must not be skipped.
+            let is_deleted = self.vitals.since(Trouble::InputMissing).is_some();
+            if let Committer::Offsets(offsets) = committer
+                && !is_deleted
+            {
+                let deadline = deadline.max(Instant::now() + COMMIT_TIME_MIN);
+                commit_until(deadline, offsets, consumer, &partitions);
             }
         }
         self.release(consumer, &partitions, loss);
         // A pause survives in librdkafka: the partition would return paused.
         consumer.resume(&paused);
         consumer.unassign(revoked);
+    }
+
+    /// Reads all assigned partitions from their beginning, because the topic was deleted and
+    /// created again: librdkafka would continue at the positions of the old topic and skip new
+    /// records. Returns true if there are such partitions. Blocks, for little more than
+    /// `revoke_timeout`.
+    pub(crate) fn restart(
+        &self,
+        consumer: &GroupConsumer,
+        intake: &mut Intake,
+        committer: &mut Committer,
+    ) -> bool {
+        let partitions = self.partitions.assigned();
+        self.vitals.end(Trouble::InputMissing);
+        if partitions.is_empty() {
+            return false;
+        }
+        metrics::input_recreated();
+        tracing::error!(
+            topic = consumer.topic(),
+            ?partitions,
+            "the input topic was deleted and created again; reading it from its beginning"
+        );
+        // The references of the old topic exist nowhere else.
+        self.finish(consumer, intake, committer, &partitions);
+        let paused = intake.forget(&partitions);
+        let now = Instant::now();
+        for partition in &partitions {
+            self.outbox.forget(*partition);
+            self.partitions.assign(*partition, &self.tasks);
+            intake.assigned(*partition, now);
+            self.commit_beginning(*partition, committer, now);
+        }
+        if let Err(reason) = consumer.seek_to_beginning(&partitions, RESTART_TIMEOUT) {
+            let topic = consumer.topic().to_owned();
+            self.fault.raise(StreamError::TopicRecreated { topic, reason });
+        }
+        consumer.resume(&paused);
+        true
+    }
+
+    /// Makes the beginning of a partition its committable position, because a position of the old
+    /// topic may have been committed for the new one: as if a record before it were answered.
+    fn commit_beginning(&self, partition: i32, committer: &Committer, now: Instant) {
+        if let Ok((ticket, _)) = self.partitions.admit(partition, BEFORE_BEGINNING, now) {
+            if matches!(committer, Committer::Transactions(_)) {
+                self.outbox.skip(ticket.slot(), BEFORE_BEGINNING);
+            }
+            self.partitions.complete(ticket);
+        }
+    }
+
+    /// Waits for the answers to the admitted records of partitions, at most for `revoke_timeout`.
+    /// Transactions are committed with them. Returns the end of that time.
+    fn finish(
+        &self,
+        consumer: &GroupConsumer,
+        intake: &mut Intake,
+        committer: &mut Committer,
+        partitions: &[i32],
+    ) -> Instant {
+        let deadline = Instant::now() + self.revoke_timeout;
+        // Admitted records must reach their tasks before their answers can be awaited.
+        while !intake.flush() && Instant::now() < deadline {
+            thread::sleep(FLUSH_RETRY);
+        }
+        match committer {
+            Committer::Offsets(_) => {
+                self.partitions.wait_answered(partitions, deadline);
+            }
+            Committer::Transactions(transactions) => {
+                self.finish_transactions(deadline, transactions, consumer, partitions);
+            }
+        }
+        deadline
     }
 
     /// Ends the assignment of partitions: their tasks are cancelled and their answers dropped.
@@ -119,6 +194,7 @@ impl Rebalancer {
             unfinished += self.partitions.revoke(*partition);
             // The new owner reports the lag from now on.
             metrics::lag(consumer.topic(), *partition, 0);
+            metrics::unstable_records(consumer.topic(), *partition, 0);
         }
         let kind = match loss {
             Loss::Revoked => "revoked",

@@ -18,6 +18,7 @@ use crate::event::{
     cloudevent_headers,
 };
 use crate::pipeline::{Journey, JourneyError};
+use crate::redact;
 use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
@@ -297,7 +298,7 @@ impl Answers {
         reason: Reason,
     ) -> Result<(), StreamError> {
         let AdmittedRecord { record, received_at, .. } = admitted;
-        let code = reason.code;
+        let (code, message) = (reason.code, reason.message.clone());
         let mut names = self.reason_headers(record, reason);
         let position =
             format!("{}-{}-{}", self.settings.input_topic, record.partition, record.offset);
@@ -330,6 +331,12 @@ impl Answers {
             match self.write(admitted, outgoing).await {
                 Ok(()) => {
                     self.counts.dead_letters.increment();
+                    self.counts.dead_letter_log.record(code, || {
+                        let Record { partition, offset, .. } = record;
+                        let topic = &self.settings.input_topic;
+                        let message = redact::excerpt(&redact::uris_in(&message), 300);
+                        format!("{topic} [{partition}] at {offset}: {message}")
+                    });
                     metrics::dead_letter_published(code, received_at.elapsed());
                     return Ok(());
                 }

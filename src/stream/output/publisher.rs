@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
@@ -11,9 +12,9 @@ use rdkafka::{ClientConfig, ClientContext, Statistics};
 use crate::backoff::Backoff;
 use crate::telemetry::metrics;
 
+use crate::stream::broker::client_log::{log_client_error, log_client_line};
 use crate::stream::broker::kafka_error::{
-    QUEUE_FULL_WAIT, SendVerdict, configuration_error, log_client_error, permanent_send_error,
-    send_verdict,
+    QUEUE_FULL_WAIT, SendVerdict, configuration_error, permanent_send_error, send_verdict,
 };
 use crate::stream::error::StreamError;
 use crate::stream::output::output_record::{Outgoing, PublishError};
@@ -207,6 +208,10 @@ impl ClientContext for DeliveryContext {
     fn stats(&self, _: Statistics) {}
 
     fn stats_raw(&self, _: &[u8]) {}
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_client_line(level, facility, line);
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         log_client_error(&error, reason);

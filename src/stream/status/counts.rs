@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::stream::status::dead_letter_log::DeadLetterLog;
+
 /// The counts of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -9,6 +11,7 @@ pub(crate) struct Counts {
     pub(crate) tombstones: Count,
     pub(crate) events: Count,
     pub(crate) dead_letters: Count,
+    pub(crate) dead_letter_log: DeadLetterLog,
 }
 
 /// A number that only grows.

@@ -3,5 +3,7 @@
 //! May import `error`.
 
 pub(crate) mod counts;
+pub(crate) mod dead_letter_log;
 pub(crate) mod fault;
+pub(crate) mod trouble;
 pub(crate) mod vitals;

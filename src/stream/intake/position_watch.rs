@@ -1,0 +1,180 @@
+//! Watches the positions of partitions for what production does to them: offsets that the brokers
+//! do not have any more, transactions that stay open, partitions that return nothing.
+//!
+//! Callers pass the time, so that tests need no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Time after which an open transaction in the input is logged. A healthy producer ends its
+/// transactions within the brokers' default of one minute.
+const OPEN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
+/// Minimum time between two log lines about one open transaction.
+const REPEAT: Duration = Duration::from_mins(10);
+
+/// The state of all assigned partitions.
+#[derive(Debug, Default)]
+pub(crate) struct PositionWatch {
+    /// Offsets from which partitions could not be read, until their next record.
+    missing: BTreeMap<i32, i64>,
+    open: BTreeMap<i32, OpenTransaction>,
+    /// Ids that the topic has had.
+    topic_ids: BTreeSet<String>,
+    /// Partitions that were fetched again because they returned nothing, until their next record.
+    silent: BTreeSet<i32>,
+}
+
+/// Records behind the last stable offset.
+#[derive(Debug)]
+struct OpenTransaction {
+    stable: i64,
+    since: Instant,
+    logged_at: Option<Instant>,
+}
+
+/// The end of a search for a missing offset.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// Records were deleted before they were read. Their number includes gaps in the offsets.
+    Expired { from: i64, records: u64 },
+    /// The partition ends before the position: it was truncated or created again.
+    Rewound { from: i64 },
+}
+
+impl PositionWatch {
+    /// Records that the topic's id changed. Returns true if the new one was never seen: the topic
+    /// was created again. For a short time, brokers may return the old id in turn with the new one.
+    pub(crate) fn is_new_topic(&mut self, old_id: String, new_id: String) -> bool {
+        self.topic_ids.insert(old_id);
+        self.topic_ids.insert(new_id)
+    }
+
+    /// Records that the brokers do not have `offset`.
+    pub(crate) fn offset_missing(&mut self, partition: i32, offset: i64) {
+        self.missing.insert(partition, offset);
+    }
+
+    /// Records that a partition continues at `offset`: with a record, or with its end. Returns the
+    /// gap before it, if its earlier offset was missing.
+    pub(crate) fn continued(&mut self, partition: i32, offset: i64) -> Option<Gap> {
+        if self.missing.is_empty() {
+            return None;
+        }
+        let from = self.missing.remove(&partition)?;
+        Some(match u64::try_from(offset - from) {
+            Ok(records) => Gap::Expired { from, records },
+            Err(_) => Gap::Rewound { from },
+        })
+    }
+
+    /// Compares the last stable offset of a partition with its end. Returns the time for which a
+    /// transaction has been open, if that is to be logged now.
+    pub(crate) fn transaction_age(
+        &mut self,
+        partition: i32,
+        stable: i64,
+        high: i64,
+        now: Instant,
+    ) -> Option<Duration> {
+        if high <= stable {
+            self.open.remove(&partition);
+            return None;
+        }
+        let fresh = OpenTransaction { stable, since: now, logged_at: None };
+        let open = self.open.entry(partition).or_insert(fresh);
+        if open.stable != stable {
+            *open = OpenTransaction { stable, since: now, logged_at: None };
+        }
+        let age = now.saturating_duration_since(open.since);
+        let is_due =
+            open.logged_at.is_none_or(|logged| now.saturating_duration_since(logged) >= REPEAT);
+        if age < OPEN_TRANSACTION_MAX || !is_due {
+            return None;
+        }
+        open.logged_at = Some(now);
+        Some(age)
+    }
+
+    /// Records that a partition was fetched again. Returns true if it was before, in vain.
+    pub(crate) fn fetched_again(&mut self, partition: i32) -> bool {
+        !self.silent.insert(partition)
+    }
+
+    /// Records that a partition returned a record. Returns true if no other partition is silent.
+    pub(crate) fn spoke(&mut self, partition: i32) -> bool {
+        !self.silent.is_empty() && self.silent.remove(&partition) && self.silent.is_empty()
+    }
+
+    /// Drops the state of partitions that are not assigned any more.
+    pub(crate) fn forget(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            self.missing.remove(partition);
+            self.open.remove(partition);
+            self.silent.remove(partition);
+        }
+    }
+
+    /// Returns true if a partition stays silent.
+    pub(crate) fn is_any_silent(&self) -> bool {
+        !self.silent.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_offset_is_a_loss_if_the_partition_continues_behind_it() {
+        let mut watch = PositionWatch::default();
+        assert_eq!(watch.continued(0, 60), None);
+        for partition in [0, 1] {
+            watch.offset_missing(partition, 40);
+        }
+        assert_eq!(watch.continued(2, 60), None);
+        assert_eq!(watch.continued(0, 60), Some(Gap::Expired { from: 40, records: 20 }));
+        assert_eq!(watch.continued(0, 61), None, "a gap is reported once");
+        assert_eq!(watch.continued(1, 0), Some(Gap::Rewound { from: 40 }));
+    }
+
+    #[test]
+    fn a_topic_is_new_once_even_if_brokers_return_its_old_id_again() {
+        let mut watch = PositionWatch::default();
+        let mut changes = |old: &str, new: &str| watch.is_new_topic(old.to_owned(), new.to_owned());
+        assert!(changes("first", "second"));
+        assert!(!changes("second", "first"));
+        assert!(!changes("first", "second"));
+        assert!(changes("second", "third"));
+    }
+
+    #[test]
+    fn a_transaction_is_logged_when_it_stays_open_and_not_while_others_end() {
+        let (mut watch, start) = (PositionWatch::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(watch.transaction_age(0, 10, 10, start), None);
+        for second in 0..300 {
+            let stable = i64::try_from(second).unwrap();
+            assert_eq!(watch.transaction_age(0, stable, stable + 5, after(second)), None);
+        }
+        assert_eq!(watch.transaction_age(0, 299, 400, after(358)), None);
+        let age = watch.transaction_age(0, 299, 400, after(359));
+        assert_eq!(age, Some(OPEN_TRANSACTION_MAX));
+        assert_eq!(watch.transaction_age(0, 299, 900, after(400)), None, "not at once again");
+        assert!(watch.transaction_age(0, 299, 900, after(1000)).is_some());
+        assert_eq!(watch.transaction_age(0, 900, 900, after(1001)), None, "it has ended");
+    }
+
+    #[test]
+    fn a_partition_is_silent_if_fetching_it_again_was_in_vain() {
+        let mut watch = PositionWatch::default();
+        assert!(!watch.fetched_again(0));
+        assert!(watch.fetched_again(0));
+        assert!(!watch.fetched_again(1));
+        assert!(!watch.spoke(0), "another one is silent");
+        assert!(watch.spoke(1));
+        assert!(!watch.spoke(1));
+        assert!(!watch.fetched_again(0));
+        watch.forget(&[0]);
+        assert!(!watch.is_any_silent());
+    }
+}
