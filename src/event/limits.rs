@@ -15,6 +15,9 @@ pub const URI_CHARS_MAX: usize = 8192;
 /// Longest `etag`, in characters.
 pub const ETAG_CHARS_MAX: usize = 1024;
 
+/// Longest `version_id`, in characters.
+pub const VERSION_ID_CHARS_MAX: usize = 1024;
+
 /// Longest name of a `policy`, in characters.
 pub const POLICY_CHARS_MAX: usize = 128;
 

@@ -2,7 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::imaging::DecodeError;
-use crate::storage::FetchError;
+use crate::storage::{FetchError, StoreFailure};
 use crate::telemetry::Stage;
 
 /// The reason why an image has no event.
@@ -17,6 +17,8 @@ pub struct JourneyError {
     pub transient: bool,
     /// True if the engine is lost: no image can succeed in this process any more.
     pub fatal: bool,
+    /// The failure of the image's store, or `None` if the fault is the image's or the reference's.
+    pub store: Option<StoreFailure>,
     /// Attempts of the stage.
     pub attempts: u32,
     /// Subject, fact, value, and what to do.
@@ -26,7 +28,7 @@ pub struct JourneyError {
 impl JourneyError {
     /// Creates an error that a retry cannot fix.
     pub fn permanent(stage: Stage, code: &'static str, message: String) -> Self {
-        Self { code, stage, transient: false, fatal: false, attempts: 1, message }
+        Self { code, stage, transient: false, fatal: false, store: None, attempts: 1, message }
     }
 
     /// Returns the message with its code, for a person at a terminal.
@@ -49,6 +51,7 @@ impl From<FetchError> for JourneyError {
             stage: Stage::Fetch,
             transient: error.is_transient(),
             fatal: false,
+            store: error.store_failure(),
             attempts: error.attempts(),
             message: error.to_string(),
         }

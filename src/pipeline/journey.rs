@@ -24,7 +24,7 @@ use crate::pipeline::provenance::{ScoreSettings, provenance};
 use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
 use crate::redact;
-use crate::storage::{FetchRequest, FetchedImage, Stores};
+use crate::storage::{FetchRequest, FetchedImage, StoreFailure, StoreFault, Stores};
 use crate::telemetry::{Stage, metrics};
 
 /// Maximum number of crops of one image in memory: enough to fill a batch, but few enough that
@@ -185,13 +185,45 @@ impl Journey {
         })
     }
 
+    /// Fetches an image. Repeats a throttled request for up to the stage's timeout. Waits for it
+    /// outside the stage and without a share of the budget, so that other stores are not delayed.
     async fn fetch(&self, reference: &ImageReference) -> Result<(Fetched, Duration), JourneyError> {
+        let Resources { parts, fetch, .. } = &*self.resources;
+        let mut throttled_since = None;
+        let mut attempts = 0;
+        loop {
+            parts.stores.turn(&reference.uri).await;
+            let failure = match self.fetch_once(reference).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(failure) => failure,
+            };
+            attempts += failure.attempts;
+            let failure = JourneyError { attempts, ..failure };
+            let Some(StoreFailure { fault: StoreFault::Throttled, retry_after, .. }) =
+                failure.store
+            else {
+                return Err(failure);
+            };
+            let since = *throttled_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= fetch.timeout() {
+                return Err(failure);
+            }
+            let delay = parts.stores.throttled_delay(&reference.uri, attempts, retry_after);
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn fetch_once(
+        &self,
+        reference: &ImageReference,
+    ) -> Result<(Fetched, Duration), JourneyError> {
         let Resources { parts, bytes, fetch, .. } = &*self.resources;
         let mut share = bytes.reserve(parts.stores.bytes_max()).await;
         let request = FetchRequest {
             uri: &reference.uri,
             etag: reference.etag.as_deref(),
             sha256: reference.sha256.as_deref(),
+            version_id: reference.version_id.as_deref(),
         };
         let work = async { parts.stores.fetch(&request).await.map_err(JourneyError::from) };
         let (image, time) = fetch.run_within_timeout(work).await?;

@@ -22,6 +22,11 @@ impl StageLimiter {
         Self { stage, slots, timeout: limits.timeout }
     }
 
+    /// Returns the maximum time of an image in the stage.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Waits for a slot, then does the work without a time limit. Returns its output and duration.
     ///
     /// For stages on a device: the engine limits the time there, so that waiting for it does not

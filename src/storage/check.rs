@@ -8,9 +8,10 @@ use object_store::path::Path as ObjectKey;
 use url::Url;
 
 use crate::storage::backends::file;
+use crate::storage::backends::object_store::ObjectRead;
 use crate::storage::error::{FetchFault, Overrun};
 use crate::storage::stores::Stores;
-use crate::storage::uri::{self, Scheme};
+use crate::storage::uri::{self, Key, Scheme};
 
 /// Maximum number of locations checked at once.
 const CHECKS_AT_ONCE: usize = 8;
@@ -70,14 +71,15 @@ impl Stores {
     /// Requests an object from a bucket. A missing object passes the check, a missing bucket does
     /// not.
     async fn probe_bucket(&self, scheme: Scheme, name: &str) -> Result<(), FetchFault> {
-        let key = ObjectKey::from(CHECK_KEY);
-        match self.bucket(scheme, name)?.read(&key, None, &self.limits).await {
-            Ok(_) | Err(FetchFault::TooLarge { .. }) => Ok(()),
-            Err(FetchFault::NotFound(answer))
-                if !answer.contains("Bucket") && !answer.contains("Container") =>
-            {
-                Ok(())
-            }
+        let key = Key::Path(ObjectKey::from(CHECK_KEY));
+        let read = ObjectRead { key: &key, etag: None, version_id: None };
+        match self.bucket(scheme, name)?.read(read, &self.limits).await {
+            Ok(_)
+            | Err(
+                FetchFault::TooLarge { .. }
+                | FetchFault::NotFound(_)
+                | FetchFault::Throttled { .. },
+            ) => Ok(()),
             Err(fault) => Err(fault),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 
@@ -38,6 +38,14 @@ pub enum StorageError {
         /// The bucket with its scheme.
         bucket: String,
         /// The cause.
+        why: String,
+    },
+    /// A profile of AWS's shared files cannot be used.
+    #[error("the AWS profile `{profile}` {why}")]
+    Profile {
+        /// Name of the profile.
+        profile: String,
+        /// The cause, and the remedy.
         why: String,
     },
     /// The HTTP client cannot be built.
@@ -93,6 +101,32 @@ impl UriFault {
     }
 }
 
+/// The fault of a store, or of this worker's access to it. It says nothing about the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFault {
+    /// The store is unreachable, overloaded or too slow. One object may cause it too.
+    Unavailable,
+    /// The store rejects requests that come too fast.
+    Throttled,
+    /// The store does not accept the worker's credentials, clock, region or bucket. Every object of
+    /// the store fails alike.
+    Refused,
+    /// The store denies access to the object. The cause is the object's rights or the worker's:
+    /// only other objects of the store can tell.
+    Denied,
+}
+
+/// A fetch that failed because of its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreFailure {
+    /// The fault.
+    pub fault: StoreFault,
+    /// Start of the latest read of this store that succeeded, if there was one.
+    pub last_read: Option<Instant>,
+    /// The time that the store demands before the next request.
+    pub retry_after: Option<Duration>,
+}
+
 /// A fetch that failed, after all its attempts.
 #[derive(Debug, thiserror::Error)]
 #[error("{uri}: {fault}")]
@@ -100,12 +134,18 @@ pub struct FetchError {
     uri: String,
     fault: FetchFault,
     attempts: u32,
+    last_read: Option<Instant>,
 }
 
 impl FetchError {
     /// Reports the fault of the last attempt. `uri` is already redacted.
     pub(crate) fn new(uri: String, fault: FetchFault, attempts: u32) -> Self {
-        Self { uri, fault, attempts }
+        Self { uri, fault, attempts, last_read: None }
+    }
+
+    /// Adds the start of the latest read of the store that succeeded.
+    pub(crate) fn with_last_read(self, last_read: Option<Instant>) -> Self {
+        Self { last_read, ..self }
     }
 
     /// Returns the stable code for dead letters, metrics and logs.
@@ -115,7 +155,17 @@ impl FetchError {
 
     /// Returns true if the same fetch may succeed later.
     pub fn is_transient(&self) -> bool {
-        self.fault.is_transient()
+        self.fault.store_fault().is_some_and(|fault| fault != StoreFault::Denied)
+    }
+
+    /// Returns the failure of the store, or `None` if the fault is the reference's or the object's.
+    pub fn store_failure(&self) -> Option<StoreFailure> {
+        let retry_after = match &self.fault {
+            FetchFault::Throttled { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        let fault = self.fault.store_fault()?;
+        Some(StoreFailure { fault, last_read: self.last_read, retry_after })
     }
 
     /// Returns the number of attempts, 0 if the URI was refused.
@@ -133,9 +183,51 @@ pub(crate) enum FetchFault {
     /// The object does not exist.
     #[error("there is no such object ({0}); it was deleted or never written")]
     NotFound(String),
-    /// The store denies access.
-    #[error("the store denies read access ({0}); check the credentials and their rights")]
+    /// The bucket does not exist.
+    #[error(
+        "there is no such bucket ({answer}); correct its name, region or endpoint in storage, or create \
+         it"
+    )]
+    NoSuchBucket {
+        /// The store's error.
+        answer: String,
+        /// The side that named the bucket: the configuration or the reference's URL.
+        signer: Signer,
+    },
+    /// The store denies access to the object, or to all of its objects.
+    #[error("the store denies read access ({0}); check the rights of the credentials")]
+    Denied(String),
+    /// The file may not be read, or a court forbids it.
+    #[error("access is forbidden ({0})")]
     Forbidden(String),
+    /// The store refuses the signature in the reference's own URL.
+    #[error(
+        "the store refuses the presigned URL ({0}); publish a new reference with a URL that is \
+         valid for longer than the backlog"
+    )]
+    PresignedUrl(String),
+    /// The store does not accept the worker's credentials, clock or region, or none could be
+    /// obtained.
+    #[error("the store refuses this worker ({answer}); {remedy}")]
+    Refused {
+        /// The store's error.
+        answer: String,
+        /// The remedy.
+        remedy: &'static str,
+    },
+    /// The store does not accept the request's signature. Usually the secret key is wrong, but some
+    /// stores also answer this for a key with unusual characters.
+    #[error(
+        "the store does not accept the signature ({0}); check the secret key, or rename the object \
+         if only this one is refused"
+    )]
+    Signature(String),
+    /// The provider of the worker's credentials failed.
+    #[error(
+        "no credentials for the store could be obtained ({0}); set them in storage or the \
+         environment, or set anonymous for public buckets"
+    )]
+    NoCredentials(String),
     /// The object's etag differs from the reference's.
     #[error("the object's etag differs from the reference's ({0}); it was overwritten")]
     EtagMismatch(String),
@@ -162,6 +254,14 @@ pub(crate) enum FetchFault {
     /// A time limit was exceeded.
     #[error("{0}")]
     Timeout(Overrun),
+    /// The store rejects requests that come too fast.
+    #[error("the store throttles requests ({answer}); lower the load or raise its limit")]
+    Throttled {
+        /// The store's error.
+        answer: String,
+        /// The time that the store demands before the next request.
+        retry_after: Option<Duration>,
+    },
     /// The store is unreachable or overloaded, or the connection was lost.
     #[error("the store is unavailable ({0})")]
     Unavailable(String),
@@ -181,13 +281,27 @@ pub(crate) enum Overrun {
     Fetch(Duration),
 }
 
+/// The owner of the signature of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signer {
+    /// This worker: the bucket is configured.
+    Worker,
+    /// The sender of the reference: its URL may be presigned.
+    Sender,
+}
+
 impl FetchFault {
     /// Returns the stable code for dead letters, metrics and logs.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Uri(fault) => fault.code(),
             Self::NotFound(_) => "fetch.not_found",
-            Self::Forbidden(_) => "fetch.forbidden",
+            Self::NoSuchBucket { .. } => "fetch.no_such_bucket",
+            Self::Denied(_) | Self::Forbidden(_) => "fetch.forbidden",
+            Self::PresignedUrl(_) => "fetch.presigned_url",
+            Self::Refused { .. } | Self::Signature(_) | Self::NoCredentials(_) => {
+                "fetch.credentials"
+            }
             Self::EtagMismatch(_) => "fetch.etag_mismatch",
             Self::Sha256Mismatch(_) => "fetch.sha256_mismatch",
             Self::TooLarge { .. } => "fetch.too_large",
@@ -195,31 +309,32 @@ impl FetchFault {
             Self::TooManyRedirects(_) => "fetch.too_many_redirects",
             Self::UnexpectedAnswer(_) => "fetch.unexpected_answer",
             Self::Timeout(_) => "fetch.timeout",
+            Self::Throttled { .. } => "fetch.throttled",
             Self::Unavailable(_) => "fetch.unavailable",
         }
     }
 
-    /// Returns true if another attempt may succeed.
+    /// Returns true if another attempt of the same fetch may succeed.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Unavailable(_))
+        matches!(self, Self::Timeout(_) | Self::Unavailable(_) | Self::NoCredentials(_))
     }
 
-    /// Maps the status of a response without the object. `detail` is the store's name of the
-    /// error, if it sent one.
-    pub(crate) fn from_status(status: u16, detail: Option<&str>) -> Self {
-        let answer = match detail {
-            Some(detail) => format!("{status} {detail}"),
-            None => format!("status {status}"),
-        };
-        match status {
-            404 | 410 => Self::NotFound(answer),
-            401 | 403 | 407 | 451 => Self::Forbidden(answer),
-            412 => Self::EtagMismatch(answer),
-            408 | 425 | 429 | 500.. => Self::Unavailable(answer),
-            // S3 sends this if the request arrived too slowly.
-            400 if detail == Some("RequestTimeout") => Self::Unavailable(answer),
-            _ => Self::UnexpectedAnswer(answer),
+    /// Returns the fault of the store, or `None` if it is the reference's or the object's.
+    pub(crate) fn store_fault(&self) -> Option<StoreFault> {
+        match self {
+            Self::Timeout(_) | Self::Unavailable(_) => Some(StoreFault::Unavailable),
+            Self::Throttled { .. } => Some(StoreFault::Throttled),
+            Self::Refused { .. }
+            | Self::NoCredentials(_)
+            | Self::NoSuchBucket { signer: Signer::Worker, .. } => Some(StoreFault::Refused),
+            Self::Denied(_) | Self::Signature(_) => Some(StoreFault::Denied),
+            _ => None,
         }
+    }
+
+    /// Returns true if the store refused the credentials, and others may help.
+    pub(crate) fn needs_other_credentials(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Signature(_))
     }
 
     /// Reports an object whose declared size is above the limit.
@@ -245,40 +360,4 @@ pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
         cause = source;
     }
     redact::excerpt(&cause.to_string(), CAUSE_BYTES_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_decides_whether_another_attempt_is_made() {
-        let check = |status, detail, code, is_transient| {
-            let fault = FetchFault::from_status(status, detail);
-            assert_eq!((fault.code(), fault.is_transient()), (code, is_transient), "{status}");
-        };
-        check(404, Some("NoSuchKey"), "fetch.not_found", false);
-        check(410, None, "fetch.not_found", false);
-        check(401, None, "fetch.forbidden", false);
-        check(403, Some("AccessDenied"), "fetch.forbidden", false);
-        check(412, None, "fetch.etag_mismatch", false);
-        check(408, None, "fetch.unavailable", true);
-        check(429, None, "fetch.unavailable", true);
-        check(500, None, "fetch.unavailable", true);
-        check(503, Some("SlowDown"), "fetch.unavailable", true);
-        check(400, Some("RequestTimeout"), "fetch.unavailable", true);
-        check(400, None, "fetch.unexpected_answer", false);
-        check(301, Some("PermanentRedirect"), "fetch.unexpected_answer", false);
-    }
-
-    #[test]
-    fn a_message_names_the_object_the_cause_and_the_remedy() {
-        let fault = FetchFault::from_status(404, Some("NoSuchKey"));
-        let error = FetchError::new("s3://photos/a.jpg".to_owned(), fault, 1);
-        assert_eq!(
-            error.to_string(),
-            "s3://photos/a.jpg: there is no such object (404 NoSuchKey); it was deleted or never \
-             written",
-        );
-    }
 }

@@ -1,5 +1,7 @@
 //! A single fetch: locates the store, reads within the limits, retries transient faults, verifies.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
@@ -9,13 +11,17 @@ use crate::etag::Etag;
 use crate::redact;
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::file;
-use crate::storage::error::{FetchError, FetchFault, Overrun};
+use crate::storage::backends::object_store::ObjectRead;
+use crate::storage::error::{FetchError, FetchFault, Overrun, UriFault};
 use crate::storage::stores::Stores;
 use crate::storage::uri::Location;
 use crate::telemetry::metrics;
 
 /// Largest body that is hashed on the runtime's thread, which takes less than 500 µs.
 const HASHED_INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// The beginnings of a query for a version, which users write into URIs.
+const QUERY_MARKS: [&str; 3] = ["?versionId=", "?generation=", "?versionid="];
 
 /// A request for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +32,15 @@ pub struct FetchRequest<'reference> {
     pub etag: Option<&'reference str>,
     /// SHA-256 that the bytes must have, as 64 hex digits.
     pub sha256: Option<&'reference str>,
+    /// Version of the object to read: the version id of S3 and Azure, the generation of Google.
+    /// `None` reads the current version.
+    pub version_id: Option<&'reference str>,
 }
 
 impl<'reference> FetchRequest<'reference> {
-    /// Requests any version of the object.
+    /// Requests the current version of the object.
     pub fn new(uri: &'reference str) -> Self {
-        Self { uri, etag: None, sha256: None }
+        Self { uri, etag: None, sha256: None, version_id: None }
     }
 }
 
@@ -49,7 +58,8 @@ pub struct FetchedImage {
 }
 
 /// The properties that the reference requires of the object.
-struct Expectation {
+struct Expectation<'reference> {
+    version_id: Option<&'reference str>,
     etag: Option<Etag>,
     sha256: Option<[u8; 32]>,
 }
@@ -63,8 +73,11 @@ impl Stores {
     /// Reads an image into memory.
     ///
     /// Retries transient faults within the attempts and the time of the settings, then returns the
-    /// last fault. Cancel safe: the future may be dropped at any point. A file that is being read
-    /// is then still read to its end, on another thread.
+    /// last fault. Returns a throttled request at once, so that the caller waits for
+    /// [`Stores::turn`] without holding what other stores need.
+    ///
+    /// Cancel safe: the future may be dropped at any point. A file that is being read is then still
+    /// read to its end, on another thread.
     ///
     /// # Errors
     /// Fails if the URI is malformed or its location not allowed, or if the store has no such
@@ -73,13 +86,18 @@ impl Stores {
     pub async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchedImage, FetchError> {
         let failed = |fault, attempts| FetchError::new(redact::uri(request.uri), fault, attempts);
         let location = self.locate(request.uri).map_err(|fault| failed(fault.into(), 0))?;
-        let expected = Expectation::parse(request).map_err(|fault| failed(fault, 0))?;
+        let expected = Expectation::parse(request, &location).map_err(|fault| failed(fault, 0))?;
+        let traffic = self.traffic_of(&location);
         let deadline = Instant::now() + self.limits.time.fetch;
         let mut attempt = 1;
         loop {
+            let start = std::time::Instant::now();
             let outcome = timeout_at(deadline, self.attempt(&location, &expected))
                 .await
                 .unwrap_or(Err(FetchFault::Timeout(Overrun::Fetch(self.limits.time.fetch))));
+            if let Some(traffic) = &traffic {
+                traffic.record(start, outcome.as_ref().err());
+            }
             let fault = match outcome {
                 Ok(Content { bytes, etag, media_type }) => {
                     let content_type = media_type;
@@ -91,7 +109,11 @@ impl Stores {
             let next_start = Instant::now()
                 .checked_add(self.limits.backoff.delay(attempt))
                 .filter(|&start| may_retry && start < deadline);
-            let Some(next_start) = next_start else { return Err(failed(fault, attempt)) };
+            let Some(next_start) = next_start else {
+                let fault = explained(fault, &location);
+                let last_read = traffic.and_then(|traffic| traffic.last_read());
+                return Err(failed(fault, attempt).with_last_read(last_read));
+            };
             metrics::fetch_retried(fault.code());
             tracing::debug!(uri = redact::uri(request.uri), attempt, %fault, "retrying the fetch");
             sleep_until(next_start).await;
@@ -99,15 +121,32 @@ impl Stores {
         }
     }
 
+    /// Returns the delay before a request is sent again that was throttled `failures` times. A
+    /// store with a rate limit needs none: [`Stores::turn`] waits long enough.
+    pub fn throttled_delay(
+        &self,
+        uri: &str,
+        failures: u32,
+        retry_after: Option<Duration>,
+    ) -> Duration {
+        let traffic = self.locate(uri).ok().and_then(|location| self.traffic_of(&location));
+        let backoff = match traffic {
+            Some(traffic) if traffic.is_limited() => Duration::ZERO,
+            _ => self.limits.backoff.delay(failures),
+        };
+        backoff.max(retry_after.unwrap_or_default())
+    }
+
     async fn attempt(
         &self,
         location: &Location,
-        expected: &Expectation,
+        expected: &Expectation<'_>,
     ) -> Result<Content, FetchFault> {
         let etag = expected.etag.as_ref();
         let content = match location {
             Location::Object { scheme, bucket, key } => {
-                self.bucket(*scheme, bucket)?.read(key, etag, &self.limits).await?
+                let read = ObjectRead { key, etag, version_id: expected.version_id };
+                self.bucket(*scheme, bucket)?.read(read, &self.limits).await?
             }
             Location::Web(url) => self.web.read(url, etag, &self.limits).await?,
             Location::File(path) => {
@@ -127,8 +166,12 @@ impl Stores {
     }
 }
 
-impl Expectation {
-    fn parse(request: &FetchRequest<'_>) -> Result<Self, FetchFault> {
+impl<'reference> Expectation<'reference> {
+    fn parse(request: &FetchRequest<'reference>, location: &Location) -> Result<Self, FetchFault> {
+        if request.version_id.is_some() && !matches!(location, Location::Object { .. }) {
+            let why = "it has no versions; leave version_id out, or use s3, gs or az";
+            return Err(UriFault::Invalid(why).into());
+        }
         let etag = request.etag.map(|text| {
             Etag::parse(text).ok_or_else(|| {
                 FetchFault::EtagMismatch("the reference's etag is malformed".to_owned())
@@ -140,7 +183,22 @@ impl Expectation {
                 FetchFault::Sha256Mismatch("the reference's sha256 is not 64 hex digits".to_owned())
             })
         });
-        Ok(Self { etag: etag.transpose()?, sha256: sha256.transpose()? })
+        let version_id = request.version_id;
+        Ok(Self { version_id, etag: etag.transpose()?, sha256: sha256.transpose()? })
+    }
+}
+
+/// Explains a missing object whose key looks as if it had a query. Keys are literal.
+fn explained(fault: FetchFault, location: &Location) -> FetchFault {
+    let has_query = |key: &str| QUERY_MARKS.iter().any(|mark| key.contains(mark));
+    match (fault, location) {
+        (FetchFault::NotFound(answer), Location::Object { key, .. }) if has_query(key.as_str()) => {
+            FetchFault::NotFound(format!(
+                "{answer}; `?versionId=` in the URI is part of the key: put the version into the \
+                 field version_id of the reference"
+            ))
+        }
+        (fault, _) => fault,
     }
 }
 

@@ -12,23 +12,29 @@
 //! [`Settings`] name it, and every fetch is limited in bytes, time and attempts. [`Stores::fetch`]
 //! is the only way to read an object, [`Stores::list`] the only way to list a bucket.
 //!
-//! Imports go downwards: `fetch`, `list` and `check` use `stores`, which uses `backends`, which
-//! use `access`; `limits`, `settings`, `uri` and `error` are below all of them.
+//! Imports go downwards: `fetch`, `list` and `check` use `stores`, which uses `backends` and
+//! `traffic`, the requests to each store with their `rate_limit`. `backends` use `access` and
+//! `response_fault`, which maps an `error_response` to a fault. `limits`, `settings`, `uri` and
+//! `error` are below all of them.
 
 mod access;
 mod backends;
 mod check;
 mod error;
+mod error_response;
 mod fetch;
 mod limits;
 mod list;
+mod rate_limit;
+mod response_fault;
 mod secret;
 mod settings;
 mod stores;
+mod traffic;
 mod uri;
 
 pub use check::Finding;
-pub use error::{FetchError, StorageError, UriFault};
+pub use error::{FetchError, StorageError, StoreFailure, StoreFault, UriFault};
 pub use fetch::{FetchRequest, FetchedImage};
 pub use list::ListedObject;
 pub use secret::Secret;

@@ -47,7 +47,7 @@ pub struct Settings {
     #[serde(with = "humantime_serde")]
     pub fetch_timeout: Duration,
     /// Limits the attempts of a fetch. Only transient failures are retried: timeouts, lost
-    /// connections and the status codes 408, 425, 429 and 5xx.
+    /// connections and the status codes 408, 425 and 5xx. Throttled requests do not count.
     pub attempts_max: NonZeroU32,
     /// Sets the delays between attempts. Each is random, between zero and a ceiling. The first
     /// ceiling is twice this value, and every later one is twice the one before.
@@ -140,8 +140,9 @@ fn without_secrets<S: Serializer>(
 ///
 /// Values that are not set are read from the usual variables (`AWS_ACCESS_KEY_ID`,
 /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …). Without
-/// keys, the web identity, the container's role and the instance's role are tried, in this order.
-/// Profiles are not read.
+/// keys, the profile of `AWS_PROFILE`, the web identity, the container's role, the default profile
+/// and the instance's role are tried, in this order. If the store refuses the credentials, files
+/// and roles are read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct S3Settings {
@@ -157,6 +158,11 @@ pub struct S3Settings {
     pub virtual_hosted: bool,
     /// Sends unsigned requests, for public buckets.
     pub anonymous: bool,
+    /// Profile in AWS's shared files (`~/.aws/credentials`) that has the access keys. Read again if
+    /// the store refuses the keys. Profiles with a role, single sign-on or a process are refused.
+    /// Default: `AWS_PROFILE`, unless keys are set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Id of the access key. Default: from the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
@@ -253,7 +259,7 @@ mod tests {
         assert_eq!(settings.bytes_max.as_u64(), 16 << 20);
         assert_eq!(settings.s3_buckets["archive"].region.as_deref(), Some("eu"));
         assert!(toml::from_str::<Settings>("fetch_timout = \"45s\"").is_err());
-        assert!(toml::from_str::<Settings>("[s3]\nprofile = \"me\"").is_err());
+        assert!(toml::from_str::<Settings>("[s3]\nprofil = \"me\"").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::storage::backends::web::WebClient;
 use crate::storage::error::{StorageError, UriFault};
 use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
+use crate::storage::traffic::{StoreTraffic, Traffic};
 use crate::storage::uri::{self, Location, Scheme};
 
 /// Longest bucket name that a message repeats, in characters.
@@ -49,6 +50,7 @@ pub struct Stores {
     pub(crate) web: WebClient,
     pub(crate) roots: FileRoots,
     pub(crate) limits: Limits,
+    traffic: Arc<Traffic>,
 }
 
 type Buckets = HashMap<Scheme, HashMap<String, Bucket>>;
@@ -79,6 +81,7 @@ impl Stores {
             web: WebClient::new(settings, &limits, &resolver)?,
             roots: FileRoots::open(&settings.file_roots)?,
             limits,
+            traffic: Arc::default(),
         })
     }
 
@@ -102,6 +105,22 @@ impl Stores {
     /// Fails if the URI is malformed or its location not allowed.
     pub fn admit(&self, uri: &str) -> Result<(), UriFault> {
         self.locate(uri).map(drop)
+    }
+
+    /// Waits until the store of a URI may be sent another request. Returns at once unless the store
+    /// throttles, and if the URI is not allowed.
+    ///
+    /// Cancel safe.
+    pub async fn turn(&self, uri: &str) {
+        let Ok(location) = self.locate(uri) else { return };
+        if let Some(traffic) = self.traffic_of(&location) {
+            traffic.turn().await;
+        }
+    }
+
+    /// Returns the traffic of an allowed location, or `None` for files.
+    pub(crate) fn traffic_of(&self, location: &Location) -> Option<Arc<StoreTraffic>> {
+        location.store().map(|store| self.traffic.of(store))
     }
 
     /// Returns the location of a URI.

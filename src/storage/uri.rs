@@ -51,17 +51,47 @@ impl Scheme {
     }
 }
 
+/// The key of an object: an opaque name. `/` has no meaning for the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A key that the client of the stores can hold.
+    Path(ObjectKey),
+    /// A key with empty segments, which the client would change: `a//b`, `/a`, `a/`.
+    Opaque(String),
+}
+
+impl Key {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Path(path) => path.as_ref(),
+            Self::Opaque(key) => key,
+        }
+    }
+}
+
 /// The location that a URI names.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Location {
     Object {
         scheme: Scheme,
         bucket: String,
-        key: ObjectKey,
+        key: Key,
     },
     Web(Url),
     /// An absolute path without `..`.
     File(PathBuf),
+}
+
+impl Location {
+    /// Returns the bucket or the host, `s3://photos` or `https://images.example.com`. `None` for a
+    /// file.
+    pub(crate) fn store(&self) -> Option<String> {
+        match self {
+            Self::Object { scheme, bucket, .. } => Some(bucket_uri(*scheme, bucket)),
+            Self::Web(url) => Some(format!("{}://{}", url.scheme(), host_and_port(url))),
+            Self::File(_) => None,
+        }
+    }
 }
 
 /// Parses a URI.
@@ -169,7 +199,29 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
     if key.is_empty() {
         return Err(UriFault::Invalid("it names a bucket, not an object in it"));
     }
-    Ok(Location::Object { scheme, bucket: bucket.to_owned(), key: object_key(key)? })
+    Ok(Location::Object { scheme, bucket: bucket.to_owned(), key: parse_key(scheme, key)? })
+}
+
+/// Parses a key. Refuses those that cannot be read under their own name.
+fn parse_key(scheme: Scheme, key: &str) -> Result<Key, UriFault> {
+    let has_empty_segment = key.split('/').any(str::is_empty);
+    if !has_empty_segment || scheme == Scheme::Az {
+        return object_key(key).map(Key::Path);
+    }
+    refuse_unsupported(key)?;
+    Ok(Key::Opaque(key.to_owned()))
+}
+
+/// Refuses a key that no HTTP client can send: URLs resolve the segments `.` and `..`, even
+/// percent-encoded. Control characters have no place in the name of an image.
+fn refuse_unsupported(key: &str) -> Result<(), UriFault> {
+    if key.chars().any(char::is_control) {
+        return Err(UriFault::UnsupportedKey("has a control character"));
+    }
+    if key.split('/').any(|segment| segment == "." || segment == "..") {
+        return Err(UriFault::UnsupportedKey("has a `.` or `..` segment"));
+    }
+    Ok(())
 }
 
 /// Parses a key. Refuses those that [`ObjectKey`] would silently change.
@@ -180,12 +232,7 @@ pub(crate) fn object_key(key: &str) -> Result<ObjectKey, UriFault> {
     if key.contains("//") {
         return Err(UriFault::UnsupportedKey("has an empty segment"));
     }
-    if key.chars().any(char::is_control) {
-        return Err(UriFault::UnsupportedKey("has a control character"));
-    }
-    if key.split('/').any(|segment| segment == "." || segment == "..") {
-        return Err(UriFault::UnsupportedKey("has a `.` or `..` segment"));
-    }
+    refuse_unsupported(key)?;
     ObjectKey::parse(key).map_err(|_| UriFault::UnsupportedKey("is not a valid path"))
 }
 
@@ -274,7 +321,7 @@ mod tests {
 
     fn key(uri: &str) -> String {
         match parse(uri).unwrap() {
-            Location::Object { key, .. } => key.into(),
+            Location::Object { key, .. } => key.as_str().to_owned(),
             other => panic!("{uri} was read as {other:?}"),
         }
     }
@@ -313,11 +360,20 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_the_client_would_change_are_refused() {
+    fn empty_segments_are_part_of_the_key() {
+        for literal in ["/a", "a/", "a//b", "//", "/", "a///", "50%//a?b#c"] {
+            assert_eq!(key(&format!("s3://b/{literal}")), literal);
+            assert_eq!(key(&format!("gs://b/{literal}")), literal);
+            assert_eq!(code(&format!("az://b/{literal}")), "fetch.unsupported_key");
+        }
+    }
+
+    #[test]
+    fn keys_that_no_request_can_name_are_refused() {
         for uri in [
-            "s3://b//a",
-            "s3://b/a/",
-            "s3://b/a//b",
+            "s3://b//../a",
+            "s3://b/a//.",
+            "s3://b/a//\n",
             "s3://b/./a",
             "s3://b/a/..",
             "s3://b/../a",

@@ -119,9 +119,10 @@ pub struct Settings {
     /// waits indefinitely.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub exit_after_broker_loss: Option<Duration>,
-    /// Treats a store as unavailable after nearly all fetches from it have failed for this time.
-    /// Its references are then held and fetched again instead of becoming dead letters. Once
-    /// `in_flight_max` references are held, the worker receives no more.
+    /// Treats a store as unavailable after nearly all fetches from it have failed for this time; at
+    /// once if it refuses the worker's credentials, clock or region. Its references are then held
+    /// and fetched again instead of becoming dead letters. Once `in_flight_max` references are
+    /// held, the worker receives no more.
     #[serde(with = "humantime_serde")]
     pub outage_after: Duration,
     /// Maximum time that a reference is held during an outage before it becomes a dead letter.

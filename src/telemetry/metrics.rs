@@ -1,5 +1,6 @@
 //! All metrics of the service, with one function per event, so that names and labels are in one
-//! file. Labels have few values; never a URI or an id.
+//! file. Labels have few values; never a URI or an id. A store is a bucket or host of the
+//! configuration.
 #![expect(clippy::disallowed_macros, reason = "this is the one place that names metrics")]
 
 use std::time::{Duration, Instant};
@@ -47,6 +48,12 @@ fn describe() {
     describe_counter!("dogiqa_dead_letters_published_total", "Dead letters acknowledged, by code");
     describe_counter!("dogiqa_stage_errors_total", "Failed stages, by stage and code");
     describe_counter!("dogiqa_fetch_retries_total", "Fetch attempts repeated, by code");
+    describe_counter!("dogiqa_store_requests_total", "Requests to a store, by outcome");
+    describe_gauge!(
+        "dogiqa_store_rate_limit",
+        "Requests per second that are sent to a store that throttles; 0 without a limit"
+    );
+    describe_gauge!("dogiqa_store_unavailable", "1 while the references of a store are held");
     describe_counter!(
         "dogiqa_publish_retries_total",
         "Events sent again after a transient failure"
@@ -171,6 +178,20 @@ pub fn dead_letter_published(code: &'static str, latency: Duration) {
 /// Records that a fetch is retried after a transient failure.
 pub fn fetch_retried(code: &'static str) {
     counter!("dogiqa_fetch_retries_total", "code" => code).increment(1);
+}
+
+/// Records a request to a store and its outcome: `accepted`, `throttled`, `refused` or `failed`.
+/// `limit` is the rate limit afterwards.
+pub fn store_requested(store: &str, outcome: &'static str, limit: Option<f64>) {
+    let labels = [("store", store.to_owned()), ("outcome", outcome.to_owned())];
+    counter!("dogiqa_store_requests_total", &labels).increment(1);
+    gauge!("dogiqa_store_rate_limit", "store" => store.to_owned()).set(limit.unwrap_or(0.0));
+}
+
+/// Records that the references of a store are held, or no longer.
+pub fn store_unavailable(store: &str, is_unavailable: bool) {
+    let value = if is_unavailable { 1.0 } else { 0.0 };
+    gauge!("dogiqa_store_unavailable", "store" => store.to_owned()).set(value);
 }
 
 /// Records that an output record is sent again after a transient failure.

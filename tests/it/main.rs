@@ -79,6 +79,7 @@ mod snapshots;
 mod storage_buckets;
 mod storage_files;
 mod storage_web;
+mod store_outages;
 mod stream_answers;
 mod stream_faults;
 mod stream_rebalance;

@@ -176,8 +176,27 @@ async fn a_permanent_error_is_not_retried() {
 }
 
 #[tokio::test]
+async fn an_expired_presigned_url_and_a_throttled_request_have_their_own_codes() {
+    let check = async |status: u16, body: &'static str, code: &str| {
+        let server = WebServer::start(move |_, _| Answer::status(status, "", body));
+        let url = server.url("/a.jpg?X-Amz-Signature=planted-signature");
+        let error = fails(&settings(&server), &url).await;
+        assert_eq!((error.code(), error.attempts()), (code, 1), "{error}");
+        assert!(!error.to_string().contains("planted"), "{error}");
+        error.to_string()
+    };
+    let expired = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+    let error = check(403, expired, "fetch.presigned_url").await;
+    assert!(error.contains("403 AccessDenied \"Request has expired\""), "{error}");
+    let echo = "<Error><Code>SignatureDoesNotMatch</Code><Message>not planted-signature</Message>";
+    check(403, echo, "fetch.presigned_url").await;
+    check(404, "<Error><Code>NoSuchBucket</Code></Error>", "fetch.no_such_bucket").await;
+    check(429, "slow down", "fetch.throttled").await;
+}
+
+#[tokio::test]
 async fn a_transient_error_is_retried_up_to_the_limit() {
-    for status in [408, 425, 429, 500, 502, 503, 504] {
+    for status in [408, 425, 500, 502, 503, 504] {
         let server = WebServer::start(move |_, earlier| match earlier {
             0 => Answer::status(status, "", "later"),
             _ => Answer::ok("abc"),

@@ -108,7 +108,7 @@ fn bad_references(services: &Services, stalling: &StallingServer, root: &Path) -
         object("page.jpg", "decode.unsupported_format"),
         object("giant.png", "decode.too_large"),
         bad("another image", "fetch.sha256_mismatch", swapped.to_string().into_bytes()),
-        at("key with an empty part", "fetch.unsupported_key", &bucket::uri(services, "a//b.jpg")),
+        at("key with two dots", "fetch.unsupported_key", &bucket::uri(services, "a/../b.jpg")),
     ]
 }
 
@@ -144,6 +144,8 @@ fn worker_settings(stalling: &StallingServer, root: &Path) -> Vec<String> {
     vec![
         format!("storage.file_roots=[\"{}\"]", root.display()),
         format!("storage.allow_private_hosts=[\"{}\"]", stalling.address),
+        // A bucket that denies every object holds its references.
+        "kafka.outage_hold_max=1s".to_owned(),
         "storage.allow_http=true".to_owned(),
         "storage.read_timeout=1s".to_owned(),
         "storage.attempts_max=2".to_owned(),

@@ -62,13 +62,12 @@ pub(crate) struct FaultRun {
 impl FaultRun {
     /// Runs a fault in both modes, one after the other. Skips both if the services are unavailable.
     pub(crate) fn in_both_modes(name: &str, title: &'static str, run: impl Fn(Self)) {
-        Self::with_share(1, name, title, run);
+        Self::with_size(name, title, RunSize::from_environment(), run);
     }
 
-    /// Does the same with a part of the references at first: one in `share`.
-    pub(crate) fn with_share(share: usize, name: &str, title: &'static str, run: impl Fn(Self)) {
+    /// Like `in_both_modes`, with another number of references.
+    pub(crate) fn with_size(name: &str, title: &'static str, size: RunSize, run: impl Fn(Self)) {
         for mode in [Mode::AtLeastOnce, Mode::ExactlyOnce] {
-            let size = RunSize::from_environment().share(share);
             let Some(prepared) = Self::prepare(name, title, mode, size) else { return };
             run(prepared);
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fault_run::FaultRun;
+use crate::run_size::RunSize;
 use crate::http;
 use crate::process::Process;
 use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
@@ -50,7 +51,8 @@ fn a_topic_that_is_created_again_is_read_from_its_beginning() {
             "classic" => "the input topic is deleted and created again (classic)",
             _ => "the input topic is deleted and created again (KIP-848)",
         };
-        FaultRun::with_share(8, &format!("recreated-{protocol}"), title, |mut run| {
+        let size = RunSize::from_environment().divided_by(8);
+        FaultRun::with_size(&format!("recreated-{protocol}"), title, size, |mut run| {
             run.set(format!("kafka.group_protocol={protocol}"));
             run.start(2);
             run.read_until_answered(1, 1);
@@ -69,7 +71,9 @@ fn a_topic_that_is_created_again_is_read_from_its_beginning() {
 
 #[test]
 fn transactions_in_the_input_leave_no_lag() {
-    FaultRun::with_share(8, "input-txn", "transactional input, every third aborted", |mut run| {
+    let size = RunSize::from_environment().divided_by(8);
+    let title = "transactional input, every third aborted";
+    FaultRun::with_size("input-txn", title, size, |mut run| {
         let producer = run.admin().transactions(&run.fixture.input());
         for number in 0..run.size.pick(9, 90) {
             if number % 3 == 2 {

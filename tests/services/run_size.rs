@@ -18,9 +18,9 @@ impl RunSize {
         Self { references: long.unwrap_or(2_400), is_long: long.is_some() }
     }
 
-    /// Returns the size with one in `share` of the references.
-    pub(crate) fn share(self, share: usize) -> Self {
-        Self { references: self.references / share, ..self }
+    /// Returns the same size with a share of the references, for faults that limit the rate.
+    pub(crate) fn divided_by(self, divisor: usize) -> Self {
+        Self { references: self.references / divisor, ..self }
     }
 
     /// Returns the value for this size.

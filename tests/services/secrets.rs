@@ -174,6 +174,8 @@ fn command(fixture: &ServiceFixture, store: &EchoServer, subcommand: &str) -> Co
         format!("storage.allow_buckets={buckets}"),
         format!("storage.allow_private_hosts=[\"{}\"]", store.authority()),
         "storage.allow_http=true".to_owned(),
+        // Stores that deny every object hold its references.
+        "kafka.outage_hold_max=1s".to_owned(),
         "telemetry.log.filter=trace".to_owned(),
     ] {
         command.args(["--set", &setting]);

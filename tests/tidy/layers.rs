@@ -34,7 +34,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "engine",
         ],
     ),
-    ("stream", &["redact", "backoff", "telemetry", "event", "pipeline"]),
+    ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
     ("report", &["redact", "method", "event", "imaging"]),
     (
         "config",

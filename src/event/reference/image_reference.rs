@@ -11,7 +11,7 @@ use crate::event::error::ReferenceError;
 use crate::event::headers::Headers;
 use crate::event::limits::{
     ETAG_CHARS_MAX, ID_CHARS_MAX, METADATA_BYTES_MAX, METADATA_VALUES_MAX, PAYLOAD_BYTES_MAX,
-    POLICY_CHARS_MAX, URI_CHARS_MAX,
+    POLICY_CHARS_MAX, URI_CHARS_MAX, VERSION_ID_CHARS_MAX,
 };
 use crate::event::metadata::Metadata;
 use crate::event::reference::envelope::{self, Envelope};
@@ -31,10 +31,15 @@ pub struct ImageReference {
     /// of the service must allow it.
     #[schemars(length(min = 1, max = URI_CHARS_MAX))]
     pub uri: String,
-    /// Required version of the object. Another version is refused.
+    /// Required entity tag of the object. Another one is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = ETAG_CHARS_MAX))]
     pub etag: Option<String>,
+    /// Version of the object to read instead of the current one, in a bucket with versions: the
+    /// version id of S3 and Azure, the generation of Google.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = VERSION_ID_CHARS_MAX))]
+    pub version_id: Option<String>,
     /// Required SHA-256 of the image's bytes, in hexadecimal. Other bytes are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
@@ -64,6 +69,7 @@ impl ImageReference {
             id: uri.clone(),
             uri,
             etag: None,
+            version_id: None,
             sha256: None,
             policy: None,
             metadata: None,
@@ -103,6 +109,7 @@ pub fn parse(headers: &Headers, payload: &[u8]) -> Result<ImageReference, Refere
         id: id.unwrap_or_else(|| uri.clone()),
         uri,
         etag: take_text(&mut fields, "etag", ETAG_CHARS_MAX)?,
+        version_id: take_text(&mut fields, "version_id", VERSION_ID_CHARS_MAX)?,
         sha256: take_sha256(&mut fields)?,
         policy: take_text(&mut fields, "policy", POLICY_CHARS_MAX)?,
         metadata: take_metadata(&mut fields, &text)?,

@@ -13,6 +13,6 @@ mod mistaken_fields;
 pub use crate::event::error::ReferenceError;
 pub use crate::event::limits::{
     ETAG_CHARS_MAX, ID_CHARS_MAX, METADATA_BYTES_MAX, METADATA_VALUES_MAX, PAYLOAD_BYTES_MAX,
-    POLICY_CHARS_MAX, URI_CHARS_MAX,
+    POLICY_CHARS_MAX, URI_CHARS_MAX, VERSION_ID_CHARS_MAX,
 };
 pub use image_reference::{ImageReference, parse};

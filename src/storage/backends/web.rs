@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_MATCH, LOCATION};
 use reqwest::{Client, Response, StatusCode};
@@ -15,7 +15,8 @@ use crate::etag::Etag;
 use crate::storage::access::hosts::{GuardedResolver, HostRules, Route};
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
-use crate::storage::error::{FetchFault, StorageError, UriFault};
+use crate::storage::error::{FetchFault, Signer, StorageError, UriFault};
+use crate::storage::error_response::{BODY_BYTES_MAX, ErrorResponse, SentSecrets};
 use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
 
@@ -89,7 +90,7 @@ impl WebClient {
                     return read_body(answer, etag, limits).await;
                 }
                 status if is_redirect(status) => url = redirect_target(&url, &answer)?,
-                status => return Err(FetchFault::from_status(status.as_u16(), None)),
+                _ => return Err(refusal(answer, &url).await),
             }
         }
         Err(FetchFault::TooManyRedirects(self.redirects_max))
@@ -138,6 +139,25 @@ fn redirect_target(url: &Url, answer: &Response) -> Result<Url, FetchFault> {
     };
     target.set_fragment(None);
     Ok(target)
+}
+
+/// Maps a response without the resource. Reads only the beginning of its body.
+async fn refusal(answer: Response, url: &Url) -> FetchFault {
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let mut pieces = answer.bytes_stream();
+    let mut body = Vec::new();
+    // The status counts even if the body is cut off.
+    while let Some(Ok(piece)) = pieces.next().await {
+        body.extend_from_slice(&piece);
+        if body.len() >= BODY_BYTES_MAX {
+            body.truncate(BODY_BYTES_MAX);
+            break;
+        }
+    }
+    let sent = SentSecrets::of(&HeaderMap::new(), url.query());
+    let text = String::from_utf8_lossy(&body);
+    let response = ErrorResponse::read(status, &headers, &text, &sent);
+    FetchFault::from_response(&response, Signer::Sender)
 }
 
 async fn read_body(

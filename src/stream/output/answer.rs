@@ -19,11 +19,12 @@ use crate::event::{
 };
 use crate::pipeline::{Journey, JourneyError};
 use crate::redact;
+use crate::storage::StoreFailure;
 use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
 use crate::stream::offsets::tracker::RecordSlot;
-use crate::stream::output::outage::{Advice, Outages};
+use crate::stream::output::outage::{Advice, FailedFetch, Outages};
 use crate::stream::output::outbox::Outbox;
 use crate::stream::output::output_record::{Outgoing, PublishError};
 use crate::stream::output::publisher::Publisher;
@@ -86,9 +87,10 @@ struct Reason {
 enum AttemptOutcome {
     Event(Box<Assessed>),
     DeadLetter(Reason),
-    /// The fetch failed, and the same reference may succeed later. `uri` names the store.
+    /// The fetch failed through the store or the worker's access to it. `uri` names the store.
     FetchFailed {
         uri: String,
+        failure: StoreFailure,
         reason: Reason,
     },
 }
@@ -139,22 +141,32 @@ impl Answers {
         let mut attempts = 0;
         let mut failures = 0;
         let mut held = None;
+        let mut first_failed_at = None;
         loop {
             // A panic fails this image only: the worker and its other images continue.
             let attempt = AssertUnwindSafe(Box::pin(self.attempt(record))).catch_unwind();
             let outcome = attempt.await.unwrap_or_else(|_| Ok(AttemptOutcome::panicked()))?;
-            let (uri, mut reason) = match outcome {
+            let (uri, failure, mut reason) = match outcome {
                 AttemptOutcome::Event(assessed) => return Ok(Ok(assessed)),
                 AttemptOutcome::DeadLetter(reason) => return Ok(Err(reason)),
-                AttemptOutcome::FetchFailed { uri, reason } => (uri, reason),
+                AttemptOutcome::FetchFailed { uri, failure, reason } => (uri, failure, reason),
             };
             attempts += reason.attempts;
             reason.attempts = attempts;
+            let now = Instant::now();
+            let failed = FailedFetch {
+                uri: &uri,
+                failure,
+                first_failed_at: *first_failed_at.get_or_insert(now),
+                code: reason.code,
+                message: &reason.message,
+            };
+            let advice = self.outages().failed(failed, now);
             let may_hold = started.elapsed() < self.settings.outage_hold_max;
-            if self.outages().failed(&uri, Instant::now()) == Advice::GiveUp || !may_hold {
+            if advice == Advice::GiveUp || !may_hold {
                 return Ok(Err(reason));
             }
-            held.get_or_insert_with(|| self.vitals.held());
+            held = (advice == Advice::Hold).then(|| held.unwrap_or_else(|| self.vitals.held()));
             failures += 1;
             // Both end the wait, and both lead to the next attempt.
             tokio::select! {
@@ -186,19 +198,20 @@ impl Answers {
         let source = self.source(record);
         match self.journey.assess(reference, Some(source)).await {
             Ok(event) => {
-                self.store_answered(&uri);
+                self.store_answered(&uri, true);
                 Ok(AttemptOutcome::Event(Box::new(Assessed { event, reference_id, trace })))
             }
             Err(failure) if failure.fatal => {
                 Err(StreamError::EngineLost { code: failure.code, message: failure.message })
             }
-            Err(failure) if failure.transient && failure.stage == Stage::Fetch => {
-                Ok(AttemptOutcome::FetchFailed { uri, reason: failure.into() })
-            }
             Err(failure) => {
-                // The store refused the object, or a later stage failed: the store itself works.
+                if let Some(store) = failure.store {
+                    let reason = failure.into();
+                    return Ok(AttemptOutcome::FetchFailed { uri, failure: store, reason });
+                }
+                // The object is at fault, or a later stage failed: the store itself works.
                 if failure.stage != Stage::Reference {
-                    self.store_answered(&uri);
+                    self.store_answered(&uri, failure.stage != Stage::Fetch);
                 }
                 Ok(AttemptOutcome::DeadLetter(failure.into()))
             }
@@ -221,8 +234,8 @@ impl Answers {
         }
     }
 
-    fn store_answered(&self, uri: &str) {
-        if self.outages().answered(uri, Instant::now()) {
+    fn store_answered(&self, uri: &str, is_read: bool) {
+        if self.outages().answered(uri, is_read, Instant::now()) {
             tracing::info!("a store is available again; its references are fetched again");
             self.recovered.notify_waiters();
         }

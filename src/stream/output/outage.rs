@@ -1,27 +1,58 @@
-//! Distinguishes a store's outage from a bad reference. Callers pass the time; no I/O happens here.
+//! Distinguishes the fault of a store, or of the worker's access to it, from a bad reference.
+//! Callers pass the time; no I/O happens here.
 //!
-//! A transient fetch failure has used up its own retries. Normally its reference becomes a dead
-//! letter, so that a poison record never blocks its partition. If nearly all fetches of a store
-//! fail for a minute, the store is unavailable, and continuing would turn the backlog into dead
-//! letters. Its references are then held and fetched again until the store answers. They keep their
-//! share of the budget meanwhile, so consumption pauses once the budget is used up.
+//! The reference of a failed fetch becomes a dead letter only if the fault is its own, so that a
+//! poison record never blocks its partition. Otherwise the reference is held and fetched again. It
+//! keeps its share of the budget meanwhile, so consumption pauses once the budget is used up.
+//!
+//! - **Refused**: the store's code says that the worker's credentials, clock, region or bucket are
+//!   wrong. Every object fails alike, so the first one begins an outage.
+//! - **Denied**: a plain 403 may be the fault of one object or of the worker. Only the store's
+//!   other objects can tell, so the reference is held. If a read of another object *that began
+//!   later* succeeds and this one is still denied, the fault is its own. If ten references in a row
+//!   are denied without such a read, it is an outage. If the store was readable before and too few
+//!   references arrive to decide, a reference is given up after `outage_after`.
+//! - **Throttled**: the reference is held until the store accepts it.
+//! - **Unavailable**: a timeout or a 5xx has used up its own retries. If nearly all fetches of a
+//!   store fail for `outage_after`, it is an outage; until then, each is given up.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// The treatment of a reference after a transient fetch failure.
+use crate::storage::{StoreFailure, StoreFault};
+use crate::telemetry::metrics;
+
+/// The treatment of a reference after a failed fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advice {
-    /// The store answers other fetches: make a dead letter.
+    /// The fault is the reference's: make a dead letter.
     GiveUp,
+    /// Fetch the reference again soon. The worker stays ready.
+    Wait,
     /// The store is unavailable: hold the reference and fetch it again later.
     Hold,
+}
+
+/// A failed fetch of a reference.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FailedFetch<'a> {
+    pub(crate) uri: &'a str,
+    pub(crate) failure: StoreFailure,
+    /// Time of the first failure of this reference.
+    pub(crate) first_failed_at: Instant,
+    /// Stable code and message of the failure, for the log.
+    pub(crate) code: &'static str,
+    pub(crate) message: &'a str,
 }
 
 /// Minimum number of failures in an outage: fewer may be the fault of the references alone.
 const FAILURES_MIN: u32 = 10;
 /// Minimum percentage of failed fetches in an outage.
 const FAILED_PERCENT: u32 = 95;
+/// Minimum number of references that are denied in a row in an outage.
+const DENIED_MIN: u32 = 10;
+/// Minimum time that a store denies all references in an outage, so that reads in progress count.
+const DENIED_TIME_MIN: Duration = Duration::from_secs(2);
 /// Maximum number of tracked stores. Only stores with a recent failure are tracked.
 const STORES_MAX: usize = 256;
 
@@ -41,7 +72,10 @@ struct Store {
     /// Counts of the current period and of the one before it.
     current: FetchCounts,
     previous: FetchCounts,
-    is_unavailable: bool,
+    /// References that are denied in a row, without a read that succeeded.
+    denied: Denials,
+    /// The fault that began the outage; `None` while the store is available.
+    outage: Option<StoreFault>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,46 +84,66 @@ struct FetchCounts {
     answered: u32,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Denials {
+    references: u32,
+    since: Instant,
+}
+
 impl Outages {
     pub(crate) fn new(outage_after: Duration) -> Self {
         Self { outage_after, stores: HashMap::new() }
     }
 
-    /// Records that the store answered, with the object or with a refusal. Returns true if this
-    /// ends an outage.
-    pub(crate) fn answered(&mut self, uri: &str, now: Instant) -> bool {
+    /// Records that the store answered, with the object (`is_read`) or with its absence. Returns
+    /// true if this ends an outage.
+    pub(crate) fn answered(&mut self, uri: &str, is_read: bool, now: Instant) -> bool {
         // The usual case: no store has failed recently.
         if self.stores.is_empty() {
             return false;
         }
-        let Some(store) = self.stores.get_mut(store_of(uri)) else { return false };
-        if store.is_unavailable {
-            self.stores.remove(store_of(uri));
-            return true;
+        let name = store_of(uri);
+        let Some(store) = self.stores.get_mut(name) else { return false };
+        match store.outage {
+            // A store may name missing objects and deny all others.
+            Some(StoreFault::Denied) if !is_read => false,
+            Some(_) => {
+                self.stores.remove(name);
+                metrics::store_unavailable(name, false);
+                true
+            }
+            None => {
+                store.advance(now, self.outage_after);
+                store.current.answered += 1;
+                false
+            }
         }
-        store.advance(now, self.outage_after);
-        store.current.answered += 1;
-        false
     }
 
-    /// Records a transient failure of the store.
-    pub(crate) fn failed(&mut self, uri: &str, now: Instant) -> Advice {
-        let name = store_of(uri);
+    /// Records a failed fetch.
+    pub(crate) fn failed(&mut self, failed: FailedFetch<'_>, now: Instant) -> Advice {
+        let name = store_of(failed.uri);
         if !self.stores.contains_key(name) && !self.has_room() {
             return Advice::GiveUp;
         }
+        let outage_after = self.outage_after;
         let store = self.stores.entry(name.to_owned()).or_insert_with(|| Store::new(now));
-        store.advance(now, self.outage_after);
-        store.current.failed += 1;
-        if !store.nearly_all_fail() {
-            store.failing_since = now;
+        let (advice, begins) = match failed.failure.fault {
+            StoreFault::Refused => (Advice::Hold, true),
+            StoreFault::Denied => store.denied(&failed, outage_after, now),
+            StoreFault::Throttled => (Advice::Wait, store.unavailable(outage_after, now)),
+            StoreFault::Unavailable => (Advice::GiveUp, store.unavailable(outage_after, now)),
+        };
+        if begins && store.outage.is_none() {
+            store.outage = Some(failed.failure.fault);
+            begin_outage(name, &failed);
         }
-        let is_long = now.saturating_duration_since(store.failing_since) >= self.outage_after;
-        if is_long && store.counts().failed >= FAILURES_MIN && !store.is_unavailable {
-            store.is_unavailable = true;
-            tracing::error!(store = name, "the store is unavailable; its references are held");
+        match store.outage {
+            Some(_) if advice != Advice::GiveUp || failed.failure.fault != StoreFault::Denied => {
+                Advice::Hold
+            }
+            _ => advice,
         }
-        if store.is_unavailable { Advice::Hold } else { Advice::GiveUp }
     }
 
     /// Evicts a store if necessary; returns false if every slot holds an outage. The limit matters
@@ -98,17 +152,92 @@ impl Outages {
         if self.stores.len() < STORES_MAX {
             return true;
         }
-        let oldest = self.stores.iter().filter(|(_, store)| !store.is_unavailable);
+        let oldest = self.stores.iter().filter(|(_, store)| store.outage.is_none());
         let oldest = oldest.min_by_key(|(_, store)| store.period_start);
         let Some(name) = oldest.map(|(name, _)| name.clone()) else { return false };
         self.stores.remove(&name).is_some()
     }
 }
 
+/// Logs the beginning of an outage once, with the store's own error.
+fn begin_outage(store: &str, failed: &FailedFetch<'_>) {
+    let FailedFetch { code, message, .. } = failed;
+    metrics::store_unavailable(store, true);
+    match failed.failure.fault {
+        StoreFault::Refused => tracing::error!(
+            store,
+            code,
+            reason = message,
+            "the store refuses this worker; its references are held"
+        ),
+        StoreFault::Denied => tracing::error!(
+            store,
+            code,
+            reason = message,
+            "the store denies access to every object; its references are held"
+        ),
+        StoreFault::Throttled | StoreFault::Unavailable => tracing::error!(
+            store,
+            code,
+            reason = message,
+            "the store is unavailable; its references are held"
+        ),
+    }
+}
+
 impl Store {
     fn new(now: Instant) -> Self {
-        let (current, previous) = (FetchCounts::default(), FetchCounts::default());
-        Self { failing_since: now, period_start: now, current, previous, is_unavailable: false }
+        Self {
+            failing_since: now,
+            period_start: now,
+            current: FetchCounts::default(),
+            previous: FetchCounts::default(),
+            denied: Denials { references: 0, since: now },
+            outage: None,
+        }
+    }
+
+    /// Records a failure without a verdict of the store. Returns true if nearly all fetches have
+    /// failed for long enough.
+    fn unavailable(&mut self, outage_after: Duration, now: Instant) -> bool {
+        self.advance(now, outage_after);
+        self.current.failed += 1;
+        if !self.nearly_all_fail() {
+            self.failing_since = now;
+        }
+        let is_long = now.saturating_duration_since(self.failing_since) >= outage_after;
+        is_long && self.counts().failed >= FAILURES_MIN
+    }
+
+    /// Records a denied reference. Returns the advice, and true if every object is denied.
+    fn denied(
+        &mut self,
+        failed: &FailedFetch<'_>,
+        outage_after: Duration,
+        now: Instant,
+    ) -> (Advice, bool) {
+        let last_read = failed.failure.last_read;
+        if last_read > Some(failed.first_failed_at) {
+            return (Advice::GiveUp, false);
+        }
+        if last_read > Some(self.denied.since) {
+            self.denied = Denials { references: 0, since: failed.first_failed_at };
+        }
+        if failed.first_failed_at == now {
+            self.denied.references += 1;
+        }
+        let time = now.saturating_duration_since(self.denied.since);
+        let is_every_object = self.denied.references >= DENIED_MIN && time >= DENIED_TIME_MIN;
+        let was_never_readable = last_read.is_none() && time >= outage_after;
+        let waited = now.saturating_duration_since(failed.first_failed_at);
+        let is_undecided = last_read.is_some() && waited >= outage_after;
+        if is_every_object || was_never_readable {
+            (Advice::Hold, true)
+        } else if is_undecided && self.outage.is_none() {
+            (Advice::GiveUp, false)
+        } else {
+            (Advice::Wait, false)
+        }
     }
 
     /// Starts a new period if the current one is over.
@@ -121,7 +250,7 @@ impl Store {
         self.previous = if is_next { self.current } else { FetchCounts::default() };
         self.current = FetchCounts::default();
         self.period_start = now;
-        if !is_next && !self.is_unavailable {
+        if !is_next && self.outage.is_none() {
             // Without a fetch for a whole period, earlier failures are no longer evidence.
             self.failing_since = now;
         }
@@ -155,9 +284,30 @@ mod tests {
     const PERIOD: Duration = Duration::from_mins(1);
     const URI: &str = "s3://photos/a.jpg";
 
+    fn failed(uri: &str, fault: StoreFault, first_failed_at: Instant) -> FailedFetch<'_> {
+        let failure = StoreFailure { fault, last_read: None, retry_after: None };
+        FailedFetch { uri, failure, first_failed_at, code: "fetch.test", message: "a test" }
+    }
+
+    fn fail(outages: &mut Outages, uri: &str, now: Instant) -> Advice {
+        outages.failed(failed(uri, StoreFault::Unavailable, now), now)
+    }
+
     fn fail_for(outages: &mut Outages, start: Instant, seconds: u64) -> Vec<Advice> {
         let moments = (0..=seconds).map(|second| start + Duration::from_secs(second));
-        moments.map(|now| outages.failed(URI, now)).collect()
+        moments.map(|now| fail(outages, URI, now)).collect()
+    }
+
+    /// Records a denied reference; `last_read` is the start of the store's latest read.
+    fn deny(outages: &mut Outages, times: [Instant; 2], last_read: Option<Instant>) -> Advice {
+        let [first_failed_at, now] = times;
+        let mut failed = failed(URI, StoreFault::Denied, first_failed_at);
+        failed.failure.last_read = last_read;
+        outages.failed(failed, now)
+    }
+
+    fn is_outage(outages: &Outages) -> bool {
+        outages.stores.values().any(|store| store.outage.is_some())
     }
 
     #[test]
@@ -191,9 +341,9 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         fail_for(&mut outages, start, 60);
         let later = start + PERIOD * 30;
-        assert_eq!(outages.failed(URI, later), Advice::Hold);
-        assert!(outages.answered(URI, later));
-        assert_eq!(outages.failed(URI, later), Advice::GiveUp);
+        assert_eq!(fail(&mut outages, URI, later), Advice::Hold);
+        assert!(outages.answered(URI, false, later));
+        assert_eq!(fail(&mut outages, URI, later), Advice::GiveUp);
     }
 
     #[test]
@@ -202,8 +352,8 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
-            assert_eq!(outages.failed(URI, now), Advice::GiveUp);
-            assert!(!outages.answered("s3://photos/b.jpg", now));
+            assert_eq!(fail(&mut outages, URI, now), Advice::GiveUp);
+            assert!(!outages.answered("s3://photos/b.jpg", true, now));
         }
     }
 
@@ -213,7 +363,7 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         for minute in 0..60 {
             let now = start + Duration::from_secs(20 * minute);
-            assert_eq!(outages.failed(URI, now), Advice::GiveUp);
+            assert_eq!(fail(&mut outages, URI, now), Advice::GiveUp);
         }
     }
 
@@ -224,9 +374,94 @@ mod tests {
         fail_for(&mut outages, start, 60);
         for host in 0..2 * STORES_MAX {
             let uri = format!("https://host-{host}/a.jpg");
-            assert_eq!(outages.failed(&uri, start + PERIOD), Advice::GiveUp);
+            assert_eq!(fail(&mut outages, &uri, start + PERIOD), Advice::GiveUp);
         }
         assert!(outages.stores.len() <= STORES_MAX);
-        assert_eq!(outages.failed(URI, start + PERIOD), Advice::Hold, "an outage is not forgotten");
+        let advice = fail(&mut outages, URI, start + PERIOD);
+        assert_eq!(advice, Advice::Hold, "an outage is not forgotten");
+    }
+
+    #[test]
+    fn the_first_refusal_of_the_credentials_holds_every_reference() {
+        let now = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        assert_eq!(outages.failed(failed(URI, StoreFault::Refused, now), now), Advice::Hold);
+        assert_eq!(fail(&mut outages, URI, now), Advice::Hold, "a timeout counts too");
+        assert!(outages.answered(URI, true, now) && !is_outage(&outages));
+    }
+
+    #[test]
+    fn a_throttled_reference_waits_and_the_worker_stays_ready() {
+        let start = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            let advice = outages.failed(failed(URI, StoreFault::Throttled, start), now);
+            assert_eq!(advice, Advice::Wait);
+            outages.answered(URI, true, now);
+        }
+    }
+
+    #[test]
+    fn one_denied_object_among_good_ones_is_given_up_after_a_later_read() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut outages = Outages::new(PERIOD);
+        let before = Some(start);
+        let first = start + second;
+        assert_eq!(deny(&mut outages, [first, first], before), Advice::Wait);
+        // A read that began before the denial says nothing: the rights may have changed between.
+        assert_eq!(deny(&mut outages, [first, first + second], before), Advice::Wait);
+        let after = Some(first + second);
+        assert_eq!(deny(&mut outages, [first, first + 2 * second], after), Advice::GiveUp);
+        assert!(!is_outage(&outages));
+    }
+
+    #[test]
+    fn a_bucket_that_denies_every_object_from_the_first_is_an_outage() {
+        let start = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        for number in 0..DENIED_MIN {
+            let now = start + Duration::from_millis(10) * number;
+            assert_eq!(deny(&mut outages, [now, now], None), Advice::Wait);
+        }
+        let later = start + DENIED_TIME_MIN;
+        assert_eq!(deny(&mut outages, [start, later], None), Advice::Hold);
+        assert!(is_outage(&outages));
+        assert!(!outages.answered(URI, false, later), "a missing object proves no read access");
+        assert!(outages.answered(URI, true, later));
+    }
+
+    #[test]
+    fn a_bucket_that_was_never_readable_is_an_outage_even_with_one_reference() {
+        let start = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        assert_eq!(deny(&mut outages, [start, start], None), Advice::Wait);
+        assert_eq!(deny(&mut outages, [start, start + PERIOD], None), Advice::Hold);
+    }
+
+    #[test]
+    fn rights_that_are_withdrawn_become_an_outage_without_a_dead_letter() {
+        let start = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        let last_read = Some(start);
+        let withdrawn = start + Duration::from_secs(1);
+        for number in 0..100 {
+            let now = withdrawn + Duration::from_millis(50) * number;
+            assert_ne!(deny(&mut outages, [now, now], last_read), Advice::GiveUp);
+        }
+        assert!(is_outage(&outages));
+        let much_later = withdrawn + PERIOD * 30;
+        assert_eq!(deny(&mut outages, [withdrawn, much_later], last_read), Advice::Hold);
+    }
+
+    #[test]
+    fn a_denied_reference_of_a_quiet_store_is_given_up_after_the_outage_time() {
+        let start = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        let (last_read, denied) = (Some(start), start + Duration::from_secs(1));
+        assert_eq!(deny(&mut outages, [denied, denied], last_read), Advice::Wait);
+        assert_eq!(deny(&mut outages, [denied, denied + PERIOD], last_read), Advice::GiveUp);
+        assert!(!is_outage(&outages));
     }
 }

@@ -110,7 +110,7 @@ impl Locations {
         let Some((scheme, rest)) = uri.split_once(':') else { return false };
         match scheme.to_ascii_lowercase().as_str() {
             "s3" => rest.strip_prefix("//photos/").is_some_and(|key| {
-                !key.is_empty() && key.split('/').all(|part| !matches!(part, "" | "." | ".."))
+                !key.is_empty() && key.split('/').all(|part| !matches!(part, "." | ".."))
             }),
             "https" => Url::parse(uri).is_ok_and(|url| {
                 let authority = (url.host_str().unwrap_or_default(), url.port());

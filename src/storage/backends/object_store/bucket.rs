@@ -6,32 +6,43 @@ use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use object_store::client::HttpError;
 use object_store::path::Path as ObjectKey;
-use object_store::{Attribute, Error, GetOptions, ObjectMeta, ObjectStore};
+use object_store::{Attribute, Error, GetOptions, GetResult, ObjectMeta, ObjectStore};
 
 use crate::etag::Etag;
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
 use crate::storage::backends::object_store::connector::{Connector, ResponseNote};
-use crate::storage::backends::object_store::open_client;
-use crate::storage::error::{FetchFault, StorageError, UriFault, root_cause};
+use crate::storage::backends::object_store::opaque_key;
+use crate::storage::backends::object_store::open_client::{self, OpenedClient};
+use crate::storage::backends::object_store::rotating_client::RotatingClient;
+use crate::storage::error::{FetchFault, Signer, StorageError, UriFault, root_cause};
 use crate::storage::limits::{Limits, TimeLimits};
 use crate::storage::settings::Settings;
-use crate::storage::uri::Scheme;
+use crate::storage::uri::{Key, Scheme};
+
+/// A request for one object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ObjectRead<'request> {
+    pub(crate) key: &'request Key,
+    /// The etag that the object must have.
+    pub(crate) etag: Option<&'request Etag>,
+    /// The version to read instead of the current one.
+    pub(crate) version_id: Option<&'request str>,
+}
 
 /// A bucket and its client.
 #[derive(Clone)]
 pub(crate) struct Bucket {
-    store: Arc<dyn ObjectStore>,
-    origin: Origin,
+    client: Client,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
+#[derive(Clone)]
+enum Client {
     /// Built from the settings. It uses our connector and supports `If-Match`.
-    Configured,
+    Configured(Arc<RotatingClient>),
     /// Passed in by the embedding program. It may write etags differently, so only the etag of the
     /// response is compared.
-    Injected,
+    Injected(Arc<dyn ObjectStore>),
 }
 
 impl Bucket {
@@ -42,49 +53,49 @@ impl Bucket {
         settings: &Settings,
         connector: &Connector,
     ) -> Result<Self, StorageError> {
-        let store = match scheme {
+        let (name, connector) = (name.to_owned(), connector.clone());
+        let client = match scheme {
             Scheme::S3 => {
-                let s3 = settings.s3_buckets.get(name).unwrap_or(&settings.s3);
-                open_client::open_s3(name, s3, connector)
+                let s3 = settings.s3_buckets.get(&name).unwrap_or(&settings.s3).clone();
+                RotatingClient::new(move || open_client::open_s3(&name, &s3, &connector))
             }
-            Scheme::Gs => open_client::open_gcs(name, &settings.gcs, connector),
-            Scheme::Az => open_client::open_azure(name, &settings.azure, connector),
+            Scheme::Gs => {
+                let gcs = settings.gcs.clone();
+                RotatingClient::new(move || open_client::open_gcs(&name, &gcs, &connector))
+            }
+            Scheme::Az => {
+                let azure = settings.azure.clone();
+                RotatingClient::new(move || open_client::open_azure(&name, &azure, &connector))
+            }
         };
-        store.map(|store| Self { store, origin: Origin::Configured })
+        Ok(Self { client: Client::Configured(Arc::new(client?)) })
     }
 
     /// Wraps a store of the embedding program.
     pub(crate) fn injected(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, origin: Origin::Injected }
+        Self { client: Client::Injected(store) }
     }
 
-    /// Reads an object. Makes one attempt.
+    /// Reads an object. Makes one attempt, and a second one if the store refuses the credentials
+    /// and there are newer ones.
     pub(crate) async fn read(
         &self,
-        key: &ObjectKey,
-        etag: Option<&Etag>,
+        request: ObjectRead<'_>,
         limits: &Limits,
     ) -> Result<Content, FetchFault> {
-        let note = Arc::new(ResponseNote::default());
-        let mut options = GetOptions::default();
-        options.extensions.insert(Arc::clone(&note));
-        if self.origin == Origin::Configured {
-            options.if_match = etag.and_then(Etag::if_match);
+        let rotating = match &self.client {
+            Client::Configured(rotating) => rotating,
+            Client::Injected(store) => return read_injected(&**store, request, limits).await,
+        };
+        let client = rotating.current();
+        let fault = match read_configured(&client, request, limits).await {
+            Err(fault) if fault.needs_other_credentials() => fault,
+            outcome => return outcome,
+        };
+        match rotating.newer_than(&client).await {
+            Some(newer) => read_configured(&newer, request, limits).await,
+            None => Err(fault),
         }
-        let answer = self
-            .store
-            .get_opts(key, options)
-            .await
-            .map_err(|error| self.fault_from(&error, &note, limits.time))?;
-        let sent_etag = answer.meta.e_tag.clone();
-        body::check_etag(etag, sent_etag.as_deref())?;
-        let size = answer.meta.size;
-        let media_type =
-            answer.attributes.get(&Attribute::ContentType).map(|value| value.as_ref().to_owned());
-        let stream =
-            answer.into_stream().map_err(|error| self.fault_from(&error, &note, limits.time));
-        let bytes = body::collect(stream, Some(size), limits.bytes_max).await?;
-        Ok(Content { bytes, etag: sent_etag, media_type })
     }
 
     /// Lists the objects of a folder in the order of their keys, starting after the key `after`.
@@ -93,9 +104,13 @@ impl Bucket {
         folder: Option<&ObjectKey>,
         after: Option<&ObjectKey>,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let store = match &self.client {
+            Client::Configured(rotating) => Arc::clone(&rotating.current().store),
+            Client::Injected(store) => Arc::clone(store),
+        };
         match after {
-            Some(after) => self.store.list_with_offset(folder, after),
-            None => self.store.list(folder),
+            Some(after) => store.list_with_offset(folder, after),
+            None => store.list(folder),
         }
     }
 
@@ -104,7 +119,7 @@ impl Bucket {
         match error {
             Error::NotFound { .. } => FetchFault::NotFound("of a listing".to_owned()),
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                FetchFault::Forbidden("a listing, which needs a separate permission".to_owned())
+                FetchFault::Denied("a listing, which needs a separate permission".to_owned())
             }
             Error::InvalidPath { .. } => {
                 UriFault::UnsupportedKey("of a listed object is not a path").into()
@@ -113,34 +128,89 @@ impl Bucket {
                 .unwrap_or_else(|| FetchFault::Unavailable(root_cause(error))),
         }
     }
+}
 
-    /// Maps an error of a read. The errors of `object_store` show URLs and the bodies of responses,
-    /// so only parts that hold neither are repeated.
-    fn fault_from(&self, error: &Error, note: &ResponseNote, limits: TimeLimits) -> FetchFault {
-        match error {
-            Error::NotFound { .. } => return FetchFault::NotFound(note.summary()),
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                return FetchFault::Forbidden(note.summary());
-            }
-            Error::Precondition { .. } => return FetchFault::EtagMismatch(note.summary()),
-            _ => {}
+async fn read_configured(
+    client: &OpenedClient,
+    request: ObjectRead<'_>,
+    limits: &Limits,
+) -> Result<Content, FetchFault> {
+    let note = Arc::new(ResponseNote::default());
+    let mut options = GetOptions::default();
+    options.extensions.insert(Arc::clone(&note));
+    options.if_match = request.etag.and_then(Etag::if_match);
+    options.version = request.version_id.map(str::to_owned);
+    let placeholder;
+    let key = match request.key {
+        Key::Path(key) => key,
+        Key::Opaque(key) => {
+            let rewrite = client.rewrite(key)?;
+            options.extensions.insert(Arc::new(rewrite));
+            placeholder = ObjectKey::from(opaque_key::PLACEHOLDER);
+            &placeholder
         }
-        if let Some(status) = note.failed_status() {
-            return FetchFault::from_status(status, note.detail().as_deref());
+    };
+    let fault = |error: &Error| configured_fault(error, &note, limits.time);
+    let answer = client.store.get_opts(key, options).await.map_err(|error| fault(&error))?;
+    read_body(answer, request.etag, limits, fault).await
+}
+
+async fn read_injected(
+    store: &dyn ObjectStore,
+    request: ObjectRead<'_>,
+    limits: &Limits,
+) -> Result<Content, FetchFault> {
+    let Key::Path(key) = request.key else {
+        return Err(UriFault::UnsupportedKey("has empty segments").into());
+    };
+    let version = request.version_id.map(str::to_owned);
+    let options = GetOptions { version, ..GetOptions::default() };
+    let fault = |error: &Error| injected_fault(error, limits.time);
+    let answer = store.get_opts(key, options).await.map_err(|error| fault(&error))?;
+    read_body(answer, request.etag, limits, fault).await
+}
+
+async fn read_body(
+    answer: GetResult,
+    etag: Option<&Etag>,
+    limits: &Limits,
+    fault: impl Fn(&Error) -> FetchFault,
+) -> Result<Content, FetchFault> {
+    let sent_etag = answer.meta.e_tag.clone();
+    body::check_etag(etag, sent_etag.as_deref())?;
+    let size = answer.meta.size;
+    let media_type =
+        answer.attributes.get(&Attribute::ContentType).map(|value| value.as_ref().to_owned());
+    let stream = answer.into_stream().map_err(|error| fault(&error));
+    let bytes = body::collect(stream, Some(size), limits.bytes_max).await?;
+    Ok(Content { bytes, etag: sent_etag, media_type })
+}
+
+/// Maps an error of a read. The errors of `object_store` show URLs and the bodies of responses, so
+/// only parts that hold neither are repeated.
+fn configured_fault(error: &Error, note: &ResponseNote, limits: TimeLimits) -> FetchFault {
+    if let Some(response) = note.error() {
+        return FetchFault::from_response(&response, Signer::Worker);
+    }
+    let transport = transport_fault(error, limits);
+    if note.is_request_sent() {
+        return transport.unwrap_or_else(|| FetchFault::UnexpectedAnswer(root_cause(error)));
+    }
+    // The request was never sent, so the client failed to obtain credentials.
+    let why = transport.map_or_else(|| "refused".to_owned(), |fault| fault.to_string());
+    FetchFault::NoCredentials(why)
+}
+
+/// Maps an error of a store of the embedding program.
+fn injected_fault(error: &Error, limits: TimeLimits) -> FetchFault {
+    match error {
+        Error::NotFound { .. } => FetchFault::NotFound("no status".to_owned()),
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            FetchFault::Denied("no status".to_owned())
         }
-        let transport = transport_fault(error, limits);
-        if note.is_request_sent() {
-            return transport.unwrap_or_else(|| FetchFault::UnexpectedAnswer(root_cause(error)));
-        }
-        match self.origin {
-            // The request was never sent, so the client failed to obtain credentials.
-            Origin::Configured => FetchFault::Unavailable(format!(
-                "no credentials for it could be obtained: {}; set them in storage or the \
-                 environment, or set anonymous for public buckets",
-                transport.map_or_else(|| "refused".to_owned(), |fault| fault.to_string()),
-            )),
-            Origin::Injected => FetchFault::Unavailable(root_cause(error)),
-        }
+        Error::Precondition { .. } => FetchFault::EtagMismatch("no status".to_owned()),
+        _ => transport_fault(error, limits)
+            .unwrap_or_else(|| FetchFault::Unavailable(root_cause(error))),
     }
 }
 

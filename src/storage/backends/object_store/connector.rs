@@ -1,10 +1,10 @@
 //! The HTTP transport beneath `object_store`: our clients, and a note of the response.
 //!
-//! The errors of `object_store` hide the status of a response. So each request carries a
-//! [`ResponseNote`], on which the transport writes the status and the name of the error.
+//! The errors of `object_store` hide the response of the store. So each request carries a
+//! [`ResponseNote`], on which the transport writes the error that the store sent.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt;
 use object_store::ClientOptions;
@@ -15,11 +15,10 @@ use object_store::client::{
 use reqwest::Client;
 
 use crate::storage::backends::http_client;
+use crate::storage::backends::object_store::opaque_key::KeyRewrite;
 use crate::storage::error::StorageError;
+use crate::storage::error_response::{BODY_BYTES_MAX, ErrorResponse, SentSecrets};
 use crate::storage::limits::TimeLimits;
-
-/// Maximum bytes to read of an error's body. Errors of real stores have less than 1 KiB.
-const ERROR_BODY_BYTES_MAX: usize = 8 * 1024;
 
 /// Connects every bucket through the same two clients.
 #[derive(Debug, Clone)]
@@ -57,41 +56,22 @@ pub(crate) struct ResponseNote(Mutex<Noted>);
 #[derive(Debug, Default)]
 struct Noted {
     is_request_sent: bool,
-    failed_status: Option<u16>,
-    detail: Option<String>,
+    error: Option<ErrorResponse>,
 }
 
 impl ResponseNote {
     /// Returns true if the request for the object itself was sent, not only one for credentials.
     pub(crate) fn is_request_sent(&self) -> bool {
-        self.read(|noted| noted.is_request_sent)
+        self.lock().is_request_sent
     }
 
-    /// Returns the status of a response without the object.
-    pub(crate) fn failed_status(&self) -> Option<u16> {
-        self.read(|noted| noted.failed_status)
+    /// Returns the response without the object, if there was one.
+    pub(crate) fn error(&self) -> Option<ErrorResponse> {
+        self.lock().error.clone()
     }
 
-    /// Returns the store's name of the error: `NoSuchKey`, `SlowDown`, …
-    pub(crate) fn detail(&self) -> Option<String> {
-        self.read(|noted| noted.detail.clone())
-    }
-
-    /// Returns the status and the name of the error for a message.
-    pub(crate) fn summary(&self) -> String {
-        self.read(|noted| match (noted.failed_status, &noted.detail) {
-            (Some(status), Some(detail)) => format!("{status} {detail}"),
-            (Some(status), None) => format!("status {status}"),
-            (None, _) => "no status".to_owned(),
-        })
-    }
-
-    fn read<T>(&self, pick: impl FnOnce(&Noted) -> T) -> T {
-        pick(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn write(&self, change: impl FnOnce(&mut Noted)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,9 +86,14 @@ struct Transport {
 }
 
 impl Transport {
-    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if let Some(rewrite) = request.extensions().get::<Arc<KeyRewrite>>().cloned() {
+            let rewritten = rewrite.apply(&mut request).await;
+            rewritten.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        }
         let note = request.extensions().get::<Arc<ResponseNote>>().cloned().unwrap_or_default();
-        note.write(|noted| noted.is_request_sent = true);
+        note.lock().is_request_sent = true;
+        let sent = SentSecrets::of(request.headers(), request.uri().query());
         let client = match request.uri().scheme_str() {
             Some("https") => &self.connector.outbound,
             _ if self.allow_http => &self.connector.direct,
@@ -119,11 +104,9 @@ impl Transport {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
-        let text = error_text(body).await?;
-        note.write(|noted| {
-            noted.failed_status = Some(parts.status.as_u16());
-            noted.detail = error_name(&text);
-        });
+        let text = error_text(body).await;
+        let status = parts.status.as_u16();
+        note.lock().error = Some(ErrorResponse::read(status, &parts.headers, &text, &sent));
         Ok(HttpResponse::from_parts(parts, text.into()))
     }
 }
@@ -142,39 +125,17 @@ impl HttpService for Transport {
     }
 }
 
-/// Reads the beginning of an error's body, which a hostile store could make endless.
-async fn error_text(body: HttpResponseBody) -> Result<String, HttpError> {
+/// Reads the beginning of an error's body, which a hostile store could make endless. The status
+/// counts even if the body is cut off.
+async fn error_text(body: HttpResponseBody) -> String {
     let mut pieces = body.bytes_stream();
     let mut text = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        text.extend_from_slice(&piece?);
-        if text.len() >= ERROR_BODY_BYTES_MAX {
-            text.truncate(ERROR_BODY_BYTES_MAX);
+    while let Some(Ok(piece)) = pieces.next().await {
+        text.extend_from_slice(&piece);
+        if text.len() >= BODY_BYTES_MAX {
+            text.truncate(BODY_BYTES_MAX);
             break;
         }
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Returns the name of the error, `<Code>NoSuchKey</Code>`, from the XML of all three clouds.
-fn error_name(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("<Code>")?;
-    let (name, _) = rest.split_once("</Code>")?;
-    let is_name = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric());
-    is_name.then(|| name.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_an_error_is_a_word() {
-        let check = |text: &str, name: Option<&str>| assert_eq!(error_name(text).as_deref(), name);
-        check("<Error><Code>NoSuchKey</Code><Message>m</Message></Error>", Some("NoSuchKey"));
-        check("<Code>no such key</Code>", None);
-        check("<Code></Code>", None);
-        check("<Code>NoSuchKey", None);
-        check("nothing", None);
-    }
+    String::from_utf8_lossy(&text).into_owned()
 }

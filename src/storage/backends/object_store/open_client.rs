@@ -3,24 +3,73 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider};
+use object_store::azure::{AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
+use object_store::{ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
 use url::{Host, Url};
 
 use crate::redact;
 use crate::storage::backends::object_store::connector::Connector;
-use crate::storage::error::{StorageError, root_cause};
+use crate::storage::backends::object_store::kept_credentials::KeptCredentials;
+use crate::storage::backends::object_store::opaque_key::{KeyRewrite, S3Signer};
+use crate::storage::backends::object_store::shared_profile::{SharedFiles, environment_profile};
+use crate::storage::error::{StorageError, UriFault, root_cause};
 use crate::storage::settings::{AzureSettings, GcsSettings, S3Settings};
 use crate::storage::uri::{self, Scheme};
+
+/// The region that the client uses if none is configured.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// The client of a bucket.
+pub(crate) struct OpenedClient {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    scheme: Scheme,
+    credentials: Credentials,
+}
+
+/// The provider of the credentials of a client.
+enum Credentials {
+    S3(S3Signer),
+    Gcs(GcpCredentialProvider),
+    Azure(AzureCredentialProvider),
+    /// The requests are not signed.
+    Anonymous,
+}
+
+impl OpenedClient {
+    /// Returns true if credentials can be obtained, or none are needed.
+    pub(crate) async fn has_credentials(&self) -> bool {
+        match &self.credentials {
+            Credentials::S3(signer) => signer.credentials.get_credential().await.is_ok(),
+            Credentials::Gcs(provider) => provider.get_credential().await.is_ok(),
+            Credentials::Azure(provider) => provider.get_credential().await.is_ok(),
+            Credentials::Anonymous => true,
+        }
+    }
+
+    /// Returns the rewrite of a request for a key that no path holds.
+    ///
+    /// # Errors
+    /// Fails for Azure, whose signature of the path only its client computes.
+    pub(crate) fn rewrite(&self, key: &str) -> Result<KeyRewrite, UriFault> {
+        let signer = match &self.credentials {
+            _ if self.scheme == Scheme::Az => {
+                return Err(UriFault::UnsupportedKey("has empty segments"));
+            }
+            Credentials::S3(signer) => Some(signer.clone()),
+            _ => None,
+        };
+        Ok(KeyRewrite::new(key, signer))
+    }
+}
 
 /// Builds the client of an S3 bucket.
 pub(crate) fn open_s3(
     bucket: &str,
     settings: &S3Settings,
     connector: &Connector,
-) -> Result<Arc<dyn ObjectStore>, StorageError> {
+) -> Result<OpenedClient, StorageError> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_retry(no_retries())
@@ -47,16 +96,68 @@ pub(crate) fn open_s3(
     if let Some(region) = &settings.region {
         builder = builder.with_region(region);
     }
-    if let Some(key) = &settings.access_key_id {
-        builder = builder.with_access_key_id(key);
+    let builder = with_access_keys(builder, settings)?;
+    let refused = |error| setup_error(Scheme::S3, bucket, &error);
+    let scheme = Scheme::S3;
+    if settings.anonymous {
+        let store = Arc::new(builder.build().map_err(refused)?);
+        return Ok(OpenedClient { store, scheme, credentials: Credentials::Anonymous });
     }
-    if let Some(secret) = &settings.secret_access_key {
-        builder = builder.with_secret_access_key(secret.expose());
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let provider = Arc::clone(builder.clone().build().map_err(refused)?.credentials());
+    let credentials: AwsCredentialProvider = kept(provider, scheme, bucket);
+    let store = builder.with_credentials(Arc::clone(&credentials)).build().map_err(refused)?;
+    let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    let signer = S3Signer { credentials, region };
+    Ok(OpenedClient { store: Arc::new(store), scheme, credentials: Credentials::S3(signer) })
+}
+
+/// Sets the access keys from the settings, else from a profile. Without either, the builder has
+/// those of the environment, else the role's.
+fn with_access_keys(
+    mut builder: AmazonS3Builder,
+    settings: &S3Settings,
+) -> Result<AmazonS3Builder, StorageError> {
+    let has_keys = settings.access_key_id.is_some() || settings.secret_access_key.is_some();
+    if settings.anonymous || has_keys {
+        if let Some(key) = &settings.access_key_id {
+            builder = builder.with_access_key_id(key);
+        }
+        if let Some(secret) = &settings.secret_access_key {
+            builder = builder.with_secret_access_key(secret.expose());
+        }
+        if let Some(token) = &settings.session_token {
+            builder = builder.with_token(token.expose());
+        }
+        return Ok(builder);
     }
-    if let Some(token) = &settings.session_token {
-        builder = builder.with_token(token.expose());
+    let is_set = |key: AmazonS3ConfigKey| builder.get_config_value(&key).is_some();
+    let environment_has_keys =
+        is_set(AmazonS3ConfigKey::AccessKeyId) || is_set(AmazonS3ConfigKey::SecretAccessKey);
+    let has_role = is_set(AmazonS3ConfigKey::WebIdentityTokenFile)
+        || is_set(AmazonS3ConfigKey::ContainerCredentialsRelativeUri)
+        || is_set(AmazonS3ConfigKey::ContainerCredentialsFullUri);
+    let named = settings
+        .profile
+        .clone()
+        .or_else(|| environment_profile().filter(|_| !environment_has_keys));
+    let files = SharedFiles::of_environment();
+    let profile = match named {
+        Some(name) => Some(files.read(&name)?),
+        None if environment_has_keys || has_role => None,
+        None => files.read_default(),
+    };
+    let Some(profile) = profile else { return Ok(builder) };
+    if !is_set(AmazonS3ConfigKey::Region)
+        && let Some(region) = profile.region
+    {
+        builder = builder.with_region(region);
     }
-    built(Scheme::S3, bucket, builder.build())
+    builder = builder
+        .with_access_key_id(profile.access_key_id)
+        .with_secret_access_key(profile.secret_access_key);
+    // Without a token of its own, the profile must not get that of the environment.
+    Ok(builder.with_config(AmazonS3ConfigKey::Token, profile.session_token.unwrap_or_default()))
 }
 
 /// Builds the client of a bucket of Google Cloud Storage.
@@ -64,7 +165,7 @@ pub(crate) fn open_gcs(
     bucket: &str,
     settings: &GcsSettings,
     connector: &Connector,
-) -> Result<Arc<dyn ObjectStore>, StorageError> {
+) -> Result<OpenedClient, StorageError> {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
         .with_retry(no_retries())
@@ -80,7 +181,16 @@ pub(crate) fn open_gcs(
     if let Some(path) = &settings.service_account_path {
         builder = builder.with_service_account_path(path.to_string_lossy());
     }
-    built(Scheme::Gs, bucket, builder.build())
+    let scheme = Scheme::Gs;
+    let refused = |error| setup_error(scheme, bucket, &error);
+    if settings.anonymous {
+        let store = Arc::new(builder.build().map_err(refused)?);
+        return Ok(OpenedClient { store, scheme, credentials: Credentials::Anonymous });
+    }
+    let provider = Arc::clone(builder.clone().build().map_err(refused)?.credentials());
+    let credentials: GcpCredentialProvider = kept(provider, scheme, bucket);
+    let store = builder.with_credentials(Arc::clone(&credentials)).build().map_err(refused)?;
+    Ok(OpenedClient { store: Arc::new(store), scheme, credentials: Credentials::Gcs(credentials) })
 }
 
 /// Builds the client of an Azure container.
@@ -88,7 +198,7 @@ pub(crate) fn open_azure(
     container: &str,
     settings: &AzureSettings,
     connector: &Connector,
-) -> Result<Arc<dyn ObjectStore>, StorageError> {
+) -> Result<OpenedClient, StorageError> {
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
         .with_retry(no_retries())
@@ -107,7 +217,28 @@ pub(crate) fn open_azure(
     if let Some(key) = &settings.access_key {
         builder = builder.with_access_key(key.expose());
     }
-    built(Scheme::Az, container, builder.build())
+    let scheme = Scheme::Az;
+    let refused = |error| setup_error(scheme, container, &error);
+    if settings.anonymous {
+        let store = Arc::new(builder.build().map_err(refused)?);
+        return Ok(OpenedClient { store, scheme, credentials: Credentials::Anonymous });
+    }
+    let provider = Arc::clone(builder.clone().build().map_err(refused)?.credentials());
+    let credentials: AzureCredentialProvider = kept(provider, scheme, container);
+    let store = builder.with_credentials(Arc::clone(&credentials)).build().map_err(refused)?;
+    Ok(OpenedClient {
+        store: Arc::new(store),
+        scheme,
+        credentials: Credentials::Azure(credentials),
+    })
+}
+
+fn kept<T: std::fmt::Debug + Send + Sync + 'static>(
+    provider: Arc<dyn CredentialProvider<Credential = T>>,
+    scheme: Scheme,
+    bucket: &str,
+) -> Arc<dyn CredentialProvider<Credential = T>> {
+    Arc::new(KeptCredentials::new(provider, uri::bucket_uri(scheme, bucket)))
 }
 
 /// Prepends the bucket to the host of an endpoint.
@@ -135,18 +266,8 @@ fn client_options(allow_http: bool) -> ClientOptions {
     ClientOptions::new().with_allow_http(allow_http)
 }
 
-fn built<S: ObjectStore>(
-    scheme: Scheme,
-    bucket: &str,
-    store: object_store::Result<S>,
-) -> Result<Arc<dyn ObjectStore>, StorageError> {
-    match store {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(StorageError::Bucket {
-            bucket: uri::bucket_uri(scheme, bucket),
-            why: setup_problem(&error),
-        }),
-    }
+fn setup_error(scheme: Scheme, bucket: &str, error: &object_store::Error) -> StorageError {
+    StorageError::Bucket { bucket: uri::bucket_uri(scheme, bucket), why: setup_problem(error) }
 }
 
 /// Describes why a client cannot be built. For a malformed key file, reports only the position,

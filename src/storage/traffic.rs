@@ -1,0 +1,153 @@
+//! The requests to each store: their rate, and the latest read that succeeded.
+//!
+//! A store is a bucket or a host of the allow-lists, so their number is bounded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::storage::error::{FetchFault, StoreFault};
+use crate::storage::rate_limit::RateLimit;
+use crate::telemetry::metrics;
+
+/// The requests to all stores.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    stores: Mutex<HashMap<String, Arc<StoreTraffic>>>,
+}
+
+/// The requests to one store.
+#[derive(Debug)]
+pub(crate) struct StoreTraffic {
+    /// `s3://photos` or `https://images.example.com`.
+    name: String,
+    state: Mutex<State>,
+    /// Held by the fetch whose turn is next. Fair, so no fetch waits indefinitely.
+    queue: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    rate: RateLimit,
+    last_read: Option<Instant>,
+}
+
+impl Traffic {
+    /// Returns the traffic of a store.
+    pub(crate) fn of(&self, name: String) -> Arc<StoreTraffic> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = stores.entry(name).or_insert_with_key(|name| {
+            let state = State { rate: RateLimit::new(Instant::now()), last_read: None };
+            let (name, state) = (name.clone(), Mutex::new(state));
+            Arc::new(StoreTraffic { name, state, queue: tokio::sync::Mutex::default() })
+        });
+        Arc::clone(store)
+    }
+}
+
+impl StoreTraffic {
+    /// Waits until the rate limit of the store permits another request. Returns at once if there is
+    /// no limit.
+    ///
+    /// Cancel safe: an abandoned wait uses no turn.
+    pub(crate) async fn turn(&self) {
+        if self.lock().rate.limit().is_none() {
+            return;
+        }
+        let _next = self.queue.lock().await;
+        loop {
+            let now = Instant::now();
+            let start = {
+                let mut state = self.lock();
+                let start = state.rate.next_start(now);
+                if start <= now {
+                    state.rate.start(now);
+                    return;
+                }
+                start
+            };
+            tokio::time::sleep_until(start.into()).await;
+        }
+    }
+
+    /// Records the outcome of a request that started at `start`.
+    pub(crate) fn record(&self, start: Instant, fault: Option<&FetchFault>) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let outcome = match fault.map(FetchFault::store_fault) {
+            None => {
+                state.last_read = state.last_read.max(Some(start));
+                state.rate.accepted(now);
+                "accepted"
+            }
+            Some(Some(StoreFault::Throttled)) => {
+                state.rate.rejected(now);
+                "throttled"
+            }
+            // Without a response, the store's limit is unknown.
+            Some(Some(StoreFault::Unavailable)) => "failed",
+            Some(_) => {
+                state.rate.accepted(now);
+                "refused"
+            }
+        };
+        metrics::store_requested(&self.name, outcome, state.rate.limit());
+    }
+
+    /// Returns true if the rate of the store is limited.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.lock().rate.limit().is_some()
+    }
+
+    /// Returns the start of the latest read that succeeded.
+    pub(crate) fn last_read(&self) -> Option<Instant> {
+        self.lock().last_read
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn throttled() -> FetchFault {
+        FetchFault::Throttled { answer: String::new(), retry_after: None }
+    }
+
+    #[tokio::test]
+    async fn a_throttled_store_delays_only_its_own_requests() {
+        let traffic = Traffic::default();
+        let (slow, fast) = (traffic.of("s3://slow".to_owned()), traffic.of("s3://fast".to_owned()));
+        let now = Instant::now();
+        slow.lock().rate = RateLimit::new(now.checked_sub(Duration::from_secs(2)).unwrap());
+        for _ in 0..20 {
+            slow.record(now, Some(&throttled()));
+            fast.record(now, None);
+        }
+        slow.turn().await;
+        assert!(slow.turn().now_or_never().is_none(), "one request a second");
+        for _ in 0..100 {
+            assert!(fast.turn().now_or_never().is_some());
+        }
+        assert!(Arc::ptr_eq(&slow, &traffic.of("s3://slow".to_owned())));
+    }
+
+    #[test]
+    fn only_a_read_that_began_later_counts_as_the_latest() {
+        let store = Traffic::default().of("s3://photos".to_owned());
+        let early = Instant::now();
+        let late = early + Duration::from_secs(1);
+        store.record(late, Some(&FetchFault::NotFound(String::new())));
+        assert_eq!(store.last_read(), None);
+        store.record(late, None);
+        store.record(early, None);
+        assert_eq!(store.last_read(), Some(late));
+    }
+}
