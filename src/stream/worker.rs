@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::pipeline::Journey;
 use crate::telemetry::{Health, metrics};
 
+use crate::stream::broker::sasl_login::SaslLogin;
 use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::{Intake, IntakeLimits};
@@ -95,6 +96,7 @@ struct WorkerState {
     fault: Arc<Fault>,
     counts: Arc<Counts>,
     vitals: Arc<Vitals>,
+    login: Arc<SaslLogin>,
     /// Cancels every task.
     tasks: CancellationToken,
 }
@@ -133,6 +135,7 @@ impl WorkerState {
             fault: Arc::default(),
             counts: Arc::default(),
             vitals: Arc::new(Vitals::new(Instant::now())),
+            login: Arc::new(SaslLogin::new(settings.properties.clone())),
             tasks: CancellationToken::new(),
             settings: Arc::new(settings),
         }
@@ -166,13 +169,16 @@ impl WorkerState {
         let (fault, vitals) = (Arc::clone(&self.fault), Arc::clone(&self.vitals));
         match settings.delivery {
             DeliveryMode::AtLeastOnce => {
+                let (login, for_publisher) = (Arc::clone(&self.login), Arc::clone(&vitals));
+                let publisher =
+                    Publisher::open_in_worker(&settings, Arc::clone(&fault), for_publisher, login)?;
                 let offsets = OffsetCommitter {
                     group: settings.group_id.clone(),
+                    publisher: publisher.clone(),
                     partitions: Arc::clone(&self.partitions),
-                    fault: Arc::clone(&fault),
-                    vitals: Arc::clone(&vitals),
+                    fault,
+                    vitals,
                 };
-                let publisher = Publisher::open_in_worker(&settings, fault, vitals)?;
                 Ok((AnswerOutput::Direct(publisher), Committer::Offsets(offsets)))
             }
             DeliveryMode::ExactlyOnce => {
@@ -198,7 +204,7 @@ impl Worker {
         let (intake, deliveries) = state.intake();
         let polling = Polling::start(Poller {
             intake,
-            consumer: GroupConsumer::create(&state.settings)?,
+            consumer: GroupConsumer::create(&state.settings, Arc::clone(&state.login))?,
             committer,
             rebalancer: state.rebalancer(),
             errors: ConsumerErrors::new(
@@ -207,6 +213,7 @@ impl Worker {
                 Arc::clone(&state.vitals),
             ),
             watch: PositionWatch::default(),
+            login: Arc::clone(&state.login),
             settings: Arc::clone(&state.settings),
             partitions: Arc::clone(&state.partitions),
             budget: Arc::clone(&state.budget),

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fault_run::FaultRun;
-use crate::run_size::RunSize;
 use crate::http;
 use crate::process::Process;
+use crate::run_size::RunSize;
 use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::services;
 use crate::topic_admin::{EagerMember, TopicAdmin};

@@ -21,6 +21,7 @@ usage: kafka.sh available              check that all required programs exist; p
        kafka.sh stop FOLDER            stop what `start` started; FOLDER is its DOGIQA_KAFKA_DIR
        kafka.sh kill FOLDER NODE...    kill -9 these nodes; keep their data
        kafka.sh revive FOLDER NODE...  restart these nodes; return when they accept connections
+       kafka.sh password FOLDER NEW    change the user's password for SCRAM-SHA-512
        kafka.sh quota FOLDER CLIENT BYTES   limit the bytes per second that clients with this id write
 
 --brokers N              N brokers instead of one
@@ -142,6 +143,14 @@ set_quota() {
     --add-config "producer_byte_rate=$bytes" >&2
 }
 
+set_password() {
+  local folder=$1 new=$2 bootstrap
+  bootstrap=$(sed -n 's,^advertised.listeners=PLAINTEXT://,,p' "$folder/node-1/server.properties" | tail -n 1)
+  java -XX:TieredStopAtLevel=1 -cp "$(fetch)/*" kafka.admin.ConfigCommand \
+    --bootstrap-server "${bootstrap%%,*}" --alter --entity-type users --entity-name "$user" \
+    --add-config "SCRAM-SHA-512=[password=$new]" >&2
+}
+
 start() {
   local folder=$1 brokers=1 certificates="" node nodes libs cluster_id bootstrap="" users=()
   case "${2:-}" in
@@ -197,6 +206,7 @@ VALUES
 case "${1:-}" in
   kill) kill_nodes "${@:2}" ;;
   revive) revive_nodes "${@:2}" ;;
+  password) set_password "${@:2}" ;;
   quota) set_quota "${@:2}" ;;
   *) main "$@" ;;
 esac

@@ -51,6 +51,7 @@ mod hub_peer;
 mod images;
 mod memory;
 mod output_limits;
+mod rotation;
 mod run_size;
 mod secrets;
 mod security;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # An S3 server for the service tests: Versity S3 Gateway on a temporary folder, on a free loopback port.
-# It has two accounts, one for root and one for the worker, and two buckets. The worker owns `photos`;
-# its requests to `private` are answered with 403.
+# It has accounts for root, for the worker, and for a test that changes its secret, and three buckets. The worker
+# owns `photos`; its requests to `private` are answered with 403. The third account owns `rotating`.
 set -euo pipefail
 
 service=s3
@@ -16,6 +16,7 @@ usage: s3.sh available       check that all required programs exist; print the m
        s3.sh fetch           build the server into the cache folder (once, about two minutes)
        s3.sh start           start; print KEY=value lines, leave the server running
        s3.sh run             start; print the same, stop when standard input closes
+       s3.sh secret FOLDER ACCOUNT NEW   change the secret key of an account
        s3.sh stop FOLDER     stop what `start` started; FOLDER is its DOGIQA_S3_DIR
 
 The cache folder is $DOGIQA_SERVICES_CACHE, or dogiqa-services in the user's cache folder.
@@ -48,11 +49,19 @@ administer() {
   "$gateway" admin --access dogiqa-root --secret dogiqa-root-secret --endpoint-url "$endpoint" "$@"
 }
 
+set_secret() {
+  local folder=$1 account=$2 new=$3
+  gateway=$(fetch)/versitygw
+  endpoint=$(cat "$folder/endpoint")
+  administer update-user --access "$account" --secret "$new" >&2
+}
+
 start() {
   local folder=$1
   gateway=$(fetch)/versitygw
   port=$(free_port 0)
   endpoint="http://127.0.0.1:$port"
+  echo "$endpoint" >"$folder/endpoint"
   mkdir "$folder/objects" "$folder/metadata" "$folder/accounts"
   "$gateway" --access dogiqa-root --secret dogiqa-root-secret --iam-dir "$folder/accounts" \
     --port "127.0.0.1:$port" --health /health --keep-alive --quiet \
@@ -63,7 +72,9 @@ start() {
     die "the server did not start: $(tail -n 20 "$folder/server.log")"
   {
     administer create-user --access dogiqa-worker --secret dogiqa-worker-secret --role user
+    administer create-user --access dogiqa-rotating --secret dogiqa-first-secret --role user
     administer create-bucket --bucket photos --owner dogiqa-worker
+    administer create-bucket --bucket rotating --owner dogiqa-rotating
     administer create-bucket --bucket private --owner dogiqa-root
   } >>"$folder/server.log" 2>&1 || die "could not set up its accounts: $(tail -n 5 "$folder/server.log")"
   cat <<VALUES
@@ -74,9 +85,15 @@ DOGIQA_S3_ROOT_KEY=dogiqa-root
 DOGIQA_S3_ROOT_SECRET=dogiqa-root-secret
 DOGIQA_S3_WORKER_KEY=dogiqa-worker
 DOGIQA_S3_WORKER_SECRET=dogiqa-worker-secret
+DOGIQA_S3_ROTATING_KEY=dogiqa-rotating
+DOGIQA_S3_ROTATING_SECRET=dogiqa-first-secret
 DOGIQA_S3_BUCKET=photos
+DOGIQA_S3_ROTATING_BUCKET=rotating
 DOGIQA_S3_PRIVATE_BUCKET=private
 VALUES
 }
 
-main "$@"
+case "${1:-}" in
+  secret) set_secret "${@:2}" ;;
+  *) main "$@" ;;
+esac

@@ -73,18 +73,34 @@ pub(crate) fn services() -> Option<&'static Services> {
 /// Returns the S3 server and a second broker, which also has TLS listeners.
 pub(crate) fn secured() -> Option<&'static Services> {
     static SECURED: OnceLock<Option<Services>> = OnceLock::new();
-    let start_secured = || {
+    let start = || {
         if cfg!(not(feature = "tls")) {
             announce("built without the feature `tls`: skipping the tests of TLS to Kafka");
             return None;
         }
-        let s3 = Arc::clone(&services()?.s3);
-        let folder = tempfile::TempDir::new().unwrap();
-        certificates::write(folder.path());
-        let folder = folder.path().to_str().unwrap();
-        Some(Services { kafka: Started::by("kafka.sh", &["--certificates", folder]), s3 })
+        Some(start_secured(Arc::clone(&services()?.s3)))
     };
-    SECURED.get_or_init(start_secured).as_ref()
+    SECURED.get_or_init(start).as_ref()
+}
+
+/// Returns the S3 server and a broker with TLS listeners, for the test that changes its password.
+pub(crate) fn rotating() -> Option<&'static Services> {
+    static ROTATING: OnceLock<Option<Services>> = OnceLock::new();
+    let start = || {
+        if cfg!(not(feature = "tls")) {
+            announce("built without the feature `tls`: skipping the tests of TLS to Kafka");
+            return None;
+        }
+        Some(start_secured(Arc::clone(&services()?.s3)))
+    };
+    ROTATING.get_or_init(start).as_ref()
+}
+
+fn start_secured(s3: Arc<Started>) -> Services {
+    let folder = tempfile::TempDir::new().unwrap();
+    certificates::write(folder.path());
+    let folder = folder.path().to_str().unwrap();
+    Services { kafka: Started::by("kafka.sh", &["--certificates", folder]), s3 }
 }
 
 fn start_all() -> Option<Services> {

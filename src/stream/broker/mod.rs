@@ -19,6 +19,7 @@ pub(crate) mod kafka_error;
 pub(crate) mod notices;
 pub(crate) mod partition_list;
 pub(crate) mod probe;
+pub(crate) mod sasl_login;
 mod tls_diagnosis;
 pub(crate) mod topic_reader;
 pub(crate) mod topics;

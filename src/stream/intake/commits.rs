@@ -11,11 +11,13 @@ use crate::telemetry::{LineLimit, metrics};
 use crate::stream::broker::kafka_error::{
     code_of, commit_failure_label, is_duplicate_instance, is_forbidden,
 };
+use crate::stream::broker::sasl_login::Credentials;
 use crate::stream::error::StreamError;
 use crate::stream::intake::group_consumer::GroupConsumer;
 use crate::stream::intake::librdkafka_statistics::LagExtent;
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::offsets::tracker::CommitAudit;
+use crate::stream::output::publisher::Publisher;
 use crate::stream::output::transaction_committer::TransactionCommitter;
 use crate::stream::status::fault::Fault;
 use crate::stream::status::vitals::Vitals;
@@ -37,6 +39,8 @@ pub(crate) enum Committer {
 /// Commits the positions of acknowledged answers.
 pub(crate) struct OffsetCommitter {
     pub(crate) group: String,
+    /// The producer of the answers. Only its login is changed here.
+    pub(crate) publisher: Publisher,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) fault: Arc<Fault>,
     pub(crate) vitals: Arc<Vitals>,
@@ -51,6 +55,16 @@ pub(crate) enum CommitAttempt {
     Retry,
     /// This member cannot commit any more.
     Denied,
+}
+
+impl Committer {
+    /// Lets the producer of the answers reconnect with other credentials.
+    pub(crate) fn log_in(&mut self, credentials: &Credentials) {
+        match self {
+            Self::Offsets(offsets) => offsets.publisher.log_in(credentials),
+            Self::Transactions(transactions) => transactions.log_in(credentials),
+        }
+    }
 }
 
 impl OffsetCommitter {

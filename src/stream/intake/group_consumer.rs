@@ -1,5 +1,6 @@
 //! A member of the consumer group: one `poll` returns records and rebalances.
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionLi
 
 use crate::stream::broker::kafka_error::configuration_error;
 use crate::stream::broker::partition_list::{numbers, of_partitions, of_positions};
+use crate::stream::broker::sasl_login::{Credentials, SaslLogin};
 use crate::stream::error::StreamError;
 use crate::stream::intake::kafka_events::{
     ConsumerCallbacks, KafkaEvent, acknowledge, assign, unassign,
@@ -51,9 +53,9 @@ impl GroupConsumer {
     ///
     /// # Errors
     /// Fails if librdkafka rejects the configuration.
-    pub(crate) fn create(settings: &Settings) -> Result<Self, StreamError> {
+    pub(crate) fn create(settings: &Settings, login: Arc<SaslLogin>) -> Result<Self, StreamError> {
         let shows_debug = settings.properties.resolve()?.contains_key("debug");
-        let (callbacks, events) = ConsumerCallbacks::new(shows_debug);
+        let (callbacks, events) = ConsumerCallbacks::new(shows_debug, login);
         let config = settings.consumer_config()?;
         let consumer =
             config.create_with_context(callbacks).map_err(|error| configuration_error(&error))?;
@@ -66,6 +68,11 @@ impl GroupConsumer {
     /// Fails if librdkafka rejects the subscription.
     pub(crate) fn join(&self) -> KafkaResult<()> {
         self.consumer.subscribe(&[&self.topic])
+    }
+
+    /// Reconnects with other credentials.
+    pub(crate) fn log_in(&self, credentials: &Credentials) {
+        credentials.apply(self.consumer.client());
     }
 
     /// Waits for a record or events. Returns pending events first: librdkafka is polled only when
@@ -228,9 +235,14 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_mins(1);
 
+    fn create(settings: &Settings) -> GroupConsumer {
+        let login = Arc::new(SaslLogin::new(settings.properties.clone()));
+        GroupConsumer::create(settings, login).unwrap()
+    }
+
     #[test]
     fn a_poll_returns_all_pending_events() {
-        let consumer = GroupConsumer::create(&Settings::default()).unwrap();
+        let consumer = create(&Settings::default());
         let events = &consumer.consumer.context().events;
         events.send(KafkaEvent::Revoked(TopicPartitionList::new())).unwrap();
         events.send(KafkaEvent::Assigned(TopicPartitionList::new())).unwrap();
@@ -243,7 +255,7 @@ mod tests {
         let mut settings = Settings::default();
         let broker = EmbeddedBroker::start(&settings.topics(), 1, None).unwrap();
         broker.configure(&mut settings);
-        let consumer = GroupConsumer::create(&settings).unwrap();
+        let consumer = create(&settings);
         consumer.join().unwrap();
         let deadline = Instant::now() + PATIENCE;
         let event = loop {

@@ -6,6 +6,7 @@
 //! inside the callback or later. rdkafka runs the callback inside `poll`, on the polling thread,
 //! and `poll` then returns without a record. So nothing is polled between callback and handling.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 
@@ -20,6 +21,7 @@ use crate::redact;
 use crate::stream::broker::client_log::{log_client_error, log_client_line};
 use crate::stream::broker::kafka_error::code_of;
 use crate::stream::broker::notices::{Notice, offset_of_error};
+use crate::stream::broker::sasl_login::SaslLogin;
 use crate::stream::intake::librdkafka_statistics::Statistics;
 
 /// A message of librdkafka to the polling thread.
@@ -45,15 +47,16 @@ pub(crate) struct ConsumerCallbacks {
     end: AtomicI64,
     /// True if the user asked for librdkafka's debug lines.
     shows_debug: bool,
+    login: Arc<SaslLogin>,
 }
 
 /// The value of `end` without an offset.
 const NO_END: i64 = -1;
 
 impl ConsumerCallbacks {
-    pub(crate) fn new(shows_debug: bool) -> (Self, Receiver<KafkaEvent>) {
+    pub(crate) fn new(shows_debug: bool, login: Arc<SaslLogin>) -> (Self, Receiver<KafkaEvent>) {
         let (events, receiver) = channel();
-        (Self { events, end: AtomicI64::new(NO_END), shows_debug }, receiver)
+        (Self { events, end: AtomicI64::new(NO_END), shows_debug, login }, receiver)
     }
 
     /// Removes and returns the offset of the end that the current poll reports. `None` if
@@ -93,6 +96,7 @@ impl ClientContext for ConsumerCallbacks {
             self.end.store(offset_of_error(reason).unwrap_or(NO_END), Ordering::Relaxed);
             return;
         }
+        self.login.observe(&error);
         log_client_error(&error, reason);
         let reason = redact::librdkafka_reason(reason).to_owned();
         self.send(KafkaEvent::Failed { code, reason });

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use crate::telemetry::{Health, metrics};
 
 use crate::stream::broker::notices::Notice;
+use crate::stream::broker::sasl_login::SaslLogin;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::Intake;
 use crate::stream::intake::commits::{CommitAttempt, Committer};
@@ -63,6 +64,7 @@ pub(crate) struct Poller {
     pub(crate) rebalancer: Rebalancer,
     pub(crate) errors: ConsumerErrors,
     pub(crate) watch: PositionWatch,
+    pub(crate) login: Arc<SaslLogin>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) budget: Arc<InFlightBudget>,
@@ -244,6 +246,10 @@ impl PollLoop {
         let (in_flight, oldest) = self.poller.partitions.in_flight();
         let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
         metrics::in_flight(in_flight, age);
+        if let Some(credentials) = self.poller.login.renewed() {
+            self.poller.consumer.log_in(&credentials);
+            self.poller.committer.log_in(&credentials);
+        }
         self.check_health(now);
     }
 
@@ -276,7 +282,7 @@ impl Poller {
 
     /// Replaces a consumer that librdkafka gave up, and joins the group again.
     fn join_again(&mut self) {
-        match GroupConsumer::create(&self.settings) {
+        match GroupConsumer::create(&self.settings, Arc::clone(&self.login)) {
             Ok(consumer) => {
                 self.consumer = consumer;
                 self.join();

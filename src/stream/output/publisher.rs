@@ -1,6 +1,6 @@
 //! The producer for at-least-once delivery: sends a record until every in-sync replica has it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,6 +16,7 @@ use crate::stream::broker::client_log::{log_client_error, log_client_line};
 use crate::stream::broker::kafka_error::{
     QUEUE_FULL_WAIT, SendVerdict, configuration_error, permanent_send_error, send_verdict,
 };
+use crate::stream::broker::sasl_login::{Credentials, SaslLogin};
 use crate::stream::error::StreamError;
 use crate::stream::output::output_record::{Outgoing, PublishError};
 use crate::stream::settings::Settings;
@@ -38,8 +39,9 @@ pub struct Publisher {
 /// A producer that sends each record in a request of its own, opened when a topic first refuses a
 /// batch as too large.
 struct SingleRecords {
-    config: ClientConfig,
+    config: Mutex<ClientConfig>,
     fault: Option<Arc<Fault>>,
+    login: Option<Arc<SaslLogin>>,
     producer: Mutex<Option<FutureProducer<DeliveryContext>>>,
 }
 
@@ -54,9 +56,10 @@ struct FailedSend {
 }
 
 /// Logs error events of a producer. A fatal one stops the worker, if there is one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct DeliveryContext {
     fault: Option<Arc<Fault>>,
+    login: Option<Arc<SaslLogin>>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -83,8 +86,16 @@ impl Publisher {
         settings: &Settings,
         fault: Arc<Fault>,
         vitals: Arc<Vitals>,
+        login: Arc<SaslLogin>,
     ) -> Result<Self, StreamError> {
-        Self::create(settings, DeliveryContext { fault: Some(fault) }, Some(vitals))
+        let context = DeliveryContext { fault: Some(fault), login: Some(login) };
+        Self::create(settings, context, Some(vitals))
+    }
+
+    /// Reconnects with other credentials.
+    pub(crate) fn log_in(&self, credentials: &Credentials) {
+        credentials.apply(self.producer.client());
+        self.singles.log_in(credentials);
     }
 
     fn create(
@@ -94,8 +105,9 @@ impl Publisher {
     ) -> Result<Self, StreamError> {
         let config = settings.producer_config()?;
         let singles = SingleRecords {
-            config: Settings::with_single_records(config.clone()),
+            config: Mutex::new(Settings::with_single_records(config.clone())),
             fault: context.fault.clone(),
+            login: context.login.clone(),
             producer: Mutex::new(None),
         };
         let producer =
@@ -163,12 +175,23 @@ impl SingleRecords {
             "the topic accepts less than a batch; its records are sent again one by one; raise its \
              max.message.bytes or lower batch.size in kafka.properties"
         );
-        let context = DeliveryContext { fault: self.fault.clone() };
+        let context = DeliveryContext { fault: self.fault.clone(), login: self.login.clone() };
         let opened: FutureProducer<DeliveryContext> = self
-            .config
+            .config()
             .create_with_context(context)
             .map_err(|error| configuration_error(&error))?;
         Ok(producer.insert(opened).clone())
+    }
+
+    fn log_in(&self, credentials: &Credentials) {
+        credentials.set_in(&mut self.config());
+        if let Some(open) = &*self.producer.lock().unwrap_or_else(PoisonError::into_inner) {
+            credentials.apply(open.client());
+        }
+    }
+
+    fn config(&self) -> MutexGuard<'_, ClientConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,6 +237,9 @@ impl ClientContext for DeliveryContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(login) = &self.login {
+            login.observe(&error);
+        }
         log_client_error(&error, reason);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
             && let Some(fault) = &self.fault

@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::Offset;
 use crate::telemetry::metrics;
 
 use crate::stream::broker::partition_list::of_positions;
+use crate::stream::broker::sasl_login::Credentials;
 use crate::stream::error::StreamError;
 use crate::stream::output::outbox::{Outbox, PendingAnswer};
 use crate::stream::output::output_record::{OutputRecord, PublishError};
@@ -86,6 +87,13 @@ impl TransactionCommitter {
             unresolved: Vec::new(),
             replacements: 0,
         })
+    }
+
+    /// Reconnects with other credentials. A producer that is opened later reads them itself.
+    pub(crate) fn log_in(&mut self, credentials: &Credentials) {
+        if let Some(producer) = &mut self.producer {
+            producer.log_in(credentials);
+        }
     }
 
     /// Returns true if the outcome of every transaction is known.

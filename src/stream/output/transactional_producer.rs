@@ -20,6 +20,7 @@ use crate::stream::broker::kafka_error::{
     QUEUE_FULL_WAIT, SendVerdict, code_of, configuration_error, is_consequence, is_fenced,
     is_forbidden, permanent_send_error, send_verdict,
 };
+use crate::stream::broker::sasl_login::Credentials;
 use crate::stream::error::StreamError;
 use crate::stream::output::output_record::OutputRecord;
 use crate::stream::output::publisher::DeliveryContext;
@@ -99,6 +100,12 @@ impl TransactionalProducer {
             }
             Err(error) => Err(TransactionFailure::Permanent(opened.fatal(&error))),
         }
+    }
+
+    /// Reconnects with other credentials.
+    pub(crate) fn log_in(&mut self, credentials: &Credentials) {
+        credentials.set_in(&mut self.config);
+        credentials.apply(self.producer.client());
     }
 
     /// Writes records and commits them with the positions, in one transaction. If a topic refuses a
