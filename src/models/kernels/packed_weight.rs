@@ -10,7 +10,7 @@ use candle_core::{D, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::models::kernels::panels::{Panels, RowMajor, multiply};
+use crate::models::kernels::panels::{Panels, RowMajor, Tiles, multiply_tiles};
 use crate::models::kernels::values::Values;
 
 /// Outputs that one task computes.
@@ -55,14 +55,18 @@ impl PackedWeight {
         let source = Values::of(xs)?;
         let source = &*source;
         let count = source.len() / self.width;
+        // Packed once for all parts of the weight.
+        let blocks: Vec<Tiles> = source
+            .par_chunks(ROWS * self.width)
+            .map(|rows| Arch::new().dispatch(Pack { rows, width: self.width }))
+            .collect();
         let found: Vec<Vec<f32>> = self
             .parts
             .par_iter()
             .map(|part| {
                 let mut found = vec![0.0; count * part.padded_columns()];
-                let blocks = found.chunks_mut(ROWS * part.padded_columns());
-                for (block, found) in blocks.enumerate() {
-                    let left = RowMajor::new(&source[block * ROWS * self.width..], self.width);
+                let found_of_blocks = found.chunks_mut(ROWS * part.padded_columns());
+                for (left, found) in blocks.iter().zip(found_of_blocks) {
                     Arch::new().dispatch(Product { left, part, found });
                 }
                 found
@@ -82,8 +86,24 @@ impl PackedWeight {
     }
 }
 
+/// Packs rows of a width.
+struct Pack<'a> {
+    rows: &'a [f32],
+    width: usize,
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = Tiles;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Tiles {
+        let rows = RowMajor::new(self.rows, self.width);
+        Tiles::pack(simd, rows, self.rows.len() / self.width, self.width)
+    }
+}
+
 struct Product<'a> {
-    left: RowMajor<'a>,
+    left: &'a Tiles,
     part: &'a Panels,
     found: &'a mut [f32],
 }
@@ -93,7 +113,7 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        multiply(simd, self.left, self.part, self.found);
+        multiply_tiles(simd, self.left, self.part, self.found);
     }
 }
 

@@ -118,33 +118,86 @@ impl Panels {
     }
 }
 
+/// The packed left side of a product: tiles of rows, each stored column by column. The inner loop
+/// reads one address for all rows of a tile; an address for each would not fit into the registers.
+#[derive(Debug)]
+pub(crate) struct Tiles {
+    /// The tiles of the first [`DEPTH_BLOCK`] columns, then those of the next ones, …
+    values: Vec<f32>,
+    rows: usize,
+    depth: usize,
+}
+
+impl Tiles {
+    /// Packs the first `depth` values of the first `rows` rows.
+    #[inline(always)]
+    pub(crate) fn pack<S: Simd>(_: S, left: RowMajor<'_>, rows: usize, depth: usize) -> Self {
+        let mut values = vec![0.0; rows * depth];
+        let mut row = 0;
+        while row < rows {
+            let height = tile_height::<S>(rows - row);
+            for index in 0..height {
+                let source = left.row(row + index, depth).chunks(DEPTH_BLOCK).enumerate();
+                for (block, source) in source {
+                    let start = rows * block * DEPTH_BLOCK + row * source.len();
+                    let tile = &mut values[start..][..height * source.len()];
+                    for (to, value) in tile.chunks_exact_mut(height).zip(source) {
+                        to[index] = *value;
+                    }
+                }
+            }
+            row += height;
+        }
+        Self { values, rows, depth }
+    }
+}
+
+/// Returns the rows of the next tile: thirty-two registers hold tiles of eight rows, sixteen
+/// registers of four.
+#[inline(always)]
+fn tile_height<S: Simd>(rows_left: usize) -> usize {
+    match rows_left {
+        8.. if S::REGISTER_COUNT >= 32 => 8,
+        4.. => 4,
+        _ => 1,
+    }
+}
+
 /// result = left · right.
 ///
 /// As many columns of `left` are read as `right` has rows. `result` has rows of
 /// [`Panels::padded_columns`] values; its length sets the number of rows.
 #[inline(always)]
 pub(crate) fn multiply<S: Simd>(simd: S, left: RowMajor<'_>, right: &Panels, result: &mut [f32]) {
-    let Panels { rows: depth, padded, .. } = *right;
+    let rows = result.len().checked_div(right.padded).unwrap_or(0);
+    multiply_tiles(simd, &Tiles::pack(simd, left, rows, right.rows), right, result);
+}
+
+/// As [`multiply`], for a left side that is packed already.
+#[inline(always)]
+pub(crate) fn multiply_tiles<S: Simd>(simd: S, left: &Tiles, right: &Panels, result: &mut [f32]) {
+    let Panels { padded, .. } = *right;
+    let Tiles { rows, depth, .. } = *left;
+    debug_assert_eq!((depth, result.len()), (right.rows, rows * padded), "the sizes agree");
     result.fill(0.0);
     for from in (0..depth).step_by(DEPTH_BLOCK) {
         let length = DEPTH_BLOCK.min(depth - from);
+        let block = &left.values[rows * from..][..rows * length];
         for column in (0..padded).step_by(right.panel) {
             let width = right.width(column);
             let values = &right.data[right.position(from, column)..][..length * width];
             let panel = Panel { values, column, width };
-            let mut rows = result.chunks_exact_mut(padded);
-            let mut row = 0;
-            // Thirty-two registers hold tiles of eight rows, sixteen registers of four.
-            while rows.len() > 0 {
-                let left = RowMajor { values: &left.values[row * left.stride + from..], ..left };
-                let block = if S::REGISTER_COUNT >= 32 && rows.len() >= 8 {
-                    tile_of::<S, 8>(simd, left, panel, &mut rows)
-                } else if rows.len() >= 4 {
-                    tile_of::<S, 4>(simd, left, panel, &mut rows)
-                } else {
-                    tile_of::<S, 1>(simd, left, panel, &mut rows)
-                };
-                row += block;
+            let mut results = result.chunks_exact_mut(padded);
+            let mut tiles = block;
+            while results.len() > 0 {
+                let height = tile_height::<S>(results.len());
+                let (tile, rest) = tiles.split_at(height * length);
+                match height {
+                    8 => multiply_tile::<S, 8>(simd, tile, panel, &mut results),
+                    4 => multiply_tile::<S, 4>(simd, tile, panel, &mut results),
+                    _ => multiply_tile::<S, 1>(simd, tile, panel, &mut results),
+                }
+                tiles = rest;
             }
         }
     }
@@ -158,43 +211,40 @@ struct Panel<'a> {
     width: usize,
 }
 
-/// Adds one panel's product to the next `ROWS` rows of the result. Returns `ROWS`.
+/// Adds the product of a packed tile and a panel to the next `ROWS` rows of the result.
 #[inline(always)]
-fn tile_of<'a, S: Simd, const ROWS: usize>(
+fn multiply_tile<'a, S: Simd, const ROWS: usize>(
     simd: S,
-    left: RowMajor<'_>,
+    tile: &[f32],
     panel: Panel<'_>,
     rows: &mut impl Iterator<Item = &'a mut [f32]>,
-) -> usize {
+) {
     let Panel { values, column, width } = panel;
     let result: [&mut [f32]; ROWS] = std::array::from_fn(|_| {
         let row = rows.next().expect("the caller has counted the rows");
         &mut row[column..column + width]
     });
     let (vectors, _) = S::as_simd_f32s(values);
-    let depth = values.len() / width;
-    let left: [&[f32]; ROWS] = std::array::from_fn(|row| left.row(row, depth));
+    let (left, _) = tile.as_chunks::<ROWS>();
     if width == S::F32_LANES {
-        tile::<S, ROWS, 1>(simd, left, vectors, result);
+        add_product::<S, ROWS, 1>(simd, left, vectors, result);
     } else {
-        tile::<S, ROWS, PANEL_VECTORS>(simd, left, vectors, result);
+        add_product::<S, ROWS, PANEL_VECTORS>(simd, left, vectors, result);
     }
-    ROWS
 }
 
 #[inline(always)]
-fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+fn add_product<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    left: [&[f32]; ROWS],
+    left: &[[f32; ROWS]],
     panel: &[S::f32s],
     result: [&mut [f32]; ROWS],
 ) {
     let (panel, _) = panel.as_chunks::<VECTORS>();
-    let left = left.map(|row| &row[..panel.len()]);
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-    for (index, right) in panel.iter().enumerate() {
+    for (left, right) in left.iter().zip(panel) {
         for row in 0..ROWS {
-            let value = simd.splat_f32s(left[row][index]);
+            let value = simd.splat_f32s(left[row]);
             for vector in 0..VECTORS {
                 sums[row][vector] = simd.mul_add_e_f32s(value, right[vector], sums[row][vector]);
             }
