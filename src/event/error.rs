@@ -43,10 +43,10 @@ pub enum ReferenceError {
         /// A field that was probably meant as `uri`.
         instead: Option<String>,
     },
-    /// A field asks for something that a reference cannot say, and that must not be ignored.
+    /// A misspelt `version_id`, which must not be ignored.
     #[error(
         "{field} is not a field of a reference, and the latest version would be assessed instead; \
-         send the version's etag"
+         the field is `version_id`"
     )]
     UnsupportedField {
         /// The field, shortened.

@@ -112,9 +112,12 @@ fn a_field_that_looks_like_a_mistake_is_named() {
 }
 
 #[test]
-fn a_version_that_a_reference_cannot_name_is_refused() {
-    for name in ["versionId", "version_id", "VersionId"] {
-        let error = bare(&json!({ "uri": "s3://a/b", name: "3HL4kqtJlcpXroDTDmJ" })).unwrap_err();
+fn a_misspelt_version_is_refused() {
+    let version = "3HL4kqtJlcpXroDTDmJ";
+    let reference = bare(&json!({ "uri": "s3://a/b", "version_id": version })).unwrap();
+    assert_eq!(reference.version_id.as_deref(), Some(version));
+    for name in ["versionId", "version-id", "VersionId"] {
+        let error = bare(&json!({ "uri": "s3://a/b", name: version })).unwrap_err();
         assert_eq!(error.code(), "reference.unsupported_field");
         assert!(error.to_string().contains(name), "{error}");
         assert!(bare(&json!({ "uri": "s3://a/b", name: null })).is_ok());

@@ -9,6 +9,7 @@ mod distort;
 mod goldens;
 #[path = "../support/gpu_cost.rs"]
 mod gpu_cost;
+#[expect(dead_code, reason = "the tests against real services use the rest")]
 #[path = "../support/hub.rs"]
 mod hub;
 #[path = "../support/noop.rs"]

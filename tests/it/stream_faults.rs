@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dog_iqa::stream::{Properties, StreamError};
+use dog_iqa::stream::{GroupProtocol, Properties, StreamError};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use crate::noop::{self, Trouble};
@@ -53,6 +53,7 @@ async fn a_property_that_breaks_a_promise_ends_the_start() {
 async fn an_unexpected_error_of_the_consumer_makes_the_worker_unready_until_it_ends() {
     let mut scene = Scene::new(1).await;
     scene.settings.unready_after = Duration::from_secs(2);
+    scene.settings.group_protocol = GroupProtocol::Classic;
     let full = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_MAX_SIZE_REACHED;
     scene.broker.cluster().request_errors(RDKafkaApiKey::JoinGroup, &[full; 1000]);
     let worker = scene.start().await;

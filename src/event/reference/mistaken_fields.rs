@@ -30,13 +30,13 @@ const MISTAKEN: [(&str, &str); 21] = [
     ("policy", "policy"),
 ];
 
-/// A name that asks for a version of the object. Ignoring it would assess another version.
+/// Other spellings of `version_id`. Ignoring one would assess another version.
 const VERSION: &str = "versionid";
 
 /// Returns the mistaken names among the remaining fields of a reference, each in its listed form.
 ///
 /// # Errors
-/// Fails if a field asks for a version of the object.
+/// Fails if a field is a misspelt `version_id`.
 pub(crate) fn find(fields: &Map<String, Value>) -> Result<Vec<&'static str>, ReferenceError> {
     let mut found = Vec::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {

@@ -331,11 +331,7 @@ impl Poller {
 
     /// Handles events. Returns true if the partitions were restarted at their beginning.
     fn handle_all(&mut self, events: Vec<KafkaEvent>) -> bool {
-        let mut is_restarted = false;
-        for event in events {
-            is_restarted |= self.handle(event);
-        }
-        is_restarted
+        events.into_iter().fold(false, |is_restarted, event| self.handle(event) | is_restarted)
     }
 
     fn handle(&mut self, event: KafkaEvent) -> bool {

@@ -200,7 +200,8 @@ impl Tracker {
     }
 
     /// Compares the requested commit with `committed`, the offset that the brokers hold. An offset
-    /// that is unconfirmed for `overdue_after` is due again.
+    /// that is unconfirmed for `overdue_after` is due again. A later offset than any that is
+    /// answered confirms nothing: it is of a topic that was deleted and created again.
     pub(crate) fn audit(
         &mut self,
         partition: i32,
@@ -210,7 +211,7 @@ impl Tracker {
     ) -> CommitAudit {
         let Some(window) = self.windows.get_mut(&partition) else { return CommitAudit::Fine };
         let Some(unconfirmed) = window.unconfirmed else { return CommitAudit::Fine };
-        if committed >= Some(unconfirmed.offset) {
+        if committed >= Some(unconfirmed.offset) && committed <= window.committable {
             let later = window.requested.filter(|requested| Some(*requested) > committed);
             window.unconfirmed =
                 later.map(|offset| UnconfirmedCommit { offset, requested_at: now });
@@ -418,6 +419,9 @@ mod tests {
         assert!(tracker.is_confirmed(0));
         tracker.commit_failed(0);
         assert!(!tracker.is_confirmed(0));
+        tracker.take_committable(now);
+        tracker.audit(0, Some(40), now, overdue_after);
+        assert!(!tracker.is_confirmed(0), "40 is the position of an earlier topic");
     }
 
     #[test]
