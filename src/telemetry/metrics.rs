@@ -33,11 +33,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(suffix("_fill_ratio"), &FILL_BUCKETS)?
         .set_buckets_for_metric(suffix("_score"), &SCORE_BUCKETS)?
         .install_recorder()?;
-    describe();
+    describe_counters();
+    describe_gauges_and_times();
     Ok(handle)
 }
 
-fn describe() {
+fn describe_counters() {
     describe_counter!("dogiqa_references_received_total", "Records received from the input topic");
     describe_counter!(
         "dogiqa_fields_ignored_total",
@@ -49,11 +50,6 @@ fn describe() {
     describe_counter!("dogiqa_stage_errors_total", "Failed stages, by stage and code");
     describe_counter!("dogiqa_fetch_retries_total", "Fetch attempts repeated, by code");
     describe_counter!("dogiqa_store_requests_total", "Requests to a store, by outcome");
-    describe_gauge!(
-        "dogiqa_store_rate_limit",
-        "Requests per second that are sent to a store that throttles; 0 without a limit"
-    );
-    describe_gauge!("dogiqa_store_unavailable", "1 while the references of a store are held");
     describe_counter!(
         "dogiqa_publish_retries_total",
         "Events sent again after a transient failure"
@@ -83,6 +79,14 @@ fn describe() {
         "dogiqa_pauses_total",
         "Times intake paused because the in-flight budget was used up"
     );
+}
+
+fn describe_gauges_and_times() {
+    describe_gauge!(
+        "dogiqa_store_rate_limit",
+        "Requests per second that are sent to a store that throttles; 0 without a limit"
+    );
+    describe_gauge!("dogiqa_store_unavailable", "1 while the references of a store are held");
     describe_histogram!("dogiqa_stage_duration_seconds", "Time an image spends in a stage");
     describe_histogram!("dogiqa_image_duration_seconds", "Reference received to answer published");
     describe_histogram!("dogiqa_image_score", "Scores of the images");

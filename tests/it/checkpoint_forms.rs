@@ -32,8 +32,8 @@ fn segmenter_folder(file: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn save(tensors: HashMap<String, Tensor>, path: &Path) {
-    candle_core::safetensors::save(&tensors, path).unwrap();
+fn save(tensors: &HashMap<String, Tensor>, path: &Path) {
+    candle_core::safetensors::save(tensors, path).unwrap();
 }
 
 fn prefixed(tensors: HashMap<String, Tensor>, prefix: &str) -> HashMap<String, Tensor> {
@@ -143,16 +143,19 @@ fn assert_alike(found: &Value, expected: &Value, what: &str) {
     }
 }
 
+/// A name, and the function that writes the form to a file or folder.
+type Form<'a> = (&'static str, &'a dyn Fn(&Path));
+
 #[test]
 fn each_form_of_the_segmenter_gives_the_same_score() {
     let scorer = checkpoint_with_real_vocabulary("mplug_owl3_241101");
     let original = || tensors(&golden("model.original.safetensors"));
     let hub = || tensors(&golden("model.hf.safetensors"));
-    let forms: [(&str, &dyn Fn(&Path)); 8] = [
-        ("a.safetensors", &|path| save(original(), path)),
-        ("b.safetensors", &|path| save(prefixed(original(), "module."), path)),
-        ("c.safetensors", &|path| save(prefixed(hub(), "_orig_mod."), path)),
-        ("d.safetensors", &|path| save(prefixed(original(), "model.module."), path)),
+    let forms: [Form<'_>; 8] = [
+        ("a.safetensors", &|path| save(&original(), path)),
+        ("b.safetensors", &|path| save(&prefixed(original(), "module."), path)),
+        ("c.safetensors", &|path| save(&prefixed(hub(), "_orig_mod."), path)),
+        ("d.safetensors", &|path| save(&prefixed(original(), "model.module."), path)),
         ("e.pt", &|path| {
             std::fs::copy(golden("model.original.pt"), path).unwrap();
         }),
@@ -178,14 +181,14 @@ fn each_form_of_the_scorer_gives_the_same_score() {
     let expected = event(&segmenter, original.path());
     let weights = tensors(&original.path().join("model.safetensors"));
     let read = |name: &str| std::fs::read_to_string(original.path().join(name)).unwrap();
-    let forms: [(&str, &dyn Fn(&Path)); 4] = [
+    let forms: [Form<'_>; 4] = [
         ("sharded", &|folder| {
             let mut names: Vec<&String> = weights.keys().collect();
             names.sort();
             write_sharded(folder, names.into_iter(), 3, |name| weights[name].clone());
         }),
         ("wrapped", &|folder| {
-            save(prefixed(weights.clone(), "module."), &folder.join("model.safetensors"));
+            save(&prefixed(weights.clone(), "module."), &folder.join("model.safetensors"));
         }),
         ("sharded and wrapped", &|folder| {
             let wrapped = prefixed(weights.clone(), "module.");
@@ -229,7 +232,7 @@ fn a_file_with_several_networks_or_with_none_is_refused_with_its_keys() {
     let original = || tensors(&golden("model.original.safetensors"));
     let mut both = prefixed(original(), "model.");
     both.extend(prefixed(original(), "ema."));
-    save(both, &path);
+    save(&both, &path);
     let message = refusal(&path);
     assert!(message.contains("`ema.`, `model.`"), "{message}");
 
@@ -237,7 +240,7 @@ fn a_file_with_several_networks_or_with_none_is_refused_with_its_keys() {
     let mut more = prefixed(original(), "model.");
     let value = more.values().next().unwrap().clone();
     more.insert("loss.weight".to_owned(), value);
-    save(more, &path);
+    save(&more, &path);
     let message = refusal(&path);
     assert!(message.contains("`loss.weight`"), "{message}");
 
@@ -246,7 +249,7 @@ fn a_file_with_several_networks_or_with_none_is_refused_with_its_keys() {
     let mut less = prefixed(original(), "module.");
     let missing = "module.sam_mask_decoder.iou_prediction_head.layers.2.bias";
     less.remove(missing).unwrap();
-    save(less, &path);
+    save(&less, &path);
     let checkpoint = Sam2Checkpoint::open(&path).unwrap();
     let message = checkpoint.load(candle_core::DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert!(message.contains(missing), "{message}");

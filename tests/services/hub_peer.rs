@@ -38,36 +38,28 @@ fn python() -> Option<PathBuf> {
     None
 }
 
-/// Both programs, each with the cache of one home.
-struct Programs {
-    python: PathBuf,
+fn ours(hub: &WebServer, home: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
+    run(command.args(["models", "pull", MODEL]), hub, home)
 }
 
-impl Programs {
-    fn ours(&self, hub: &WebServer, home: &Path) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dogiqa"));
-        Self::run(command.args(["models", "pull", MODEL]), hub, home)
-    }
+fn peer(python: &Path, hub: &WebServer, home: &Path) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services/hub_peer.py");
+    run(Command::new(python).arg(script).arg(MODEL), hub, home)
+}
 
-    fn peer(&self, hub: &WebServer, home: &Path) -> Output {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services/hub_peer.py");
-        Self::run(Command::new(&self.python).arg(script).arg(MODEL), hub, home)
+fn run(command: &mut Command, hub: &WebServer, home: &Path) -> Output {
+    for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "DOGIQA_CONFIG"] {
+        command.env_remove(name);
     }
-
-    fn run(command: &mut Command, hub: &WebServer, home: &Path) -> Output {
-        for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "DOGIQA_CONFIG"]
-        {
-            command.env_remove(name);
-        }
-        command
-            .env("HF_ENDPOINT", hub.url("").trim_end_matches('/'))
-            .env("HF_HOME", home)
-            .env("HF_TOKEN", TOKEN)
-            .env("HF_HUB_DOWNLOAD_TIMEOUT", "5")
-            .env("HF_HUB_DISABLE_XET", "1")
-            .output()
-            .unwrap()
-    }
+    command
+        .env("HF_ENDPOINT", hub.url("").trim_end_matches('/'))
+        .env("HF_HOME", home)
+        .env("HF_TOKEN", TOKEN)
+        .env("HF_HUB_DOWNLOAD_TIMEOUT", "5")
+        .env("HF_HUB_DISABLE_XET", "1")
+        .output()
+        .unwrap()
 }
 
 /// Returns true if the printed folder has both files, byte for byte.
@@ -82,12 +74,14 @@ fn has_model(output: &Output) -> bool {
         && is_equal("config.json", "config.json")
 }
 
+/// A name, and the repository that the Hub serves.
+type Scene = (&'static str, Box<dyn Fn() -> Repository>);
+
 #[test]
 fn ours_succeeds_wherever_the_package_does() {
     let Some(python) = python() else { return };
-    let programs = Programs { python };
     let later = |status| Answer::status(status, "Retry-After: 0\r\n", "later");
-    let scenes: Vec<(&str, Box<dyn Fn() -> Repository>)> = vec![
+    let scenes: Vec<Scene> = vec![
         ("plain", Box::new(sam2)),
         ("gated", Box::new(|| sam2().gated(TOKEN))),
         ("whole files", Box::new(|| sam2().delivered(Delivery::Whole))),
@@ -109,11 +103,8 @@ fn ours_succeeds_wherever_the_package_does() {
             let storage = repository().public().serve();
             let hub = repository().elsewhere(storage.place()).serve();
             let home = tempfile::tempdir().unwrap();
-            let output = if is_ours {
-                programs.ours(&hub, home.path())
-            } else {
-                programs.peer(&hub, home.path())
-            };
+            let output =
+                if is_ours { ours(&hub, home.path()) } else { peer(&python, &hub, home.path()) };
             for request in storage.requests().iter().filter(|_| is_ours) {
                 assert_eq!(request.header("authorization"), None, "{name}: {request:?}");
             }
@@ -133,14 +124,13 @@ fn ours_succeeds_wherever_the_package_does() {
 #[test]
 fn each_uses_the_cache_of_the_other() {
     let Some(python) = python() else { return };
-    let programs = Programs { python };
     let home = tempfile::tempdir().unwrap();
     let storage = sam2().serve();
     let hub = sam2().elsewhere(storage.place()).serve();
-    let first = programs.peer(&hub, home.path());
+    let first = peer(&python, &hub, home.path());
     assert!(has_model(&first), "{first:?}");
     let fetched = storage.requests().len();
-    let second = programs.ours(&hub, home.path());
+    let second = ours(&hub, home.path());
     assert!(has_model(&second), "{second:?}");
     assert_eq!(storage.requests().len(), fetched, "ours fetches nothing again");
     assert_eq!(first.stdout, second.stdout, "the same folder");
@@ -148,10 +138,10 @@ fn each_uses_the_cache_of_the_other() {
     let home = tempfile::tempdir().unwrap();
     let storage = sam2().serve();
     let hub = sam2().elsewhere(storage.place()).serve();
-    let first = programs.ours(&hub, home.path());
+    let first = ours(&hub, home.path());
     assert!(has_model(&first), "{first:?}");
     let fetched = storage.requests().len();
-    let second = programs.peer(&hub, home.path());
+    let second = peer(&python, &hub, home.path());
     assert!(has_model(&second), "{second:?}");
     assert_eq!(storage.requests().len(), fetched, "the package fetches nothing again");
     assert!(String::from_utf8_lossy(&second.stdout).contains(COMMIT));

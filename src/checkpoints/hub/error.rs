@@ -78,7 +78,7 @@ pub enum HubError {
     #[error(
         "{model}: its missing files have {}, and the disk of {} has {} free; free some space, or set \
          HF_HUB_CACHE to a folder on a larger disk",
-        bytes(.needed), .folder.display(), bytes(.free)
+        bytes(*.needed), .folder.display(), bytes(*.free)
     )]
     NoSpace {
         /// The model.
@@ -169,7 +169,7 @@ impl HubError {
 fn hint_before_fetching(model: &HubModel) -> String {
     match model.preset {
         Some(preset) => {
-            format!(" (about {}, licence {})", bytes(&preset.bytes), preset.licence)
+            format!(" (about {}, licence {})", bytes(preset.bytes), preset.licence)
         }
         None => {
             " (its page on the Hub shows its size and licence); nor is there such a file or folder"
@@ -178,6 +178,6 @@ fn hint_before_fetching(model: &HubModel) -> String {
     }
 }
 
-fn bytes(count: &u64) -> String {
-    ByteSize(*count).display().si().to_string()
+fn bytes(count: u64) -> String {
+    ByteSize(count).display().si().to_string()
 }

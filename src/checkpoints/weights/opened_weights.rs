@@ -200,18 +200,17 @@ impl Weights {
             return Err(WeightsError::Unrecognised { path: self.path, message });
         }
         let Some(prefix) = prefixes.into_iter().next() else { return Ok(self) };
-        let (inside, outside): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.shapes.into_iter().partition(|(name, _)| name.starts_with(&prefix));
-        if !outside.is_empty() {
-            return Err(WeightsError::Extra {
-                path: self.path,
-                names: outside.into_keys().collect(),
-            });
+        let (mut inside, mut outside) = (BTreeMap::new(), Vec::new());
+        for (name, shape) in self.shapes {
+            match name.strip_prefix(&prefix) {
+                Some(rest) => drop(inside.insert(rest.to_owned(), shape)),
+                None => outside.push(name),
+            }
         }
-        self.shapes = inside
-            .into_iter()
-            .map(|(name, shape)| (name[prefix.len()..].to_owned(), shape))
-            .collect();
+        if !outside.is_empty() {
+            return Err(WeightsError::Extra { path: self.path, names: outside });
+        }
+        self.shapes = inside;
         self.prefix = prefix;
         Ok(self)
     }

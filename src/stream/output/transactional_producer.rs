@@ -135,17 +135,17 @@ impl TransactionalProducer {
         }
         let deadline = Instant::now() + STEP_TIMEOUT;
         let committed = step(deadline, || self.producer.commit_transaction(STEP_TIMEOUT));
-        committed.or_else(|error| match &error {
+        committed.map_err(|error| match &error {
             KafkaError::Transaction(reason) if reason.txn_requires_abort() => {
-                Err(self.abort(TransactionFailure::Aborted(error)))
+                self.abort(TransactionFailure::Aborted(error))
             }
-            KafkaError::Flush(_) => Err(self.abort(TransactionFailure::Aborted(error))),
+            KafkaError::Flush(_) => self.abort(TransactionFailure::Aborted(error)),
             // The coordinator may have committed the transaction, or may still do so. Nothing may
             // be written again until the outcome is known.
-            _ => Err(match self.broken(&error) {
+            _ => match self.broken(&error) {
                 TransactionFailure::Unusable(reason) => TransactionFailure::OutcomeUnknown(reason),
                 permanent => permanent,
-            }),
+            },
         })
     }
 

@@ -42,7 +42,8 @@ pub(crate) fn topic_problems(
     of_input: &TopicSettings,
 ) -> Vec<String> {
     let durability = durability_problem(topic.replicas, settings.min_insync_replicas);
-    let compaction = settings.is_compacted.unwrap_or(false).then(|| match role {
+    let compaction = match role {
+        _ if settings.is_compacted != Some(true) => None,
         TopicRole::Input => Some(
             "cleanup.policy = compact: a reference is removed unanswered if a newer one has its key",
         ),
@@ -51,10 +52,10 @@ pub(crate) fn topic_problems(
         ),
         // An output topic with the last event of each key may be intended.
         TopicRole::Output => None,
-    });
+    };
     durability
         .into_iter()
-        .chain(compaction.flatten().map(str::to_owned))
+        .chain(compaction.map(str::to_owned))
         .chain(size_problem(role, settings.batch_bytes_max, of_input.batch_bytes_max))
         .collect()
 }
