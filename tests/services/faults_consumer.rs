@@ -48,27 +48,22 @@ fn a_batch_that_unpacks_to_too_much_ends_the_worker_and_is_answered_with_a_highe
 /// that another one has answered.
 #[test]
 fn a_topic_that_is_created_again_is_read_from_its_beginning() {
-    for protocol in ["classic", "consumer"] {
-        let title = match protocol {
-            "classic" => "the input topic is deleted and created again (classic)",
-            _ => "the input topic is deleted and created again (KIP-848)",
-        };
-        let size = RunSize::from_environment().divided_by(8);
-        FaultRun::with_size(&format!("recreated-{protocol}"), title, size, |mut run| {
-            run.set(format!("kafka.group_protocol={protocol}"));
-            run.start(1);
-            run.read_until_answered(1, 1);
-            run.wait_until_committed();
-            run.recreate_input();
-            // More records than the old position, so that no position is out of range.
-            run.publish_more(2 * run.size.references);
-            run.faults += 1;
-            run.read_until_answered(1, 1);
-            let notices = run.workers.iter().filter(|worker| worker.log().contains(RECREATED));
-            assert!(notices.count() > 0, "no worker noticed it");
-            run.finish();
-        });
-    }
+    let title = "the input topic is deleted and created again (classic)";
+    let size = RunSize::from_environment().divided_by(8);
+    FaultRun::with_size("recreated", title, size, |mut run| {
+        run.set("kafka.group_protocol=classic");
+        run.start(1);
+        run.read_until_answered(1, 1);
+        run.wait_until_committed();
+        run.recreate_input();
+        // More records than the old position, so that no position is out of range.
+        run.publish_more(2 * run.size.references);
+        run.faults += 1;
+        run.read_until_answered(1, 1);
+        let notices = run.workers.iter().filter(|worker| worker.log().contains(RECREATED));
+        assert!(notices.count() > 0, "no worker noticed it");
+        run.finish();
+    });
 }
 
 #[test]
