@@ -33,7 +33,7 @@ fn fill(folder: &Path, tensor: &str, value: f32) {
 }
 
 /// The SAM 2 of the goldens with one tensor set to a value everywhere.
-fn segmenter_with(tensor: &str, value: f32) -> TempDir {
+pub(crate) fn segmenter_with(tensor: &str, value: f32) -> TempDir {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();

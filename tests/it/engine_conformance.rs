@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use dog_iqa::engine::{ClassicScorer, ClassicSegmenter, Sam2Segmenter, Segmenter};
 use dog_iqa::imaging::Picture;
 use dog_iqa::method::{RawMask, RegionKind, RegionSettings, select_regions};
 use dog_iqa::models::sam2::amg::{AmgPreset, AmgSettings};
 use image::RgbImage;
 
+use crate::broken_weights::segmenter_with;
 use crate::conformance;
 
 #[test]
@@ -36,15 +37,8 @@ pub(crate) fn sam2_on(settings: AmgSettings, dtype: DType, device: &Device) -> S
 
 /// The segmenter of the goldens with one tensor set to a value everywhere.
 fn sam2_with(tensor: &str, value: f32) -> Sam2Segmenter {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam2");
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
-    let mut tensors =
-        candle_core::safetensors::load(source.join("model.hf.safetensors"), &Device::Cpu).unwrap();
-    let changed = tensors.get_mut(tensor).unwrap();
-    *changed = Tensor::full(value, changed.shape(), &Device::Cpu).unwrap();
+    let folder = segmenter_with(tensor, value);
     let path = folder.path().join("model.safetensors");
-    candle_core::safetensors::save(&tensors, &path).unwrap();
     Sam2Segmenter::open(&path, lenient(), DType::F32, &Device::Cpu).unwrap()
 }
 
