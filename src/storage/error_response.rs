@@ -14,8 +14,6 @@ use url::form_urlencoded;
 
 use crate::redact;
 
-/// Maximum bytes to read of an error's body. Errors of real stores have less than 1 KiB.
-pub(crate) const BODY_BYTES_MAX: usize = 8 * 1024;
 /// Longest message of a store that is repeated, in bytes.
 const MESSAGE_BYTES_MAX: usize = 160;
 /// Longest name of an error.

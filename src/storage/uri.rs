@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use object_store::path::Path as ObjectKey;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 use url::Url;
 
 use crate::redact;
@@ -17,9 +18,24 @@ use crate::storage::error::UriFault;
 /// Longest URI that is parsed. A presigned URL with a session token has about 2,000 bytes.
 const URI_BYTES_MAX: usize = 8 * 1024;
 
-const HEX_DIGITS: [char; 16] =
-    ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-
+/// Bytes of a key that S3 encodes in its signatures: all but letters, digits, `-._~` and `/`.
+const ENCODED_IN_KEYS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// Bytes of a path that a `file:` URI encodes.
+const ENCODED_IN_PATHS: &AsciiSet = &ENCODED_IN_KEYS
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
 /// Longest host that is shown; names have at most 253 characters.
 const HOST_CHARS_MAX: usize = 256;
 
@@ -149,19 +165,12 @@ pub(crate) fn parse_prefix(prefix: &str) -> Result<(Scheme, &str, Option<ObjectK
 /// ```
 pub fn file_uri(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| without_dots(path));
-    let mut uri = String::from("file://");
-    for &byte in absolute.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            uri.extend([
-                '%',
-                HEX_DIGITS[usize::from(byte >> 4)],
-                HEX_DIGITS[usize::from(byte & 15)],
-            ]);
-        }
-    }
-    uri
+    format!("file://{}", percent_encode(absolute.as_os_str().as_bytes(), ENCODED_IN_PATHS))
+}
+
+/// Percent-encodes a key like S3 does for its signatures.
+pub(crate) fn encoded_key(key: &str) -> String {
+    utf8_percent_encode(key, ENCODED_IN_KEYS).to_string()
 }
 
 /// Returns `s3://bucket`.
@@ -331,6 +340,11 @@ mod tests {
             Location::File(path) => path,
             other => panic!("{uri} was read as {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_key_is_encoded_once_and_keeps_its_slashes() {
+        assert_eq!(encoded_key("/a//b c+é%2F?#/"), "/a//b%20c%2B%C3%A9%252F%3F%23/");
     }
 
     #[test]

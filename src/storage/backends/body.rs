@@ -11,6 +11,9 @@ use crate::storage::error::FetchFault;
 /// Maximum memory to reserve up front, regardless of the size that the response declares.
 const CAPACITY_MAX_BYTES: u64 = 1 << 20;
 
+/// Maximum bytes to read of an error's body. Errors of real stores have less than 1 KiB.
+const ERROR_BYTES_MAX: usize = 8 * 1024;
+
 /// Longest part of an etag that a message repeats, in bytes.
 const SHOWN_ETAG_BYTES_MAX: usize = 128;
 
@@ -80,6 +83,21 @@ pub(crate) async fn collect(
         return Err(FetchFault::Unavailable(why));
     }
     Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
+}
+
+/// Reads the beginning of an error's body, which a hostile store could make endless. The status
+/// counts even if the body is cut off.
+pub(crate) async fn error_text<E>(stream: impl Stream<Item = Result<Bytes, E>>) -> String {
+    let mut stream = std::pin::pin!(stream);
+    let mut text = Vec::new();
+    while let Some(Ok(piece)) = stream.next().await {
+        text.extend_from_slice(&piece);
+        if text.len() >= ERROR_BYTES_MAX {
+            text.truncate(ERROR_BYTES_MAX);
+            break;
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]

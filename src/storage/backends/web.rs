@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_MATCH, LOCATION};
 use reqwest::{Client, Response, StatusCode};
@@ -16,7 +16,7 @@ use crate::storage::access::hosts::{GuardedResolver, HostRules, Route};
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
 use crate::storage::error::{FetchFault, Signer, StorageError, UriFault};
-use crate::storage::error_response::{BODY_BYTES_MAX, ErrorResponse, SentSecrets};
+use crate::storage::error_response::{ErrorResponse, SentSecrets};
 use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
 
@@ -144,18 +144,8 @@ fn redirect_target(url: &Url, answer: &Response) -> Result<Url, FetchFault> {
 /// Maps a response without the resource. Reads only the beginning of its body.
 async fn refusal(answer: Response, url: &Url) -> FetchFault {
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let mut pieces = answer.bytes_stream();
-    let mut body = Vec::new();
-    // The status counts even if the body is cut off.
-    while let Some(Ok(piece)) = pieces.next().await {
-        body.extend_from_slice(&piece);
-        if body.len() >= BODY_BYTES_MAX {
-            body.truncate(BODY_BYTES_MAX);
-            break;
-        }
-    }
+    let text = body::error_text(answer.bytes_stream()).await;
     let sent = SentSecrets::of(&HeaderMap::new(), url.query());
-    let text = String::from_utf8_lossy(&body);
     let response = ErrorResponse::read(status, &headers, &text, &sent);
     FetchFault::from_response(&response, Signer::Sender)
 }

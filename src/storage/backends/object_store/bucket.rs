@@ -124,8 +124,7 @@ impl Bucket {
             Error::InvalidPath { .. } => {
                 UriFault::UnsupportedKey("of a listed object is not a path").into()
             }
-            _ => transport_fault(error, limits)
-                .unwrap_or_else(|| FetchFault::Unavailable(root_cause(error))),
+            _ => unanswered(error, limits),
         }
     }
 }
@@ -209,9 +208,13 @@ fn injected_fault(error: &Error, limits: TimeLimits) -> FetchFault {
             FetchFault::Denied("no status".to_owned())
         }
         Error::Precondition { .. } => FetchFault::EtagMismatch("no status".to_owned()),
-        _ => transport_fault(error, limits)
-            .unwrap_or_else(|| FetchFault::Unavailable(root_cause(error))),
+        _ => unanswered(error, limits),
     }
+}
+
+/// Maps an error that no response of the store explains.
+fn unanswered(error: &Error, limits: TimeLimits) -> FetchFault {
+    transport_fault(error, limits).unwrap_or_else(|| FetchFault::Unavailable(root_cause(error)))
 }
 
 /// Returns the fault if a connection or a local file is among the causes of an error.

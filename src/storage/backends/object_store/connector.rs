@@ -6,18 +6,18 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt;
 use object_store::ClientOptions;
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
-    HttpResponse, HttpResponseBody, HttpService,
+    HttpResponse, HttpService,
 };
 use reqwest::Client;
 
+use crate::storage::backends::body;
 use crate::storage::backends::http_client;
 use crate::storage::backends::object_store::opaque_key::KeyRewrite;
 use crate::storage::error::StorageError;
-use crate::storage::error_response::{BODY_BYTES_MAX, ErrorResponse, SentSecrets};
+use crate::storage::error_response::{ErrorResponse, SentSecrets};
 use crate::storage::limits::TimeLimits;
 
 /// Connects every bucket through the same two clients.
@@ -103,8 +103,8 @@ impl Transport {
         if response.status().is_success() {
             return Ok(response);
         }
-        let (parts, body) = response.into_parts();
-        let text = error_text(body).await;
+        let (parts, content) = response.into_parts();
+        let text = body::error_text(content.bytes_stream()).await;
         let status = parts.status.as_u16();
         note.lock().error = Some(ErrorResponse::read(status, &parts.headers, &text, &sent));
         Ok(HttpResponse::from_parts(parts, text.into()))
@@ -123,19 +123,4 @@ impl HttpService for Transport {
     {
         Box::pin(self.send(request))
     }
-}
-
-/// Reads the beginning of an error's body, which a hostile store could make endless. The status
-/// counts even if the body is cut off.
-async fn error_text(body: HttpResponseBody) -> String {
-    let mut pieces = body.bytes_stream();
-    let mut text = Vec::new();
-    while let Some(Ok(piece)) = pieces.next().await {
-        text.extend_from_slice(&piece);
-        if text.len() >= BODY_BYTES_MAX {
-            text.truncate(BODY_BYTES_MAX);
-            break;
-        }
-    }
-    String::from_utf8_lossy(&text).into_owned()
 }

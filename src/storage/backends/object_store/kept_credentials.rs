@@ -110,6 +110,8 @@ impl<T: fmt::Debug + Send + Sync> CredentialProvider for KeptCredentials<T> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use async_trait::async_trait;
+
     use super::*;
 
     /// Counts its calls. Answers the first, and fails or hangs afterwards.
@@ -119,23 +121,16 @@ mod tests {
         hangs: bool,
     }
 
+    #[async_trait]
     impl CredentialProvider for Provider {
         type Credential = u32;
 
-        fn get_credential<'provider, 'get>(
-            &'provider self,
-        ) -> Pin<Box<dyn Future<Output = object_store::Result<Arc<u32>>> + Send + 'get>>
-        where
-            'provider: 'get,
-            Self: 'get,
-        {
-            Box::pin(async {
-                match self.calls.fetch_add(1, Ordering::Relaxed) {
-                    0 => Ok(Arc::new(7_u32)),
-                    _ if self.hangs => std::future::pending().await,
-                    _ => Err(object_store::Error::Generic { store: "t", source: "down".into() }),
-                }
-            })
+        async fn get_credential(&self) -> object_store::Result<Arc<u32>> {
+            match self.calls.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(Arc::new(7_u32)),
+                _ if self.hangs => std::future::pending().await,
+                _ => Err(object_store::Error::Generic { store: "t", source: "down".into() }),
+            }
         }
     }
 

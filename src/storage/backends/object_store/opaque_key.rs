@@ -8,11 +8,10 @@ use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::HttpRequest;
 use reqwest::header::AUTHORIZATION;
 
+use crate::storage::uri;
+
 /// The key that the request is built for.
 pub(crate) const PLACEHOLDER: &str = "dogiqa-opaque-key";
-
-const HEX_DIGITS: [char; 16] =
-    ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
 
 /// The key that replaces the placeholder of a request.
 #[derive(Debug)]
@@ -37,17 +36,18 @@ pub(crate) struct RewriteError(String);
 
 impl KeyRewrite {
     pub(crate) fn new(key: &str, signer: Option<S3Signer>) -> Self {
-        Self { encoded: percent_encoded(key), signer }
+        Self { encoded: uri::encoded_key(key), signer }
     }
 
     /// Replaces the placeholder in the URL of a request, and signs it again if it was signed.
     pub(crate) async fn apply(&self, request: &mut HttpRequest) -> Result<(), RewriteError> {
         let failed = |error: &dyn std::error::Error| RewriteError(error.to_string());
         let uri = request.uri().to_string();
-        let (before, after) = uri
+        let (path, query) = uri.split_at(uri.find('?').unwrap_or(uri.len()));
+        let (before, after) = path
             .rsplit_once(PLACEHOLDER)
             .ok_or_else(|| RewriteError("it has no placeholder".to_owned()))?;
-        let uri = format!("{before}{}{after}", self.encoded);
+        let uri = format!("{before}{}{after}{query}", self.encoded);
         *request.uri_mut() = uri.parse().map_err(|_| RewriteError("its URL is bad".to_owned()))?;
         let (Some(signer), true) = (&self.signer, request.headers().contains_key(AUTHORIZATION))
         else {
@@ -59,29 +59,5 @@ impl KeyRewrite {
         AwsAuthorizer::new(&credential, "s3", &signer.region)
             .try_authorize(request, None)
             .map_err(|error| failed(&error))
-    }
-}
-
-/// Encodes a key like S3 does for its signatures: everything but letters, digits, `-._~` and `/`.
-fn percent_encoded(key: &str) -> String {
-    let mut encoded = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let digit = |half: u8| HEX_DIGITS[usize::from(half)];
-            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
-    encoded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_encoded_once_and_keeps_its_slashes() {
-        assert_eq!(percent_encoded("/a//b c+é%2F?#/"), "/a//b%20c%2B%C3%A9%252F%3F%23/");
     }
 }
