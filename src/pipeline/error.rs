@@ -19,7 +19,7 @@ pub struct JourneyError {
     pub fatal: bool,
     /// The failure of the image's store, or `None` if the fault is the image's or the reference's.
     pub store: Option<StoreFailure>,
-    /// Attempts of the stage.
+    /// Attempts of the stage; 0 if the image was refused without a request.
     pub attempts: u32,
     /// Subject, fact, value, and what to do.
     pub message: String,

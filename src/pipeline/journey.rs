@@ -24,7 +24,7 @@ use crate::pipeline::provenance::{ScoreSettings, provenance};
 use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
 use crate::redact;
-use crate::storage::{FetchRequest, FetchedImage, StoreFailure, StoreFault, Stores};
+use crate::storage::{FetchRequest, FetchedImage, StoreFailure, StoreFault, Stores, Turn};
 use crate::telemetry::{Stage, metrics};
 
 /// Maximum number of crops of one image in memory: enough to fill a batch, but few enough that
@@ -185,15 +185,16 @@ impl Journey {
         })
     }
 
-    /// Fetches an image. Repeats a throttled request for up to the stage's timeout. Waits for it
-    /// outside the stage and without a share of the budget, so that other stores are not delayed.
+    /// Fetches an image. Repeats a throttled request for up to the stage's timeout; if the store
+    /// demands a longer pause, returns the failure at once. Waits outside the stage and without a
+    /// share of the budget, so that other stores are not delayed.
     async fn fetch(&self, reference: &ImageReference) -> Result<(Fetched, Duration), JourneyError> {
         let Resources { parts, fetch, .. } = &*self.resources;
         let mut throttled_since = None;
         let mut attempts = 0;
         loop {
-            parts.stores.turn(&reference.uri).await;
-            let failure = match self.fetch_once(reference).await {
+            let turn = parts.stores.turn(&reference.uri).await;
+            let failure = match self.fetch_once(reference, turn).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(failure) => failure,
             };
@@ -205,10 +206,11 @@ impl Journey {
                 return Err(failure);
             };
             let since = *throttled_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= fetch.timeout() {
+            let remaining = fetch.timeout().saturating_sub(since.elapsed());
+            let delay = parts.stores.throttled_delay(&reference.uri, attempts, retry_after);
+            if delay >= remaining {
                 return Err(failure);
             }
-            let delay = parts.stores.throttled_delay(&reference.uri, attempts, retry_after);
             tokio::time::sleep(delay).await;
         }
     }
@@ -216,6 +218,7 @@ impl Journey {
     async fn fetch_once(
         &self,
         reference: &ImageReference,
+        turn: Turn,
     ) -> Result<(Fetched, Duration), JourneyError> {
         let Resources { parts, bytes, fetch, .. } = &*self.resources;
         let mut share = bytes.reserve(parts.stores.bytes_max()).await;
@@ -225,7 +228,10 @@ impl Journey {
             sha256: reference.sha256.as_deref(),
             version_id: reference.version_id.as_deref(),
         };
-        let work = async { parts.stores.fetch(&request).await.map_err(JourneyError::from) };
+        let work = async {
+            turn.start();
+            parts.stores.fetch(&request).await.map_err(JourneyError::from)
+        };
         let (image, time) = fetch.run_within_timeout(work).await?;
         share.shrink_to(image.bytes.len() as u64);
         Ok((Fetched { image, _share: share }, time))

@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use crate::pipeline::error::JourneyError;
 use crate::pipeline::settings::StageLimits;
+use crate::storage::{StoreFailure, StoreFault};
 use crate::telemetry::{Stage, metrics};
 
 /// Limits a stage's concurrency and its time per image.
@@ -71,6 +72,13 @@ impl StageLimiter {
             "{stage} took longer than {}; raise pipeline.{stage}.timeout or lower pipeline.{stage}.images",
             humantime::format_duration(limit)
         );
-        JourneyError::permanent(stage, code, message)
+        let permanent = JourneyError::permanent(stage, code, message);
+        if stage != Stage::Fetch {
+            return permanent;
+        }
+        // The store did not answer in time, which is no fault of the image.
+        let fault = StoreFault::Unavailable;
+        let store = Some(StoreFailure { fault, last_read: None, retry_after: None });
+        JourneyError { transient: true, store, ..permanent }
     }
 }

@@ -40,4 +40,5 @@ pub use list::ListedObject;
 pub use secret::Secret;
 pub use settings::{AzureSettings, GcsSettings, S3Settings, Settings};
 pub use stores::Stores;
+pub use traffic::Turn;
 pub use uri::{Scheme, file_uri};

@@ -7,9 +7,9 @@
 //! There is no limit until a store throttles. Then every window of a second decides. If the store
 //! rejected more than a tenth of the requests, the limit falls by a tenth; if it rejected most of
 //! them, to 90 % of the rate that it accepted. Otherwise the limit grows by a constant step, as
-//! long as it is used, and doubles after ten seconds without a rejection. A tenth of rejected
-//! requests is the price for finding the store's limit; a rejected request is repeated, and no
-//! image is lost.
+//! long as it is used, and doubles after three seconds without a rejection: another worker may have
+//! finished. A tenth of rejected requests is the price for finding the store's limit; a rejected
+//! request is repeated, and no image is lost.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,10 @@ const REJECTED_SHARE_MAX: f64 = 0.1;
 const REJECTED_SHARE_FAR: f64 = 0.6;
 /// The limit after a decrease, as a share of the one before or of the accepted rate.
 const DECREASE: f64 = 0.9;
-/// The step of an increase, as a share of the limit after the last decrease.
-const STEP_SHARE: f64 = 0.05;
+/// The step of an increase, in multiples of the square root of the limit after the last decrease.
+/// With a step in proportion to the limit, workers that share a store would not approach equal
+/// shares.
+const STEP: f64 = 0.2;
 /// The smallest step, in requests per second.
 const STEP_MIN: f64 = 0.5;
 /// The lowest limit, in requests per second.
@@ -35,8 +37,12 @@ const LIMIT_MIN: f64 = 1.0;
 const LIMIT_MAX: f64 = 10_000.0;
 /// Share of the limit that must be used for it to grow.
 const USED_SHARE_MIN: f64 = 0.8;
-/// Time without a rejection after which the limit doubles again.
-const CALM: Duration = Duration::from_secs(10);
+/// Time without a rejection after which the limit grows by a factor.
+const CALM: Duration = Duration::from_secs(3);
+/// That factor, for a window.
+const GROWTH: f64 = 2.0;
+/// Time without a rejection after which an unused limit is removed.
+const CALM_UNUSED: Duration = Duration::from_secs(10);
 /// Requests may start this much late without losing their place, so that the granularity of timers
 /// does not lower the rate.
 const CATCH_UP: Duration = Duration::from_millis(50);
@@ -47,8 +53,8 @@ pub(crate) struct RateLimit {
     /// Requests per second; `None` while the store does not throttle.
     limit: Option<f64>,
     step: f64,
-    /// True while the limit doubles.
-    is_doubling: bool,
+    /// True while the limit grows by a factor.
+    is_growing_fast: bool,
     window_start: Instant,
     accepted: u32,
     rejected: u32,
@@ -62,7 +68,7 @@ impl RateLimit {
         Self {
             limit: None,
             step: STEP_MIN,
-            is_doubling: false,
+            is_growing_fast: false,
             window_start: now,
             accepted: 0,
             rejected: 0,
@@ -132,21 +138,22 @@ impl RateLimit {
         // A burst may have been accepted at a higher rate than the limit.
         let rate = self.limit.map_or(rate, |limit| limit.min(rate));
         let limit = (DECREASE * rate).max(LIMIT_MIN);
-        self.is_doubling = false;
-        self.step = (STEP_SHARE * limit).max(STEP_MIN);
+        self.is_growing_fast = false;
+        self.step = (STEP * limit.sqrt()).max(STEP_MIN);
         self.limit = Some(limit);
     }
 
     fn increase(&mut self, limit: f64, rate: f64, now: Instant) {
-        self.is_doubling |= now.saturating_duration_since(self.last_rejection) >= CALM;
+        let calm = now.saturating_duration_since(self.last_rejection);
+        self.is_growing_fast |= calm >= CALM;
         if rate < USED_SHARE_MIN * limit {
             // Other things limit the rate. If the store is calm, the limit has no purpose.
-            if self.is_doubling {
+            if calm >= CALM_UNUSED {
                 self.limit = None;
             }
             return;
         }
-        let limit = if self.is_doubling { 2.0 * limit } else { limit + self.step };
+        let limit = if self.is_growing_fast { GROWTH * limit } else { limit + self.step };
         self.limit = (limit < LIMIT_MAX).then_some(limit);
     }
 }
@@ -202,6 +209,59 @@ mod tests {
         fn accepted_share(&self, time: Duration) -> f64 {
             f64::from(self.accepted) / (self.rate * time.as_secs_f64())
         }
+    }
+
+    /// Returns the share of its rate that a store with a burst of a second accepts in two minutes
+    /// from workers that begin one after the other.
+    fn share_used_by(workers: u32, rate: f64) -> f64 {
+        let begin = Instant::now();
+        let end = begin + 2 * MINUTE;
+        let mut limits: Vec<_> =
+            (0..workers).map(|number| RateLimit::new(begin + number * WINDOW)).collect();
+        let mut next: Vec<_> = limits.iter().map(|limit| limit.scheduled).collect();
+        let (mut tokens, mut last, mut accepted) = (rate, begin, 0.0);
+        let mut random = 1_u64;
+        loop {
+            let worker = (0..next.len()).min_by_key(|worker| next[*worker]).unwrap();
+            let now = next[worker];
+            if now >= end {
+                return accepted / (rate * (end - begin).as_secs_f64());
+            }
+            let earned = now.saturating_duration_since(last).as_secs_f64() * rate;
+            tokens = (tokens + earned).min(rate);
+            last = last.max(now);
+            let limit = &mut limits[worker];
+            limit.start(now);
+            if tokens >= 1.0 {
+                tokens -= 1.0;
+                accepted += 1.0;
+                limit.accepted(now);
+            } else {
+                limit.rejected(now);
+            }
+            // Without the jitter of real requests, workers would keep their order.
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let jitter = Duration::from_micros(random >> 50);
+            next[worker] = limit.next_start(now).max(now + UNLIMITED_INTERVAL) + jitter;
+        }
+    }
+
+    #[test]
+    fn workers_that_share_a_store_use_its_rate() {
+        for rate in [15.0, 50.0, 100.0] {
+            for workers in [2, 3, 6] {
+                let used = share_used_by(workers, rate);
+                assert!(used >= 0.9, "{workers} workers use {used} of {rate}/s");
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_neighbours_have_finished_soon_uses_the_whole_rate() {
+        let mut simulation = Simulation::new(100.0, 100.0);
+        simulation.limit.limit = Some(2.0);
+        simulation.run(Duration::from_secs(12));
+        assert_eq!(simulation.limit.limit().map(|limit| limit > 50.0), Some(true));
     }
 
     const MINUTE: Duration = Duration::from_mins(1);

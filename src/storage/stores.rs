@@ -15,7 +15,7 @@ use crate::storage::backends::web::WebClient;
 use crate::storage::error::{StorageError, UriFault};
 use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
-use crate::storage::traffic::{StoreTraffic, Traffic};
+use crate::storage::traffic::{StoreTraffic, Traffic, Turn};
 use crate::storage::uri::{self, Location, Scheme};
 
 /// Longest bucket name that a message repeats, in characters.
@@ -111,10 +111,11 @@ impl Stores {
     /// throttles, and if the URI is not allowed.
     ///
     /// Cancel safe.
-    pub async fn turn(&self, uri: &str) {
-        let Ok(location) = self.locate(uri) else { return };
-        if let Some(traffic) = self.traffic_of(&location) {
-            traffic.turn().await;
+    pub async fn turn(&self, uri: &str) -> Turn {
+        let location = self.locate(uri).ok();
+        match location.and_then(|location| self.traffic_of(&location)) {
+            Some(traffic) => traffic.turn().await,
+            None => Turn::unlimited(),
         }
     }
 

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::OwnedMutexGuard;
+
 use crate::storage::error::{FetchFault, StoreFault};
 use crate::storage::rate_limit::RateLimit;
 use crate::telemetry::metrics;
@@ -23,7 +25,15 @@ pub(crate) struct StoreTraffic {
     name: String,
     state: Mutex<State>,
     /// Held by the fetch whose turn is next. Fair, so no fetch waits indefinitely.
-    queue: tokio::sync::Mutex<()>,
+    queue: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The right to send a store its next request. While the store has a rate limit, its other requests
+/// wait until this one starts or the turn is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Turn {
+    limited: Option<(Arc<StoreTraffic>, OwnedMutexGuard<()>)>,
 }
 
 #[derive(Debug)]
@@ -39,9 +49,24 @@ impl Traffic {
         let store = stores.entry(name).or_insert_with_key(|name| {
             let state = State { rate: RateLimit::new(Instant::now()), last_read: None };
             let (name, state) = (name.clone(), Mutex::new(state));
-            Arc::new(StoreTraffic { name, state, queue: tokio::sync::Mutex::default() })
+            Arc::new(StoreTraffic { name, state, queue: Arc::default() })
         });
         Arc::clone(store)
+    }
+}
+
+impl Turn {
+    /// Returns the turn of a request that no limit delays.
+    pub(crate) fn unlimited() -> Self {
+        Self { limited: None }
+    }
+
+    /// Records that the request starts now. Call it last before sending, so that a wait for other
+    /// resources does not turn several requests into a burst.
+    pub fn start(self) {
+        if let Some((traffic, _next)) = self.limited {
+            traffic.lock().rate.start(Instant::now());
+        }
     }
 }
 
@@ -50,28 +75,27 @@ impl StoreTraffic {
     /// no limit.
     ///
     /// Cancel safe: an abandoned wait uses no turn.
-    pub(crate) async fn turn(&self) {
-        if self.lock().rate.limit().is_none() {
-            return;
+    pub(crate) async fn turn(self: Arc<Self>) -> Turn {
+        if !self.is_limited() {
+            return Turn::unlimited();
         }
-        let _next = self.queue.lock().await;
+        let next = Arc::clone(&self.queue).lock_owned().await;
         loop {
             let now = Instant::now();
-            let start = {
-                let mut state = self.lock();
-                let start = state.rate.next_start(now);
-                if start <= now {
-                    state.rate.start(now);
-                    return;
-                }
-                start
-            };
+            let start = self.lock().rate.next_start(now);
+            if start <= now {
+                return Turn { limited: Some((self, next)) };
+            }
             tokio::time::sleep_until(start.into()).await;
         }
     }
 
     /// Records the outcome of a request that started at `start`.
     pub(crate) fn record(&self, start: Instant, fault: Option<&FetchFault>) {
+        if matches!(fault, Some(FetchFault::Uri(_) | FetchFault::NoCredentials(_))) {
+            // No request was sent.
+            return;
+        }
         let now = Instant::now();
         let mut state = self.lock();
         let outcome = match fault.map(FetchFault::store_fault) {
@@ -86,9 +110,13 @@ impl StoreTraffic {
             }
             // Without a response, the store's limit is unknown.
             Some(Some(StoreFault::Unavailable)) => "failed",
-            Some(_) => {
+            Some(Some(StoreFault::Refused | StoreFault::Denied)) => {
                 state.rate.accepted(now);
                 "refused"
+            }
+            Some(None) => {
+                state.rate.accepted(now);
+                "missing"
             }
         };
         metrics::store_requested(&self.name, outcome, state.rate.limit());
@@ -131,10 +159,13 @@ mod tests {
             slow.record(now, Some(&throttled()));
             fast.record(now, None);
         }
-        slow.turn().await;
-        assert!(slow.turn().now_or_never().is_none(), "one request a second");
+        let turn = Arc::clone(&slow).turn().await;
+        assert!(Arc::clone(&slow).turn().now_or_never().is_none(), "the first one is not sent");
+        drop(turn);
+        Arc::clone(&slow).turn().await.start();
+        assert!(Arc::clone(&slow).turn().now_or_never().is_none(), "one request a second");
         for _ in 0..100 {
-            assert!(fast.turn().now_or_never().is_some());
+            assert!(Arc::clone(&fast).turn().now_or_never().is_some());
         }
         assert!(Arc::ptr_eq(&slow, &traffic.of("s3://slow".to_owned())));
     }
