@@ -110,7 +110,7 @@ impl Stores {
                 .checked_add(self.limits.backoff.delay(attempt))
                 .filter(|&start| may_retry && start < deadline);
             let Some(next_start) = next_start else {
-                let fault = explained(fault, &location);
+                let fault = explained(fault, &location, expected.version_id.is_some());
                 let last_read = traffic.and_then(|traffic| traffic.last_read());
                 return Err(failed(fault, attempt).with_last_read(last_read));
             };
@@ -188,10 +188,14 @@ impl<'reference> Expectation<'reference> {
     }
 }
 
-/// Explains a missing object whose key looks as if it had a query. Keys are literal.
-fn explained(fault: FetchFault, location: &Location) -> FetchFault {
+/// Explains a missing object whose key looks as if it had a query, because keys are literal, and a
+/// request that the store does not understand because of its version.
+fn explained(fault: FetchFault, location: &Location, has_version: bool) -> FetchFault {
     let has_query = |key: &str| QUERY_MARKS.iter().any(|mark| key.contains(mark));
     match (fault, location) {
+        (FetchFault::UnexpectedAnswer(answer), _) if has_version => FetchFault::UnexpectedAnswer(
+            format!("{answer}; if the store names an argument, correct version_id"),
+        ),
         (FetchFault::NotFound(answer), Location::Object { key, .. }) if has_query(key.as_str()) => {
             FetchFault::NotFound(format!(
                 "{answer}; `?versionId=` in the URI is part of the key: put the version into the \

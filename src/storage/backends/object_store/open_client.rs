@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
 use object_store::azure::{AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
-use object_store::{ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
+use object_store::{
+    ClientOptions, CredentialProvider, ObjectStore, RetryConfig, StaticCredentialProvider,
+};
 use url::{Host, Url};
 
 use crate::redact;
@@ -153,11 +155,13 @@ fn with_access_keys(
     {
         builder = builder.with_region(region);
     }
-    builder = builder
-        .with_access_key_id(profile.access_key_id)
-        .with_secret_access_key(profile.secret_access_key);
-    // Without a token of its own, the profile must not get that of the environment.
-    Ok(builder.with_config(AmazonS3ConfigKey::Token, profile.session_token.unwrap_or_default()))
+    // As a whole, because a profile without a token must not get that of the environment.
+    let credential = AwsCredential {
+        key_id: profile.access_key_id,
+        secret_key: profile.secret_access_key,
+        token: profile.session_token,
+    };
+    Ok(builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential))))
 }
 
 /// Builds the client of a bucket of Google Cloud Storage.

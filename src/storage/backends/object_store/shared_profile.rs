@@ -14,16 +14,11 @@ use crate::storage::error::StorageError;
 
 /// The profile that is used if none is named.
 const DEFAULT_PROFILE: &str = "default";
+/// The role that a profile assumes.
+const ROLE: &str = "role_arn";
 /// Properties of profiles whose keys come from elsewhere.
-const UNSUPPORTED: [&str; 7] = [
-    "credential_process",
-    "credential_source",
-    "role_arn",
-    "source_profile",
-    "sso_session",
-    "sso_start_url",
-    "web_identity_token_file",
-];
+const UNSUPPORTED: [&str; 4] =
+    ["credential_process", "sso_session", "sso_start_url", "web_identity_token_file"];
 
 /// The access keys and the region of a profile.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,6 +68,17 @@ impl SharedFiles {
                 }
             }
         }
+        let (credentials, config) = (self.credentials.display(), self.config.display());
+        let unsupported = |property: &str| {
+            fail(format!(
+                "uses {property}, which dogiqa does not support; write access keys into \
+                 {credentials}, or use a web identity or the role of the container or instance"
+            ))
+        };
+        // A role takes precedence over the keys, which only assume it.
+        if properties.contains_key(ROLE) {
+            return unsupported(ROLE);
+        }
         if let (Some(id), Some(secret)) =
             (properties.remove("aws_access_key_id"), properties.remove("aws_secret_access_key"))
         {
@@ -83,12 +89,8 @@ impl SharedFiles {
                 region: properties.remove("region"),
             });
         }
-        let (credentials, config) = (self.credentials.display(), self.config.display());
         if let Some(property) = UNSUPPORTED.iter().find(|name| properties.contains_key(**name)) {
-            return fail(format!(
-                "uses {property}, which dogiqa does not support; write access keys into \
-                 {credentials}, or use a web identity or the role of the container or instance"
-            ));
+            return unsupported(property);
         }
         fail(format!("has no access keys in {credentials} or {config}; add them or choose another"))
     }
