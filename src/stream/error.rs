@@ -55,12 +55,13 @@ pub enum StreamError {
         /// The error of librdkafka.
         reason: KafkaError,
     },
-    /// Records of the input topic cannot be unpacked or parsed. librdkafka does not read past them.
+    /// Records of the input topic cannot be decompressed or parsed. librdkafka does not read past
+    /// them.
     #[error(
         "topic {topic}, partition {partition}, offset {offset}: the records cannot be read: \
-         {reason}. None was skipped. If the batch unpacks to more than receive.message.max.bytes, \
-         raise that in kafka.properties; if it is damaged, stop the workers and move the group \
-         behind it: kafka-consumer-groups.sh --group {group} --topic {topic}:{partition} \
+         {reason}. None was skipped. If the batch decompresses to more than \
+         receive.message.max.bytes, raise that in kafka.properties; if it is damaged, stop the \
+         workers and reset the group's offset to the first one after it: kafka-consumer-groups.sh --group {group} --topic {topic}:{partition} \
          --reset-offsets --to-offset <first offset after the batch> --execute"
     )]
     UnreadableRecords {

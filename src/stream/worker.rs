@@ -183,7 +183,9 @@ impl WorkerState {
             }
             DeliveryMode::ExactlyOnce => {
                 let output = AnswerOutput::Transactions(Arc::clone(&outbox));
-                let open = move || TransactionCommitter::open(settings, outbox, fault, vitals);
+                let login = Arc::clone(&self.login);
+                let open =
+                    move || TransactionCommitter::open(settings, outbox, fault, vitals, login);
                 let opened = tokio::task::spawn_blocking(open).await;
                 let transactions = opened.map_err(|error| {
                     StreamError::Bug(format!("opening the transactions ended early: {error}"))
@@ -281,8 +283,7 @@ impl Worker {
         let deadline = Instant::now() + self.state.settings.drain_timeout;
         let in_flight = self.state.budget.records();
         tracing::info!(in_flight, "stopping; finishing references in flight");
-        self.state.vitals.begin(Trouble::Stopping, Instant::now());
-        self.health.end();
+        self.end_readiness();
         self.polling.drain();
         self.finish(deadline).await;
         if self.state.fault.is_raised() {
@@ -310,7 +311,7 @@ impl Worker {
 
     /// Ends after an error: nothing more is committed.
     async fn fail(mut self) -> Result<Summary, StreamError> {
-        self.health.end();
+        self.end_readiness();
         self.end_tasks().await;
         self.polling.close(None);
         self.close(CLOSE_TIMEOUT).await;
@@ -318,6 +319,12 @@ impl Worker {
         self.drop_clients().await;
         Err(error
             .unwrap_or_else(|| StreamError::Bug("the worker failed without an error".to_owned())))
+    }
+
+    /// Makes the worker not ready, and keeps it so.
+    fn end_readiness(&self) {
+        self.state.vitals.begin(Trouble::Stopping, Instant::now());
+        self.health.end();
     }
 
     /// Waits until every admitted record is answered, at most until the deadline.

@@ -54,7 +54,7 @@ impl Health {
         *current = reasons;
     }
 
-    /// Reports a worker that ends: nothing makes it ready again.
+    /// Reports a worker that ends. A later [`Health::set`] must repeat this reason.
     pub fn end(&self) {
         self.set(vec![NotReady::now("stopping", "the worker is stopping")]);
     }

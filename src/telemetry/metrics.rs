@@ -35,7 +35,18 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     describe_counters();
     describe_gauges_and_times();
+    start_at_zero();
     Ok(handle)
+}
+
+/// Creates the counters whose first increment is an alert. The increase of a series that begins at
+/// one is zero.
+fn start_at_zero() {
+    counter!("dogiqa_input_recreated_total").increment(0);
+    counter!("dogiqa_offsets_missing_total").increment(0);
+    counter!("dogiqa_rebalances_total", "kind" => "lost").increment(0);
+    counter!("dogiqa_records_expired_total").increment(0);
+    counter!("dogiqa_transactions_aborted_total").increment(0);
 }
 
 fn describe_counters() {
@@ -67,7 +78,7 @@ fn describe_counters() {
     );
     describe_counter!(
         "dogiqa_records_expired_total",
-        "Records deleted from the input topic before they were read"
+        "Records deleted from the input topic before they were read or answered"
     );
     describe_counter!(
         "dogiqa_input_recreated_total",
@@ -110,6 +121,10 @@ fn describe_gauges_and_times() {
     describe_gauge!(
         "dogiqa_unstable_records",
         "Records of a partition behind the first open transaction"
+    );
+    describe_gauge!(
+        "dogiqa_open_transaction_seconds",
+        "Time for which the same open transaction has held back the records of a partition"
     );
     describe_gauge!("dogiqa_in_flight_references", "References received and not yet answered");
     describe_gauge!("dogiqa_oldest_in_flight_seconds", "Age of the oldest unanswered reference");
@@ -184,8 +199,9 @@ pub fn fetch_retried(code: &'static str) {
     counter!("dogiqa_fetch_retries_total", "code" => code).increment(1);
 }
 
-/// Records a request to a store and its outcome: `accepted`, `throttled`, `refused` or `failed`.
-/// `limit` is the rate limit afterwards.
+/// Records a request to a store and its outcome: `accepted`, `missing` (it has no such object, or
+/// another one than the reference requires), `throttled`, `refused` or `failed`. `limit` is the
+/// rate limit afterwards.
 pub fn store_requested(store: &str, outcome: &'static str, limit: Option<f64>) {
     let labels = [("store", store.to_owned()), ("outcome", outcome.to_owned())];
     counter!("dogiqa_store_requests_total", &labels).increment(1);
@@ -241,6 +257,13 @@ pub fn unstable_records(topic: &str, partition: i32, records: u64) {
     gauge!("dogiqa_unstable_records", &labels).set(records as f64);
 }
 
+/// Sets the time for which the same open transaction has held back the records of a partition; zero
+/// if there is none.
+pub fn open_transaction(topic: &str, partition: i32, age: Duration) {
+    let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
+    gauge!("dogiqa_open_transaction_seconds", &labels).set(age);
+}
+
 /// Records an error of the consumer. `code` is librdkafka's name of the error.
 pub fn consumer_failed(code: &str) {
     counter!("dogiqa_consumer_errors_total", "code" => code.to_owned()).increment(1);
@@ -251,7 +274,7 @@ pub fn offset_missing() {
     counter!("dogiqa_offsets_missing_total").increment(1);
 }
 
-/// Records that records were deleted before they were read.
+/// Records that records were deleted before they were read or answered.
 pub fn records_expired(records: u64) {
     counter!("dogiqa_records_expired_total").increment(records);
 }

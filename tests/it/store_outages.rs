@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dog_iqa::storage::{S3Settings, Secret};
 use dog_iqa::stream::DeliveryMode;
+use rdkafka::Message;
+use rdkafka::message::OwnedMessage;
 use serde_json::json;
 
-use crate::stream::{Record, Scene, header, ids, png, until};
+use crate::stream::{PATIENCE, Record, Scene, header, ids, png, until};
 use crate::web_server::{Answer, WebServer};
 
 fn object() -> Answer {
@@ -95,6 +97,66 @@ async fn credentials_that_expire_and_come_back_lose_no_reference_in_both_modes()
         let summary = worker.stop().await;
         assert!(summary.is_committed && summary.dead_letters == 0, "{summary:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_demands_a_pause_of_an_hour_makes_the_worker_unready_at_once() {
+    let store = Switched::answering(|| Answer::status(503, "Retry-After: 3600\r\n", "later"));
+    store.switch(true);
+    let mut scene = Scene::new(1).await;
+    allow(&mut scene, "remote", &store.server);
+    let worker = scene.start().await;
+    worker.until_ready().await;
+    scene.write(references("remote", "during", 20)).await;
+    worker.until_unready().await;
+    assert_no_dead_letter(&scene).await;
+    store.switch(false);
+    // Its success ends the pause of the others.
+    scene.write(references("remote", "after", 1)).await;
+    assert_eq!(ids(&scene.events(21).await).len(), 21);
+    worker.until_ready().await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_that_are_refused_without_a_request_end_no_outage() {
+    let store = Switched::answering(|| error(500, "InternalError"));
+    store.switch(true);
+    let mut scene = Scene::new(1).await;
+    scene.settings.outage_after = Duration::from_millis(500);
+    allow(&mut scene, "remote", &store.server);
+    let worker = scene.start().await;
+    worker.until_ready().await;
+    let mut written = 0;
+    while worker.health.is_ready() {
+        scene.write(references("remote", &format!("before-{written}"), 10)).await;
+        written += 10;
+    }
+    scene.write(references("remote", "during", 30)).await;
+    let mut refused = references("remote", "refused/../refused", 1);
+    let etag = json!({"id": "refused", "uri": "s3://remote/a.png", "etag": "\"open"});
+    refused.push(Record { payload: Some(etag.to_string().into_bytes()), ..Record::default() });
+    scene.write(refused).await;
+    let deadline = Instant::now() + PATIENCE;
+    while count_refused(&scene.dead_letters(2).await) < 2 {
+        assert!(Instant::now() < deadline, "both are refused");
+    }
+    store.switch(false);
+    scene.write(references("remote", "after", 1)).await;
+    worker.until_ready().await;
+    let letters = scene.dead_letters(2).await;
+    let is_held = |letter: &OwnedMessage| {
+        String::from_utf8_lossy(letter.payload().unwrap_or_default()).contains("during-")
+    };
+    assert!(!letters.iter().any(is_held), "an outage has ended although the store never answered");
+    let answered = scene.events(written + 30 + 1 + 2 - letters.len()).await;
+    assert_eq!(answered.len() + letters.len(), written + 30 + 1 + 2);
+    worker.stop().await;
+}
+
+fn count_refused(letters: &[OwnedMessage]) -> usize {
+    let codes = letters.iter().filter_map(|letter| header(letter, "dogiqa.error.code"));
+    codes.filter(|code| code != "fetch.unavailable").count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

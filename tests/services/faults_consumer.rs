@@ -1,4 +1,4 @@
-//! Faults of the input topic and the group: records that cannot be unpacked, a topic that is
+//! Faults of the input topic and the group: records that cannot be decompressed, a topic that is
 //! created again, transactions, consumers of another kind.
 
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::services::services;
 use crate::topic_admin::{EagerMember, TopicAdmin};
 use crate::wait;
 
-/// Size of a value that unpacks to more than the default of `receive.message.max.bytes`.
+/// Size of a value that decompresses to more than the default of `receive.message.max.bytes`.
 const BOMB_BYTES: usize = 40 << 20;
 /// Message of a worker that reads its partitions from their beginning again.
 const RECREATED: &str = "the input topic was deleted and created again";
@@ -22,8 +22,8 @@ const RECREATED: &str = "the input topic was deleted and created again";
 const EAGER_TIME: Duration = Duration::from_secs(4);
 
 #[test]
-fn a_batch_that_unpacks_to_too_much_ends_the_worker_and_is_answered_with_a_higher_limit() {
-    let title = "a batch of 1 KB that unpacks to 40 MB: the worker ends, restart with a higher \
+fn a_batch_that_decompresses_to_too_much_ends_the_worker_and_is_answered_with_a_higher_limit() {
+    let title = "a batch of 1 KB that decompresses to 40 MB: the worker ends, restart with a higher \
                  limit";
     FaultRun::in_both_modes("bomb", title, |mut run| {
         run.fixture.publish_large("bomb", &vec![b' '; BOMB_BYTES]);
@@ -44,14 +44,22 @@ fn a_batch_that_unpacks_to_too_much_ends_the_worker_and_is_answered_with_a_highe
     });
 }
 
-/// One worker: several notice the new topic one after the other, and may answer references again
-/// that another one has answered.
 #[test]
 fn a_topic_that_is_created_again_is_read_from_its_beginning() {
-    let title = "the input topic is deleted and created again (classic)";
+    recreated("classic", "the input topic is deleted and created again (classic)");
+}
+
+#[test]
+fn a_topic_that_is_created_again_is_read_from_its_beginning_with_the_protocol_consumer() {
+    recreated("consumer", "the input topic is deleted and created again (consumer)");
+}
+
+/// One worker: several notice the new topic one after the other, and may answer references again
+/// that another one has answered.
+fn recreated(protocol: &str, title: &'static str) {
     let size = RunSize::from_environment().divided_by(8);
-    FaultRun::with_size("recreated", title, size, |mut run| {
-        run.set("kafka.group_protocol=classic");
+    FaultRun::with_size(&format!("recreated-{protocol}"), title, size, |mut run| {
+        run.set(format!("kafka.group_protocol={protocol}"));
         run.start(1);
         run.read_until_answered(1, 1);
         run.wait_until_committed();
@@ -207,7 +215,7 @@ fn a_killed_static_member_waits_for_its_own_session() {
     Process::kill(worker);
     fixture.publish(fixture.references(10..20));
     let worker = fixture.start_worker("its successor", &settings);
-    worker.wait_for_line("waiting for its end", WAIT_MAX);
+    worker.wait_for_line("waiting for it to expire", WAIT_MAX);
     worker.wait_for_line("instance_held", WAIT_MAX);
     let (status, body) = http::get(&http::served_address(&worker), "/readyz");
     assert!(status == 503 && body.contains("instance_held"), "{status} {body}");

@@ -35,7 +35,7 @@ fn memory_does_not_depend_on_the_length_of_the_backlog() {
     assert!(long_kib < short_kib + TOLERANCE_KIB, "{figures}");
 }
 
-/// Size of the largest batch that is never refused, unpacked: a third of the limit.
+/// Size of the largest batch that is never refused, decompressed: a third of the limit.
 const BATCH_BYTES: usize = 10 << 20;
 /// Batches in the topic, 600 MB in all.
 const BATCHES: usize = 60;
@@ -74,9 +74,9 @@ fn images_of_every_size_stay_below_the_memory_that_the_worker_logs() {
 }
 
 #[test]
-fn batches_that_unpack_to_the_limit_stay_below_the_memory_that_the_worker_logs() {
+fn batches_that_decompress_to_the_limit_stay_below_the_memory_that_the_worker_logs() {
     let Some(services) = services() else { return };
-    let fixture = ServiceFixture::new(services, "unpacked", 3);
+    let fixture = ServiceFixture::new(services, "decompressed", 3);
     let value = vec![b' '; BATCH_BYTES];
     for number in 0..BATCHES {
         // Each in a batch of its own, of about a kilobyte.

@@ -117,7 +117,7 @@ fn a_deleted_output_topic_ends_the_worker_with_its_name() {
         let topic = fixture.dead_letters();
         runtime.block_on(admin.delete_topics(&[&topic], &AdminOptions::new())).unwrap();
         fixture.publish([refused(None, 10)].into_iter());
-        worker.wait_for_line(&format!("topic {topic} does not exist any more"), WAIT_MAX);
+        worker.wait_for_line(&format!("topic {topic} no longer exists"), WAIT_MAX);
         assert_eq!(worker.wait(WAIT_MAX).code(), Some(1), "{mode}");
     }
 }

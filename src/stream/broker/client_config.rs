@@ -87,7 +87,8 @@ impl Settings {
             .set("compression.type", "zstd")
             .set("partitioner", "murmur2_random")
             .set("delivery.timeout.ms", "120000")
-            // The topics existed at the start, so one that is unknown for longer was deleted.
+            // The topics existed at the start. librdkafka waits this long only for a topic that it
+            // has never found; one that the brokers do not know any more was deleted.
             .set("topic.metadata.propagation.max.ms", "10000")
             .set("message.max.bytes", self.message_bytes_max.as_u64().to_string())
             .set("queue.buffering.max.messages", (2 * self.in_flight_max.get()).to_string())
@@ -143,9 +144,9 @@ impl Settings {
     }
 }
 
-/// Bounds the memory of one fetch. librdkafka unpacks a whole response at once, and zstd packs up
-/// to 32,000 bytes into one. So a response has one batch, or a few small ones, and a batch that
-/// unpacks to more than `receive.message.max.bytes` is refused.
+/// Bounds the memory of one fetch. librdkafka decompresses a whole response at once, and zstd packs
+/// up to 32,000 bytes into one. So a response has one batch, or a few small ones, and a batch that
+/// decompresses to more than `receive.message.max.bytes` is refused.
 fn bound_decompression(config: &mut ClientConfig) {
     config
         .set("fetch.max.bytes", FETCH_BYTES_MAX)

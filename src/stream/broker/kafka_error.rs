@@ -37,7 +37,7 @@ pub(crate) enum ReadVerdict {
     InputMissing,
     /// Wait, not ready, and stop if it lasts: the group has members of another kind.
     Inconsistent,
-    /// Stop: records cannot be unpacked or parsed, and librdkafka would stay before them.
+    /// Stop: records cannot be decompressed or parsed, and librdkafka would stay before them.
     Unreadable,
     /// Stop: an access list denies the request.
     Forbidden,
@@ -214,12 +214,10 @@ pub(crate) fn permanent_send_error(
         }
         RDKafkaErrorCode::InvalidRecord => StreamError::Configuration(format!(
             "topic {topic} refuses a record as invalid: its configuration limits timestamps or \
-             formats (message.timestamp.*), or the brokers validate records; `dogiqa check` shows \
-             what they report"
+             formats (see its message.timestamp.* settings), or the brokers validate records"
         )),
         code if is_unknown_topic(code) => StreamError::MissingTopics(format!(
-            "topic {topic} does not exist any more; was it deleted? Create it again, and start the \
-             worker"
+            "topic {topic} no longer exists; if it was deleted, create it again and start the worker"
         )),
         _ => StreamError::Publish { topic: topic.to_owned(), reason: error },
     }

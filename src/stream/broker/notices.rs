@@ -4,7 +4,7 @@
 //! of an error. The texts are those of librdkafka 2.12; the tests in `tests/services` fail if a
 //! later version words them differently.
 
-/// The id of a topic before its first metadata, as librdkafka prints it.
+/// The id of a topic that has none, or whose metadata is not known yet, as librdkafka prints it.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// A fact about the consumed topic.
@@ -53,8 +53,9 @@ fn topic_changed(line: &str) -> Option<Notice> {
     let text = without_thread(line).strip_prefix("Topic ")?;
     let (topic, ids) = text.split_once(" changed id from ")?;
     let (old_id, new_id) = ids.split_once(" to ")?;
-    let is_first = old_id.trim_end_matches('=') == NO_ID;
-    (!is_first).then(|| Notice::TopicChanged {
+    // A broker that is older than topic ids sends none.
+    let is_known = [old_id, new_id].iter().all(|id| id.trim_end_matches('=') != NO_ID);
+    is_known.then(|| Notice::TopicChanged {
         topic: topic.to_owned(),
         old_id: old_id.to_owned(),
         new_id: new_id.to_owned(),
@@ -94,6 +95,8 @@ mod tests {
         };
         assert_eq!(Notice::parse("METADATA", &line("HUbsPpK1TX+6tA0mDLCnIw")), Some(recreated));
         assert_eq!(Notice::parse("METADATA", &line(NO_ID)), None);
+        let downgraded = format!("Topic photos changed id from HUbsPpK1TX+6tA0mDLCnIw to {NO_ID}");
+        assert_eq!(Notice::parse("METADATA", &downgraded), None);
         assert_eq!(Notice::parse("METADATA", "Topic photos partition 0 Leader 1 Epoch 0"), None);
         assert_eq!(Notice::parse("TOPIC", &line("HUbsPpK1TX+6tA0mDLCnIw")), None);
     }

@@ -1,7 +1,7 @@
 //! Finds the partition whose records cannot be read.
 //!
-//! librdkafka reports only the offset of a batch that it cannot unpack. A second consumer, which
-//! joins no group, reads each partition from its position until one fails.
+//! librdkafka reports only the offset of a batch that it cannot decompress. A second consumer,
+//! which joins no group, reads each partition from its position until one fails.
 
 use std::time::{Duration, Instant};
 

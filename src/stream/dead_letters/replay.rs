@@ -18,6 +18,7 @@ use crate::stream::dead_letters::replay_policy::{ReplayOutcome, ReplayPolicy, Re
 use crate::stream::dead_letters::request::ReplayRequest;
 use crate::stream::error::StreamError;
 use crate::stream::output::output_record::OutputRecord;
+use crate::stream::output::publisher::DeliveryContext;
 use crate::stream::output::transactional_producer::{
     STEP_TIMEOUT, TransactionFailure, TransactionalProducer,
 };
@@ -85,8 +86,9 @@ pub fn replay(
     let reader = DeadLetterReader::open(settings, request.start)?;
     let id = format!("dogiqa-replay-{}", settings.dead_letter_topic);
     let config = settings.transactional_config(&id)?;
-    let producer = TransactionalProducer::open(&config, id, STEP_TIMEOUT)
-        .map_err(|failure| replay_error(failure, settings))?;
+    let producer =
+        TransactionalProducer::open(&config, DeliveryContext::default(), id, STEP_TIMEOUT)
+            .map_err(|failure| replay_error(failure, settings))?;
     let ledger = Ledger::open(settings, stop)?;
     let replay = Replay {
         settings,

@@ -63,6 +63,15 @@ pub(crate) struct Plan {
     pub(crate) wait: bool,
 }
 
+/// The records and pauses of revoked partitions.
+#[derive(Debug)]
+pub(crate) struct Forgotten {
+    /// Number of held records.
+    pub(crate) records: usize,
+    /// The paused ones among the partitions; their pause would survive in librdkafka.
+    pub(crate) paused: Vec<i32>,
+}
+
 enum Shortage {
     Budget,
     Window,
@@ -88,9 +97,13 @@ impl Intake {
     /// Admits a record, or holds it back behind earlier ones of its partition.
     pub(crate) fn offer(&mut self, record: Record, now: Instant) {
         self.last_record.insert(record.partition, now);
-        if self.ends.get(&record.partition).is_some_and(|end| record.offset >= *end) {
-            self.ends.remove(&record.partition);
-        }
+        // Every record before the end was offered, so this one is behind it, or the partition was
+        // truncated.
+        self.ends.remove(&record.partition);
+        self.admit_or_hold(record, now);
+    }
+
+    fn admit_or_hold(&mut self, record: Record, now: Instant) {
         let waits_behind = self.short_since.is_some()
             || self.held.iter().any(|held| held.partition == record.partition);
         if waits_behind {
@@ -111,7 +124,7 @@ impl Intake {
     pub(crate) fn offer_held(&mut self, now: Instant) {
         let short_since = self.short_since.take();
         for record in mem::take(&mut self.held) {
-            self.offer(record, now);
+            self.admit_or_hold(record, now);
         }
         // The same shortage continues.
         if self.short_since.is_some() && short_since.is_some() {
@@ -256,16 +269,17 @@ impl Intake {
         self.last_record.insert(partition, now);
     }
 
-    /// Drops the held records of revoked partitions, unanswered. Returns the paused ones among the
-    /// partitions; their pause would survive in librdkafka.
-    pub(crate) fn forget(&mut self, partitions: &[i32]) -> Vec<i32> {
+    /// Drops the held records of revoked partitions, unanswered.
+    pub(crate) fn forget(&mut self, partitions: &[i32]) -> Forgotten {
+        let held = self.held.len();
         self.held.retain(|record| !partitions.contains(&record.partition));
+        let records = held - self.held.len();
         for number in partitions {
             self.last_record.remove(number);
             self.ends.remove(number);
         }
         let paused = partitions.iter().copied().filter(|number| self.paused.remove(number));
-        paused.collect()
+        Forgotten { records, paused: paused.collect() }
     }
 
     /// Returns true if the partition is not paused and had no record for the time `limit`.
@@ -404,7 +418,9 @@ mod tests {
         let Fixture { intake, now, .. } = &mut fixture;
         *now += SHORTAGE_GRACE;
         intake.plan(*now);
-        assert_eq!(intake.forget(&[0]), [0], "its pause has to be lifted");
+        let forgotten = intake.forget(&[0]);
+        assert_eq!(forgotten.paused, [0], "its pause has to be lifted");
+        assert_eq!(forgotten.records, 1);
         drop(fixture.delivered());
         let Fixture { intake, now, .. } = &mut fixture;
         intake.offer_held(*now);
@@ -458,6 +474,19 @@ mod tests {
         fixture.answer(delivery);
         fixture.intake.pass_ends(fixture.now);
         assert_eq!(fixture.partitions.committable(0), Some(10), "a stop drops later records");
+    }
+
+    #[test]
+    fn an_end_is_void_once_the_partition_restarts_before_it() {
+        let mut fixture = fixture(4, 100);
+        fixture.offer(0, 99);
+        fixture.intake.reached_end(0, 100);
+        fixture.offer(0, 0);
+        for delivery in fixture.delivered() {
+            fixture.answer(delivery);
+        }
+        fixture.intake.pass_ends(fixture.now);
+        assert_ne!(fixture.partitions.committable(0), Some(100), "99 records are not read yet");
     }
 
     #[test]

@@ -61,7 +61,10 @@ impl ConsumerErrors {
             self.handle_fatal(code, reason, now);
             return;
         }
-        let verdict = read_verdict(code);
+        // A response without an offset is not of a partition but of something else that answers at
+        // the broker's address, such as a proxy. librdkafka connects again.
+        let is_foreign = code == RDKafkaErrorCode::BadMessage && offset_of_error(reason).is_none();
+        let verdict = if is_foreign { ReadVerdict::Transient } else { read_verdict(code) };
         if verdict != ReadVerdict::Transient {
             metrics::consumer_failed(&format!("{code:?}"));
         }
@@ -70,13 +73,18 @@ impl ConsumerErrors {
             ReadVerdict::Transient => tracing::debug!(%code, reason, "the consumer waits"),
             ReadVerdict::InputMissing => {
                 if WARNINGS.admit("input missing", now).is_some() {
-                    tracing::warn!(topic, "the input topic does not exist any more");
+                    tracing::warn!(topic, "the input topic no longer exists");
                 }
                 self.vitals.begin(Trouble::InputMissing, now);
             }
             ReadVerdict::Unexpected => {
-                if WARNINGS.admit("unexpected", now).is_some() {
-                    tracing::warn!(%code, reason, "the consumer reports an unexpected error");
+                if let Some(repeated) = WARNINGS.admit(&format!("unexpected {code:?}"), now) {
+                    tracing::warn!(
+                        %code,
+                        reason,
+                        repeated,
+                        "the consumer reports an unexpected error"
+                    );
                 }
                 self.unexpected_at = Some(now);
                 let text = format!("{} ({code}): {reason}", Trouble::ReadsFail.text());
@@ -123,7 +131,8 @@ impl ConsumerErrors {
             tracing::info!(
                 instance,
                 limit = %humantime::format_duration(INSTANCE_WAIT_MAX),
-                "a member with this static name has a session; waiting for its end"
+                "another member with this group.instance.id has an active session; waiting for it \
+                 to expire"
             );
         }
         let text = format!("{} {instance:?}; its session must end", Trouble::InstanceHeld.text());

@@ -124,7 +124,8 @@ impl GroupConsumer {
         self.apply(partitions, "resume", |list| self.consumer.resume(list));
     }
 
-    /// Reads partitions from their beginning again.
+    /// Reads partitions from offset 0 again, or from their earliest one. librdkafka would take the
+    /// beginning from its cache, which may still be that of a deleted topic.
     ///
     /// # Errors
     /// Fails if librdkafka does not move a partition within `timeout`.
@@ -134,7 +135,7 @@ impl GroupConsumer {
         timeout: Duration,
     ) -> KafkaResult<()> {
         let mut list = of_partitions(&self.topic, partitions);
-        list.set_all_offsets(Offset::Beginning)?;
+        list.set_all_offsets(Offset::Offset(0))?;
         let moved = self.consumer.seek_partitions(list, timeout)?;
         moved.elements().iter().try_for_each(TopicPartitionListElem::error)
     }

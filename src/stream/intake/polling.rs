@@ -22,7 +22,7 @@ use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::{Found, GroupConsumer};
 use crate::stream::intake::kafka_events::KafkaEvent;
 use crate::stream::intake::librdkafka_statistics::{LagExtent, Statistics};
-use crate::stream::intake::position_watch::{Gap, PositionWatch};
+use crate::stream::intake::position_watch::PositionWatch;
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::record::in_flight_budget::InFlightBudget;
@@ -303,9 +303,6 @@ impl Poller {
                 Found::Record(record) if !is_stale => {
                     let now = Instant::now();
                     self.continued(record.partition, record.offset);
-                    if self.watch.spoke(record.partition) {
-                        self.vitals.end(Trouble::PartitionSilent);
-                    }
                     self.intake.offer(record, now);
                 }
                 Found::End { partition, position } if !is_stale => {
@@ -343,10 +340,8 @@ impl Poller {
             }
             KafkaEvent::Revoked(partitions) => {
                 rebalancer.revoke(consumer, intake, committer, &partitions);
-                watch.forget(&consumer.numbers(&partitions));
-                if !watch.is_any_silent() {
-                    self.vitals.end(Trouble::PartitionSilent);
-                }
+                let partitions = consumer.numbers(&partitions);
+                self.forget_positions(&partitions);
             }
             KafkaEvent::Statistics(statistics) => self.read(&statistics),
             KafkaEvent::Failed { code, reason } => {
@@ -355,8 +350,12 @@ impl Poller {
             KafkaEvent::Noticed(Notice::TopicChanged { topic, old_id, new_id })
                 if topic == consumer.topic() =>
             {
-                return watch.is_new_topic(old_id, new_id)
+                let is_restarted = watch.is_new_topic(old_id, new_id)
                     && rebalancer.restart(consumer, intake, committer);
+                if is_restarted {
+                    self.forget_positions(&self.partitions.assigned());
+                }
+                return is_restarted;
             }
             KafkaEvent::Noticed(Notice::OffsetReset { topic, partition, offset })
                 if topic == consumer.topic() =>
@@ -369,30 +368,21 @@ impl Poller {
         false
     }
 
-    /// Reports the records that were lost before a partition continued at `offset`.
+    /// Drops what was observed about partitions that are revoked or read from their beginning.
+    fn forget_positions(&mut self, partitions: &[i32]) {
+        self.watch.forget(partitions);
+        if !self.watch.is_any_silent() {
+            self.vitals.end(Trouble::PartitionSilent);
+        }
+    }
+
+    /// Records that a partition continued at `offset`, and reports records that were lost before.
     fn continued(&mut self, partition: i32, offset: i64) {
-        let topic = &self.settings.input_topic;
-        match self.watch.continued(partition, offset) {
-            None => {}
-            Some(Gap::Expired { from, records }) => {
-                metrics::records_expired(records);
-                tracing::warn!(
-                    topic,
-                    partition,
-                    from,
-                    offset,
-                    records,
-                    "records were deleted before they were read; raise the topic's retention, or \
-                     add workers"
-                );
-            }
-            Some(Gap::Rewound { from }) => tracing::warn!(
-                topic,
-                partition,
-                from,
-                offset,
-                "the partition ends before the position of the group; reading from its beginning"
-            ),
+        if self.watch.returned(partition) {
+            self.vitals.end(Trouble::PartitionSilent);
+        }
+        if let Some(gap) = self.watch.continued(partition, offset) {
+            gap.report(&self.settings.input_topic, partition, offset);
         }
     }
 
@@ -426,13 +416,16 @@ impl Poller {
         let position = position.or(committed).unwrap_or(start);
         metrics::lag(topic, partition, u64::try_from(end - position).unwrap_or(0));
         metrics::unstable_records(topic, partition, u64::try_from(high - end).unwrap_or(0));
-        if let Some(age) = self.watch.transaction_age(partition, end, high, now) {
+        let age = self.watch.transaction_age(partition, end, high, now);
+        metrics::open_transaction(topic, partition, age);
+        if self.watch.should_log_transaction(partition, now) {
             tracing::warn!(
                 topic,
                 partition,
                 last_stable_offset = end,
                 age_seconds = age.as_secs(),
-                "a producer's transaction stays open; the records behind it wait for its end"
+                "an open transaction blocks the last stable offset; later records cannot be read \
+                 until it commits or aborts"
             );
         }
     }

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::telemetry::metrics;
+
 /// Time after which an open transaction in the input is logged. A healthy producer ends its
 /// transactions within the brokers' default of one minute.
 const OPEN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
@@ -20,7 +22,8 @@ pub(crate) struct PositionWatch {
     open: BTreeMap<i32, OpenTransaction>,
     /// Ids that the topic has had.
     topic_ids: BTreeSet<String>,
-    /// Partitions that were fetched again because they returned nothing, until their next record.
+    /// Partitions that were fetched again because they returned nothing, until they return
+    /// something.
     silent: BTreeSet<i32>,
 }
 
@@ -67,41 +70,48 @@ impl PositionWatch {
         })
     }
 
-    /// Compares the last stable offset of a partition with its end. Returns the time for which a
-    /// transaction has been open, if that is to be logged now.
+    /// Compares the last stable offset of a partition with its end. Returns the time for which the
+    /// same transaction has held back the records behind it; zero if there is none.
     pub(crate) fn transaction_age(
         &mut self,
         partition: i32,
         stable: i64,
         high: i64,
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Duration {
         if high <= stable {
             self.open.remove(&partition);
-            return None;
+            return Duration::ZERO;
         }
         let fresh = OpenTransaction { stable, since: now, logged_at: None };
         let open = self.open.entry(partition).or_insert(fresh);
         if open.stable != stable {
             *open = OpenTransaction { stable, since: now, logged_at: None };
         }
-        let age = now.saturating_duration_since(open.since);
-        let is_due =
-            open.logged_at.is_none_or(|logged| now.saturating_duration_since(logged) >= REPEAT);
-        if age < OPEN_TRANSACTION_MAX || !is_due {
-            return None;
-        }
-        open.logged_at = Some(now);
-        Some(age)
+        now.saturating_duration_since(open.since)
     }
 
-    /// Records that a partition was fetched again. Returns true if it was before, in vain.
+    /// Returns true if the open transaction of a partition is to be logged now.
+    pub(crate) fn should_log_transaction(&mut self, partition: i32, now: Instant) -> bool {
+        let Some(open) = self.open.get_mut(&partition) else { return false };
+        let is_old = now.saturating_duration_since(open.since) >= OPEN_TRANSACTION_MAX;
+        let is_due =
+            open.logged_at.is_none_or(|logged| now.saturating_duration_since(logged) >= REPEAT);
+        if is_old && is_due {
+            open.logged_at = Some(now);
+        }
+        is_old && is_due
+    }
+
+    /// Records that a partition was fetched again. Returns true if an earlier attempt returned
+    /// nothing.
     pub(crate) fn fetched_again(&mut self, partition: i32) -> bool {
         !self.silent.insert(partition)
     }
 
-    /// Records that a partition returned a record. Returns true if no other partition is silent.
-    pub(crate) fn spoke(&mut self, partition: i32) -> bool {
+    /// Records that a partition returned a record or its end. Returns true if it was silent and no
+    /// other partition is.
+    pub(crate) fn returned(&mut self, partition: i32) -> bool {
         !self.silent.is_empty() && self.silent.remove(&partition) && self.silent.is_empty()
     }
 
@@ -117,6 +127,33 @@ impl PositionWatch {
     /// Returns true if a partition stays silent.
     pub(crate) fn is_any_silent(&self) -> bool {
         !self.silent.is_empty()
+    }
+}
+
+impl Gap {
+    /// Logs and counts the gap before `offset`.
+    pub(crate) fn report(self, topic: &str, partition: i32, offset: i64) {
+        match self {
+            Self::Expired { from, records } => {
+                metrics::records_expired(records);
+                tracing::warn!(
+                    topic,
+                    partition,
+                    from,
+                    offset,
+                    records,
+                    "records were deleted before they were read; raise the topic's retention, or \
+                     add workers"
+                );
+            }
+            Self::Rewound { from } => tracing::warn!(
+                topic,
+                partition,
+                from,
+                offset,
+                "the position is past the end of the partition; resetting to the earliest offset"
+            ),
+        }
     }
 }
 
@@ -150,18 +187,21 @@ mod tests {
     #[test]
     fn a_transaction_is_logged_when_it_stays_open_and_not_while_others_end() {
         let (mut watch, start) = (PositionWatch::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(watch.transaction_age(0, 10, 10, start), None);
+        let mut observe = |stable: i64, high: i64, second: u64| {
+            let now = start + Duration::from_secs(second);
+            let age = watch.transaction_age(0, stable, high, now).as_secs();
+            (age, watch.should_log_transaction(0, now))
+        };
+        assert_eq!(observe(10, 10, 0), (0, false));
         for second in 0..300 {
             let stable = i64::try_from(second).unwrap();
-            assert_eq!(watch.transaction_age(0, stable, stable + 5, after(second)), None);
+            assert_eq!(observe(stable, stable + 5, second), (0, false));
         }
-        assert_eq!(watch.transaction_age(0, 299, 400, after(358)), None);
-        let age = watch.transaction_age(0, 299, 400, after(359));
-        assert_eq!(age, Some(OPEN_TRANSACTION_MAX));
-        assert_eq!(watch.transaction_age(0, 299, 900, after(400)), None, "not at once again");
-        assert!(watch.transaction_age(0, 299, 900, after(1000)).is_some());
-        assert_eq!(watch.transaction_age(0, 900, 900, after(1001)), None, "it has ended");
+        assert_eq!(observe(299, 400, 358), (59, false));
+        assert_eq!(observe(299, 400, 359), (60, true));
+        assert_eq!(observe(299, 900, 400), (101, false), "not at once again");
+        assert_eq!(observe(299, 900, 1000), (701, true));
+        assert_eq!(observe(900, 900, 1001), (0, false), "it has ended");
     }
 
     #[test]
@@ -170,9 +210,9 @@ mod tests {
         assert!(!watch.fetched_again(0));
         assert!(watch.fetched_again(0));
         assert!(!watch.fetched_again(1));
-        assert!(!watch.spoke(0), "another one is silent");
-        assert!(watch.spoke(1));
-        assert!(!watch.spoke(1));
+        assert!(!watch.returned(0), "another one is silent");
+        assert!(watch.returned(1));
+        assert!(!watch.returned(1));
         assert!(!watch.fetched_again(0));
         watch.forget(&[0]);
         assert!(!watch.is_any_silent());

@@ -28,6 +28,9 @@ use crate::stream::status::vitals::Vitals;
 const COMMIT_TIME_MIN: Duration = Duration::from_secs(1);
 /// Offset before the first record of a partition.
 const BEFORE_BEGINNING: i64 = -1;
+/// Time limit for the references of a deleted topic. Less than the time between two polls after
+/// which the group would give the partitions to another worker.
+const FINISH_OLD_MAX: Duration = Duration::from_mins(1);
 /// Time limit for moving the positions of a topic that was created again.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait before a failed commit is repeated.
@@ -93,9 +96,11 @@ impl Rebalancer {
     ) {
         let partitions = consumer.numbers(revoked);
         let loss = Loss::of(consumer);
-        let paused = intake.forget(&partitions);
+        let paused = intake.forget(&partitions).paused;
         if loss == Loss::Revoked {
-            let deadline = self.finish(consumer, intake, committer, &partitions);
+            let deadline = Instant::now() + self.revoke_timeout;
+            flush_until(deadline, intake);
+            self.finish(deadline, consumer, committer, &partitions);
             // A deleted topic may exist again by now, and its new records must not be skipped.
             let is_deleted = self.vitals.since(Trouble::InputMissing).is_some();
             if let Committer::Offsets(offsets) = committer
@@ -114,7 +119,7 @@ impl Rebalancer {
     /// Reads all assigned partitions from their beginning, because the topic was deleted and
     /// created again: librdkafka would continue at the positions of the old topic and skip new
     /// records. Returns true if there are such partitions. Blocks, for little more than
-    /// `revoke_timeout`.
+    /// `FINISH_OLD_MAX`.
     pub(crate) fn restart(
         &self,
         consumer: &GroupConsumer,
@@ -133,11 +138,15 @@ impl Rebalancer {
             "the input topic was deleted and created again; reading it from its beginning"
         );
         // The references of the old topic exist nowhere else.
-        self.finish(consumer, intake, committer, &partitions);
-        let paused = intake.forget(&partitions);
+        let deadline = Instant::now() + FINISH_OLD_MAX;
+        flush_until(deadline, intake);
+        self.finish(deadline, consumer, committer, &partitions);
+        let forgotten = intake.forget(&partitions);
+        let mut unanswered = forgotten.records;
         let now = Instant::now();
         for partition in &partitions {
             self.outbox.forget(*partition);
+            unanswered += self.partitions.revoke(*partition);
             self.partitions.assign(*partition, &self.tasks);
             intake.assigned(*partition, now);
             self.commit_beginning(*partition, committer, now);
@@ -146,7 +155,16 @@ impl Rebalancer {
             let topic = consumer.topic().to_owned();
             self.fault.raise(StreamError::TopicRecreated { topic, reason });
         }
-        consumer.resume(&paused);
+        consumer.resume(&forgotten.paused);
+        if unanswered > 0 {
+            metrics::records_expired(unanswered as u64);
+            tracing::error!(
+                topic = consumer.topic(),
+                references = unanswered,
+                "references of the deleted topic have no answer; they were received but not \
+                 finished in time, so publish them again"
+            );
+        }
         true
     }
 
@@ -161,20 +179,15 @@ impl Rebalancer {
         }
     }
 
-    /// Waits for the answers to the admitted records of partitions, at most for `revoke_timeout`.
-    /// Transactions are committed with them. Returns the end of that time.
+    /// Waits for the answers to the admitted records of partitions, at most until the deadline.
+    /// Transactions are committed with them.
     fn finish(
         &self,
+        deadline: Instant,
         consumer: &GroupConsumer,
-        intake: &mut Intake,
         committer: &mut Committer,
         partitions: &[i32],
-    ) -> Instant {
-        let deadline = Instant::now() + self.revoke_timeout;
-        // Admitted records must reach their tasks before their answers can be awaited.
-        while !intake.flush() && Instant::now() < deadline {
-            thread::sleep(FLUSH_RETRY);
-        }
+    ) {
         match committer {
             Committer::Offsets(_) => {
                 self.partitions.wait_answered(partitions, deadline);
@@ -183,7 +196,6 @@ impl Rebalancer {
                 self.finish_transactions(deadline, transactions, consumer, partitions);
             }
         }
-        deadline
     }
 
     /// Ends the assignment of partitions: their tasks are cancelled and their answers dropped.
@@ -195,6 +207,7 @@ impl Rebalancer {
             // The new owner reports the lag from now on.
             metrics::lag(consumer.topic(), *partition, 0);
             metrics::unstable_records(consumer.topic(), *partition, 0);
+            metrics::open_transaction(consumer.topic(), *partition, Duration::ZERO);
         }
         let kind = match loss {
             Loss::Revoked => "revoked",
@@ -220,6 +233,13 @@ impl Rebalancer {
                 return;
             }
         }
+    }
+}
+
+/// Sends the admitted records to their tasks, so that their answers can be awaited.
+fn flush_until(deadline: Instant, intake: &mut Intake) {
+    while !intake.flush() && Instant::now() < deadline {
+        thread::sleep(FLUSH_RETRY);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers a record with an event, or with a dead letter that states the reason. Every record gets
 //! exactly one of the two.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
 use crate::stream::settings::Settings;
 use crate::stream::status::counts::Counts;
-use crate::stream::status::vitals::Vitals;
+use crate::stream::status::vitals::{Vitals, Waiting};
 
 /// Delays before a reference of an unavailable store is fetched again.
 const HOLD: Backoff =
@@ -87,12 +87,18 @@ struct Reason {
 enum AttemptOutcome {
     Event(Box<Assessed>),
     DeadLetter(Reason),
-    /// The fetch failed through the store or the worker's access to it. `uri` names the store.
+    /// The fetch failed through the store or the worker's access to it.
     FetchFailed {
-        uri: String,
         failure: StoreFailure,
         reason: Reason,
     },
+}
+
+/// A reference that is held through an outage. Dropping it ends the hold.
+struct HeldReference<'a> {
+    answers: &'a Answers,
+    uri: String,
+    _waiting: Waiting<'a>,
 }
 
 impl Answers {
@@ -137,6 +143,14 @@ impl Answers {
     /// Runs the record through the pipeline until there is an event or the reason of a dead letter.
     /// Waits during an outage of the store.
     async fn assess(&self, record: &Record) -> Result<Result<Box<Assessed>, Reason>, StreamError> {
+        let reference = match catch_unwind(AssertUnwindSafe(|| read(record))) {
+            Ok(Ok(reference)) => reference,
+            Ok(Err(error)) => return Ok(Err(Reason::of_reference(&error))),
+            Err(_) => return Ok(Err(Reason::panicked())),
+        };
+        for field in reference.mistaken_fields.iter().copied() {
+            self.report_mistaken_field(record, field);
+        }
         let started = Instant::now();
         let mut attempts = 0;
         let mut failures = 0;
@@ -144,55 +158,46 @@ impl Answers {
         let mut first_failed_at = None;
         loop {
             // A panic fails this image only: the worker and its other images continue.
-            let attempt = AssertUnwindSafe(Box::pin(self.attempt(record))).catch_unwind();
-            let outcome = attempt.await.unwrap_or_else(|_| Ok(AttemptOutcome::panicked()))?;
-            let (uri, failure, mut reason) = match outcome {
+            let attempt = Box::pin(self.attempt(record, reference.clone()));
+            let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
+            let Ok(outcome) = attempt else { return Ok(Err(Reason::panicked())) };
+            let (failure, mut reason) = match outcome? {
                 AttemptOutcome::Event(assessed) => return Ok(Ok(assessed)),
                 AttemptOutcome::DeadLetter(reason) => return Ok(Err(reason)),
-                AttemptOutcome::FetchFailed { uri, failure, reason } => (uri, failure, reason),
+                AttemptOutcome::FetchFailed { failure, reason } => (failure, reason),
             };
             attempts += reason.attempts;
             reason.attempts = attempts;
             let now = Instant::now();
             let failed = FailedFetch {
-                uri: &uri,
+                uri: &reference.uri,
                 failure,
                 first_failed_at: *first_failed_at.get_or_insert(now),
                 code: reason.code,
                 message: &reason.message,
             };
             let advice = self.outages().failed(failed, now);
-            let may_hold = started.elapsed() < self.settings.outage_hold_max;
-            if advice == Advice::GiveUp || !may_hold {
+            let remaining = self.settings.outage_hold_max.saturating_sub(started.elapsed());
+            if advice == Advice::GiveUp || remaining.is_zero() {
                 return Ok(Err(reason));
             }
-            held = (advice == Advice::Hold).then(|| held.unwrap_or_else(|| self.vitals.held()));
+            held = (advice == Advice::Hold).then(|| held.unwrap_or_else(|| self.hold(&reference)));
             failures += 1;
+            let delay = HOLD.delay(failures).max(failure.retry_after.unwrap_or_default());
             // Both end the wait, and both lead to the next attempt.
             tokio::select! {
                 biased;
                 () = self.recovered.notified() => {}
-                () = tokio::time::sleep(HOLD.delay(failures)) => {}
+                () = tokio::time::sleep(delay.min(remaining)) => {}
             }
         }
     }
 
-    async fn attempt(&self, record: &Record) -> Result<AttemptOutcome, StreamError> {
-        let reference = match read(record) {
-            Ok(reference) => reference,
-            Err(error) => {
-                metrics::stage_failed(Stage::Reference, error.code());
-                return Ok(AttemptOutcome::DeadLetter(Reason {
-                    code: error.code(),
-                    stage: Stage::Reference,
-                    attempts: 1,
-                    message: error.to_string(),
-                }));
-            }
-        };
-        for field in reference.mistaken_fields.iter().copied() {
-            self.report_mistaken_field(record, field);
-        }
+    async fn attempt(
+        &self,
+        record: &Record,
+        reference: ImageReference,
+    ) -> Result<AttemptOutcome, StreamError> {
         let (uri, reference_id) = (reference.uri.clone(), reference.id.clone());
         let trace = child_trace(reference.trace.as_ref());
         let source = self.source(record);
@@ -207,15 +212,23 @@ impl Answers {
             Err(failure) => {
                 if let Some(store) = failure.store {
                     let reason = failure.into();
-                    return Ok(AttemptOutcome::FetchFailed { uri, failure: store, reason });
+                    return Ok(AttemptOutcome::FetchFailed { failure: store, reason });
                 }
-                // The object is at fault, or a later stage failed: the store itself works.
-                if failure.stage != Stage::Reference {
+                // The object is at fault, or a later stage failed: the store itself works. A
+                // reference that is refused without a request says nothing about its store.
+                if failure.stage != Stage::Reference && failure.attempts > 0 {
                     self.store_answered(&uri, failure.stage != Stage::Fetch);
                 }
                 Ok(AttemptOutcome::DeadLetter(failure.into()))
             }
         }
+    }
+
+    /// Holds a reference until its store is available again.
+    fn hold(&self, reference: &ImageReference) -> HeldReference<'_> {
+        self.outages().hold(&reference.uri);
+        let uri = reference.uri.clone();
+        HeldReference { answers: self, uri, _waiting: self.vitals.held() }
     }
 
     fn report_mistaken_field(&self, record: &Record, field: &'static str) {
@@ -379,18 +392,29 @@ impl Answers {
     }
 }
 
-impl AttemptOutcome {
+impl Drop for HeldReference<'_> {
+    fn drop(&mut self) {
+        self.answers.outages().release(&self.uri);
+    }
+}
+
+impl Reason {
+    fn of_reference(error: &ReferenceError) -> Self {
+        metrics::stage_failed(Stage::Reference, error.code());
+        Self {
+            code: error.code(),
+            stage: Stage::Reference,
+            attempts: 1,
+            message: error.to_string(),
+        }
+    }
+
     fn panicked() -> Self {
         let code = "pipeline.panicked";
         metrics::stage_failed(Stage::Reference, code);
         let message = "the pipeline panicked on this image; this is a bug, please report it with \
                        the image";
-        Self::DeadLetter(Reason {
-            code,
-            stage: Stage::Reference,
-            attempts: 1,
-            message: message.to_owned(),
-        })
+        Self { code, stage: Stage::Reference, attempts: 1, message: message.to_owned() }
     }
 }
 

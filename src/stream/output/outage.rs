@@ -11,8 +11,11 @@
 //!   other objects can tell, so the reference is held. If a read of another object *that began
 //!   later* succeeds and this one is still denied, the fault is its own. If ten references in a row
 //!   are denied without such a read, it is an outage. If the store was readable before and too few
-//!   references arrive to decide, a reference is given up after `outage_after`.
-//! - **Throttled**: the reference is held until the store accepts it.
+//!   references arrive to decide, a reference is given up after `outage_after`. So is a reference
+//!   of a web host that was never readable: the worker has no credentials there that could be
+//!   wrong.
+//! - **Throttled**: the reference is held until the store accepts it. A store that demands a pause
+//!   of at least `outage_after` is unavailable.
 //! - **Unavailable**: a timeout or a 5xx has used up its own retries. If nearly all fetches of a
 //!   store fail for `outage_after`, it is an outage; until then, each is given up.
 
@@ -61,6 +64,8 @@ const STORES_MAX: usize = 256;
 pub(crate) struct Outages {
     outage_after: Duration,
     stores: HashMap<String, Store>,
+    /// Number of held references of each store.
+    held: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -92,7 +97,7 @@ struct Denials {
 
 impl Outages {
     pub(crate) fn new(outage_after: Duration) -> Self {
-        Self { outage_after, stores: HashMap::new() }
+        Self { outage_after, stores: HashMap::new(), held: HashMap::new() }
     }
 
     /// Records that the store answered, with the object (`is_read`) or with its absence. Returns
@@ -131,7 +136,10 @@ impl Outages {
         let (advice, begins) = match failed.failure.fault {
             StoreFault::Refused => (Advice::Hold, true),
             StoreFault::Denied => store.denied(&failed, outage_after, now),
-            StoreFault::Throttled => (Advice::Wait, store.unavailable(outage_after, now)),
+            StoreFault::Throttled => {
+                let pause = failed.failure.retry_after.unwrap_or_default();
+                (Advice::Wait, store.unavailable(outage_after, now) || pause >= outage_after)
+            }
             StoreFault::Unavailable => (Advice::GiveUp, store.unavailable(outage_after, now)),
         };
         if begins && store.outage.is_none() {
@@ -143,6 +151,27 @@ impl Outages {
                 Advice::Hold
             }
             _ => advice,
+        }
+    }
+
+    /// Counts a reference that is held from now on.
+    pub(crate) fn hold(&mut self, uri: &str) {
+        *self.held.entry(store_of(uri).to_owned()).or_default() += 1;
+    }
+
+    /// Ends the hold of a reference. With the last one an outage ends too: nothing would notice
+    /// that the store is available again.
+    pub(crate) fn release(&mut self, uri: &str) {
+        let name = store_of(uri);
+        let Some(held) = self.held.get_mut(name) else { return };
+        *held -= 1;
+        if *held > 0 {
+            return;
+        }
+        self.held.remove(name);
+        if self.stores.get(name).is_some_and(|store| store.outage.is_some()) {
+            self.stores.remove(name);
+            metrics::store_unavailable(name, false);
         }
     }
 
@@ -220,18 +249,20 @@ impl Store {
         if last_read > Some(failed.first_failed_at) {
             return (Advice::GiveUp, false);
         }
-        if last_read > Some(self.denied.since) {
+        if self.denied.references == 0 || last_read > Some(self.denied.since) {
             self.denied = Denials { references: 0, since: failed.first_failed_at };
         }
         if failed.first_failed_at == now {
             self.denied.references += 1;
         }
         let time = now.saturating_duration_since(self.denied.since);
+        let was_readable = last_read.is_some();
+        let may_be_the_workers = was_readable || !is_web(failed.uri);
         let is_every_object = self.denied.references >= DENIED_MIN && time >= DENIED_TIME_MIN;
-        let was_never_readable = last_read.is_none() && time >= outage_after;
+        let was_never_readable = !was_readable && time >= outage_after;
         let waited = now.saturating_duration_since(failed.first_failed_at);
-        let is_undecided = last_read.is_some() && waited >= outage_after;
-        if is_every_object || was_never_readable {
+        let is_undecided = (was_readable || !may_be_the_workers) && waited >= outage_after;
+        if may_be_the_workers && (is_every_object || was_never_readable) {
             (Advice::Hold, true)
         } else if is_undecided && self.outage.is_none() {
             (Advice::GiveUp, false)
@@ -268,6 +299,11 @@ impl Store {
         100 * u64::from(failed)
             >= u64::from(FAILED_PERCENT) * (u64::from(failed) + u64::from(answered))
     }
+}
+
+/// Returns true for a URI that the worker fetches without credentials of its own.
+fn is_web(uri: &str) -> bool {
+    uri.starts_with("http")
 }
 
 /// Returns the scheme and the bucket or host of a URI: objects below them fail together.
@@ -400,6 +436,64 @@ mod tests {
             assert_eq!(advice, Advice::Wait);
             outages.answered(URI, true, now);
         }
+    }
+
+    #[test]
+    fn a_store_that_demands_a_long_pause_is_unavailable_at_once() {
+        let now = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        let mut throttled = failed(URI, StoreFault::Throttled, now);
+        throttled.failure.retry_after = Some(PERIOD / 2);
+        assert_eq!(outages.failed(throttled, now), Advice::Wait);
+        throttled.failure.retry_after = Some(PERIOD * 60);
+        assert_eq!(outages.failed(throttled, now), Advice::Hold);
+        assert!(is_outage(&outages));
+    }
+
+    #[test]
+    fn an_outage_ends_with_its_last_held_reference() {
+        let now = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        outages.failed(failed(URI, StoreFault::Refused, now), now);
+        outages.hold(URI);
+        outages.hold(URI);
+        outages.release(URI);
+        assert!(is_outage(&outages));
+        outages.release(URI);
+        assert!(!is_outage(&outages) && outages.held.is_empty());
+        outages.release(URI);
+    }
+
+    #[test]
+    fn a_web_host_that_denied_everything_from_the_first_holds_a_reference_for_a_while_only() {
+        let start = Instant::now();
+        let uri = "https://images.example/a.jpg";
+        let mut outages = Outages::new(PERIOD);
+        for number in 0..100 {
+            let now = start + Duration::from_millis(100) * number;
+            assert_eq!(outages.failed(failed(uri, StoreFault::Denied, now), now), Advice::Wait);
+        }
+        let late = outages.failed(failed(uri, StoreFault::Denied, start), start + PERIOD);
+        assert_eq!(late, Advice::GiveUp);
+        assert!(!is_outage(&outages));
+        // It was readable, so all at once is the worker's fault: its address is blocked.
+        for number in 0..DENIED_MIN {
+            let now = start + PERIOD + Duration::from_millis(300) * number;
+            let mut denied = failed(uri, StoreFault::Denied, now);
+            denied.failure.last_read = Some(start + PERIOD / 2);
+            outages.failed(denied, now);
+        }
+        assert!(is_outage(&outages));
+    }
+
+    #[test]
+    fn an_old_failure_does_not_turn_the_first_denial_into_an_outage() {
+        let start = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        fail(&mut outages, URI, start);
+        let later = start + PERIOD * 60;
+        assert_eq!(deny(&mut outages, [later, later], None), Advice::Wait);
+        assert!(!is_outage(&outages));
     }
 
     #[test]

@@ -40,8 +40,7 @@ pub struct Publisher {
 /// batch as too large.
 struct SingleRecords {
     config: Mutex<ClientConfig>,
-    fault: Option<Arc<Fault>>,
-    login: Option<Arc<SaslLogin>>,
+    context: DeliveryContext,
     producer: Mutex<Option<FutureProducer<DeliveryContext>>>,
 }
 
@@ -56,7 +55,7 @@ struct FailedSend {
 }
 
 /// Logs error events of a producer. A fatal one stops the worker, if there is one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct DeliveryContext {
     fault: Option<Arc<Fault>>,
     login: Option<Arc<SaslLogin>>,
@@ -106,8 +105,7 @@ impl Publisher {
         let config = settings.producer_config()?;
         let singles = SingleRecords {
             config: Mutex::new(Settings::with_single_records(config.clone())),
-            fault: context.fault.clone(),
-            login: context.login.clone(),
+            context: context.clone(),
             producer: Mutex::new(None),
         };
         let producer =
@@ -172,13 +170,12 @@ impl SingleRecords {
         }
         tracing::warn!(
             topic,
-            "the topic accepts less than a batch; its records are sent again one by one; raise its \
-             max.message.bytes or lower batch.size in kafka.properties"
+            "the topic rejected a batch as too large; resending its records one per request; raise \
+             its max.message.bytes or lower batch.size in kafka.properties"
         );
-        let context = DeliveryContext { fault: self.fault.clone(), login: self.login.clone() };
         let opened: FutureProducer<DeliveryContext> = self
             .config()
-            .create_with_context(context)
+            .create_with_context(self.context.clone())
             .map_err(|error| configuration_error(&error))?;
         Ok(producer.insert(opened).clone())
     }
@@ -224,6 +221,13 @@ async fn send(
             headers: OwnedHeaders::new(),
             was_sent: true,
         }),
+    }
+}
+
+impl DeliveryContext {
+    /// Returns the context of a producer whose fatal errors its owner handles.
+    pub(crate) fn with_login(login: Arc<SaslLogin>) -> Self {
+        Self { fault: None, login: Some(login) }
     }
 }
 

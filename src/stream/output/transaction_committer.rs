@@ -15,10 +15,11 @@ use rdkafka::topic_partition_list::Offset;
 use crate::telemetry::metrics;
 
 use crate::stream::broker::partition_list::of_positions;
-use crate::stream::broker::sasl_login::Credentials;
+use crate::stream::broker::sasl_login::{Credentials, SaslLogin};
 use crate::stream::error::StreamError;
 use crate::stream::output::outbox::{Outbox, PendingAnswer};
 use crate::stream::output::output_record::{OutputRecord, PublishError};
+use crate::stream::output::publisher::DeliveryContext;
 use crate::stream::output::transactional_producer::{
     Positions, STEP_TIMEOUT, TransactionFailure, TransactionalProducer,
 };
@@ -41,6 +42,7 @@ pub(crate) struct TransactionCommitter {
     outbox: Arc<Outbox>,
     fault: Arc<Fault>,
     vitals: Arc<Vitals>,
+    login: Arc<SaslLogin>,
     /// `None` after a producer was replaced, until the brokers accept its successor.
     producer: Option<TransactionalProducer>,
     /// Answers of a transaction whose outcome is unknown. Must be resolved from the committed
@@ -68,8 +70,9 @@ impl TransactionCommitter {
         outbox: Arc<Outbox>,
         fault: Arc<Fault>,
         vitals: Arc<Vitals>,
+        login: Arc<SaslLogin>,
     ) -> Result<Self, StreamError> {
-        let producer = open_producer(&settings, STEP_TIMEOUT).map_err(|failure| {
+        let producer = open_producer(&settings, &login, STEP_TIMEOUT).map_err(|failure| {
             if let TransactionFailure::Permanent(error) = failure {
                 return error;
             }
@@ -83,6 +86,7 @@ impl TransactionCommitter {
             outbox,
             fault,
             vitals,
+            login,
             producer: Some(producer),
             unresolved: Vec::new(),
             replacements: 0,
@@ -160,7 +164,8 @@ impl TransactionCommitter {
             return true;
         }
         let topic = &self.settings.input_topic;
-        let partitions = of_positions(topic, &Outbox::positions(&self.unresolved));
+        let requested = Outbox::positions(&self.unresolved);
+        let partitions = of_positions(topic, &requested);
         let committed = match consumer.committed_offsets(partitions, COMMITTED_TIMEOUT) {
             Ok(committed) => committed,
             Err(error) => {
@@ -169,10 +174,13 @@ impl TransactionCommitter {
                 return false;
             }
         };
+        // A later position than the transaction's is of a topic that was deleted and created again.
         let is_committed = |answer: &PendingAnswer| {
-            let found = committed.find_partition(topic, answer.slot.partition);
-            let offset = found.map(|found| found.offset());
-            matches!(offset, Some(Offset::Offset(next)) if next > answer.offset)
+            let partition = answer.slot.partition;
+            let last = requested.iter().find(|position| position.partition == partition);
+            let found = committed.find_partition(topic, partition).map(|found| found.offset());
+            matches!((found, last), (Some(Offset::Offset(next)), Some(last))
+                if next > answer.offset && next <= last.offset)
         };
         let (done, aborted): (Vec<_>, Vec<_>) =
             mem::take(&mut self.unresolved).into_iter().partition(is_committed);
@@ -265,7 +273,7 @@ impl TransactionCommitter {
     /// Opens a producer with the same transactional id, which aborts the transaction that the
     /// previous one left open.
     fn reopen(&self) -> Option<TransactionalProducer> {
-        match open_producer(&self.settings, REOPEN_TIMEOUT) {
+        match open_producer(&self.settings, &self.login, REOPEN_TIMEOUT) {
             Ok(producer) => return Some(producer),
             Err(TransactionFailure::Permanent(error)) => self.fault.raise(error),
             Err(_) => {
@@ -279,9 +287,11 @@ impl TransactionCommitter {
 
 fn open_producer(
     settings: &Settings,
+    login: &Arc<SaslLogin>,
     timeout: Duration,
 ) -> Result<TransactionalProducer, TransactionFailure> {
     let id = settings.transactional_id();
     let config = settings.transactional_config(&id).map_err(TransactionFailure::Permanent)?;
-    TransactionalProducer::open(&config, id, timeout)
+    let context = DeliveryContext::with_login(Arc::clone(login));
+    TransactionalProducer::open(&config, context, id, timeout)
 }

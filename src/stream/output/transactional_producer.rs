@@ -43,6 +43,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct TransactionalProducer {
     producer: FutureProducer<DeliveryContext>,
     config: ClientConfig,
+    context: DeliveryContext,
     id: String,
     /// End of the time in which each record is sent in a request of its own.
     single_until: Option<Instant>,
@@ -84,13 +85,14 @@ impl TransactionalProducer {
     /// reject the id; [`TransactionFailure::Unusable`] if the brokers do not answer.
     pub(crate) fn open(
         config: &ClientConfig,
+        context: DeliveryContext,
         id: String,
         timeout: Duration,
     ) -> Result<Self, TransactionFailure> {
         let producer: FutureProducer<DeliveryContext> = config
-            .create_with_context(DeliveryContext::default())
+            .create_with_context(context.clone())
             .map_err(|error| TransactionFailure::Permanent(configuration_error(&error)))?;
-        let opened = Self { producer, config: config.clone(), id, single_until: None };
+        let opened = Self { producer, config: config.clone(), context, id, single_until: None };
         let deadline = Instant::now() + timeout;
         match step(deadline, || opened.producer.init_transactions(timeout)) {
             Ok(()) => Ok(opened),
@@ -124,8 +126,8 @@ impl TransactionalProducer {
         }
         if let Written::BatchTooLarge = self.begin_and_write(records.clone())? {
             tracing::warn!(
-                "a topic accepts less than a batch; for a minute, records are sent one by one; \
-                 raise its max.message.bytes or lower batch.size in kafka.properties"
+                "a topic rejected a batch as too large; sending one record per request for a \
+                 minute; raise its max.message.bytes or lower batch.size in kafka.properties"
             );
             self.reopen(Some(Instant::now() + SINGLE_FOR))?;
             self.begin_and_write(records)?;
@@ -164,7 +166,8 @@ impl TransactionalProducer {
             Some(_) => Settings::with_single_records(self.config.clone()),
             None => self.config.clone(),
         };
-        let mut successor = Self::open(&config, self.id.clone(), STEP_TIMEOUT)?;
+        let (context, id) = (self.context.clone(), self.id.clone());
+        let mut successor = Self::open(&config, context, id, STEP_TIMEOUT)?;
         successor.config = self.config.clone();
         successor.single_until = single_until;
         mem::replace(self, successor).abandon();
@@ -180,11 +183,10 @@ impl TransactionalProducer {
         step(deadline, || self.producer.begin_transaction())
             .map_err(|error| self.broken(&error))?;
         match self.write(records) {
-            Ok(Written::BatchTooLarge) => {
-                step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT))
-                    .map_err(|error| self.broken(&error))?;
-                Ok(Written::BatchTooLarge)
-            }
+            Ok(Written::BatchTooLarge) => match self.roll_back() {
+                Ok(()) => Ok(Written::BatchTooLarge),
+                Err(error) => Err(self.broken(&error)),
+            },
             Err(failure) => Err(self.abort(failure)),
             all => all,
         }
@@ -311,8 +313,7 @@ impl TransactionalProducer {
 
     /// Aborts the transaction. Returns `failure`, or the reason why it could not be aborted.
     fn abort(&self, failure: TransactionFailure) -> TransactionFailure {
-        let deadline = Instant::now() + STEP_TIMEOUT;
-        match step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT)) {
+        match self.roll_back() {
             Ok(()) => failure,
             Err(error) if matches!(failure, TransactionFailure::Permanent(_)) => {
                 tracing::debug!(%error, "the last transaction cannot be aborted");
@@ -320,6 +321,11 @@ impl TransactionalProducer {
             }
             Err(error) => self.broken(&error),
         }
+    }
+
+    fn roll_back(&self) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        step(deadline, || self.producer.abort_transaction(STEP_TIMEOUT))
     }
 
     fn classify(&self, error: KafkaError) -> TransactionFailure {

@@ -17,7 +17,7 @@ pub(crate) enum Trouble {
     InputMissing,
     /// The consumer reports an error that this service does not expect.
     ReadsFail,
-    /// A partition has records, and none arrives.
+    /// A partition has lag, but no records are received.
     PartitionSilent,
     /// Output records failed and are sent again.
     AnswersWaiting,
@@ -50,11 +50,11 @@ impl Trouble {
             Self::GroupInconsistent => "members of the group use another assignment strategy",
             Self::InstanceHeld => "another member holds kafka.group_instance_id",
             Self::CommitsFail => "offsets cannot be committed",
-            Self::InputMissing => "the input topic does not exist any more",
+            Self::InputMissing => "the input topic no longer exists",
             Self::ReadsFail => "the consumer reports an unexpected error",
-            Self::PartitionSilent => "a partition has records, and none arrives",
+            Self::PartitionSilent => "a partition has lag, but no records are received",
             Self::AnswersWaiting => "answers cannot be published and are being sent again",
-            Self::StoreUnavailable => "a store is unavailable, its references are held",
+            Self::StoreUnavailable => "a store is unavailable; its references are held",
         }
     }
 
