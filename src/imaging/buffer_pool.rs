@@ -16,6 +16,11 @@ pub(crate) fn zeroed(len: usize) -> Vec<u8> {
     POOL.zeroed(len)
 }
 
+/// Returns an empty buffer with room for `len` bytes, from the pool if one fits.
+pub(crate) fn empty(len: usize) -> Vec<u8> {
+    POOL.take(len).unwrap_or_else(|| Vec::with_capacity(len))
+}
+
 /// Returns a buffer to the pool, and frees the oldest ones until at most `bytes_max` are pooled. A
 /// small buffer, or one above `bytes_max`, is freed at once.
 pub(crate) fn recycle(buffer: Vec<u8>, bytes_max: u64) {
@@ -27,20 +32,25 @@ struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
 impl BufferPool {
     fn zeroed(&self, len: usize) -> Vec<u8> {
-        // A picture must not pin a buffer of many times its size.
-        let fits = |buffer: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&buffer.capacity());
-        let mut unused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = unused.iter().position(fits).map(|index| unused.remove(index));
-        drop(unused);
-        match found {
+        match self.take(len) {
             Some(mut buffer) => {
-                buffer.clear();
                 buffer.resize(len, 0);
                 buffer
             }
             // Fresh memory from the kernel is already zero.
             None => vec![0; len],
         }
+    }
+
+    /// Takes an unused buffer of at least this capacity, and empties it.
+    fn take(&self, len: usize) -> Option<Vec<u8>> {
+        // A picture must not pin a buffer of many times its size.
+        let fits = |buffer: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&buffer.capacity());
+        let mut unused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = unused.iter().position(fits).map(|index| unused.remove(index))?;
+        drop(unused);
+        buffer.clear();
+        Some(buffer)
     }
 
     fn recycle(&self, buffer: Vec<u8>, bytes_max: u64) {

@@ -44,6 +44,21 @@ pub enum DecodeError {
         /// Limit on either side in pixels.
         side_max_px: u32,
     },
+    /// The image is stored in more scans than its size and its data explain.
+    #[error(
+        "{format} image has more scans than {width}×{height} px and {bytes_len} bytes explain; \
+         save it with fewer scans"
+    )]
+    TooManyScans {
+        /// Format of the image.
+        format: ImageFormat,
+        /// Claimed width in pixels.
+        width: u32,
+        /// Claimed height in pixels.
+        height: u32,
+        /// Length of the file.
+        bytes_len: u64,
+    },
     /// The file ends before the image does.
     #[error("{format} image is cut off: {detail}; upload it again")]
     Truncated {
@@ -77,7 +92,7 @@ impl DecodeError {
             Self::Empty => "decode.empty",
             Self::UnsupportedFormat { .. } => "decode.unsupported_format",
             Self::UnsupportedFeature { .. } => "decode.unsupported_feature",
-            Self::TooLarge { .. } => "decode.too_large",
+            Self::TooLarge { .. } | Self::TooManyScans { .. } => "decode.too_large",
             Self::Truncated { .. } => "decode.truncated",
             Self::Corrupt { .. } => "decode.corrupt",
             Self::Panicked { .. } => "decode.panicked",

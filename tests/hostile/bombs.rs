@@ -254,7 +254,7 @@ fn a_jpeg_larger_than_the_tiff_file_around_it_is_not_decoded() {
 
 #[test]
 fn many_tiff_strips_with_the_same_jpeg_are_refused() {
-    // One strip per row, all with the same bytes: a whole picture.
+    // One strip per row, all with the same bytes, which claim a whole picture of all rows.
     const ROWS: u32 = 4096;
     let strip = grey_jpeg(16, 4096);
     let mut entries = grey(16, ROWS, 7);
@@ -270,7 +270,7 @@ fn many_tiff_strips_with_the_same_jpeg_are_refused() {
         bytes[entry + 4..entry + 8].copy_from_slice(&ROWS.to_le_bytes());
         bytes[entry + 8..entry + 12].copy_from_slice(&at.to_le_bytes());
     }
-    assert_eq!(outcome(&bytes), "decode.corrupt");
+    assert_eq!(outcome(&bytes), "decode.truncated");
 }
 
 #[test]
@@ -299,8 +299,14 @@ fn a_second_frame_header_does_not_change_the_size_of_a_jpeg() {
     let giant =
         jpeg_segment(0xc0, &[8, 0xff, 0xff, 0xff, 0xff, 3, 1, 0x11, 0, 2, 0x11, 1, 3, 0x11, 1]);
     let end = jpeg.len() - 2;
-    assert_eq!(outcome(&with(jpeg.clone(), end, &giant)), "decode.corrupt");
+    assert_eq!(outcome(&with(jpeg.clone(), end, &giant)), "45×31");
     assert_eq!(outcome(&with(jpeg, 2, &giant)), "decode.too_large");
+    // Before the image data of a progressive file, and between its scans.
+    let progressive = file("progressive.jpg");
+    let scans = progressive.windows(2).enumerate().filter(|(_, pair)| *pair == [0xff, 0xda]);
+    for (scan, _) in scans {
+        assert_eq!(outcome(&with(progressive.clone(), scan, &giant)), "decode.corrupt");
+    }
 }
 
 #[test]
@@ -317,9 +323,14 @@ fn a_jpeg_file_with_many_segments_is_decoded() {
 }
 
 #[test]
-fn a_progressive_jpeg_with_many_scans_is_refused() {
+fn a_progressive_jpeg_with_many_scans_ends_when_it_is_complete() {
     let jpeg = file("progressive.jpg");
-    let scan = jpeg.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
-    let scans = jpeg[scan..jpeg.len() - 2].repeat(2000);
-    assert_eq!(outcome(&with(jpeg, scan, &scans)), "decode.corrupt");
+    let starts = jpeg.windows(2).enumerate().filter(|(_, pair)| *pair == [0xff, 0xda]);
+    let starts: Vec<usize> = starts.map(|(start, _)| start).collect();
+    let last = starts[starts.len() - 1];
+    let scans = jpeg[last..jpeg.len() - 2].repeat(2000);
+    assert_eq!(outcome(&with(jpeg.clone(), last, &scans)), "45×31");
+    // A repeated scan does not continue those before it.
+    let scans = jpeg[starts[0]..starts[1]].repeat(2000);
+    assert_eq!(outcome(&with(jpeg, starts[0], &scans)), "decode.corrupt");
 }

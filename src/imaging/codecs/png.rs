@@ -6,7 +6,7 @@ use image::ImageDecoder;
 use image::codecs::png::PngDecoder;
 
 use crate::imaging::codecs::byte_order::be32;
-use crate::imaging::codecs::image_crate;
+use crate::imaging::codecs::{exif, image_crate};
 use crate::imaging::error::DecodeError;
 use crate::imaging::format::ImageFormat;
 use crate::imaging::header::Header;
@@ -35,7 +35,7 @@ pub(crate) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
     let limits = image_crate::limits(bytes, header);
     let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(failed)?;
     let icc = decoder.icc_profile().map_err(failed)?;
-    let orientation = image_crate::orientation(chunk(bytes, *b"eXIf"));
+    let orientation = exif::orientation(chunk(bytes, *b"eXIf"));
     image_crate::decode(decoder, bytes, header, icc, orientation)
 }
 

@@ -6,7 +6,7 @@ use std::iter;
 use image::codecs::webp::WebPDecoder;
 
 use crate::imaging::codecs::byte_order::{le16, le24, le32};
-use crate::imaging::codecs::image_crate;
+use crate::imaging::codecs::{exif, image_crate};
 use crate::imaging::error::DecodeError;
 use crate::imaging::format::ImageFormat;
 use crate::imaging::header::Header;
@@ -45,7 +45,7 @@ pub(crate) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError
         .map_err(|error| image_crate::classify(FORMAT, error))?;
     // Read from the bytes: the decoder would allocate whatever length the chunk claims.
     let icc = chunk(bytes, *b"ICCP").map(<[u8]>::to_vec);
-    let orientation = image_crate::orientation(chunk(bytes, *b"EXIF"));
+    let orientation = exif::orientation(chunk(bytes, *b"EXIF"));
     image_crate::decode(decoder, bytes, header, icc, orientation)
 }
 

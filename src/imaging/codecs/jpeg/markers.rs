@@ -1,51 +1,68 @@
-//! Iterates over the marker segments of a JPEG file and skips the image data.
+//! Iterates over the marker segments of a JPEG file.
 
 use crate::imaging::codecs::byte_order::be16;
 use crate::imaging::error::DecodeError;
 use crate::imaging::format::ImageFormat;
 
+pub(crate) const FORMAT: ImageFormat = ImageFormat::Jpeg;
+
+pub(crate) const DHT: u8 = 0xc4;
+pub(crate) const DAC: u8 = 0xcc;
 pub(crate) const SOI: u8 = 0xd8;
 pub(crate) const EOI: u8 = 0xd9;
 pub(crate) const SOS: u8 = 0xda;
+pub(crate) const DQT: u8 = 0xdb;
+pub(crate) const DNL: u8 = 0xdc;
+pub(crate) const DRI: u8 = 0xdd;
+pub(crate) const DHP: u8 = 0xde;
+pub(crate) const APP0: u8 = 0xe0;
+pub(crate) const APP1: u8 = 0xe1;
+pub(crate) const APP2: u8 = 0xe2;
 pub(crate) const APP14: u8 = 0xee;
+/// Start of frame of JPEG-LS.
+pub(crate) const SOF55: u8 = 0xf7;
 
 /// Returns true for the start-of-frame marker of any coding process.
 pub(crate) fn is_frame(marker: u8) -> bool {
-    matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc)
+    matches!(marker, 0xc0..=0xcf | SOF55) && !matches!(marker, DHT | 0xc8 | DAC)
 }
 
-/// A marker and its payload. The payload of a scan is its header, without the image data.
+/// Returns true for a restart marker.
+pub(crate) fn is_restart(marker: u8) -> bool {
+    matches!(marker, 0xd0..=0xd7)
+}
+
+/// A marker, its payload, and the image data behind it.
 pub(crate) struct Segment<'a> {
     pub(crate) marker: u8,
-    /// Offset of the marker byte.
-    pub(crate) at: usize,
     pub(crate) payload: &'a [u8],
+    /// The entropy-coded data that follows a scan header, with stuffed zeros and restart markers.
+    /// Empty for other markers.
+    pub(crate) data: &'a [u8],
 }
 
 /// A cursor over the marker segments of a file.
 pub(crate) struct Segments<'a> {
     bytes: &'a [u8],
     /// Offset of the byte after the last segment.
-    pub(crate) at: usize,
-    /// True if there were bytes between segments that belong to none.
-    pub(crate) has_filler: bool,
+    at: usize,
 }
 
 impl<'a> Segments<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, has_filler: false }
+        Self { bytes, at: 0 }
     }
 
-    /// Returns the next segment, or `None` if the bytes end between two segments, in a segment or
-    /// in image data.
+    /// Returns the next segment, or `None` if the bytes end between two segments or in a segment.
+    /// Stray bytes between segments are skipped, as other decoders do.
     pub(crate) fn next(&mut self) -> Result<Option<Segment<'a>>, DecodeError> {
         let Some(at) = self.skip_to_marker() else {
             return Ok(None);
         };
         let marker = self.bytes[at];
         self.at = at + 1;
-        if matches!(marker, SOI | EOI | 0x01 | 0xd0..=0xd7) {
-            return Ok(Some(Segment { marker, at, payload: &[] }));
+        if matches!(marker, SOI | EOI | 0x01) || is_restart(marker) {
+            return Ok(Some(Segment { marker, payload: &[], data: &[] }));
         }
         let Some(len) = be16(self.bytes, self.at) else {
             return Ok(None);
@@ -53,16 +70,21 @@ impl<'a> Segments<'a> {
         let len = len as usize;
         if len < 2 {
             let detail = format!("segment {marker:02x} has length {len}");
-            return Err(DecodeError::corrupt(ImageFormat::Jpeg, &detail));
+            return Err(DecodeError::corrupt(FORMAT, &detail));
         }
         let Some(payload) = self.bytes.get(self.at + 2..self.at + len) else {
             return Ok(None);
         };
         self.at += len;
-        if marker == SOS {
-            self.skip_image_data();
-        }
-        Ok(Some(Segment { marker, at, payload }))
+        let data = if marker == SOS { self.image_data() } else { &[] };
+        Ok(Some(Segment { marker, payload, data }))
+    }
+
+    /// Returns the next marker without moving, or `None` at the end of the file.
+    pub(crate) fn peek_marker(&self) -> Option<u8> {
+        let ahead = Self { bytes: self.bytes, at: self.at };
+        let mut ahead = ahead;
+        ahead.skip_to_marker().map(|at| ahead.bytes[at])
     }
 
     /// Moves to the byte after the next 0xff that is not padding, and returns its offset.
@@ -70,20 +92,18 @@ impl<'a> Segments<'a> {
         loop {
             let rest = self.bytes.get(self.at..)?;
             let offset = memchr::memchr(0xff, rest)?;
-            self.has_filler |= offset > 0;
             let padding = rest[offset..].iter().position(|byte| *byte != 0xff)?;
             let at = self.at + offset + padding;
             if self.bytes[at] != 0 {
                 return Some(at);
             }
-            self.has_filler = true;
             self.at = at + 1;
         }
     }
 
-    /// Moves to the first marker after entropy-coded data. Stuffed zeros and restart markers are
-    /// part of the data.
-    fn skip_image_data(&mut self) {
+    /// Moves to the first marker after entropy-coded data, and returns the data.
+    fn image_data(&mut self) -> &'a [u8] {
+        let start = self.at;
         while let Some(offset) =
             self.bytes.get(self.at..).and_then(|rest| memchr::memchr(0xff, rest))
         {
@@ -93,10 +113,11 @@ impl<'a> Segments<'a> {
                 Some(0xff) => self.at = at + 1,
                 _ => {
                     self.at = at;
-                    return;
+                    return &self.bytes[start..at];
                 }
             }
         }
         self.at = self.bytes.len();
+        &self.bytes[start..]
     }
 }

@@ -5,11 +5,11 @@ use std::io::Cursor;
 use tiff::decoder::ifd::Value;
 use tiff::decoder::{ChunkType, Decoder};
 use tiff::tags::Tag;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
 
-use crate::imaging::codecs::tiff::error::{classify, too_large_inside};
+use crate::imaging::codecs::jpeg;
+use crate::imaging::codecs::tiff::error::{FORMAT, classify, too_large_inside};
 use crate::imaging::error::DecodeError;
+use crate::imaging::format::ImageFormat;
 use crate::imaging::header::Header;
 
 /// Compression of strips or tiles that are JPEG files.
@@ -19,8 +19,9 @@ const JPEG: u16 = 7;
 /// of which a small image fills a corner.
 const EXCESS_PX: u64 = 1 << 22;
 
-/// Refuses JPEG strips and tiles that are larger than the image explains. The decoder decodes each
-/// one whole, at the size that its own header claims, and copies its bytes and the common tables.
+/// Refuses JPEG strips and tiles that are larger than the image explains, or damaged. The decoder
+/// decodes each one whole, at the size that its own header claims, and copies its bytes and the
+/// common tables. It fills damaged blocks in, so each one is also decoded here.
 pub(crate) fn check(
     decoder: &mut Decoder<Cursor<&[u8]>>,
     bytes: &[u8],
@@ -51,14 +52,24 @@ pub(crate) fn check(
         };
         let copied = tables.len() + scans.len();
         bytes_left = bytes_left.checked_sub(copied).ok_or_else(too_large_inside)?;
-        let mut jpeg = JpegDecoder::new(ZCursor::new([tables, scans].concat()));
-        // The TIFF decoder refuses an unreadable header itself, with its own message.
-        if jpeg.decode_headers().is_ok()
-            && let Some((width, height)) = jpeg.dimensions()
-        {
-            let pixels = width as u64 * height as u64;
-            pixels_left = pixels_left.checked_sub(pixels).ok_or_else(too_large_inside)?;
-        }
+        let jpeg = [tables, scans].concat();
+        let (width, height) = jpeg::size(&jpeg).map_err(of_tiff)?.unwrap_or((0, 0));
+        let pixels = u64::from(width) * u64::from(height);
+        pixels_left = pixels_left.checked_sub(pixels).ok_or_else(too_large_inside)?;
+        let header = Header { format: ImageFormat::Jpeg, width, height };
+        drop(jpeg::decode(&jpeg, header).map_err(of_tiff)?);
     }
     Ok(())
+}
+
+/// Attributes an error of a strip or tile to the file.
+fn of_tiff(error: DecodeError) -> DecodeError {
+    match error {
+        DecodeError::Truncated { detail, .. } => DecodeError::Truncated { format: FORMAT, detail },
+        DecodeError::Corrupt { detail, .. } => DecodeError::Corrupt { format: FORMAT, detail },
+        DecodeError::UnsupportedFeature { feature, .. } => {
+            DecodeError::UnsupportedFeature { format: FORMAT, feature }
+        }
+        other => other,
+    }
 }
