@@ -44,6 +44,24 @@ pub enum DecodeError {
         /// Limit on either side in pixels.
         side_max_px: u32,
     },
+    /// The file is too small for the size that it claims.
+    #[error(
+        "image is {width}×{height} px in {bytes_len} bytes, the limit for a file below \
+         {small_bytes} bytes is {megapixels} MP; resize upstream",
+        megapixels = *pixels_max as f64 / 1e6
+    )]
+    ClaimTooLarge {
+        /// Claimed width in pixels.
+        width: u32,
+        /// Claimed height in pixels.
+        height: u32,
+        /// Length of the file.
+        bytes_len: u64,
+        /// Length up to which the limit applies.
+        small_bytes: u64,
+        /// Limit on the number of pixels.
+        pixels_max: u64,
+    },
     /// The image is stored in more scans than its size and its data explain.
     #[error(
         "{format} image has more scans than {width}×{height} px and {bytes_len} bytes explain; \
@@ -92,7 +110,9 @@ impl DecodeError {
             Self::Empty => "decode.empty",
             Self::UnsupportedFormat { .. } => "decode.unsupported_format",
             Self::UnsupportedFeature { .. } => "decode.unsupported_feature",
-            Self::TooLarge { .. } | Self::TooManyScans { .. } => "decode.too_large",
+            Self::TooLarge { .. } | Self::ClaimTooLarge { .. } | Self::TooManyScans { .. } => {
+                "decode.too_large"
+            }
             Self::Truncated { .. } => "decode.truncated",
             Self::Corrupt { .. } => "decode.corrupt",
             Self::Panicked { .. } => "decode.panicked",

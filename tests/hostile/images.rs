@@ -10,6 +10,9 @@ use super::campaign::{Target, run};
 use super::decode;
 use super::mutate::mutate;
 
+/// Maximum length of a file of a rare kind, in bytes. Small files are fast.
+const ODD_LEN_MAX: usize = 12_000;
+
 /// Returns the golden files with this ending, sorted by name.
 pub(crate) fn files(ending: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/imaging");
@@ -24,13 +27,29 @@ pub(crate) fn files(ending: &str) -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
+/// Returns the small files with this ending of rare kinds, sorted by name.
+fn odd_files(ending: &str) -> Vec<Vec<u8>> {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let folders = ["odd_images/in", "jpeg_damage"].map(|folder| goldens.join(folder));
+    let mut paths: Vec<_> = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap())
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.to_str().unwrap().ends_with(ending))
+        .collect();
+    paths.sort();
+    let mut files: Vec<_> = paths.into_iter().map(|path| fs::read(path).unwrap()).collect();
+    files.retain(|file| file.len() <= ODD_LEN_MAX);
+    files
+}
+
 /// Returns a golden file.
 pub(crate) fn file(name: &str) -> Vec<u8> {
     files(name).swap_remove(0)
 }
 
 fn campaign(name: &str, kind: Kind, ending: &str) {
-    let files = files(ending);
+    let files = [files(ending), odd_files(ending)].concat();
     let generate = |rng: &mut Rng| {
         let mut bytes = files[rng.usize(..files.len())].clone();
         let donor = &files[rng.usize(..files.len())];

@@ -70,6 +70,8 @@ mod models_pull;
 mod mplug_owl3_checkpoints;
 mod mplug_owl3_formats;
 mod mplug_owl3_ratings;
+mod odd_formats;
+mod odd_images;
 mod pipeline;
 mod release;
 mod release_rules;

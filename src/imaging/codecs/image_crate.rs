@@ -1,5 +1,8 @@
 //! Decoding through the `image` crate, shared by PNG, WebP, GIF and BMP.
 
+use std::error::Error;
+use std::io;
+
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, Limits};
 
@@ -33,10 +36,7 @@ pub(crate) fn decode(
         }
         DynamicImage::ImageRgb16(image) => (Layout::Rgb, Samples::Sixteen(image.into_raw())),
         DynamicImage::ImageRgba16(image) => (Layout::Rgba, Samples::Sixteen(image.into_raw())),
-        other => {
-            let feature = format!("it has {:?} pixels", other.color());
-            return Err(DecodeError::unsupported(format, &feature));
-        }
+        _ => return Err(DecodeError::unsupported(format, "its samples have an unusual type")),
     };
     Ok(Raster { width, height, layout, samples, icc, orientation })
 }
@@ -50,13 +50,70 @@ pub(crate) fn limits(bytes: &[u8], header: Header) -> Limits {
     limits
 }
 
+/// Maps an error of the `image` crate.
 pub(crate) fn classify(format: ImageFormat, error: ImageError) -> DecodeError {
     match error {
         ImageError::IoError(error) => DecodeError::from_read(format, &error),
-        ImageError::Unsupported(error) => DecodeError::unsupported(format, &error.to_string()),
+        ImageError::Unsupported(error) => {
+            DecodeError::unsupported(format, plain(&error.to_string(), "it has a rare feature"))
+        }
         ImageError::Limits(_) => {
             DecodeError::corrupt(format, "it needs more memory than its size explains")
         }
-        other => DecodeError::corrupt(format, &other.to_string()),
+        other => {
+            let message = other.to_string();
+            if is_end_of_data(&other) {
+                return DecodeError::truncated(format, "its data ends early");
+            }
+            DecodeError::corrupt(format, plain(&message, "its data contradicts the format"))
+        }
+    }
+}
+
+/// The ends of messages of decoders that have no type for the end of the bytes: GIF, PNG.
+const END_IN_WORDS: [&str; 3] =
+    ["unexpected end of file", "not have enough data for image", "insufficientinput"];
+
+/// Returns true if the error, or one of its causes, is the end of the bytes.
+fn is_end_of_data(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let is_end = error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+        let message = error.to_string().to_ascii_lowercase();
+        let is_end_in_words =
+            END_IN_WORDS.iter().any(|words| message.trim_end_matches('.').ends_with(words));
+        if is_end || is_end_in_words {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Returns the decoder's own words, without the library's introduction. A message that shows its
+/// internal values is replaced.
+pub(crate) fn plain<'a>(message: &'a str, replacement: &'a str) -> &'a str {
+    let message = message
+        .strip_prefix("Format error decoding ")
+        .map_or(message, |rest| rest.split_once(": ").map_or(rest, |(_, detail)| detail));
+    if message.is_empty() || message.contains(['{', '[', '(', '"']) { replacement } else { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_no_internal_values() {
+        for (message, expected) in [
+            ("Format error decoding Png: no chunk", "no chunk"),
+            ("Format error decoding Png: CRC error: ChunkType { type: IDAT }", "other"),
+            ("Unknown(8)", "other"),
+            ("it is short", "it is short"),
+        ] {
+            assert_eq!(plain(message, "other"), expected);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! One file or folder per image format: its size without decoding, and its decoder.
 //!
 //! PNG, WebP, GIF and BMP use the decoders of the `image` crate (`image_crate`), TIFF its own crate.
-//! JPEG has its own decoder, which knows of each block that it was decoded from data of its own.
+//! They check and repair the structure of the file first. JPEG has its own decoder, which knows of
+//! each block that it was decoded from data of its own.
 //!
 //! Imports the types at the bottom of `imaging` (error, format, header, raster, settings) and the
 //! buffer pool.

@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::iter;
 
 use image::codecs::webp::WebPDecoder;
+use image::{ImageDecoder, Rgba};
 
 use crate::imaging::codecs::byte_order::{le16, le24, le32};
 use crate::imaging::codecs::{exif, image_crate};
@@ -41,8 +42,14 @@ pub(crate) fn size(bytes: &[u8]) -> Result<Option<(u32, u32)>, DecodeError> {
 
 /// Decodes the first frame.
 pub(crate) fn decode(bytes: &[u8], header: Header) -> Result<Raster, DecodeError> {
-    let decoder = WebPDecoder::new(Cursor::new(bytes))
-        .map_err(|error| image_crate::classify(FORMAT, error))?;
+    check_bitstreams(bytes)?;
+    let failed = |error| image_crate::classify(FORMAT, error);
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+    // The canvas starts transparent, which is white; the file's background colour is a hint.
+    let opacity = if decoder.color_type().has_alpha() { 0 } else { 255 };
+    if chunk(bytes, *b"ANIM").is_some() {
+        decoder.set_background_color(Rgba([255, 255, 255, opacity])).map_err(failed)?;
+    }
     // Read from the bytes: the decoder would allocate whatever length the chunk claims.
     let icc = chunk(bytes, *b"ICCP").map(<[u8]>::to_vec);
     let orientation = exif::orientation(chunk(bytes, *b"EXIF"));
@@ -71,6 +78,41 @@ fn bitstreams_fit(bytes: &[u8], canvas: (u32, u32)) -> bool {
     fits(chunk(bytes, *b"VP8 "), Some(canvas)) && fits(in_frame, frame_size)
 }
 
+/// Refuses lossy bitstreams that are cut, or whose size their data cannot fill: the decoder reads
+/// missing data as zeros, and allocates the size that they claim.
+fn check_bitstreams(bytes: &[u8]) -> Result<(), DecodeError> {
+    let frame = chunk(bytes, *b"ANMF").unwrap_or_default();
+    for (name, len, bitstream) in whole_chunks(bytes, 12).chain(whole_chunks(frame, 16)) {
+        if !matches!(&name, b"VP8 " | b"VP8L" | b"ALPH" | b"ANMF") {
+            continue;
+        }
+        if bitstream.len() < len {
+            return Err(DecodeError::truncated(FORMAT, "its image data ends early"));
+        }
+        if name == *b"VP8 " && !explains_size(bitstream) {
+            let detail = "its image data is too short for its size";
+            return Err(DecodeError::truncated(FORMAT, detail));
+        }
+        if name == *b"ANMF" {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if the first partition of a lossy bitstream has a prediction mode for each of its
+/// macroblocks. At the fixed probabilities of key frames (RFC 6386, 11.2), a mode takes 3.4 bits at
+/// least.
+fn explains_size(bitstream: &[u8]) -> bool {
+    let (Some(tag), Some((width, height))) = (le24(bitstream, 0), vp8_size(bitstream)) else {
+        return false;
+    };
+    let partition_len = u64::from(tag >> 5);
+    let macroblocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
+    let is_there = partition_len + 10 <= bitstream.len() as u64;
+    is_there && 80 * (partition_len + 8) >= 34 * macroblocks
+}
+
 /// Reads width and height from a lossy bitstream.
 fn vp8_size(bitstream: &[u8]) -> Option<(u32, u32)> {
     let bits = |at| le16(bitstream, at).map(|side| side & 0x3fff);
@@ -84,12 +126,17 @@ fn chunk(bytes: &[u8], name: [u8; 4]) -> Option<&[u8]> {
 
 /// Iterates over names and payloads of the chunks, starting at an offset. The last payload may be
 /// truncated.
-fn riff_chunks(bytes: &[u8], mut at: usize) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+fn riff_chunks(bytes: &[u8], at: usize) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    whole_chunks(bytes, at).map(|(name, _, payload)| (name, payload))
+}
+
+/// Does the same, and returns the length that each chunk claims.
+fn whole_chunks(bytes: &[u8], mut at: usize) -> impl Iterator<Item = ([u8; 4], usize, &[u8])> {
     iter::from_fn(move || {
         let name = *bytes.get(at..)?.first_chunk()?;
         let len = le32(bytes, at + 4)? as usize;
         let rest = bytes.get(at + 8..)?;
         at += 8 + len + len % 2;
-        Some((name, rest.get(..len).unwrap_or(rest)))
+        Some((name, len, rest.get(..len).unwrap_or(rest)))
     })
 }

@@ -12,6 +12,7 @@ use tiff::tags::Tag;
 use crate::imaging::codecs::tiff::directory::Directory;
 use crate::imaging::codecs::tiff::error::{FORMAT, classify};
 use crate::imaging::codecs::tiff::jpeg_chunks;
+use crate::imaging::codecs::tiff::rewrite::rewritten;
 use crate::imaging::codecs::tiff::samples;
 use crate::imaging::codecs::ycbcr::rgb_from_ycbcr;
 use crate::imaging::error::DecodeError;
@@ -32,14 +33,16 @@ pub(crate) fn decode(
     settings: &Settings,
 ) -> Result<Raster, DecodeError> {
     let Header { width, height, .. } = header;
-    let directory = Directory::first(bytes);
-    if !directory.is_some_and(Directory::values_fit) {
+    let Some(directory) = Directory::first(bytes).filter(|directory| directory.values_fit()) else {
         return Err(DecodeError::truncated(FORMAT, "its directory lists values beyond its end"));
-    }
+    };
+    let mut page = rewritten(bytes, directory, header)?;
     // The decoder refuses palettes, but reads the indexes if they are declared as grey.
-    let grey = directory.and_then(Directory::palette_declared_grey);
+    let grey = Directory::first(&page).and_then(Directory::palette_declared_grey);
     let is_palette = grey.is_some();
-    let page = grey.map_or(Cow::Borrowed(bytes), Cow::Owned);
+    if let Some(grey) = grey {
+        page = Cow::Owned(grey);
+    }
 
     let mut decoder = Decoder::new(Cursor::new(page.as_ref()))
         .map_err(classify)?
@@ -106,8 +109,7 @@ fn palette_colours(
     indexes: Samples,
 ) -> Result<Samples, DecodeError> {
     let (ColorType::Gray(_), Samples::Eight(indexes)) = (colour, indexes) else {
-        let feature = format!("it has a palette and {colour:?} pixels");
-        return Err(DecodeError::unsupported(FORMAT, &feature));
+        return Err(DecodeError::unsupported(FORMAT, "it has a palette and further samples"));
     };
     let colour_map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(classify)?;
     Ok(Samples::Eight(samples::palette_lookup(&indexes, &colour_map)))
@@ -135,9 +137,7 @@ fn colours(
             }
             (Layout::Rgb, Samples::Eight(samples))
         }
-        (colour, _) => {
-            return Err(DecodeError::unsupported(FORMAT, &format!("it has {colour:?} pixels")));
-        }
+        (colour, _) => return Err(samples::unsupported(colour)),
     })
 }
 

@@ -1,9 +1,19 @@
 //! The first directory of a TIFF file, read without the decoder: the size before anything is
 //! allocated, and the entry that must change for palettes.
 
-const IMAGE_WIDTH: u16 = 256;
-const IMAGE_LENGTH: u16 = 257;
-const PHOTOMETRIC: u16 = 262;
+pub(crate) const IMAGE_WIDTH: u16 = 256;
+pub(crate) const IMAGE_LENGTH: u16 = 257;
+pub(crate) const BITS_PER_SAMPLE: u16 = 258;
+pub(crate) const COMPRESSION: u16 = 259;
+pub(crate) const PHOTOMETRIC: u16 = 262;
+pub(crate) const FILL_ORDER: u16 = 266;
+pub(crate) const STRIP_OFFSETS: u16 = 273;
+pub(crate) const SAMPLES_PER_PIXEL: u16 = 277;
+pub(crate) const ROWS_PER_STRIP: u16 = 278;
+pub(crate) const STRIP_BYTE_COUNTS: u16 = 279;
+pub(crate) const T4_OPTIONS: u16 = 292;
+pub(crate) const TILE_OFFSETS: u16 = 324;
+pub(crate) const TILE_BYTE_COUNTS: u16 = 325;
 
 const BLACK_IS_ZERO: u16 = 1;
 const PALETTE: u64 = 3;
@@ -55,6 +65,47 @@ impl<'a> Directory<'a> {
         side(IMAGE_WIDTH).zip(side(IMAGE_LENGTH))
     }
 
+    /// Returns a tag's number, or `default` if there is none.
+    pub(crate) fn number(self, tag: u16, default: u64) -> u64 {
+        self.numbers(tag).and_then(|numbers| numbers.first().copied()).unwrap_or(default)
+    }
+
+    /// Returns a tag's numbers, or `None` if they are no integers or beyond the end of the file.
+    pub(crate) fn numbers(self, tag: u16) -> Option<Vec<u64>> {
+        let entry = self.find(tag)?;
+        let len = self.integer_len(entry)?;
+        let offset_len = self.variant.offset_len();
+        let number = |at, len| self.variant.number(self.bytes, at, len);
+        let count = usize::try_from(number(entry + 4, offset_len)?).ok()?;
+        let size = count.checked_mul(len).filter(|size| *size <= self.bytes.len())?;
+        let inline = entry + 4 + offset_len;
+        let start = if size <= offset_len {
+            inline
+        } else {
+            usize::try_from(number(inline, offset_len)?).ok()?
+        };
+        (0..count).map(|index| number(start.checked_add(index * len)?, len)).collect()
+    }
+
+    /// Writes one number of 4 or 8 bytes into a tag's entry of a copy of the file. Returns false if
+    /// there is no entry.
+    pub(crate) fn set(self, copy: &mut [u8], tag: u16, number: u64) -> bool {
+        let Some(entry) = self.find(tag) else { return false };
+        let len = self.variant.offset_len();
+        let kind = if self.variant.is_big { 16 } else { 4 };
+        for (offset, len, value) in [(2, 2, kind), (4, len, 1), (4 + len, len, number)] {
+            let Some(field) = copy.get_mut(entry + offset..entry + offset + len) else {
+                return false;
+            };
+            if self.variant.is_little_endian {
+                field.copy_from_slice(&value.to_le_bytes()[..len]);
+            } else {
+                field.copy_from_slice(&value.to_be_bytes()[8 - len..]);
+            }
+        }
+        true
+    }
+
     /// Returns a copy of the file that declares its palette indexes as grey, or `None` if it has no
     /// palette.
     pub(crate) fn palette_declared_grey(self) -> Option<Vec<u8>> {
@@ -100,25 +151,38 @@ impl<'a> Directory<'a> {
 
     /// Returns offset and length of an entry's value, if the value is an integer.
     fn value_at(self, tag: u16) -> Option<(usize, usize)> {
-        let value_offset = if self.variant.is_big { 12 } else { 8 };
+        let entry = self.find(tag)?;
+        Some((entry + 4 + self.variant.offset_len(), self.integer_len(entry)?))
+    }
+
+    /// Returns the offset of a tag's entry.
+    fn find(self, tag: u16) -> Option<usize> {
         for index in 0..self.count {
             let at = self.entry_at(index)?;
-            if self.variant.number(self.bytes, at, 2)? != u64::from(tag) {
-                continue;
+            if self.variant.number(self.bytes, at, 2)? == u64::from(tag) {
+                return Some(at);
             }
-            let len = match self.variant.number(self.bytes, at + 2, 2)? {
-                3 => 2,
-                4 => 4,
-                16 if self.variant.is_big => 8,
-                _ => return None,
-            };
-            return Some((at + value_offset, len));
         }
         None
+    }
+
+    /// Returns the length of an entry's integers, or `None` if they are none.
+    fn integer_len(self, entry: usize) -> Option<usize> {
+        match self.variant.number(self.bytes, entry + 2, 2)? {
+            3 => Some(2),
+            4 => Some(4),
+            16 if self.variant.is_big => Some(8),
+            _ => None,
+        }
     }
 }
 
 impl Variant {
+    /// Returns the length of offsets and counts.
+    fn offset_len(self) -> usize {
+        if self.is_big { 8 } else { 4 }
+    }
+
     /// Reads an unsigned number of `len` bytes. Returns `None` past the end of the file.
     fn number(self, bytes: &[u8], at: usize, len: usize) -> Option<u64> {
         let bytes = bytes.get(at..at.checked_add(len)?)?;
