@@ -15,8 +15,10 @@ use crate::redact;
 use crate::storage::file_uri;
 
 /// File name extensions of images in a folder. A file that is named explicitly may have any name.
-const IMAGE_EXTENSIONS: [&str; 9] =
-    ["bmp", "gif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+const IMAGE_EXTENSIONS: [&str; 14] = [
+    "avif", "bmp", "gif", "heic", "heif", "hif", "jpe", "jpeg", "jpg", "jxl", "png", "tif", "tiff",
+    "webp",
+];
 /// Maximum number of bytes read from standard input; the rest is ignored.
 const STDIN_BYTES_MAX: u64 = 1 << 30;
 

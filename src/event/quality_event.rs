@@ -87,7 +87,7 @@ pub struct EventImage {
     /// Height in pixels, like the width.
     #[schemars(range(min = 1))]
     pub height: u32,
-    /// File format, by content: `jpeg`, `png`, `webp`, `gif`, `bmp` or `tiff`.
+    /// Format, by content: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`, `avif` or `jxl`.
     pub format: String,
     /// Size of the file in bytes.
     pub bytes: u64,

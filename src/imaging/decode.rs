@@ -8,6 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::RgbImage;
 use image::metadata::Orientation;
 
+#[cfg(any(feature = "heic", feature = "avif"))]
+use crate::imaging::codecs::heif;
+#[cfg(feature = "jxl")]
+use crate::imaging::codecs::jxl;
 use crate::imaging::codecs::{bmp, gif, jpeg, png, tiff, webp};
 use crate::imaging::error::DecodeError;
 use crate::imaging::format::ImageFormat;
@@ -46,9 +50,12 @@ fn decode_rgb(bytes: &[u8], header: Header, settings: &Settings) -> Result<RgbIm
         ImageFormat::Gif => gif::decode(bytes, header)?,
         ImageFormat::Bmp => bmp::decode(bytes, header)?,
         ImageFormat::Tiff => tiff::decode(bytes, header, settings)?,
-        ImageFormat::Rgb => {
-            return Err(DecodeError::unsupported(header.format, "raw pixels are not a file"));
-        }
+        #[cfg(any(feature = "heic", feature = "avif"))]
+        ImageFormat::Heic | ImageFormat::Avif => heif::decode(bytes, header)?,
+        #[cfg(feature = "jxl")]
+        ImageFormat::Jxl => jxl::decode(bytes, header)?,
+        // Raw pixels, and formats without a decoder in this build, are never detected.
+        _ => return Err(DecodeError::unsupported(header.format, "this build cannot decode it")),
     };
     debug_assert_eq!((raster.width, raster.height), (header.width, header.height));
     let orientation = match settings.orientation {

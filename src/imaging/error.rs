@@ -15,7 +15,7 @@ pub enum DecodeError {
     #[error("image has 0 bytes; check that its upload was completed")]
     Empty,
     /// The content is not an image, or an image of an unsupported format.
-    #[error("content is {found}; send jpeg, png, webp, gif, bmp or tiff")]
+    #[error("content is {found}; send {}", ImageFormat::LISTED)]
     UnsupportedFormat {
         /// Best guess at the content.
         found: &'static str,
@@ -44,22 +44,22 @@ pub enum DecodeError {
         /// Limit on either side in pixels.
         side_max_px: u32,
     },
-    /// The file is too small for the size that it claims.
+    /// The image has more pixels than so few bytes may have.
     #[error(
-        "image is {width}×{height} px in {bytes_len} bytes, the limit for a file below \
-         {small_bytes} bytes is {megapixels} MP; resize upstream",
+        "{format} image claims {width}×{height} px in {bytes_len} bytes, the limit is {megapixels} MP \
+         for so few; resize it upstream",
         megapixels = *pixels_max as f64 / 1e6
     )]
-    ClaimTooLarge {
+    TooSparse {
+        /// Format of the image.
+        format: ImageFormat,
         /// Claimed width in pixels.
         width: u32,
         /// Claimed height in pixels.
         height: u32,
         /// Length of the file.
         bytes_len: u64,
-        /// Length up to which the limit applies.
-        small_bytes: u64,
-        /// Limit on the number of pixels.
+        /// Limit on the number of pixels of a file of this length.
         pixels_max: u64,
     },
     /// The image is stored in more scans than its size and its data explain.
@@ -110,7 +110,7 @@ impl DecodeError {
             Self::Empty => "decode.empty",
             Self::UnsupportedFormat { .. } => "decode.unsupported_format",
             Self::UnsupportedFeature { .. } => "decode.unsupported_feature",
-            Self::TooLarge { .. } | Self::ClaimTooLarge { .. } | Self::TooManyScans { .. } => {
+            Self::TooLarge { .. } | Self::TooSparse { .. } | Self::TooManyScans { .. } => {
                 "decode.too_large"
             }
             Self::Truncated { .. } => "decode.truncated",

@@ -20,11 +20,30 @@ pub enum ImageFormat {
     Bmp,
     /// TIFF. For several pages, the first.
     Tiff,
+    /// HEIC and other HEIF with HEVC pictures. For a sequence, the primary or first image.
+    Heic,
+    /// AVIF. For a sequence, the primary or first image.
+    Avif,
+    /// JPEG XL. For an animation, the first frame.
+    Jxl,
     /// Raw pixels that an embedder passed in; never a file.
     Rgb,
 }
 
 impl ImageFormat {
+    /// The formats that this build decodes, for messages.
+    pub(crate) const LISTED: &str =
+        match (cfg!(feature = "heic"), cfg!(feature = "avif"), cfg!(feature = "jxl")) {
+            (true, true, true) => "jpeg, png, webp, gif, bmp, tiff, heic, avif or jxl",
+            (true, true, false) => "jpeg, png, webp, gif, bmp, tiff, heic or avif",
+            (true, false, true) => "jpeg, png, webp, gif, bmp, tiff, heic or jxl",
+            (false, true, true) => "jpeg, png, webp, gif, bmp, tiff, avif or jxl",
+            (true, false, false) => "jpeg, png, webp, gif, bmp, tiff or heic",
+            (false, true, false) => "jpeg, png, webp, gif, bmp, tiff or avif",
+            (false, false, true) => "jpeg, png, webp, gif, bmp, tiff or jxl",
+            (false, false, false) => "jpeg, png, webp, gif, bmp or tiff",
+        };
+
     /// Returns the lower-case name, as written to events.
     pub fn name(self) -> &'static str {
         match self {
@@ -34,6 +53,9 @@ impl ImageFormat {
             Self::Gif => "gif",
             Self::Bmp => "bmp",
             Self::Tiff => "tiff",
+            Self::Heic => "heic",
+            Self::Avif => "avif",
+            Self::Jxl => "jxl",
             Self::Rgb => "rgb",
         }
     }

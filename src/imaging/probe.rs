@@ -1,5 +1,9 @@
 //! Reads format and size of a file without decoding it.
 
+#[cfg(any(feature = "heic", feature = "avif"))]
+use crate::imaging::codecs::heif;
+#[cfg(feature = "jxl")]
+use crate::imaging::codecs::jxl;
 use crate::imaging::codecs::{bmp, gif, jpeg, png, signature, tiff, webp};
 use crate::imaging::error::DecodeError;
 use crate::imaging::format::ImageFormat;
@@ -11,14 +15,21 @@ use crate::imaging::settings::Settings;
 const SMALL_BYTES: u64 = 100_000;
 const SMALL_PIXELS_MAX: u64 = 40_000_000;
 
+/// Pixels that any file of HEIC, AVIF and JPEG XL may have: those of a phone's photo. A plain
+/// picture of these formats takes almost no bytes, and decoding it takes as long as any other.
+const PIXELS_OF_FEW_BYTES_MAX: u64 = 16_000_000;
+
+/// Pixels per byte of a larger file of them; photos have about ten and drawings a hundred.
+const PIXELS_PER_BYTE_MAX: u64 = 160;
+
 /// Reads format and stored size, and checks the size against the limits. Decodes nothing.
 ///
 /// # Errors
 ///
 /// - [`DecodeError::Empty`] without bytes.
 /// - [`DecodeError::UnsupportedFormat`] if the content is not a supported image.
-/// - [`DecodeError::TooLarge`] if the size exceeds the limits, [`DecodeError::ClaimTooLarge`] if it
-///   exceeds those of a small file.
+/// - [`DecodeError::TooLarge`] if the size exceeds the limits.
+/// - [`DecodeError::TooSparse`] if the file is too short for the size.
 /// - [`DecodeError::Truncated`] or [`DecodeError::Corrupt`] if the header itself is broken.
 pub fn probe(bytes: &[u8], settings: &Settings) -> Result<Header, DecodeError> {
     if bytes.is_empty() {
@@ -26,19 +37,25 @@ pub fn probe(bytes: &[u8], settings: &Settings) -> Result<Header, DecodeError> {
     }
     let header = read_header(bytes)?;
     settings.check_size(header)?;
-    check_claim(header, bytes.len() as u64)?;
+    check_density(bytes, header)?;
     Ok(header)
 }
 
-/// Refuses a small file that claims many pixels.
-fn check_claim(header: Header, bytes_len: u64) -> Result<(), DecodeError> {
-    let Header { width, height, .. } = header;
-    let pixels = u64::from(width) * u64::from(height);
-    if bytes_len >= SMALL_BYTES || pixels <= SMALL_PIXELS_MAX {
-        return Ok(());
+/// Refuses an image with more pixels than so few bytes may have.
+fn check_density(bytes: &[u8], header: Header) -> Result<(), DecodeError> {
+    let Header { format, width, height } = header;
+    let bytes_len = bytes.len() as u64;
+    let pixels_max = match format {
+        ImageFormat::Heic | ImageFormat::Avif | ImageFormat::Jxl => {
+            bytes_len.saturating_mul(PIXELS_PER_BYTE_MAX).max(PIXELS_OF_FEW_BYTES_MAX)
+        }
+        _ if bytes_len < SMALL_BYTES => SMALL_PIXELS_MAX,
+        _ => return Ok(()),
+    };
+    if u64::from(width) * u64::from(height) > pixels_max {
+        return Err(DecodeError::TooSparse { format, width, height, bytes_len, pixels_max });
     }
-    let (small_bytes, pixels_max) = (SMALL_BYTES, SMALL_PIXELS_MAX);
-    Err(DecodeError::ClaimTooLarge { width, height, bytes_len, small_bytes, pixels_max })
+    Ok(())
 }
 
 fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
@@ -52,7 +69,11 @@ fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
         ImageFormat::Gif => gif::size(bytes),
         ImageFormat::Bmp => bmp::size(bytes),
         ImageFormat::Tiff => tiff::size(bytes),
-        ImageFormat::Rgb => None,
+        #[cfg(any(feature = "heic", feature = "avif"))]
+        ImageFormat::Heic | ImageFormat::Avif => heif::size(bytes, format)?,
+        #[cfg(feature = "jxl")]
+        ImageFormat::Jxl => jxl::size(bytes)?,
+        _ => None,
     };
     let Some((width, height)) = size else {
         return Err(DecodeError::truncated(format, "its header is incomplete"));

@@ -10,7 +10,7 @@ use crate::imaging::header::Header;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OrientationRule {
-    /// Turned upright by the EXIF orientation.
+    /// Turned upright by the EXIF orientation, or by that of the container of HEIC, AVIF and JPEG XL.
     #[default]
     Upright,
     /// As the file stores them.
@@ -52,7 +52,7 @@ pub struct Settings {
     /// Maximum length of a side of an image, in pixels. A larger image is refused with
     /// `decode.too_large`.
     pub side_max_px: u32,
-    /// Direction of the pixels: `upright`, by the EXIF orientation, as viewers show the image, or
+    /// Direction of the pixels: `upright`, by the file's orientation, as viewers show the image, or
     /// `as-stored`, as the authors' program reads it.
     pub orientation: OrientationRule,
     /// Colour of the pixels: `srgb`, converted from the embedded profile, or `as-stored`, without

@@ -198,8 +198,25 @@ fn a_file_of_another_kind_is_reported_by_its_kind() {
     check(b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", "an SVG drawing");
     check(b"{\"message\": \"forbidden\"}", "JSON");
     check(b"%PDF-1.7", "a PDF document");
-    check(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "an HEIC image");
-    check(b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "an AVIF image");
+    check(b"\0\0\0\x18ftypisom\0\0\0\0mp41isom", "a video");
+    for (is_built, content, word) in [
+        (
+            cfg!(feature = "heic"),
+            &b"\0\0\0\x14ftypheic\0\0\0\0mif1"[..],
+            "an HEIC image, for which",
+        ),
+        (cfg!(feature = "heic"), b"\0\0\0\x14ftypheim\0\0\0\0mif1", "an HEIC image, for which"),
+        (cfg!(feature = "avif"), b"\0\0\0\x14ftypmif1\0\0\0\0avif", "an AVIF image, for which"),
+        (cfg!(feature = "jxl"), b"\xff\x0a\xfa\x1f", "a JPEG XL image, for which"),
+    ] {
+        if is_built {
+            // Only the start of a file of this format.
+            let error = decode(content, &Settings::default()).unwrap_err();
+            assert_eq!(error.code(), "decode.truncated", "{error}");
+        } else {
+            check(content, word);
+        }
+    }
     check(b"BMbut just a sentence", "no known image format");
     check(b"\xff", "no known image format");
     assert_eq!(decode(b"", &Settings::default()).unwrap_err(), DecodeError::Empty);

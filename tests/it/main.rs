@@ -63,6 +63,8 @@ mod goldens_sam2_amg;
 mod goldens_sam2_steps;
 mod gpu_launches;
 mod imaging_decode;
+#[cfg(all(feature = "heic", feature = "avif", feature = "jxl"))]
+mod imaging_heic_avif_jxl;
 mod imaging_limits;
 mod jpeg_damage;
 mod models_hub;

@@ -1,6 +1,7 @@
 //! Detects an image format from the first bytes.
 
 use crate::imaging::codecs::byte_order::le32;
+use crate::imaging::codecs::heif::brands::{Family, family};
 use crate::imaging::format::ImageFormat;
 
 /// Detects the format, or returns `None` if the content is not a supported image.
@@ -25,21 +26,29 @@ pub(crate) fn detect(bytes: &[u8]) -> Option<ImageFormat> {
     if [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|magic| bytes.starts_with(*magic)) {
         return Some(ImageFormat::Tiff);
     }
-    None
+    match family(bytes) {
+        Some(Family::Heic) if cfg!(feature = "heic") => Some(ImageFormat::Heic),
+        Some(Family::Avif) if cfg!(feature = "avif") => Some(ImageFormat::Avif),
+        _ if is_jxl(bytes) && cfg!(feature = "jxl") => Some(ImageFormat::Jxl),
+        _ => None,
+    }
+}
+
+/// Returns true for a bare codestream of JPEG XL and for its container.
+fn is_jxl(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\xff\x0a") || bytes.starts_with(b"\0\0\0\x0cJXL \r\n\x87\n")
 }
 
 /// Describes content that is not a supported image, for the error message.
 pub(crate) fn describe(bytes: &[u8]) -> &'static str {
-    let brand = if bytes.get(4..8) == Some(b"ftyp") { bytes.get(8..12) } else { None };
-    match brand {
-        Some(b"avif" | b"avis") => return "an AVIF image",
-        Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => return "an HEIC image",
-        Some(_) => return "a video",
+    match family(bytes) {
+        Some(Family::Avif) => return "an AVIF image, for which this build has no decoder",
+        Some(Family::Heic) => return "an HEIC image, for which this build has no decoder",
+        Some(Family::Other) => return "a video",
+        None if is_jxl(bytes) => return "a JPEG XL image, for which this build has no decoder",
         None => {}
     }
-    let binary: [(&[u8], &str); 8] = [
-        (b"\xff\x0a", "a JPEG XL image"),
-        (b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
+    let binary: [(&[u8], &str); 6] = [
         (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
         (b"8BPS", "a Photoshop document"),
         (b"%PDF", "a PDF document"),
