@@ -27,6 +27,9 @@ pub(crate) enum Kind {
     Gif,
     Bmp,
     Tiff,
+    /// HEIC and AVIF.
+    Heif,
+    Jxl,
 }
 
 impl Anatomy {
@@ -40,6 +43,10 @@ impl Anatomy {
             Kind::Gif => anatomy.gif(bytes),
             Kind::Bmp => anatomy.numbers(14..bytes.len().min(70), 4),
             Kind::Tiff => anatomy.tiff(bytes),
+            Kind::Jxl if bytes.starts_with(b"\xff\x0a") => {
+                anatomy.numbers(2..bytes.len().min(2 + FIELD_BYTES_MAX), 1);
+            }
+            Kind::Heif | Kind::Jxl => anatomy.boxes(bytes, 0..bytes.len()),
         }
         anatomy.fields.retain(|field| field.end <= bytes.len());
         anatomy
@@ -127,6 +134,37 @@ impl Anatomy {
         }
     }
 
+    /// Finds boxes, and the boxes inside of them.
+    fn boxes(&mut self, bytes: &[u8], range: Range<usize>) {
+        let mut at = range.start;
+        while let Some(len) = be32(bytes, at).filter(|_| at + 8 <= range.end) {
+            let len = if len == 0 { range.end - at } else { len };
+            if len < 8 {
+                return;
+            }
+            let end = at.saturating_add(len).min(range.end);
+            self.fields.extend([at..at + 4, at + 4..at + 8]);
+            // Bytes before the inner boxes.
+            let inner = match &bytes[at + 4..at + 8] {
+                b"iprp" | b"ipco" | b"moov" | b"trak" | b"mdia" | b"minf" | b"stbl" | b"dinf" => 8,
+                b"meta" | b"iref" => 12,
+                b"iinf" => 14,
+                b"stsd" => 16,
+                b"hvc1" | b"av01" => 86,
+                _ => 0,
+            };
+            let payload = at + 8..end.min(at + 8 + 2 * FIELD_BYTES_MAX);
+            for width in [1, 2, 4] {
+                self.numbers(payload.clone(), width);
+            }
+            self.parts.push(at..end);
+            if inner > 0 {
+                self.boxes(bytes, end.min(at + inner)..end);
+            }
+            at = end;
+        }
+    }
+
     /// Finds the entries of the first directory. Their fields are the numbers.
     fn tiff(&mut self, bytes: &[u8]) {
         let is_little = bytes.starts_with(b"II");
@@ -173,6 +211,10 @@ pub(crate) fn operate(rng: &mut Rng, kind: Kind, bytes: &mut Vec<u8>, donor: &[u
     }
     let part = parts[rng.usize(..parts.len())].clone();
     let other = parts[rng.usize(..parts.len())].clone();
+    if part.start < other.end && other.start < part.end && part != other {
+        // A box and one inside of it.
+        return;
+    }
     // Entries of a TIFF directory have a fixed length and position.
     let is_fixed = kind == Kind::Tiff;
     match rng.u8(..4) {

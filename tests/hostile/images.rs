@@ -15,9 +15,10 @@ const ODD_LEN_MAX: usize = 12_000;
 
 /// Returns the golden files with this ending, sorted by name.
 pub(crate) fn files(ending: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/imaging");
-    let mut paths: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let folders = ["imaging", "heic_avif_jxl"].map(|folder| goldens.join(folder));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     paths.retain(|path| {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.ends_with(ending) && !name.ends_with(".expected.png")
@@ -97,6 +98,24 @@ fn hostile_gif_files() {
 #[test]
 fn hostile_bmp_files() {
     campaign("hostile_bmp_files", Kind::Bmp, ".bmp");
+}
+
+#[cfg(feature = "heic")]
+#[test]
+fn hostile_heic_files() {
+    campaign("hostile_heic_files", Kind::Heif, ".heic");
+}
+
+#[cfg(feature = "avif")]
+#[test]
+fn hostile_avif_files() {
+    campaign("hostile_avif_files", Kind::Heif, ".avif");
+}
+
+#[cfg(feature = "jxl")]
+#[test]
+fn hostile_jxl_files() {
+    campaign("hostile_jxl_files", Kind::Jxl, ".jxl");
 }
 
 #[test]

@@ -31,6 +31,8 @@ mod anatomy;
 mod bombs;
 mod campaign;
 mod configurations;
+#[cfg(all(feature = "heic", feature = "avif", feature = "jxl"))]
+mod container_bombs;
 mod dead_letters;
 mod images;
 mod json;
