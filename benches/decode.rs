@@ -1,14 +1,14 @@
-//! Decoding and cropping of 12-megapixel JPEG files on one core, compared with Pillow in the same
-//! run.
+//! Decoding and cropping of 12-megapixel files on one core, compared with Pillow in the same run:
+//! JPEG with libjpeg-turbo, HEIC with libheif, AVIF with libavif, JPEG XL with libjxl.
 //!
 //! ```text
 //! cargo bench --bench decode
 //! ```
 //!
 //! `benches/peers/decode_pillow.py` writes the photos and does the same work (digest, decode, crop)
-//! with Pillow; `PYTHON` names an interpreter that has it. Without Pillow, only a 4:4:4 file of the
-//! `image` crate is measured, without a peer. Both sides alternate and measure the CPU time of
-//! their thread. The figures are medians.
+//! with Pillow; `PYTHON` names an interpreter that has it, and the plugins for the formats. Without
+//! Pillow, only a 4:4:4 file of the `image` crate is measured, without a peer. Both sides alternate
+//! and measure CPU time. The figures are medians.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
