@@ -17,10 +17,10 @@ const SMALL_PIXELS_MAX: u64 = 40_000_000;
 
 /// Pixels that any file of HEIC, AVIF and JPEG XL may have: those of a phone's photo. A plain
 /// picture of these formats takes almost no bytes, and decoding it takes as long as any other.
-const PIXELS_OF_FEW_BYTES_MAX: u64 = 16_000_000;
+const PIXELS_OF_FEW_BYTES_MAX: u64 = 12_500_000;
 
 /// Pixels per byte of a larger file of them; photos have about ten and drawings a hundred.
-const PIXELS_PER_BYTE_MAX: u64 = 160;
+const PIXELS_PER_BYTE_MAX: u64 = 125;
 
 /// Reads format and stored size, and checks the size against the limits. Decodes nothing.
 ///

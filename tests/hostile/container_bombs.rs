@@ -179,7 +179,7 @@ fn a_large_claim_in_a_few_bytes_is_refused_before_its_pixels_are_allocated() {
         assert_eq!(error.code(), "decode.too_large", "{error}");
         assert!(error.to_string().contains("10000×10000 px in "), "{error}");
         // Below that limit a claim is believed, and the data contradicts it.
-        bytes[size..size + 8].copy_from_slice(&[0, 0, 0x0f, 0xa0, 0, 0, 0x0f, 0xa0]);
+        bytes[size..size + 8].copy_from_slice(&[0, 0, 0x0b, 0xb8, 0, 0, 0x0b, 0xb8]);
         let error = refused(&bytes, 8 << 20);
         assert_eq!(error.code(), "decode.corrupt", "{error}");
     }

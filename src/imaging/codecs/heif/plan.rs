@@ -373,7 +373,7 @@ impl<'a> Planner<'_, 'a> {
         let found: BTreeMap<u32, u32> =
             self.items.pairs(*b"auxl").map(|(from, of)| (of, from)).collect();
         let alpha_of = |tile| found.get(tile).copied().filter(|alpha| self.is_alpha(*alpha));
-        if !tiles.first().is_some_and(|first| alpha_of(first).is_some()) {
+        if tiles.first().is_none_or(|first| alpha_of(first).is_none()) {
             return Ok(None);
         }
         let missing = || self.items.corrupt("only some of its tiles have alpha");

@@ -52,7 +52,8 @@ impl<'a> Property<'a> {
             b"ispe" => size(fields),
             b"hvcC" => Some(Self::Hevc(entry.payload)),
             b"av1C" => Some(Self::Av1(entry.payload)),
-            b"colr" => colour(fields),
+            // Colours that cannot be read are no reason to refuse the pixels.
+            b"colr" => colour(fields).or(Some(Self::Other(entry.kind))),
             b"irot" => byte(fields).map(|turns| Self::Rotation(turns & 3)),
             b"imir" => byte(fields).map(|axis| Self::Mirror(axis & 1)),
             b"clap" => clean_aperture(fields).map(Self::CleanAperture),
@@ -101,6 +102,6 @@ fn clean_aperture(mut fields: Fields<'_>) -> Option<CleanAperture> {
 
 fn auxiliary(mut fields: Fields<'_>) -> Option<Property<'_>> {
     fields.version_and_flags()?;
-    let end = fields.0.iter().position(|byte| *byte == 0)?;
-    Some(Property::Auxiliary(&fields.0[..end]))
+    let mut parts = fields.0.split(|byte| *byte == 0);
+    parts.next().map(Property::Auxiliary)
 }

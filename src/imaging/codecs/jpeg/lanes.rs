@@ -118,7 +118,7 @@ mod x86 {
     use pulp::cast;
     use pulp::x86::V3;
 
-    use super::{Lanes, PIXELS};
+    use crate::imaging::codecs::jpeg::lanes::{Lanes, PIXELS};
 
     /// Lanes in a register of 256 bits. The token proves that the CPU has the instructions.
     #[derive(Clone, Copy)]
@@ -222,7 +222,7 @@ mod x86 {
             [r0, r1, r2, r3, r4, r5, r6, r7]
         }
 
-        /// Computes the same as [`rgb_from_ycbcr`](super::rgb_from_ycbcr) in 16 bits: the product
+        /// Computes the same as `rgb_from_ycbcr` in 16 bits: the product
         /// with a factor above one is the number itself, once or twice, and the rest.
         #[inline(always)]
         fn rgb(self, y: &[u8; PIXELS], cb: &[u8; PIXELS], cr: &[u8; PIXELS]) -> [u8; 3 * PIXELS] {
