@@ -10,7 +10,7 @@ use crate::imaging::header::Header;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OrientationRule {
-    /// Turned upright by the EXIF orientation, or by that of the container of HEIC, AVIF and JPEG XL.
+    /// Turned upright by the EXIF orientation; HEIC, AVIF and JPEG XL by that of their container.
     #[default]
     Upright,
     /// As the file stores them.

@@ -1,5 +1,6 @@
 //! HEIC, AVIF and JPEG XL against their reference decoders: every file in
-//! `tests/goldens/heic_avif_jxl`, and in the folders of `DOGIQA_GOLDENS`, decodes to the same picture.
+//! `tests/goldens/heic_avif_jxl`, and in the folders of `DOGIQA_GOLDENS`, decodes to the same
+//! picture.
 
 use std::fs;
 use std::io::Cursor;
@@ -99,7 +100,7 @@ fn a_truncated_file_is_an_error_and_never_a_partial_picture() {
             let truncated = &bytes[..bytes.len() * percent / 100];
             match decode(truncated, &Settings::default()) {
                 Ok(picture) => {
-                    // What follows the first frame or the primary image may be missing.
+                    // The rest after the first frame or the primary image may be missing.
                     let whole = decode(&bytes, &Settings::default()).unwrap();
                     let is_same = picture.pixels() == whole.pixels();
                     assert!(is_same, "{} truncated to {percent} %: {picture:?}", case.file);

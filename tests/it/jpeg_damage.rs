@@ -1,7 +1,7 @@
 //! Damaged JPEG files: a changed picture is refused, except for damage that leaves no trace.
 //!
 //! Huffman codes resynchronise after some bytes. If as many blocks were decoded as before, and all
-//! are possible, the file is a legal one of another picture. No decoder can tell it from a sound one.
+//! are possible, the file is a legal one of another picture, which no decoder can detect.
 
 use std::fs;
 use std::ops::Range;

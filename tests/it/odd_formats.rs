@@ -191,7 +191,8 @@ fn png_colours_are_those_of_browsers() {
     let srgb = [31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000];
     let wide = [31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000];
 
-    // What changes nothing: the usual exponent, what `sRGB` overrides, primaries without exponent.
+    // These change nothing: the usual exponent, values that `sRGB` overrides, primaries without
+    // exponent.
     for chunks in [
         vec![gamma(DISPLAY)],
         vec![gamma(DISPLAY), chromaticities(srgb)],

@@ -1,5 +1,5 @@
-//! Odd image files of kinds that people reported in public trackers: decoded to the right pixels, or
-//! refused.
+//! Odd image files of kinds that people reported in public trackers: decoded to the right pixels,
+//! or refused.
 
 use std::fs;
 use std::io::Cursor;

@@ -78,7 +78,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
     ("storage", &["access", "backends"]),
     ("event", &["reference", "schema"]),
     ("method", &["masks", "agreement"]),
-    ("imaging/codecs", &["jpeg", "tiff", "heif"]),
+    ("imaging/codecs", &["jpeg", "png", "tiff", "heif"]),
     (
         "stream",
         &["offsets", "status", "record", "broker", "output", "intake", "dead_letters", "clients"],

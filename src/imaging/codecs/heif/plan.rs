@@ -61,7 +61,7 @@ pub(crate) struct Alpha<'a> {
     pub(crate) is_multiplied: bool,
 }
 
-/// Where pixels come from.
+/// The origin of pixels.
 pub(crate) enum Source<'a> {
     Coded(Coded<'a>),
     Grid(Grid<'a>),

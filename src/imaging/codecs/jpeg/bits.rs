@@ -116,8 +116,8 @@ impl<'a> BitReader<'a> {
         self.data.len().saturating_sub(self.read().div_ceil(8))
     }
 
-    /// Returns true if the rest of the last byte that was read is of equal bits. Encoders fill it with
-    /// ones, and some with zeros.
+    /// Returns true if the rest of the last byte that was read is of equal bits. Encoders fill it
+    /// with ones, and some with zeros.
     pub(crate) fn has_even_padding(&self) -> bool {
         let (whole, used) = (self.read() / 8, self.read() % 8);
         match self.data.get(whole) {

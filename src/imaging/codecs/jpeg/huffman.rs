@@ -34,7 +34,7 @@ pub(crate) struct Entry {
 
 impl HuffmanTable {
     /// Builds a table from the number of codes of each length, and their symbols. Returns `None` if
-    /// there are more codes than bits can tell apart.
+    /// there are more codes than bits can distinguish.
     pub(crate) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut table = Self {
             values: vec![0; 1 << INDEX_BITS],

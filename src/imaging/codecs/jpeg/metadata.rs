@@ -1,4 +1,4 @@
-//! What the application segments say: orientation, colour profile, and the meaning of components.
+//! The application segments: orientation, colour profile, and the meaning of components.
 
 use image::metadata::Orientation;
 

@@ -1,6 +1,6 @@
 //! JPEG: a decoder that knows of each block that it was decoded from data of its own.
 //!
-//! Decoders for viewers fill missing or damaged blocks with grey, or with those beside them. A
+//! Decoders for viewers fill missing or damaged blocks with grey, or with those next to them. A
 //! quality score of such a picture would be worse than none. So this decoder refuses what an
 //! encoder of 8-bit samples does not write: data that ends before the last block, bits that are no
 //! code, blocks with too many coefficients or impossible ones, restart markers out of order, and

@@ -15,8 +15,7 @@ const FACTOR_BITS: i32 = 13;
 const PASS_BITS: i32 = 2;
 
 /// The largest absolute value of a coefficient, after multiplication with its step, that a block of
-/// 8-bit samples can have, and half as much again: encoders that sharpen edges write up to a quarter
-/// more.
+/// 8-bit samples can have, and a quarter more, which encoders that sharpen edges write.
 pub(crate) const AMPLITUDE_MAX: i32 = 1024 + 256;
 
 /// Returns the samples of a block. Raises `largest` to the largest absolute values of a column.

@@ -1,5 +1,5 @@
-//! Fax coding of rows of bits (ITU-T T.4 and T.6, TIFF 6.0 section 10). The tables of codes are those
-//! of the `fax` crate.
+//! Fax coding of rows of bits (ITU-T T.4 and T.6, TIFF 6.0 section 10). The tables of codes are
+//! those of the `fax` crate.
 
 use std::convert::Infallible;
 use std::iter;

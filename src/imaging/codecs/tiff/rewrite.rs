@@ -1,5 +1,5 @@
-//! Rewrites the first page of a file into a form that the decoder reads: bits in the usual order, and
-//! fax pages without compression.
+//! Rewrites the first page of a file into a form that the decoder reads: bits in the usual order,
+//! and fax pages without compression.
 
 use std::borrow::Cow;
 
