@@ -17,6 +17,9 @@ const PIXELS_AT_ONCE: usize = 4096;
 /// Maximum number of cached conversions; photos of many cameras share few profiles.
 const CACHED_MAX: usize = 8;
 
+/// Largest luminance of a black point: that of L* = 50.
+const BLACK_MAX: f64 = 0.184_187;
+
 /// Maximum size of a profile whose conversion is cached.
 const CACHED_PROFILE_BYTES_MAX: usize = 2 << 20;
 
@@ -38,12 +41,24 @@ pub(crate) fn to_srgb(icc: &[u8], layout: Layout, samples: Samples) -> (Layout, 
     };
     match samples {
         Samples::Eight(samples) => {
-            let converted = conversion.convert(conversion.eight.as_ref(), samples);
+            let mut converted = conversion.convert(conversion.eight.as_ref(), samples);
+            if conversion.black > 0.0 {
+                let values = compensated(conversion.black, u16::from(u8::MAX));
+                for sample in &mut converted {
+                    *sample = u8::try_from(values[usize::from(*sample)]).unwrap_or(u8::MAX);
+                }
+            }
             (conversion.target(), Samples::Eight(converted))
         }
         Samples::Sixteen(samples) => match conversion.sixteen() {
             Some(sixteen) => {
-                let converted = conversion.convert(sixteen.as_ref(), samples);
+                let mut converted = conversion.convert(sixteen.as_ref(), samples);
+                if conversion.black > 0.0 {
+                    let values = compensated(conversion.black, u16::MAX);
+                    for sample in &mut converted {
+                        *sample = values[usize::from(*sample)];
+                    }
+                }
                 (conversion.target(), Samples::Sixteen(converted))
             }
             None => (layout, Samples::Sixteen(samples)),
@@ -83,6 +98,8 @@ struct Conversion {
     layout: Layout,
     source: ColorProfile,
     eight: Arc<dyn TransformExecutor<u8> + Send + Sync>,
+    /// Luminance of the darkest colour, which becomes black; 0 unless the profile is of inks.
+    black: f64,
     /// Opened for the first image of this depth.
     sixteen: OnceLock<Option<Arc<dyn TransformExecutor<u16> + Send + Sync>>>,
 }
@@ -103,7 +120,11 @@ impl Conversion {
         let srgb = ColorProfile::new_srgb();
         let options = TransformOptions::default();
         let eight = source.create_transform_8bit(from, &srgb, to, options).ok()?;
-        let conversion = Self { layout, source, eight, sixteen: OnceLock::new() };
+        let mut conversion = Self { layout, source, eight, black: 0.0, sixteen: OnceLock::new() };
+        if layout == Layout::Cmyk {
+            let darkest = conversion.convert(conversion.eight.as_ref(), vec![255; 4]);
+            conversion.black = luminance(&darkest);
+        }
         conversion.changes_colours().then_some(conversion)
     }
 
@@ -183,6 +204,44 @@ impl Conversion {
     }
 }
 
+/// Returns the luminance of an sRGB colour, from 0 to `BLACK_MAX`.
+fn luminance(colour: &[u8]) -> f64 {
+    const WEIGHTS: [f64; 3] = [0.2126, 0.7152, 0.0722];
+    let parts = colour.iter().zip(WEIGHTS);
+    let sum: f64 = parts.map(|(sample, weight)| weight * linear(f64::from(*sample) / 255.0)).sum();
+    sum.min(BLACK_MAX)
+}
+
+/// Returns the samples from 0 to `last` after black point compensation.
+///
+/// All inks together reflect a few percent of the light. Like `LittleCMS` (Pillow, libvips), this
+/// scales the light so that they become black. The scale is that of XYZ, so it is the same for each
+/// linear component.
+fn compensated(black: f64, last: u16) -> Vec<u16> {
+    let scale = f64::from(last);
+    let value = |sample: u16| {
+        let light = (linear(f64::from(sample) / scale) - black) / (1.0 - black);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the value is between 0 and `last`"
+        )]
+        let sample = (scale * encoded(light.max(0.0))).round() as u16;
+        sample
+    };
+    (0..=last).map(value).collect()
+}
+
+/// Decodes an sRGB component from 0 to 1.
+fn linear(value: f64) -> f64 {
+    if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+}
+
+/// Encodes an sRGB component from 0 to 1.
+fn encoded(light: f64) -> f64 {
+    if light <= 0.003_130_8 { 12.92 * light } else { 1.055 * light.powf(1.0 / 2.4) - 0.055 }
+}
+
 /// Maps a layout to the crate's layouts before and after the conversion.
 fn layouts(layout: Layout) -> (moxcms::Layout, moxcms::Layout) {
     match layout {
@@ -207,6 +266,17 @@ fn channels(layout: Layout) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_darkest_colour_of_inks_becomes_black_and_white_stays() {
+        for last in [u16::from(u8::MAX), u16::MAX] {
+            let values = compensated(luminance(&[32, 31, 31]), last);
+            let darkest = usize::from(last / 255 * 31);
+            assert_eq!((values[0], values[darkest], values.last()), (0, 0, Some(&last)));
+            assert!(values.is_sorted());
+        }
+        assert_eq!(compensated(0.0, 255), (0..=255).collect::<Vec<_>>());
+    }
 
     fn convert(profile: &ColorProfile, layout: Layout, samples: Vec<u8>) -> (Layout, Vec<u8>) {
         let icc = profile.encode().unwrap();

@@ -168,6 +168,11 @@ fn a_png_is_whole_if_its_rows_are() {
     assert_same(&[&png[..end], &text[..15]].concat(), &png);
     assert_same(&png[..end - 4], &png);
     assert_refused(&png[..end - 200], "decode.truncated", "");
+    // A length that is too large swallows the chunks behind.
+    let mut longer = png.clone();
+    let length = position(&png, b"IDAT") - 4;
+    longer[length..length + 4].copy_from_slice(&1_000_000_u32.to_be_bytes());
+    assert_refused(&longer, "decode.corrupt", "length");
     let missing = [&png[..33], &png_chunk(*b"IEND", b"")].concat();
     assert_refused(&missing, "decode.corrupt", "no image data");
     assert_refused(&png[..40], "decode.truncated", "");

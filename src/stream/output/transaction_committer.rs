@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
-use crate::telemetry::metrics;
+use crate::telemetry::{LineLimit, metrics};
 
 use crate::stream::broker::partition_list::of_positions;
 use crate::stream::broker::sasl_login::{Credentials, SaslLogin};
@@ -51,6 +51,9 @@ pub(crate) struct TransactionCommitter {
     /// Producers that were replaced since the last commit.
     replacements: u32,
 }
+
+/// An outage of the brokers lasts for many attempts; one line a minute suffices.
+static WARNINGS: LineLimit = LineLimit::new(Duration::from_mins(1));
 
 /// The fate of the producer after an attempt to commit.
 enum ProducerFate {
@@ -169,7 +172,13 @@ impl TransactionCommitter {
         let committed = match consumer.committed_offsets(partitions, COMMITTED_TIMEOUT) {
             Ok(committed) => committed,
             Err(error) => {
-                tracing::warn!(%error, "the committed offsets of the group are not known yet");
+                if let Some(repeated) = WARNINGS.admit("resolve", Instant::now()) {
+                    tracing::warn!(
+                        %error,
+                        repeated,
+                        "the committed offsets of the group are not known yet"
+                    );
+                }
                 self.vitals.commit_failed(Instant::now());
                 return false;
             }
@@ -277,7 +286,12 @@ impl TransactionCommitter {
             Ok(producer) => return Some(producer),
             Err(TransactionFailure::Permanent(error)) => self.fault.raise(error),
             Err(_) => {
-                tracing::warn!("no broker initialised the transactional id; trying again");
+                if let Some(repeated) = WARNINGS.admit("reopen", Instant::now()) {
+                    tracing::warn!(
+                        repeated,
+                        "no broker initialised the transactional id; trying again"
+                    );
+                }
                 self.vitals.commit_failed(Instant::now());
             }
         }

@@ -82,11 +82,9 @@ impl<'a> Chunks<'a> {
             }
             chunks.end += FRAME_LEN + chunk.payload.len();
         }
-        let rest = bytes.get(chunks.end..).unwrap_or_default();
-        if !chunks.has_end && rest.get(4..8) == Some(b"IDAT") {
-            let len = be32(rest, 0).map_or(0, |len| len as usize);
-            chunks.cut = Some(&rest[8..rest.len().min(8 + len)]);
-            has_data = true;
+        if !chunks.has_end {
+            chunks.cut = cut_data(bytes.get(chunks.end..).unwrap_or_default())?;
+            has_data |= chunks.cut.is_some();
         }
         if has_data { Ok(chunks) } else { Err(missing_data(chunks.has_end)) }
     }
@@ -123,6 +121,22 @@ impl<'a> Chunks<'a> {
         completed.extend(END);
         Cow::Owned(completed)
     }
+}
+
+/// Returns the payload of image data that the end of the file cuts, or `None` if the rest is
+/// something else. Fails if the rest has further chunks: then its length is wrong.
+fn cut_data(rest: &[u8]) -> Result<Option<&[u8]>, DecodeError> {
+    let Some(payload) = rest.get(8..).filter(|_| rest[4..8] == *b"IDAT") else {
+        return Ok(None);
+    };
+    let len = be32(rest, 0).map_or(0, |len| len as usize);
+    let payload = payload.get(..len).unwrap_or(payload);
+    if memchr::memmem::find(payload, b"IDAT").is_some()
+        || memchr::memmem::find(payload, &END[4..]).is_some()
+    {
+        return Err(DecodeError::corrupt(FORMAT, "the length of its IDAT chunk is wrong"));
+    }
+    Ok(Some(payload))
 }
 
 fn missing_data(has_end: bool) -> DecodeError {
