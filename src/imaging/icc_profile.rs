@@ -39,31 +39,42 @@ pub(crate) fn to_srgb(icc: &[u8], layout: Layout, samples: Samples) -> (Layout, 
     let Some(conversion) = conversion(icc, layout) else {
         return (layout, samples);
     };
+    let has_eight_bits = matches!(samples, Samples::Eight(_));
+    let samples = match samples {
+        // The compensation of dark inks would turn the steps of 8 bits into visible ones.
+        Samples::Eight(samples) if layout == Layout::Cmyk => {
+            Samples::Sixteen(samples.into_iter().map(|sample| u16::from(sample) * 257).collect())
+        }
+        other => other,
+    };
     match samples {
         Samples::Eight(samples) => {
-            let mut converted = conversion.convert(conversion.eight.as_ref(), samples);
-            if conversion.black > 0.0 {
-                let values = compensated(conversion.black, u16::from(u8::MAX));
-                for sample in &mut converted {
-                    *sample = u8::try_from(values[usize::from(*sample)]).unwrap_or(u8::MAX);
-                }
-            }
+            let converted = conversion.convert(conversion.eight.as_ref(), samples);
             (conversion.target(), Samples::Eight(converted))
         }
         Samples::Sixteen(samples) => match conversion.sixteen() {
             Some(sixteen) => {
                 let mut converted = conversion.convert(sixteen.as_ref(), samples);
-                if conversion.black > 0.0 {
-                    let values = compensated(conversion.black, u16::MAX);
+                if let Some(values) = &conversion.compensated {
                     for sample in &mut converted {
                         *sample = values[usize::from(*sample)];
                     }
                 }
-                (conversion.target(), Samples::Sixteen(converted))
+                let converted = if has_eight_bits {
+                    Samples::Eight(converted.into_iter().map(rounded).collect())
+                } else {
+                    Samples::Sixteen(converted)
+                };
+                (conversion.target(), converted)
             }
             None => (layout, Samples::Sixteen(samples)),
         },
     }
+}
+
+/// Returns the nearest sample of 8 bits.
+fn rounded(sample: u16) -> u8 {
+    u8::try_from((u32::from(sample) + 128) / 257).unwrap_or(u8::MAX)
 }
 
 /// Returns the conversion of a profile, from the cache or newly opened.
@@ -98,8 +109,8 @@ struct Conversion {
     layout: Layout,
     source: ColorProfile,
     eight: Arc<dyn TransformExecutor<u8> + Send + Sync>,
-    /// Luminance of the darkest colour, which becomes black; 0 unless the profile is of inks.
-    black: f64,
+    /// Every sample after black point compensation; `None` unless the profile is of inks.
+    compensated: Option<Vec<u16>>,
     /// Opened for the first image of this depth.
     sixteen: OnceLock<Option<Arc<dyn TransformExecutor<u16> + Send + Sync>>>,
 }
@@ -120,10 +131,11 @@ impl Conversion {
         let srgb = ColorProfile::new_srgb();
         let options = TransformOptions::default();
         let eight = source.create_transform_8bit(from, &srgb, to, options).ok()?;
-        let mut conversion = Self { layout, source, eight, black: 0.0, sixteen: OnceLock::new() };
+        let sixteen = OnceLock::new();
+        let mut conversion = Self { layout, source, eight, compensated: None, sixteen };
         if layout == Layout::Cmyk {
             let darkest = conversion.convert(conversion.eight.as_ref(), vec![255; 4]);
-            conversion.black = luminance(&darkest);
+            conversion.compensated = Some(compensated(luminance(&darkest)));
         }
         conversion.changes_colours().then_some(conversion)
     }
@@ -212,24 +224,24 @@ fn luminance(colour: &[u8]) -> f64 {
     sum.min(BLACK_MAX)
 }
 
-/// Returns the samples from 0 to `last` after black point compensation.
+/// Returns all 16-bit samples after black point compensation.
 ///
 /// All inks together reflect a few percent of the light. Like `LittleCMS` (Pillow, libvips), this
 /// scales the light so that they become black. The scale is that of XYZ, so it is the same for each
 /// linear component.
-fn compensated(black: f64, last: u16) -> Vec<u16> {
-    let scale = f64::from(last);
+fn compensated(black: f64) -> Vec<u16> {
+    let scale = f64::from(u16::MAX);
     let value = |sample: u16| {
         let light = (linear(f64::from(sample) / scale) - black) / (1.0 - black);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "the value is between 0 and `last`"
+            reason = "the value is between 0 and the scale"
         )]
         let sample = (scale * encoded(light.max(0.0))).round() as u16;
         sample
     };
-    (0..=last).map(value).collect()
+    (0..=u16::MAX).map(value).collect()
 }
 
 /// Decodes an sRGB component from 0 to 1.
@@ -269,13 +281,10 @@ mod tests {
 
     #[test]
     fn the_darkest_colour_of_inks_becomes_black_and_white_stays() {
-        for last in [u16::from(u8::MAX), u16::MAX] {
-            let values = compensated(luminance(&[32, 31, 31]), last);
-            let darkest = usize::from(last / 255 * 31);
-            assert_eq!((values[0], values[darkest], values.last()), (0, 0, Some(&last)));
-            assert!(values.is_sorted());
-        }
-        assert_eq!(compensated(0.0, 255), (0..=255).collect::<Vec<_>>());
+        let values = compensated(luminance(&[32, 31, 31]));
+        assert_eq!((values[0], values[31 * 257], values.last()), (0, 0, Some(&u16::MAX)));
+        assert!(values.is_sorted() && values[33 * 257] > 0);
+        assert_eq!(compensated(0.0), (0..=u16::MAX).collect::<Vec<_>>());
     }
 
     fn convert(profile: &ColorProfile, layout: Layout, samples: Vec<u8>) -> (Layout, Vec<u8>) {
