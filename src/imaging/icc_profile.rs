@@ -34,12 +34,12 @@ struct CachedConversion {
     conversion: Option<Arc<Conversion>>,
 }
 
-/// Converts samples to sRGB if the profile is usable; the layout is then RGB or RGBA.
+/// Converts samples to sRGB if the profile is usable; the layout is then RGB or RGBA. CMYK samples
+/// have 16 bits afterwards.
 pub(crate) fn to_srgb(icc: &[u8], layout: Layout, samples: Samples) -> (Layout, Samples) {
     let Some(conversion) = conversion(icc, layout) else {
         return (layout, samples);
     };
-    let has_eight_bits = matches!(samples, Samples::Eight(_));
     let samples = match samples {
         // The compensation of dark inks would turn the steps of 8 bits into visible ones.
         Samples::Eight(samples) if layout == Layout::Cmyk => {
@@ -60,21 +60,11 @@ pub(crate) fn to_srgb(icc: &[u8], layout: Layout, samples: Samples) -> (Layout, 
                         *sample = values[usize::from(*sample)];
                     }
                 }
-                let converted = if has_eight_bits {
-                    Samples::Eight(converted.into_iter().map(rounded).collect())
-                } else {
-                    Samples::Sixteen(converted)
-                };
-                (conversion.target(), converted)
+                (conversion.target(), Samples::Sixteen(converted))
             }
             None => (layout, Samples::Sixteen(samples)),
         },
     }
-}
-
-/// Returns the nearest sample of 8 bits.
-fn rounded(sample: u16) -> u8 {
-    u8::try_from((u32::from(sample) + 128) / 257).unwrap_or(u8::MAX)
 }
 
 /// Returns the conversion of a profile, from the cache or newly opened.

@@ -61,7 +61,8 @@ pub enum StreamError {
         "topic {topic}, partition {partition}, offset {offset}: the records cannot be read: \
          {reason}. None was skipped. If the batch decompresses to more than \
          receive.message.max.bytes, raise that in kafka.properties; if it is damaged, stop the \
-         workers and reset the group's offset to the first one after it: kafka-consumer-groups.sh --group {group} --topic {topic}:{partition} \
+         workers and reset the group's offset to the first one after it: \
+         kafka-consumer-groups.sh --group {group} --topic {topic}:{partition} \
          --reset-offsets --to-offset <first offset after the batch> --execute"
     )]
     UnreadableRecords {

@@ -97,7 +97,7 @@ enum AttemptOutcome {
 /// A reference that is held through an outage. Dropping it ends the hold.
 struct HeldReference<'a> {
     answers: &'a Answers,
-    uri: String,
+    uri: &'a str,
     _waiting: Waiting<'a>,
 }
 
@@ -158,7 +158,7 @@ impl Answers {
         let mut first_failed_at = None;
         loop {
             // A panic fails this image only: the worker and its other images continue.
-            let attempt = Box::pin(self.attempt(record, reference.clone()));
+            let attempt = Box::pin(self.attempt(record, &reference));
             let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
             let Ok(outcome) = attempt else { return Ok(Err(Reason::panicked())) };
             let (failure, mut reason) = match outcome? {
@@ -181,7 +181,8 @@ impl Answers {
             if advice == Advice::GiveUp || remaining.is_zero() {
                 return Ok(Err(reason));
             }
-            held = (advice == Advice::Hold).then(|| held.unwrap_or_else(|| self.hold(&reference)));
+            held =
+                (advice == Advice::Hold).then(|| held.unwrap_or_else(|| self.hold(&reference.uri)));
             failures += 1;
             let delay = HOLD.delay(failures).max(failure.retry_after.unwrap_or_default());
             // Both end the wait, and both lead to the next attempt.
@@ -196,14 +197,14 @@ impl Answers {
     async fn attempt(
         &self,
         record: &Record,
-        reference: ImageReference,
+        reference: &ImageReference,
     ) -> Result<AttemptOutcome, StreamError> {
-        let (uri, reference_id) = (reference.uri.clone(), reference.id.clone());
         let trace = child_trace(reference.trace.as_ref());
         let source = self.source(record);
-        match self.journey.assess(reference, Some(source)).await {
+        match self.journey.assess(reference.clone(), Some(source)).await {
             Ok(event) => {
-                self.store_answered(&uri, true);
+                self.store_answered(&reference.uri, true);
+                let reference_id = reference.id.clone();
                 Ok(AttemptOutcome::Event(Box::new(Assessed { event, reference_id, trace })))
             }
             Err(failure) if failure.fatal => {
@@ -217,7 +218,7 @@ impl Answers {
                 // The object is at fault, or a later stage failed: the store itself works. A
                 // reference that is refused without a request says nothing about its store.
                 if failure.stage != Stage::Reference && failure.attempts > 0 {
-                    self.store_answered(&uri, failure.stage != Stage::Fetch);
+                    self.store_answered(&reference.uri, failure.stage != Stage::Fetch);
                 }
                 Ok(AttemptOutcome::DeadLetter(failure.into()))
             }
@@ -225,9 +226,8 @@ impl Answers {
     }
 
     /// Holds a reference until its store is available again.
-    fn hold(&self, reference: &ImageReference) -> HeldReference<'_> {
-        self.outages().hold(&reference.uri);
-        let uri = reference.uri.clone();
+    fn hold<'a>(&'a self, uri: &'a str) -> HeldReference<'a> {
+        self.outages().hold(uri);
         HeldReference { answers: self, uri, _waiting: self.vitals.held() }
     }
 
@@ -394,7 +394,7 @@ impl Answers {
 
 impl Drop for HeldReference<'_> {
     fn drop(&mut self) {
-        self.answers.outages().release(&self.uri);
+        self.answers.outages().release(self.uri);
     }
 }
 

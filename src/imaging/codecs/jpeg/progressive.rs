@@ -22,10 +22,6 @@ impl BlockCoder for DcFirstCoder<'_> {
         self.predictions = [0; 4];
     }
 
-    fn is_settled(&self) -> bool {
-        true
-    }
-
     #[inline(always)]
     fn decode(
         &mut self,
@@ -49,10 +45,6 @@ pub(crate) struct DcRefinementCoder {
 
 impl BlockCoder for DcRefinementCoder {
     fn restart(&mut self) {}
-
-    fn is_settled(&self) -> bool {
-        true
-    }
 
     #[inline(always)]
     fn decode(

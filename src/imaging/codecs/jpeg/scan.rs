@@ -75,7 +75,9 @@ pub(crate) trait BlockCoder: Clone {
     fn restart(&mut self);
 
     /// Returns true if an interval may end here: no announced block is missing.
-    fn is_settled(&self) -> bool;
+    fn is_settled(&self) -> bool {
+        true
+    }
 
     /// Decodes a block of a component of the scan. `last` is the last position of its coefficients
     /// that may not be zero.

@@ -32,10 +32,6 @@ impl BlockCoder for SequentialCoder<'_> {
         self.predictions = [0; 4];
     }
 
-    fn is_settled(&self) -> bool {
-        true
-    }
-
     #[inline(always)]
     fn decode(
         &mut self,
