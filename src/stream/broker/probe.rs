@@ -17,6 +17,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for which events of the connection are collected between requests. One poll would not
 /// suffice: with librdkafka's `debug` set, the decisive error follows many log lines.
 const EVENTS_WAIT: Duration = Duration::from_millis(100);
+/// Time after which a topic that the brokers do not know is missing. The controller creates a topic
+/// before every broker knows it, so one that was created just now may be unknown for a moment.
+const UNKNOWN_TOPIC_WAIT: Duration = Duration::from_secs(2);
 
 /// A topic as the brokers describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,15 +78,31 @@ pub(crate) fn describe_topics(
         .admin_config()?
         .create_with_context(ConnectionErrors::default())
         .map_err(|error| configuration_error(&error))?;
-    let deadline = Instant::now() + settings.probe_timeout;
+    let deadlines = Deadlines::from_now(settings);
     let mut report = ClusterReport { topics: Vec::new(), missing: Vec::new() };
     for topic in topics {
-        match describe_topic(settings, &client, topic, deadline, stop)? {
+        match describe_topic(settings, &client, topic, deadlines, stop)? {
             Some(described) => report.topics.push(described),
             None => report.missing.push(topic.clone()),
         }
     }
     Ok(report)
+}
+
+/// The times at which a probe no longer waits.
+#[derive(Clone, Copy)]
+struct Deadlines {
+    /// For an answer of the brokers.
+    answer: Instant,
+    /// For topics that the brokers do not know.
+    unknown_topic: Instant,
+}
+
+impl Deadlines {
+    fn from_now(settings: &Settings) -> Self {
+        let now = Instant::now();
+        Self { answer: now + settings.probe_timeout, unknown_topic: now + UNKNOWN_TOPIC_WAIT }
+    }
 }
 
 /// Returns the error for missing topics, with the commands that create them.
@@ -109,15 +128,21 @@ fn describe_topic(
     settings: &Settings,
     client: &BaseConsumer<ConnectionErrors>,
     topic: &str,
-    deadline: Instant,
+    deadlines: Deadlines,
     stop: &CancellationToken,
 ) -> Result<Option<TopicReport>, StreamError> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadlines.answer.saturating_duration_since(Instant::now());
         let error = match client.fetch_metadata(Some(topic), left.min(REQUEST_TIMEOUT)) {
             Ok(metadata) => {
-                let described = metadata.topics().iter().find(|found| found.name() == topic);
-                return described.map_or(Ok(None), read_metadata);
+                let found = metadata.topics().iter().find(|found| found.name() == topic);
+                let described = found.map_or(Ok(None), read_metadata)?;
+                let waits = Instant::now() < deadlines.unknown_topic && !stop.is_cancelled();
+                if described.is_some() || !waits {
+                    return Ok(described);
+                }
+                drop(client.poll(EVENTS_WAIT));
+                continue;
             }
             Err(error) => error,
         };
@@ -132,7 +157,7 @@ fn describe_topic(
         if stop.is_cancelled() {
             return Ok(None);
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadlines.answer {
             return Err(client.context().unreachable(settings, &error));
         }
     }
