@@ -9,8 +9,14 @@ use serde_json::{Map, Value};
 /// A JSON object as the sender wrote it, without insignificant whitespace. Numbers keep their
 /// digits, which a floating-point number would not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Box<RawValue>")]
 pub struct Metadata(Box<RawValue>);
+
+impl From<Box<RawValue>> for Metadata {
+    fn from(object: Box<RawValue>) -> Self {
+        Self::copy(&object)
+    }
+}
 
 impl Metadata {
     /// Returns an object without entries.
@@ -89,6 +95,7 @@ mod tests {
         assert_eq!(metadata(json).as_str(), text);
         assert_eq!(serde_json::to_string(&metadata(json)).unwrap(), text);
         assert_eq!(serde_json::from_str::<Metadata>(text).unwrap(), metadata(json));
+        assert_eq!(serde_json::from_str::<Metadata>(json).unwrap(), metadata(json));
     }
 
     #[test]
