@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::cli::commands::{
-    ask, check, config, dead_letters, demo, enqueue, models, run, schema, score, segment, watch,
+    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, run, schema,
+    score, segment, watch,
 };
 
 /// Separates the options of all commands from those of the command in the help texts.
@@ -36,6 +37,10 @@ pub(crate) enum Command {
     Enqueue(enqueue::Args),
     /// Score files, folders, globs or URIs without Kafka
     Score(score::Args),
+    /// Compare scores with people's scores: SRCC, PLCC and more, on public data sets or your own
+    Evaluate(evaluate::Args),
+    /// Find thresholds, review bands and the curve to people's scale for your images
+    Calibrate(calibrate::Args),
     /// Segment images with SAM 2: masks as JSON, optionally outlined pictures
     Segment(segment::Args),
     /// Ask mPLUG-Owl3 a question about an image

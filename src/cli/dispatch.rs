@@ -9,7 +9,8 @@ use tokio::runtime::Runtime;
 use crate::cli::command_line::{Cli, Command};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::{
-    ask, check, config, dead_letters, demo, enqueue, models, run, schema, score, segment, watch,
+    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, run, schema,
+    score, segment, watch,
 };
 use crate::cli::terminal::{is_broken_pipe, print_status};
 use crate::config::load;
@@ -30,10 +31,12 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
-    // The wire contract does not depend on the configuration, so an invalid one must not prevent
-    // printing it.
+    // These do not depend on the configuration, so an invalid one must not prevent them.
     if let Command::Schema(args) = &cli.command {
         return schema::run(args);
+    }
+    if let Command::Calibrate(args) = &cli.command {
+        return calibrate::run(args);
     }
     let loaded = load(cli.config.as_deref(), &cli.set)?;
     if let Command::Config(args) = &cli.command {
@@ -53,6 +56,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
             Command::Run(args) => run::run(args, settings).await,
             Command::Enqueue(args) => enqueue::run(args, settings).await,
             Command::Score(args) => score::run(args, settings).await,
+            Command::Evaluate(args) => evaluate::run(args, settings).await,
             Command::Segment(args) => segment::run(args, settings).await,
             Command::Ask(args) => ask::run(args, settings).await,
             Command::Watch(args) => watch::run(args, settings).await,
@@ -60,7 +64,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
             Command::Models(args) => models::run(args).await,
             Command::Demo(args) => demo::run(args, settings).await,
             Command::Check(args) => check::run(args, settings).await,
-            Command::Schema(_) | Command::Config(_) => unreachable!("answered above"),
+            Command::Schema(_) | Command::Config(_) | Command::Calibrate(_) => {
+                unreachable!("answered above")
+            }
         }
     });
     // A blocking task, such as a decoder or a Kafka client, must not delay the exit.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::engine::adapters::classic::{self, ClassicScorer, ClassicSegmenter};
+use crate::engine::adapters::recorded::RecordedMasks;
 use crate::engine::dog_iqa_plan::{self, DogIqaPlan};
 use crate::engine::error::EngineError;
 use crate::engine::info::EngineInfo;
@@ -44,18 +45,47 @@ impl Engine {
     pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
             let DogIqaPlan { segmenter, scorer, memory } = DogIqaPlan::new(settings, standard)?;
-            let lanes = ModelLanes::open(segmenter, scorer)?;
-            let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
-            let version = dog_iqa_plan::version(&settings.dog_iqa, segmenter, scorer)?;
-            let info = EngineInfo {
-                name: dog_iqa_plan::NAME.to_owned(),
-                version,
-                segmenter: segmenter.clone(),
-                scorer: scorer.clone(),
-                changed_settings: settings.dog_iqa.changed(),
-            };
-            return Ok(Self::of_lanes(info, memory, lanes));
+            return Self::dog_iqa(settings, ModelLanes::open(segmenter, scorer)?, memory);
         }
+        Self::classic(settings, standard, ClassicSegmenter::new())
+    }
+
+    /// Opens the scorer of the configured engine, and takes the masks from a record. Rates the same
+    /// regions by another standard or other crops without segmenting again.
+    ///
+    /// # Errors
+    /// Fails like [`open`](Self::open).
+    pub fn open_with_masks(
+        settings: &Settings,
+        standard: &Standard,
+        masks: RecordedMasks,
+    ) -> Result<Self, EngineError> {
+        if settings.is_dog_iqa() {
+            let DogIqaPlan { scorer, memory, .. } = DogIqaPlan::new(settings, standard)?;
+            let segmenter = plan_of(SegmenterModel(masks), EngineLimits::on_cpu(settings).segment);
+            return Self::dog_iqa(settings, ModelLanes::open(segmenter, scorer)?, memory);
+        }
+        Self::classic(settings, standard, masks)
+    }
+
+    fn dog_iqa(settings: &Settings, lanes: ModelLanes, memory: u64) -> Result<Self, EngineError> {
+        let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
+        let version = dog_iqa_plan::version(&settings.dog_iqa, segmenter, scorer)?;
+        let info = EngineInfo {
+            name: dog_iqa_plan::NAME.to_owned(),
+            version,
+            segmenter: segmenter.clone(),
+            scorer: scorer.clone(),
+            changed_settings: settings.dog_iqa.changed(),
+        };
+        Ok(Self::of_lanes(info, memory, lanes))
+    }
+
+    fn classic(
+        settings: &Settings,
+        standard: &Standard,
+        segmenter: impl Segmenter,
+    ) -> Result<Self, EngineError> {
         let ignored = settings.dog_iqa.changed();
         if !ignored.is_empty() {
             let settings: Vec<&String> = ignored.keys().collect();
@@ -64,7 +94,7 @@ impl Engine {
         Self::new(
             classic::NAME,
             classic::VERSION,
-            ClassicSegmenter::new(),
+            segmenter,
             ClassicScorer::new(standard.k()),
             EngineLimits::on_cpu(settings),
         )

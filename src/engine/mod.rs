@@ -31,6 +31,7 @@ mod warm_up;
 pub use adapters::MplugOwl3Error;
 pub use adapters::classic::{ClassicScorer, ClassicSegmenter, ReducedPicture};
 pub use adapters::mplug_owl3::{CropViews, MplugOwl3Scorer};
+pub use adapters::recorded::RecordedMasks;
 pub use adapters::sam2::{Sam2Error, Sam2Segmenter};
 pub use chat::{ChatQuestion, MplugOwl3Chat};
 pub use engine::Engine;

@@ -44,6 +44,10 @@ pub struct QualityEvent {
     pub score: f64,
     /// The same combination of the expected levels, which has finer steps.
     pub score_expected: f64,
+    /// People's opinion of the image on their scale, such as a mean opinion score, as
+    /// `method.calibration` predicts it from the score. Absent without a calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_mos: Option<f64>,
     /// Rating of the whole image.
     pub global: Rating,
     /// Combined level of the objects. Absent if no region is large enough.
@@ -328,6 +332,8 @@ pub struct EventParts<'a> {
     pub include_masks: bool,
     /// The settings of the score.
     pub aggregation: &'a AggregationSettings,
+    /// People's opinion as the calibration predicts it.
+    pub score_mos: Option<f64>,
 }
 
 impl QualityEvent {
@@ -349,6 +355,7 @@ impl QualityEvent {
             },
             score: assessment.score,
             score_expected: assessment.score_expected,
+            score_mos: parts.score_mos,
             global: Rating::new(&assessment.global, standard),
             local: assessment.local,
             segmentation: SegmentationSummary {

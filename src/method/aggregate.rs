@@ -121,6 +121,26 @@ pub struct Assessment {
     pub objects: Vec<ObjectAssessment>,
 }
 
+/// A rated region, reduced to the numbers that the score depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RegionValue {
+    /// Area that weights the region, in pixels.
+    pub weight_px: u64,
+    /// The region's level, or its expected level.
+    pub value: f64,
+}
+
+/// A score and its parts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CombinedScore {
+    /// `local_weight · local + global_weight · global + points of the regions`.
+    pub score: f64,
+    /// Weighted mean of the regions' values. `None` without regions.
+    pub local: Option<f64>,
+    /// Points for the number of regions.
+    pub segmentation_score: f64,
+}
+
 /// Combines the ratings: `local_weight · local + global_weight · global + points of the regions`;
 /// with the default weights `(global + local) / 2 + seg`.
 ///
@@ -131,42 +151,54 @@ pub fn assess(
     objects: Vec<ObjectAssessment>,
     settings: &AggregationSettings,
 ) -> Assessment {
-    let k = f64::from(global.levels());
-    let segmentation_score = settings.points_of_regions(objects.len(), k);
-    let combine = |whole: f64, local: Option<f64>| {
-        let local = local.unwrap_or(whole);
-        settings.local_weight * local + settings.global_weight * whole + segmentation_score
+    let combined = |value: fn(&LevelDistribution) -> f64| {
+        let region = |object: &ObjectAssessment| RegionValue {
+            weight_px: object.region.weight_px,
+            value: value(&object.rating),
+        };
+        let regions: Vec<RegionValue> = objects.iter().map(region).collect();
+        combine(value(&global), &regions, global.levels(), settings)
     };
-    let level = |rating: &LevelDistribution| f64::from(rating.level());
-    let local = local_score(&objects, settings.weighting, level);
-    let local_expected = local_score(&objects, settings.weighting, LevelDistribution::expected);
+    let by_level = combined(|rating| f64::from(rating.level()));
+    let by_expectation = combined(LevelDistribution::expected);
     Assessment {
-        score: combine(level(&global), local),
-        score_expected: combine(global.expected(), local_expected),
+        score: by_level.score,
+        score_expected: by_expectation.score,
         global,
-        local,
-        segmentation_score,
+        local: by_level.local,
+        segmentation_score: by_level.segmentation_score,
         objects,
     }
 }
 
+/// Combines the value of the whole image and those of its regions on a scale of `k` levels.
+pub fn combine(
+    global: f64,
+    regions: &[RegionValue],
+    k: u8,
+    settings: &AggregationSettings,
+) -> CombinedScore {
+    let segmentation_score = settings.points_of_regions(regions.len(), f64::from(k));
+    let local = local_score(regions, settings.weighting);
+    let score = settings.local_weight * local.unwrap_or(global)
+        + settings.global_weight * global
+        + segmentation_score;
+    CombinedScore { score, local, segmentation_score }
+}
+
 /// Returns the weighted mean of the regions' values. Masks may overlap, so weights are divided by
 /// their own sum and not by the image's area.
-fn local_score(
-    objects: &[ObjectAssessment],
-    weighting: Weighting,
-    value: impl Fn(&LevelDistribution) -> f64,
-) -> Option<f64> {
+fn local_score(regions: &[RegionValue], weighting: Weighting) -> Option<f64> {
     let (mut weighted, mut weights) = (0.0, 0.0);
-    for object in objects {
+    for region in regions {
         let weight = match weighting {
-            Weighting::Area => object.region.weight_px as f64,
+            Weighting::Area => region.weight_px as f64,
             Weighting::Mean => 1.0,
         };
-        weighted += weight * value(&object.rating);
+        weighted += weight * region.value;
         weights += weight;
     }
-    (!objects.is_empty()).then(|| weighted / weights)
+    (!regions.is_empty()).then(|| weighted / weights)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod aggregate;
 pub mod agreement;
 mod answer;
 mod bounds;
+mod calibration;
 mod cascade;
 mod fingerprint;
 mod formula;
@@ -29,9 +30,11 @@ mod standard_form;
 mod standard_table;
 
 pub use aggregate::{
-    AggregationError, AggregationSettings, Assessment, ObjectAssessment, Weighting, assess,
+    AggregationError, AggregationSettings, Assessment, CombinedScore, ObjectAssessment,
+    RegionValue, Weighting, assess, combine,
 };
 pub use answer::{AnswerKind, GeneratedAnswer};
+pub use calibration::{CalibrationError, CalibrationSettings};
 pub use cascade::{ObjectsError, ObjectsSettings, ObjectsWhen};
 pub(crate) use fingerprint::{fingerprint, short};
 pub use formula::Formula;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::method::aggregate::{AggregationError, AggregationSettings};
+use crate::method::calibration::{CalibrationError, CalibrationSettings};
 use crate::method::cascade::{ObjectsError, ObjectsSettings};
 use crate::method::policy::{FormulaMismatch, Policies, PolicyError};
 use crate::method::preset::Preset;
@@ -30,6 +31,9 @@ pub struct Settings {
     pub aggregation: AggregationSettings,
     /// Thresholds that turn scores into a verdict.
     pub policies: Policies,
+    /// The curve that maps scores to people's scale. With it, events have `score_mos`. `dogiqa
+    /// calibrate --map` fits and writes it.
+    pub calibration: Option<CalibrationSettings>,
 }
 
 /// Contradictory or incomplete settings.
@@ -47,6 +51,9 @@ pub enum SettingsError {
     /// A policy is meant for another formula.
     #[error("method.policies: {0}")]
     Formula(#[from] FormulaMismatch),
+    /// The calibration is no curve, or is for another formula.
+    #[error("method.calibration: {0}")]
+    Calibration(#[from] CalibrationError),
     /// No rating counts.
     #[error("method.aggregation: {0}")]
     Aggregation(#[from] AggregationError),
@@ -57,11 +64,15 @@ impl Settings {
     ///
     /// # Errors
     /// Fails if the standard is invalid, the default policy does not exist, a policy is meant for
-    /// another formula, no rating counts, or the cascade is contradictory.
+    /// another formula, no rating counts, the cascade is contradictory, or the calibration is no
+    /// curve for the formula.
     pub fn check(&self) -> Result<Standard, SettingsError> {
         self.policies.check()?;
         self.aggregation.check()?;
         self.policies.check_formula(self.aggregation.formula())?;
+        if let Some(calibration) = &self.calibration {
+            calibration.check(self.aggregation.formula())?;
+        }
         let standard = Standard::from_settings(&self.standard)?;
         self.objects.check(standard.k())?;
         Ok(standard)

@@ -97,6 +97,11 @@ impl Journey {
         &self.resources.parts.engine
     }
 
+    /// Returns the provenance that all events of this pipeline contain.
+    pub fn provenance(&self) -> &EngineProvenance {
+        &self.resources.provenance
+    }
+
     pub(crate) fn parts(&self) -> &JourneyParts {
         &self.resources.parts
     }
@@ -163,6 +168,7 @@ impl Journey {
             segmentation: &segmentation,
             standard: &self.resources.standard,
             aggregation: &method.aggregation,
+            score_mos: method.calibration.as_ref().map(|curve| curve.opinion(&assessment)),
             engine: self.resources.provenance.clone(),
             verdict,
             timings: TimingsMs {

@@ -36,6 +36,7 @@ mod container_bombs;
 mod dead_letters;
 mod images;
 mod json;
+mod labels;
 mod masks;
 mod metadata;
 mod mutate;

@@ -85,6 +85,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
         time: time(0),
         include_masks: true,
         aggregation: &assessed.aggregation,
+        score_mos: None,
     }
 }
 

@@ -88,6 +88,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             .expect("the time is in this century"),
         include_masks: true,
         aggregation: &AggregationSettings::default(),
+        score_mos: None,
     })
 }
 

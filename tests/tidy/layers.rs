@@ -13,9 +13,11 @@ const MODULES: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("etag", &[]),
     ("changed_settings", &[]),
+    ("mat_file", &[]),
     ("telemetry", &[]),
     ("method", &[]),
     ("event", &["redact", "method"]),
+    ("evaluation", &["mat_file", "method", "event"]),
     ("storage", &["redact", "backoff", "etag", "telemetry"]),
     ("imaging", &["method"]),
     ("models", &["method", "imaging"]),
@@ -35,7 +37,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
-    ("report", &["redact", "method", "event", "imaging"]),
+    ("report", &["redact", "method", "event", "evaluation", "imaging"]),
     (
         "config",
         &[
@@ -56,6 +58,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "telemetry",
             "method",
             "event",
+            "evaluation",
             "storage",
             "imaging",
             "models",
@@ -78,12 +81,26 @@ const FOLDERS: &[(&str, &[&str])] = &[
     ("storage", &["access", "backends"]),
     ("event", &["reference", "schema"]),
     ("method", &["masks", "agreement"]),
+    ("evaluation", &["labels", "calibration"]),
     ("imaging/codecs", &["jpeg", "png", "tiff", "heif"]),
     (
         "stream",
         &["offsets", "status", "record", "broker", "output", "intake", "dead_letters", "clients"],
     ),
-    ("cli/commands", &["check", "score", "models", "demo", "watch", "enqueue", "dead_letters"]),
+    (
+        "cli/commands",
+        &[
+            "check",
+            "score",
+            "models",
+            "demo",
+            "watch",
+            "enqueue",
+            "dead_letters",
+            "evaluate",
+            "calibrate",
+        ],
+    ),
 ];
 
 #[test]
@@ -211,7 +228,7 @@ fn reachable<'a>(
 fn the_architecture_document_shows_both_tables() {
     let text = read(&root().join("ARCHITECTURE.md"));
     let length = text.chars().count();
-    assert!(length < 8_000, "ARCHITECTURE.md has {length} characters; keep it short");
+    assert!(length < 9_000, "ARCHITECTURE.md has {length} characters; keep it short");
     let cells = |line: &str| -> Option<(String, Vec<String>)> {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         let name = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;

@@ -4,11 +4,13 @@
 //! except `command_line` and `dispatch`. It imports no other subcommand.
 
 pub(crate) mod ask;
+pub(crate) mod calibrate;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod enqueue;
+pub(crate) mod evaluate;
 pub(crate) mod models;
 pub(crate) mod run;
 pub(crate) mod schema;

@@ -1,6 +1,7 @@
 //! Adapts the numeric models to [`Segmenter`] and [`Scorer`].
 //!
 //! `classic` needs no weights. `sam2` and `mplug_owl3` are the models of the paper.
+//! `recorded` returns masks that were found earlier.
 //!
 //! May import the traits, settings and errors of `engine`.
 //!
@@ -10,6 +11,7 @@
 pub(crate) mod classic;
 pub(crate) mod loaded_mplug_owl3;
 pub(crate) mod mplug_owl3;
+pub(crate) mod recorded;
 pub(crate) mod sam2;
 pub(crate) mod tensor_error;
 

@@ -164,6 +164,7 @@ fn quality_event() -> QualityEvent {
         time: time(250),
         include_masks: true,
         aggregation: &settings,
+        score_mos: None,
         reference: &reference,
         assessment: &assessment,
         segmentation: &segmentation,

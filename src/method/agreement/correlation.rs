@@ -45,30 +45,63 @@ pub fn plcc_logistic(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementE
 /// Fails on lists of different length, fewer than 2 pairs, or values that are not finite or all
 /// equal.
 pub fn krcc(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
-    check(scores, opinions, 2)?;
-    let mut pairs: Vec<(f64, f64)> = scores.iter().copied().zip(opinions.iter().copied()).collect();
-    pairs.sort_by(|a, b| order(a.0, b.0).then(order(a.1, b.1)));
+    let counts = PairCounts::of(scores, opinions)?;
+    let untied_scores = ((counts.all - counts.tied_scores) as f64).sqrt();
+    let untied_opinions = ((counts.all - counts.tied_opinions) as f64).sqrt();
+    let concordant_less_discordant = counts.concordant as f64 - counts.discordant as f64;
+    Ok((concordant_less_discordant / (untied_scores * untied_opinions)).clamp(-1.0, 1.0))
+}
 
-    let all = pairs_of(pairs.len());
-    let tied_scores = tied_pairs(&pairs, |a, b| order(a.0, b.0).is_eq());
-    let tied_both = tied_pairs(&pairs, |a, b| a == b);
-    let mut by_opinion: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
-    // After sorting by score and then by opinion, the number of exchanges that sort the opinions is
-    // the number of discordant pairs (Knight 1966).
-    let discordant = sort_counting_exchanges(&mut by_opinion);
-    let tied_opinions = tied_pairs(&by_opinion, |a, b| order(*a, *b).is_eq());
+/// Computes the share of the pairs of images with different opinions that the scores order in the
+/// same way. Equal scores count as half.
+///
+/// # Errors
+/// Fails on lists of different length, fewer than 2 pairs, or values that are not finite or all
+/// equal.
+pub fn pairwise_accuracy(scores: &[f64], opinions: &[f64]) -> Result<f64, AgreementError> {
+    let counts = PairCounts::of(scores, opinions)?;
+    let different = counts.all - counts.tied_opinions;
+    let undecided = different - counts.concordant - counts.discordant;
+    Ok((counts.concordant as f64 + undecided as f64 / 2.0) / different as f64)
+}
 
-    if tied_scores == all {
-        return Err(AgreementError::Constant { what: "scores" });
+/// Numbers of pairs of images, by the order of their scores and opinions.
+struct PairCounts {
+    all: u64,
+    tied_scores: u64,
+    tied_opinions: u64,
+    /// Pairs that scores and opinions order in the same way, without ties.
+    concordant: u64,
+    /// Pairs that they order in opposite ways, without ties.
+    discordant: u64,
+}
+
+impl PairCounts {
+    fn of(scores: &[f64], opinions: &[f64]) -> Result<Self, AgreementError> {
+        check(scores, opinions, 2)?;
+        let mut pairs: Vec<(f64, f64)> =
+            scores.iter().copied().zip(opinions.iter().copied()).collect();
+        pairs.sort_by(|a, b| order(a.0, b.0).then(order(a.1, b.1)));
+
+        let all = pairs_of(pairs.len());
+        let tied_scores = tied_pairs(&pairs, |a, b| order(a.0, b.0).is_eq());
+        let tied_both = tied_pairs(&pairs, |a, b| a == b);
+        let mut by_opinion: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
+        // After sorting by score and then by opinion, the number of exchanges that sort the
+        // opinions is the number of discordant pairs (Knight 1966).
+        let discordant = sort_counting_exchanges(&mut by_opinion);
+        let tied_opinions = tied_pairs(&by_opinion, |a, b| order(*a, *b).is_eq());
+
+        if tied_scores == all {
+            return Err(AgreementError::Constant { what: "scores" });
+        }
+        if tied_opinions == all {
+            return Err(AgreementError::Constant { what: "opinions" });
+        }
+        let tied = tied_scores + tied_opinions - tied_both;
+        let concordant = all - tied - discordant;
+        Ok(Self { all, tied_scores, tied_opinions, concordant, discordant })
     }
-    if tied_opinions == all {
-        return Err(AgreementError::Constant { what: "opinions" });
-    }
-    let concordant_less_discordant = all as f64 - tied_scores as f64 - tied_opinions as f64
-        + tied_both as f64
-        - 2.0 * discordant as f64;
-    let untied = ((all - tied_scores) as f64).sqrt() * ((all - tied_opinions) as f64).sqrt();
-    Ok((concordant_less_discordant / untied).clamp(-1.0, 1.0))
 }
 
 /// Computes the root of the mean squared difference. Both lists must use the same scale.
@@ -174,7 +207,7 @@ mod tests {
 
     #[test]
     fn invalid_lists_are_refused_by_every_measure() {
-        let measures = [srcc, plcc, krcc, plcc_logistic];
+        let measures = [srcc, plcc, krcc, plcc_logistic, pairwise_accuracy];
         for measure in measures {
             assert!(matches!(measure(&[1.0], &[]), Err(AgreementError::Lengths { .. })));
             assert!(matches!(measure(&[1.0], &[1.0]), Err(AgreementError::TooFew { .. })));
@@ -195,6 +228,13 @@ mod tests {
             krcc(&[0.0, -0.0, 1.0], &[2.0, 1.0, 3.0]),
             krcc(&[0.0, 0.0, 1.0], &[2.0, 1.0, 3.0])
         );
+    }
+
+    #[test]
+    fn equal_scores_order_half_of_their_pairs() {
+        // Of the 5 pairs with different opinions, 3 are ordered rightly, 1 wrongly, 1 not at all.
+        let accuracy = pairwise_accuracy(&[1.0, 2.0, 2.0, 1.5], &[1.0, 2.0, 3.0, 3.0]).unwrap();
+        assert!((accuracy - 3.5 / 5.0).abs() < 1e-15, "{accuracy}");
     }
 
     /// Computes Kendall's definition, pair by pair.

@@ -6,6 +6,8 @@
 //! Levenberg–Marquardt its minimum. Both axes are standardised first, so that the fit does not
 //! depend on their units.
 
+use serde::{Deserialize, Serialize};
+
 use crate::method::agreement::error::AgreementError;
 use crate::method::agreement::pairs::{check, range};
 
@@ -22,7 +24,8 @@ const LOG_WIDTH_MAX: f64 = 7.0;
 const CENTRE_WIDTHS_MAX: f64 = 16.0;
 
 /// A fitted logistic curve, in the units of the data.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Logistic {
     /// Limit for large scores, b1.
     pub upper: f64,
@@ -41,6 +44,27 @@ impl Logistic {
     /// Fails on lists of different length, fewer than 5 pairs, or values that are not finite or all
     /// equal.
     pub fn fit(scores: &[f64], opinions: &[f64]) -> Result<Self, AgreementError> {
+        Self::fit_from(scores, opinions, |data, _| best_of_grid(data))
+    }
+
+    /// Fits the curve by descending from this one, which was fitted to similar data. Much faster
+    /// than [`Logistic::fit`]; finds the minimum of the same basin.
+    ///
+    /// # Errors
+    /// Fails like [`Logistic::fit`].
+    pub fn refit(&self, scores: &[f64], opinions: &[f64]) -> Result<Self, AgreementError> {
+        Self::fit_from(scores, opinions, |data, x_scale| {
+            let log_width = (self.width / x_scale.deviation).ln();
+            let shape = Shape { centre: x_scale.standardise(self.centre), log_width };
+            shape.within_bounds(data.x_range)
+        })
+    }
+
+    fn fit_from(
+        scores: &[f64],
+        opinions: &[f64],
+        start: impl FnOnce(&StandardisedPairs, &Standardisation) -> Shape,
+    ) -> Result<Self, AgreementError> {
         check(scores, opinions, 5)?;
         let x_scale =
             Standardisation::of(scores).ok_or(AgreementError::Constant { what: "scores" })?;
@@ -49,7 +73,7 @@ impl Logistic {
         let x: Vec<f64> = scores.iter().map(|&score| x_scale.standardise(score)).collect();
         let y = opinions.iter().map(|&opinion| y_scale.standardise(opinion)).collect();
         let data = StandardisedPairs { x_range: range(&x), x, y };
-        let shape = descend(&data, best_of_grid(&data));
+        let shape = descend(&data, start(&data, &x_scale));
         let (lower, upper) = Projection::of(&data, shape).levels();
         Ok(Self {
             upper: y_scale.restore(upper),

@@ -7,6 +7,6 @@ mod error;
 mod logistic;
 mod pairs;
 
-pub use correlation::{krcc, plcc, plcc_logistic, rmse, srcc};
+pub use correlation::{krcc, pairwise_accuracy, plcc, plcc_logistic, rmse, srcc};
 pub use error::AgreementError;
 pub use logistic::Logistic;

@@ -1,0 +1,144 @@
+//! Scores the images of a data set, with progress, and continues an interrupted run.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use futures::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::TempDir;
+
+use crate::cli::commands::evaluate::data_folder::DataFolder;
+use crate::cli::image_arguments::resolve_references;
+use crate::cli::saved_events::EventFile;
+use crate::cli::terminal::print_status;
+use crate::config::Settings;
+use crate::evaluation::{JoinOptions, Score, Scores, join};
+use crate::event::{ImageReference, QualityEvent};
+use crate::pipeline::Journey;
+use crate::redact;
+
+/// Maximum number of images in flight. The budgets of the pipeline bound their memory.
+const IN_FLIGHT_MAX: usize = 32;
+
+/// The labelled images of a data set and the settings that allow reading them.
+#[derive(Debug)]
+pub(crate) struct ImagesToScore {
+    pub(crate) references: Vec<ImageReference>,
+    /// Number of images that cannot be read.
+    pub(crate) unreadable: usize,
+}
+
+/// The result of scoring.
+#[derive(Debug, Default)]
+pub(crate) struct ScoredImages {
+    pub(crate) events: Vec<QualityEvent>,
+    /// Number of images that could not be scored. Each was reported on standard error.
+    pub(crate) failed: usize,
+}
+
+/// Finds the images that have a label, and allows `settings` to read them. Images without a label
+/// are counted on standard error, and so are labels without an image.
+///
+/// # Errors
+/// Fails if there are no images, or none has a label.
+pub(crate) fn images_to_score(
+    folder: &DataFolder,
+    options: &JoinOptions,
+    settings: &mut Settings,
+) -> anyhow::Result<ImagesToScore> {
+    let paths = folder.images()?;
+    let name = |path: &Path| path.display().to_string();
+    // The position of a file takes the place of a score, to join files with labels by one rule.
+    let position = |(index, path)| Score { names: vec![name(path)], value: index as f64 };
+    let positions = Scores {
+        origin: "images".to_owned(),
+        scores: paths.iter().map(std::path::PathBuf::as_path).enumerate().map(position).collect(),
+        without_value: 0,
+    };
+    let join_rule = JoinOptions { rule: options.rule, ..JoinOptions::default() };
+    let joined = join(&folder.labels, &positions, &join_rule)?;
+    report("labels have no image", &joined.without_score);
+    report("images have no label", &joined.without_label);
+    report("names of images are several files", &joined.contradictory);
+    let mut wanted: Vec<usize> = joined
+        .scores
+        .iter()
+        .map(|position| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+            let index = *position as usize;
+            index
+        })
+        .collect();
+    wanted.sort_unstable();
+    let arguments: Vec<String> = wanted.into_iter().map(|index| name(&paths[index])).collect();
+    let no_stdin = TempDir::new().context("a temporary folder")?;
+    let resolved = resolve_references(&arguments, &no_stdin, settings)?;
+    Ok(ImagesToScore { references: resolved.references, unreadable: resolved.failed })
+}
+
+/// Prints how many names there are, and the first of them.
+fn report(problem: &str, names: &[String]) {
+    if let Some(first) = names.first() {
+        print_status(&format!("{} {problem}, such as {first}", names.len()));
+    }
+}
+
+/// Scores the images, except those that `file` has already, and appends each event to it.
+///
+/// # Errors
+/// Fails if the events in the file are of another engine or other settings, or if the file cannot
+/// be written. An image that cannot be scored is counted.
+pub(crate) async fn score_images(
+    journey: &Journey,
+    images: ImagesToScore,
+    file: Option<(EventFile, Vec<QualityEvent>)>,
+) -> anyhow::Result<ScoredImages> {
+    let (mut file, saved) = match file {
+        Some((file, saved)) => (Some(file), saved),
+        None => (None, Vec::new()),
+    };
+    if saved.iter().any(|event| event.engine != *journey.provenance()) {
+        bail!(
+            "the events in the file of --save are of another engine or other settings; use those, \
+             or name another file"
+        );
+    }
+    let done: HashSet<&str> = saved.iter().map(|event| event.reference.uri.as_str()).collect();
+    let total = images.references.len() as u64;
+    let left = images.references.iter().filter(|it| !done.contains(it.uri.as_str()));
+    let left: Vec<ImageReference> = left.cloned().collect();
+    let progress = ProgressBar::new(total);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta} left")?;
+    progress.set_style(style);
+    progress.set_position(total - left.len() as u64);
+    // Saved images took no time in this run, so they do not count for the rate.
+    progress.reset_eta();
+
+    let mut scored = ScoredImages { failed: images.unreadable, events: saved };
+    let assess = |reference: ImageReference| async move {
+        (reference.id.clone(), journey.assess(reference, None).await)
+    };
+    let mut results =
+        std::pin::pin!(stream::iter(left).map(assess).buffer_unordered(IN_FLIGHT_MAX));
+    while let Some((id, result)) = results.next().await {
+        progress.inc(1);
+        match result {
+            Ok(event) => {
+                if let Some(file) = &mut file {
+                    file.append(&event)?;
+                }
+                scored.events.push(event);
+            }
+            Err(failure) => {
+                scored.failed += 1;
+                let text = format!("{}: {}", redact::id(&id), failure.with_code());
+                progress.suspend(|| print_status(&text));
+            }
+        }
+    }
+    progress.finish_and_clear();
+    // The order of the events must not depend on the order in which the images were finished.
+    scored.events.sort_by(|a, b| a.reference.uri.cmp(&b.reference.uri));
+    Ok(scored)
+}
