@@ -18,6 +18,7 @@ mod etag;
 pub mod event;
 pub mod imaging;
 pub mod method;
+pub mod metrics;
 pub mod models;
 pub mod pipeline;
 mod redact;

@@ -15,6 +15,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("changed_settings", &[]),
     ("telemetry", &[]),
     ("method", &[]),
+    ("metrics", &[]),
     ("event", &["redact", "method"]),
     ("storage", &["redact", "backoff", "etag", "telemetry"]),
     ("imaging", &["method"]),
