@@ -108,10 +108,10 @@ fn lane_values(coefficients: &Coefficients, at: usize) -> LaneValues {
         moments: each(|lane| variance[lane] / (deviation[lane] * deviation[lane] + EPSILON)),
         energy: each(|lane| {
             let (v1, v2, v3) = (low[lane], middle[lane], high[lane]);
-            let centre = (v1 + v2) / 2.0;
+            let centre = 0.5 * (v1 + v2);
             // The original divides by v3 + v1 where v2 + v1 would be expected.
             let last = (v3 - centre).abs() / (v3 + centre + ENERGY_EPSILON);
-            (last + (v2 - v1).abs() / (v3 + v1 + ENERGY_EPSILON)) / 2.0
+            0.5 * (last + (v2 - v1).abs() / (v3 + v1 + ENERGY_EPSILON))
         }),
         orientation: self::variance(&directions),
     }

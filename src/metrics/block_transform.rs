@@ -104,24 +104,24 @@ mod tests {
 
     #[test]
     fn a_block_has_the_transform_of_its_pixels() {
-        let plane = Plane::new(7, (0..56).map(|value| (value * 37 % 101) as u8).collect());
+        let plane = Plane::new(7, (0..56_u8).map(|value| value.wrapping_mul(37) % 101).collect());
         let pixel = |x: isize, y: isize| {
             let inside = (0..7).contains(&x) && (0..8).contains(&y);
-            if inside { f64::from(plane.row(y as usize)[x as usize]) } else { 0.0 }
+            if inside { f64::from(plane.row(y.unsigned_abs())[x.unsigned_abs()]) } else { 0.0 }
         };
         let basis = basis();
         let mut tile_row = 0;
         each_row_of_blocks(&plane, |coefficients, blocks| {
             assert_eq!(blocks, 3);
-            for block in 0..blocks {
-                for (a, b) in (0..25).map(|index| (index / 5, index % 5)) {
+            for (a, b) in (0..25).map(|index| (index / 5, index % 5)) {
+                for (block, found) in coefficients[a][b][..blocks].iter().enumerate() {
                     let mut expected = 0.0;
                     for (i, j) in (0..25).map(|index| (index / 5, index % 5)) {
                         let (x, y) = (3 * block + j, 3 * tile_row + i);
                         let value = pixel(x.cast_signed() - 1, y.cast_signed() - 1);
                         expected += basis[a][i] * basis[b][j] * value;
                     }
-                    assert!((coefficients[a][b][block] - expected).abs() < 1e-10);
+                    assert!((found - expected).abs() < 1e-10, "{found} is not {expected}");
                 }
             }
             tile_row += 1;

@@ -92,6 +92,10 @@ fn nearest(table: &[f64], after: usize, value: f64) -> usize {
 mod tests {
     use super::*;
 
+    fn is_same(shape: f64, expected: f64) -> bool {
+        (shape - expected).abs() < 1e-12
+    }
+
     #[test]
     fn the_tables_have_the_published_ends() {
         let ends = |table: &[f64]| (table[0], table[SHAPES - 1]);
@@ -106,7 +110,7 @@ mod tests {
     fn each_shape_of_the_grid_is_found_from_its_moments() {
         for index in [0, 1, 800, 1800, 9799, 9800] {
             let shape = grid_shape(index);
-            assert_eq!(symmetric_shape(moment_ratio(shape)), shape);
+            assert!(is_same(symmetric_shape(moment_ratio(shape)), shape), "shape {shape}");
             // Equal sides: mean square one, mean absolute value by the ratio.
             let absolutes = moment_ratio(shape).sqrt().recip() * 100.0;
             let sums = SideSums {
@@ -138,8 +142,8 @@ mod tests {
 
     #[test]
     fn ratios_beyond_the_table_have_the_shapes_at_its_ends() {
-        assert_eq!(symmetric_shape(99.0), 0.2);
-        assert_eq!(symmetric_shape(1.0), 10.0);
-        assert_eq!(symmetric_shape(f64::NAN), 0.2);
+        assert!(is_same(symmetric_shape(99.0), 0.2));
+        assert!(is_same(symmetric_shape(1.0), 10.0));
+        assert!(is_same(symmetric_shape(f64::NAN), 0.2));
     }
 }

@@ -1,5 +1,5 @@
 //! Every intermediate value and score against `tests/goldens/metrics`, which an independent
-//! implementation in NumPy computed.
+//! implementation in `NumPy` computed.
 //!
 //! `DOGIQA_PARAMETERS` names a folder with the authors' parameters, and `DOGIQA_GOLDENS` folders
 //! with an `expected_real.json` next to the images. Both are read if they are there.

@@ -99,8 +99,12 @@ fn absolutes(here: &[u8], next: &[u8]) -> u64 {
 
 /// Counts neighbouring differences of opposite sign.
 fn crossings(first: &[u8], second: &[u8], third: &[u8]) -> u64 {
-    let is_crossing =
-        |(&a, (&b, &c)): (&u8, (&u8, &u8))| u32::from((a < b) & (b > c) | (a > b) & (b < c));
-    let count: u32 = first.iter().zip(second.iter().zip(third)).map(is_crossing).sum();
+    // Arithmetic instead of branches, for vector instructions.
+    let crossing = |(&a, (&b, &c)): (&u8, (&u8, &u8))| {
+        let (is_peak, is_valley) =
+            (u32::from(a < b) & u32::from(b > c), u32::from(a > b) & u32::from(b < c));
+        is_peak | is_valley
+    };
+    let count: u32 = first.iter().zip(second.iter().zip(third)).map(crossing).sum();
     u64::from(count)
 }

@@ -140,11 +140,9 @@ impl Row {
 /// Returns the sum weighted with the window.
 #[inline(always)]
 fn weigh(values: [[f64; LANES]; TAPS]) -> [f64; LANES] {
-    let [a, b, c, d, e, f, g] = values;
     each(|lane| {
-        WINDOW[0] * (a[lane] + g[lane])
-            + WINDOW[1] * (b[lane] + f[lane])
-            + (WINDOW[2] * (c[lane] + e[lane]) + WINDOW[3] * d[lane])
+        let pair = |tap: usize| WINDOW[tap] * (values[tap][lane] + values[TAPS - 1 - tap][lane]);
+        pair(0) + pair(1) + (pair(2) + WINDOW[RADIUS] * values[RADIUS][lane])
     })
 }
 

@@ -1,4 +1,4 @@
-//! Matrices in MAT files of version 5, as MATLAB and SciPy write them, compressed or not.
+//! Matrices in MAT files of version 5, as MATLAB and `SciPy` write them, compressed or not.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -118,17 +118,18 @@ impl Matrix {
         if dimensions.kind != INT32 || name.kind != INT8 {
             return Err("a matrix has no dimensions or no name".to_owned());
         }
-        let sizes = dimensions.numbers()?;
-        let [rows, columns] = sizes[..] else { return Ok(None) };
+        let (&[rows, columns], []) = dimensions.data.as_chunks() else { return Ok(None) };
+        let [rows, columns] = [rows, columns].map(u32::from_le_bytes);
         if !(DOUBLE..=UINT64).contains(&class) || flags & COMPLEX != 0 {
             return Ok(None);
         }
         let name = String::from_utf8_lossy(name.data).into_owned();
         let values = Element::take(&mut data)?.numbers()?;
-        if rows < 0.0 || columns < 0.0 || rows * columns != values.len() as f64 {
+        let (rows, columns) = (rows as usize, columns as usize);
+        if rows.checked_mul(columns) != Some(values.len()) {
             return Err(format!("`{name}` is {rows}×{columns}, but has {} values", values.len()));
         }
-        Ok(Some((name, Self { size: (rows as usize, columns as usize), values })))
+        Ok(Some((name, Self { size: (rows, columns), values })))
     }
 }
 

@@ -23,10 +23,8 @@ pub(crate) struct Piqe {
     pub(crate) score: f64,
     pub(crate) active: usize,
     /// Active blocks with an impaired edge.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with the goldens"))]
     pub(crate) impaired: usize,
     /// Active blocks with noise.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with the goldens"))]
     pub(crate) noisy: usize,
 }
 
@@ -69,6 +67,11 @@ pub(crate) fn piqe(grey: &Plane<u8>) -> Piqe {
 fn normalised(grey: &Plane<u8>) -> Plane<u8> {
     let (width, height) = (grey.width(), grey.height());
     let max = f64::from(grey.samples().iter().copied().max().unwrap_or_default().max(1));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the value is 0.5 to 255.5"
+    )]
     let stretched: [u8; 256] =
         std::array::from_fn(|value| (255.0 * (value as f64 / max) + 0.5) as u8);
     let columns = width.next_multiple_of(BLOCK).cast_signed();

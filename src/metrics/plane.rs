@@ -49,7 +49,13 @@ pub(crate) fn grey(rgb: &RgbImage) -> Plane<u8> {
     let blues: [f64; 256] = weighted(0.114_020_904_255_103);
     let luma = |pixel: &[u8]| {
         let [red, green, blue] = [pixel[0], pixel[1], pixel[2]].map(usize::from);
-        (reds[red] + greens[green] + blues[blue] + 0.5) as u8
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the weights sum to one, so the value is 0.5 to 255.5"
+        )]
+        let rounded = (reds[red] + greens[green] + blues[blue] + 0.5) as u8;
+        rounded
     };
     Plane::new(rgb.width() as usize, rgb.as_raw().chunks_exact(3).map(luma).collect())
 }
@@ -68,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_grey_picture_keeps_all_its_values() {
-        let rgb = RgbImage::from_fn(256, 1, |x, _| Rgb([x as u8; 3]));
+        let rgb = RgbImage::from_fn(256, 1, |x, _| Rgb([u8::try_from(x).unwrap(); 3]));
         let values: Vec<u8> = (0..=255).collect();
         assert_eq!(grey(&rgb), Plane::new(256, values.clone()));
         assert_eq!(red(&rgb), Plane::new(256, values));

@@ -38,7 +38,7 @@ impl Ranges {
             };
             let (min, max) = (number(min)?, number(max)?);
             // As in the original: a feature that was constant in training is ignored.
-            *feature(&mut ranges, index)? = (min < max || min > max).then_some((min, max));
+            *feature(&mut ranges, index)? = ((max - min).abs() > 0.0).then_some((min, max));
         }
         Ok(Self { lower, upper, features: ranges })
     }
