@@ -90,7 +90,7 @@ fn down(grey: &Plane<u8>) -> AxisSums {
 }
 
 fn absolutes(here: &[u8], next: &[u8]) -> u64 {
-    // 2^16 differences fit into 32 bits; so many columns do not.
+    // 2^16 differences fit into 32 bits; the sum over a longer row does not.
     let sum = |here: &[u8], next: &[u8]| -> u32 {
         here.iter().zip(next).map(|(&a, &b)| u32::from(a.abs_diff(b))).sum()
     };

@@ -5,7 +5,8 @@
 //!  Metric ─ name, direction, range      Parameters ─ the authors' files, parsed      measure
 //!  niqe, brisque ─ local_contrast ► side_sums ► gaussian_fit, at two scales (half_size)
 //!  biqi ─ wavelet, jpeg_blockiness      bliinds2 ─ block_transform ► block_statistics
-//!  svm, support_vectors, svm_file, range_file, mat_file ─ parameters      lanes, row_window, decimation ─ filters
+//!  svm, support_vectors, svm_file, range_file, mat_file ─ parameters
+//!  lanes, row_window, decimation ─ filters
 //! ```
 //! The authors' code is the reference, with two exceptions. Contrast that is only a rounding error
 //! is zero (`local_contrast`), and an undefined value is an error with a reason, never NaN.
