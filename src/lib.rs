@@ -20,6 +20,7 @@ pub mod event;
 pub mod imaging;
 mod mat_file;
 pub mod method;
+pub mod metrics;
 pub mod models;
 pub mod pipeline;
 mod redact;

@@ -9,8 +9,6 @@ use std::io::Read;
 use flate2::read::ZlibDecoder;
 use thiserror::Error;
 
-/// Maximum number of bytes of a file after decompression.
-const BYTES_MAX: u64 = 256 << 20;
 /// Maximum depth of cells in cells.
 const DEPTH_MAX: usize = 4;
 /// Size of the text and the version in front of the elements.
@@ -31,8 +29,8 @@ pub(crate) enum MatError {
         problem: &'static str,
     },
     /// The file is too large when it is decompressed.
-    #[error("it has more than {BYTES_MAX} bytes when it is decompressed")]
-    TooLarge,
+    #[error("it has more than {0} bytes when it is decompressed")]
+    TooLarge(usize),
 }
 
 /// The content of an array.
@@ -62,17 +60,19 @@ pub(crate) struct MatArray {
     pub(crate) value: MatValue,
 }
 
-/// Reads all arrays of a file, in its order.
+/// Reads all arrays of a file, in its order. Compressed arrays may have `bytes_max` in all when they
+/// are decompressed.
 ///
 /// # Errors
-/// Fails on another format, on damaged elements, and on more than 256 MiB of content.
-pub(crate) fn read(bytes: &[u8]) -> Result<Vec<MatArray>, MatError> {
+/// Fails on another format, on damaged elements, and on more content.
+pub(crate) fn read(bytes: &[u8], bytes_max: usize) -> Result<Vec<MatArray>, MatError> {
     let header = bytes.get(..HEADER_BYTES).ok_or(MatError::Version)?;
-    if !header.starts_with(b"MATLAB 5.0") || header[125] != 1 || &header[126..] != b"IM" {
+    // The text in front is free; behind it are the version and the order of the bytes.
+    if header[124..] != [0, 1, b'I', b'M'] {
         return Err(MatError::Version);
     }
     let mut rest = &bytes[HEADER_BYTES..];
-    let mut left = BYTES_MAX;
+    let mut left = bytes_max;
     let mut arrays = Vec::new();
     for index in 0.. {
         if rest.is_empty() {
@@ -83,9 +83,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<MatArray>, MatError> {
         let array = match element.kind {
             COMPRESSED => {
                 let mut content = Vec::new();
-                let read = ZlibDecoder::new(element.data).take(left + 1).read_to_end(&mut content);
+                let read =
+                    ZlibDecoder::new(element.data).take(left as u64 + 1).read_to_end(&mut content);
                 read.map_err(|_| damaged("its compressed data is invalid"))?;
-                left = left.checked_sub(content.len() as u64).ok_or(MatError::TooLarge)?;
+                let spare = left.checked_sub(content.len());
+                left = spare.ok_or(MatError::TooLarge(bytes_max))?;
                 let inner = Element::take(&mut content.as_slice()).map_err(damaged)?;
                 (inner.kind == MATRIX).then(|| matrix(inner.data, 0)).transpose()
             }
@@ -295,7 +297,7 @@ mod tests {
         wrapped.extend(u32::try_from(compressed.len()).unwrap().to_le_bytes());
         wrapped.extend(compressed);
 
-        let arrays = read(&file(&[wrapped, plain, small])).unwrap();
+        let arrays = read(&file(&[wrapped, plain, small]), 1 << 20).unwrap();
         let text = |text: &str| MatValue::Text(text.to_owned());
         assert_eq!(arrays[0].name, "names");
         assert_eq!(arrays[0].value, MatValue::Cells(vec![text("t1.bmp"), text("ü.JPG")]));
@@ -309,13 +311,13 @@ mod tests {
     fn a_file_that_ends_early_or_claims_too_much_is_refused() {
         let whole = file(&[array(6, 1, 2, "mos", &doubles(&[1.5, 2.0]))]);
         for length in 129..whole.len() - 8 {
-            let error = read(&whole[..length]).unwrap_err();
+            let error = read(&whole[..length], 1 << 20).unwrap_err();
             assert!(matches!(error, MatError::Damaged { index: 0, .. }), "{length}: {error}");
         }
         let claims = file(&[array(6, 1 << 30, 1 << 30, "mos", &doubles(&[1.0]))]);
-        assert!(matches!(read(&claims), Err(MatError::Damaged { .. })));
+        assert!(matches!(read(&claims, 1 << 20), Err(MatError::Damaged { .. })));
         let cells = file(&[array(CELL_CLASS, i32::MAX, 1, "names", &[])]);
-        assert!(matches!(read(&cells), Err(MatError::Damaged { .. })));
-        assert_eq!(read(b"\x89HDF"), Err(MatError::Version));
+        assert!(matches!(read(&cells, 1 << 20), Err(MatError::Damaged { .. })));
+        assert_eq!(read(b"\x89HDF", 1 << 20), Err(MatError::Version));
     }
 }

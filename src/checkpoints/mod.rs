@@ -5,10 +5,12 @@
 //!  named tensors ─ sam2, mplug_owl3 ─► Config and VarBuilder ─► a network of `models`
 //! ```
 //! All I/O around weights is here: files, the network and the environment. It may import `models`,
-//! which use no files. Inside, `hub`, `sam2` and `mplug_owl3` import `weights`, never each other.
+//! which use no files. Inside, `hub`, `sam2` and `mplug_owl3` import `weights`, never each other;
+//! `metrics` fetches the parameters of the hand-crafted metrics with the client of `hub`.
 
 mod atomic_file;
 pub mod hub;
+pub mod metrics;
 mod mplug_owl3;
 mod sam2;
 mod weights;

@@ -20,6 +20,8 @@ mod dead_letter;
 mod decode;
 #[path = "checks/message.rs"]
 mod message;
+#[path = "checks/metric.rs"]
+mod metric;
 #[path = "checks/reference.rs"]
 mod reference;
 #[path = "checks/rle.rs"]
@@ -39,6 +41,7 @@ mod json;
 mod labels;
 mod masks;
 mod metadata;
+mod metrics;
 mod mutate;
 mod polyglots;
 mod references;

@@ -16,12 +16,13 @@ const MODULES: &[(&str, &[&str])] = &[
     ("mat_file", &[]),
     ("telemetry", &[]),
     ("method", &[]),
+    ("metrics", &["mat_file"]),
     ("event", &["redact", "method"]),
     ("evaluation", &["mat_file", "method", "event"]),
     ("storage", &["redact", "backoff", "etag", "telemetry"]),
     ("imaging", &["method"]),
     ("models", &["method", "imaging"]),
-    ("checkpoints", &["redact", "backoff", "etag", "models"]),
+    ("checkpoints", &["redact", "backoff", "etag", "metrics", "models"]),
     ("engine", &["changed_settings", "telemetry", "method", "imaging", "models", "checkpoints"]),
     (
         "pipeline",
@@ -76,7 +77,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// before it.
 const FOLDERS: &[(&str, &[&str])] = &[
     ("models", &["device", "ops", "kernels", "layers", "classic", "sam2", "mplug_owl3"]),
-    ("checkpoints", &["weights", "sam2", "mplug_owl3", "hub"]),
+    ("checkpoints", &["weights", "sam2", "mplug_owl3", "hub", "metrics"]),
     ("engine", &["lane", "adapters"]),
     ("storage", &["access", "backends"]),
     ("event", &["reference", "schema"]),

@@ -25,8 +25,11 @@ mod pull;
 mod revision;
 mod verify;
 
+pub(crate) use client::HubClient;
 pub use download::{DownloadProgress, PullReport, PullScope};
+pub(crate) use environment::Environment;
 pub use error::HubError;
+pub(crate) use fault::{FaultKind, RequestFault, retry};
 pub use inventory::{CachedModel, cached_models};
 pub use locate::{locate, snapshot};
 pub use name::{HubModel, ModelName, hint_for_unknown};

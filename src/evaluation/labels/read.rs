@@ -12,6 +12,10 @@ const OPINION_COLUMNS: [&str; 5] = ["mos", "dmos", "score", "opinion", "quality"
 const DECISION_COLUMNS: [&str; 6] =
     ["decision", "verdict", "accept", "accepted", "outcome", "label"];
 
+/// Maximum size of a MAT file when it is decompressed; the names and scores of 1,169 images take 200
+/// kB.
+const MAT_BYTES_MAX: usize = 64 << 20;
+
 /// The columns of a data set's table.
 struct Columns<'a> {
     name: Vec<&'a str>,
@@ -175,7 +179,8 @@ const KADID_DISTORTIONS: [&str; 25] = [
 /// Reads the two files of LIVE In the Wild: a cell array of names and a row of scores.
 fn livec(names: &LabelFile<'_>, opinions: &LabelFile<'_>) -> Result<Vec<Label>, EvaluationError> {
     let arrays = |file: &LabelFile<'_>| {
-        mat_file::read(file.bytes).map_err(|error| file_error(file.name, error.to_string()))
+        mat_file::read(file.bytes, MAT_BYTES_MAX)
+            .map_err(|error| file_error(file.name, error.to_string()))
     };
     let cells = arrays(names)?.into_iter().find_map(|array| match array.value {
         MatValue::Cells(cells) => Some(cells),

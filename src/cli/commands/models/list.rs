@@ -7,6 +7,9 @@ use serde_json::json;
 use crate::checkpoints::hub::{
     BUNDLES, CachedModel, HubError, HubModel, ModelPreset, PRESETS, cached_models, snapshot,
 };
+use crate::checkpoints::metrics::{
+    MetricFilesError, PUBLISHED_PARAMETERS, PublishedParameters, parameter_files,
+};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_result;
 
@@ -60,6 +63,16 @@ fn print_table() -> anyhow::Result<()> {
             bundle.purpose
         ))?;
     }
+    print_result("\nparameters of metrics")?;
+    for published in &PUBLISHED_PARAMETERS {
+        print_result(&row([
+            published.metric.name(),
+            &size(published.bytes()),
+            published.licence,
+            presence_of_parameters(published),
+            &format!("https://github.com/{}", published.repo),
+        ]))?;
+    }
     let is_preset = |model: &CachedModel| PRESETS.iter().any(|preset| preset.repo == model.repo);
     let others: Vec<_> = cached_models().into_iter().filter(|model| !is_preset(model)).collect();
     if !others.is_empty() {
@@ -100,7 +113,18 @@ fn document() -> serde_json::Value {
             "folder": model.folder,
         })
     });
+    let metrics = PUBLISHED_PARAMETERS.iter().map(|published| {
+        json!({
+            "name": published.metric.name(),
+            "repo": published.repo,
+            "commit": published.commit,
+            "bytes": published.bytes(),
+            "licence": published.licence,
+            "here": presence_of_parameters(published),
+        })
+    });
     json!({
+        "metrics": metrics.collect::<Vec<_>>(),
         "presets": presets.collect::<Vec<_>>(),
         "bundles": bundles.collect::<Vec<_>>(),
         "cached": cached.collect::<Vec<_>>(),
@@ -118,10 +142,19 @@ fn presence(preset: &ModelPreset) -> &'static str {
     }
 }
 
+/// Says if the parameters of a metric are in the cache.
+fn presence_of_parameters(published: &PublishedParameters) -> &'static str {
+    match parameter_files(published) {
+        Ok(files) if files.iter().all(|file| file.is_published) => "yes",
+        Err(MetricFilesError::Absent { .. }) => "no",
+        _ => "broken",
+    }
+}
+
 fn size(bytes: u64) -> String {
     ByteSize(bytes).display().si().to_string()
 }
 
 fn row([name, size, licence, here, repo]: [&str; 5]) -> String {
-    format!("{name:<21} {size:>8}  {licence:<10}  {here:<6}  {repo}")
+    format!("{name:<21} {size:>8}  {licence:<14}  {here:<6}  {repo}")
 }

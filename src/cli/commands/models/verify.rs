@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use crate::checkpoints::hub::{DigestSource, ModelBundle, locate, verify};
+use crate::checkpoints::metrics::{PublishedParameters, load_parameters, parameter_files};
 use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
@@ -18,7 +19,7 @@ const EXAMPLES: &str = "Examples:\n  dogiqa models verify laptop\n  \
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Presets, bundles, `owner/name[@revision]`, addresses of the Hub or paths
+    /// Presets, bundles, metrics, `owner/name[@revision]`, addresses of the Hub or paths
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Fail if a file has no digest to compare with, as most have outside the cache
@@ -43,6 +44,11 @@ pub(crate) fn run(args: &Args) -> CommandOutcome {
 
 /// Prints a line per file and a line with the kind of model that the files contain.
 fn verify_model(name: &str, is_strict: bool) -> anyhow::Result<()> {
+    if let Some(published) = PublishedParameters::find(name)
+        && !Path::new(name).exists()
+    {
+        return verify_parameters(published);
+    }
     let path = locate(name)?;
     let mut unknown = 0;
     for file in verify(&path)? {
@@ -68,5 +74,21 @@ fn verify_model(name: &str, is_strict: bool) -> anyhow::Result<()> {
         format!("mPLUG-Owl3 {} ({release})", checkpoint.generation().name())
     };
     print_result(&format!("{name}: {network}"))?;
+    Ok(())
+}
+
+/// Prints a line per parameter file of a metric.
+fn verify_parameters(published: &PublishedParameters) -> anyhow::Result<()> {
+    let files = parameter_files(published)?;
+    for file in &files {
+        let verdict = if file.is_published { "as published" } else { "not the published file" };
+        print_result(&format!("{}  {}  {verdict}", file.sha256, file.path.display()))?;
+    }
+    let metric = published.metric;
+    if files.iter().any(|file| !file.is_published) {
+        bail!("damaged; fetch it again with `dogiqa models pull {metric}`");
+    }
+    load_parameters(metric, None)?;
+    print_result(&format!("{metric}: parameters of https://github.com/{}", published.repo))?;
     Ok(())
 }
