@@ -144,6 +144,7 @@ fn a_killed_evaluation_is_continued_and_its_events_calibrate_a_policy() {
     check_ablations(outcome, &scored);
     check_page(&report);
     check_events_again(&set, &saved, &figures);
+    check_metrics(&set);
     check_calibration(folder.path(), &scored);
 }
 
@@ -185,6 +186,29 @@ fn check_events_again(set: &Path, saved: &Path, figures: &Value) {
         let output = evaluate(set, &arguments).output().unwrap();
         assert!(text(&output.stdout).contains("Dog-IQA"), "{}", text(&output.stdout));
     }
+}
+
+/// Metrics are evaluated with parameters of a folder, and next to each other.
+fn check_metrics(set: &Path) {
+    let parameters = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/metrics/parameters");
+    let parameters = ["--parameters", parameters.to_str().unwrap()];
+    let metrics = ["--metric", "piqe,brisque,niqe", "--format", "json"];
+    let mut command = evaluate(set, &[&metrics[..], &parameters[..]].concat());
+    let output = command.output().unwrap();
+    // NIQE needs two blocks of 96 px, which these small images lack.
+    assert!(!output.status.success() && text(&output.stderr).contains("niqe, negated"));
+    let metrics = ["--metric", "piqe,brisque", "--format", "json"];
+    let output = evaluate(set, &[&metrics[..], &parameters[..]].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "one image is broken: {}", text(&output.stderr));
+    let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let scores = outcome["data_sets"][0]["scores"].as_array().unwrap();
+    assert_eq!(scores.len(), 2);
+    assert_eq!(
+        (&scores[0]["origin"], &scores[0]["images"]),
+        (&"piqe, negated".into(), &239.into())
+    );
+    let missing = evaluate(set, &["--metric", "biqi", "--parameters", "no/such"]).output().unwrap();
+    assert!(text(&missing.stderr).contains("dogiqa models pull biqi"), "{}", text(&missing.stderr));
 }
 
 /// A file with one row for each event: the name of its image and what `cell` makes of the strength

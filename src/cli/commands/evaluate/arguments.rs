@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::cli::document::DocumentFormat;
 use crate::evaluation::{Bootstrap, CsvColumns, JoinOptions, JoinRule, ScoreValue};
+use crate::metrics::Metric;
 
 const EXAMPLES: &str = "Data sets: koniq10k, livec, spaq, kadid10k, agiqa3k in the layout of their \
     authors; csv for a table of your own.\n\n\
@@ -29,6 +30,13 @@ pub(crate) struct Args {
     /// Evaluate the scores in this file (CSV: name, score). May be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Vec<PathBuf>,
+    /// Evaluate hand-crafted metrics of the images instead of the engine. Lower values are better,
+    /// so they are negated. Their parameters come from `dogiqa models pull`
+    #[arg(long, value_name = "METRIC", value_delimiter = ',')]
+    pub(crate) metric: Vec<Metric>,
+    /// Folder of the metrics' parameters, with a folder for each metric, instead of the cache
+    #[arg(long, value_name = "DIR", requires = "metric")]
+    pub(crate) parameters: Option<PathBuf>,
     /// Value of the events
     #[arg(long, value_enum, default_value_t)]
     pub(crate) value: ScoreValue,
@@ -55,7 +63,7 @@ pub(crate) struct Args {
     pub(crate) kinds: bool,
     /// Append each event to this file while the images are scored. `--ablate` saves its events next
     /// to it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["events", "scores"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["events", "scores", "metric"])]
     pub(crate) save: Option<PathBuf>,
     /// Continue the file of `--save`; its images are not scored again
     #[arg(long, requires = "save")]

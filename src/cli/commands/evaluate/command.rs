@@ -11,11 +11,14 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::evaluate::arguments::{Ablate, Args};
 use crate::cli::commands::evaluate::data_folder::DataFolder;
 use crate::cli::commands::evaluate::figures_table::{means, sections};
+use crate::cli::commands::evaluate::metric_scores::measure_images;
 use crate::cli::commands::evaluate::outcome::{
     AblationOutcome, ScoresOutcome, SetOutcome, bounds, compare_outcomes,
 };
 use crate::cli::commands::evaluate::report::EvaluationReport;
-use crate::cli::commands::evaluate::scoring::{ScoredImages, images_to_score, score_images};
+use crate::cli::commands::evaluate::scoring::{
+    ScoredImages, images_to_score, labelled_images, score_images,
+};
 use crate::cli::commands::evaluate::variations::rate_variations;
 use crate::cli::document::print_document;
 use crate::cli::journey_setup::open_journey;
@@ -35,13 +38,14 @@ struct Evaluation {
 }
 
 /// Scores to compare with the labels, and the events that they come from.
+#[derive(Clone)]
 struct NamedEvents {
     origin: String,
     events: Vec<QualityEvent>,
 }
 
 /// Everything that is compared with the labels of a data set.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Candidates {
     events: Vec<NamedEvents>,
     scores: Vec<Scores>,
@@ -60,16 +64,19 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
     let mut tables = Vec::new();
     for (set, path) in sets {
         let folder = DataFolder::open(set, Path::new(path), &args.labels)?;
-        let scored;
-        let candidates = match &given {
-            Some(given) => given,
-            None if is_about_labels_only(&args) => &Candidates::default(),
-            None => {
-                scored = score(&args, &folder, settings.clone()).await?;
-                &scored
-            }
+        let mut candidates = match &given {
+            Some(given) => given.clone(),
+            None if !needs_engine(&args) => Candidates::default(),
+            None => score(&args, &folder, settings.clone()).await?,
         };
-        let outcome = evaluate(&args, &folder, candidates, &settings)?;
+        if !args.metric.is_empty() {
+            let images = labelled_images(&folder, &args.join.options())?;
+            let parameters = args.parameters.as_deref();
+            let measured = measure_images(&args.metric, parameters, &images, &settings.imaging)?;
+            candidates.scores.extend(measured.scores);
+            candidates.failed_images += measured.failed;
+        }
+        let outcome = evaluate(&args, &folder, &candidates, &settings)?;
         if let Some(report) = &mut report {
             for (index, scores) in outcome.scores.iter().enumerate() {
                 let events = candidates.events.get(index).map_or(&[][..], |it| &it.events);
@@ -129,9 +136,10 @@ fn given_candidates(args: &Args) -> anyhow::Result<Option<Candidates>> {
     Ok(Some(candidates))
 }
 
-/// Returns true if nothing needs scores.
-fn is_about_labels_only(args: &Args) -> bool {
-    !args.bound.is_empty() && args.save.is_none() && args.ablate.is_empty() && !args.kinds
+/// Returns false if bounds or metrics are asked for, and nothing else.
+fn needs_engine(args: &Args) -> bool {
+    let asks_for_events = args.save.is_some() || !args.ablate.is_empty();
+    asks_for_events || (args.bound.is_empty() && args.metric.is_empty())
 }
 
 /// Warns of options that repeat habits of the authors' program.

@@ -6,6 +6,7 @@ mod arguments;
 mod command;
 mod data_folder;
 mod figures_table;
+mod metric_scores;
 mod outcome;
 mod report;
 mod scoring;

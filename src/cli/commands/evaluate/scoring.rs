@@ -1,7 +1,7 @@
 //! Scores the images of a data set, with progress, and continues an interrupted run.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use futures::{StreamExt, stream};
@@ -37,23 +37,24 @@ pub(crate) struct ScoredImages {
     pub(crate) failed: usize,
 }
 
-/// Finds the images that have a label, and allows `settings` to read them. Images without a label
-/// are counted on standard error, and so are labels without an image.
+/// Finds the images that have a label. Images without a label are counted on standard error, and so
+/// are labels without an image.
 ///
 /// # Errors
 /// Fails if there are no images, or none has a label.
-pub(crate) fn images_to_score(
+pub(crate) fn labelled_images(
     folder: &DataFolder,
     options: &JoinOptions,
-    settings: &mut Settings,
-) -> anyhow::Result<ImagesToScore> {
+) -> anyhow::Result<Vec<PathBuf>> {
     let paths = folder.images()?;
-    let name = |path: &Path| path.display().to_string();
     // The position of a file takes the place of a score, to join files with labels by one rule.
-    let position = |(index, path)| Score { names: vec![name(path)], value: index as f64 };
+    let position = |(index, path): (usize, &PathBuf)| Score {
+        names: vec![path.display().to_string()],
+        value: index as f64,
+    };
     let positions = Scores {
         origin: "images".to_owned(),
-        scores: paths.iter().map(std::path::PathBuf::as_path).enumerate().map(position).collect(),
+        scores: paths.iter().enumerate().map(position).collect(),
         without_value: 0,
     };
     let join_rule = JoinOptions { rule: options.rule, ..JoinOptions::default() };
@@ -61,17 +62,23 @@ pub(crate) fn images_to_score(
     report("labels have no image", &joined.without_score);
     report("images have no label", &joined.without_label);
     report("names of images are several files", &joined.contradictory);
-    let mut wanted: Vec<usize> = joined
-        .scores
-        .iter()
-        .map(|position| {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-            let index = *position as usize;
-            index
-        })
-        .collect();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    let mut wanted: Vec<usize> = joined.scores.iter().map(|position| *position as usize).collect();
     wanted.sort_unstable();
-    let arguments: Vec<String> = wanted.into_iter().map(|index| name(&paths[index])).collect();
+    Ok(wanted.into_iter().map(|index| paths[index].clone()).collect())
+}
+
+/// Makes references of the labelled images, and allows `settings` to read them.
+///
+/// # Errors
+/// Fails like [`labelled_images`].
+pub(crate) fn images_to_score(
+    folder: &DataFolder,
+    options: &JoinOptions,
+    settings: &mut Settings,
+) -> anyhow::Result<ImagesToScore> {
+    let paths = labelled_images(folder, options)?;
+    let arguments: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     let no_stdin = TempDir::new().context("a temporary folder")?;
     let resolved = resolve_references(&arguments, &no_stdin, settings)?;
     Ok(ImagesToScore { references: resolved.references, unreadable: resolved.failed })
