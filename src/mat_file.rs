@@ -60,8 +60,8 @@ pub(crate) struct MatArray {
     pub(crate) value: MatValue,
 }
 
-/// Reads all arrays of a file, in its order. Compressed arrays may have `bytes_max` in all when they
-/// are decompressed.
+/// Reads all arrays of a file, in its order. Compressed arrays may have `bytes_max` in all when
+/// they are decompressed.
 ///
 /// # Errors
 /// Fails on another format, on damaged elements, and on more content.

@@ -133,7 +133,7 @@ fn a_killed_evaluation_is_continued_and_its_events_calibrate_a_policy() {
     let ours = &outcome["scores"][0];
     assert_eq!(ours["images"], 239);
     let srcc = &ours["figures"]["srcc"];
-    assert!(srcc["value"].as_f64().unwrap() > 0.6, "{srcc}");
+    assert!(srcc["value"].as_f64().unwrap() > 0.5, "{srcc}");
     assert!(srcc["interval"]["low"].as_f64() < srcc["value"].as_f64());
     assert_eq!(ours["kinds"].as_array().unwrap().len(), DISTORTIONS.len());
     assert!(text(&output.stderr).contains("I01_01_01.png"), "{}", text(&output.stderr));

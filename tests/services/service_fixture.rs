@@ -21,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::process::Process;
 use crate::services::Services;
 use crate::topic_reader::TopicReader;
+use crate::wait;
 
 /// Time limit for operations that normally take less than a second.
 pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
@@ -103,7 +104,19 @@ impl ServiceFixture {
         for topic in created {
             topic.unwrap();
         }
+        fixture.wait_for_topics(&names);
         fixture
+    }
+
+    /// Waits until the brokers know the topics: the controller creates them before that.
+    fn wait_for_topics(&self, names: &[String]) {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let is_known = |name: &String| {
+            let metadata = consumer.fetch_metadata(Some(name), WAIT_MAX);
+            metadata.is_ok_and(|it| it.topics().iter().all(|topic| topic.error().is_none()))
+        };
+        let are_known = wait::until(|| names.iter().all(is_known), WAIT_MAX);
+        assert!(are_known, "the brokers do not know the topics {names:?}");
     }
 
     pub(crate) fn input(&self) -> String {

@@ -58,6 +58,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "redact",
             "telemetry",
             "method",
+            "metrics",
             "event",
             "evaluation",
             "storage",
@@ -81,8 +82,8 @@ const FOLDERS: &[(&str, &[&str])] = &[
     ("engine", &["lane", "adapters"]),
     ("storage", &["access", "backends"]),
     ("event", &["reference", "schema"]),
-    ("method", &["masks", "agreement"]),
     ("evaluation", &["labels", "calibration"]),
+    ("method", &["masks", "agreement"]),
     ("imaging/codecs", &["jpeg", "png", "tiff", "heif"]),
     (
         "stream",

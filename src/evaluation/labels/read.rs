@@ -12,8 +12,8 @@ const OPINION_COLUMNS: [&str; 5] = ["mos", "dmos", "score", "opinion", "quality"
 const DECISION_COLUMNS: [&str; 6] =
     ["decision", "verdict", "accept", "accepted", "outcome", "label"];
 
-/// Maximum size of a MAT file when it is decompressed; the names and scores of 1,169 images take 200
-/// kB.
+/// Maximum size of a MAT file when it is decompressed; the names and scores of 1,169 images take
+/// 200 kB.
 const MAT_BYTES_MAX: usize = 64 << 20;
 
 /// The columns of a data set's table.

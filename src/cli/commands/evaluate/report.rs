@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::cli::commands::evaluate::data_folder::DataFolder;
 use crate::cli::commands::evaluate::outcome::{KindOutcome, ScoresOutcome};
 use crate::cli::report_folder::picture_file_name;
-use crate::evaluation::Labels;
+use crate::evaluation::{Labels, Score};
 use crate::event::QualityEvent;
 use crate::imaging;
 use crate::report::{AgreementSection, EvaluationPage, KindRow, LargeError, annotate};
@@ -105,8 +105,11 @@ impl<'a> Pictures<'a> {
         // A report without pictures is still a report.
         let files = data.images().unwrap_or_default();
         let named = |path: PathBuf| (file_name(&path.display().to_string()).to_owned(), path);
-        let of_event =
-            |event: &'a QualityEvent| (file_name(&event.reference.uri).to_owned(), event);
+        // The first name is the decoded URI.
+        let of_event = |event: &'a QualityEvent| {
+            let names = Score::of_event(event, event.score).names;
+            (names.first().map_or("", |name| file_name(name)).to_owned(), event)
+        };
         Self {
             files: files.into_iter().map(named).collect(),
             events: events.iter().map(of_event).collect(),
