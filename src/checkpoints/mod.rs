@@ -2,19 +2,22 @@
 //!
 //! ```text
 //!  "sam2.1-large", "owner/name", a path ─ hub ─► a file or folder ─ weights ─► named tensors
-//!  named tensors ─ sam2, mplug_owl3 ─► Config and VarBuilder ─► a network of `models`
+//!  named tensors ─ sam2, mplug_owl3, qwen3_5_vl ─► Config and VarBuilder ─► a network of `models`
 //! ```
 //! All I/O around weights is here: files, the network and the environment. It may import `models`,
-//! which use no files. Inside, `hub`, `sam2` and `mplug_owl3` import `weights`, never each other;
-//! `metrics` fetches the parameters of the hand-crafted metrics with the client of `hub`.
+//! which use no files. Inside, `hub`, `sam2`, `mplug_owl3` and `qwen3_5_vl` import `weights`, never
+//! each other; `metrics` fetches the parameters of the hand-crafted metrics with the client of
+//! `hub`.
 
 mod atomic_file;
 pub mod hub;
 pub mod metrics;
 mod mplug_owl3;
+mod qwen3_5_vl;
 mod sam2;
 mod weights;
 
 pub use mplug_owl3::{BlockFormat, MplugOwl3Checkpoint, QuantizeError, quantize};
+pub use qwen3_5_vl::{Qwen3_5VlCheckpoint, TuningOf};
 pub use sam2::{Sam2Checkpoint, Sam2Version};
 pub use weights::{Weights, WeightsError, sha256_of};

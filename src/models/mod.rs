@@ -13,4 +13,5 @@ mod kernels;
 pub mod layers;
 pub mod mplug_owl3;
 mod ops;
+pub mod qwen3_5_vl;
 pub mod sam2;

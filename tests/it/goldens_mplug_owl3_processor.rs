@@ -47,6 +47,8 @@ fn all_folders() -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = names.iter().flat_map(|name| folders(name, &files)).collect();
     all.sort();
     all.dedup();
+    // `DOGIQA_GOLDENS` may name folders of other networks' processors.
+    all.retain(|folder| json(&folder.join("imgproc.json"))["variant"].is_string());
     all
 }
 
@@ -198,8 +200,14 @@ fn conversations_have_the_tokens_of_the_reference() {
 fn the_tokenizer_equals_the_published_one() {
     let tokenizer = tokenizer();
     for folder in folders("qwen2_tokenizer", &["tokens.json"]) {
+        // `DOGIQA_GOLDENS` may name folders of other vocabularies; this one has 151,665 tokens.
+        let entries = json(&folder.join("tokens.json"));
+        let is_other = |entry: &Value| numbers(&entry["ids"]).iter().any(|id| *id >= 151_700);
+        if entries.as_array().unwrap().iter().any(is_other) {
+            continue;
+        }
         let mut comparison = Comparison::new(&folder, "tokens");
-        for entry in json(&folder.join("tokens.json")).as_array().unwrap() {
+        for entry in entries.as_array().unwrap() {
             let text = entry["text"].as_str().unwrap();
             let ids = tokenizer.encode(text).unwrap();
             comparison.equal(text, &ids, &numbers(&entry["ids"]));

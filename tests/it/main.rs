@@ -19,6 +19,8 @@ mod noop;
 mod process;
 #[path = "../support/qwen2.rs"]
 mod qwen2;
+#[path = "../support/qwen3_5.rs"]
+mod qwen3_5;
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
 #[path = "../support/random_tensor.rs"]
@@ -59,6 +61,10 @@ mod goldens_agreement;
 mod goldens_evaluate;
 mod goldens_mplug_owl3;
 mod goldens_mplug_owl3_processor;
+mod goldens_qwen3_5_vl;
+mod goldens_qwen3_5_vl_operations;
+mod goldens_qwen3_5_vl_processor;
+mod goldens_qwen3_5_vl_stages;
 mod goldens_rle;
 mod goldens_sam2;
 mod goldens_sam2_amg;

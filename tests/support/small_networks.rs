@@ -25,21 +25,26 @@ pub(crate) fn checkpoint_with_real_vocabulary(name: &str) -> TempDir {
     let config = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
     let config = config.replace("\"vocab_size\": 300", &format!("\"vocab_size\": {VOCABULARY}"));
     std::fs::write(folder.path().join("config.json"), config).unwrap();
+    write_random(folder.path(), name, VOCABULARY);
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+    folder
+}
+
+/// Writes random weights with the shapes of a golden network, and tables of `vocabulary` rows.
+pub(crate) fn write_random(folder: &Path, name: &str, vocabulary: usize) {
     let shapes =
         candle_core::safetensors::load(golden(name).join("model.safetensors"), &Device::Cpu);
     let tensors = shapes.unwrap().into_iter().map(|(name, tensor)| {
         let is_table = name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight");
         let shape = match tensor.dims() {
-            [_, width] if is_table => Shape::from((VOCABULARY, *width)),
+            [_, width] if is_table => Shape::from((vocabulary, *width)),
             dims => Shape::from(dims),
         };
         let tensor = random(&name, &shape).unwrap();
         (name, tensor)
     });
     let tensors: HashMap<String, Tensor> = tensors.collect();
-    candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
-    std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
-    folder
+    candle_core::safetensors::save(&tensors, folder.join("model.safetensors")).unwrap();
 }
 
 /// Checkpoints of both models of the engine.

@@ -77,8 +77,11 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The order of the sub-folders of each folder that has several: a sub-folder names only those
 /// before it.
 const FOLDERS: &[(&str, &[&str])] = &[
-    ("models", &["device", "ops", "kernels", "layers", "classic", "sam2", "mplug_owl3"]),
-    ("checkpoints", &["weights", "sam2", "mplug_owl3", "hub", "metrics"]),
+    (
+        "models",
+        &["device", "ops", "kernels", "layers", "classic", "sam2", "mplug_owl3", "qwen3_5_vl"],
+    ),
+    ("checkpoints", &["weights", "sam2", "mplug_owl3", "qwen3_5_vl", "hub", "metrics"]),
     ("engine", &["lane", "adapters"]),
     ("storage", &["access", "backends"]),
     ("event", &["reference", "schema"]),

@@ -328,6 +328,27 @@ impl Weights {
         }
     }
 
+    /// Reads some rows of a matrix to the CPU, in the dtype of the file. A safetensors file is read
+    /// only where they are; any other one is read for the whole matrix.
+    ///
+    /// # Errors
+    /// Fails if the matrix is missing, has not that many rows, or cannot be read.
+    pub(crate) fn load_rows(&self, name: &str, rows: &[u32]) -> Result<Tensor, WeightsError> {
+        let missing = || self.missing(name);
+        let stored = &self.stored_name(name);
+        match &self.files {
+            OpenFiles::Safetensors(file) => file.load_rows(stored, rows)?.ok_or_else(missing),
+            OpenFiles::Shards { files, shard_of } => {
+                let file = shard_of.get(stored).map(|&index| &files[index]).ok_or_else(missing)?;
+                file.load_rows(stored, rows)?.ok_or_else(missing)
+            }
+            OpenFiles::Gguf(_) | OpenFiles::PyTorch(_) => {
+                let rows = Tensor::new(rows, &Device::Cpu)?;
+                Ok(self.load_as_stored(name, &Device::Cpu)?.index_select(&rows, 0)?)
+            }
+        }
+    }
+
     /// Reads a tensor in its quantised blocks. Returns `None` if it is not stored in such blocks.
     ///
     /// # Errors

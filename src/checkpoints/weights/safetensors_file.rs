@@ -56,21 +56,64 @@ impl SafetensorsFile {
         let Some(info) = self.tensors.get(name) else {
             return Ok(None);
         };
-        if !matches!(info.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
-            return Err(WeightsError::Unrecognised {
-                path: self.path.clone(),
-                message: format!(
-                    "the tensor `{name}` is stored as {:?}; weights are F16, BF16, F32 or F64",
-                    info.dtype
-                ),
-            });
+        let bytes = self.bytes_of(name, info)?;
+        self.tensor(info.dtype, info.shape.clone(), &bytes, device).map(Some)
+    }
+
+    /// Reads some rows of a matrix, in the file's dtype, to the CPU. Only the pages that hold them
+    /// are read. Returns `None` if the file does not have the matrix.
+    pub(crate) fn load_rows(
+        &self,
+        name: &str,
+        rows: &[u32],
+    ) -> Result<Option<Tensor>, WeightsError> {
+        let Some(info) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        let &[count, width] = &info.shape[..] else {
+            let shape = Shape::from(info.shape.clone());
+            return Err(self.unrecognised(format!("`{name}` is no matrix but {shape:?}")));
+        };
+        let bytes = self.bytes_of(name, info)?;
+        let row_len = bytes.len() / count.max(1);
+        let mut selected = Vec::with_capacity(rows.len() * row_len);
+        for &row in rows {
+            let start = row as usize * row_len;
+            let Some(row_bytes) = bytes.get(start..start + row_len) else {
+                return Err(self.unrecognised(format!("`{name}` has {count} rows, none for {row}")));
+            };
+            selected.extend_from_slice(row_bytes);
         }
-        let read_error = |reason| WeightsError::Read { path: self.path.clone(), reason };
+        self.tensor(info.dtype, vec![rows.len(), width], &selected, &Device::Cpu).map(Some)
+    }
+
+    /// Maps the bytes of a tensor of numbers.
+    fn bytes_of(&self, name: &str, info: &TensorInfo) -> Result<Mmap, WeightsError> {
+        if !matches!(info.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
+            return Err(self.unrecognised(format!(
+                "the tensor `{name}` is stored as {:?}; weights are F16, BF16, F32 or F64",
+                info.dtype
+            )));
+        }
         let (start, end) = info.data_offsets;
-        let bytes = map(&self.file, self.data_offset + start, end - start).map_err(read_error)?;
-        let view = TensorView::new(info.dtype, info.shape.clone(), &bytes)
+        map(&self.file, self.data_offset + start, end - start)
+            .map_err(|reason| WeightsError::Read { path: self.path.clone(), reason })
+    }
+
+    fn tensor(
+        &self,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        bytes: &[u8],
+        device: &Device,
+    ) -> Result<Tensor, WeightsError> {
+        let view = TensorView::new(dtype, shape, bytes)
             .map_err(|error| damaged(&self.path, "safetensors", &error))?;
-        Ok(Some(view.load(device)?))
+        Ok(view.load(device)?)
+    }
+
+    fn unrecognised(&self, message: String) -> WeightsError {
+        WeightsError::Unrecognised { path: self.path.clone(), message }
     }
 }
 

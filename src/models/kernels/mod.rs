@@ -7,7 +7,8 @@
 //!  attention_block ─ softmax(q kᵀ) v for some queries
 //!  windowed_attention, grouped_attention ─ whole attentions in such blocks
 //!  packed_weight ─ products with a weight that is packed once
-//!  epilogue, norm, pool, rotary, silu_gate ─ row operations
+//!  epilogue, norm, head_norm, pool, rotary, silu_gate ─ row operations
+//!  causal_conv, delta_scan ─ the two operations along the rows of a sequence
 //!  cross_attention, upscale, enlargement ─ the heavy steps of SAM 2's mask decoder
 //! ```
 //! `layers` and `sam2` hold each operation's signature and plain form, and tests that both agree.
@@ -15,10 +16,13 @@
 //! Kernels import each other, and `ops` to recognise a dry run.
 
 mod attention_block;
+mod causal_conv;
 pub(crate) mod cross_attention;
+mod delta_scan;
 mod enlargement;
 mod epilogue;
 mod grouped_attention;
+mod head_norm;
 mod norm;
 mod packed_weight;
 mod panels;
@@ -33,12 +37,16 @@ mod values;
 pub(crate) mod vector;
 mod windowed_attention;
 
+pub(crate) use causal_conv::{TAPS, causal_conv};
+pub use delta_scan::DeltaHeads;
+pub(crate) use delta_scan::delta_scan;
 pub use enlargement::{MaskEnlargement, MaskMeasurements};
 pub(crate) use epilogue::{
     add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual, add_residual,
 };
 pub use grouped_attention::HeadLayout;
 pub(crate) use grouped_attention::grouped_attention;
+pub(crate) use head_norm::{gated_norm, head_norm, sigmoid_gate};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub use packed_weight::PackedWeight;
 pub(crate) use panels::{Panels, RowMajor, lanes, multiply, multiply_transposed, padded};

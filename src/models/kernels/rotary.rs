@@ -7,17 +7,18 @@ use crate::models::kernels::row_op::{RowOp, each_row};
 use crate::models::kernels::values::{Values, in_place};
 
 /// Rotates the first `heads` heads of `rows (sequences · n, columns)` in place by `cosines` and
-/// `sines`, each `(n, head_dim / 2)`. The storage of `rows` must not be shared.
+/// `sines`, each `(n, rotated / 2)`: the first `rotated` values of each head of `head_dim`. The
+/// storage of `rows` must not be shared.
 pub(crate) fn rotate(
     rows: Tensor,
-    cosines: &Tensor,
-    sines: &Tensor,
+    (cosines, sines): (&Tensor, &Tensor),
     heads: usize,
+    head_dim: usize,
 ) -> Result<Tensor> {
     let (count, half) = cosines.dims2()?;
     let columns = rows.dim(1)?;
     let (cosines, sines) = (Values::of(cosines)?, Values::of(sines)?);
-    let op = RotateHeads { cosines: &cosines, sines: &sines, count, half, heads };
+    let op = RotateHeads { cosines: &cosines, sines: &sines, count, half, heads, head_dim };
     in_place(rows, |values| each_row(values, columns, &op))
 }
 
@@ -28,6 +29,7 @@ struct RotateHeads<'a> {
     count: usize,
     half: usize,
     heads: usize,
+    head_dim: usize,
 }
 
 impl RowOp for RotateHeads<'_> {
@@ -36,8 +38,8 @@ impl RowOp for RotateHeads<'_> {
         let first = index % self.count * self.half;
         let part = first..first + self.half;
         let (cosines, sines) = (&self.cosines[part.clone()], &self.sines[part]);
-        for head in row.chunks_exact_mut(2 * self.half).take(self.heads) {
-            let (first, second) = head.split_at_mut(self.half);
+        for head in row.chunks_exact_mut(self.head_dim).take(self.heads) {
+            let (first, second) = head[..2 * self.half].split_at_mut(self.half);
             let pairs = first.iter_mut().zip(second).zip(cosines.iter().zip(sines));
             for ((x, y), (cosine, sine)) in pairs {
                 (*x, *y) = (*x * cosine - *y * sine, *y * cosine + *x * sine);

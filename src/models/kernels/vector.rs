@@ -125,6 +125,62 @@ pub(crate) fn silu_product<S: Simd>(simd: S, to: &mut [f32], gate: &[f32], up: &
     }
 }
 
+/// to[i] *= silu(gate[i]).
+#[inline(always)]
+pub(crate) fn times_silu<S: Simd>(simd: S, to: &mut [f32], gate: &[f32]) {
+    let (vectors, rest) = S::as_mut_simd_f32s(to);
+    let (gates, gates_rest) = S::as_simd_f32s(gate);
+    for (vector, &gate) in vectors.iter_mut().zip(gates) {
+        *vector = simd.mul_f32s(times_sigmoid(simd, gate, gate), *vector);
+    }
+    if !rest.is_empty() {
+        let (x, gate) = (simd.partial_load_f32s(rest), simd.partial_load_f32s(gates_rest));
+        simd.partial_store_f32s(rest, simd.mul_f32s(times_sigmoid(simd, gate, gate), x));
+    }
+}
+
+/// to[i] *= sigmoid(gate[i]).
+#[inline(always)]
+pub(crate) fn times_sigmoid_each<S: Simd>(simd: S, to: &mut [f32], gate: &[f32]) {
+    let (vectors, rest) = S::as_mut_simd_f32s(to);
+    let (gates, gates_rest) = S::as_simd_f32s(gate);
+    for (vector, &gate) in vectors.iter_mut().zip(gates) {
+        *vector = times_sigmoid(simd, *vector, gate);
+    }
+    if !rest.is_empty() {
+        let (x, gate) = (simd.partial_load_f32s(rest), simd.partial_load_f32s(gates_rest));
+        simd.partial_store_f32s(rest, times_sigmoid(simd, x, gate));
+    }
+}
+
+/// to[i] = silu(Σ inputs[t][i] · taps[t][i]).
+#[inline(always)]
+pub(crate) fn convolve_silu<S: Simd>(
+    simd: S,
+    to: &mut [f32],
+    inputs: [&[f32]; 4],
+    taps: [&[f32]; 4],
+) {
+    let (vectors, rest) = S::as_mut_simd_f32s(to);
+    let (inputs, taps) = (inputs.map(S::as_simd_f32s), taps.map(S::as_simd_f32s));
+    for (index, vector) in vectors.iter_mut().enumerate() {
+        let mut sum = simd.mul_f32s(inputs[0].0[index], taps[0].0[index]);
+        for tap in 1..4 {
+            sum = simd.mul_add_f32s(inputs[tap].0[index], taps[tap].0[index], sum);
+        }
+        *vector = times_sigmoid(simd, sum, sum);
+    }
+    if !rest.is_empty() {
+        let mut sum = simd.splat_f32s(0.0);
+        for tap in 0..4 {
+            let (input, tap) = (inputs[tap].1, taps[tap].1);
+            sum =
+                simd.mul_add_f32s(simd.partial_load_f32s(input), simd.partial_load_f32s(tap), sum);
+        }
+        simd.partial_store_f32s(rest, times_sigmoid(simd, sum, sum));
+    }
+}
+
 /// Normalises one row of any length in place: (x − mean)/√(variance + eps) · weight + bias.
 ///
 /// The statistics take two passes, so that a large mean costs no digits.

@@ -1,13 +1,14 @@
 //! Root-mean-square normalisation over the last dimension.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
+use crate::models::ops::TensorOps;
 use crate::models::{kernels, ops};
 
 /// Divides the last dimension by the root of its mean square, then scales it.
 ///
-/// Computed in `f32` and rounded once, after the weight. The reference (`Qwen2RMSNorm`) rounds the
-/// quotient to the dtype as well, which in a half format may change the last bit.
+/// Computed in `f32` and rounded once, after the weight. Qwen2's reference (`Qwen2RMSNorm`) rounds
+/// the quotient to the dtype as well, which in a half format may change the last bit.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     weight: Tensor,
@@ -20,6 +21,15 @@ impl RmsNorm {
         Self { weight, eps }
     }
 
+    /// Creates a norm that scales by `1 + weight (channels)`, as Qwen3.5's does. The sum is in
+    /// `f32` for every dtype: a half format would round it.
+    ///
+    /// # Errors
+    /// Fails on an error of the device.
+    pub fn of_offset(weight: &Tensor, eps: f32) -> Result<Self> {
+        Ok(Self::new(weight.cast(DType::F32)?.affine_of(1.0, 1.0)?, eps))
+    }
+
     /// `(…, channels)` to `(…, channels)`.
     ///
     /// # Errors
@@ -28,14 +38,15 @@ impl RmsNorm {
         if kernels::accepts(xs) {
             kernels::rms_norm(xs, &self.weight, self.eps)
         } else {
-            ops::rms_norm(xs, &self.weight, self.eps)
+            let wide = xs.cast(self.weight.dtype())?;
+            ops::rms_norm(&wide, &self.weight, self.eps)?.cast(xs.dtype())
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{D, DType};
+    use candle_core::D;
 
     use super::*;
     use crate::models::kernels::testing::{assert_close, random};
@@ -46,6 +57,19 @@ mod tests {
         let squares = wide.sqr()?.mean_keepdim(D::Minus1)?;
         let normal = wide.broadcast_div(&(squares + f64::from(norm.eps))?.sqrt()?)?;
         normal.to_dtype(xs.dtype())?.broadcast_mul(&norm.weight)?.to_dtype(DType::F32)
+    }
+
+    #[test]
+    fn an_offset_is_added_to_one_before_it_is_rounded() -> Result<()> {
+        let weight = random(0.0, 0.01, &[96])?;
+        let xs = random(0.3, 2.0, &[7, 96])?;
+        let exact = RmsNorm::new((&weight + 1.0)?, 1e-6).forward(&xs)?;
+        assert_close(&RmsNorm::of_offset(&weight, 1e-6)?.forward(&xs)?, &exact, 1e-6)?;
+        let half = |tensor: &Tensor| tensor.to_dtype(DType::BF16);
+        let ours = RmsNorm::of_offset(&half(&weight)?, 1e-6)?.forward(&half(&xs)?)?;
+        assert_eq!(ours.dtype(), DType::BF16);
+        // The input's and the result's rounding, no more.
+        assert_close(&ours.to_dtype(DType::F32)?, &exact, 3e-2)
     }
 
     #[test]

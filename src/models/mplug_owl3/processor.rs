@@ -3,14 +3,14 @@
 //! The whole image becomes one square view, regardless of its shape. With cutting, it also becomes
 //! a grid of views, which a text around the placeholders describes to the model.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use image::RgbImage;
 use image::imageops::crop_imm;
 
 use crate::imaging::{Filter, resize};
+use crate::models::layers::map_samples;
 use crate::models::mplug_owl3::config::Generation;
 use crate::models::mplug_owl3::prompt::IMAGE;
-use crate::models::ops::{TensorOps, upload};
 
 /// The rows and columns of views that an image is split into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,13 +124,7 @@ pub fn stack(views: &[RgbImage]) -> Result<Tensor> {
 /// # Errors
 /// Fails on an error of the device.
 pub fn normalise(samples: &Tensor) -> Result<Tensor> {
-    debug_assert_eq!(samples.dtype(), DType::U8, "samples are bytes");
-    let table: Vec<f32> =
-        (0..=u8::MAX).map(|sample| (f32::from(sample) / 255.0 - 0.5) / 0.5).collect();
-    let table = upload(table, 256, samples.device())?;
-    // In the tensor library, the largest value of an index type means "none".
-    let indices = samples.flatten_all()?.cast(DType::U32)?;
-    table.entries(&indices, 0)?.reshaped(samples.shape())
+    map_samples(samples, |sample| (f32::from(sample) / 255.0 - 0.5) / 0.5)
 }
 
 #[cfg(test)]

@@ -15,5 +15,5 @@ mod transfer;
 pub(crate) use launch::{ALIGNMENT, runs_on_gpu};
 pub(crate) use matmul::matmul;
 pub(crate) use rows::{layer_norm, rms_norm, rotate, softmax_last_dim};
-pub(crate) use tensor_ops::{Function, Reduction, TensorOps, cat, conv2d, stack, zeros};
+pub(crate) use tensor_ops::{Function, Reduction, TensorOps, cat, conv2d, ones, stack, zeros};
 pub(crate) use transfer::{to_device, upload};

@@ -17,6 +17,8 @@ pub(crate) trait TensorOps: Sized {
     fn dense(&self) -> Result<Self>;
     /// Changes the shape, and copies the values if they are not in row-major order.
     fn reshaped(&self, shape: impl Into<Shape>) -> Result<Self>;
+    /// Subtracts a tensor of the same shape.
+    fn minus(&self, other: &Self) -> Result<Self>;
     /// Adds a tensor of the same shape.
     fn plus(&self, other: &Self) -> Result<Self>;
     /// Takes the larger of each two values of tensors of one shape.
@@ -56,6 +58,10 @@ pub(crate) enum Function {
     Sigmoid,
     /// `exp(x)`.
     Exp,
+    /// The natural logarithm.
+    Log,
+    /// `|x|`.
+    Abs,
     /// `sin(x)`.
     Sin,
     /// `cos(x)`.
@@ -94,6 +100,10 @@ impl TensorOps for Tensor {
         self.dense()?.reshape(shape.into())
     }
 
+    fn minus(&self, other: &Self) -> Result<Self> {
+        launch(elementwise(&[self, other]), &[self, other], like(self), || self - other)
+    }
+
     fn plus(&self, other: &Self) -> Result<Self> {
         launch(elementwise(&[self, other]), &[self, other], like(self), || self + other)
     }
@@ -130,6 +140,8 @@ impl TensorOps for Tensor {
             Function::Relu => self.relu(),
             Function::Sigmoid => candle_nn::ops::sigmoid(self),
             Function::Exp => self.exp(),
+            Function::Log => self.log(),
+            Function::Abs => self.abs(),
             Function::Sin => self.sin(),
             Function::Cos => self.cos(),
         })
@@ -243,6 +255,15 @@ pub(crate) fn stack(parts: &[Tensor], dim: usize) -> Result<Tensor> {
 pub(crate) fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = shape.into();
     launch(Kernel::Fill, &[], (shape.clone(), dtype), || Tensor::zeros(shape, dtype, device))
+}
+
+/// Creates a tensor of ones.
+///
+/// # Errors
+/// Fails on an error of the device.
+pub(crate) fn ones(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    let shape = shape.into();
+    launch(Kernel::Fill, &[], (shape.clone(), dtype), || Tensor::ones(shape, dtype, device))
 }
 
 /// Convolves `images (batch, in, height, width)` with `weight (out, in, side, side)`: on a GPU
