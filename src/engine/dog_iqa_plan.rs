@@ -1,13 +1,13 @@
-//! The paper's engine: SAM 2 segments and mPLUG-Owl3 rates.
+//! The paper's engine: SAM 2 segments and mPLUG-Owl3 rates, or Q-ReAlign in its place.
 
 use std::fmt::Display;
 use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 
+use crate::checkpoints::Sam2Checkpoint;
 use crate::checkpoints::hub::{HubModel, ModelName, locate};
-use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
-use crate::engine::adapters::mplug_owl3::MplugOwl3Scorer;
+use crate::engine::adapters::network_scorer::{Network, NetworkRatings, NetworkScorer};
 use crate::engine::adapters::sam2::Sam2Segmenter;
 use crate::engine::error::EngineError;
 use crate::engine::info::ModelInfo;
@@ -30,7 +30,7 @@ const VERSION: &str = "1";
 /// memory.
 pub(crate) struct DogIqaPlan {
     pub(crate) segmenter: ModelPlan<SegmenterModel<Sam2Segmenter>>,
-    pub(crate) scorer: ModelPlan<ScorerModel<MplugOwl3Scorer>>,
+    pub(crate) scorer: ModelPlan<ScorerModel<NetworkScorer>>,
     /// Upper bound of the machine's memory that both models use, in bytes.
     pub(crate) memory: u64,
 }
@@ -49,6 +49,7 @@ impl DogIqaPlan {
             }
         }
         dog_iqa.rating.check().map_err(|message| weights_error("rating", message))?;
+        dog_iqa.q_realign.check().map_err(|message| weights_error("q_realign", message))?;
         let devices = dog_iqa.device.ids();
         let checked = dog_iqa.masks.check_on(devices[0].kind());
         checked.map_err(|message| weights_error("masks", message))?;
@@ -57,8 +58,8 @@ impl DogIqaPlan {
         let segmenter_path = locate(&dog_iqa.segmenter).map_err(segmenter_error)?;
         let scorer_path = locate(&dog_iqa.scorer).map_err(scorer_error)?;
         let sam2 = Sam2Checkpoint::open(&segmenter_path).map_err(segmenter_error)?;
-        let owl = MplugOwl3Checkpoint::open(&scorer_path).map_err(scorer_error)?;
-        let weights = sam2.weights().bytes_in(segmenter_dtype) + owl.weights().bytes_in(dtype);
+        let (network, scorer_bytes) = Network::of(&scorer_path, dtype).map_err(scorer_error)?;
+        let weights = sam2.weights().bytes_in(segmenter_dtype) + scorer_bytes;
         let memory = memory::check(
             &devices,
             weights,
@@ -75,10 +76,13 @@ impl DogIqaPlan {
             let model = Sam2Segmenter::open(&segmenter_path, masks, segmenter_dtype, &device);
             Ok(SegmenterModel(model.map_err(segmenter_error)?))
         };
-        let (standard, rating) = (standard.clone(), dog_iqa.rating.clone());
+        let standard = standard.clone();
+        let ratings =
+            NetworkRatings { mplug_owl3: dog_iqa.rating.clone(), qwen3_5_vl: dog_iqa.q_realign };
         let open_scorer = move |device: DeviceId| {
             let device = device.open()?;
-            let model = MplugOwl3Scorer::open(&scorer_path, &standard, rating, dtype, &device);
+            let place = (dtype, &device);
+            let model = NetworkScorer::open(network, &scorer_path, &standard, ratings, place);
             Ok(ScorerModel(model.map_err(scorer_error)?))
         };
         let is_warmed_up = dog_iqa.warm_up.is_wanted_on(devices[0]);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::changed_settings::changed_settings;
 use crate::models::device::DeviceId;
 use crate::models::mplug_owl3::RatingSettings;
+use crate::models::qwen3_5_vl::QRealignSettings;
 use crate::models::sam2::amg::{AmgPreset, AmgSettings};
 
 /// The engines by name.
@@ -165,9 +166,10 @@ pub struct DogIqaSettings {
     /// or a path. Download the first two with `dogiqa models pull`. A path names a `.pt` or
     /// `.safetensors` file, or a folder with one.
     pub segmenter: String,
-    /// The mPLUG-Owl3 model that rates: a preset (`mplug-owl3-7b-241101`), an `owner/name` of the
-    /// Hub, or a path. Download the first two with `dogiqa models pull`. A path names a folder, a
-    /// `.safetensors` file, its index, or a `.gguf` file.
+    /// The model that rates: a preset (`mplug-owl3-7b-241101`, or `q-realign-0.8b`, which is not
+    /// the paper's), an `owner/name` of the Hub, or a path. Download the first two with `dogiqa
+    /// models pull`. A path names a folder, a `.safetensors` file, its index, or a `.gguf` file.
+    /// The weights decide whether it is an mPLUG-Owl3 or a Qwen3.5-VL.
     pub scorer: String,
     /// Allowed SHA-256 digests of weight files. If the list is not empty, the worker does not start
     /// with a file of any other digest.
@@ -187,8 +189,10 @@ pub struct DogIqaSettings {
     /// Parameters of the mask generator, named as in the reference implementation. The defaults
     /// differ from the reference: they produce few, large objects.
     pub masks: AmgSettings,
-    /// The prompt of the scorer.
+    /// The prompt of an mPLUG-Owl3.
     pub rating: RatingSettings,
+    /// The prompt and the images of a Qwen3.5-VL, such as Q-ReAlign.
+    pub q_realign: QRealignSettings,
 }
 
 impl Default for DogIqaSettings {
@@ -203,6 +207,7 @@ impl Default for DogIqaSettings {
             warm_up: WarmUp::default(),
             masks: AmgPreset::DogIqa.settings(),
             rating: RatingSettings::default(),
+            q_realign: QRealignSettings::default(),
         }
     }
 }
@@ -211,8 +216,8 @@ impl DogIqaSettings {
     /// Lists the settings that change answers and differ from their defaults, by their names in the
     /// configuration.
     pub(crate) fn changed(&self) -> BTreeMap<String, Value> {
-        let Self { dtype, segmenter_dtype, masks, rating, .. } = self.clone();
-        let settings = Self { dtype, segmenter_dtype, masks, rating, ..Self::default() };
+        let Self { dtype, segmenter_dtype, masks, rating, q_realign, .. } = self.clone();
+        let settings = Self { dtype, segmenter_dtype, masks, rating, q_realign, ..Self::default() };
         changed_settings("engine.dog_iqa", &settings, &Self::default())
     }
 }

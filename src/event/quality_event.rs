@@ -134,6 +134,15 @@ pub struct Rating {
     /// the model, so it ranks images and is not a level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<f64>,
+    /// The scorer's own score, on the scale of its authors, if its levels are derived from one: 0
+    /// to 1 for Q-ReAlign. Larger is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<f64>,
+    /// Name of the mapping from the scorer's answers to levels. Present with `raw`.
+    /// `five-words-linear`: bad, poor, fair, good and excellent are spread evenly over 1 to K, each
+    /// shared by the nearest levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<String>,
 }
 
 /// The first token of a generated answer.
@@ -422,6 +431,8 @@ impl Rating {
             off_level: distribution.off_level(),
             answer: distribution.answer().map(EventAnswer::from),
             direction: distribution.direction(),
+            raw: distribution.raw().map(|raw| raw.value),
+            mapping: distribution.raw().map(|raw| raw.mapping.to_owned()),
         }
     }
 }

@@ -47,6 +47,15 @@ pub enum LevelsError {
     },
 }
 
+/// A scorer's own score, from which its levels were derived.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RawScore {
+    /// The score on the scale of the model's authors, larger is better.
+    pub value: f64,
+    /// Name of the mapping from the model's answers to levels.
+    pub mapping: &'static str,
+}
+
 /// Probabilities of the levels 1..=K, K in 2..=9; finite, at least 0, summing to 1. A scorer may
 /// add what else it knows about its rating.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +64,7 @@ pub struct LevelDistribution {
     off_level: Option<f64>,
     answer: Option<GeneratedAnswer>,
     direction: Option<f64>,
+    raw: Option<RawScore>,
 }
 
 impl LevelDistribution {
@@ -99,7 +109,7 @@ impl LevelDistribution {
     /// shows `-0.0`.
     fn normalised(weights: Vec<f64>, sum: f64) -> Self {
         let probabilities = weights.into_iter().map(|weight| weight / sum + 0.0).collect();
-        Self { probabilities, off_level: None, answer: None, direction: None }
+        Self { probabilities, off_level: None, answer: None, direction: None, raw: None }
     }
 
     /// Adds the share of the model's probability that is on no level.
@@ -132,6 +142,18 @@ impl LevelDistribution {
         }
         self.direction = Some(direction);
         Ok(self)
+    }
+
+    /// Adds the scorer's own score, from which the levels were derived.
+    #[must_use]
+    pub fn with_raw(mut self, raw: RawScore) -> Self {
+        self.raw = Some(raw);
+        self
+    }
+
+    /// Returns the scorer's own score, if the levels were derived from one.
+    pub fn raw(&self) -> Option<RawScore> {
+        self.raw
     }
 
     /// Returns the share of the model's probability that is on no level, in 0..=1, if the scorer

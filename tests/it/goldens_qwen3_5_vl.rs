@@ -303,6 +303,11 @@ fn logits(golden: &Golden, normed: &Tensor) -> Tensor {
     Tensor::from_vec(flat, (rows, count as usize), &Device::Cpu).unwrap()
 }
 
+/// Returns an index or a number of rows as the files store it.
+pub(crate) fn integer(value: usize) -> i64 {
+    i64::try_from(value).unwrap()
+}
+
 fn check_positions(golden: &mut Golden, case: &Case, positions: &[Vec<[u32; 3]>], next: &[u32]) {
     let all = positions.concat();
     let mut ours = Vec::new();
@@ -316,7 +321,7 @@ fn check_positions(golden: &mut Golden, case: &Case, positions: &[Vec<[u32; 3]>]
     golden.equal(&format!("{}.position_ids", case.name), &ours);
     let deltas = next.iter().zip(positions);
     let deltas: Vec<i64> =
-        deltas.map(|(next, positions)| i64::from(*next) - positions.len() as i64).collect();
+        deltas.map(|(next, positions)| i64::from(*next) - integer(positions.len())).collect();
     golden.equal(&format!("{}.rope_delta", case.name), &deltas);
 }
 

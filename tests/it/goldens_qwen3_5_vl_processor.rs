@@ -76,7 +76,9 @@ fn sizes_pixels_and_patches_equal_the_reference_bit_for_bit() {
                 let entry = &entry[kind];
                 let ours = patches(picture.pixels(), rule, AREA_MAX).unwrap();
                 let name = |part: &str| format!("{size}.{kind}.{part}");
-                let grid = vec![1, ours.grid.rows as u32, ours.grid.columns as u32];
+                let sides = [ours.grid.rows, ours.grid.columns];
+                let sides = sides.map(|side| u32::try_from(side).unwrap());
+                let grid = vec![1, sides[0], sides[1]];
                 comparison.equal(&name("grid"), &grid, &numbers(&entry["grid_thw"]));
                 let tokens = u32::try_from(ours.grid.tokens()).unwrap();
                 comparison.equal(&name("tokens"), &tokens, &number(&entry["image_tokens"]));

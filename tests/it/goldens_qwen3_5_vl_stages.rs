@@ -7,14 +7,14 @@ use dog_iqa::models::qwen3_5_vl::{
     Taps, VisionModel, VisionTables, normalise,
 };
 
-use crate::goldens_qwen3_5_vl::{Case, Golden};
+use crate::goldens_qwen3_5_vl::{Case, Golden, integer};
 
 pub(crate) fn check_vision(golden: &mut Golden, images: &[Patches]) {
     let model = golden.model.clone();
     let (tower, device) = (model.vision(), model.device().clone());
     let grids: Vec<Grid> = images.iter().map(|image| image.grid).collect();
     for (index, image) in images.iter().enumerate() {
-        let (rows, columns) = (image.grid.rows as i64, image.grid.columns as i64);
+        let (rows, columns) = (integer(image.grid.rows), integer(image.grid.columns));
         golden.equal(&format!("image.{index}.grid_thw"), &[1, rows, columns]);
         // The reference repeats the image as a second frame.
         let one = normalise(&image.samples).unwrap().reshape(((), 3, 1, 256)).unwrap();
@@ -22,7 +22,8 @@ pub(crate) fn check_vision(golden: &mut Golden, images: &[Patches]) {
         golden.check(&format!("image.{index}.pixel_values"), &two);
     }
     let places = grids.iter().flat_map(|grid| grid.patches());
-    let places: Vec<i64> = places.flat_map(|(row, column)| [row as i64, column as i64]).collect();
+    let places: Vec<i64> =
+        places.flat_map(|(row, column)| [integer(row), integer(column)]).collect();
     golden.equal("vision.position_ids", &places);
     let taps: Vec<Taps> =
         grids.iter().map(|&grid| Taps::new(grid, tower.position_side())).collect();

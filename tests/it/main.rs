@@ -84,6 +84,7 @@ mod mplug_owl3_ratings;
 mod odd_formats;
 mod odd_images;
 mod pipeline;
+mod q_realign;
 mod release;
 mod release_rules;
 mod report;

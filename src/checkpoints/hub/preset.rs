@@ -29,7 +29,7 @@ pub struct ModelBundle {
 /// All presets. Sizes of segmenters are those of the published `.pt` files of SAM 2.1; after
 /// rounding, those of 2.0 are equal. Sizes of scorers are those of the published `.safetensors`
 /// files.
-pub const PRESETS: [ModelPreset; 12] = [
+pub const PRESETS: [ModelPreset; 15] = [
     sam2("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156),
     sam2("sam2.1-small", "facebook/sam2.1-hiera-small", 184),
     sam2("sam2.1-base-plus", "facebook/sam2.1-hiera-base-plus", 324),
@@ -42,6 +42,9 @@ pub const PRESETS: [ModelPreset; 12] = [
     owl("mplug-owl3-7b-240728", None, "mPLUG/mPLUG-Owl3-7B-240728", 16_100),
     owl("mplug-owl3-2b-241014", Some("mplug-owl3-2b"), "mPLUG/mPLUG-Owl3-2B-241014", 3_950),
     owl("mplug-owl3-1b-241014", Some("mplug-owl3-1b"), "mPLUG/mPLUG-Owl3-1B-241014", 1_850),
+    q_realign("q-realign-0.8b", "q-future/Q-ReAlign-Mini-0.8B", 2_210),
+    q_realign("q-realign-4b", "q-future/Q-ReAlign-Lite-4B", 10_350),
+    q_realign("q-realign-9b", "q-future/Q-ReAlign-Pro-9B", 18_820),
 ];
 
 /// All bundles.
@@ -108,11 +111,16 @@ const fn owl(
     ModelPreset { name, alias, repo, bytes: megabytes * 1_000_000, licence: "Apache-2.0" }
 }
 
+const fn q_realign(name: &'static str, repo: &'static str, megabytes: u64) -> ModelPreset {
+    owl(name, None, repo, megabytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checkpoints::Sam2Version;
     use crate::models::mplug_owl3::Release;
+    use crate::models::qwen3_5_vl;
     use crate::models::sam2::Size;
 
     #[test]
@@ -123,6 +131,8 @@ mod tests {
             let sizes = Size::ALL.iter();
             names.extend(sizes.map(|size| format!("sam{}-{}", version.name(), size.name())));
         }
+        let tuned = [qwen3_5_vl::Size::B0_8, qwen3_5_vl::Size::B4, qwen3_5_vl::Size::B9];
+        names.extend(tuned.map(|size| format!("q-realign-{}", size.name())));
         names.sort();
         let mut presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
         presets.sort_unstable();

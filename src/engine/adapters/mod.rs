@@ -1,6 +1,7 @@
 //! Adapts the numeric models to [`Segmenter`] and [`Scorer`].
 //!
-//! `classic` needs no weights. `sam2` and `mplug_owl3` are the models of the paper.
+//! `classic` needs no weights. `sam2` and `mplug_owl3` are the models of the paper; `qwen3_5_vl`
+//! rates in the place of the latter. `network_scorer` is the one of both that the weights are of.
 //! `recorded` returns masks that were found earlier.
 //!
 //! May import the traits, settings and errors of `engine`.
@@ -11,8 +12,11 @@
 pub(crate) mod classic;
 pub(crate) mod loaded_mplug_owl3;
 pub(crate) mod mplug_owl3;
+pub(crate) mod network_scorer;
+pub(crate) mod qwen3_5_vl;
 pub(crate) mod recorded;
 pub(crate) mod sam2;
 pub(crate) mod tensor_error;
 
 pub use loaded_mplug_owl3::MplugOwl3Error;
+pub use qwen3_5_vl::Qwen3_5VlError;

@@ -361,7 +361,9 @@ impl TextConfig {
                 "rope_theta must be a number above 1",
             ),
             (
-                (2 * pairs) as f64 == rotated && pairs > 0 && 2 * pairs <= self.head_dim,
+                ((2 * pairs) as f64 - rotated).abs() < 1e-6
+                    && pairs > 0
+                    && 2 * pairs <= self.head_dim,
                 "mrope_section does not add up to half of partial_rotary_factor · head_dim",
             ),
             ((0.0..0.1).contains(&self.rms_norm_eps), "rms_norm_eps must be in 0..0.1"),

@@ -20,6 +20,9 @@ pub struct Taps {
 
 impl Taps {
     /// Computes the taps of a grid's patches, in their order, in a table of `side` × `side` rows.
+    ///
+    /// # Panics
+    /// Panics if the table has 2³² rows or more.
     pub fn new(grid: Grid, side: usize) -> Self {
         let (rows, columns) = (steps(side, grid.rows), steps(side, grid.columns));
         let mut taps =
@@ -78,6 +81,9 @@ pub fn patch_angles(grid: Grid, frequencies: &[f32]) -> Vec<f32> {
 
 /// Returns the positions of the tokens of an image that begins at `start`, and that of the token
 /// behind it.
+///
+/// # Panics
+/// Panics if the grid has 2³² rows or columns or more.
 pub fn image_positions(grid: Grid, start: u32) -> (Vec<Position>, u32) {
     let (rows, columns) = grid.merged();
     let number = |index: usize| u32::try_from(index).expect("an image has few tokens");
@@ -88,6 +94,9 @@ pub fn image_positions(grid: Grid, start: u32) -> (Vec<Position>, u32) {
 
 /// Returns the positions of `count` tokens of text that begin at `start`, and that of the token
 /// behind them.
+///
+/// # Panics
+/// Panics if there are 2³² tokens or more.
 pub fn text_positions(count: usize, start: u32) -> (Vec<Position>, u32) {
     let end = start + u32::try_from(count).expect("a prompt has few tokens");
     ((start..end).map(|position| [position; 3]).collect(), end)

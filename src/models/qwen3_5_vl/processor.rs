@@ -154,10 +154,14 @@ pub fn patches(
     Ok(cut(&resize(rgb, width, height, Filter::Bicubic)))
 }
 
-/// Cuts an image, whose sides are multiples of 32 px, into patches.
+/// Cuts an image into patches.
+///
+/// # Panics
+/// Panics if a side is no multiple of 32 px.
 pub fn cut(rgb: &RgbImage) -> Patches {
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    debug_assert!((width * height).is_multiple_of(PATCH * PATCH * 4), "whole tokens");
+    let side = TOKEN as usize;
+    assert!(width.is_multiple_of(side) && height.is_multiple_of(side), "an image has whole tokens");
     let grid = Grid { rows: height / PATCH, columns: width / PATCH };
     let mut samples: Vec<u8> = Vec::with_capacity(3 * width * height);
     for (row, column) in grid.patches() {

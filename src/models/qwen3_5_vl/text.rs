@@ -152,14 +152,16 @@ impl Decoder {
     /// hidden)`. The last layer computes only keys and values for the other tokens.
     ///
     /// # Errors
-    /// Fails on mismatched shapes, dtypes or devices.
+    /// Fails on a network without layers, and on mismatched shapes, dtypes or devices.
     pub fn run_to_end(
         &self,
         mut xs: Tensor,
         tables: &RunTables,
         states: &mut [State],
     ) -> Result<Tensor> {
-        let (last, before) = self.layers.split_last().expect("a network has layers");
+        let Some((last, before)) = self.layers.split_last() else {
+            candle_core::bail!("the network has no layers");
+        };
         for layer in before {
             xs = layer.forward(&xs, tables, states)?;
         }

@@ -158,8 +158,7 @@ impl VisionModel {
     /// Fails on an error of the device.
     pub fn embed_positions(&self, grids: &[Grid]) -> Result<Tensor> {
         let taps: Vec<Taps> = grids.iter().map(|&grid| Taps::new(grid, self.side)).collect();
-        let mut sum: Option<Tensor> = None;
-        for tap in 0..4 {
+        let part = |tap: usize| {
             let indices: Vec<u32> =
                 taps.iter().flat_map(|taps| taps.indices[tap].clone()).collect();
             let weights: Vec<f32> =
@@ -167,13 +166,9 @@ impl VisionModel {
             let count = indices.len();
             let weights = upload(weights, (count, 1), &self.device)?;
             let rows = self.positions.entries(&upload(indices, count, &self.device)?, 0)?;
-            let part = rows.times_repeated(&weights)?;
-            sum = Some(match sum {
-                Some(sum) => sum.plus(&part)?,
-                None => part,
-            });
-        }
-        Ok(sum.expect("there are four taps"))
+            rows.times_repeated(&weights)
+        };
+        part(0)?.plus(&part(1)?)?.plus(&part(2)?)?.plus(&part(3)?)
     }
 
     /// Returns the blocks in order.

@@ -1,0 +1,258 @@
+//! Qwen3.5-VL as a scorer, from its checkpoint to events, with small random networks: their ratings
+//! have the form of real ones, and no meaning.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::{Qwen3_5VlCheckpoint, TuningOf, WeightsError};
+use dog_iqa::engine::{Qwen3_5VlScorer, RunError, Scorer};
+use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
+use dog_iqa::method::{LevelDistribution, Standard, StandardSettings};
+use dog_iqa::models::qwen3_5_vl::{
+    Part, QRealignSettings, Question, Qwen3_5Vl, Thinking, Wording, cut,
+};
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cli::{command, photo, text};
+use crate::conformance;
+use crate::goldens::tensors;
+use crate::qwen3_5::q_realign;
+use crate::random_checkpoint::write_sharded;
+use crate::small_networks::{SmallNetworks, number};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/qwen3_5_vl")
+}
+
+/// A copy of the golden network that a test may change.
+struct Copy {
+    folder: TempDir,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(golden().join("config.json"), folder.path().join("config.json")).unwrap();
+        Self { folder, tensors: tensors(&golden().join("model.safetensors")) }
+    }
+
+    /// Writes the tensors as one file, and opens it.
+    fn open(&self) -> Result<Qwen3_5Vl, WeightsError> {
+        let path = self.folder.path().join("model.safetensors");
+        candle_core::safetensors::save(&self.tensors, path).unwrap();
+        load(self.folder.path())
+    }
+}
+
+fn load(path: &Path) -> Result<Qwen3_5Vl, WeightsError> {
+    Qwen3_5VlCheckpoint::open(path)?.load(DType::F32, &Device::Cpu)
+}
+
+fn shade(x: u32, y: u32) -> Rgb<u8> {
+    Rgb([3 * x, 5 * y, x + y].map(|value| value.to_le_bytes()[0]))
+}
+
+/// Returns the last token of a prompt with an image, after the last norm.
+fn hidden(model: &Qwen3_5Vl) -> Vec<f32> {
+    let image = RgbImage::from_fn(96, 64, shade);
+    let images = model.encode(&[cut(&image)]).unwrap();
+    let text = model.decoder().embed(&[310, 5, 312]).unwrap();
+    let parts = vec![Part::Text(&text), Part::Image(&images[0]), Part::Text(&text)];
+    let mut states = [model.decoder().empty_state()];
+    model.read(&[parts], &mut states).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn shards_give_the_same_network_as_one_file() {
+    let copy = Copy::new();
+    let mut names: Vec<&String> = copy.tensors.keys().collect();
+    names.sort();
+    write_sharded(copy.folder.path(), names.into_iter(), 3, |name| copy.tensors[name].clone());
+    let sharded = load(copy.folder.path()).unwrap();
+    assert!(hidden(&sharded) == hidden(&load(&golden()).unwrap()), "other bits");
+}
+
+#[test]
+fn the_head_is_the_embedding_only_if_the_file_has_none() {
+    let mut copy = Copy::new();
+    let own = copy.open().unwrap();
+    let rows = |model: &Qwen3_5Vl| {
+        let rows = model.decoder().head().rows(&[7, 3], DType::F32, &Device::Cpu).unwrap();
+        rows.to_vec2::<f32>().unwrap()
+    };
+    let table = |copy: &Copy, name: &str| {
+        let tokens = Tensor::new(&[7_u32, 3], &Device::Cpu).unwrap();
+        copy.tensors[name].index_select(&tokens, 0).unwrap().to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(rows(&own), table(&copy, "lm_head.weight"));
+    // The configuration says that they are not tied.
+    copy.tensors.remove("lm_head.weight").unwrap();
+    let tied = copy.open().unwrap();
+    assert_eq!(rows(&tied), table(&copy, "model.language_model.embed_tokens.weight"));
+}
+
+#[test]
+fn the_block_for_prediction_is_skipped_and_tells_a_base_model() {
+    let mut copy = Copy::new();
+    let before = hidden(&copy.open().unwrap());
+    let tuning = |copy: &Copy| Qwen3_5VlCheckpoint::open(copy.folder.path()).unwrap().tuning();
+    assert_eq!(tuning(&copy), TuningOf::QReAlign);
+    let extra = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
+    copy.tensors.insert("mtp.norm.weight".to_owned(), extra.clone());
+    assert!(hidden(&copy.open().unwrap()) == before);
+    assert_eq!(tuning(&copy), TuningOf::Base);
+    // Any other tensor that the network does not use is an error.
+    copy.tensors.insert("model.visual.deepstack_merger_list.0.norm.weight".to_owned(), extra);
+    let message = copy.open().unwrap_err().to_string();
+    assert!(message.contains("deepstack_merger_list"), "{message}");
+}
+
+#[test]
+fn a_missing_or_misshapen_tensor_is_named() {
+    for name in [
+        "model.language_model.layers.0.linear_attn.A_log",
+        "model.language_model.layers.3.self_attn.q_norm.weight",
+        "model.visual.merger.linear_fc2.bias",
+        "lm_head.weight",
+    ] {
+        let mut copy = Copy::new();
+        let wrong = Tensor::zeros(7, DType::F32, &Device::Cpu).unwrap();
+        copy.tensors.insert(name.to_owned(), wrong);
+        let message = copy.open().unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("[7]"), "{message}");
+    }
+    let mut copy = Copy::new();
+    copy.tensors.remove("model.visual.pos_embed.weight").unwrap();
+    let message = copy.open().unwrap_err().to_string();
+    assert!(message.contains("model.visual.pos_embed.weight"), "{message}");
+}
+
+#[test]
+fn half_formats_load_from_the_same_file() {
+    let single = hidden(&load(&golden()).unwrap());
+    for dtype in [DType::BF16, DType::F16] {
+        let checkpoint = Qwen3_5VlCheckpoint::open(&golden()).unwrap();
+        let model = checkpoint.load(dtype, &Device::Cpu).unwrap();
+        assert_eq!(model.dtype(), dtype);
+        let image = RgbImage::new(64, 64);
+        assert_eq!(model.encode(&[cut(&image)]).unwrap()[0].tokens.dtype(), dtype);
+    }
+    assert!(single.iter().all(|value| value.is_finite()));
+}
+
+fn standard() -> Standard {
+    Standard::from_settings(&StandardSettings::default()).unwrap()
+}
+
+fn open(folder: &Path, settings: QRealignSettings) -> Qwen3_5VlScorer {
+    Qwen3_5VlScorer::open(folder, &standard(), settings, DType::F32, &Device::Cpu).unwrap()
+}
+
+fn crop(width: u32, height: u32) -> Crop {
+    let pixels = std::sync::Arc::new(RgbImage::from_fn(width, height, shade));
+    Crop { source: CropSource::Whole, pixels }
+}
+
+fn rate(scorer: &Qwen3_5VlScorer, crop: &Crop) -> LevelDistribution {
+    scorer.rate(&[scorer.prepare(crop).unwrap()]).unwrap().remove(0)
+}
+
+#[test]
+fn the_scorer_conforms_and_a_batch_changes_no_bit() {
+    let folder = q_realign();
+    let scorer = open(folder.path(), QRealignSettings::default());
+    assert_eq!(scorer.info().name, "q-realign-custom");
+    assert_eq!(scorer.info().weights.len(), 1);
+    conformance::scorer(&scorer, 7, |a, b| a == b);
+    let rating = rate(&scorer, &crop(100, 80));
+    let raw = rating.raw().unwrap();
+    assert_eq!(raw.mapping, "five-words-linear");
+    assert!((0.0..=1.0).contains(&raw.value));
+    assert!((rating.expected() - (1.0 + 6.0 * raw.value)).abs() < 1e-9);
+}
+
+#[test]
+fn every_setting_changes_the_rating_and_the_version() {
+    let folder = q_realign();
+    let default = QRealignSettings::default();
+    let all = [
+        default,
+        QRealignSettings { question: Question::Aesthetics, ..default },
+        QRealignSettings { wording: Wording::Pyiqa, ..default },
+        QRealignSettings { wording: Wording::Toolkit, ..default },
+        QRealignSettings { thinking: Thinking::Open, ..default },
+        QRealignSettings { sizes: dog_iqa::models::qwen3_5_vl::SizeRule::Train, ..default },
+        QRealignSettings { pixels_max: 70_000, ..default },
+    ];
+    let rated = all.map(|settings| {
+        let scorer = open(folder.path(), settings);
+        // Small enough to be enlarged by one rule, large enough to be reduced.
+        let raw = [crop(100, 80), crop(400, 300)].map(|crop| rate(&scorer, &crop).raw().unwrap());
+        (scorer.info().version, raw.map(|raw| raw.value.to_bits()))
+    });
+    for (index, one) in rated.iter().enumerate() {
+        for other in &rated[..index] {
+            assert!(one.0 != other.0 && one.1 != other.1, "{index}: {one:?}, {other:?}");
+        }
+    }
+    QRealignSettings { pixels_max: 65_535, ..default }.check().unwrap_err();
+    QRealignSettings { pixels_max: 16_777_217, ..default }.check().unwrap_err();
+}
+
+#[test]
+fn a_stripe_is_refused_and_its_neighbours_are_rated() {
+    let folder = q_realign();
+    let scorer = open(folder.path(), QRealignSettings::default());
+    let stripe = crop_whole(&Picture::from_rgb(RgbImage::new(603, 3)));
+    let error = scorer.prepare(&stripe).unwrap_err();
+    assert!(matches!(&error, RunError::Batch(message) if message.contains("603×3")), "{error}");
+    scorer.prepare(&crop_whole(&Picture::from_rgb(RgbImage::new(600, 3)))).unwrap();
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_an_error_and_never_a_score() {
+    let folder = q_realign();
+    let path = folder.path().join("model.safetensors");
+    let mut all = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let norm = all.get_mut("model.language_model.norm.weight").unwrap();
+    *norm = Tensor::full(f32::NAN, norm.shape(), &Device::Cpu).unwrap();
+    candle_core::safetensors::save(&all, &path).unwrap();
+    let scorer = open(folder.path(), QRealignSettings::default());
+    let error = scorer.rate(&[scorer.prepare(&crop(64, 64)).unwrap()]).unwrap_err();
+    assert!(matches!(error, RunError::NotNumbers(_)), "{error}");
+}
+
+#[test]
+fn an_event_names_the_scorer_its_own_score_and_the_mapping() {
+    let networks = SmallNetworks::new();
+    let folder = q_realign();
+    let mut command = command(&["score", "--format", "jsonl"]);
+    for setting in networks.settings() {
+        command.args(["--set", &setting]);
+    }
+    let scorer = format!("engine.dog_iqa.scorer={}", folder.path().display());
+    let output = command
+        .args(["--set", &scorer, "--set", "engine.dog_iqa.q_realign.question=aesthetics"])
+        .arg(photo("cat.jpg"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let event: Value = serde_json::from_str(text(&output.stdout).trim()).unwrap();
+    let engine = &event["engine"];
+    assert!(engine["scorer"].as_str().unwrap().starts_with("q-realign-custom/1-cpu-f32-"));
+    assert_eq!(
+        engine["changed_settings"]["engine.dog_iqa.q_realign.question"], "aesthetics",
+        "{engine}"
+    );
+    let objects = event["objects"].as_array().unwrap();
+    let ratings = objects.iter().map(|object| &object["rating"]).chain([&event["global"]]);
+    for rating in ratings {
+        assert_eq!(rating["mapping"], "five-words-linear");
+        let (raw, expected) = (number(&rating["raw"]), number(&rating["expected"]));
+        assert!((expected - (1.0 + 6.0 * raw)).abs() < 1e-9, "{rating}");
+    }
+}
