@@ -24,7 +24,7 @@ use crate::wait;
 const SIDE_PX: u32 = 64;
 const STRENGTHS: u8 = 5;
 /// Maximum time until the first events are saved.
-const FIRST_EVENTS_MAX: Duration = Duration::from_mins(1);
+const FIRST_EVENTS_MAX: Duration = Duration::from_mins(5);
 /// Numbers of KADID-10k's distortions: blur, JPEG, noise, contrast.
 const DISTORTIONS: [u8; 4] = [1, 10, 11, 25];
 
@@ -225,6 +225,7 @@ fn write_rows(path: &Path, header: &str, events: &[QualityEvent], cell: impl Fn(
 
 fn calibrate(events: &Path, arguments: &[&str]) -> String {
     let mut command = command(&["calibrate", "--events", events.to_str().unwrap()]);
+    command.args(["--resamples", "200"]);
     let output = command.args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).to_owned()

@@ -91,6 +91,9 @@ fn check_grids(golden: &mut Golden) {
 fn single_operations_at_real_sizes_follow_the_reference() {
     for folder in all_folders() {
         let mut golden = Golden::open(&folder, "operations", &Place::cpu());
+        if !golden.io.keys().any(|name| name.starts_with("unit.")) {
+            continue;
+        }
         check_delta(&mut golden);
         check_rotary(&mut golden);
         check_grids(&mut golden);

@@ -1,5 +1,7 @@
 //! The weight of the number of masks for the data at hand.
 
+use std::num::NonZeroUsize;
+
 use fastrand::Rng;
 
 use crate::evaluation::bootstrap::{Bootstrap, Interval, quantile};
@@ -9,6 +11,8 @@ use crate::method::agreement::srcc;
 /// Weights that are tried: 0 to 0.5 points for each mask.
 const STEPS: u32 = 100;
 const STEP: f64 = 0.005;
+/// Maximum number of resamples: each tries all weights.
+const RESAMPLES_MAX: NonZeroUsize = NonZeroUsize::new(200).expect("200 is not 0");
 /// Number of parts of the cross-validation.
 const FOLDS: usize = 5;
 
@@ -73,6 +77,7 @@ pub fn best_mask_weight(
     let data = Data { scores, counts, opinions };
     let srcc_without = data.srcc(&all, 0.0).ok_or_else(|| no_variation(&data, &all))?;
     let weight = data.best_weight(&all).ok_or_else(|| no_variation(&data, &all))?;
+    let bootstrap = Bootstrap { resamples: bootstrap.resamples.min(RESAMPLES_MAX), ..*bootstrap };
     let resampled = bootstrap.run(scores.len(), |drawn| data.best_weight(drawn));
     Ok(MaskWeight {
         weight,

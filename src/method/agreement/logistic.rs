@@ -11,8 +11,19 @@ use serde::{Deserialize, Serialize};
 use crate::method::agreement::error::AgreementError;
 use crate::method::agreement::pairs::{check, range};
 
-/// Maximum number of Levenberg–Marquardt steps; a few dozen are usual.
-const STEPS_MAX: usize = 1000;
+/// The end of the descent.
+#[derive(Debug, Clone, Copy)]
+struct Precision {
+    /// Maximum number of Levenberg–Marquardt steps; a few dozen are usual.
+    steps_max: usize,
+    /// Relative gain of a step below which the descent ends.
+    gain_min: f64,
+}
+
+/// Precision of a fit.
+const EXACT: Precision = Precision { steps_max: 1000, gain_min: 1e-15 };
+/// Precision of a fit to a resample, of which the spread matters.
+const RESAMPLED: Precision = Precision { steps_max: 30, gain_min: 1e-8 };
 
 /// Bounds of the logarithm of the width, in standard deviations of the scores. The widest curve is
 /// a straight line to seven digits, the narrowest a step.
@@ -44,16 +55,16 @@ impl Logistic {
     /// Fails on lists of different length, fewer than 5 pairs, or values that are not finite or all
     /// equal.
     pub fn fit(scores: &[f64], opinions: &[f64]) -> Result<Self, AgreementError> {
-        Self::fit_from(scores, opinions, |data, _| best_of_grid(data))
+        Self::fit_from(scores, opinions, EXACT, |data, _| best_of_grid(data))
     }
 
     /// Fits the curve by descending from this one, which was fitted to similar data. Much faster
-    /// than [`Logistic::fit`]; finds the minimum of the same basin.
+    /// than [`Logistic::fit`], and less exact; finds the minimum of the same basin.
     ///
     /// # Errors
     /// Fails like [`Logistic::fit`].
     pub fn refit(&self, scores: &[f64], opinions: &[f64]) -> Result<Self, AgreementError> {
-        Self::fit_from(scores, opinions, |data, x_scale| {
+        Self::fit_from(scores, opinions, RESAMPLED, |data, x_scale| {
             let log_width = (self.width / x_scale.deviation).ln();
             let shape = Shape { centre: x_scale.standardise(self.centre), log_width };
             shape.within_bounds(data.x_range)
@@ -63,6 +74,7 @@ impl Logistic {
     fn fit_from(
         scores: &[f64],
         opinions: &[f64],
+        precision: Precision,
         start: impl FnOnce(&StandardisedPairs, &Standardisation) -> Shape,
     ) -> Result<Self, AgreementError> {
         check(scores, opinions, 5)?;
@@ -73,7 +85,7 @@ impl Logistic {
         let x: Vec<f64> = scores.iter().map(|&score| x_scale.standardise(score)).collect();
         let y = opinions.iter().map(|&opinion| y_scale.standardise(opinion)).collect();
         let data = StandardisedPairs { x_range: range(&x), x, y };
-        let shape = descend(&data, start(&data, &x_scale));
+        let shape = descend(&data, start(&data, &x_scale), precision);
         let (lower, upper) = Projection::of(&data, shape).levels();
         Ok(Self {
             upper: y_scale.restore(upper),
@@ -241,15 +253,15 @@ fn best_of_grid(data: &StandardisedPairs) -> Shape {
 }
 
 /// Runs Levenberg–Marquardt. The result is never worse than the start.
-fn descend(data: &StandardisedPairs, start: Shape) -> Shape {
+fn descend(data: &StandardisedPairs, start: Shape, precision: Precision) -> Shape {
     let mut here = Projection::of(data, start);
     let mut damping = 1e-3;
-    for _ in 0..STEPS_MAX {
+    for _ in 0..precision.steps_max {
         let Some(candidate) = step(data, &here, damping) else { break };
         let candidate = Projection::of(data, candidate);
         let gain = here.sum_of_squares() - candidate.sum_of_squares();
         if gain > 0.0 {
-            let is_converged = gain < 1e-15 * here.sum_of_squares();
+            let is_converged = gain < precision.gain_min * here.sum_of_squares();
             here = candidate;
             damping = (damping / 10.0).max(1e-12);
             if is_converged {

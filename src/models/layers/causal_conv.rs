@@ -121,7 +121,7 @@ mod tests {
             let plain = plain.iter().map(|input| conv.plain(input)).collect::<Result<Vec<_>>>()?;
             assert_close(&ours, &Tensor::cat(&plain, 0)?, 2e-6)?;
             // The second sequence, in two parts.
-            for split in 0..=9 {
+            for split in 0..9 {
                 let first = Sequences::new(vec![split]);
                 let part = rows.narrow(0, 0, split)?;
                 let after = conv.histories_after(&part, &first, &histories[..1])?;
