@@ -120,7 +120,7 @@ mod tests {
             let plain = conv.inputs(&rows, &sequences, &histories)?;
             let plain = plain.iter().map(|input| conv.plain(input)).collect::<Result<Vec<_>>>()?;
             assert_close(&ours, &Tensor::cat(&plain, 0)?, 2e-6)?;
-            // The second sequence, in two parts.
+            // The first sequence, in two parts.
             for split in 0..9 {
                 let first = Sequences::new(vec![split]);
                 let part = rows.narrow(0, 0, split)?;
