@@ -16,7 +16,7 @@ const TABLE: &str = "name,mos,prompt,mos_quality\na.jpg,1.5,\"a, b\",2.5\nb/c.jp
 fn hostile_label_tables() {
     run(&Target {
         name: "hostile_label_tables",
-        cost: 1,
+        cost: 5,
         generate: &|rng| {
             let mut bytes = TABLE.as_bytes().to_vec();
             mutate(rng, &mut bytes, b",\"\n\r\xEF\xBB\xBFNaNinf1e999;");
