@@ -159,6 +159,18 @@ impl FaultRun {
         self.fixture.start_worker(&format!("worker {number}"), &settings)
     }
 
+    /// Kills brokers with SIGKILL. One of them may be the group's coordinator.
+    pub(crate) fn kill_brokers(&mut self, nodes: &[i32]) {
+        self.commits.coordinator_may_die = true;
+        self.cluster.kill(nodes);
+    }
+
+    /// Starts killed brokers again.
+    pub(crate) fn revive_brokers(&mut self, nodes: &[i32]) {
+        self.cluster.revive(nodes);
+        self.faults += 1;
+    }
+
     /// Ends a worker with `end` and starts it again.
     pub(crate) fn restart(&mut self, number: usize, end: impl FnOnce(Process)) {
         let ended = self.workers.remove(number);
@@ -254,19 +266,27 @@ impl FaultRun {
     }
 }
 
-/// Counts committed offsets that move backwards. They never do: a worker that lost its partitions
-/// commits nothing.
+/// Counts committed offsets that move backwards. A worker that lost its partitions commits nothing,
+/// so they never do while the coordinator lives. When it dies, librdkafka repeats the commits that
+/// were in flight, and not in their order; the next commit corrects the offset.
 struct CommitWatch {
     view: GroupView,
     last: Vec<Offset>,
     next_check: Instant,
+    coordinator_may_die: bool,
     rewound: usize,
 }
 
 impl CommitWatch {
     fn of(fixture: &ServiceFixture) -> Self {
         let last = vec![Offset::Invalid; usize::try_from(PARTITIONS).unwrap()];
-        Self { view: fixture.group_view(), last, next_check: Instant::now(), rewound: 0 }
+        Self {
+            view: fixture.group_view(),
+            last,
+            next_check: Instant::now(),
+            coordinator_may_die: false,
+            rewound: 0,
+        }
     }
 
     fn check(&mut self) {
@@ -275,8 +295,12 @@ impl CommitWatch {
         }
         // A group without a coordinator returns an error, which is not a fault of the workers.
         if let Ok(now) = self.view.committed(Duration::from_secs(2)) {
-            let pairs = now.iter().zip(&self.last);
-            self.rewound += pairs.filter(|(now, last)| position(**now) < position(**last)).count();
+            for (partition, (now, last)) in now.iter().zip(&self.last).enumerate() {
+                if position(*now) < position(*last) {
+                    announce(&format!("partition {partition}: committed {now:?} after {last:?}"));
+                    self.rewound += usize::from(!self.coordinator_may_die);
+                }
+            }
             self.last = now;
         }
         self.next_check = Instant::now() + COMMIT_CHECK_INTERVAL;

@@ -20,10 +20,9 @@ fn a_restarted_partition_leader_loses_no_reference() {
             for kill in 1..=kills {
                 run.read_until_answered(2 * kill - 1, 2 * kills + 1);
                 let leader = run.fixture.leader_of_events();
-                run.cluster.kill(&[leader]);
+                run.kill_brokers(&[leader]);
                 run.read_until_answered(2 * kill, 2 * kills + 1);
-                run.cluster.revive(&[leader]);
-                run.faults += 1;
+                run.revive_brokers(&[leader]);
             }
             run.finish();
         },
@@ -40,15 +39,14 @@ fn an_outage_of_all_brokers_loses_no_reference() {
             run.workers.iter().map(|worker| worker.log().lines().count()).collect()
         };
         let before = lines(&run);
-        run.cluster.kill(&[1, 2, 3]);
+        run.kill_brokers(&[1, 2, 3]);
         run.read_for(Duration::from_secs(run.size.pick(10, 60)));
         for (worker, before) in run.workers.iter().zip(before) {
             let log = worker.log();
             let during: Vec<_> = log.lines().skip(before).collect();
             assert!(during.len() <= OUTAGE_LINES_MAX, "{}", during.join("\n"));
         }
-        run.cluster.revive(&[1, 2, 3]);
-        run.faults += 1;
+        run.revive_brokers(&[1, 2, 3]);
         run.finish();
     });
 }
