@@ -12,17 +12,21 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
+#[path = "support/cpu_time.rs"]
+mod cpu_time;
+
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dog_iqa::imaging::{CropMode, Filter, Picture, Settings, crop_region, decode, resize};
 use dog_iqa::method::{Mask, Region, RegionKind, Rle};
 use image::codecs::jpeg::JpegEncoder;
+
+use cpu_time::cpu_time;
 
 const ROUNDS: usize = 5;
 const RUNS_PER_ROUND: u32 = 10;
@@ -98,17 +102,6 @@ fn timed<T>(mut work: impl FnMut() -> T) -> Duration {
         black_box(work());
     }
     cpu_time().saturating_sub(started) / RUNS_PER_ROUND
-}
-
-/// Returns the CPU time of this thread, so that other processes disturb the figures little. On
-/// systems other than Linux, returns elapsed time.
-fn cpu_time() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    match statistics.split(' ').next().map(str::parse) {
-        Some(Ok(nanoseconds)) => Duration::from_nanos(nanoseconds),
-        _ => START.get_or_init(Instant::now).elapsed(),
-    }
 }
 
 fn median(times: &mut [Duration]) -> Duration {

@@ -13,17 +13,20 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
+#[path = "support/cpu_time.rs"]
+mod cpu_time;
+
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use dog_iqa::imaging::{Filter, Settings, decode, resize};
 use dog_iqa::metrics::{Metric, Parameters, measure};
 use image::RgbImage;
+
+use cpu_time::cpu_time;
 
 const SIDE: u32 = 1024;
 const ROUNDS: usize = 3;
@@ -96,17 +99,6 @@ fn times(image: &RgbImage, parameters: &Parameters) -> Vec<f64> {
 fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
-}
-
-/// Returns the CPU time of this thread, so that other processes disturb the figures little. On
-/// systems other than Linux, returns elapsed time.
-fn cpu_time() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    match statistics.split(' ').next().map(str::parse) {
-        Some(Ok(nanoseconds)) => Duration::from_nanos(nanoseconds),
-        _ => START.get_or_init(Instant::now).elapsed(),
-    }
 }
 
 fn peer_time(root: &Path, peer: &str, metric: Metric, file: &Path) -> Result<f64, Box<dyn Error>> {

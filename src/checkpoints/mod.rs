@@ -15,6 +15,7 @@ pub mod metrics;
 mod mplug_owl3;
 mod qwen3_5_vl;
 mod sam2;
+mod tokenizer_file;
 mod weights;
 
 pub use mplug_owl3::{BlockFormat, MplugOwl3Checkpoint, QuantizeError, quantize};

@@ -8,6 +8,9 @@ use crate::method::Standard;
 use crate::pipeline::{Journey, JourneyParts};
 use crate::storage::Stores;
 
+/// Maximum number of images in flight in a command. The budgets of the pipeline bound their memory.
+pub(crate) const IN_FLIGHT_MAX: usize = 32;
+
 /// Opens the stores and the engine. Opening the engine blocks, so it runs on a blocking thread.
 pub(crate) async fn open_journey(settings: &Settings) -> anyhow::Result<Journey> {
     open_with(settings, Engine::open).await

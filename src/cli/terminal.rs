@@ -33,6 +33,13 @@ pub(crate) fn print_status(line: &str) {
     eprintln!("{line}");
 }
 
+/// Returns a bar that counts `total` images, with their rate and the time left. indicatif hides it if
+/// standard error is not a terminal.
+pub(crate) fn image_bar(total: u64) -> Result<ProgressBar, TemplateError> {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta} left")?;
+    Ok(ProgressBar::new(total).with_style(style))
+}
+
 /// Returns a spinner that counts sent records; their total is not known in advance. indicatif hides
 /// it if standard error is not a terminal.
 pub(crate) fn sent_records_spinner() -> Result<ProgressBar, TemplateError> {

@@ -91,17 +91,26 @@ pub fn load(file: Option<&Path>, flags: &[String]) -> Result<Loaded, ConfigError
         let setting = Serialized::default(key.trim(), flag_value(key.trim(), value));
         given = given.merge(Layer::named(FLAG, setting));
     }
-    let defaults = Layer::named(DEFAULT, Serialized::defaults(Settings::default()));
-    let mut layers = Figment::from(defaults);
     // The extraction below reports an unknown preset, together with its source.
-    if let Ok(preset) = given.extract_inner::<Preset>(PRESET) {
-        for layer in preset::layers(preset) {
-            layers = layers.merge(Layer::named(PRESET_SOURCE, Toml::string(layer)));
-        }
-    }
-    layers = layers.merge(given);
+    let layers = defaults_and_preset(given.extract_inner(PRESET).ok()).merge(given);
     let settings = layers.extract().map_err(|errors| ConfigError::Invalid(describe(errors)))?;
     Ok(Loaded { settings, layers })
+}
+
+/// Returns the settings of a preset without any other layer.
+///
+/// # Panics
+/// Never: a test extracts every preset.
+pub fn preset_settings(preset: Preset) -> Settings {
+    defaults_and_preset(Some(preset)).extract().expect("presets are valid settings")
+}
+
+fn defaults_and_preset(preset: Option<Preset>) -> Figment {
+    let defaults = Layer::named(DEFAULT, Serialized::defaults(Settings::default()));
+    let layers = preset.map(preset::layers).unwrap_or_default();
+    layers.into_iter().fold(Figment::from(defaults), |layers, layer| {
+        layers.merge(Layer::named(PRESET_SOURCE, Toml::string(layer)))
+    })
 }
 
 impl Loaded {

@@ -7,5 +7,5 @@ mod load;
 mod preset;
 mod settings;
 
-pub use load::{ConfigError, Loaded, load};
+pub use load::{ConfigError, Loaded, load, preset_settings};
 pub use settings::Settings;

@@ -75,11 +75,21 @@ pub(crate) fn layers(preset: Preset) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load;
+    use crate::config::{load, preset_settings};
     use crate::engine::Precision;
     use crate::imaging::{AlphaRule, ColourRule, OrientationRule};
     use crate::method::Formula;
     use crate::models::sam2::amg::AmgPreset;
+
+    #[test]
+    fn every_preset_is_valid_and_a_flag_selects_it() {
+        for preset in Preset::ALL {
+            let flag = format!("method.preset={}", preset.name());
+            let mut loaded = load(None, &[flag]).unwrap().settings;
+            loaded.method.preset = None;
+            assert_eq!(preset_settings(preset), loaded, "{}", preset.name());
+        }
+    }
 
     #[test]
     fn the_authors_presets_have_their_formula_and_their_mask_generator() {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::event::{QualityEvent, Rating};
-use crate::method::{AggregationSettings, MaskBonus, Preset, RegionValue, Weighting, combine};
+use crate::method::{self, AggregationSettings, ObjectsWhen, Preset, RegionValue, combine};
 
 /// A formula of the score and the value of a rating that it combines.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,43 +17,34 @@ pub struct Ablation {
     whole_only: bool,
 }
 
-/// Returns all formulas that need no other ratings: rows 3 and 5 to 8 of Table 4 and the authors'
-/// two, each with levels and with expected levels.
-pub fn ablations(c_max: NonZeroU32) -> Vec<Ablation> {
+/// The presets whose scores need no other ratings: rows 3 and 5 to 8 of Table 4, and the authors'
+/// two.
+const PRESETS: [Preset; 7] = [
+    Preset::PaperMean,
+    Preset::PaperWhole,
+    Preset::PaperNoSeg,
+    Preset::PaperBoxes,
+    Preset::Paper,
+    Preset::Release,
+    Preset::ReleaseTables,
+];
+
+/// Returns all formulas that need no other ratings, each with levels and with expected levels.
+/// `settings_of` returns the method of a preset; `c_max` takes the place of its own.
+pub fn ablations(
+    c_max: NonZeroU32,
+    settings_of: impl Fn(Preset) -> method::Settings,
+) -> Vec<Ablation> {
     let formula = |preset| {
-        let paper = AggregationSettings { c_max, ..AggregationSettings::default() };
-        let boxes = AggregationSettings { local_weight: 1.0, global_weight: 0.0, ..paper.clone() };
-        let authors = |global_weight| AggregationSettings {
-            global_weight,
-            mask_bonus: MaskBonus::Each(0.1),
-            ..boxes.clone()
-        };
-        let aggregation = match preset {
-            Preset::PaperMean => AggregationSettings { weighting: Weighting::Mean, ..boxes },
-            Preset::PaperNoSeg => AggregationSettings { mask_bonus: MaskBonus::Each(0.0), ..boxes },
-            Preset::PaperBoxes => boxes,
-            Preset::Release => authors(0.5),
-            Preset::ReleaseTables => authors(1.0),
-            _ => paper,
-        };
-        let ablation = |expected| Ablation {
+        let method::Settings { aggregation, objects, .. } = settings_of(preset);
+        [false, true].map(|expected| Ablation {
             preset,
             expected,
-            aggregation: aggregation.clone(),
-            whole_only: preset == Preset::PaperWhole,
-        };
-        [ablation(false), ablation(true)]
+            aggregation: AggregationSettings { c_max, ..aggregation.clone() },
+            whole_only: objects.when == ObjectsWhen::Never,
+        })
     };
-    let presets = [
-        Preset::PaperMean,
-        Preset::PaperWhole,
-        Preset::PaperNoSeg,
-        Preset::PaperBoxes,
-        Preset::Paper,
-        Preset::Release,
-        Preset::ReleaseTables,
-    ];
-    presets.into_iter().flat_map(formula).collect()
+    PRESETS.into_iter().flat_map(formula).collect()
 }
 
 impl Ablation {

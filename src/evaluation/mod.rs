@@ -8,7 +8,7 @@
 //! ```
 //! Pure functions: the bytes of the files come from `cli`. Random numbers are seeded.
 //!
-//! Imports `method` and `event`.
+//! Imports `mat_file`, `method` and `event`.
 
 mod ablation;
 mod bootstrap;
@@ -16,6 +16,7 @@ mod calibration;
 mod error;
 mod figures;
 mod join;
+mod kinds;
 mod labels;
 mod level_bound;
 mod paper;
@@ -32,7 +33,9 @@ pub use calibration::{
 pub use error::EvaluationError;
 pub use figures::{Comparison, Figure, FigureKind, Figures, compare};
 pub use join::{Join, JoinOptions, JoinRule, join};
+pub use kinds::{KindAgreement, agreement_by_kind};
 pub use labels::{CsvColumns, DataSet, Label, LabelFile, Labels};
 pub use level_bound::{BoundRounding, LevelBound, level_bound};
 pub use paper::{PaperRow, PaperTable, paper_bound, paper_rows};
+pub(crate) use scores::last_segment;
 pub use scores::{Score, ScoreValue, Scores};

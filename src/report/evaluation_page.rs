@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::evaluation::{Figure, FigureKind, Figures};
+use crate::evaluation::{Figure, FigureKind, Figures, KindAgreement};
 use crate::report::escape::{Link, Text};
 use crate::report::scatter::{Residuals, Scatter};
 
@@ -29,7 +29,7 @@ pub struct AgreementSection<'a> {
     /// The images with the largest errors, the largest first.
     pub errors: &'a [LargeError],
     /// The agreement of each kind of distortion.
-    pub kinds: &'a [KindRow],
+    pub kinds: &'a [KindAgreement],
 }
 
 /// An image whose predicted opinion is far from people's.
@@ -45,19 +45,6 @@ pub struct LargeError {
     pub predicted: f64,
     /// People's score.
     pub opinion: f64,
-}
-
-/// The agreement of one kind of distortion.
-#[derive(Debug, Clone)]
-pub struct KindRow {
-    /// Name of the kind.
-    pub kind: String,
-    /// Number of images.
-    pub images: usize,
-    /// Spearman's rank correlation, if it is defined.
-    pub srcc: Option<f64>,
-    /// Pearson's correlation, if it is defined.
-    pub plcc: Option<f64>,
 }
 
 impl EvaluationPage {

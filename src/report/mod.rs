@@ -14,6 +14,6 @@ mod scatter;
 pub mod table;
 
 pub use annotate::{AnnotateError, annotate};
-pub use evaluation_page::{AgreementSection, EvaluationPage, KindRow, LargeError};
+pub use evaluation_page::{AgreementSection, EvaluationPage, LargeError};
 pub use html::Page;
 pub use outlines::outline_masks;

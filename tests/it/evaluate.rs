@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use dog_iqa::evaluation::{CsvColumns, DataSet, Label, LabelFile, Labels};
+use dog_iqa::config::preset_settings;
+use dog_iqa::evaluation::{Ablation, CsvColumns, DataSet, Label, LabelFile, Labels};
 use dog_iqa::event::QualityEvent;
 use dog_iqa::imaging::{Filter, Picture, Settings, decode, resize};
 use image::{GenericImageView, RgbImage};
@@ -148,10 +149,14 @@ fn a_killed_evaluation_is_continued_and_its_events_calibrate_a_policy() {
     check_calibration(folder.path(), &scored);
 }
 
+fn ablations(events: &[QualityEvent]) -> Vec<Ablation> {
+    let c_max = events[0].segmentation.c_max.try_into().unwrap();
+    dog_iqa::evaluation::ablations(c_max, |preset| preset_settings(preset).method)
+}
+
 /// The formula of the settings gives the score of the events.
 fn check_ablations(outcome: &Value, events: &[QualityEvent]) {
-    let ablations =
-        dog_iqa::evaluation::ablations(events[0].segmentation.c_max.try_into().unwrap());
+    let ablations = ablations(events);
     assert_eq!(outcome["ablations"].as_array().unwrap().len(), ablations.len());
     let of = |name: &str| ablations.iter().find(|it| it.name() == name).unwrap();
     for event in events {

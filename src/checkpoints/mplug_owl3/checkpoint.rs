@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Error};
 
+use crate::checkpoints::tokenizer_file::read_tokenizer_json;
 use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
 use crate::models::mplug_owl3::{
     Config, Generation, MplugOwl3, Release, Tensors, Tokenizer, TokenizerError,
@@ -93,16 +94,7 @@ impl MplugOwl3Checkpoint {
         if let Some(json) = self.weights.text(TOKENIZER_KEY) {
             return Ok((self.weights.path().to_owned(), json.to_owned()));
         }
-        let path = self.weights.path().with_file_name("tokenizer.json");
-        let message = match read_text(&path) {
-            Ok(json) => return Ok((path, json)),
-            Err(WeightsError::Read { reason, .. }) => {
-                format!("{reason}; it is one of the files that a checkpoint comes with")
-            }
-            Err(WeightsError::Unrecognised { message, .. }) => message,
-            Err(error) => error.to_string(),
-        };
-        Err(TokenizerError::Open { path, message })
+        read_tokenizer_json(self.weights.path())
     }
 
     /// Returns true if the network does not use a tensor. The reference skips the last vision layer

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Error};
 
+use crate::checkpoints::tokenizer_file::read_tokenizer_json;
 use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
 use crate::models::mplug_owl3::{Tensors, Tokenizer, TokenizerError};
 use crate::models::qwen3_5_vl::{Config, Qwen3_5Vl, TokenTable, TokenTables};
@@ -117,16 +118,7 @@ impl Qwen3_5VlCheckpoint {
     /// # Errors
     /// Fails if the file cannot be read.
     pub fn tokenizer_json(&self) -> Result<(PathBuf, String), TokenizerError> {
-        let path = self.weights.path().with_file_name("tokenizer.json");
-        match read_text(&path) {
-            Ok(json) => Ok((path, json)),
-            Err(WeightsError::Read { reason, .. }) => {
-                let message =
-                    format!("{reason}; it is one of the files that a checkpoint comes with");
-                Err(TokenizerError::Open { path, message })
-            }
-            Err(error) => Err(TokenizerError::Open { path, message: error.to_string() }),
-        }
+        read_tokenizer_json(self.weights.path())
     }
 
     /// Returns the training that the tensors of the file tell of.

@@ -2,7 +2,7 @@
 //!
 //! `classic` needs no weights. `sam2` and `mplug_owl3` are the models of the paper; `qwen3_5_vl`
 //! rates in the place of the latter. `network_scorer` is the one of both that the weights are of.
-//! `recorded` returns masks that were found earlier.
+//! `recorded` returns masks that were found earlier; `pixel_identity` is what the scorers share.
 //!
 //! May import the traits, settings and errors of `engine`.
 //!
@@ -13,6 +13,7 @@ pub(crate) mod classic;
 pub(crate) mod loaded_mplug_owl3;
 pub(crate) mod mplug_owl3;
 pub(crate) mod network_scorer;
+pub(crate) mod pixel_identity;
 pub(crate) mod qwen3_5_vl;
 pub(crate) mod recorded;
 pub(crate) mod sam2;

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 use crate::engine::adapters::loaded_mplug_owl3::{LoadedMplugOwl3, MplugOwl3Error};
+use crate::engine::adapters::pixel_identity::DistinctPictures;
 use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::RunError;
@@ -147,17 +148,8 @@ impl MplugOwl3Scorer {
     /// Encodes the views of all inputs in one pass of the vision tower, and each picture once.
     /// Returns `(views, tokens, hidden)` for each input.
     fn encode(&self, batch: &[CropViews]) -> Result<Vec<Tensor>, MplugOwl3Error> {
-        let mut pictures: Vec<&CropViews> = Vec::new();
-        let picture_of: Vec<usize> = batch
-            .iter()
-            .map(|input| {
-                let known = pictures.iter().position(|known| known.pixels.ptr_eq(&input.pixels));
-                known.unwrap_or_else(|| {
-                    pictures.push(input);
-                    pictures.len() - 1
-                })
-            })
-            .collect();
+        let DistinctPictures { pictures, picture_of } =
+            DistinctPictures::of(batch, |input| &input.pixels);
         let views: Vec<&Tensor> = pictures.iter().map(|input| &input.views).collect();
         let all = self.loaded.model.encode(&Tensor::cat(&views, 0)?)?;
         let mut embeds = Vec::with_capacity(pictures.len());

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 use crate::checkpoints::{Qwen3_5VlCheckpoint, TuningOf, WeightsError};
+use crate::engine::adapters::pixel_identity::DistinctPictures;
 use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
@@ -109,17 +110,8 @@ impl Qwen3_5VlScorer {
 
     fn rate_batch(&self, batch: &[CropPatches]) -> Result<Vec<LevelDistribution>, Qwen3_5VlError> {
         // Equal pictures are rated once.
-        let mut pictures: Vec<&CropPatches> = Vec::new();
-        let picture_of: Vec<usize> = batch
-            .iter()
-            .map(|input| {
-                let known = pictures.iter().position(|known| known.pixels.ptr_eq(&input.pixels));
-                known.unwrap_or_else(|| {
-                    pictures.push(input);
-                    pictures.len() - 1
-                })
-            })
-            .collect();
+        let DistinctPictures { pictures, picture_of } =
+            DistinctPictures::of(batch, |input| &input.pixels);
         if pictures.is_empty() {
             return Ok(Vec::new());
         }

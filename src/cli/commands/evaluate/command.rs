@@ -1,5 +1,6 @@
 //! The run of `dogiqa evaluate`.
 
+use std::borrow::Cow;
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -11,11 +12,11 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::evaluate::arguments::{Ablate, Args};
 use crate::cli::commands::evaluate::data_folder::DataFolder;
 use crate::cli::commands::evaluate::figures_table::{means, sections};
-use crate::cli::commands::evaluate::metric_scores::measure_images;
+use crate::cli::commands::evaluate::metric_scores::{MetricScores, measure_images};
 use crate::cli::commands::evaluate::outcome::{
     AblationOutcome, ScoresOutcome, SetOutcome, bounds, compare_outcomes,
 };
-use crate::cli::commands::evaluate::report::EvaluationReport;
+use crate::cli::commands::evaluate::report::{EvaluationReport, ImageFiles};
 use crate::cli::commands::evaluate::scoring::{
     ScoredImages, images_to_score, labelled_images, score_images,
 };
@@ -24,8 +25,8 @@ use crate::cli::document::print_document;
 use crate::cli::journey_setup::open_journey;
 use crate::cli::saved_events::{EventFile, read_events};
 use crate::cli::terminal::print_status;
-use crate::config::Settings;
-use crate::evaluation::{DataSet, Score, Scores, ablations, join};
+use crate::config::{Settings, preset_settings};
+use crate::evaluation::{DataSet, Score, Scores, ablations, agreement_by_kind, join};
 use crate::event::QualityEvent;
 use crate::method::agreement::{plcc, srcc};
 
@@ -38,14 +39,13 @@ struct Evaluation {
 }
 
 /// Scores to compare with the labels, and the events that they come from.
-#[derive(Clone)]
 struct NamedEvents {
     origin: String,
     events: Vec<QualityEvent>,
 }
 
 /// Everything that is compared with the labels of a data set.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Candidates {
     events: Vec<NamedEvents>,
     scores: Vec<Scores>,
@@ -59,28 +59,31 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
     }
     let given = given_candidates(&args)?;
     warn_of_habits(&args);
-    let mut report = args.report.as_deref().map(EvaluationReport::create).transpose()?;
+    let mut report = args
+        .report
+        .as_deref()
+        .map(|folder| EvaluationReport::create(folder, settings.imaging.clone()))
+        .transpose()?;
     let mut outcomes = Vec::new();
     let mut tables = Vec::new();
     for (set, path) in sets {
         let folder = DataFolder::open(set, Path::new(path), &args.labels)?;
-        let mut candidates = match &given {
-            Some(given) => given.clone(),
-            None if !needs_engine(&args) => Candidates::default(),
-            None => score(&args, &folder, settings.clone()).await?,
+        let scored;
+        let candidates = match &given {
+            Some(given) => given,
+            None if !needs_engine(&args) => &Candidates::default(),
+            None => {
+                scored = score(&args, &folder, settings.clone()).await?;
+                &scored
+            }
         };
-        if !args.metric.is_empty() {
-            let images = labelled_images(&folder, &args.join.options())?;
-            let parameters = args.parameters.as_deref();
-            let measured = measure_images(&args.metric, parameters, &images, &settings.imaging)?;
-            candidates.scores.extend(measured.scores);
-            candidates.failed_images += measured.failed;
-        }
-        let outcome = evaluate(&args, &folder, &candidates, &settings)?;
+        let measured = measure(&args, &folder, &settings)?;
+        let outcome = evaluate(&args, &folder, candidates, &measured, &settings)?;
         if let Some(report) = &mut report {
+            let files = ImageFiles::of(&folder);
             for (index, scores) in outcome.scores.iter().enumerate() {
                 let events = candidates.events.get(index).map_or(&[][..], |it| &it.events);
-                report.add(&folder, scores, events, &settings.imaging)?;
+                report.add(&folder.labels, scores, &files, events)?;
             }
         }
         tables.extend(sections(set, &outcome, args.paper));
@@ -190,10 +193,20 @@ async fn score(
     Ok(candidates)
 }
 
+/// Measures the labelled images by the metrics of `--metric`.
+fn measure(args: &Args, folder: &DataFolder, settings: &Settings) -> anyhow::Result<MetricScores> {
+    if args.metric.is_empty() {
+        return Ok(MetricScores::default());
+    }
+    let images = labelled_images(folder, &args.join.options())?;
+    measure_images(&args.metric, args.parameters.as_deref(), &images, &settings.imaging)
+}
+
 fn evaluate(
     args: &Args,
     folder: &DataFolder,
     candidates: &Candidates,
+    measured: &MetricScores,
     settings: &Settings,
 ) -> anyhow::Result<SetOutcome> {
     let labels = &folder.labels;
@@ -201,14 +214,14 @@ fn evaluate(
     let (options, bootstrap) = (args.join.options(), args.bootstrap.bootstrap());
     let of_events =
         candidates.events.iter().map(|it| Scores::of_events(&it.origin, &it.events, args.value));
-    let all = of_events.chain(candidates.scores.iter().cloned());
+    let others = candidates.scores.iter().chain(&measured.scores);
     let mut scores = Vec::new();
-    for candidate in all {
+    for candidate in of_events.map(Cow::Owned).chain(others.map(Cow::Borrowed)) {
         let context = || format!("{set}, {}", candidate.origin);
         let outcome = ScoresOutcome::of(labels, &candidate, &options, &bootstrap);
         let mut outcome = outcome.with_context(context)?;
         if args.kinds {
-            outcome.kinds = outcome.kinds_of(labels);
+            outcome.kinds = agreement_by_kind(labels, &outcome.join);
         }
         scores.push(outcome);
     }
@@ -229,7 +242,7 @@ fn evaluate(
         data_set: set,
         labels: labels.labels.len(),
         training_images_left_out: folder.training_images,
-        failed_images: candidates.failed_images,
+        failed_images: candidates.failed_images + measured.failed,
         scores,
         ablations: ablated,
         comparisons,
@@ -245,7 +258,7 @@ fn ablate(
     c_max: NonZeroU32,
 ) -> anyhow::Result<Vec<AblationOutcome>> {
     let mut outcomes = Vec::new();
-    for ablation in ablations(c_max) {
+    for ablation in ablations(c_max, |preset| preset_settings(preset).method) {
         let value = |event| ablation.score(event).map(|value| Score::of_event(event, value));
         let scores: Vec<Score> = named.events.iter().filter_map(value).collect();
         let without_value = named.events.len() - scores.len();

@@ -3,17 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
+use indicatif::ParallelProgressIterator;
 use rayon::prelude::*;
 
 use crate::checkpoints::metrics::{LoadedParameters, load_parameters};
-use crate::cli::terminal::print_status;
+use crate::cli::terminal::{image_bar, print_status};
 use crate::evaluation::{Score, Scores};
 use crate::imaging::{self, Picture};
 use crate::metrics::{Better, Metric, measure};
 
 /// The metrics of the images, and the images that could not be read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct MetricScores {
     /// The scores of each metric. Values of a metric of which lower ones are better are negated.
     pub(crate) scores: Vec<Scores>,
@@ -33,9 +33,7 @@ pub(crate) fn measure_images(
 ) -> anyhow::Result<MetricScores> {
     let loaded = metrics.iter().map(|metric| load_parameters(*metric, parameters));
     let loaded: Vec<LoadedParameters> = loaded.collect::<Result<_, _>>()?;
-    let progress = ProgressBar::new(images.len() as u64);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta} left")?;
-    progress.set_style(style);
+    let progress = image_bar(images.len() as u64)?;
     let measured: Vec<Option<Vec<Option<f64>>>> = images
         .par_iter()
         .progress_with(progress.clone())

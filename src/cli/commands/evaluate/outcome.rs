@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::evaluation::{
     Bootstrap, BoundRounding, Comparison, EvaluationError, Figure, FigureKind, Figures, Join,
-    JoinOptions, Labels, LevelBound, Scores, compare, join, level_bound, paper_bound,
+    JoinOptions, KindAgreement, Labels, LevelBound, Scores, compare, join, level_bound,
+    paper_bound,
 };
-use crate::method::agreement::{plcc, srcc};
 
 /// All figures of one data set.
 #[derive(Debug, Serialize)]
@@ -47,7 +47,7 @@ pub(crate) struct ScoresOutcome {
     pub(crate) not_joined: NotJoined,
     /// Figures by kind of distortion.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) kinds: Vec<KindOutcome>,
+    pub(crate) kinds: Vec<KindAgreement>,
     #[serde(skip)]
     pub(crate) join: Join,
     #[serde(skip)]
@@ -63,15 +63,6 @@ pub(crate) struct NotJoined {
     pub(crate) contradictory_scores: Vec<String>,
     pub(crate) zeros_left_out: usize,
     pub(crate) events_without_value: usize,
-}
-
-/// The figures of one kind of distortion.
-#[derive(Debug, Serialize)]
-pub(crate) struct KindOutcome {
-    pub(crate) kind: String,
-    pub(crate) images: usize,
-    pub(crate) srcc: Option<f64>,
-    pub(crate) plcc: Option<f64>,
 }
 
 /// The figures of a formula.
@@ -160,27 +151,6 @@ impl ScoresOutcome {
             join,
             computed,
         })
-    }
-
-    /// Computes the figures of each kind of distortion. Returns none if the labels have no kinds.
-    pub(crate) fn kinds_of(&self, labels: &Labels) -> Vec<KindOutcome> {
-        let mut kinds: BTreeMap<&str, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
-        for ((&label, &score), &opinion) in
-            self.join.labels.iter().zip(&self.join.scores).zip(&self.join.opinions)
-        {
-            if let Some(kind) = &labels.labels[label].kind {
-                let (scores, opinions) = kinds.entry(kind).or_default();
-                scores.push(score);
-                opinions.push(opinion);
-            }
-        }
-        let outcome = |(kind, (scores, opinions)): (&str, (Vec<f64>, Vec<f64>))| KindOutcome {
-            kind: kind.to_owned(),
-            images: scores.len(),
-            srcc: srcc(&scores, &opinions).ok(),
-            plcc: plcc(&scores, &opinions).ok(),
-        };
-        kinds.into_iter().map(outcome).collect()
     }
 }
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::cli::commands::evaluate::data_folder::DataFolder;
-use crate::cli::commands::evaluate::outcome::{KindOutcome, ScoresOutcome};
+use crate::cli::commands::evaluate::outcome::ScoresOutcome;
 use crate::cli::report_folder::picture_file_name;
-use crate::evaluation::{Labels, Score};
+use crate::evaluation::{Labels, Score, agreement_by_kind, last_segment};
 use crate::event::QualityEvent;
 use crate::imaging;
-use crate::report::{AgreementSection, EvaluationPage, KindRow, LargeError, annotate};
+use crate::report::{AgreementSection, EvaluationPage, LargeError, annotate};
 
 /// Number of images with the largest errors that are shown.
 const ERRORS_SHOWN: usize = 20;
@@ -21,25 +21,28 @@ const ERRORS_SHOWN: usize = 20;
 #[derive(Debug)]
 pub(crate) struct EvaluationReport {
     folder: PathBuf,
+    imaging: imaging::Settings,
     page: EvaluationPage,
     pictures: usize,
 }
 
 impl EvaluationReport {
-    /// Creates the folder. Files of an earlier report in it are replaced.
-    pub(crate) fn create(folder: &Path) -> anyhow::Result<Self> {
+    /// Creates the folder. Files of an earlier report in it are replaced. Images are decoded with
+    /// `imaging`.
+    pub(crate) fn create(folder: &Path, imaging: imaging::Settings) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        Ok(Self { folder: folder.to_owned(), page: EvaluationPage::default(), pictures: 0 })
+        let page = EvaluationPage::default();
+        Ok(Self { folder: folder.to_owned(), imaging, page, pictures: 0 })
     }
 
-    /// Adds one set of scores. Draws the images with the largest errors, if they are in the data
-    /// set's folder; with `events`, their regions too.
+    /// Adds one set of scores. Draws the images with the largest errors, if they are among the files;
+    /// with `events`, their regions too.
     pub(crate) fn add(
         &mut self,
-        data: &DataFolder,
+        labels: &Labels,
         outcome: &ScoresOutcome,
+        files: &ImageFiles,
         events: &[QualityEvent],
-        imaging: &imaging::Settings,
     ) -> anyhow::Result<()> {
         let join = &outcome.join;
         let points: Vec<(f64, f64)> =
@@ -53,18 +56,18 @@ impl EvaluationReport {
         by_error.sort_by(|a, b| error(b).total_cmp(&error(a)));
         by_error.truncate(ERRORS_SHOWN);
 
-        let pictures = Pictures::of(data, events, imaging);
+        let pictures = Pictures::of(files, events, &self.imaging);
         let mut errors = Vec::new();
         for position in by_error {
             let (score, opinion) = points[position];
-            let name = &data.labels.labels[join.labels[position]].name;
+            let name = &labels.labels[join.labels[position]].name;
             let picture = pictures.draw(name, &self.folder, self.pictures)?;
             self.pictures += 1;
             let predicted = curve.map(score);
             errors.push(LargeError { name: name.clone(), picture, score, predicted, opinion });
         }
-        let title = format!("{}: {}", data.labels.set.name(), outcome.origin);
-        let kinds = kind_rows(&data.labels, outcome);
+        let title = format!("{}: {}", labels.set.name(), outcome.origin);
+        let kinds = agreement_by_kind(labels, join);
         self.page.add(&AgreementSection {
             title: &title,
             figures: &outcome.computed,
@@ -83,47 +86,47 @@ impl EvaluationReport {
     }
 }
 
-fn kind_rows(labels: &Labels, outcome: &ScoresOutcome) -> Vec<KindRow> {
-    let row = |kind: KindOutcome| KindRow {
-        kind: kind.kind,
-        images: kind.images,
-        srcc: kind.srcc,
-        plcc: kind.plcc,
-    };
-    outcome.kinds_of(labels).into_iter().map(row).collect()
+/// The files of a data set's images by their names.
+#[derive(Debug)]
+pub(crate) struct ImageFiles(HashMap<String, PathBuf>);
+
+impl ImageFiles {
+    /// Lists the files of a data set. A report without pictures is still a report, so a folder
+    /// without images has no files.
+    pub(crate) fn of(data: &DataFolder) -> Self {
+        let named = |path: PathBuf| (last_segment(&path.display().to_string()).to_owned(), path);
+        Self(data.images().unwrap_or_default().into_iter().map(named).collect())
+    }
 }
 
-/// The files of the images and the events about them, by the names of the labels.
+/// The files of the images and the events about them.
 struct Pictures<'a> {
-    files: HashMap<String, PathBuf>,
+    files: &'a ImageFiles,
     events: HashMap<String, &'a QualityEvent>,
     imaging: &'a imaging::Settings,
 }
 
 impl<'a> Pictures<'a> {
-    fn of(data: &DataFolder, events: &'a [QualityEvent], imaging: &'a imaging::Settings) -> Self {
-        // A report without pictures is still a report.
-        let files = data.images().unwrap_or_default();
-        let named = |path: PathBuf| (file_name(&path.display().to_string()).to_owned(), path);
+    fn of(
+        files: &'a ImageFiles,
+        events: &'a [QualityEvent],
+        imaging: &'a imaging::Settings,
+    ) -> Self {
         // The first name is the decoded URI.
         let of_event = |event: &'a QualityEvent| {
             let names = Score::of_event(event, event.score).names;
-            (names.first().map_or("", |name| file_name(name)).to_owned(), event)
+            (names.first().map_or("", |name| last_segment(name)).to_owned(), event)
         };
-        Self {
-            files: files.into_iter().map(named).collect(),
-            events: events.iter().map(of_event).collect(),
-            imaging,
-        }
+        Self { files, events: events.iter().map(of_event).collect(), imaging }
     }
 
     /// Draws the image of a label into the folder. Returns the name of the picture, or `None` if
     /// the image is missing or cannot be decoded.
     fn draw(&self, label: &str, folder: &Path, index: usize) -> anyhow::Result<Option<String>> {
-        let Some(path) = self.files.get(file_name(label)) else { return Ok(None) };
+        let Some(path) = self.files.0.get(last_segment(label)) else { return Ok(None) };
         let bytes = fs::read(path).with_context(|| path.display().to_string())?;
         let Ok(picture) = imaging::decode(&bytes, self.imaging) else { return Ok(None) };
-        let drawn = match self.events.get(file_name(label)) {
+        let drawn = match self.events.get(last_segment(label)) {
             Some(event) => annotate(&picture, event).ok(),
             None => None,
         };
@@ -133,8 +136,4 @@ impl<'a> Pictures<'a> {
         drawn.save(&target).with_context(|| target.display().to_string())?;
         Ok(Some(name))
     }
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }

@@ -5,21 +5,18 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use futures::{StreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
 use crate::cli::commands::evaluate::data_folder::DataFolder;
 use crate::cli::image_arguments::resolve_references;
+use crate::cli::journey_setup::IN_FLIGHT_MAX;
 use crate::cli::saved_events::EventFile;
-use crate::cli::terminal::print_status;
+use crate::cli::terminal::{image_bar, print_status};
 use crate::config::Settings;
 use crate::evaluation::{JoinOptions, Score, Scores, join};
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
 use crate::redact;
-
-/// Maximum number of images in flight. The budgets of the pipeline bound their memory.
-const IN_FLIGHT_MAX: usize = 32;
 
 /// The labelled images of a data set and the settings that allow reading them.
 #[derive(Debug)]
@@ -115,9 +112,7 @@ pub(crate) async fn score_images(
     let total = images.references.len() as u64;
     let left = images.references.iter().filter(|it| !done.contains(it.uri.as_str()));
     let left: Vec<ImageReference> = left.cloned().collect();
-    let progress = ProgressBar::new(total);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta} left")?;
-    progress.set_style(style);
+    let progress = image_bar(total)?;
     progress.set_position(total - left.len() as u64);
     // Saved images took no time in this run, so they do not count for the rate.
     progress.reset_eta();

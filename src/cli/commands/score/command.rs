@@ -10,16 +10,13 @@ use tempfile::TempDir;
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::score::event_printer::{EventFormat, EventPrinter};
 use crate::cli::image_arguments::{ResolvedImages, resolve_references};
-use crate::cli::journey_setup::open_journey;
+use crate::cli::journey_setup::{IN_FLIGHT_MAX, open_journey};
 use crate::cli::report_folder::ReportFolder;
 use crate::cli::terminal::print_status;
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::JourneyError;
 use crate::redact;
-
-/// Maximum number of images in flight. The budgets of the pipeline bound their memory.
-const IN_FLIGHT_MAX: usize = 32;
 
 const EXAMPLES: &str = "Examples:\n  dogiqa score photos/ 'more/*.jpg'\n  \
     dogiqa score --format jsonl s3://bucket/key.jpg | jq .score\n  \

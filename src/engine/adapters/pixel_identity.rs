@@ -1,0 +1,31 @@
+//! Finds the crops of a batch that share their pixels, so that they are encoded once.
+
+use std::sync::Weak;
+
+use image::RgbImage;
+
+/// The distinct pictures of a batch.
+pub(crate) struct DistinctPictures<'a, T> {
+    /// The first input of each picture, in the order of the batch.
+    pub(crate) pictures: Vec<&'a T>,
+    /// Index in `pictures` of each input's picture.
+    pub(crate) picture_of: Vec<usize>,
+}
+
+impl<'a, T> DistinctPictures<'a, T> {
+    /// Groups the inputs of a batch by the identity of their pixels.
+    pub(crate) fn of(batch: &'a [T], pixels: impl Fn(&T) -> &Weak<RgbImage>) -> Self {
+        let mut pictures: Vec<&T> = Vec::new();
+        let picture_of = batch
+            .iter()
+            .map(|input| {
+                let is_same = |known: &&T| pixels(known).ptr_eq(pixels(input));
+                pictures.iter().position(is_same).unwrap_or_else(|| {
+                    pictures.push(input);
+                    pictures.len() - 1
+                })
+            })
+            .collect();
+        Self { pictures, picture_of }
+    }
+}
