@@ -256,3 +256,11 @@ fn an_event_names_the_scorer_its_own_score_and_the_mapping() {
         assert!((expected - (1.0 + 6.0 * raw)).abs() < 1e-9, "{rating}");
     }
 }
+
+#[test]
+fn verify_names_the_network() {
+    let verified = command(&["models", "verify"]).arg(golden()).output().unwrap();
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+    let lines = text(&verified.stdout);
+    assert!(lines.contains(": Qwen3.5-VL of an unpublished size ("), "{lines}");
+}

@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 
 use crate::checkpoints::hub::{DigestSource, ModelBundle, locate, verify};
 use crate::checkpoints::metrics::{PublishedParameters, load_parameters, parameter_files};
-use crate::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
+use crate::checkpoints::{MplugOwl3Checkpoint, Qwen3_5VlCheckpoint, Sam2Checkpoint, TuningOf};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
-use crate::models::{mplug_owl3, sam2};
+use crate::models::{mplug_owl3, qwen3_5_vl, sam2};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa models verify laptop\n  \
     dogiqa models verify sam2.1_hiera_tiny.pt\n\n\
@@ -63,18 +63,30 @@ fn verify_model(name: &str, is_strict: bool) -> anyhow::Result<()> {
     if is_strict && unknown > 0 {
         bail!("{unknown} of its files have no digest to compare with");
     }
-    let network = if let Ok(checkpoint) = Sam2Checkpoint::open(&path) {
-        let size = checkpoint.size().map_or("of an unpublished size", sam2::Size::name);
-        format!("SAM {} {size}", checkpoint.version().name())
-    } else {
-        let checkpoint = MplugOwl3Checkpoint::open(&path)
-            .context("neither a SAM 2 nor a readable mPLUG-Owl3")?;
-        let release =
-            checkpoint.release().map_or("of an unpublished size", mplug_owl3::Release::name);
-        format!("mPLUG-Owl3 {} ({release})", checkpoint.generation().name())
-    };
-    print_result(&format!("{name}: {network}"))?;
+    print_result(&format!("{name}: {}", describe_network(&path)?))?;
     Ok(())
+}
+
+/// Returns the kind and the size of the network in a checkpoint.
+fn describe_network(path: &Path) -> anyhow::Result<String> {
+    let or_unpublished = |size: Option<&'static str>| size.unwrap_or("of an unpublished size");
+    if let Ok(checkpoint) = Sam2Checkpoint::open(path) {
+        let size = or_unpublished(checkpoint.size().map(sam2::Size::name));
+        return Ok(format!("SAM {} {size}", checkpoint.version().name()));
+    }
+    if Qwen3_5VlCheckpoint::is_at(path).unwrap_or(false) {
+        let checkpoint = Qwen3_5VlCheckpoint::open(path)?;
+        let size = or_unpublished(checkpoint.config().size().map(qwen3_5_vl::Size::name));
+        let tuning = match checkpoint.tuning() {
+            TuningOf::QReAlign => "Q-ReAlign",
+            TuningOf::Base => "not tuned for quality",
+        };
+        return Ok(format!("Qwen3.5-VL {size} ({tuning})"));
+    }
+    let checkpoint = MplugOwl3Checkpoint::open(path)
+        .context("neither a SAM 2, nor a Qwen3.5-VL, nor a readable mPLUG-Owl3")?;
+    let release = or_unpublished(checkpoint.release().map(mplug_owl3::Release::name));
+    Ok(format!("mPLUG-Owl3 {} ({release})", checkpoint.generation().name()))
 }
 
 /// Prints a line per parameter file of a metric.
