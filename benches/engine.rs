@@ -25,7 +25,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use candle_core::{DType, Device};
-use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
+use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint};
 use dog_iqa::engine::{MplugOwl3Scorer, Sam2Segmenter, Scorer, Segmenter};
 use dog_iqa::imaging::{Crop, Picture};
 use dog_iqa::method::{Standard, StandardForm};
@@ -60,7 +60,9 @@ fn main() {
     let segmenter = checkpoints::sam2(folder.path(), SIZE);
     let scorer = checkpoints::owl(folder.path(), RELEASE);
     let quantised = folder.path().join("q4-k.gguf");
-    quantize(&MplugOwl3Checkpoint::open(&scorer).unwrap(), BlockFormat::Q4K, &quantised, |_, _| {})
+    MplugOwl3Checkpoint::open(&scorer)
+        .unwrap()
+        .quantize(BlockFormat::Q4K, &quantised, |_, _| {})
         .unwrap();
 
     let peak = peak_giga_flops(&Device::Cpu, DType::F32, 2048);

@@ -40,7 +40,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
+use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint};
 use dog_iqa::models::mplug_owl3::{
     Config, Greedy, LevelHead, MplugOwl3, Prefix, Prompt, Release, Tensors,
 };
@@ -283,7 +283,7 @@ fn memory() {
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
     let quantised = folder.path().join("q4-k.gguf");
     let checkpoint = MplugOwl3Checkpoint::open(&whole).unwrap();
-    quantize(&checkpoint, BlockFormat::Q4K, &quantised, |_, _| {}).unwrap();
+    checkpoint.quantize(BlockFormat::Q4K, &quantised, |_, _| {}).unwrap();
     println!("2b                   | file, MiB | peak, MiB | peak / file");
     for (name, path) in [("bf16, loaded", &whole), ("q4-k, loaded and run", &quantised)] {
         let child = Command::new(env::current_exe().unwrap())

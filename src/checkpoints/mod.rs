@@ -6,19 +6,21 @@
 //! ```
 //! All I/O around weights is here: files, the network and the environment. It may import `models`,
 //! which use no files. Inside, `hub`, `sam2`, `mplug_owl3` and `qwen3_5_vl` import `weights`, never
-//! each other; `metrics` fetches the parameters of the hand-crafted metrics with the client of
+//! each other; `quantize` writes the GGUF of the latter two; `metrics` fetches the parameters of the hand-crafted metrics with the client of
 //! `hub`.
 
 mod atomic_file;
 pub mod hub;
 pub mod metrics;
 mod mplug_owl3;
+mod quantize;
 mod qwen3_5_vl;
 mod sam2;
 mod tokenizer_file;
 mod weights;
 
-pub use mplug_owl3::{BlockFormat, MplugOwl3Checkpoint, QuantizeError, quantize};
+pub use mplug_owl3::MplugOwl3Checkpoint;
+pub use quantize::{BlockFormat, QuantizeError};
 pub use qwen3_5_vl::{Qwen3_5VlCheckpoint, TuningOf};
 pub use sam2::{Sam2Checkpoint, Sam2Version};
 pub use weights::{Weights, WeightsError, sha256_of};

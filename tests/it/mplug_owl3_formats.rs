@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
+use dog_iqa::checkpoints::{BlockFormat, MplugOwl3Checkpoint};
 use dog_iqa::models::mplug_owl3::{
     Config, Generation, LevelHead, MplugOwl3, Prefix, Prompt, Tensors,
 };
@@ -70,7 +70,7 @@ fn quantised(folder: &Path) -> TempDir {
     std::fs::write(original.path().join("tokenizer.json"), "{}").unwrap();
     let small = tempfile::tempdir().unwrap();
     let checkpoint = MplugOwl3Checkpoint::open(original.path()).unwrap();
-    quantize(&checkpoint, BlockFormat::Q8_0, &small.path().join("q8.gguf"), |_, _| {}).unwrap();
+    checkpoint.quantize(BlockFormat::Q8_0, &small.path().join("q8.gguf"), |_, _| {}).unwrap();
     small
 }
 
@@ -123,7 +123,7 @@ fn four_bits_keep_the_level_if_the_margin_exceeds_the_tolerance() {
     let path = small.path().join("model.gguf");
     let checkpoint = MplugOwl3Checkpoint::open(folder.path()).unwrap();
     let mut progress = Vec::new();
-    quantize(&checkpoint, BlockFormat::Q4K, &path, |done, of| progress.push((done, of))).unwrap();
+    checkpoint.quantize(BlockFormat::Q4K, &path, |done, of| progress.push((done, of))).unwrap();
     assert_eq!(progress.last(), Some(&(shapes.len(), shapes.len())));
     let reopened = MplugOwl3Checkpoint::open(small.path()).unwrap();
     let is_quantised = |name: &str| reopened.weights().is_quantised(name);
@@ -133,7 +133,7 @@ fn four_bits_keep_the_level_if_the_margin_exceeds_the_tolerance() {
     assert!(!is_quantised("vision_model.encoder.layers.0.mlp.fc1.weight"));
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
     assert!(size(&path) < size(&original) / 3, "{} bytes", size(&path));
-    let again = quantize(&reopened, BlockFormat::Q4K, &small.path().join("again.gguf"), |_, _| {});
+    let again = reopened.quantize(BlockFormat::Q4K, &small.path().join("again.gguf"), |_, _| {});
     assert!(again.unwrap_err().to_string().contains("quantised already"));
 
     let exact = checkpoint.load(DType::F32, &Device::Cpu).unwrap();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::checkpoints::{Qwen3_5VlCheckpoint, TuningOf, WeightsError};
+use dog_iqa::checkpoints::{BlockFormat, Qwen3_5VlCheckpoint, TuningOf, WeightsError};
 use dog_iqa::engine::{Qwen3_5VlScorer, RunError, Scorer};
 use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, Standard, StandardSettings};
@@ -204,13 +204,15 @@ fn every_setting_changes_the_rating_and_the_version() {
 }
 
 #[test]
-fn a_stripe_is_refused_and_its_neighbours_are_rated() {
+fn a_stripe_is_refused_as_an_image_and_rated_as_an_object() {
     let folder = q_realign();
     let scorer = open(folder.path(), QRealignSettings::default());
     let stripe = crop_whole(&Picture::from_rgb(RgbImage::new(603, 3)));
     let error = scorer.prepare(&stripe).unwrap_err();
     assert!(matches!(&error, RunError::Batch(message) if message.contains("603×3")), "{error}");
     scorer.prepare(&crop_whole(&Picture::from_rgb(RgbImage::new(600, 3)))).unwrap();
+    let object = scorer.prepare(&Crop { source: CropSource::Region(0), ..stripe }).unwrap();
+    assert_eq!(scorer.rate(&[object]).unwrap().len(), 1);
 }
 
 #[test]
@@ -263,4 +265,47 @@ fn verify_names_the_network() {
     assert!(verified.status.success(), "{}", text(&verified.stderr));
     let lines = text(&verified.stdout);
     assert!(lines.contains(": Qwen3.5-VL of an unpublished size ("), "{lines}");
+}
+
+#[test]
+fn a_quantised_copy_is_one_file_and_rates_nearly_as_its_original() {
+    let folder = q_realign();
+    let copy = tempfile::tempdir().unwrap();
+    for (format, name) in [("q8-0", "eight.gguf"), ("q4-k", "four.gguf")] {
+        let path = copy.path().join(name);
+        let mut command = command(&["models", "quantize", "--format", format]);
+        command.arg("--model").arg(folder.path()).arg("--output").arg(&path);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let checkpoint = Qwen3_5VlCheckpoint::open(&path).unwrap();
+        let is_quantised = |name: &str| checkpoint.weights().is_quantised(name);
+        for matrix in ["linear_attn.in_proj_qkv", "linear_attn.in_proj_a", "mlp.down_proj"] {
+            let name = format!("model.language_model.layers.0.{matrix}.weight");
+            assert!(is_quantised(&name), "{name}");
+        }
+        for whole in [
+            "lm_head.weight",
+            "model.language_model.embed_tokens.weight",
+            "model.language_model.layers.3.self_attn.q_proj.weight",
+            "model.visual.blocks.0.mlp.linear_fc1.weight",
+        ] {
+            assert!(!is_quantised(whole), "{whole}");
+        }
+        assert_eq!(checkpoint.tuning(), TuningOf::QReAlign);
+        let again = checkpoint.quantize(BlockFormat::Q8_0, &copy.path().join("x.gguf"), |_, _| {});
+        assert!(again.unwrap_err().to_string().contains("quantised already"));
+        // The tables are read from the file by rows, so they are the original's.
+        let original = load(folder.path()).unwrap();
+        let quantised = checkpoint.load(DType::F32, &Device::Cpu).unwrap();
+        let rows = |model: &Qwen3_5Vl| -> Vec<Vec<f32>> {
+            model.decoder().embed(&[0, 248_319, 77]).unwrap().to_vec2().unwrap()
+        };
+        assert_eq!(rows(&quantised), rows(&original));
+        quantised.decoder().embed(&[248_320]).unwrap_err();
+        let scorers = [folder.path(), &path].map(|path| open(path, QRealignSettings::default()));
+        let crop = crop(100, 80);
+        let [exact, nearly] = scorers.map(|scorer| rate(&scorer, &crop).raw().unwrap().value);
+        println!("{format}: {exact} and {nearly}");
+        assert!(exact.to_bits() != nearly.to_bits() && (exact - nearly).abs() < 0.02);
+    }
 }

@@ -2,19 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Error};
+use candle_core::{DType, Device};
 
+use crate::checkpoints::quantize::{
+    BlockFormat, CONFIG_KEY, Original, QuantizeError, TOKENIZER_KEY, TensorRole, write_quantised,
+};
 use crate::checkpoints::tokenizer_file::read_tokenizer_json;
 use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
 use crate::models::mplug_owl3::{
     Config, Generation, MplugOwl3, Release, Tensors, Tokenizer, TokenizerError,
 };
-
-/// Metadata key of the `config.json` in a GGUF written by
-/// [`quantize`](crate::checkpoints::quantize).
-pub(crate) const CONFIG_KEY: &str = "dogiqa.config.json";
-/// Metadata key of the `tokenizer.json` in a GGUF, as the format's specification names it.
-pub(crate) const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
 
 /// A tensor of every mPLUG-Owl3.
 const ANCHOR: &str = "language_model.model.embed_tokens.weight";
@@ -56,25 +53,39 @@ impl MplugOwl3Checkpoint {
     /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<MplugOwl3, WeightsError> {
         let weights = &self.weights;
-        let is_quantised = weights.shapes().keys().any(|name| weights.is_quantised(name));
         let tensors = NetworkTensors {
             stored_as: &StoredTensor::whole,
             is_unused: &|name| self.is_unused(name) || weights.is_quantised(name),
-            dtype: if is_quantised { DType::F32 } else { dtype },
+            dtype: if weights.has_quantised() { DType::F32 } else { dtype },
             device,
         };
-        // candle's errors cannot carry ours, so only the message is kept.
-        let message = |error: WeightsError| Error::Msg(error.to_string());
-        let quantised = |name: &str, shape: [usize; 2]| {
-            if !weights.is_quantised(name) {
-                return Ok(None);
-            }
-            weights.check_shape(name, &shape).map_err(message)?;
-            weights.load_quantised(name, device).map_err(message)
-        };
+        let quantised = weights.quantised_source(device);
         weights.build_network(&tensors, |vb| {
             MplugOwl3::new(&self.config, self.generation, &Tensors::new(vb, Some(&quantised)))
         })
+    }
+
+    /// Writes a quantised copy to `path`. Calls `progress` after each tensor with the number of
+    /// finished tensors and the total.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read or written, the weights are already quantised, or have rows
+    /// that no format divides.
+    pub fn quantize(
+        &self,
+        format: BlockFormat,
+        path: &Path,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<(), QuantizeError> {
+        let original = Original {
+            weights: &self.weights,
+            architecture: "mplug_owl3",
+            config_json: &self.config_json,
+            tokenizer_json: self.tokenizer_json()?.1,
+            is_unused: &|name| self.is_unused(name),
+            role_of,
+        };
+        write_quantised(&original, format, path, progress)
     }
 
     /// Reads the tokenizer, from the file itself or from its folder.
@@ -135,6 +146,29 @@ impl MplugOwl3Checkpoint {
         Release::ALL.into_iter().find(|&release| {
             release.generation() == self.generation && Config::of_release(release) == self.config
         })
+    }
+}
+
+/// The projections of images' keys and values run hundreds of times for each image, so they are not
+/// quantised.
+fn role_of(name: &str) -> TensorRole {
+    const MATRICES: [&str; 7] = [
+        ".self_attn.q_proj.weight",
+        ".self_attn.k_proj.weight",
+        ".self_attn.v_proj.weight",
+        ".self_attn.o_proj.weight",
+        ".mlp.gate_proj.weight",
+        ".mlp.up_proj.weight",
+        ".mlp.down_proj.weight",
+    ];
+    match name {
+        HEAD | ANCHOR => TensorRole::SensitiveMatrix,
+        _ if name.starts_with("language_model.")
+            && MATRICES.iter().any(|end| name.ends_with(end)) =>
+        {
+            TensorRole::DecoderMatrix
+        }
+        _ => TensorRole::Other,
     }
 }
 

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Error};
 
+use crate::checkpoints::quantize::{
+    BlockFormat, CONFIG_KEY, Original, QuantizeError, TOKENIZER_KEY, TensorRole, write_quantised,
+};
 use crate::checkpoints::tokenizer_file::read_tokenizer_json;
 use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
 use crate::models::mplug_owl3::{Tensors, Tokenizer, TokenizerError};
@@ -50,7 +53,7 @@ impl Qwen3_5VlCheckpoint {
     }
 
     /// Opens a file, an index of shards, or a folder with one of them. The `config.json` must be in
-    /// the same folder.
+    /// the same folder, unless the file is a GGUF that contains it.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is of another model.
@@ -63,30 +66,61 @@ impl Qwen3_5VlCheckpoint {
                     .to_owned(),
             });
         }
-        let path = weights.path().with_file_name("config.json");
-        let config_json = read_text(&path)?;
+        let (path, config_json) = if let Some(json) = weights.text(CONFIG_KEY) {
+            (weights.path().to_owned(), json.to_owned())
+        } else {
+            let path = weights.path().with_file_name("config.json");
+            let json = read_text(&path)?;
+            (path, json)
+        };
         let config = Config::from_json(&config_json)
             .map_err(|message| WeightsError::Config { path, message })?;
         Ok(Self { weights: Arc::new(weights), config, config_json })
     }
 
     /// Loads the network. The embedding and the head stay in the file; a run reads a few of their
-    /// rows.
+    /// rows. A quantised network always runs in `f32`.
     ///
     /// # Errors
     /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<Qwen3_5Vl, WeightsError> {
         let embedding = self.table(EMBEDDING)?;
         let head = if self.has_head() { self.table(HEAD)? } else { embedding.clone() };
+        let weights = &self.weights;
         let tensors = NetworkTensors {
             stored_as: &StoredTensor::whole,
-            is_unused: &|name| name == EMBEDDING || name == HEAD || name.starts_with(PREDICTION),
-            dtype,
+            is_unused: &|name| is_table(name) || is_unused(name) || weights.is_quantised(name),
+            dtype: if weights.has_quantised() { DType::F32 } else { dtype },
             device,
         };
-        self.weights.build_network(&tensors, |vb| {
-            Qwen3_5Vl::new(&self.config, &Tensors::new(vb, None), TokenTables { embedding, head })
+        let quantised = weights.quantised_source(device);
+        weights.build_network(&tensors, |vb| {
+            let tensors = Tensors::new(vb, Some(&quantised));
+            Qwen3_5Vl::new(&self.config, &tensors, TokenTables { embedding, head })
         })
+    }
+
+    /// Writes a quantised copy to `path`. Calls `progress` after each tensor with the number of
+    /// finished tensors and the total.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read or written, the weights are already quantised, or have rows
+    /// that no format divides.
+    pub fn quantize(
+        &self,
+        format: BlockFormat,
+        path: &Path,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<(), QuantizeError> {
+        let original = Original {
+            weights: &self.weights,
+            architecture: "qwen3_5_vl",
+            config_json: &self.config_json,
+            tokenizer_json: self.tokenizer_json()?.1,
+            is_unused: &is_unused,
+            role_of,
+        };
+        write_quantised(&original, format, path, progress)
     }
 
     /// Returns a table whose rows are read from the file.
@@ -104,7 +138,7 @@ impl Qwen3_5VlCheckpoint {
         self.weights.shapes().contains_key(HEAD)
     }
 
-    /// Reads the tokenizer from the folder.
+    /// Reads the tokenizer, from the file itself or from its folder.
     ///
     /// # Errors
     /// Fails if there is no readable tokenizer.
@@ -113,11 +147,14 @@ impl Qwen3_5VlCheckpoint {
         Tokenizer::from_json(&path, json.as_bytes())
     }
 
-    /// Returns the text of `tokenizer.json`, and its path.
+    /// Returns the text of `tokenizer.json`, and the file that contains it.
     ///
     /// # Errors
     /// Fails if the file cannot be read.
     pub fn tokenizer_json(&self) -> Result<(PathBuf, String), TokenizerError> {
+        if let Some(json) = self.weights.text(TOKENIZER_KEY) {
+            return Ok((self.weights.path().to_owned(), json.to_owned()));
+        }
         read_tokenizer_json(self.weights.path())
     }
 
@@ -130,11 +167,7 @@ impl Qwen3_5VlCheckpoint {
     /// Returns the memory of the loaded network in this dtype, in bytes: all tensors but the
     /// tables, which stay in the file, and those that it does not use.
     pub fn bytes_in(&self, dtype: DType) -> u64 {
-        let is_loaded =
-            |name: &str| name != EMBEDDING && name != HEAD && !name.starts_with(PREDICTION);
-        let loaded = self.weights.shapes().iter().filter(|(name, _)| is_loaded(name));
-        let count: usize = loaded.map(|(_, shape)| shape.elem_count()).sum();
-        count as u64 * dtype.size_in_bytes() as u64
+        self.weights.bytes_of(dtype, |name| !is_table(name) && !is_unused(name))
     }
 
     /// The opened files.
@@ -150,5 +183,35 @@ impl Qwen3_5VlCheckpoint {
     /// The unchanged text of `config.json`.
     pub fn config_json(&self) -> &str {
         &self.config_json
+    }
+}
+
+/// Returns true for the embedding and the head, which are not loaded.
+fn is_table(name: &str) -> bool {
+    name == EMBEDDING || name == HEAD
+}
+
+fn is_unused(name: &str) -> bool {
+    name.starts_with(PREDICTION)
+}
+
+/// The tables keep their values, because they stay in the file. So do the queries, keys and values
+/// of full attention, whose rows are rearranged when they are loaded.
+fn role_of(name: &str) -> TensorRole {
+    const MATRICES: [&str; 7] = [
+        LINEAR_LAYER,
+        ".linear_attn.in_proj_z.weight",
+        ".linear_attn.out_proj.weight",
+        ".self_attn.o_proj.weight",
+        ".mlp.gate_proj.weight",
+        ".mlp.up_proj.weight",
+        ".mlp.down_proj.weight",
+    ];
+    const GATES: [&str; 2] = [".linear_attn.in_proj_a.weight", ".linear_attn.in_proj_b.weight"];
+    let ends_with = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    match name.starts_with("model.language_model.") {
+        true if ends_with(&MATRICES) => TensorRole::DecoderMatrix,
+        true if ends_with(&GATES) => TensorRole::SensitiveMatrix,
+        _ => TensorRole::Other,
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Shape};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::checkpoints::atomic_file::temporary_file_for;
 use crate::checkpoints::weights::error::{WeightsError, damaged};
@@ -62,6 +62,43 @@ impl GgufFile {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         self.content.tensor(&mut *reader, name, device).map(Some)
     }
+
+    /// Reads some rows of a matrix as `f32`, `(rows, width)`, on the CPU. Nothing else of it is read.
+    /// Returns `None` if the file does not have it.
+    pub(crate) fn load_rows(
+        &self,
+        name: &str,
+        rows: &[u32],
+    ) -> candle_core::Result<Option<Tensor>> {
+        let Some(info) = self.content.tensor_infos.get(name) else { return Ok(None) };
+        let (count, width) = info.shape.dims2()?;
+        let row_len = bytes_of(info.ggml_dtype, width as u64);
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read_row = |&row: &u32| {
+            if row as usize >= count {
+                candle_core::bail!("`{name}` has {count} rows, none for {row}");
+            }
+            let offset = info.offset + u64::from(row) * row_len;
+            let row = TensorInfo { ggml_dtype: info.ggml_dtype, shape: (1, width).into(), offset };
+            row.read(&mut *reader, self.content.tensor_data_offset, &Device::Cpu)?
+                .dequantize(&Device::Cpu)
+        };
+        let rows = rows.iter().map(&mut read_row).collect::<candle_core::Result<Vec<_>>>()?;
+        if rows.is_empty() {
+            return Tensor::zeros((0, width), DType::F32, &Device::Cpu).map(Some);
+        }
+        Tensor::cat(&rows, 0).map(Some)
+    }
+
+    /// Returns the size of a tensor in the file, in bytes; 0 if the file does not have it.
+    pub(crate) fn bytes_of(&self, name: &str) -> u64 {
+        let info = self.content.tensor_infos.get(name);
+        info.map_or(0, |info| bytes_of(info.ggml_dtype, info.shape.elem_count() as u64))
+    }
+}
+
+fn bytes_of(dtype: GgmlDType, values: u64) -> u64 {
+    values / dtype.block_size() as u64 * dtype.type_size() as u64
 }
 
 /// Returns the end of a tensor in bytes after the first tensor's start, or `None` if it exceeds

@@ -245,15 +245,23 @@ impl Weights {
         format!("{}{name}", self.prefix)
     }
 
-    /// Returns the memory of all tensors in this dtype, in bytes. A GGUF takes about twice
-    /// its file (measured, `benches/README.md`): its blocks are also held rearranged for the CPU's
-    /// vector instructions.
+    /// Returns the memory of all tensors in this dtype, in bytes.
     pub fn bytes_in(&self, dtype: DType) -> u64 {
-        if let OpenFiles::Gguf(_) = &self.files {
-            return 2 * std::fs::metadata(&self.path).map_or(0, |data| data.len());
-        }
-        let count: usize = self.shapes.values().map(Shape::elem_count).sum();
-        count as u64 * dtype.size_in_bytes() as u64
+        self.bytes_of(dtype, |_| true)
+    }
+
+    /// Returns the memory of the tensors that `is_loaded` names in this dtype, in bytes. Those of a
+    /// GGUF take about twice their size in the file (measured, `benches/README.md`): the blocks are
+    /// also held rearranged for the CPU's vector instructions.
+    pub(crate) fn bytes_of(&self, dtype: DType, is_loaded: impl Fn(&str) -> bool) -> u64 {
+        let loaded = self.shapes.iter().filter(|(name, _)| is_loaded(name));
+        let bytes_of = |(name, shape): (&String, &Shape)| match &self.files {
+            OpenFiles::Gguf(file) => 2 * file.bytes_of(&self.stored_name(name)),
+            OpenFiles::Safetensors(_) | OpenFiles::Shards { .. } | OpenFiles::PyTorch(_) => {
+                shape.elem_count() as u64 * dtype.size_in_bytes() as u64
+            }
+        };
+        loaded.map(bytes_of).sum()
     }
 
     /// Returns a text from the metadata of a GGUF.
@@ -328,8 +336,8 @@ impl Weights {
         }
     }
 
-    /// Reads some rows of a matrix to the CPU, in the dtype of the file. A safetensors file is read
-    /// only where they are; any other one is read for the whole matrix.
+    /// Reads some rows of a matrix to the CPU, in the dtype of the file; quantised ones in `f32`.
+    /// Only a `.pt` is read for the whole matrix.
     ///
     /// # Errors
     /// Fails if the matrix is missing, has not that many rows, or cannot be read.
@@ -342,7 +350,8 @@ impl Weights {
                 let file = shard_of.get(stored).map(|&index| &files[index]).ok_or_else(missing)?;
                 file.load_rows(stored, rows)?.ok_or_else(missing)
             }
-            OpenFiles::Gguf(_) | OpenFiles::PyTorch(_) => {
+            OpenFiles::Gguf(file) => file.load_rows(stored, rows)?.ok_or_else(missing),
+            OpenFiles::PyTorch(_) => {
                 let rows = Tensor::new(rows, &Device::Cpu)?;
                 Ok(self.load_as_stored(name, &Device::Cpu)?.index_select(&rows, 0)?)
             }
@@ -362,6 +371,27 @@ impl Weights {
         match &self.files {
             OpenFiles::Gguf(file) if file.is_quantised(stored) => Ok(file.load(stored, device)?),
             _ => Ok(None),
+        }
+    }
+
+    /// Returns true if any tensor is stored in quantised blocks.
+    pub(crate) fn has_quantised(&self) -> bool {
+        self.shapes.keys().any(|name| self.is_quantised(name))
+    }
+
+    /// Returns the source of a network's quantised matrices.
+    pub(crate) fn quantised_source<'a>(
+        &'a self,
+        device: &'a Device,
+    ) -> impl Fn(&str, [usize; 2]) -> candle_core::Result<Option<QTensor>> + 'a {
+        // candle's errors cannot carry ours, so only the message is kept.
+        let message = |error: WeightsError| candle_core::Error::Msg(error.to_string());
+        move |name, shape| {
+            if !self.is_quantised(name) {
+                return Ok(None);
+            }
+            self.check_shape(name, &shape).map_err(message)?;
+            self.load_quantised(name, device).map_err(message)
         }
     }
 

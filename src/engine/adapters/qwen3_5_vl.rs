@@ -1,5 +1,6 @@
 //! Qwen3.5-VL as a [`Scorer`]: Q-ReAlign, or a base model asked in the same words.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
@@ -12,13 +13,13 @@ use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
-use crate::imaging::Crop;
+use crate::imaging::{Crop, CropSource};
 use crate::method::{LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short};
 use crate::models::device::kind_of;
 use crate::models::mplug_owl3::TokenizerError;
 use crate::models::qwen3_5_vl::{
     LevelHead, MAPPING, Part, Patches, Prompt, QRealignSettings, Qwen3_5Vl, patches, probabilities,
-    score, spread, word_tokens,
+    score, spread, without_stripe, word_tokens,
 };
 
 /// Increased whenever the rating of a crop may change with the same weights and settings.
@@ -175,7 +176,12 @@ impl Scorer for Qwen3_5VlScorer {
 
     fn prepare(&self, crop: &Crop) -> Result<CropPatches, RunError> {
         let QRealignSettings { sizes, pixels_max, .. } = self.settings;
-        let patches = patches(&crop.pixels, sizes, pixels_max)
+        // A thin object must not cost its image the event.
+        let pixels = match crop.source {
+            CropSource::Whole => Cow::Borrowed(&*crop.pixels),
+            CropSource::Region(_) => without_stripe(&crop.pixels),
+        };
+        let patches = patches(&pixels, sizes, pixels_max)
             .map_err(|error| RunError::Batch(error.to_string().into()))?;
         Ok(CropPatches { patches, pixels: Arc::downgrade(&crop.pixels) })
     }

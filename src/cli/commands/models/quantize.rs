@@ -1,4 +1,4 @@
-//! `dogiqa models quantize`: writes an mPLUG-Owl3 model to a smaller GGUF file.
+//! `dogiqa models quantize`: writes a model that rates to a smaller GGUF file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoints::hub::locate;
-use crate::checkpoints::{BlockFormat, MplugOwl3Checkpoint, quantize};
+use crate::checkpoints::{BlockFormat, MplugOwl3Checkpoint, Qwen3_5VlCheckpoint};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_status;
 
@@ -18,7 +18,7 @@ const HELP: &str = "Example:\n  dogiqa models quantize --model mplug-owl3-7b-241
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// mPLUG-Owl3 model: a preset, an `owner/name` of the Hub, a folder, or a `.safetensors` file
+    /// mPLUG-Owl3 or Qwen3.5-VL (Q-ReAlign): a preset, an `owner/name` of the Hub, a folder, or a `.safetensors` file
     /// or its index
     #[arg(long, value_name = "MODEL")]
     model: String,
@@ -35,8 +35,8 @@ enum FormatName {
     /// 8.5 bits per weight
     #[value(name = "q8-0")]
     Q8_0,
-    /// 4.5 bits per weight; 8.5 for the embedding, the head and matrices whose rows do not divide
-    /// into blocks of 256
+    /// 4.5 bits per weight; 8.5 for the embedding and the head of an mPLUG-Owl3, the gates of a
+    /// Qwen3.5-VL, and matrices whose rows do not divide into blocks of 256
     #[value(name = "q4-k")]
     Q4K,
 }
@@ -54,16 +54,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
         bail!("--output {}: there is no such folder", args.output.display());
     }
     let path = locate(&args.model).context("--model")?;
-    let checkpoint = MplugOwl3Checkpoint::open(&path).context("--model")?;
     let progress = ProgressBar::new(0);
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} tensors {eta}")?);
-    quantize(&checkpoint, format, &args.output, |done, of| {
+    let show = |done: usize, of: usize| {
         progress.set_length(of as u64);
         progress.set_position(done as u64);
-    })?;
-    progress.finish_and_clear();
+    };
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
-    let before = checkpoint.weights().files().into_iter().map(bytes).sum();
+    let before: u64 = if Qwen3_5VlCheckpoint::is_at(&path).context("--model")? {
+        let checkpoint = Qwen3_5VlCheckpoint::open(&path).context("--model")?;
+        checkpoint.quantize(format, &args.output, show)?;
+        checkpoint.weights().files().into_iter().map(bytes).sum()
+    } else {
+        let checkpoint = MplugOwl3Checkpoint::open(&path).context("--model")?;
+        checkpoint.quantize(format, &args.output, show)?;
+        checkpoint.weights().files().into_iter().map(bytes).sum()
+    };
+    progress.finish_and_clear();
     print_status(&format!(
         "{}: {}, of {}",
         args.output.display(),

@@ -1,17 +1,21 @@
-//! Quantises a checkpoint's language model into one GGUF, for machines that cannot hold it
+//! Quantises the language model of a checkpoint into one GGUF, for machines that cannot hold it
 //! otherwise.
 //!
-//! The vision tower, the projections of images' keys and values, norms, biases and gates are not
-//! quantised. They are small, or run hundreds of times for each image.
+//! Everything else keeps its values: vision towers, norms, biases and gates are small, or run
+//! hundreds of times for each image.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 
-use crate::checkpoints::mplug_owl3::checkpoint::{CONFIG_KEY, MplugOwl3Checkpoint, TOKENIZER_KEY};
-use crate::checkpoints::weights::{WeightsError, write_gguf};
+use crate::checkpoints::weights::{Weights, WeightsError, write_gguf};
 use crate::models::mplug_owl3::TokenizerError;
+
+/// Metadata key of the `config.json` in a GGUF that [`write_quantised`] wrote.
+pub(crate) const CONFIG_KEY: &str = "dogiqa.config.json";
+/// Metadata key of the `tokenizer.json` in a GGUF, as the format's specification names it.
+pub(crate) const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
 
 /// The block format of the language model's matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +24,7 @@ pub enum BlockFormat {
     Q8_0,
     /// 4 bits per weight, with scales and offsets per 32 in blocks of 256: 4.5 bits in total. Rows
     /// that do not divide into such blocks are stored as `Q8_0`, and so are the embedding and the
-    /// head.
+    /// head of an mPLUG-Owl3, and the gates of a Qwen3.5-VL.
     Q4K,
 }
 
@@ -54,75 +58,62 @@ pub enum QuantizeError {
     Tensor(#[from] candle_core::Error),
 }
 
+/// A checkpoint to be quantised.
+pub(crate) struct Original<'a> {
+    pub(crate) weights: &'a Weights,
+    /// Name of the architecture in the metadata of the file.
+    pub(crate) architecture: &'static str,
+    pub(crate) config_json: &'a str,
+    pub(crate) tokenizer_json: String,
+    /// Returns true for a tensor that the network does not use.
+    pub(crate) is_unused: &'a dyn Fn(&str) -> bool,
+    pub(crate) role_of: fn(&str) -> TensorRole,
+}
+
 /// Writes a quantised copy of a checkpoint to `path`. Calls `progress` after each tensor with the
 /// number of finished tensors and the total.
 ///
 /// # Errors
 /// Fails if the weights cannot be read, are already quantised, or have rows that no format divides.
-pub fn quantize(
-    checkpoint: &MplugOwl3Checkpoint,
+pub(crate) fn write_quantised(
+    original: &Original<'_>,
     format: BlockFormat,
     path: &Path,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(), QuantizeError> {
-    let weights = checkpoint.weights();
-    let names: Vec<&String> =
-        weights.shapes().keys().filter(|name| !checkpoint.is_unused(name)).collect();
+    let Original { weights, is_unused, role_of, .. } = *original;
+    let names: Vec<&String> = weights.shapes().keys().filter(|name| !is_unused(name)).collect();
     if names.iter().any(|name| weights.is_quantised(name)) {
         return Err(QuantizeError::Already { path: weights.path().to_owned() });
     }
-    let (_, tokenizer) = checkpoint.tokenizer_json()?;
     let mut tensors = Vec::with_capacity(names.len());
     for (index, &name) in names.iter().enumerate() {
         let tensor = weights.load_as_stored(name, &Device::Cpu)?;
         let stored = match role_of(name) {
             TensorRole::DecoderMatrix => in_blocks(&tensor, name, format)?,
-            TensorRole::TokenTable => in_blocks(&tensor, name, BlockFormat::Q8_0)?,
+            TensorRole::SensitiveMatrix => in_blocks(&tensor, name, BlockFormat::Q8_0)?,
             TensorRole::Other => unquantised(&tensor)?,
         };
         tensors.push((name.clone(), stored));
         progress(index + 1, names.len());
     }
     let texts = [
-        ("general.architecture", "mplug_owl3".to_owned()),
-        (CONFIG_KEY, checkpoint.config_json().to_owned()),
-        (TOKENIZER_KEY, tokenizer),
+        ("general.architecture", original.architecture.to_owned()),
+        (CONFIG_KEY, original.config_json.to_owned()),
+        (TOKENIZER_KEY, original.tokenizer_json.clone()),
     ];
     Ok(write_gguf(path, &texts, &tensors)?)
 }
 
 /// The use of a tensor, which determines how it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TensorRole {
+pub(crate) enum TensorRole {
     /// A matrix of a decoder layer: stored in the chosen format.
     DecoderMatrix,
-    /// The embedding or the head: stored as `Q8_0`.
-    TokenTable,
+    /// A matrix whose errors weigh more, such as an embedding: stored as `Q8_0`.
+    SensitiveMatrix,
     /// Any other tensor: not quantised.
     Other,
-}
-
-fn role_of(name: &str) -> TensorRole {
-    const MATRICES: [&str; 7] = [
-        ".self_attn.q_proj.weight",
-        ".self_attn.k_proj.weight",
-        ".self_attn.v_proj.weight",
-        ".self_attn.o_proj.weight",
-        ".mlp.gate_proj.weight",
-        ".mlp.up_proj.weight",
-        ".mlp.down_proj.weight",
-    ];
-    match name {
-        "language_model.lm_head.weight" | "language_model.model.embed_tokens.weight" => {
-            TensorRole::TokenTable
-        }
-        _ if name.starts_with("language_model.")
-            && MATRICES.iter().any(|end| name.ends_with(end)) =>
-        {
-            TensorRole::DecoderMatrix
-        }
-        _ => TensorRole::Other,
-    }
 }
 
 fn in_blocks(tensor: &Tensor, name: &str, format: BlockFormat) -> Result<QTensor, QuantizeError> {
