@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use dog_iqa::engine::{ClassicScorer, ClassicSegmenter, Scorer, Segmenter};
 use dog_iqa::imaging::{
-    Crop, CropMode, Filter, Picture, Settings, crop_region, crop_whole, decode, resize,
+    Crop, CropMargin, CropMode, Filter, Picture, Settings, crop_region, crop_whole, decode, resize,
 };
 use dog_iqa::method::{RegionSettings, select_regions};
 use image::codecs::jpeg::JpegEncoder;
@@ -43,7 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let selected = select_regions(width, height, masks(&picture), &RegionSettings::default())?;
         let regions = selected.regions.iter().enumerate();
         let crops: Vec<Crop> = regions
-            .map(|(index, region)| crop_region(&picture, index, region, CropMode::BoundingBox))
+            .map(|(index, region)| {
+                crop_region(&picture, index, region, (CropMode::BoundingBox, CropMargin::default()))
+            })
             .collect();
         let whole = [crop_whole(&picture)];
         let rating_whole = median(|| rate(&whole));

@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use dog_iqa::imaging::{CropMode, Filter, Picture, Settings, crop_region, decode, resize};
+use dog_iqa::imaging::{
+    CropMargin, CropMode, Filter, Picture, Settings, crop_region, decode, resize,
+};
 use dog_iqa::method::{Mask, Region, RegionKind, Rle};
 use image::codecs::jpeg::JpegEncoder;
 
@@ -53,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for _ in 0..ROUNDS {
             ours.push(timed(|| {
                 let picture = decode(&bytes, &Settings::default()).expect("decoded before");
-                crop_region(&picture, 0, &region, CropMode::BoundingBox)
+                crop_region(&picture, 0, &region, (CropMode::BoundingBox, CropMargin::default()))
             }));
             if let Some(python) = &python {
                 let runs = RUNS_PER_ROUND.to_string();
@@ -84,7 +86,12 @@ fn print_stages(bytes: &[u8], region: &Region) -> Result<(), Box<dyn Error>> {
         black_box(Sha256::digest(bytes));
     });
     let crop = repeated(&mut || {
-        drop(black_box(crop_region(&picture, 0, region, CropMode::BoundingBox)));
+        drop(black_box(crop_region(
+            &picture,
+            0,
+            region,
+            (CropMode::BoundingBox, CropMargin::default()),
+        )));
     });
     let small = repeated(&mut || {
         drop(black_box(resize(picture.pixels(), 378, 378, Filter::Bicubic)));

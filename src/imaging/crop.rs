@@ -18,8 +18,69 @@ pub enum CropMode {
     /// scorer (Table 4).
     #[default]
     BoundingBox,
-    /// The pixels of the bounding box, black outside the mask.
+    /// The pixels of the bounding box, black outside the mask. So is a margin.
     Mask,
+}
+
+/// The largest margin: a crop has at most nine times the sides of its box.
+const MARGIN_MAX: f64 = 4.0;
+
+/// The surroundings that a region's crop shows: the share of the bounding box's width, and of its
+/// height, by which the crop is extended on each side. From 0 to 4.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct CropMargin(f64);
+
+/// A margin that is negative, too large or not a number.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error(
+    "{0} is not a crop margin: it must be from 0 to {MARGIN_MAX}, in shares of the box's sides"
+)]
+pub struct CropMarginError(f64);
+
+impl TryFrom<f64> for CropMargin {
+    type Error = CropMarginError;
+
+    fn try_from(share: f64) -> Result<Self, CropMarginError> {
+        if (0.0..=MARGIN_MAX).contains(&share) {
+            Ok(Self(share))
+        } else {
+            Err(CropMarginError(share))
+        }
+    }
+}
+
+impl From<CropMargin> for f64 {
+    fn from(margin: CropMargin) -> Self {
+        margin.0
+    }
+}
+
+impl CropMargin {
+    /// Returns true if the crop is the box.
+    pub fn is_none(self) -> bool {
+        self.0 == 0.0
+    }
+
+    /// Extends a box within a frame of `width` × `height` pixels. The extension is rounded to whole
+    /// pixels; the part outside the frame is cut off.
+    pub fn extend(self, bbox: BoundingBox, (width, height): (u32, u32)) -> BoundingBox {
+        let (x, box_width) = self.extend_side(bbox.x, bbox.width, width);
+        let (y, box_height) = self.extend_side(bbox.y, bbox.height, height);
+        BoundingBox { x, y, width: box_width, height: box_height }
+    }
+
+    fn extend_side(self, start: u32, len: u32, frame: u32) -> (u32, u32) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is not negative"
+        )]
+        let margin = (self.0 * f64::from(len)).round() as u32;
+        let end = start.saturating_add(len).saturating_add(margin).min(frame);
+        let start = start.saturating_sub(margin);
+        (start, end - start)
+    }
 }
 
 /// The subject of a crop.
@@ -56,11 +117,16 @@ pub fn crop_whole(picture: &Picture) -> Crop {
     Crop { source: CropSource::Whole, pixels: Arc::clone(picture.pixels()) }
 }
 
-/// Crops the region with this index in its segmentation, which must be one of this picture. A box
-/// of the whole picture shares its pixels.
-pub fn crop_region(picture: &Picture, index: usize, region: &Region, mode: CropMode) -> Crop {
+/// Crops the region with this index in its segmentation, which must be one of this picture. The box
+/// is extended by `margin`. A box of the whole picture shares its pixels.
+pub fn crop_region(
+    picture: &Picture,
+    index: usize,
+    region: &Region,
+    (mode, margin): (CropMode, CropMargin),
+) -> Crop {
     let rgb = picture.pixels();
-    let bbox = region.mask.bbox();
+    let bbox = margin.extend(region.mask.bbox(), rgb.dimensions());
     debug_assert!(
         bbox.x + bbox.width <= rgb.width() && bbox.y + bbox.height <= rgb.height(),
         "the region belongs to another picture"
@@ -149,6 +215,41 @@ mod tests {
         Region::new(RegionKind::Object, mask)
     }
 
+    fn boxes() -> (CropMode, CropMargin) {
+        (CropMode::BoundingBox, CropMargin::default())
+    }
+
+    fn masks() -> (CropMode, CropMargin) {
+        (CropMode::Mask, CropMargin::default())
+    }
+
+    #[test]
+    fn a_margin_extends_the_box_up_to_the_edges_of_the_picture() {
+        let picture = picture(20, 10);
+        let region = region(20, 10, |x, y| (4..8).contains(&x) && (1..3).contains(&y));
+        let extended = |share: f64| {
+            let margin = CropMargin::try_from(share).unwrap();
+            let crop = crop_region(&picture, 0, &region, (CropMode::BoundingBox, margin));
+            let first = crop.pixels.get_pixel(0, 0).0;
+            let (width, height) = crop.pixels.dimensions();
+            [u32::from(first[0]) - 1, u32::from(first[1]) - 1, width, height]
+        };
+        assert_eq!(extended(0.0), [4, 1, 4, 2]);
+        assert_eq!(extended(0.1), [4, 1, 4, 2], "less than half a pixel");
+        assert_eq!(extended(0.25), [3, 0, 6, 4], "half a pixel is rounded up");
+        assert_eq!(extended(0.5), [2, 0, 8, 4]);
+        assert_eq!(extended(1.0), [0, 0, 12, 5]);
+        assert_eq!(extended(4.0), [0, 0, 20, 10]);
+        let margin = CropMargin::try_from(0.5).unwrap();
+        let masked = crop_region(&picture, 0, &region, (CropMode::Mask, margin));
+        assert_eq!(masked.pixels.dimensions(), (8, 4));
+        assert_eq!(masked.pixels.get_pixel(1, 1), &Rgb([0; 3]));
+        assert_eq!(masked.pixels.get_pixel(2, 1), &Rgb([5, 2, 9]));
+        for share in [-0.1, 4.1, f64::NAN, f64::INFINITY] {
+            assert!(CropMargin::try_from(share).is_err(), "{share}");
+        }
+    }
+
     #[test]
     fn a_crop_of_the_whole_picture_shares_its_pixels() {
         let picture = picture(7, 5);
@@ -156,9 +257,9 @@ mod tests {
         assert_eq!(crop.source, CropSource::Whole);
         assert!(Arc::ptr_eq(&crop.pixels, picture.pixels()));
         let diagonal = region(7, 5, |x, y| x * 4 == y * 6);
-        let boxed = crop_region(&picture, 0, &diagonal, CropMode::BoundingBox);
+        let boxed = crop_region(&picture, 0, &diagonal, boxes());
         assert!(Arc::ptr_eq(&boxed.pixels, picture.pixels()));
-        let masked = crop_region(&picture, 0, &diagonal, CropMode::Mask);
+        let masked = crop_region(&picture, 0, &diagonal, masks());
         assert_eq!(masked.pixels.get_pixel(1, 0), &Rgb([0; 3]));
     }
 
@@ -175,8 +276,8 @@ mod tests {
             let picture = picture(7, 5);
             let region = region(7, 5, inside);
             let bbox = region.mask.bbox();
-            let boxed = crop_region(&picture, shape, &region, CropMode::BoundingBox);
-            let masked = crop_region(&picture, shape, &region, CropMode::Mask);
+            let boxed = crop_region(&picture, shape, &region, boxes());
+            let masked = crop_region(&picture, shape, &region, masks());
             assert_eq!(boxed.source, CropSource::Region(shape));
             assert_eq!(boxed.pixels.dimensions(), (bbox.width, bbox.height));
             assert_eq!(masked.pixels.dimensions(), (bbox.width, bbox.height));

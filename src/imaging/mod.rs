@@ -26,7 +26,9 @@ mod resample;
 mod settings;
 mod srgb;
 
-pub use crop::{Crop, CropMode, CropSource, crop_region, crop_whole, shrink};
+pub use crop::{
+    Crop, CropMargin, CropMarginError, CropMode, CropSource, crop_region, crop_whole, shrink,
+};
 pub use decode::decode;
 pub use error::DecodeError;
 pub use format::ImageFormat;

@@ -76,8 +76,12 @@ impl Journey {
     pub fn new(parts: JourneyParts) -> Result<Self, method::SettingsError> {
         let standard = parts.method.check()?;
         let limits = &parts.settings;
-        let settings =
-            ScoreSettings { method: &parts.method, imaging: &parts.imaging, crop: limits.crop };
+        let settings = ScoreSettings {
+            method: &parts.method,
+            imaging: &parts.imaging,
+            crop: limits.crop,
+            crop_margin: limits.crop_margin,
+        };
         let resources = Resources {
             provenance: provenance(parts.engine.info(), &standard, settings),
             standard,
@@ -334,11 +338,12 @@ impl Journey {
         let area = &MemoryBudget::new(CROPS_AREA_MAX * pixels);
         let rate_region = |index: usize| {
             let region = segmentation.regions[index].clone();
-            let (picture, mode) = (picture.clone(), parts.settings.crop);
+            let picture = picture.clone();
+            let (mode, margin) = (parts.settings.crop, parts.settings.crop_margin);
             async move {
-                let bbox = region.mask.bbox();
+                let bbox = margin.extend(region.mask.bbox(), picture.pixels().dimensions());
                 let _share = area.reserve(u64::from(bbox.width) * u64::from(bbox.height)).await;
-                let crop = move || (crop_region(&picture, index, &region, mode), region);
+                let crop = move || (crop_region(&picture, index, &region, (mode, margin)), region);
                 let work = run_blocking(Stage::Score, pixels, crop);
                 let (crop, region) = limiter.within_timeout(work).await?;
                 let rating = self.rate_crop(crop).await?;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::changed_settings::changed_settings;
 use crate::engine::{EngineInfo, ModelInfo};
 use crate::event::{EngineProvenance, WeightsDigest};
-use crate::imaging::{self, CropMode};
+use crate::imaging::{self, CropMargin, CropMode};
 use crate::method::{self, RegionSettings, Standard, short};
 
 /// The settings of a journey that a score depends on.
@@ -17,6 +18,7 @@ pub(crate) struct ScoreSettings<'a> {
     pub(crate) method: &'a method::Settings,
     pub(crate) imaging: &'a imaging::Settings,
     pub(crate) crop: CropMode,
+    pub(crate) crop_margin: CropMargin,
 }
 
 /// Returns the provenance that all events of this engine, standard and settings contain.
@@ -58,6 +60,8 @@ impl ScoreSettings<'_> {
         let mut changed = changed_settings("method", &method, &method::Settings::default());
         changed.extend(changed_settings("imaging", &imaging, &imaging::Settings::default()));
         changed.extend(changed_settings("pipeline.crop", &self.crop, &CropMode::default()));
+        let margin = CropMargin::default();
+        changed.extend(changed_settings("pipeline.crop_margin", &self.crop_margin, &margin));
         changed
     }
 
@@ -77,9 +81,16 @@ impl ScoreSettings<'_> {
         let method::Settings { regions, objects, aggregation, .. } = self.method;
         let imaging::Settings { orientation, colour, alpha, .. } = self.imaging;
         let settings = (self.crop, regions, objects, aggregation, (orientation, colour, alpha));
-        let json = serde_json::to_vec(&settings).expect("settings are plain numbers and names");
-        short(&hex::encode(Sha256::digest(json)))
+        let mut digest = Sha256::new_with_prefix(json(&settings));
+        if !self.crop_margin.is_none() {
+            digest.update(json(&self.crop_margin));
+        }
+        short(&hex::encode(digest.finalize()))
     }
+}
+
+fn json(settings: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(settings).expect("settings are plain numbers and names")
 }
 
 fn model(info: &ModelInfo) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::imaging::CropMode;
+use crate::imaging::{CropMargin, CropMode};
 
 /// Settings of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,11 @@ pub struct Settings {
     pub pixels_budget: u64,
     /// Shape of the region that the scorer rates: `bounding-box` (the paper's choice) or `mask`.
     pub crop: CropMode,
+    /// Surroundings that a crop shows, in shares of the bounding box's sides, from 0 to 4: 0.25
+    /// extends the box by a quarter of its width to the left and to the right, and by a quarter of
+    /// its height upwards and downwards. The paper has none. A model that sees no surroundings may
+    /// take a smooth object for a blurred one. With `crop = "mask"` the margin is black.
+    pub crop_margin: CropMargin,
     /// Adds the mask of each object to the event, as COCO RLE. Costs a few kB per event.
     pub masks_in_events: bool,
     /// Limits of reading from object storage. The time limits of `storage` apply as well.
@@ -58,6 +63,7 @@ impl Default for Settings {
             bytes_budget: ByteSize::mib(512),
             pixels_budget: 100_000_000,
             crop: CropMode::BoundingBox,
+            crop_margin: CropMargin::default(),
             masks_in_events: false,
             fetch: limits(64, 120),
             decode: limits(8, 60),

@@ -140,7 +140,12 @@ fn an_event_of_other_parameters_has_another_id() {
         networks.events(&["--set", "engine.dog_iqa.rating.direction=true", &cat]).remove(0);
     assert_ne!(usual["event_id"], second["event_id"]);
     assert!(second["global"]["direction"].is_number() && usual["global"]["direction"].is_null());
-    for setting in ["pipeline.crop=mask", "method.objects.when=never", "method.standard.levels=5"] {
+    for setting in [
+        "pipeline.crop=mask",
+        "pipeline.crop_margin=0.5",
+        "method.objects.when=never",
+        "method.standard.levels=5",
+    ] {
         let changed = networks.events(&["--set", setting, &cat]).remove(0);
         assert_ne!(usual["event_id"], changed["event_id"], "{setting}");
     }

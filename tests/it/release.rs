@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use dog_iqa::checkpoints::MplugOwl3Checkpoint;
 use dog_iqa::config::{self, load};
 use dog_iqa::engine::{Engine, MplugOwl3Scorer, Sam2Segmenter, Scorer};
-use dog_iqa::imaging::{Crop, CropMode, Picture, crop_region, crop_whole};
+use dog_iqa::imaging::{Crop, CropMargin, CropMode, Picture, crop_region, crop_whole};
 use dog_iqa::method::{
     LevelDistribution, ObjectAssessment, RawMask, Rle, Segmentation, Standard, assess,
     select_regions,
@@ -194,7 +194,10 @@ fn crops(pictures: &Pictures, runs: &BTreeMap<String, GoldenRun>) -> BTreeMap<us
             crops.insert(golden.whole, crop_whole(picture));
             let regions = pictures.regions(image, &run.regions).regions;
             for (index, (region, &rating)) in regions.iter().zip(&golden.regions).enumerate() {
-                crops.insert(rating, crop_region(picture, index, region, mode));
+                crops.insert(
+                    rating,
+                    crop_region(picture, index, region, (mode, CropMargin::default())),
+                );
             }
         }
     }
@@ -387,7 +390,12 @@ fn a_scorer_in_f16_generates_the_programs_tokens() {
                 let regions = pictures.regions(&image, variant).regions;
                 let mut crops = vec![crop_whole(picture)];
                 crops.extend(regions.iter().enumerate().map(|(index, region)| {
-                    crop_region(picture, index, region, CropMode::BoundingBox)
+                    crop_region(
+                        picture,
+                        index,
+                        region,
+                        (CropMode::BoundingBox, CropMargin::default()),
+                    )
                 }));
                 let inputs: Vec<_> =
                     crops.iter().map(|crop| scorer.prepare(crop).unwrap()).collect();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use dog_iqa::config::{Settings, load};
-use dog_iqa::imaging::{Crop, CropMode, Picture, crop_region, decode};
+use dog_iqa::imaging::{Crop, CropMargin, CropMode, Picture, crop_region, decode};
 use dog_iqa::method::{
     AggregationSettings, AnswerKind, GeneratedAnswer, LevelDistribution, Mask, ObjectAssessment,
     RawMask, RegionKind, RegionSettings, Rle, Segmentation, Standard, StandardForm,
@@ -154,7 +154,7 @@ pub(crate) fn check_regions(
     comparison.equal(&format!("{name}: number of regions"), &ours.regions.len(), &golden.len());
     for (index, (ours, golden)) in ours.regions.iter().zip(golden).enumerate() {
         let name = format!("{name}, region {index}");
-        let crop = |mode| crop_region(picture, index, ours, mode);
+        let crop = |mode| crop_region(picture, index, ours, (mode, CropMargin::default()));
         comparison.equal(&format!("{name}: weight"), &ours.weight_px, &golden.area);
         if let Some(kind) = &golden.kind {
             comparison.equal(&format!("{name}: kind"), &kind_name(ours.kind), &kind.as_str());

@@ -11,7 +11,7 @@ use crate::cli::terminal::print_status;
 use crate::config::Settings;
 use crate::engine::RecordedMasks;
 use crate::event::{ImageReference, QualityEvent};
-use crate::imaging::CropMode;
+use crate::imaging::{CropMargin, CropMode};
 use crate::method::{Mask, RawMask, RegionKind, StandardForm};
 
 /// A setting that differs from the first run.
@@ -70,14 +70,19 @@ fn variations(ablate: Ablate, first: &Settings) -> Vec<Variation> {
                 Variation { name: format!("standard {}", form.name()), settings }
             })
             .collect(),
-        Ablate::Crop => [("mask", CropMode::Mask), ("bounding-box", CropMode::BoundingBox)]
-            .into_iter()
-            .map(|(name, crop)| {
-                let mut settings = base.clone();
-                settings.pipeline.crop = crop;
-                Variation { name: format!("crop {name}"), settings }
-            })
-            .collect(),
+        Ablate::Crop => [
+            ("mask", CropMode::Mask, 0.0),
+            ("bounding-box", CropMode::BoundingBox, 0.0),
+            ("margin-0.25", CropMode::BoundingBox, 0.25),
+        ]
+        .into_iter()
+        .map(|(name, crop, margin)| {
+            let mut settings = base.clone();
+            settings.pipeline.crop = crop;
+            settings.pipeline.crop_margin = CropMargin::try_from(margin).expect("it is small");
+            Variation { name: format!("crop {name}"), settings }
+        })
+        .collect(),
         Ablate::Levels => [3, 5, 7, 9]
             .into_iter()
             .map(|levels| {
