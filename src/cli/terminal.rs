@@ -33,8 +33,8 @@ pub(crate) fn print_status(line: &str) {
     eprintln!("{line}");
 }
 
-/// Returns a bar that counts `total` images, with their rate and the time left. indicatif hides it if
-/// standard error is not a terminal.
+/// Returns a bar that counts `total` images, with their rate and the time left. indicatif hides it
+/// if standard error is not a terminal.
 pub(crate) fn image_bar(total: u64) -> Result<ProgressBar, TemplateError> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta} left")?;
     Ok(ProgressBar::new(total).with_style(style))

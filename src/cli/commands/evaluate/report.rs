@@ -35,8 +35,8 @@ impl EvaluationReport {
         Ok(Self { folder: folder.to_owned(), imaging, page, pictures: 0 })
     }
 
-    /// Adds one set of scores. Draws the images with the largest errors, if they are among the files;
-    /// with `events`, their regions too.
+    /// Adds one set of scores. Draws the images with the largest errors, if they are among the
+    /// files; with `events`, their regions too.
     pub(crate) fn add(
         &mut self,
         labels: &Labels,
