@@ -6,8 +6,8 @@
 //! ```
 //! All I/O around weights is here: files, the network and the environment. It may import `models`,
 //! which use no files. Inside, `hub`, `sam2`, `mplug_owl3` and `qwen3_5_vl` import `weights`, never
-//! each other; `quantize` writes the GGUF of the latter two; `metrics` fetches the parameters of the hand-crafted metrics with the client of
-//! `hub`.
+//! each other. `quantize` writes the GGUF of the latter two; `metrics` fetches the parameters of the
+//! hand-crafted metrics with the client of `hub`.
 
 mod atomic_file;
 pub mod hub;
