@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// A hand-crafted metric of a whole image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Metric {
     /// NIQE: Mittal, Soundararajan and Bovik, IEEE Signal Processing Letters 20(3), 2013.
     Niqe,
@@ -19,7 +23,8 @@ pub enum Metric {
 }
 
 /// The direction of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Better {
     /// Lower values are better.
     Lower,
@@ -39,6 +44,14 @@ impl Metric {
             Self::Biqi => "biqi",
             Self::Bliinds2 => "bliinds2",
             Self::Piqe => "piqe",
+        }
+    }
+
+    /// Returns the version of this implementation. It changes whenever the value of an image may
+    /// change.
+    pub fn version(self) -> u32 {
+        match self {
+            Self::Niqe | Self::Brisque | Self::Biqi | Self::Bliinds2 | Self::Piqe => 1,
         }
     }
 
@@ -99,16 +112,6 @@ impl Metric {
     }
 }
 
-impl Better {
-    /// Returns the name in events.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lower => "lower",
-            Self::Higher => "higher",
-        }
-    }
-}
-
 impl fmt::Display for Metric {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
@@ -123,5 +126,19 @@ impl FromStr for Metric {
             let names = Self::ALL.map(Self::name).join(", ");
             format!("`{name}` is no metric; choose from {names}")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_has_one_name_in_settings_and_events() {
+        for metric in Metric::ALL {
+            assert_eq!(serde_json::to_value(metric).unwrap(), metric.name());
+            assert_eq!(metric.name().parse(), Ok(metric));
+        }
+        assert!("vmaf".parse::<Metric>().unwrap_err().contains("niqe, brisque"));
     }
 }

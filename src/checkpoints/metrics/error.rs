@@ -65,6 +65,12 @@ pub enum MetricFilesError {
         /// The cause.
         reason: io::Error,
     },
+    /// A list of metrics names one of them twice.
+    #[error("{metric} is named twice")]
+    NamedTwice {
+        /// The metric.
+        metric: Metric,
+    },
     /// A file has no usable parameters.
     #[error("{}: {reason}", .folder.display())]
     Parameters {

@@ -13,6 +13,8 @@ use crate::metrics::{Metric, Parameters};
 
 /// Maximum size of a file in bytes; the largest of the authors has 368 kB.
 const BYTES_MAX: u64 = 16 << 20;
+/// Length of a digest in a version, in characters.
+const VERSION_DIGEST_CHARS: usize = 8;
 /// Folder in the cache of the Hub.
 const FOLDER: &str = "dogiqa-metrics";
 
@@ -24,6 +26,26 @@ pub struct LoadedParameters {
     /// SHA-256 in hexadecimal: of the file, or of the output of `sha256sum` if there are several.
     /// `None` for a metric without parameters.
     pub sha256: Option<String>,
+}
+
+impl LoadedParameters {
+    /// Returns the metric.
+    pub fn metric(&self) -> Metric {
+        self.parameters.metric()
+    }
+
+    /// Returns the version of the implementation, with the start of the parameters' digest if there
+    /// are any: `1/fa2aa4d1`. Values of one metric are comparable if their versions are equal.
+    pub fn version(&self) -> String {
+        let version = self.metric().version();
+        self.sha256.as_ref().map_or_else(
+            || version.to_string(),
+            |sha256| {
+                let digest: String = sha256.chars().take(VERSION_DIGEST_CHARS).collect();
+                format!("{version}/{digest}")
+            },
+        )
+    }
 }
 
 /// A parameter file on this machine.
@@ -66,6 +88,24 @@ pub fn load_parameters(
         }
     };
     Ok(LoadedParameters { parameters, sha256: Some(sha256) })
+}
+
+/// Reads the parameters of several metrics, each like [`load_parameters`].
+///
+/// # Errors
+/// Fails as [`load_parameters`], or if a metric is named twice.
+pub fn load_all_parameters(
+    metrics: &[Metric],
+    folder: Option<&Path>,
+) -> Result<Vec<LoadedParameters>, MetricFilesError> {
+    let mut loaded = Vec::new();
+    for (index, metric) in metrics.iter().enumerate() {
+        if metrics[..index].contains(metric) {
+            return Err(MetricFilesError::NamedTwice { metric: *metric });
+        }
+        loaded.push(load_parameters(*metric, folder)?);
+    }
+    Ok(loaded)
 }
 
 /// Returns the files of a metric in the cache, with their digests.

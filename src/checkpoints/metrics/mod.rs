@@ -15,6 +15,8 @@ mod published;
 mod pull;
 
 pub use error::MetricFilesError;
-pub use load::{LoadedParameters, ParameterFile, load_parameters, parameter_files};
+pub use load::{
+    LoadedParameters, ParameterFile, load_all_parameters, load_parameters, parameter_files,
+};
 pub use published::{PUBLISHED_PARAMETERS, PublishedFile, PublishedParameters};
 pub use pull::{GITHUB_RAW, pull_parameters};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use indicatif::ParallelProgressIterator;
 use rayon::prelude::*;
 
-use crate::checkpoints::metrics::{LoadedParameters, load_parameters};
+use crate::checkpoints::metrics::{LoadedParameters, load_all_parameters};
 use crate::cli::terminal::{image_bar, print_status};
 use crate::evaluation::{Score, Scores};
 use crate::imaging::{self, Picture};
@@ -31,8 +31,7 @@ pub(crate) fn measure_images(
     images: &[PathBuf],
     imaging: &imaging::Settings,
 ) -> anyhow::Result<MetricScores> {
-    let loaded = metrics.iter().map(|metric| load_parameters(*metric, parameters));
-    let loaded: Vec<LoadedParameters> = loaded.collect::<Result<_, _>>()?;
+    let loaded = load_all_parameters(metrics, parameters)?;
     let progress = image_bar(images.len() as u64)?;
     let measured: Vec<Option<Vec<Option<f64>>>> = images
         .par_iter()
