@@ -62,6 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         method: method::Settings::default(),
         stores: Stores::new(&storage)?,
         engine,
+        measures: Vec::new(),
     })?;
 
     let runtime = tokio::runtime::Runtime::new()?;

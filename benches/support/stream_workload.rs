@@ -73,6 +73,7 @@ pub(crate) async fn journey() -> Journey {
         method: method::Settings::default(),
         stores,
         engine,
+        measures: Vec::new(),
     };
     Journey::new(parts).expect("a journey")
 }

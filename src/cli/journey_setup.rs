@@ -1,17 +1,21 @@
 //! Opens stores and engine as configured and builds the `Journey` over them.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 
+use crate::checkpoints::metrics::{LoadedParameters, load_all_parameters};
 use crate::config::Settings;
 use crate::engine::{self, Engine, EngineError, RecordedMasks};
 use crate::method::Standard;
-use crate::pipeline::{Journey, JourneyParts};
+use crate::pipeline::{self, Journey, JourneyParts};
 use crate::storage::Stores;
 
 /// Maximum number of images in flight in a command. The budgets of the pipeline bound their memory.
 pub(crate) const IN_FLIGHT_MAX: usize = 32;
 
-/// Opens the stores and the engine. Opening the engine blocks, so it runs on a blocking thread.
+/// Opens the stores and the engine, and reads the parameters of the metrics of
+/// `pipeline.measures`. The latter two block, so they run on a blocking thread.
 pub(crate) async fn open_journey(settings: &Settings) -> anyhow::Result<Journey> {
     open_with(settings, Engine::open).await
 }
@@ -30,15 +34,26 @@ where
 {
     let stores = Stores::new(&settings.storage).context("storage")?;
     let standard = Standard::from_settings(&settings.method.standard).context("method.standard")?;
-    let engine_settings = settings.engine.clone();
-    let open = move || open(&engine_settings, &standard);
-    let engine = tokio::task::spawn_blocking(open).await.context("opening the engine")?;
+    let (pipeline, engine) = (settings.pipeline.clone(), settings.engine.clone());
+    let open = move || -> anyhow::Result<_> {
+        let measures = load_measures(&pipeline)?;
+        Ok((measures, open(&engine, &standard).context("engine")?))
+    };
+    let opened = tokio::task::spawn_blocking(open).await.context("opening the engine")?;
+    let (measures, engine) = opened?;
     let parts = JourneyParts {
         settings: settings.pipeline.clone(),
         imaging: settings.imaging.clone(),
         method: settings.method.clone(),
         stores,
-        engine: engine.context("engine")?,
+        engine,
+        measures,
     };
     Journey::new(parts).context("method")
+}
+
+fn load_measures(settings: &pipeline::Settings) -> anyhow::Result<Vec<Arc<LoadedParameters>>> {
+    let folder = settings.measure_parameters.as_deref();
+    let loaded = load_all_parameters(&settings.measures, folder).context("pipeline.measures")?;
+    Ok(loaded.into_iter().map(Arc::new).collect())
 }

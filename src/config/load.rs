@@ -224,6 +224,7 @@ mod tests {
 
     use super::*;
     use crate::method;
+    use crate::metrics::Metric;
     use crate::stream::Properties;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -301,6 +302,18 @@ mod tests {
     fn a_wrong_value_is_named_with_its_key() {
         let message = load(None, &flags(&["imaging.pixels_max=many"])).unwrap_err().to_string();
         assert!(message.starts_with("imaging.pixels_max: "), "{message}");
+    }
+
+    #[test]
+    fn measures_are_a_list_of_known_metrics() {
+        assert!(Settings::default().pipeline.measures.is_empty());
+        let file = file("[pipeline]\nmeasures = ['niqe', 'bliinds2']\nmeasure_parameters = '/p'\n");
+        let pipeline = load(Some(file.path()), &[]).unwrap().settings.pipeline;
+        assert_eq!(pipeline.measures, [Metric::Niqe, Metric::Bliinds2]);
+        assert_eq!(pipeline.measure_parameters.as_deref(), Some(Path::new("/p")));
+        let message = load(None, &flags(&["pipeline.measures=['vmaf']"])).unwrap_err().to_string();
+        assert!(message.starts_with("pipeline.measures.0: "), "{message}");
+        assert!(message.contains("`vmaf`") && message.contains("`piqe`"), "{message}");
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! [`schema`] describes the same as JSON Schema and AsyncAPI.
 //!
 //! Imports go downwards: `schema` uses all messages; `reference` and `dead_letter` use `headers`;
-//! `error`, `limits` and `metadata` are at the bottom.
+//! `error`, `limits`, `measure` and `metadata` are at the bottom.
 
 pub mod cloudevent_headers;
 pub mod dead_letter;
@@ -19,6 +19,7 @@ mod error;
 mod headers;
 mod limits;
 mod mask_schema;
+mod measure;
 mod metadata;
 pub mod quality_event;
 pub mod reference;
@@ -28,6 +29,7 @@ mod trace;
 pub use dead_letter::DeadLetterReason;
 pub use headers::Headers;
 pub use limits::SCHEMA_VERSION;
+pub use measure::EventMeasure;
 pub use metadata::Metadata;
 pub use quality_event::{
     EngineProvenance, EventAnswer, EventImage, EventParts, EventReference, EventVerdict,

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::event::limits::SCHEMA_VERSION;
+use crate::event::measure::EventMeasure;
 use crate::event::metadata::Metadata;
 use crate::event::reference::ImageReference;
 use crate::method::{
@@ -57,6 +58,10 @@ pub struct QualityEvent {
     pub segmentation: SegmentationSummary,
     /// Every region with its rating.
     pub objects: Vec<ObjectQuality>,
+    /// Hand-crafted metrics of the whole image, in the order of `pipeline.measures`. They do not
+    /// affect the score. Absent if none are configured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<EventMeasure>,
     /// Verdict of the policy. Absent if no policy applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<EventVerdict>,
@@ -288,6 +293,10 @@ pub struct TimingsMs {
     /// Rating the whole image and every crop.
     #[schemars(range(min = 0))]
     pub score: f64,
+    /// Computing the `measures`, at the same time as `segment` and `score`. Absent without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub measure: Option<f64>,
     /// Everything from the reference to the event.
     #[schemars(range(min = 0))]
     pub total: f64,
@@ -327,6 +336,8 @@ pub struct EventParts<'a> {
     pub segmentation: &'a Segmentation,
     /// The standard with the words of the levels.
     pub standard: &'a Standard,
+    /// Values of the hand-crafted metrics.
+    pub measures: Vec<EventMeasure>,
     /// The engine that rated the image.
     pub engine: EngineProvenance,
     /// Verdict of the policy.
@@ -376,6 +387,7 @@ impl QualityEvent {
                 skipped: parts.segmentation.is_skipped,
             },
             objects: objects.collect(),
+            measures: parts.measures,
             image: parts.image,
             verdict: parts.verdict.map(EventVerdict::from),
             engine: parts.engine,

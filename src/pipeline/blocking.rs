@@ -9,8 +9,9 @@ use crate::telemetry::Stage;
 /// runtime thread may be blocked, and less than a switch to another thread.
 const IN_PLACE_PX_MAX: u64 = 1 << 14;
 
-/// Runs work on `pixels` pixels on a thread that may block. A panic becomes an error of the image.
-pub(crate) async fn run_blocking<T: Send + 'static>(
+/// Runs a single pass over `pixels` pixels: on the calling thread if they are few, otherwise as
+/// [`run_blocking`].
+pub(crate) async fn run_pass<T: Send + 'static>(
     stage: Stage,
     pixels: u64,
     work: impl FnOnce() -> T + Send + 'static,
@@ -18,8 +19,30 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     if pixels <= IN_PLACE_PX_MAX {
         return Ok(work());
     }
+    run_blocking(stage, work).await
+}
+
+/// Runs work on a thread that may block. A panic becomes an error of the image.
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    stage: Stage,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JourneyError> {
     let span = Span::current();
     tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(|error| {
         JourneyError::permanent(stage, "pipeline.panicked", format!("{stage} ended early: {error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_the_image_and_names_its_stage() {
+        let panic = || -> u8 { panic!("asked to panic") };
+        let failure = run_blocking(Stage::Measure, panic).await.unwrap_err();
+        assert_eq!((failure.stage, failure.code), (Stage::Measure, "pipeline.panicked"));
+        assert!(!failure.transient && failure.message.starts_with("measure ended early"));
+        assert_eq!(run_blocking(Stage::Measure, || 7).await.unwrap(), 7);
+    }
 }

@@ -7,17 +7,19 @@ use chrono::Utc;
 use futures::{StreamExt, TryStreamExt, stream};
 use tracing::{Instrument, debug_span};
 
+use crate::checkpoints::metrics::LoadedParameters;
 use crate::engine::Engine;
 use crate::event::{
-    EngineProvenance, EventImage, EventParts, ImageReference, QualityEvent, Source, TimingsMs,
-    TraceContext,
+    EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference, QualityEvent, Source,
+    TimingsMs, TraceContext,
 };
 use crate::imaging::{self, Crop, Picture, crop_region, crop_whole};
 use crate::method::{
     self, LevelDistribution, ObjectAssessment, Policy, Segmentation, Standard, assess, enlarge,
     select_regions,
 };
-use crate::pipeline::blocking::run_blocking;
+use crate::metrics::measure;
+use crate::pipeline::blocking::{run_blocking, run_pass};
 use crate::pipeline::budget::{BudgetShare, MemoryBudget};
 use crate::pipeline::error::JourneyError;
 use crate::pipeline::provenance::{ScoreSettings, provenance};
@@ -52,6 +54,8 @@ pub struct JourneyParts {
     pub stores: Stores,
     /// The engine that segments and rates.
     pub engine: Engine,
+    /// The metrics of `settings.measures`, with their parameters.
+    pub measures: Vec<Arc<LoadedParameters>>,
 }
 
 /// Everything that images in flight share.
@@ -66,6 +70,7 @@ struct Resources {
     decode: StageLimiter,
     segment: StageLimiter,
     score: StageLimiter,
+    measure: StageLimiter,
 }
 
 impl Journey {
@@ -76,6 +81,8 @@ impl Journey {
     pub fn new(parts: JourneyParts) -> Result<Self, method::SettingsError> {
         let standard = parts.method.check()?;
         let limits = &parts.settings;
+        let measures = parts.measures.iter().map(|loaded| loaded.metric());
+        debug_assert!(measures.eq(limits.measures.iter().copied()), "the metrics of the settings");
         let settings = ScoreSettings {
             method: &parts.method,
             imaging: &parts.imaging,
@@ -91,6 +98,7 @@ impl Journey {
             decode: StageLimiter::new(Stage::Decode, &limits.decode),
             segment: StageLimiter::new(Stage::Segment, &limits.segment),
             score: StageLimiter::new(Stage::Score, &limits.score),
+            measure: StageLimiter::new(Stage::Measure, &limits.measure),
             parts,
         };
         Ok(Self { resources: Arc::new(resources) })
@@ -157,8 +165,9 @@ impl Journey {
         let (fetched, fetch) = self.fetch(reference).await?;
         let etag = fetched.image.etag.clone();
         let (decoded, decode) = self.decode(fetched).await?;
-        let Rated { global, objects, segmentation, segment, score } =
-            self.rate(&decoded.picture).await?;
+        let (rated, measured) =
+            futures::try_join!(self.rate(&decoded.picture), self.measure(&decoded))?;
+        let Rated { global, objects, segmentation, segment, score } = rated;
 
         let assessment = assess(global, objects, &method.aggregation);
         let verdict = policy.map(|policy| {
@@ -170,6 +179,7 @@ impl Journey {
             image: event_image(&decoded.picture, etag),
             assessment: &assessment,
             segmentation: &segmentation,
+            measures: measured.measures,
             standard: &self.resources.standard,
             aggregation: &method.aggregation,
             score_mos: method.calibration.as_ref().map(|curve| curve.opinion(&assessment)),
@@ -180,6 +190,7 @@ impl Journey {
                 decode: TimingsMs::of(decode),
                 segment: TimingsMs::of(segment),
                 score: TimingsMs::of(score),
+                measure: measured.time.map(TimingsMs::of),
                 total: TimingsMs::of(started.elapsed()),
             },
             source,
@@ -256,11 +267,11 @@ impl Journey {
         let limits = parts.imaging.clone();
         // The closure owns the bytes and both reservations, so an abandoned decode still holds
         // them.
-        let work = run_blocking(Stage::Decode, pixels, move || {
+        let work = run_pass(Stage::Decode, pixels, move || {
             let picture = imaging::decode(&fetched.image.bytes, &limits)?;
             drop(fetched);
             share.shrink_to(pixels);
-            Ok(Decoded { picture, _share: share })
+            Ok(Decoded { picture, share: Arc::new(share) })
         });
         decode.run_within_timeout(async { work.await? }).await
     }
@@ -277,7 +288,7 @@ impl Journey {
         if settings.side_max > 0 {
             let side_max = settings.side_max;
             let shrink = move || imaging::shrink(&segmented, side_max).unwrap_or(segmented);
-            let work = run_blocking(Stage::Segment, pixels, shrink);
+            let work = run_pass(Stage::Segment, pixels, shrink);
             segmented = segment.within_timeout(work).await?;
         }
         let masks = parts
@@ -292,7 +303,7 @@ impl Journey {
             let in_frame = if is_shrunk { enlarge(masks, frame, (width, height))? } else { masks };
             select_regions(width, height, in_frame, &settings)
         };
-        let work = run_blocking(Stage::Segment, pixels, select);
+        let work = run_pass(Stage::Segment, pixels, select);
         segment.within_timeout(work).await?.map_err(|error| {
             JourneyError::permanent(Stage::Segment, "segment.invalid_mask", error.to_string())
         })
@@ -344,7 +355,7 @@ impl Journey {
                 let bbox = margin.extend(region.mask.bbox(), picture.pixels().dimensions());
                 let _share = area.reserve(u64::from(bbox.width) * u64::from(bbox.height)).await;
                 let crop = move || (crop_region(&picture, index, &region, (mode, margin)), region);
-                let work = run_blocking(Stage::Score, pixels, crop);
+                let work = run_pass(Stage::Score, pixels, crop);
                 let (crop, region) = limiter.within_timeout(work).await?;
                 let rating = self.rate_crop(crop).await?;
                 Ok(ObjectAssessment { region, rating })
@@ -358,6 +369,33 @@ impl Journey {
         let parts = &self.resources.parts;
         let rating = parts.engine.rate(crop, parts.settings.score.timeout).await;
         rating.map_err(|error| JourneyError::engine(Stage::Score, &error))
+    }
+
+    /// Computes the configured metrics, one after the other. A metric without a value for this
+    /// image has a reason instead.
+    async fn measure(&self, decoded: &Decoded) -> Result<Measured, JourneyError> {
+        let Resources { parts, measure: limiter, .. } = &*self.resources;
+        if parts.measures.is_empty() {
+            return Ok(Measured::default());
+        }
+        let work = async {
+            let mut measures = Vec::new();
+            for loaded in &parts.measures {
+                let loaded = Arc::clone(loaded);
+                let (picture, share) = (decoded.picture.clone(), Arc::clone(&decoded.share));
+                // The closure owns the pixels and their reservation, so an abandoned measurement
+                // still holds them.
+                let measured = run_blocking(Stage::Measure, move || {
+                    let measured = measure(picture.pixels(), &loaded.parameters);
+                    drop((picture, share));
+                    EventMeasure::new(loaded.metric(), measured, loaded.version())
+                });
+                measures.push(measured.await?);
+            }
+            Ok(measures)
+        };
+        let (measures, time) = limiter.run_within_timeout(work).await?;
+        Ok(Measured { measures, time: Some(time) })
     }
 }
 
@@ -390,7 +428,14 @@ struct Fetched {
 /// A picture and its share of the budget, held until the event is built.
 struct Decoded {
     picture: Picture,
-    _share: BudgetShare,
+    share: Arc<BudgetShare>,
+}
+
+/// The hand-crafted metrics of an image, with the time for all of them; `None` without any.
+#[derive(Default)]
+struct Measured {
+    measures: Vec<EventMeasure>,
+    time: Option<Duration>,
 }
 
 fn pixels_of(picture: &Picture) -> u64 {

@@ -10,13 +10,13 @@ const BYTES_PER_PIXEL: u64 = 16;
 
 impl Journey {
     /// Returns the maximum memory of images and models for any input.
-    pub fn memory(&self) -> [MemoryPart; 4] {
+    pub fn memory(&self) -> Vec<MemoryPart> {
         let parts = self.parts();
         // An image that exceeds a budget reserves all of it and passes alone.
         let fetched = parts.settings.bytes_budget.as_u64().max(parts.stores.bytes_max());
         let pixels = parts.settings.pixels_budget.max(parts.imaging.pixels_max);
         let part = |what, setting, bytes| MemoryPart { what, setting, bytes };
-        [
+        let mut memory = vec![
             part("fetched images", "pipeline.bytes_budget", fetched),
             part("pictures", "pipeline.pixels_budget", pixels.saturating_mul(BYTES_PER_PIXEL)),
             part(
@@ -25,6 +25,12 @@ impl Journey {
                 parts.imaging.spare_bytes_max.as_u64(),
             ),
             part("models", "engine", parts.engine.memory()),
-        ]
+        ];
+        // Metrics run one after the other for an image.
+        let per_pixel = parts.measures.iter().map(|loaded| loaded.metric().bytes_per_pixel());
+        if let Some(per_pixel) = per_pixel.max() {
+            memory.push(part("measures", "pipeline.measures", pixels.saturating_mul(per_pixel)));
+        }
+        memory
     }
 }

@@ -3,12 +3,14 @@
 //! ```text
 //! ImageReference ► FetchedImage ► Picture ► Segmentation ► ratings ► Assessment ► QualityEvent
 //!                  bytes budget   pixels budget, until the event is built
+//!                                  └─► measures, at the same time ─────────────────┘
 //! ```
 //!
 //! Each stage limits its concurrency and its time per image. Two budgets bound the memory of all
 //! images in flight.
 //!
-//! May import `telemetry`, `method`, `event`, `storage`, `imaging` and `engine`; never `stream`.
+//! May import `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `checkpoints` and
+//! `engine`; never `stream`.
 
 mod blocking;
 mod budget;

@@ -1,12 +1,14 @@
 //! Settings of the pipeline: limits on memory, concurrency and time.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::imaging::{CropMargin, CropMode};
+use crate::metrics::Metric;
 
 /// Settings of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,8 +19,8 @@ pub struct Settings {
     /// concurrently.
     pub bytes_budget: ByteSize,
     /// Maximum pixels of all images from decoding until the event is built. Each pixel uses up to
-    /// 16 bytes, while it is decoded or together with the crops that are rated. Pixels of a TIFF
-    /// file count three times while they are decoded.
+    /// 16 bytes, while it is decoded or together with the crops that are rated, and `measures` add
+    /// up to 14. Pixels of a TIFF file count three times while they are decoded.
     pub pixels_budget: u64,
     /// Shape of the region that the scorer rates: `bounding-box` (the paper's choice) or `mask`.
     pub crop: CropMode,
@@ -29,6 +31,14 @@ pub struct Settings {
     pub crop_margin: CropMargin,
     /// Adds the mask of each object to the event, as COCO RLE. Costs a few kB per event.
     pub masks_in_events: bool,
+    /// Adds hand-crafted metrics of the whole image to the event: `niqe`, `brisque`, `biqi`,
+    /// `bliinds2`, `piqe`. They do not affect the score, and use one more CPU thread for each
+    /// image. All but `piqe` need parameters, which `dogiqa models pull` fetches.
+    pub measures: Vec<Metric>,
+    /// Folder of the metrics' parameters, with a folder for each metric. Default: the cache of
+    /// `dogiqa models pull`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure_parameters: Option<PathBuf>,
     /// Limits of reading from object storage. The time limits of `storage` apply as well.
     pub fetch: StageLimits,
     /// Limits of decoding.
@@ -39,6 +49,9 @@ pub struct Settings {
     pub segment: StageLimits,
     /// Limits of scoring. The timeout applies to the batch that contains a crop, as in `segment`.
     pub score: StageLimits,
+    /// Limits of computing the `measures` of an image. On a busy machine the engine and the metrics
+    /// share the CPUs.
+    pub measure: StageLimits,
 }
 
 /// Limits of one stage.
@@ -65,10 +78,13 @@ impl Default for Settings {
             crop: CropMode::BoundingBox,
             crop_margin: CropMargin::default(),
             masks_in_events: false,
+            measures: Vec::new(),
+            measure_parameters: None,
             fetch: limits(64, 120),
             decode: limits(8, 60),
             segment: limits(16, 900),
             score: limits(16, 900),
+            measure: limits(8, 900),
         }
     }
 }

@@ -65,6 +65,7 @@ impl StageLimiter {
             Stage::Decode => "decode.timeout",
             Stage::Segment => "segment.timeout",
             Stage::Score => "score.timeout",
+            Stage::Measure => "measure.timeout",
             Stage::Reference | Stage::Publish => "pipeline.timeout",
         };
         let (stage, limit) = (self.stage, self.timeout);

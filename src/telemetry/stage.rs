@@ -15,14 +15,23 @@ pub enum Stage {
     Segment,
     /// Rating crops on levels.
     Score,
+    /// Computing hand-crafted metrics, at the same time as segmenting and rating.
+    Measure,
     /// Writing to the output topic, until it is acknowledged.
     Publish,
 }
 
 impl Stage {
     /// Every stage, in the order of the pipeline.
-    pub const ALL: [Self; 6] =
-        [Self::Reference, Self::Fetch, Self::Decode, Self::Segment, Self::Score, Self::Publish];
+    pub const ALL: [Self; 7] = [
+        Self::Reference,
+        Self::Fetch,
+        Self::Decode,
+        Self::Segment,
+        Self::Score,
+        Self::Measure,
+        Self::Publish,
+    ];
 
     /// Returns the stable name on the wire and in metrics.
     pub fn name(self) -> &'static str {
@@ -32,6 +41,7 @@ impl Stage {
             Self::Decode => "decode",
             Self::Segment => "segment",
             Self::Score => "score",
+            Self::Measure => "measure",
             Self::Publish => "publish",
         }
     }

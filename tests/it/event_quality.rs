@@ -6,14 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use dog_iqa::event::cloudevent_headers::headers_for;
 use dog_iqa::event::{
-    EngineProvenance, EventImage, EventParts, ImageReference, QualityEvent, Source, TimingsMs,
-    TraceContext,
+    EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference, QualityEvent, Source,
+    TimingsMs, TraceContext,
 };
 use dog_iqa::method::{
     AggregationSettings, Assessment, Formula, GeneratedAnswer, LevelDistribution, Mask, MaskBonus,
     ObjectAssessment, PolicyOutcome, PolicyVerdict, RawMask, RegionKind, RegionSettings, Rle,
     Segmentation, Standard, StandardForm, assess, select_regions,
 };
+use dog_iqa::metrics::{Metric, Undefined};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -57,6 +58,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
         reference: &assessed.reference,
         assessment: &assessed.assessment,
         segmentation: &assessed.segmentation,
+        measures: Vec::new(),
         standard: &assessed.standard,
         image: EventImage {
             width: 40,
@@ -161,6 +163,33 @@ fn an_event_has_the_verdict_with_its_reasons() {
     let json = serde_json::to_value(&event).unwrap();
     assert_eq!(json["verdict"]["outcome"], "review");
     assert_eq!(json["verdict"]["reasons"][0], "the score is low");
+}
+
+#[test]
+fn a_measure_has_a_value_or_a_reason_and_never_changes_the_id() {
+    let assessed = assessed();
+    let small = Undefined::TooSmall { width: 40, height: 20, side_min: 96 };
+    let measures = vec![
+        EventMeasure::new(Metric::Piqe, Ok(27.5), "1".to_owned()),
+        EventMeasure::new(Metric::Niqe, Err(small), "1/fa2aa4d1".to_owned()),
+    ];
+    let event = QualityEvent::new(EventParts { measures, ..parts(&assessed, None) });
+    assert_eq!(event.event_id, QualityEvent::new(parts(&assessed, None)).event_id);
+    let json = serde_json::to_value(&event).unwrap();
+    let expected = serde_json::json!([
+        {"name": "piqe", "value": 27.5, "better": "lower", "version": "1"},
+        {
+            "name": "niqe",
+            "reason": "the image has 40×20 px, the metric needs 96×96",
+            "better": "lower",
+            "version": "1/fa2aa4d1",
+        },
+    ]);
+    assert_eq!(json["measures"], expected);
+    assert_eq!(serde_json::from_value::<QualityEvent>(json).unwrap(), event);
+    let without = serde_json::to_value(QualityEvent::new(parts(&assessed, None))).unwrap();
+    assert_eq!(without.get("measures"), None);
+    assert_eq!(without["timings_ms"].get("measure"), None);
 }
 
 /// The ids were computed with Python's `uuid.uuid5`. They must never change.

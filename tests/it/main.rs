@@ -75,6 +75,7 @@ mod imaging_decode;
 mod imaging_heic_avif_jxl;
 mod imaging_limits;
 mod jpeg_damage;
+mod measures;
 mod metric_parameters;
 mod models_hub;
 mod models_pull;

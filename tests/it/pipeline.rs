@@ -5,9 +5,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dog_iqa::checkpoints::metrics::load_all_parameters;
 use dog_iqa::event::{ImageReference, QualityEvent};
 use dog_iqa::imaging;
 use dog_iqa::method::{self, PolicySettings};
+use dog_iqa::metrics::Metric;
 use dog_iqa::pipeline::{Journey, JourneyError, JourneyParts, Settings};
 use dog_iqa::storage::{self, Scheme, Stores};
 use dog_iqa::telemetry::Stage;
@@ -16,6 +18,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::measures::golden_parameters;
 use crate::noop::{self, Trouble};
 
 fn png(width: u32, height: u32) -> Vec<u8> {
@@ -43,7 +46,9 @@ async fn journey(
     let imaging = imaging::Settings::default();
     let troubles = troubles.to_vec();
     let engine = tokio::task::spawn_blocking(move || noop::engine(&troubles)).await.unwrap();
-    Journey::new(JourneyParts { settings, imaging, method, stores, engine }).unwrap()
+    let measures = load_all_parameters(&settings.measures, Some(&golden_parameters())).unwrap();
+    let measures = measures.into_iter().map(Arc::new).collect();
+    Journey::new(JourneyParts { settings, imaging, method, stores, engine, measures }).unwrap()
 }
 
 async fn assess(journey: &Journey, key: &str) -> Result<QualityEvent, JourneyError> {
@@ -155,6 +160,48 @@ async fn a_blocked_stage_ends_at_its_timeout() {
     let failure = assess(&journey, "blocked.png").await.unwrap_err();
     assert_eq!((failure.stage, failure.code), (Stage::Segment, "segment.timeout"));
     assert!(failure.message.contains("pipeline.segment.timeout"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_slow_measurement_ends_at_the_timeout_of_its_own_stage_and_returns_its_pixels() {
+    let names = ["first.png", "second.png"];
+    let objects = names.map(|name| (name, png(900, 900)));
+    let journey = journey(&objects, &[], |settings, _| {
+        settings.measures = vec![Metric::Piqe, Metric::Bliinds2];
+        settings.measure.timeout = Duration::from_millis(1);
+        settings.pixels_budget = 1;
+    })
+    .await;
+    for name in names {
+        let failure = assess(&journey, name).await.unwrap_err();
+        assert_eq!((failure.stage, failure.code), (Stage::Measure, "measure.timeout"), "{name}");
+        assert!(failure.message.contains("pipeline.measure.timeout"), "{failure}");
+        assert!(!failure.transient && !failure.fatal && failure.store.is_none());
+    }
+}
+
+#[tokio::test]
+async fn measures_change_nothing_else_in_the_event_and_are_part_of_the_memory() {
+    let objects = [("a.png", png(200, 130))];
+    let plain = journey(&objects, &[], |_, _| {}).await;
+    let measuring = journey(&objects, &[], |settings, _| {
+        settings.measures = vec![Metric::Piqe, Metric::Biqi];
+    })
+    .await;
+    let expected = assess(&plain, "a.png").await.unwrap();
+    let mut event = assess(&measuring, "a.png").await.unwrap();
+    assert!(event.timings_ms.measure.is_some() && expected.timings_ms.measure.is_none());
+    assert_eq!(std::mem::take(&mut event.measures).len(), 2);
+    event.timings_ms = expected.timings_ms;
+    event.event_time = expected.event_time;
+    assert_eq!(event, expected, "also its id and its engine");
+
+    let bytes = |journey: &Journey| {
+        let memory = journey.memory();
+        memory.iter().find(|part| part.setting == "pipeline.measures").map(|part| part.bytes)
+    };
+    let pixels = Settings::default().pixels_budget;
+    assert_eq!((bytes(&plain), bytes(&measuring)), (None, Some(14 * pixels)));
 }
 
 #[tokio::test]

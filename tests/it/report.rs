@@ -55,6 +55,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
         },
         assessment: &assessment,
         segmentation: &segmentation,
+        measures: Vec::new(),
         standard: &standard,
         image: EventImage {
             width,

@@ -10,10 +10,11 @@ const RUNBOOK: &str = "docs/operations.md";
 /// Other files that name metrics.
 const DASHBOARDS: [&str; 2] = ["deploy/grafana/dashboard.json", "deploy/prometheus/alerts.yml"];
 /// The parts of error codes before the dot. A code of another family fails the test below.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 11] = [
     "decode",
     "engine",
     "fetch",
+    "measure",
     "pipeline",
     "policy",
     "publish",

@@ -145,9 +145,20 @@ fn the_schema_refuses_invalid_events() {
         ("/image/sha256", json!("ABC")),
         ("/segmentation/coverage", json!(1.1)),
         ("/source/offset", json!("12")),
+        ("/measures/0/better", json!("closer")),
+        ("/measures/0/value", json!("3.62")),
+        ("/measures/0/reason", json!("a reason next to a value")),
+        ("/measures/0", json!({ "name": "niqe", "better": "lower", "version": "1" })),
+        ("/timings_ms/measure", json!(-1)),
     ] {
         let mut broken = example.clone();
-        *broken.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value;
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        match broken.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
+            // The example lacks a field that must not be there.
+            Value::Object(fields) => drop(fields.insert(field.to_owned(), value)),
+            Value::Array(items) => items[field.parse::<usize>().unwrap()] = value,
+            other => panic!("{parent} is {other}"),
+        }
         check(&schema, &broken, false);
     }
     let required = schema["required"].as_array().unwrap();
@@ -168,6 +179,8 @@ fn unknown_values_are_omitted_from_an_event() {
     event.source = None;
     event.reference.metadata = None;
     event.objects.clear();
+    event.measures.clear();
+    event.timings_ms.measure = None;
     let bare = json!(event);
     assert!(!bare.to_string().contains("null"), "{bare:#}");
     check(&document("quality-event.schema.json"), &bare, true);

@@ -97,6 +97,7 @@ impl InProcessWorker {
             settings: settings.pipeline,
             imaging: settings.imaging,
             method: settings.method,
+            measures: Vec::new(),
         });
         let (runtime, shutdown) = (Runtime::new().unwrap(), CancellationToken::new());
         let health = Health::starting();

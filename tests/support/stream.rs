@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use dog_iqa::checkpoints::metrics::LoadedParameters;
 use dog_iqa::engine::Engine;
 use dog_iqa::imaging;
 use dog_iqa::method;
@@ -52,6 +53,8 @@ pub(crate) struct Scene {
     pub(crate) storage: storage::Settings,
     pub(crate) imaging: imaging::Settings,
     pub(crate) method: method::Settings,
+    /// The metrics of the events, with their parameters.
+    pub(crate) measures: Vec<Arc<LoadedParameters>>,
     /// Further objects of the bucket in memory: key and content.
     pub(crate) objects: Vec<(String, Vec<u8>)>,
     masks_in_events: bool,
@@ -123,6 +126,7 @@ impl Scene {
             storage,
             imaging: imaging::Settings::default(),
             method: method::Settings::default(),
+            measures: Vec::new(),
             objects: Vec::new(),
             masks_in_events: false,
             partitions,
@@ -170,12 +174,14 @@ impl Scene {
         let mut pipeline = pipeline::Settings::default();
         pipeline.fetch.images = NonZeroUsize::new(10_000).unwrap();
         pipeline.masks_in_events = self.masks_in_events;
+        pipeline.measures = self.measures.iter().map(|loaded| loaded.metric()).collect();
         Journey::new(JourneyParts {
             settings: pipeline,
             imaging: self.imaging.clone(),
             method: self.method.clone(),
             stores,
             engine: self.engine.clone(),
+            measures: self.measures.clone(),
         })
         .unwrap()
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::event::cloudevent_headers;
 use crate::event::dead_letter::DeadLetterReason;
+use crate::event::measure::EventMeasure;
 use crate::event::quality_event::{
     EngineProvenance, EventImage, EventParts, QualityEvent, Source, TimingsMs,
 };
@@ -16,6 +17,7 @@ use crate::method::{
     AggregationSettings, LevelDistribution, Mask, ObjectAssessment, Policy, PolicySettings,
     RawMask, RegionSettings, Rle, Segmentation, Standard, StandardForm, assess, select_regions,
 };
+use crate::metrics::{Metric, Undefined};
 
 /// 2026-11-23 09:30:00 UTC, in milliseconds.
 const RECORD_TIME_MS: i64 = 1_795_426_200_000;
@@ -159,7 +161,19 @@ fn quality_event() -> QualityEvent {
             changed_settings: BTreeMap::new(),
             weights: Vec::new(),
         },
-        timings: TimingsMs { fetch: 12.4, decode: 6.1, segment: 48.75, score: 31.2, total: 101.3 },
+        timings: TimingsMs {
+            fetch: 12.4,
+            decode: 6.1,
+            segment: 48.75,
+            score: 31.2,
+            measure: Some(38.4),
+            total: 101.3,
+        },
+        measures: vec![
+            EventMeasure::new(Metric::Niqe, Ok(3.62), "1/fa2aa4d1".to_owned()),
+            EventMeasure::new(Metric::Biqi, Err(Undefined::NoBlockiness), "1/7c9e6679".to_owned()),
+            EventMeasure::new(Metric::Piqe, Ok(27.5), "1".to_owned()),
+        ],
         source: Some(source()),
         time: time(250),
         include_masks: true,

@@ -4,12 +4,14 @@ use std::io;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoints::metrics::{LoadedParameters, MetricFilesError, load_parameters};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
 use crate::cli::journey_setup::open_journey;
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
+use crate::metrics::Metric;
 use crate::storage::Stores;
 use crate::stream::{self, TopicReport, TopicSettings, backlog, probe, topic_settings};
 
@@ -45,9 +47,14 @@ impl CheckResult {
     }
 }
 
-pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<CommandOutcome> {
+pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
     let mut results = vec![CheckResult::new(CheckStatus::Fine, "configuration is well formed")];
     results.extend(storage(&settings).await);
+    let measures = measures(&settings).await?;
+    results.extend(measures.iter().map(|(metric, loaded)| measure_result(*metric, loaded)));
+    let loaded = measures.into_iter().filter(|(_, loaded)| loaded.is_ok());
+    // Missing parameters must not hide problems of the engine.
+    settings.pipeline.measures = loaded.map(|(metric, _)| metric).collect();
     results.extend(engine(&settings).await);
     results.extend(kafka(&settings).await?);
     for result in &results {
@@ -83,6 +90,32 @@ async fn storage(settings: &Settings) -> Vec<CheckResult> {
             ),
         })
         .collect()
+}
+
+/// Loads the metrics of `pipeline.measures`.
+async fn measures(
+    settings: &Settings,
+) -> anyhow::Result<Vec<(Metric, Result<LoadedParameters, MetricFilesError>)>> {
+    let pipeline = settings.pipeline.clone();
+    let load = move || {
+        let folder = pipeline.measure_parameters.as_deref();
+        let metrics = pipeline.measures.iter();
+        metrics.map(|metric| (*metric, load_parameters(*metric, folder))).collect()
+    };
+    Ok(tokio::task::spawn_blocking(load).await?)
+}
+
+fn measure_result(
+    metric: Metric,
+    loaded: &Result<LoadedParameters, MetricFilesError>,
+) -> CheckResult {
+    match loaded {
+        Ok(loaded) => {
+            let text = format!("measure: {metric} {} loads", loaded.version());
+            CheckResult::new(CheckStatus::Fine, text)
+        }
+        Err(error) => CheckResult::new(CheckStatus::Broken, format!("measure: {error}")),
+    }
 }
 
 async fn engine(settings: &Settings) -> Vec<CheckResult> {

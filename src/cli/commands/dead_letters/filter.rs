@@ -13,8 +13,8 @@ pub(crate) struct DeadLetterFilter {
     /// be repeated
     #[arg(long, value_name = "CODE")]
     code: Vec<String>,
-    /// Only errors of this stage: `reference`, `fetch`, `decode`, `segment`, `score`, `publish`.
-    /// May be repeated
+    /// Only errors of this stage: `reference`, `fetch`, `decode`, `segment`, `score`, `measure`,
+    /// `publish`. May be repeated
     #[arg(long, value_name = "STAGE")]
     stage: Vec<String>,
     /// Only errors at or after this time: `2026-11-24T08:00:00Z`, or an age such as `2h`

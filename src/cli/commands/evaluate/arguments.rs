@@ -34,7 +34,8 @@ pub(crate) struct Args {
     /// so they are negated. Their parameters come from `dogiqa models pull`
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
     pub(crate) metric: Vec<Metric>,
-    /// Folder of the metrics' parameters, with a folder for each metric, instead of the cache
+    /// Folder of the metrics' parameters, with a folder for each metric. Default:
+    /// `pipeline.measure_parameters`, else the cache
     #[arg(long, value_name = "DIR", requires = "metric")]
     pub(crate) parameters: Option<PathBuf>,
     /// Value of the events

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
@@ -199,7 +199,8 @@ fn measure(args: &Args, folder: &DataFolder, settings: &Settings) -> anyhow::Res
         return Ok(MetricScores::default());
     }
     let images = labelled_images(folder, &args.join.options())?;
-    measure_images(&args.metric, args.parameters.as_deref(), &images, &settings.imaging)
+    let parameters = args.parameters.as_ref().or(settings.pipeline.measure_parameters.as_ref());
+    measure_images(&args.metric, parameters.map(PathBuf::as_path), &images, &settings.imaging)
 }
 
 fn evaluate(

@@ -60,6 +60,8 @@ fn variations(ablate: Ablate, first: &Settings) -> Vec<Variation> {
     let mut base = first.clone();
     base.method.regions.side_max = 0;
     base.pipeline.masks_in_events = false;
+    // The first run has measured the images.
+    base.pipeline.measures.clear();
     match ablate {
         Ablate::Aggregation => Vec::new(),
         Ablate::Standard => [StandardForm::Number, StandardForm::Sentence, StandardForm::Word]

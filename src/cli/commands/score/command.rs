@@ -15,12 +15,14 @@ use crate::cli::report_folder::ReportFolder;
 use crate::cli::terminal::print_status;
 use crate::config::Settings;
 use crate::event::{ImageReference, QualityEvent};
+use crate::metrics::Metric;
 use crate::pipeline::JourneyError;
 use crate::redact;
 
 const EXAMPLES: &str = "Examples:\n  dogiqa score photos/ 'more/*.jpg'\n  \
     dogiqa score --format jsonl s3://bucket/key.jpg | jq .score\n  \
-    find . -name '*.png' | dogiqa score --fail-below 3.5 -\n\n\
+    find . -name '*.png' | dogiqa score --fail-below 3.5 -\n  \
+    dogiqa score --measure piqe,niqe --format csv photos/\n\n\
     Exit codes: 0 every image was scored; 1 an image failed or is below --fail-below; 2 wrong usage.";
 
 #[derive(Debug, clap::Args)]
@@ -33,6 +35,11 @@ pub(crate) struct Args {
     /// Output format
     #[arg(long, value_enum, default_value_t = EventFormat::Table)]
     format: EventFormat,
+    /// Also measure the images by these hand-crafted metrics: `niqe`, `brisque`, `biqi`,
+    /// `bliinds2`, `piqe`. Sets `pipeline.measures`. The formats `json`, `jsonl` and `csv` show the
+    /// values; the parameters come from `dogiqa models pull`
+    #[arg(long, value_name = "METRIC", value_delimiter = ',')]
+    measure: Vec<Metric>,
     /// Exit with code 1 if any image scores below this
     #[arg(long, value_name = "SCORE")]
     fail_below: Option<f64>,
@@ -46,6 +53,9 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
     let ResolvedImages { references, failed } =
         resolve_references(&args.images, &stdin_folder, &mut settings)?;
     settings.pipeline.masks_in_events |= args.report.is_some();
+    if !args.measure.is_empty() {
+        settings.pipeline.measures.clone_from(&args.measure);
+    }
     let journey = open_journey(&settings).await?;
     let mut report = args.report.as_deref().map(ReportFolder::create).transpose()?;
 

@@ -16,7 +16,7 @@ pub(crate) enum EventFormat {
     Json,
     /// One quality event per line, as on the output topic
     Jsonl,
-    /// The main figures, for spreadsheets
+    /// The main figures and the measures, for spreadsheets
     Csv,
 }
 
@@ -49,7 +49,7 @@ impl EventPrinter {
             EventFormat::Jsonl => print_result(&serde_json::to_string(event)?),
             EventFormat::Csv => {
                 if is_first {
-                    print_result(&csv_line(&CSV_COLUMNS.map(str::to_owned))?)?;
+                    print_result(&csv_line(&csv_columns(event))?)?;
                 }
                 print_result(&csv_line(&csv_fields(event))?)
             }
@@ -78,9 +78,16 @@ const CSV_COLUMNS: [&str; 10] = [
     "outcome",
 ];
 
-fn csv_fields(event: &QualityEvent) -> [String; 10] {
+/// Returns the names of the columns. All events of a run have the same measures.
+fn csv_columns(event: &QualityEvent) -> Vec<String> {
+    let measures = event.measures.iter().map(|measure| measure.name.clone());
+    CSV_COLUMNS.map(str::to_owned).into_iter().chain(measures).collect()
+}
+
+/// Returns the values of the columns. A measure without a value is empty.
+fn csv_fields(event: &QualityEvent) -> Vec<String> {
     let outcome = event.verdict.as_ref().map(|verdict| verdict.outcome.name());
-    [
+    let figures = [
         event.reference.id.clone(),
         event.reference.uri.clone(),
         event.image.width.to_string(),
@@ -91,7 +98,10 @@ fn csv_fields(event: &QualityEvent) -> [String; 10] {
         event.local.map(|local| local.to_string()).unwrap_or_default(),
         event.objects.len().to_string(),
         outcome.unwrap_or_default().to_owned(),
-    ]
+    ];
+    let measures = event.measures.iter().map(|measure| measure.value);
+    let measures = measures.map(|value| value.map(|value| value.to_string()).unwrap_or_default());
+    figures.into_iter().chain(measures).collect()
 }
 
 fn csv_line(fields: &[String]) -> io::Result<String> {
