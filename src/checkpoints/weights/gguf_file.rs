@@ -63,7 +63,7 @@ impl GgufFile {
         self.content.tensor(&mut *reader, name, device).map(Some)
     }
 
-    /// Reads some rows of a matrix as `f32`, `(rows, width)`, on the CPU. Nothing else of it is read.
+    /// Reads some rows of a matrix as `f32`, `(rows, width)`, on the CPU, and nothing else of it.
     /// Returns `None` if the file does not have it.
     pub(crate) fn load_rows(
         &self,

@@ -156,8 +156,8 @@ pub fn patches(
     Ok(cut(&resize(rgb, width, height, Filter::Bicubic)))
 }
 
-/// Extends the shorter side of a stripe by its outermost pixels, evenly, until the processor accepts
-/// the ratio of the sides. Borrows an image that it accepts.
+/// Extends the shorter side of a stripe by its outermost pixels, evenly, until [`target_size`]
+/// accepts the ratio of the sides. Borrows an image that needs no extension.
 pub fn without_stripe(rgb: &RgbImage) -> Cow<'_, RgbImage> {
     let (width, height) = rgb.dimensions();
     let side_min = |other: u32| other.div_ceil(RATIO_MAX);

@@ -18,8 +18,8 @@ const HELP: &str = "Example:\n  dogiqa models quantize --model mplug-owl3-7b-241
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// mPLUG-Owl3 or Qwen3.5-VL (Q-ReAlign): a preset, an `owner/name` of the Hub, a folder, or a `.safetensors` file
-    /// or its index
+    /// mPLUG-Owl3 or Qwen3.5-VL (Q-ReAlign): a preset, an `owner/name` of the Hub, a folder, or a
+    /// `.safetensors` file or its index
     #[arg(long, value_name = "MODEL")]
     model: String,
     /// Number format of the language model's matrices
