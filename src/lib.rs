@@ -25,6 +25,7 @@ pub mod models;
 pub mod pipeline;
 mod redact;
 pub mod report;
+mod secret;
 pub mod storage;
 pub mod stream;
 pub mod telemetry;

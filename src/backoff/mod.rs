@@ -1,4 +1,4 @@
-//! Exponential backoff with jitter: the delays between attempts.
+//! Exponential backoff with jitter: the delays between attempts, and those that servers demand.
 //!
 //! A [`Backoff`] is a policy without state, so it serves async and blocking callers alike. The
 //! caller counts its failures in a row, sleeps, and decides when to give up: after some attempts,
@@ -7,6 +7,11 @@
 //! Imports no other module of this crate.
 
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// Longest time that a server may demand before the next request.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// A policy for the delay before the next attempt.
 ///
@@ -31,6 +36,18 @@ impl Backoff {
         let ceiling = self.initial.saturating_mul(factor).min(self.max);
         ceiling.mul_f64(self.jitter.mul_add(fastrand::f64(), 1.0 - self.jitter))
     }
+}
+
+/// Returns the pause that a `Retry-After` header demands: a number of seconds or a date, at most an
+/// hour. `None` if it is neither.
+pub(crate) fn retry_after(header: &str) -> Option<Duration> {
+    let pause = if let Ok(seconds) = header.trim().parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTime::parse_from_rfc2822(header.trim()).ok()?;
+        (date.to_utc() - Utc::now()).to_std().unwrap_or_default()
+    };
+    Some(pause.min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]

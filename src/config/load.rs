@@ -24,7 +24,8 @@ const FLAG: &str = "flag --set";
 /// The variable that names the file if no flag does.
 const FILE_VARIABLE: &str = "DOGIQA_CONFIG";
 /// Names of settings that are always text, even if a value looks like a number: keys and passwords.
-const TEXT_NAMES: [&str; 4] = ["access_key_id", "secret_access_key", "session_token", "access_key"];
+const TEXT_NAMES: [&str; 5] =
+    ["access_key_id", "secret_access_key", "session_token", "access_key", "api_key"];
 /// Section of librdkafka's properties, which are all text.
 const TEXT_SECTION: &str = "kafka.properties.";
 

@@ -1,4 +1,4 @@
-//! The paper's engine: SAM 2 segments and mPLUG-Owl3 rates, or Q-ReAlign in its place.
+//! The paper's engine: SAM 2 segments and mPLUG-Owl3 rates, or Q-ReAlign or a server in its place.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crate::engine::info::ModelInfo;
 use crate::engine::lane::LaneDevice;
 use crate::engine::memory::{self, SmallestBatches};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
-use crate::engine::model_lane::ModelPlan;
+use crate::engine::model_lane::{ModelPlan, ScorerPlan};
+use crate::engine::server::HttpScorer;
 use crate::engine::settings::{DogIqaSettings, LaneSettings, Settings};
 use crate::engine::warm_up::{MakeSource, PeakMemory};
 use crate::imaging::{Crop, CropSource, Picture};
@@ -26,13 +27,26 @@ pub(crate) const NAME: &str = "dog-iqa";
 /// Increased whenever the answer of the same models for the same picture may change.
 const VERSION: &str = "1";
 
+/// The name of the segmenter without weights.
+const CLASSIC: &str = "classic";
+/// The name of the scorer on a server.
+const HTTP: &str = "http";
+
 /// A plan for opening both models on every device. Checks everything that needs no weights in
 /// memory.
 pub(crate) struct DogIqaPlan {
-    pub(crate) segmenter: ModelPlan<SegmenterModel<Sam2Segmenter>>,
-    pub(crate) scorer: ModelPlan<ScorerModel<NetworkScorer>>,
+    pub(crate) segmenter: SegmenterPlan,
+    pub(crate) scorer: ScorerPlan<NetworkScorer>,
     /// Upper bound of the machine's memory that both models use, in bytes.
     pub(crate) memory: u64,
+}
+
+/// A plan for opening a segmenter.
+pub(crate) enum SegmenterPlan {
+    /// On every device.
+    Sam2(ModelPlan<SegmenterModel<Sam2Segmenter>>),
+    /// The segmenter of the engine `classic`, which needs neither weights nor a device.
+    Classic,
 }
 
 impl DogIqaPlan {
@@ -50,52 +64,95 @@ impl DogIqaPlan {
         }
         dog_iqa.rating.check().map_err(|message| weights_error("rating", message))?;
         dog_iqa.q_realign.check().map_err(|message| weights_error("q_realign", message))?;
-        let devices = dog_iqa.device.ids();
-        let checked = dog_iqa.masks.check_on(devices[0].kind());
+        let ids = dog_iqa.device.ids();
+        let checked = dog_iqa.masks.check_on(ids[0].kind());
         checked.map_err(|message| weights_error("masks", message))?;
-        let dtype = dog_iqa.dtype.on(devices[0]);
-        let segmenter_dtype = dog_iqa.segmenter_dtype.unwrap_or(dog_iqa.dtype).on(devices[0]);
-        let segmenter_path = locate(&dog_iqa.segmenter).map_err(segmenter_error)?;
-        let scorer_path = locate(&dog_iqa.scorer).map_err(scorer_error)?;
-        let sam2 = Sam2Checkpoint::open(&segmenter_path).map_err(segmenter_error)?;
-        let (network, scorer_bytes) = Network::of(&scorer_path, dtype).map_err(scorer_error)?;
-        let weights = sam2.weights().bytes_in(segmenter_dtype) + scorer_bytes;
-        let memory = memory::check(
-            &devices,
-            weights,
-            SmallestBatches {
-                points: dog_iqa.masks.points_per_batch,
-                segmenter_width: segmenter_dtype.size_in_bytes(),
-                scorer_width: dtype.size_in_bytes(),
-            },
-        )?;
-
-        let masks = dog_iqa.masks.clone();
-        let open_segmenter = move |device: DeviceId| {
-            let device = device.open()?;
-            let model = Sam2Segmenter::open(&segmenter_path, masks, segmenter_dtype, &device);
-            Ok(SegmenterModel(model.map_err(segmenter_error)?))
+        let places = Places {
+            // All lanes of a device, of both stages, run at once.
+            devices: PeakMemory::of_devices(&ids),
+            is_warmed_up: dog_iqa.warm_up.is_wanted_on(ids[0]),
         };
-        let standard = standard.clone();
-        let ratings =
-            NetworkRatings { mplug_owl3: dog_iqa.rating.clone(), qwen3_5_vl: dog_iqa.q_realign };
-        let open_scorer = move |device: DeviceId| {
-            let device = device.open()?;
-            let place = (dtype, &device);
-            let model = NetworkScorer::open(network, &scorer_path, &standard, ratings, place);
-            Ok(ScorerModel(model.map_err(scorer_error)?))
+        let (segmenter, of_segmenter) = plan_segmenter(settings, &places)?;
+        let (scorer, of_scorer) = plan_scorer(settings, standard, &places)?;
+        let batches = SmallestBatches {
+            points: dog_iqa.masks.points_per_batch,
+            segmenter_width: of_segmenter.width,
+            scorer_width: of_scorer.width,
         };
-        let is_warmed_up = dog_iqa.warm_up.is_wanted_on(devices[0]);
-        let warm_up_pictures = if is_warmed_up { warm_up_pictures() } else { Vec::new() };
-        let warm_up_crops = if is_warmed_up { warm_up_crops() } else { Vec::new() };
-        // All lanes of a device, of both stages, run at once.
-        let devices = PeakMemory::of_devices(&devices);
-        Ok(Self {
-            segmenter: plan_on(&devices, &settings.segment, open_segmenter, warm_up_pictures),
-            scorer: plan_on(&devices, &settings.score, open_scorer, warm_up_crops),
-            memory,
-        })
+        let memory = memory::check(&ids, of_segmenter.weights + of_scorer.weights, batches)?;
+        let memory = memory.saturating_add(of_scorer.requests);
+        Ok(Self { segmenter, scorer, memory })
     }
+}
+
+/// The devices of both models.
+struct Places {
+    devices: Vec<(DeviceId, PeakMemory)>,
+    is_warmed_up: bool,
+}
+
+/// The memory that a model needs; nothing if it has no weights.
+#[derive(Default)]
+struct Needs {
+    /// Bytes of its weights.
+    weights: u64,
+    /// Bytes of a number while it runs.
+    width: usize,
+    /// Bytes of requests to a server.
+    requests: u64,
+}
+
+fn plan_segmenter(
+    settings: &Settings,
+    places: &Places,
+) -> Result<(SegmenterPlan, Needs), EngineError> {
+    let dog_iqa = &settings.dog_iqa;
+    if dog_iqa.segmenter == CLASSIC {
+        return Ok((SegmenterPlan::Classic, Needs::default()));
+    }
+    let dtype = dog_iqa.segmenter_dtype.unwrap_or(dog_iqa.dtype).on(places.devices[0].0);
+    let path = locate(&dog_iqa.segmenter).map_err(segmenter_error)?;
+    let sam2 = Sam2Checkpoint::open(&path).map_err(segmenter_error)?;
+    let (weights, width) = (sam2.weights().bytes_in(dtype), dtype.size_in_bytes());
+    let masks = dog_iqa.masks.clone();
+    let open = move |device: DeviceId| {
+        let device = device.open()?;
+        let model = Sam2Segmenter::open(&path, masks, dtype, &device);
+        Ok(SegmenterModel(model.map_err(segmenter_error)?))
+    };
+    let pictures = if places.is_warmed_up { warm_up_pictures() } else { Vec::new() };
+    let plan = plan_on(&places.devices, &settings.segment, open, pictures);
+    Ok((SegmenterPlan::Sam2(plan), Needs { weights, width, requests: 0 }))
+}
+
+fn plan_scorer(
+    settings: &Settings,
+    standard: &Standard,
+    places: &Places,
+) -> Result<(ScorerPlan<NetworkScorer>, Needs), EngineError> {
+    let dog_iqa = &settings.dog_iqa;
+    if dog_iqa.scorer == HTTP {
+        let server = HttpScorer::new(&dog_iqa.http, standard);
+        let server = server.map_err(|message| weights_error("http", message))?;
+        let needs = Needs { requests: server.memory(), ..Needs::default() };
+        return Ok((ScorerPlan::Server(Arc::new(server)), needs));
+    }
+    let dtype = dog_iqa.dtype.on(places.devices[0].0);
+    let path = locate(&dog_iqa.scorer).map_err(scorer_error)?;
+    let (network, weights) = Network::of(&path, dtype).map_err(scorer_error)?;
+    let ratings =
+        NetworkRatings { mplug_owl3: dog_iqa.rating.clone(), qwen3_5_vl: dog_iqa.q_realign };
+    let standard = standard.clone();
+    let open = move |device: DeviceId| {
+        let device = device.open()?;
+        let place = (dtype, &device);
+        let model = NetworkScorer::open(network, &path, &standard, ratings, place);
+        Ok(ScorerModel(model.map_err(scorer_error)?))
+    };
+    let crops = if places.is_warmed_up { warm_up_crops() } else { Vec::new() };
+    let plan = plan_on(&places.devices, &settings.score, open, crops);
+    let needs = Needs { weights, width: dtype.size_in_bytes(), requests: 0 };
+    Ok((ScorerPlan::Lane(plan), needs))
 }
 
 fn plan_on<M: Model>(

@@ -8,12 +8,13 @@ use tokio::sync::watch;
 
 use crate::engine::adapters::classic::{self, ClassicScorer, ClassicSegmenter};
 use crate::engine::adapters::recorded::RecordedMasks;
-use crate::engine::dog_iqa_plan::{self, DogIqaPlan};
+use crate::engine::dog_iqa_plan::{self, DogIqaPlan, SegmenterPlan};
 use crate::engine::error::EngineError;
 use crate::engine::info::EngineInfo;
 use crate::engine::lane::{LaneDevice, LaneError, RunError};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
-use crate::engine::model_lane::{ModelLanes, ModelPlan};
+use crate::engine::model_lane::{ModelLanes, ModelPlan, ScorerPlan};
+use crate::engine::server::HttpScorer;
 use crate::engine::settings::{EngineLimits, LaneLimits, Settings};
 use crate::engine::traits::{Scorer, Segmenter};
 use crate::engine::warm_up::PeakMemory;
@@ -45,7 +46,15 @@ impl Engine {
     pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
             let DogIqaPlan { segmenter, scorer, memory } = DogIqaPlan::new(settings, standard)?;
-            return Self::dog_iqa(settings, ModelLanes::open(segmenter, scorer)?, memory);
+            let lanes = match segmenter {
+                SegmenterPlan::Sam2(plan) => ModelLanes::open(plan, scorer)?,
+                SegmenterPlan::Classic => {
+                    let limits = EngineLimits::on_cpu(settings).segment;
+                    let plan = plan_of(SegmenterModel(ClassicSegmenter::new()), limits);
+                    ModelLanes::open(plan, scorer)?
+                }
+            };
+            return Self::dog_iqa(settings, lanes, memory);
         }
         Self::classic(settings, standard, ClassicSegmenter::new())
     }
@@ -113,7 +122,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let lanes = ModelLanes::open(
             plan_of(SegmenterModel(segmenter), limits.segment),
-            plan_of(ScorerModel(scorer), limits.score),
+            ScorerPlan::Lane(plan_of(ScorerModel(scorer), limits.score)),
         )?;
         let info = EngineInfo {
             name: name.to_owned(),
@@ -151,8 +160,9 @@ impl Engine {
     /// Dropping the future withdraws the crop.
     ///
     /// # Errors
-    /// [`EngineError::Score`] and [`EngineError::ScoreTimeout`] concern this crop only. After
-    /// [`EngineError::Lost`] every later call fails.
+    /// [`EngineError::Score`] and [`EngineError::ScoreTimeout`] concern this crop only, and
+    /// [`EngineError::Server`] says whether it does. After [`EngineError::Lost`] every later call
+    /// fails.
     pub async fn rate(
         &self,
         crop: Crop,
@@ -177,6 +187,11 @@ impl Engine {
                 );
             });
         }
+    }
+
+    /// Returns the server that rates, if the crops are not rated in this process.
+    pub fn server(&self) -> Option<&Arc<HttpScorer>> {
+        self.lanes.server.as_ref()
     }
 
     /// Returns name, version and models.

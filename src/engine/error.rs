@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::engine::lane::{LaneError, RunError};
 use crate::engine::memory::TooLittleMemory;
+use crate::engine::server::ServerError;
 use crate::models::device::DeviceError;
 
 /// The reason why an engine did not open, or has no answer.
@@ -66,6 +67,9 @@ pub enum EngineError {
         "the device did not rate it within {0:?}; raise pipeline.score.timeout or lower engine.score.batch_pixels"
     )]
     ScoreTimeout(Duration),
+    /// The scoring server has not rated this crop.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The device is lost, and no request succeeds until the process restarts.
     #[error("the engine is lost: {0}")]
     Lost(String),
@@ -83,6 +87,7 @@ impl EngineError {
             Self::Score(_) => "score.failed",
             Self::SegmentTimeout(_) => "segment.timeout",
             Self::ScoreTimeout(_) => "score.timeout",
+            Self::Server(error) => error.code(),
             Self::Lost(_) => "engine.lost",
         }
     }
@@ -93,6 +98,7 @@ impl EngineError {
                 Self::Segment(message)
             }
             LaneError::TimedOut(limit) => Self::SegmentTimeout(limit),
+            LaneError::Server(error) => Self::Server(error),
             LaneError::Run(RunError::Device(message)) => Self::Lost(message.to_string()),
             LaneError::Closed(_) => Self::Lost(error.to_string()),
         }
@@ -104,6 +110,7 @@ impl EngineError {
                 Self::Score(message)
             }
             LaneError::TimedOut(limit) => Self::ScoreTimeout(limit),
+            LaneError::Server(error) => Self::Server(error),
             LaneError::Run(RunError::Device(message)) => Self::Lost(message.to_string()),
             LaneError::Closed(_) => Self::Lost(error.to_string()),
         }

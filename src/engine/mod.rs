@@ -8,10 +8,11 @@
 //! [`Engine`] is what the pipeline holds, and [`Segmenter`] and [`Scorer`] are what a model
 //! implements. `model_lane` puts a model behind its `lane`, the queue in front of its devices.
 //! `adapters` implement the traits for the models of `crate::models`; `dog_iqa_plan` plans the
-//! engine of the paper from two of them. `chat` generates free-text answers for `dogiqa ask`.
+//! engine of the paper from two of them. `server` rates on a server in place of the second lane.
+//! `chat` generates free-text answers for `dogiqa ask`.
 //!
-//! May import `telemetry`, `method`, `imaging`, `models` and `checkpoints`; knows nothing of Kafka
-//! or storage.
+//! May import `redact`, `backoff`, `secret`, `telemetry`, `method`, `imaging`, `models` and
+//! `checkpoints`; knows nothing of Kafka or storage.
 
 mod adapters;
 mod chat;
@@ -24,6 +25,7 @@ pub(crate) mod lane;
 mod memory;
 mod model;
 mod model_lane;
+mod server;
 mod settings;
 mod traits;
 mod warm_up;
@@ -40,6 +42,7 @@ pub use error::EngineError;
 pub use info::{EngineInfo, ModelInfo, WeightsFile};
 pub use lane::RunError;
 pub use memory::{TooLittleMemory, machine_memory};
+pub use server::{HttpScorer, HttpSettings, OutageKind, ServerError, ServerOutage, ServerReport};
 pub use settings::{
     Devices, DogIqaSettings, EngineLimits, EngineName, LaneLimits, LaneSettings, Precision,
     Settings, WarmUp,

@@ -14,6 +14,7 @@ use crate::engine::error::EngineError;
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::{Lane, LaneDevice, LaneError, LaneSpec, OpenedModel, RunError};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
+use crate::engine::server::HttpScorer;
 use crate::engine::settings::LaneLimits;
 use crate::engine::traits::{Scorer, Segmenter};
 use crate::engine::warm_up::{MakeSource, PeakMemory, warm_up};
@@ -113,6 +114,24 @@ impl<S: Send + 'static, O: Send + 'static> ModelLane<S, O> {
     }
 }
 
+impl ModelLane<Crop, LevelDistribution> {
+    /// Puts a server in the place of a lane. It has limits of its own, so that of `submit` does not
+    /// count: a slow server is no fault of a crop.
+    fn of_server(server: &Arc<HttpScorer>) -> Self {
+        let info = ModelInfo {
+            name: server.model().to_owned(),
+            version: server.version().to_owned(),
+            weights: Vec::new(),
+        };
+        let server = Arc::clone(server);
+        let submit = move |crop: Crop, _: Duration| {
+            let rating = Arc::clone(&server).rate(crop);
+            async move { rating.await.map_err(LaneError::from) }.boxed()
+        };
+        Self { info: Arc::new(info), submit: Arc::new(submit) }
+    }
+}
+
 async fn prepare_and_submit<M: Model>(
     model: Arc<M>,
     lane: Lane<M::Input, M::Output>,
@@ -131,8 +150,18 @@ async fn prepare_and_submit<M: Model>(
 pub(crate) struct ModelLanes {
     pub(crate) segmenter: ModelLane<Picture, Vec<RawMask>>,
     pub(crate) scorer: ModelLane<Crop, LevelDistribution>,
+    /// The server that rates, if no lane of this process does.
+    pub(crate) server: Option<Arc<HttpScorer>>,
     /// Turns false once, when either lane loses a device.
     pub(crate) healthy: watch::Receiver<bool>,
+}
+
+/// A plan for opening a scorer.
+pub(crate) enum ScorerPlan<C: Scorer> {
+    /// On devices of this process.
+    Lane(ModelPlan<ScorerModel<C>>),
+    /// On a server.
+    Server(Arc<HttpScorer>),
 }
 
 impl ModelLanes {
@@ -142,11 +171,14 @@ impl ModelLanes {
     /// Fails if a model does not open, or the operating system refuses a thread.
     pub(crate) fn open<S: Segmenter, C: Scorer>(
         segmenter: ModelPlan<SegmenterModel<S>>,
-        scorer: ModelPlan<ScorerModel<C>>,
+        scorer: ScorerPlan<C>,
     ) -> Result<Self, EngineError> {
         let (health, healthy) = watch::channel(true);
         let segmenter = segmenter.open("segment", health.clone())?;
-        let scorer = scorer.open("score", health)?;
-        Ok(Self { segmenter, scorer, healthy })
+        let (scorer, server) = match scorer {
+            ScorerPlan::Lane(plan) => (plan.open("score", health)?, None),
+            ScorerPlan::Server(server) => (ModelLane::of_server(&server), Some(server)),
+        };
+        Ok(Self { segmenter, scorer, server, healthy })
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::changed_settings::changed_settings;
+use crate::engine::server::HttpSettings;
 use crate::models::device::DeviceId;
 use crate::models::mplug_owl3::RatingSettings;
 use crate::models::qwen3_5_vl::QRealignSettings;
@@ -164,12 +165,14 @@ impl WarmUp {
 pub struct DogIqaSettings {
     /// The SAM 2 or 2.1 model that segments: a preset (`sam2.1-large`), an `owner/name` of the Hub,
     /// or a path. Download the first two with `dogiqa models pull`. A path names a `.pt` or
-    /// `.safetensors` file, or a folder with one.
+    /// `.safetensors` file, or a folder with one. `classic` is the segmenter of the engine of that
+    /// name, which needs no weights and is not the paper's.
     pub segmenter: String,
     /// The model that rates: a preset (`mplug-owl3-7b-241101`, or `q-realign-0.8b`, which is not
     /// the paper's), an `owner/name` of the Hub, or a path. Download the first two with `dogiqa
     /// models pull`. A path names a folder, a `.safetensors` file, its index, or a `.gguf` file.
-    /// The weights decide whether it is an mPLUG-Owl3 or a Qwen3.5-VL.
+    /// The weights decide whether it is an mPLUG-Owl3 or a Qwen3.5-VL. `http` is a server with
+    /// OpenAI's API, with the settings of `engine.dog_iqa.http`.
     pub scorer: String,
     /// Allowed SHA-256 digests of weight files. If the list is not empty, the worker does not start
     /// with a file of any other digest.
@@ -193,6 +196,9 @@ pub struct DogIqaSettings {
     pub rating: RatingSettings,
     /// The prompt and the images of a Qwen3.5-VL, such as Q-ReAlign.
     pub q_realign: QRealignSettings,
+    /// The server that rates if `scorer` is `http`: vLLM, SGLang, TGI, llama.cpp, mistral.rs or
+    /// another one with OpenAI's API and a model that reads images.
+    pub http: HttpSettings,
 }
 
 impl Default for DogIqaSettings {
@@ -208,6 +214,7 @@ impl Default for DogIqaSettings {
             masks: AmgPreset::DogIqa.settings(),
             rating: RatingSettings::default(),
             q_realign: QRealignSettings::default(),
+            http: HttpSettings::default(),
         }
     }
 }
@@ -216,8 +223,10 @@ impl DogIqaSettings {
     /// Lists the settings that change answers and differ from their defaults, by their names in the
     /// configuration.
     pub(crate) fn changed(&self) -> BTreeMap<String, Value> {
-        let Self { dtype, segmenter_dtype, masks, rating, q_realign, .. } = self.clone();
-        let settings = Self { dtype, segmenter_dtype, masks, rating, q_realign, ..Self::default() };
+        let Self { dtype, segmenter_dtype, masks, rating, q_realign, http, .. } = self.clone();
+        let http = http.of_answers();
+        let settings =
+            Self { dtype, segmenter_dtype, masks, rating, q_realign, http, ..Self::default() };
         changed_settings("engine.dog_iqa", &settings, &Self::default())
     }
 }

@@ -22,6 +22,7 @@ mod mask_schema;
 mod measure;
 mod metadata;
 pub mod quality_event;
+mod rating;
 pub mod reference;
 pub mod schema;
 mod trace;
@@ -32,8 +33,9 @@ pub use limits::SCHEMA_VERSION;
 pub use measure::EventMeasure;
 pub use metadata::Metadata;
 pub use quality_event::{
-    EngineProvenance, EventAnswer, EventImage, EventParts, EventReference, EventVerdict,
-    ObjectQuality, QualityEvent, Rating, SegmentationSummary, Source, TimingsMs, WeightsDigest,
+    EngineProvenance, EventImage, EventParts, EventReference, EventVerdict, ObjectQuality,
+    QualityEvent, ScoringServer, SegmentationSummary, Source, TimingsMs, WeightsDigest,
 };
+pub use rating::{EventAnswer, Rating};
 pub use reference::{ImageReference, ReferenceError};
 pub use trace::TraceContext;

@@ -1,6 +1,6 @@
 //! The quality event: scores of one image and of every object in it, and their provenance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
@@ -12,11 +12,11 @@ use uuid::Uuid;
 use crate::event::limits::SCHEMA_VERSION;
 use crate::event::measure::EventMeasure;
 use crate::event::metadata::Metadata;
+use crate::event::rating::Rating;
 use crate::event::reference::ImageReference;
 use crate::method::{
-    AggregationSettings, AnswerKind, Assessment, BoundingBox, Formula, GeneratedAnswer,
-    LevelDistribution, ObjectAssessment, PolicyOutcome, PolicyVerdict, RegionKind, Rle,
-    Segmentation, Standard,
+    AggregationSettings, Assessment, BoundingBox, Formula, LevelDistribution, ObjectAssessment,
+    PolicyOutcome, PolicyVerdict, RegionKind, Rle, Segmentation, ServedBy, Standard,
 };
 
 /// Namespace of the event ids: a random value, fixed for this contract.
@@ -106,58 +106,6 @@ pub struct EventImage {
     /// The store's version of the object, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-}
-
-/// A scorer's rating of the whole image or of one region.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Rating {
-    /// The most probable level, 1 to K. With `answer`, the level that the answer names, 0 to 9.
-    #[schemars(range(min = 0, max = 9))]
-    pub level: u8,
-    /// The standard's word for the level, or for the nearest one.
-    pub word: String,
-    /// Mean of the levels, 1 to K.
-    #[schemars(range(min = 1, max = 9))]
-    pub expected: f64,
-    /// Probability of the level; 0 if an answer is none of the levels.
-    #[schemars(range(min = 0, max = 1))]
-    pub confidence: f64,
-    /// Probability of each level from 1 to K; they sum to 1.
-    #[schemars(length(min = 2, max = 9), inner(range(min = 0, max = 1)))]
-    pub probabilities: Vec<f64>,
-    /// Share of the model's probability that is on no level, if the scorer knows it. Near 1, the
-    /// model does not answer the question, and the other numbers mean little.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1))]
-    pub off_level: Option<f64>,
-    /// The generated answer. Present only if the level is that of an answer
-    /// (`engine.dog_iqa.rating.level = "generated"`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<EventAnswer>,
-    /// A second score, if the scorer is configured to compute it: how far its next-token logits
-    /// point from words for bad to words for good quality. Larger is better. The scale depends on
-    /// the model, so it ranks images and is not a level.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<f64>,
-    /// The scorer's own score, on the scale of its authors, if its levels are derived from one: 0
-    /// to 1 for Q-ReAlign. Larger is better.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw: Option<f64>,
-    /// Name of the mapping from the scorer's answers to levels. Present with `raw`.
-    /// `five-words-linear`: bad, poor, fair, good and excellent are spread evenly over 1 to K, each
-    /// shared by the nearest levels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mapping: Option<String>,
-}
-
-/// The first token of a generated answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct EventAnswer {
-    /// The text, without special tokens.
-    pub text: String,
-    /// `number`: its first character is the level. `not-a-number`: level 1. `empty`: level 1, where
-    /// the authors' program stops.
-    pub kind: AnswerKind,
 }
 
 /// The segmentation of the image into regions.
@@ -266,6 +214,21 @@ pub struct EngineProvenance {
     pub changed_settings: BTreeMap<String, Value>,
     /// The loaded weight files. Empty for an engine without weights.
     pub weights: Vec<WeightsDigest>,
+    /// The scoring servers that rated this image, as their answers name them. Several if a load
+    /// balancer has several behind one address. Absent if this process rated it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ScoringServer>,
+}
+
+/// A server that rated crops of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScoringServer {
+    /// Name of the model in the server's answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The server's fingerprint of model and configuration, if it sends one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_fingerprint: Option<String>,
 }
 
 /// One weight file.
@@ -430,22 +393,24 @@ fn event_id(parts: &EventParts<'_>) -> Uuid {
     Uuid::new_v5(&EVENT_ID_NAMESPACE, name.to_string().as_bytes())
 }
 
-impl Rating {
-    /// Converts a distribution, with the standard's word for its level.
-    pub fn new(distribution: &LevelDistribution, standard: &Standard) -> Self {
-        let level = distribution.level();
-        Self {
-            level,
-            word: standard.word(level).to_owned(),
-            expected: distribution.expected(),
-            confidence: distribution.confidence(),
-            probabilities: distribution.probabilities().to_vec(),
-            off_level: distribution.off_level(),
-            answer: distribution.answer().map(EventAnswer::from),
-            direction: distribution.direction(),
-            raw: distribution.raw().map(|raw| raw.value),
-            mapping: distribution.raw().map(|raw| raw.mapping.to_owned()),
-        }
+impl EngineProvenance {
+    /// Adds the scoring servers of these ratings, each once.
+    #[must_use]
+    pub fn with_servers<'a>(
+        mut self,
+        ratings: impl IntoIterator<Item = &'a LevelDistribution>,
+    ) -> Self {
+        let served = ratings.into_iter().filter_map(|rating| Some(&*rating.served()?.by));
+        let distinct: BTreeSet<&ServedBy> = served.collect();
+        self.servers = distinct.into_iter().map(ScoringServer::from).collect();
+        self
+    }
+}
+
+impl From<&ServedBy> for ScoringServer {
+    fn from(server: &ServedBy) -> Self {
+        let ServedBy { model, system_fingerprint } = server.clone();
+        Self { model, system_fingerprint }
     }
 }
 
@@ -465,12 +430,6 @@ impl ObjectQuality {
             stability_score: region.stability_score,
             mask: None,
         }
-    }
-}
-
-impl From<&GeneratedAnswer> for EventAnswer {
-    fn from(answer: &GeneratedAnswer) -> Self {
-        Self { text: answer.text().to_owned(), kind: answer.kind() }
     }
 }
 

@@ -148,7 +148,12 @@ pub fn crop_region(
 /// Shrinks a picture proportionally until no side exceeds `side_max`. Returns `None` if none does,
 /// or if `side_max` is 0.
 pub fn shrink(picture: &Picture, side_max: u32) -> Option<Picture> {
-    let (width, height) = (picture.width(), picture.height());
+    shrink_pixels(picture.pixels(), side_max).map(Picture::from_rgb)
+}
+
+/// Shrinks pixels as [`shrink`] does a picture.
+pub fn shrink_pixels(pixels: &RgbImage, side_max: u32) -> Option<RgbImage> {
+    let (width, height) = pixels.dimensions();
     let largest = width.max(height);
     if side_max == 0 || largest <= side_max {
         return None;
@@ -158,8 +163,7 @@ pub fn shrink(picture: &Picture, side_max: u32) -> Option<Picture> {
             (u64::from(side) * u64::from(side_max) + u64::from(largest) / 2) / u64::from(largest);
         u32::try_from(rounded).unwrap_or(side_max).max(1)
     };
-    let rgb = resize(picture.pixels(), scaled(width), scaled(height), Filter::Bicubic);
-    Some(Picture::from_rgb(rgb))
+    Some(resize(pixels, scaled(width), scaled(height), Filter::Bicubic))
 }
 
 /// Copies a box out of a picture, row by row: the image crate's views copy pixel by pixel.

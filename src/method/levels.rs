@@ -1,5 +1,7 @@
 //! A rating: a probability for each of the K levels.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::method::answer::GeneratedAnswer;
@@ -39,6 +41,12 @@ pub enum LevelsError {
         /// Value of the share.
         value: f64,
     },
+    /// The share of probability that the server did not report is not in 0..=1.
+    #[error("the probability of tokens that were not reported is {value}; it must be in 0..=1")]
+    Unreported {
+        /// Value of the share.
+        value: f64,
+    },
     /// The probabilities do not sum to 1.
     #[error("probabilities sum to {sum}, not to 1 within {SUM_TOLERANCE}")]
     Sum {
@@ -56,6 +64,25 @@ pub struct RawScore {
     pub mapping: &'static str,
 }
 
+/// A scoring server as its answers describe it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServedBy {
+    /// The model's name in the answer.
+    pub model: Option<String>,
+    /// The server's fingerprint of model and configuration.
+    pub system_fingerprint: Option<String>,
+}
+
+/// The origin of a distribution that a scoring server reported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Served {
+    /// The server.
+    pub by: Arc<ServedBy>,
+    /// Share of the model's probability on tokens that the server did not report, in 0..=1. `None`
+    /// if it reports no probabilities: the distribution is then its most probable level alone.
+    pub unreported: Option<f64>,
+}
+
 /// Probabilities of the levels 1..=K, K in 2..=9; finite, at least 0, summing to 1. A scorer may
 /// add what else it knows about its rating.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +92,7 @@ pub struct LevelDistribution {
     answer: Option<GeneratedAnswer>,
     direction: Option<f64>,
     raw: Option<RawScore>,
+    served: Option<Served>,
 }
 
 impl LevelDistribution {
@@ -109,7 +137,14 @@ impl LevelDistribution {
     /// shows `-0.0`.
     fn normalised(weights: Vec<f64>, sum: f64) -> Self {
         let probabilities = weights.into_iter().map(|weight| weight / sum + 0.0).collect();
-        Self { probabilities, off_level: None, answer: None, direction: None, raw: None }
+        Self {
+            probabilities,
+            off_level: None,
+            answer: None,
+            direction: None,
+            raw: None,
+            served: None,
+        }
     }
 
     /// Adds the share of the model's probability that is on no level.
@@ -149,6 +184,25 @@ impl LevelDistribution {
     pub fn with_raw(mut self, raw: RawScore) -> Self {
         self.raw = Some(raw);
         self
+    }
+
+    /// Adds the scoring server that reported the distribution.
+    ///
+    /// # Errors
+    /// Fails if the share that it did not report is not in 0..=1.
+    pub fn with_served(mut self, served: Served) -> Result<Self, LevelsError> {
+        if let Some(value) = served.unreported
+            && !(0.0..=1.0).contains(&value)
+        {
+            return Err(LevelsError::Unreported { value });
+        }
+        self.served = Some(served);
+        Ok(self)
+    }
+
+    /// Returns the scoring server that reported the distribution, if one did.
+    pub fn served(&self) -> Option<&Served> {
+        self.served.as_ref()
     }
 
     /// Returns the scorer's own score, if the levels were derived from one.

@@ -38,7 +38,7 @@ pub use calibration::{CalibrationError, CalibrationSettings};
 pub use cascade::{ObjectsError, ObjectsSettings, ObjectsWhen};
 pub(crate) use fingerprint::{fingerprint, short};
 pub use formula::Formula;
-pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError, RawScore};
+pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError, RawScore, Served, ServedBy};
 pub use mask_bonus::MaskBonus;
 pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use policy::{

@@ -161,6 +161,10 @@ impl Journey {
         let started = Instant::now();
         let method = &self.resources.parts.method;
         let policy = self.policy(reference)?;
+        // Nothing is fetched and segmented for a server that is known to rate nothing.
+        if let Some(outage) = self.engine().server().and_then(|server| server.outage()) {
+            return Err(JourneyError::server_outage(&outage));
+        }
 
         let (fetched, fetch) = self.fetch(reference).await?;
         let etag = fetched.image.etag.clone();
@@ -183,7 +187,9 @@ impl Journey {
             standard: &self.resources.standard,
             aggregation: &method.aggregation,
             score_mos: method.calibration.as_ref().map(|curve| curve.opinion(&assessment)),
-            engine: self.resources.provenance.clone(),
+            engine: self.resources.provenance.clone().with_servers(
+                assessment.objects.iter().map(|object| &object.rating).chain([&assessment.global]),
+            ),
             verdict,
             timings: TimingsMs {
                 fetch: TimingsMs::of(fetch),

@@ -45,6 +45,7 @@ pub(crate) fn provenance(
         settings: settings.fingerprint(),
         changed_settings: changed,
         weights: digests.collect(),
+        servers: Vec::new(),
     }
 }
 

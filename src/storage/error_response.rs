@@ -7,11 +7,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 use url::form_urlencoded;
 
+use crate::backoff::retry_after;
 use crate::redact;
 
 /// Longest message of a store that is repeated, in bytes.
@@ -24,8 +24,6 @@ const REGION_BYTES_MAX: usize = 32;
 const SECRET_BYTES_MIN: usize = 8;
 /// Shortest word of letters and digits that is hidden in a message: a signature, key or token.
 const TOKEN_BYTES_MIN: usize = 32;
-/// Longest time that a store may demand before the next request.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// The error response of a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,7 +91,7 @@ impl ErrorResponse {
             code: code.or(json.code).filter(|code| is_name(code, CODE_BYTES_MAX, sent)),
             message: xml("Message").or(json.message).and_then(|text| shown(&text, sent)),
             region: region.filter(|region| is_name(region, REGION_BYTES_MAX, sent)),
-            retry_after: header(RETRY_AFTER.as_str()).and_then(parse_retry_after),
+            retry_after: header(RETRY_AFTER.as_str()).and_then(retry_after),
         }
     }
 
@@ -181,17 +179,6 @@ fn is_token(word: &str) -> bool {
     word.len() >= TOKEN_BYTES_MIN
         && word.bytes().all(is_part)
         && word.bytes().any(|byte| byte.is_ascii_digit())
-}
-
-/// Parses a number of seconds or a date.
-fn parse_retry_after(text: &str) -> Option<Duration> {
-    let time = if let Ok(seconds) = text.trim().parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let date = DateTime::parse_from_rfc2822(text.trim()).ok()?;
-        (date.to_utc() - Utc::now()).to_std().unwrap_or_default()
-    };
-    Some(time.min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]

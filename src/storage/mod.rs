@@ -27,17 +27,16 @@ mod limits;
 mod list;
 mod rate_limit;
 mod response_fault;
-mod secret;
 mod settings;
 mod stores;
 mod traffic;
 mod uri;
 
+pub use crate::secret::Secret;
 pub use check::Finding;
 pub use error::{FetchError, StorageError, StoreFailure, StoreFault, UriFault};
 pub use fetch::{FetchRequest, FetchedImage};
 pub use list::ListedObject;
-pub use secret::Secret;
 pub use settings::{AzureSettings, GcsSettings, S3Settings, Settings};
 pub use stores::Stores;
 pub use traffic::Turn;

@@ -9,8 +9,8 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::redact;
+use crate::secret::Secret;
 use crate::storage::error::UriFault;
-use crate::storage::secret::Secret;
 use crate::storage::uri::{self, Location};
 
 /// Settings for reading images. By default, nothing may be read.

@@ -80,6 +80,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
             settings: "5f0c19aa".to_owned(),
             changed_settings: BTreeMap::new(),
             weights: Vec::new(),
+            servers: Vec::new(),
         },
         verdict: None,
         timings: TimingsMs::default(),

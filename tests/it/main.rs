@@ -31,6 +31,8 @@ mod random_weights;
 mod raw_fetch;
 #[path = "../support/raw_produce.rs"]
 mod raw_produce;
+#[path = "../support/scoring_server.rs"]
+mod scoring_server;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[path = "../support/stream.rs"]
@@ -70,6 +72,7 @@ mod goldens_sam2;
 mod goldens_sam2_amg;
 mod goldens_sam2_steps;
 mod gpu_launches;
+mod http_scorer;
 mod imaging_decode;
 #[cfg(all(feature = "heic", feature = "avif", feature = "jxl"))]
 mod imaging_heic_avif_jxl;
@@ -92,6 +95,7 @@ mod report;
 mod runbook;
 mod sam2_checkpoints;
 mod schema;
+mod scorer_outages;
 mod snapshots;
 mod storage_buckets;
 mod storage_files;

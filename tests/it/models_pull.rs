@@ -55,7 +55,7 @@ fn a_proxy_is_named_in_the_error_and_its_password_is_not() {
 }
 
 /// Returns a server's configuration, and its certificate as PEM.
-fn certificate() -> (Arc<ServerConfig>, String) {
+pub(crate) fn certificate() -> (Arc<ServerConfig>, String) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();

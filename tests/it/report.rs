@@ -77,6 +77,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             settings: "5f0c19aa".to_owned(),
             changed_settings: BTreeMap::new(),
             weights: Vec::new(),
+            servers: Vec::new(),
         },
         verdict: Some(PolicyVerdict {
             policy: "shop".to_owned(),

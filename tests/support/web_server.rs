@@ -18,6 +18,8 @@ pub(crate) struct Request {
     pub(crate) target: String,
     /// In their original order.
     pub(crate) headers: Vec<(String, String)>,
+    /// The body without its last byte, which is read when the answer is sent.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -93,6 +95,17 @@ impl WebServer {
         })
     }
 
+    /// Starts a server that listens on this socket.
+    pub(crate) fn start_on(
+        listener: TcpListener,
+        answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve_on(listener, answer, |stream, received, answer| {
+            serve(stream, received, answer);
+        })
+        .expect("the socket has an address")
+    }
+
     /// Starts a server on 127.0.0.1 that speaks TLS.
     pub(crate) fn start_tls(
         tls: Arc<ServerConfig>,
@@ -111,8 +124,15 @@ impl WebServer {
         answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
         connect: impl Fn(TcpStream, &Mutex<Vec<Request>>, &Handler) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
+        Self::serve_on(TcpListener::bind((address, 0))?, answer, connect)
+    }
+
+    fn serve_on(
+        listener: TcpListener,
+        answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+        connect: impl Fn(TcpStream, &Mutex<Vec<Request>>, &Handler) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
         let connect = Arc::new(connect);
-        let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let received = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(Mutex::new(0));
@@ -204,7 +224,7 @@ fn serve(mut stream: impl Read + Write, received: &Mutex<Vec<Request>>, answer: 
     }
 }
 
-/// Reads up to the last byte of the head, which stays unread.
+/// Reads up to the last byte of the request, which stays unread: that of the head or of the body.
 fn read_request(stream: &mut impl Read) -> Option<Request> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -222,5 +242,13 @@ fn read_request(stream: &mut impl Read) -> Option<Request> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         .collect();
-    Some(Request { method, target, headers })
+    let mut request = Request { method, target, headers, body: Vec::new() };
+    let length = request.header("content-length").and_then(|length| length.parse().ok());
+    if let Some(length) = length.filter(|length| *length > 0) {
+        // The end of the head, then all bytes of the body but the last.
+        let mut rest = vec![0; length];
+        stream.read_exact(&mut rest).ok()?;
+        request.body = rest.split_off(1);
+    }
+    Some(request)
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::server::ServerError;
+
 /// An error of a model, classified by what the lane can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
@@ -23,6 +25,9 @@ pub(crate) enum LaneError {
     /// The model failed on this input, or its device is lost.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The server that takes the place of the lane has not rated this input.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The batch of this input exceeded the time limit; its result is dropped.
     #[error("the device did not answer within {0:?}")]
     TimedOut(Duration),

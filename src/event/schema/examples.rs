@@ -160,6 +160,7 @@ fn quality_event() -> QualityEvent {
             settings: "5f0c19aa".to_owned(),
             changed_settings: BTreeMap::new(),
             weights: Vec::new(),
+            servers: Vec::new(),
         },
         timings: TimingsMs {
             fetch: 12.4,

@@ -24,7 +24,7 @@ use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
 use crate::stream::offsets::tracker::RecordSlot;
-use crate::stream::output::outage::{Advice, FailedFetch, Outages};
+use crate::stream::output::outage::{Advice, FailedFetch, Outages, is_server, name_of_server};
 use crate::stream::output::outbox::Outbox;
 use crate::stream::output::output_record::{Outgoing, PublishError};
 use crate::stream::output::publisher::Publisher;
@@ -34,7 +34,7 @@ use crate::stream::settings::Settings;
 use crate::stream::status::counts::Counts;
 use crate::stream::status::vitals::{Vitals, Waiting};
 
-/// Delays before a reference of an unavailable store is fetched again.
+/// Delays before a reference of an unavailable store or server is assessed again.
 const HOLD: Backoff =
     Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30), jitter: 0.5 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Answers {
     counts: Arc<Counts>,
     vitals: Arc<Vitals>,
     outages: Mutex<Outages>,
-    /// Wakes the references that wait for a store.
+    /// Wakes the references that wait for a store or for the scoring server.
     recovered: Notify,
 }
 
@@ -87,9 +87,12 @@ struct Reason {
 enum AttemptOutcome {
     Event(Box<Assessed>),
     DeadLetter(Reason),
-    /// The fetch failed through the store or the worker's access to it.
-    FetchFailed {
+    /// The fetch failed through the store or the worker's access to it, or the rating through the
+    /// scoring server.
+    Unavailable {
         failure: StoreFailure,
+        /// The reference's URI, or the name of the scoring server.
+        party: String,
         reason: Reason,
     },
 }
@@ -97,7 +100,8 @@ enum AttemptOutcome {
 /// A reference that is held through an outage. Dropping it ends the hold.
 struct HeldReference<'a> {
     answers: &'a Answers,
-    uri: &'a str,
+    /// The reference's URI, or the name of the scoring server.
+    party: String,
     _waiting: Waiting<'a>,
 }
 
@@ -141,7 +145,7 @@ impl Answers {
     }
 
     /// Runs the record through the pipeline until there is an event or the reason of a dead letter.
-    /// Waits during an outage of the store.
+    /// Waits during an outage of the store or of the scoring server.
     async fn assess(&self, record: &Record) -> Result<Result<Box<Assessed>, Reason>, StreamError> {
         let reference = match catch_unwind(AssertUnwindSafe(|| read(record))) {
             Ok(Ok(reference)) => reference,
@@ -154,25 +158,28 @@ impl Answers {
         let started = Instant::now();
         let mut attempts = 0;
         let mut failures = 0;
-        let mut held = None;
-        let mut first_failed_at = None;
+        let mut held: Option<HeldReference<'_>> = None;
+        let mut first_failed_at: Option<(String, Instant)> = None;
         loop {
             // A panic fails this image only: the worker and its other images continue.
             let attempt = Box::pin(self.attempt(record, &reference));
             let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
             let Ok(outcome) = attempt else { return Ok(Err(Reason::panicked())) };
-            let (failure, mut reason) = match outcome? {
+            let (failure, party, mut reason) = match outcome? {
                 AttemptOutcome::Event(assessed) => return Ok(Ok(assessed)),
                 AttemptOutcome::DeadLetter(reason) => return Ok(Err(reason)),
-                AttemptOutcome::FetchFailed { failure, reason } => (failure, reason),
+                AttemptOutcome::Unavailable { failure, party, reason } => (failure, party, reason),
             };
             attempts += reason.attempts;
             reason.attempts = attempts;
             let now = Instant::now();
+            // A reference whose store has recovered may fail at the scoring server next.
+            let first = first_failed_at.take().filter(|(of, _)| *of == party);
+            let (_, since) = first_failed_at.insert(first.unwrap_or((party.clone(), now)));
             let failed = FailedFetch {
-                uri: &reference.uri,
+                uri: &party,
                 failure,
-                first_failed_at: *first_failed_at.get_or_insert(now),
+                first_failed_at: *since,
                 code: reason.code,
                 message: &reason.message,
             };
@@ -181,8 +188,8 @@ impl Answers {
             if advice == Advice::GiveUp || remaining.is_zero() {
                 return Ok(Err(reason));
             }
-            held =
-                (advice == Advice::Hold).then(|| held.unwrap_or_else(|| self.hold(&reference.uri)));
+            let earlier = held.take().filter(|held| held.party == party);
+            held = (advice == Advice::Hold).then(|| earlier.unwrap_or_else(|| self.hold(party)));
             failures += 1;
             let delay = HOLD.delay(failures).max(failure.retry_after.unwrap_or_default());
             // Both end the wait, and both lead to the next attempt.
@@ -203,7 +210,8 @@ impl Answers {
         let source = self.source(record);
         match self.journey.assess(reference.clone(), Some(source)).await {
             Ok(event) => {
-                self.store_answered(&reference.uri, true);
+                self.answered(&reference.uri, true);
+                self.server_answered();
                 let reference_id = reference.id.clone();
                 Ok(AttemptOutcome::Event(Box::new(Assessed { event, reference_id, trace })))
             }
@@ -211,24 +219,41 @@ impl Answers {
                 Err(StreamError::EngineLost { code: failure.code, message: failure.message })
             }
             Err(failure) => {
+                let is_sent = failure.attempts > 0;
                 if let Some(store) = failure.store {
-                    let reason = failure.into();
-                    return Ok(AttemptOutcome::FetchFailed { failure: store, reason });
+                    let server = failure.server.as_deref().map(name_of_server);
+                    if server.is_some() && is_sent {
+                        // The image was read before the scoring server failed.
+                        self.answered(&reference.uri, true);
+                    }
+                    return Ok(AttemptOutcome::Unavailable {
+                        failure: store,
+                        party: server.unwrap_or_else(|| reference.uri.clone()),
+                        reason: failure.into(),
+                    });
                 }
                 // The object is at fault, or a later stage failed: the store itself works. A
                 // reference that is refused without a request says nothing about its store.
-                if failure.stage != Stage::Reference && failure.attempts > 0 {
-                    self.store_answered(&reference.uri, failure.stage != Stage::Fetch);
+                if failure.stage != Stage::Reference && is_sent {
+                    self.answered(&reference.uri, failure.stage != Stage::Fetch);
+                }
+                if failure.stage == Stage::Score {
+                    self.server_answered();
                 }
                 Ok(AttemptOutcome::DeadLetter(failure.into()))
             }
         }
     }
 
-    /// Holds a reference until its store is available again.
-    fn hold<'a>(&'a self, uri: &'a str) -> HeldReference<'a> {
-        self.outages().hold(uri);
-        HeldReference { answers: self, uri, _waiting: self.vitals.held() }
+    /// Holds a reference until its store or the scoring server is available again.
+    fn hold(&self, party: String) -> HeldReference<'_> {
+        self.outages().hold(&party);
+        let waiting = if is_server(&party) {
+            self.vitals.held_for_server()
+        } else {
+            self.vitals.held_for_store()
+        };
+        HeldReference { answers: self, party, _waiting: waiting }
     }
 
     fn report_mistaken_field(&self, record: &Record, field: &'static str) {
@@ -247,10 +272,22 @@ impl Answers {
         }
     }
 
-    fn store_answered(&self, uri: &str, is_read: bool) {
-        if self.outages().answered(uri, is_read, Instant::now()) {
-            tracing::info!("a store is available again; its references are fetched again");
+    /// Records that a store or the scoring server has answered.
+    fn answered(&self, party: &str, is_read: bool) {
+        if self.outages().answered(party, is_read, Instant::now()) {
+            if is_server(party) {
+                tracing::info!("the scoring server is available again; references are rated again");
+            } else {
+                tracing::info!("a store is available again; its references are fetched again");
+            }
             self.recovered.notify_waiters();
+        }
+    }
+
+    /// Records that the scoring server has rated, or has refused an image.
+    fn server_answered(&self) {
+        if let Some(server) = self.journey.engine().server() {
+            self.answered(&name_of_server(server.server()), true);
         }
     }
 
@@ -394,7 +431,7 @@ impl Answers {
 
 impl Drop for HeldReference<'_> {
     fn drop(&mut self) {
-        self.answers.outages().release(self.uri);
+        self.answers.outages().release(&self.party);
     }
 }
 

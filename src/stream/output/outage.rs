@@ -18,6 +18,9 @@
 //!   of at least `outage_after` is unavailable.
 //! - **Unavailable**: a timeout or a 5xx has used up its own retries. If nearly all fetches of a
 //!   store fail for `outage_after`, it is an outage; until then, each is given up.
+//!
+//! The scoring server is treated like a store, with one difference. It is `Unavailable` only after
+//! it failed on a picture of the worker's own too, so the first failure begins an outage.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -56,6 +59,8 @@ const FAILED_PERCENT: u32 = 95;
 const DENIED_MIN: u32 = 10;
 /// Minimum time that a store denies all references in an outage, so that reads in progress count.
 const DENIED_TIME_MIN: Duration = Duration::from_secs(2);
+/// Start of the names of scoring servers. No store has such a scheme.
+const SERVER: &str = "scorer+";
 /// Maximum number of tracked stores. Only stores with a recent failure are tracked.
 const STORES_MAX: usize = 256;
 
@@ -140,6 +145,7 @@ impl Outages {
                 let pause = failed.failure.retry_after.unwrap_or_default();
                 (Advice::Wait, store.unavailable(outage_after, now) || pause >= outage_after)
             }
+            StoreFault::Unavailable if is_server(name) => (Advice::Hold, true),
             StoreFault::Unavailable => (Advice::GiveUp, store.unavailable(outage_after, now)),
         };
         if begins && store.outage.is_none() {
@@ -192,6 +198,15 @@ impl Outages {
 fn begin_outage(store: &str, failed: &FailedFetch<'_>) {
     let FailedFetch { code, message, .. } = failed;
     metrics::store_unavailable(store, true);
+    if let Some(server) = store.strip_prefix(SERVER) {
+        tracing::error!(
+            server,
+            code,
+            reason = message,
+            "the scoring server is unavailable or refuses this worker; references are held"
+        );
+        return;
+    }
     match failed.failure.fault {
         StoreFault::Refused => tracing::error!(
             store,
@@ -301,6 +316,16 @@ impl Store {
     }
 }
 
+/// Returns the name by which failures of a scoring server are recorded.
+pub(crate) fn name_of_server(address: &str) -> String {
+    format!("{SERVER}{address}")
+}
+
+/// Returns true for a scoring server.
+pub(crate) fn is_server(name: &str) -> bool {
+    name.starts_with(SERVER)
+}
+
 /// Returns true for a URI that the worker fetches without credentials of its own.
 fn is_web(uri: &str) -> bool {
     uri.starts_with("http")
@@ -355,11 +380,36 @@ mod tests {
             ("file:///srv/a.jpg", "file://"),
             ("gs://photos", "gs://photos"),
             ("nonsense", "nonsense"),
+            ("scorer+http://gpu-7:8000/v1", "scorer+http://gpu-7:8000"),
             ("s3://fotos-é/a", "s3://fotos-é"),
             ("", ""),
         ] {
             assert_eq!(store_of(uri), store);
         }
+    }
+
+    #[test]
+    fn the_first_failure_of_a_scoring_server_holds_every_reference() {
+        let now = Instant::now();
+        let mut outages = Outages::new(PERIOD);
+        let server = name_of_server("http://gpu-7:8000/v1");
+        assert_eq!(fail(&mut outages, &server, now), Advice::Hold);
+        assert_eq!(fail(&mut outages, URI, now), Advice::GiveUp, "a store is not affected");
+        assert!(outages.answered(&server, true, now) && !is_outage(&outages));
+    }
+
+    #[test]
+    fn a_reference_on_which_a_scoring_server_fails_is_given_up_after_another_rating() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut outages = Outages::new(PERIOD);
+        let server = name_of_server("http://gpu-7:8000/v1");
+        let mut on_crop = failed(&server, StoreFault::Denied, start);
+        on_crop.failure.last_read = Some(start);
+        assert_eq!(outages.failed(on_crop, start), Advice::Wait);
+        on_crop.failure.last_read = Some(start + second);
+        assert_eq!(outages.failed(on_crop, start + 2 * second), Advice::GiveUp);
+        assert!(!is_outage(&outages));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) enum Trouble {
     AnswersWaiting,
     /// References are held through the outage of a store.
     StoreUnavailable,
+    /// References are held through the outage of the scoring server.
+    ServerUnavailable,
 }
 
 impl Trouble {
@@ -39,6 +41,7 @@ impl Trouble {
             Self::PartitionSilent => "partition_silent",
             Self::AnswersWaiting => "answers_waiting",
             Self::StoreUnavailable => "store_unavailable",
+            Self::ServerUnavailable => "server_unavailable",
         }
     }
 
@@ -55,6 +58,7 @@ impl Trouble {
             Self::PartitionSilent => "a partition has lag, but no records are received",
             Self::AnswersWaiting => "answers cannot be published and are being sent again",
             Self::StoreUnavailable => "a store is unavailable; its references are held",
+            Self::ServerUnavailable => "the scoring server is unavailable; references are held",
         }
     }
 

@@ -105,8 +105,13 @@ impl Vitals {
     }
 
     /// Counts a reference that is held through a store's outage.
-    pub(crate) fn held(&self) -> Waiting<'_> {
+    pub(crate) fn held_for_store(&self) -> Waiting<'_> {
         self.wait(Trouble::StoreUnavailable)
+    }
+
+    /// Counts a reference that is held through an outage of the scoring server.
+    pub(crate) fn held_for_server(&self) -> Waiting<'_> {
+        self.wait(Trouble::ServerUnavailable)
     }
 
     /// Returns the time since a broker was last seen.
@@ -223,7 +228,8 @@ mod tests {
     fn waiting_answers_are_trouble_until_the_last_wait_ends() {
         let start = Instant::now();
         let vitals = Vitals::new(start);
-        let waits: [fn(&Vitals) -> Waiting<'_>; 2] = [Vitals::unpublished, Vitals::held];
+        let waits: [fn(&Vitals) -> Waiting<'_>; 3] =
+            [Vitals::unpublished, Vitals::held_for_store, Vitals::held_for_server];
         for wait in waits {
             let (first, second) = (wait(&vitals), wait(&vitals));
             drop(first);

@@ -11,9 +11,14 @@ use crate::cli::journey_setup::open_journey;
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
+use crate::engine::HttpScorer;
+use crate::method::ServedBy;
 use crate::metrics::Metric;
 use crate::storage::Stores;
 use crate::stream::{self, TopicReport, TopicSettings, backlog, probe, topic_settings};
+
+/// Share of the probability on levels below which a model hardly answers the question.
+const ON_LEVELS_MIN: f64 = 0.5;
 
 /// Takes no arguments; everything comes from the configuration.
 #[derive(Debug, clap::Args)]
@@ -130,7 +135,36 @@ async fn engine(settings: &Settings) -> Vec<CheckResult> {
         Ok(()) => CheckResult::new(CheckStatus::Fine, format!("memory: {}", plan.describe())),
         Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
-    vec![CheckResult::new(CheckStatus::Fine, engine), memory]
+    let mut results = vec![CheckResult::new(CheckStatus::Fine, engine), memory];
+    if let Some(server) = journey.engine().server() {
+        results.push(server_result(server).await);
+    }
+    results
+}
+
+/// Sends the scoring server a small picture.
+async fn server_result(server: &HttpScorer) -> CheckResult {
+    let address = server.server();
+    let report = match server.test().await {
+        Ok(report) => report,
+        Err(error) => {
+            return CheckResult::new(CheckStatus::Broken, format!("scorer: {address}: {error}"));
+        }
+    };
+    let ServedBy { model, system_fingerprint } = report.served_by;
+    let model = model.unwrap_or_else(|| "a model without a name".to_owned());
+    let fingerprint = system_fingerprint.map(|text| format!(" ({text})")).unwrap_or_default();
+    let latency_ms = report.latency.as_millis();
+    let text = format!("scorer: {address} rates by {model}{fingerprint} in {latency_ms} ms");
+    let (Some(tokens), Some(share)) = (report.tokens, report.on_levels) else {
+        let problem = "it reports no probabilities, so a rating is its level alone";
+        return CheckResult::with_problems(text, &[problem.to_owned()]);
+    };
+    let percent = 100.0 * share;
+    let text = format!("{text}; it reports {tokens} tokens, {percent:.1} % are on levels");
+    let problem = "the model hardly answers with a level: check it and engine.dog_iqa.http.body";
+    let problems = if share < ON_LEVELS_MIN { vec![problem.to_owned()] } else { Vec::new() };
+    CheckResult::with_problems(text, &problems)
 }
 
 async fn kafka(settings: &Settings) -> anyhow::Result<Vec<CheckResult>> {
