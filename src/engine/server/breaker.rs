@@ -1,8 +1,12 @@
 //! Stops requests to a server that is known to rate nothing, except for one trial at a time.
-//! Callers pass the time; no I/O happens here.
+//!
+//! Requests wait for the end of a trial: one that failed meanwhile would fail the other crops of
+//! its image, and so withdraw the trial.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
 use crate::engine::server::error::{OutageKind, ServerOutage};
@@ -16,6 +20,8 @@ const TRIALS: Backoff =
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     open: Mutex<Option<Open>>,
+    /// Notified at the end of a trial.
+    trial_ended: Notify,
 }
 
 /// The state of an open breaker.
@@ -26,6 +32,15 @@ struct Open {
     failures: u32,
     next_trial: Instant,
     is_in_trial: bool,
+}
+
+/// The answer to a request for admission.
+#[derive(Debug)]
+enum Decision<'a> {
+    Admitted(Admission<'a>),
+    /// Another request tries.
+    InTrial,
+    Refused(Arc<ServerOutage>),
 }
 
 /// The permission to ask the server. Dropping it ends a trial.
@@ -44,46 +59,69 @@ impl Breaker {
         Some(open.known(now))
     }
 
-    /// Admits a request. While the breaker is open, admits one at a time, after a delay.
+    /// Admits a request. While the breaker is open, admits one at a time, after a delay. Waits for
+    /// the end of another one's trial.
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     /// Fails with the outage if the request may not be sent.
-    pub(crate) fn admit(&self, now: Instant) -> Result<Admission<'_>, Arc<ServerOutage>> {
-        let mut state = self.lock();
-        match state.as_mut() {
-            None => Ok(Admission { breaker: self, is_trial: false }),
-            Some(open) if open.is_in_trial || now < open.next_trial => Err(open.known(now)),
-            Some(open) => {
-                open.is_in_trial = true;
-                Ok(Admission { breaker: self, is_trial: true })
+    pub(crate) async fn admit(&self) -> Result<Admission<'_>, Arc<ServerOutage>> {
+        loop {
+            // Created first, so that the end of a trial is not missed.
+            let trial_ended = self.trial_ended.notified();
+            match self.decide(Instant::now()) {
+                Decision::Admitted(admission) => return Ok(admission),
+                Decision::Refused(outage) => return Err(outage),
+                Decision::InTrial => trial_ended.await,
             }
         }
     }
 
-    /// Records an outage and opens the breaker. A server that fails on one crop has no outage.
+    fn decide(&self, now: Instant) -> Decision<'_> {
+        let mut state = self.lock();
+        match state.as_mut() {
+            None => Decision::Admitted(Admission { breaker: self, is_trial: false }),
+            Some(open) if open.is_in_trial => Decision::InTrial,
+            Some(open) if now < open.next_trial => Decision::Refused(open.known(now)),
+            Some(open) => {
+                open.is_in_trial = true;
+                Decision::Admitted(Admission { breaker: self, is_trial: true })
+            }
+        }
+    }
+
+    /// Records an outage and opens the breaker. A server that fails on one crop, or throttles
+    /// without a long pause, rates others.
     pub(crate) fn failed(&self, outage: &Arc<ServerOutage>, now: Instant) {
-        if outage.kind == OutageKind::OnThisCrop {
-            return;
+        let pause = outage.retry_after.unwrap_or_default();
+        match outage.kind {
+            OutageKind::OnThisCrop => return,
+            OutageKind::Throttled if pause <= TRIALS.max => return,
+            _ => {}
         }
         let mut state = self.lock();
         // Requests that failed together count once.
         let failures = match state.as_ref() {
-            Some(open) if now < open.next_trial => return,
+            Some(open) if now < open.next_trial && !open.is_in_trial => return,
             Some(open) => open.failures.saturating_add(1),
             None => 1,
         };
-        let delay = TRIALS.delay(failures).max(outage.retry_after.unwrap_or_default());
+        let delay = TRIALS.delay(failures).max(pause);
         *state = Some(Open {
             outage: Arc::clone(outage),
             failures,
             next_trial: now + delay,
             is_in_trial: false,
         });
+        drop(state);
+        self.trial_ended.notify_waiters();
     }
 
     /// Records that the server has rated a picture, and closes the breaker.
     pub(crate) fn rated(&self) {
         *self.lock() = None;
+        self.trial_ended.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
@@ -102,11 +140,13 @@ impl Open {
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        if self.is_trial
-            && let Some(open) = self.breaker.lock().as_mut()
-        {
+        if !self.is_trial {
+            return;
+        }
+        if let Some(open) = self.breaker.lock().as_mut() {
             open.is_in_trial = false;
         }
+        self.breaker.trial_ended.notify_waiters();
     }
 }
 
@@ -126,23 +166,52 @@ mod tests {
         })
     }
 
+    /// Returns the admission of a request, which must not be refused now.
+    fn admitted(breaker: &Breaker, now: Instant) -> Admission<'_> {
+        match breaker.decide(now) {
+            Decision::Admitted(admission) => admission,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn an_open_breaker_admits_one_trial_at_a_time() {
         let start = Instant::now();
         let breaker = Breaker::default();
-        assert!(!breaker.admit(start).unwrap().is_trial);
+        assert!(!admitted(&breaker, start).is_trial);
         breaker.failed(&outage(OutageKind::Unavailable), start);
-        assert_eq!(breaker.admit(start).unwrap_err().attempts, 0, "nothing was sent");
+        let Decision::Refused(known) = breaker.decide(start) else { panic!("it is open") };
+        assert_eq!(known.attempts, 0, "nothing was sent");
         let due = start + TRIALS.initial;
         assert_eq!(breaker.outage(due), None);
-        let trial = breaker.admit(due).unwrap();
+        let trial = admitted(&breaker, due);
         assert!(trial.is_trial);
-        assert!(breaker.admit(due).is_err() && breaker.outage(due).is_some());
+        assert!(matches!(breaker.decide(due), Decision::InTrial));
+        assert!(breaker.outage(due).is_some());
         // A trial whose image is withdrawn leaves its place to another one.
         drop(trial);
-        assert!(breaker.admit(due).unwrap().is_trial);
+        assert!(admitted(&breaker, due).is_trial);
         breaker.rated();
-        assert!(!breaker.admit(due).unwrap().is_trial);
+        assert!(!admitted(&breaker, due).is_trial);
+    }
+
+    #[tokio::test]
+    async fn requests_during_a_trial_share_its_end() {
+        let breaker = Breaker::default();
+        let long_ago = Instant::now().checked_sub(TRIALS.max).unwrap();
+        for is_rated in [true, false] {
+            breaker.failed(&outage(OutageKind::Unavailable), long_ago);
+            let trial = breaker.admit().await.unwrap();
+            let mut waiting = Box::pin(breaker.admit());
+            assert!(futures::poll!(&mut waiting).is_pending());
+            if is_rated {
+                breaker.rated();
+            } else {
+                breaker.failed(&outage(OutageKind::Unavailable), Instant::now());
+            }
+            assert_eq!(waiting.await.is_ok(), is_rated);
+            drop(trial);
+        }
     }
 
     #[test]
@@ -155,16 +224,17 @@ mod tests {
         }
         assert_eq!(failures(&breaker), Some(1));
         let later = start + TRIALS.max;
-        drop(breaker.admit(later).unwrap());
+        drop(admitted(&breaker, later));
         breaker.failed(&outage(OutageKind::Refused), later);
         assert_eq!(failures(&breaker), Some(2));
     }
 
     #[test]
-    fn a_failure_on_one_crop_opens_nothing() {
+    fn a_failure_on_one_crop_and_a_short_pause_open_nothing() {
         let now = Instant::now();
         let breaker = Breaker::default();
         breaker.failed(&outage(OutageKind::OnThisCrop), now);
+        breaker.failed(&outage(OutageKind::Throttled), now);
         assert_eq!(breaker.outage(now), None);
     }
 

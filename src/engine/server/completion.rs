@@ -232,7 +232,7 @@ mod tests {
         let top = json!([
             {"token": "5", "logprob": -0.510_825_623, "bytes": [53]},
             {"token": "4", "logprob": -1.609_437_912, "bytes": [52]},
-            {"token": "The", "logprob": -2.302_585_092, "bytes": [84, 104, 101]},
+            {"token": "The", "logprob": 0.1_f64.ln(), "bytes": [84, 104, 101]},
             {"token": "<|im_end|>", "logprob": -9999.0, "bytes": []},
         ]);
         let answer = json!({
@@ -261,7 +261,7 @@ mod tests {
         let top = json!([
             {"token": " 5", "bytes": [32, 53], "logprob": -0.510_825_623},
             {"token": " 4", "bytes": [32, 52], "logprob": -1.609_437_912},
-            {"token": " The", "bytes": [32, 84, 104, 101], "logprob": -2.302_585_092},
+            {"token": " The", "bytes": [32, 84, 104, 101], "logprob": 0.1_f64.ln()},
         ]);
         assert_rated(&json!({
             "id": "c1d2", "object": "chat.completion", "model": "default",
@@ -281,7 +281,7 @@ mod tests {
                 "logprobs": {"content": [{"token": "5", "logprob": -0.510_825_623, "top_logprobs": [
                     {"token": "5", "logprob": -0.510_825_623},
                     {"token": "4", "logprob": -1.609_437_912},
-                    {"token": "The", "logprob": -2.302_585_092}
+                    {"token": "The", "logprob": 0.1_f64.ln()}
                 ]}]},
                 "finish_reason": "length"}]
         });
@@ -299,7 +299,7 @@ mod tests {
                     "logprob": -0.510_825_623, "top_logprobs": [
                     {"id": 20, "token": "5", "bytes": [53], "logprob": -0.510_825_623},
                     {"id": 19, "token": "4", "bytes": [52], "logprob": -1.609_437_912},
-                    {"id": 785, "token": "The", "bytes": [84, 104, 101], "logprob": -2.302_585_092}
+                    {"id": 785, "token": "The", "bytes": [84, 104, 101], "logprob": 0.1_f64.ln()}
                 ]}]}}],
             "created": 1_764_000_000, "model": "gpt-3.5-turbo",
             "system_fingerprint": "b6900-ab12cd34", "object": "chat.completion",
@@ -316,7 +316,7 @@ mod tests {
                     "bytes": [53], "top_logprobs": [
                     {"token": 20, "logprob": -0.510_825_623, "bytes": "5"},
                     {"token": 19, "logprob": -1.609_437_912, "bytes": "4"},
-                    {"token": 785, "logprob": -2.302_585_092, "bytes": "The"}
+                    {"token": 785, "logprob": 0.1_f64.ln(), "bytes": "The"}
                 ]}]}}],
             "model": "qwen", "system_fingerprint": "local"
         }));
@@ -326,7 +326,7 @@ mod tests {
     fn the_former_form_of_probabilities_is_read() {
         assert_rated(&json!({"choices": [{"message": {"content": "5"}, "logprobs": {
             "tokens": ["5"], "token_logprobs": [-0.510_825_623], "text_offset": [0],
-            "top_logprobs": [{"5": -0.510_825_623, "4": -1.609_437_912, "The": -2.302_585_092}]
+            "top_logprobs": [{"5": -0.510_825_623, "4": -1.609_437_912, "The": 0.1_f64.ln()}]
         }}]}));
     }
 

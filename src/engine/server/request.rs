@@ -118,13 +118,14 @@ mod tests {
         let url = request.pointer("/messages/1/content/0/image_url/url").unwrap();
         let data = url.as_str().unwrap().strip_prefix("data:image/png;base64,").unwrap();
         let bytes = BASE64_STANDARD.decode(data).unwrap();
-        let picture = crate::imaging::decode(&bytes.into(), &crate::imaging::Settings::default());
+        let picture = crate::imaging::decode(&bytes, &crate::imaging::Settings::default());
         (**picture.unwrap().pixels()).clone()
     }
 
     #[test]
     fn a_request_has_the_standards_prompt_and_the_pixels_without_loss() {
-        let pixels = RgbImage::from_fn(50, 40, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let shade = |x: u32, y: u32| image::Rgb([x, y, x + y].map(|value| value.to_le_bytes()[0]));
+        let pixels = RgbImage::from_fn(50, 40, shade);
         let body = [("seed".to_owned(), 7.into())].into();
         let settings = HttpSettings { model: "m".to_owned(), body, ..HttpSettings::default() };
         let request = request(settings, &pixels);

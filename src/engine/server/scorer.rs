@@ -121,7 +121,7 @@ impl HttpScorer {
         crop: Crop,
     ) -> Result<LevelDistribution, ServerError> {
         let _slot = self.slots.acquire().await.expect("the slots are never closed");
-        let admission = self.breaker.admit(Instant::now()).map_err(ServerError::Outage)?;
+        let admission = self.breaker.admit().await.map_err(ServerError::Outage)?;
         let form = self.form.clone();
         let prepared = spawn_blocking(move || form.for_pixels(&crop.pixels)).await;
         let body = match prepared {

@@ -50,8 +50,8 @@ pub struct HttpSettings {
     /// can be replaced while the worker runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
-    /// Maximum number of requests at the same time, up to 1,024. Raise it until the server's batches
-    /// are full. Each takes memory for one image.
+    /// Maximum number of requests at the same time, up to 1,024. Raise it until the server's
+    /// batches are full. Each takes memory for one image.
     pub concurrency: NonZeroUsize,
     /// Time limit of one request, from connecting to the last byte of the answer.
     /// `pipeline.score.timeout` does not count for a server.
@@ -64,8 +64,8 @@ pub struct HttpSettings {
     /// model's own processor usually shrinks further. The image is sent as PNG, without loss.
     pub side_max: u32,
     /// Number of most probable tokens whose probabilities are asked for, up to 20. Lower it for a
-    /// server that allows fewer, such as TGI (5). 0 asks for none: a rating is then the level of the
-    /// answer alone.
+    /// server that allows fewer, such as TGI (5). 0 asks for none: a rating is then the level of
+    /// the answer alone.
     pub top_logprobs: u8,
     /// Further fields of the request, such as `chat_template_kwargs = { enable_thinking = false }`
     /// for a model that thinks before it answers.
