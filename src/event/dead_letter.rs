@@ -40,6 +40,7 @@ pub(crate) const TOPIC: &str = "dogiqa.error.original.topic";
 pub(crate) const PARTITION: &str = "dogiqa.error.original.partition";
 pub(crate) const OFFSET: &str = "dogiqa.error.original.offset";
 pub(crate) const TIMESTAMP: &str = "dogiqa.error.original.timestamp";
+pub(crate) const INDEX: &str = "dogiqa.error.original.index";
 
 /// The reason for a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,18 +101,17 @@ impl DeadLetterReason {
         if let Some(timestamp) = self.original.timestamp {
             headers.push((TIMESTAMP, timestamp.to_string()));
         }
+        if let Some(index) = self.original.index {
+            headers.push((INDEX, index.to_string()));
+        }
         headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Parses the reason from the headers of a dead letter.
     ///
     /// # Errors
-    /// Fails if a header is missing or malformed. Only the timestamp may be missing.
+    /// Fails if a header is missing or malformed. Only the timestamp and the index may be missing.
     pub fn from_headers(headers: &Headers) -> Result<Self, DeadLetterError> {
-        let timestamp = match headers.get(TIMESTAMP) {
-            Some(_) => Some(parsed(headers, TIMESTAMP)?),
-            None => None,
-        };
         Ok(Self {
             code: text(headers, CODE)?.to_owned(),
             message: text(headers, MESSAGE)?.to_owned(),
@@ -124,7 +124,8 @@ impl DeadLetterReason {
                 topic: text(headers, TOPIC)?.to_owned(),
                 partition: parsed(headers, PARTITION)?,
                 offset: parsed(headers, OFFSET)?,
-                timestamp,
+                timestamp: optional(headers, TIMESTAMP)?,
+                index: optional(headers, INDEX)?,
             },
         })
     }
@@ -137,6 +138,13 @@ pub fn is_reason_header(name: &str) -> bool {
 
 fn text<'a>(headers: &'a Headers, name: &'static str) -> Result<&'a str, DeadLetterError> {
     headers.get_text(name).ok_or(DeadLetterError::Missing { name })
+}
+
+fn optional<T: FromStr>(
+    headers: &Headers,
+    name: &'static str,
+) -> Result<Option<T>, DeadLetterError> {
+    headers.get(name).map(|_| parsed(headers, name)).transpose()
 }
 
 fn parsed<T: FromStr>(headers: &Headers, name: &'static str) -> Result<T, DeadLetterError> {
@@ -174,6 +182,7 @@ mod tests {
                 partition: 2,
                 offset: 41,
                 timestamp: Some(1_790_000_000_000),
+                index: None,
             },
         }
     }
@@ -185,6 +194,7 @@ mod tests {
         assert_eq!(DeadLetterReason::from_headers(&headers).unwrap(), reason);
 
         reason.original.timestamp = None;
+        reason.original.index = Some(7);
         let headers: Headers = reason.headers().into_iter().collect();
         assert_eq!(DeadLetterReason::from_headers(&headers).unwrap(), reason);
     }

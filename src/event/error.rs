@@ -68,6 +68,38 @@ pub enum ReferenceError {
         /// The field.
         field: &'static str,
     },
+    /// A notification lacks a field.
+    #[error("the notification has no {field}")]
+    MissingField {
+        /// Path of the field.
+        field: &'static str,
+    },
+    /// The bucket or container of a notification is no plain name.
+    #[error("the notification's bucket is not a plain name")]
+    InvalidBucket,
+    /// The URL of a blob does not name an account, a container and a blob.
+    #[error("data.url is not https://<account>.blob.<domain>/<container>/<blob>")]
+    InvalidBlobUrl,
+    /// The encoded key of a notification cannot be decoded.
+    #[error("the notification's key cannot be decoded: {reason}")]
+    InvalidKey {
+        /// The fault.
+        reason: &'static str,
+    },
+    /// A record has too many objects.
+    #[error("the record has {objects} objects, the limit is {limit}; split it")]
+    TooManyObjects {
+        /// Number of objects.
+        objects: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The record has another format than the configured one.
+    #[error("the record does not have the format `{expected}` of kafka.input_format")]
+    UnexpectedFormat {
+        /// The configured format.
+        expected: &'static str,
+    },
     /// A field exceeds its limit.
     #[error("{field} is longer than {limit} {unit}")]
     TooLong {
@@ -128,7 +160,14 @@ impl ReferenceError {
             Self::SchemaFrame { .. } => "reference.unsupported_encoding",
             Self::MissingUri { .. } => "reference.missing_uri",
             Self::UnsupportedField { .. } => "reference.unsupported_field",
-            Self::WrongType { .. } | Self::EmptyField { .. } => "reference.invalid_field",
+            Self::WrongType { .. }
+            | Self::EmptyField { .. }
+            | Self::MissingField { .. }
+            | Self::InvalidBucket
+            | Self::InvalidBlobUrl => "reference.invalid_field",
+            Self::InvalidKey { .. } => "reference.invalid_key",
+            Self::TooManyObjects { .. } => "reference.too_many_objects",
+            Self::UnexpectedFormat { .. } => "reference.unexpected_format",
             Self::TooLong { .. } => "reference.field_too_long",
             Self::InvalidSha256 => "reference.invalid_sha256",
             Self::UnsupportedContentType { .. } => "reference.unsupported_content_type",

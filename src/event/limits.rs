@@ -27,3 +27,6 @@ pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Maximum number of values in `metadata`, at all depths. Each uses a hundred bytes of memory,
 /// however short it is in JSON.
 pub const METADATA_VALUES_MAX: usize = 1024;
+
+/// Maximum number of objects in one record. All of them are in flight at once.
+pub const OBJECTS_MAX: usize = 500;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  image-references ──► ImageReference          (bare JSON, or CloudEvents in either mode)
+//!                   or  notifications           (events of object stores about their objects)
 //!  image-quality    ◄── QualityEvent            (JSON with CloudEvents headers)
 //!  dead letters     ◄── the unchanged record    (with a DeadLetterReason in its headers)
 //! ```
@@ -10,8 +11,8 @@
 //! within a version. An optional field without a value is left out, and `null` is read as absent.
 //! [`schema`] describes the same as JSON Schema and AsyncAPI.
 //!
-//! Imports go downwards: `schema` uses all messages; `reference` and `dead_letter` use `headers`;
-//! `error`, `limits`, `measure` and `metadata` are at the bottom.
+//! Imports go downwards: `schema` uses all messages; `notification` uses `reference`; `reference`
+//! and `dead_letter` use `headers`; `error`, `limits`, `measure` and `metadata` are at the bottom.
 
 pub mod cloudevent_headers;
 pub mod dead_letter;
@@ -21,6 +22,7 @@ mod limits;
 mod mask_schema;
 mod measure;
 mod metadata;
+pub mod notification;
 pub mod quality_event;
 mod rating;
 pub mod reference;

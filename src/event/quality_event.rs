@@ -284,6 +284,9 @@ pub struct Source {
     /// Timestamp of the record in milliseconds since 1970, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
+    /// Position of the object in the record, from 0. Present only if the record names several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
 }
 
 /// The parts of an event.
@@ -376,6 +379,9 @@ impl QualityEvent {
 /// of the name are written as JSON, so that different parts never form the same name.
 fn event_id(parts: &EventParts<'_>) -> Uuid {
     let name = match &parts.source {
+        Some(Source { topic, partition, offset, index: Some(index), .. }) => {
+            serde_json::json!(["record", topic, partition, offset, index])
+        }
         Some(Source { topic, partition, offset, .. }) => {
             serde_json::json!(["record", topic, partition, offset])
         }

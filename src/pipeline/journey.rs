@@ -254,6 +254,7 @@ impl Journey {
             etag: reference.etag.as_deref(),
             sha256: reference.sha256.as_deref(),
             version_id: reference.version_id.as_deref(),
+            declared_bytes: reference.declared_bytes,
         };
         let work = async {
             turn.start();

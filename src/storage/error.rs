@@ -71,6 +71,9 @@ pub enum UriFault {
     /// The bucket is not in the allow-list.
     #[error("bucket {0} is not allowed; correct the reference or add it to storage.allow_buckets")]
     ForbiddenBucket(String),
+    /// The storage account of a notification is not the configured one.
+    #[error("the storage account {0} is not that of storage.azure.account")]
+    ForbiddenAccount(String),
     /// The host is not in the allow-list, or its address is not public.
     #[error("host {host} {why}")]
     ForbiddenHost {
@@ -93,7 +96,7 @@ impl UriFault {
         match self {
             Self::Invalid(_) => "uri.invalid",
             Self::UnsupportedScheme(_) | Self::PlainHttp => "uri.unsupported_scheme",
-            Self::ForbiddenBucket(_) => "uri.forbidden_bucket",
+            Self::ForbiddenBucket(_) | Self::ForbiddenAccount(_) => "uri.forbidden_bucket",
             Self::ForbiddenHost { .. } => "uri.forbidden_host",
             Self::OutsideRoots(_) => "uri.outside_roots",
             Self::UnsupportedKey(_) => "fetch.unsupported_key",

@@ -35,12 +35,15 @@ pub struct FetchRequest<'reference> {
     /// Version of the object to read: the version id of S3 and Azure, the generation of Google.
     /// `None` reads the current version.
     pub version_id: Option<&'reference str>,
+    /// Size of the object in bytes, if the sender knows it. An object above the limit is refused
+    /// without a request.
+    pub declared_bytes: Option<u64>,
 }
 
 impl<'reference> FetchRequest<'reference> {
     /// Requests the current version of the object.
     pub fn new(uri: &'reference str) -> Self {
-        Self { uri, etag: None, sha256: None, version_id: None }
+        Self { uri, etag: None, sha256: None, version_id: None, declared_bytes: None }
     }
 }
 
@@ -87,6 +90,9 @@ impl Stores {
         let failed = |fault, attempts| FetchError::new(redact::uri(request.uri), fault, attempts);
         let location = self.locate(request.uri).map_err(|fault| failed(fault.into(), 0))?;
         let expected = Expectation::parse(request, &location).map_err(|fault| failed(fault, 0))?;
+        if let Some(size) = request.declared_bytes.filter(|size| *size > self.bytes_max()) {
+            return Err(failed(FetchFault::too_large(size, self.limits.bytes_max), 0));
+        }
         let traffic = self.traffic_of(&location);
         let deadline = Instant::now() + self.limits.time.fetch;
         let mut attempt = 1;

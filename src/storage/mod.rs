@@ -13,7 +13,7 @@
 //! is the only way to read an object, [`Stores::list`] the only way to list a bucket.
 //!
 //! Imports go downwards: `fetch`, `list` and `check` use `stores`, which uses `backends` and
-//! `traffic`, the requests to each store with their `rate_limit`. `backends` use `access` and
+//! `traffic`, the requests to each store with their `rate_limit`, and `key_rules`. `backends` use `access` and
 //! `response_fault`, which maps an `error_response` to a fault. `limits`, `settings`, `uri` and
 //! `error` are below all of them.
 
@@ -23,6 +23,7 @@ mod check;
 mod error;
 mod error_response;
 mod fetch;
+mod key_rules;
 mod limits;
 mod list;
 mod rate_limit;
@@ -36,8 +37,9 @@ pub use crate::secret::Secret;
 pub use check::Finding;
 pub use error::{FetchError, StorageError, StoreFailure, StoreFault, UriFault};
 pub use fetch::{FetchRequest, FetchedImage};
+pub use key_rules::KeyVerdict;
 pub use list::ListedObject;
-pub use settings::{AzureSettings, GcsSettings, S3Settings, Settings};
+pub use settings::{AzureSettings, GcsSettings, KeySettings, S3Settings, Settings};
 pub use stores::Stores;
 pub use traffic::Turn;
 pub use uri::{Scheme, file_uri};

@@ -59,6 +59,8 @@ pub struct Settings {
     /// Limits the redirects of an `http(s):` reference. Each target is checked like the reference
     /// itself.
     pub redirects_max: u32,
+    /// Selects the objects of notifications that are images. References are not affected.
+    pub keys: KeySettings,
     /// Access to `s3:` references.
     pub s3: S3Settings,
     /// Access to buckets in S3 systems other than that of `s3`, by bucket name. Values that are not
@@ -86,6 +88,7 @@ impl Default for Settings {
             backoff_base: Duration::from_millis(200),
             backoff_max: Duration::from_secs(5),
             redirects_max: 3,
+            keys: KeySettings::default(),
             s3: S3Settings::default(),
             s3_buckets: BTreeMap::new(),
             gcs: GcsSettings::default(),
@@ -134,6 +137,33 @@ fn without_secrets<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     endpoint.as_deref().map(redact::uri).serialize(serializer)
+}
+
+/// The objects of notifications that are images. Others are skipped and counted. An object must
+/// still be in an allowed bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeySettings {
+    /// Patterns of keys to assess: `["uploads/*.jpg", "*.png"]`. `*` matches any characters, `/`
+    /// included; `?` matches one, `[a-z]` one of a range. Upper and lower case differ. Empty: every
+    /// key.
+    pub include: Vec<String>,
+    /// Patterns of keys to skip, even if `include` matches.
+    pub exclude: Vec<String>,
+    /// Media types to assess, if the notification has one: `image/*` matches all of a kind. Stores
+    /// without the uploader's type use an `octet-stream`. Empty: every type.
+    pub content_types: Vec<String>,
+}
+
+impl Default for KeySettings {
+    fn default() -> Self {
+        let content_types = ["image/*", "application/octet-stream", "binary/octet-stream"];
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            content_types: content_types.map(str::to_owned).to_vec(),
+        }
+    }
 }
 
 /// Amazon S3 and compatible stores.

@@ -13,6 +13,7 @@ use crate::storage::access::roots::FileRoots;
 use crate::storage::backends::object_store::{Bucket, Connector};
 use crate::storage::backends::web::WebClient;
 use crate::storage::error::{StorageError, UriFault};
+use crate::storage::key_rules::{KeyRules, KeyVerdict};
 use crate::storage::limits::Limits;
 use crate::storage::settings::Settings;
 use crate::storage::traffic::{StoreTraffic, Traffic, Turn};
@@ -50,6 +51,9 @@ pub struct Stores {
     pub(crate) web: WebClient,
     pub(crate) roots: FileRoots,
     pub(crate) limits: Limits,
+    key_rules: Arc<KeyRules>,
+    /// The storage account of Azure, if it is configured.
+    account: Option<String>,
     traffic: Arc<Traffic>,
 }
 
@@ -81,6 +85,8 @@ impl Stores {
             web: WebClient::new(settings, &limits, &resolver)?,
             roots: FileRoots::open(&settings.file_roots)?,
             limits,
+            key_rules: Arc::new(KeyRules::new(&settings.keys)?),
+            account: settings.azure.account.clone(),
             traffic: Arc::default(),
         })
     }
@@ -105,6 +111,25 @@ impl Stores {
     /// Fails if the URI is malformed or its location not allowed.
     pub fn admit(&self, uri: &str) -> Result<(), UriFault> {
         self.locate(uri).map(drop)
+    }
+
+    /// Decides by `storage.keys` if an object of a notification is an image.
+    pub fn judge_key(&self, key: &str, content_type: Option<&str>) -> KeyVerdict {
+        self.key_rules.judge(key, content_type)
+    }
+
+    /// Checks that containers of a storage account of Azure are those that this process reads.
+    ///
+    /// # Errors
+    /// Fails if another account is configured: its containers may have the same names.
+    pub fn admit_account(&self, account: &str) -> Result<(), UriFault> {
+        match &self.account {
+            Some(configured) if configured != account => {
+                let account = account.chars().take(BUCKET_CHARS_MAX).collect();
+                Err(UriFault::ForbiddenAccount(account))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits until the store of a URI may be sent another request. Returns at once unless the store

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
+use crate::event::notification::{InputFormat, OBJECTS_MAX};
 use crate::stream::error::StreamError;
 use crate::stream::properties::Properties;
 use crate::telemetry::MemoryPart;
@@ -46,6 +47,11 @@ pub struct Settings {
     pub group_id: String,
     /// Topic of the image references.
     pub input_topic: String,
+    /// Shape of the records: `reference`, or the notifications of a store: `s3` (`Records` of S3 and
+    /// compatible stores, and S3 events of Amazon's event bus), `gcs`, `azure` (Event Grid), or
+    /// `cloudevents` (any of them as a cloud event). `auto` recognises each by its content. A record
+    /// of another shape becomes a dead letter. `storage.keys` selects the objects of notifications.
+    pub input_format: InputFormat,
     /// Topic of the quality events.
     pub output_topic: String,
     /// Topic of the dead letters.
@@ -78,7 +84,8 @@ pub struct Settings {
     /// Rack or availability zone of this worker. Set it to fetch from the nearest replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_rack: Option<String>,
-    /// Maximum number of references that are received and not yet answered. Raise it to keep a fast
+    /// Maximum number of references that are received and not yet answered. Each object of a
+    /// notification counts; a record with more of them is answered alone. Raise it to keep a fast
     /// engine busy if the store is slow; lower it to repeat less work after a crash.
     pub in_flight_max: NonZeroUsize,
     /// Maximum summed size of the references in flight, keys and values as received.
@@ -155,6 +162,7 @@ impl Default for Settings {
             bootstrap_servers: "localhost:9092".to_owned(),
             group_id: "dogiqa".to_owned(),
             input_topic: "image-references".to_owned(),
+            input_format: InputFormat::default(),
             output_topic: "image-quality".to_owned(),
             dead_letter_topic: "image-quality-dead-letters".to_owned(),
             delivery: DeliveryMode::default(),
@@ -269,7 +277,13 @@ impl Settings {
         let part = |what, setting, bytes: u64| MemoryPart { what, setting, bytes };
         // The record, its values in the parsed reference, and a copy in the answer.
         let records = self.in_flight_bytes_max.as_u64().saturating_mul(3);
-        let answers = (self.in_flight_max.get() as u64).saturating_mul(ANSWER_BYTES);
+        // A record with more objects than `in_flight_max` is in flight alone.
+        let of_one_record = match self.input_format {
+            InputFormat::Reference => 1,
+            _ => OBJECTS_MAX,
+        };
+        let answers_max = self.in_flight_max.get().max(of_one_record) as u64;
+        let answers = answers_max.saturating_mul(ANSWER_BYTES);
         let prefetched = PREFETCHED_BYTES * PREFETCHED_OVERHEAD;
         let decompressed = self.batch_bytes_max().saturating_add(SMALL_BATCHES_BYTES);
         let sent = self.producer_queue_kbytes().saturating_mul(1024);

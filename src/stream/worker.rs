@@ -28,7 +28,8 @@ use crate::stream::intake::position_watch::PositionWatch;
 use crate::stream::intake::rebalance::Rebalancer;
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::offsets::tracker::Completion;
-use crate::stream::output::answer::{AdmittedRecord, AnswerOutput, Answers};
+use crate::stream::output::answer::Answers;
+use crate::stream::output::answer_writer::{AdmittedRecord, AnswerOutput, AnswerWriter};
 use crate::stream::output::outbox::Outbox;
 use crate::stream::output::publisher::Publisher;
 use crate::stream::output::transaction_committer::TransactionCommitter;
@@ -54,6 +55,8 @@ pub struct Summary {
     pub received: u64,
     /// Records received without a value. They need no answer.
     pub tombstones: u64,
+    /// Events of stores that need no answer.
+    pub skipped: u64,
     /// Events acknowledged.
     pub events: u64,
     /// Dead letters acknowledged.
@@ -148,6 +151,7 @@ impl WorkerState {
             partitions: Arc::clone(&self.partitions),
             window_max: self.settings.window_max.get(),
             counts: Arc::clone(&self.counts),
+            input_format: self.settings.input_format,
             outbox: is_exactly_once.then(|| Arc::clone(&self.outbox)),
         })
     }
@@ -231,13 +235,9 @@ impl Worker {
             dead_letters = state.settings.dead_letter_topic,
             "the worker receives references"
         );
-        let answers = Answers::new(
-            Arc::clone(&state.settings),
-            journey,
-            output,
-            Arc::clone(&state.counts),
-            Arc::clone(&state.vitals),
-        );
+        let settings = Arc::clone(&state.settings);
+        let writer = AnswerWriter { settings, output, counts: Arc::clone(&state.counts) };
+        let answers = Answers::new(journey, writer, Arc::clone(&state.vitals));
         let partitions = Arc::clone(&state.partitions);
         let answering =
             Arc::new(Answering { answers, partitions, fault: Arc::clone(&state.fault) });
@@ -281,7 +281,7 @@ impl Worker {
     /// Ends gracefully.
     async fn stop(mut self) -> Result<Summary, StreamError> {
         let deadline = Instant::now() + self.state.settings.drain_timeout;
-        let in_flight = self.state.budget.records();
+        let in_flight = self.state.budget.references();
         tracing::info!(in_flight, "stopping; finishing references in flight");
         self.end_readiness();
         self.polling.drain();
@@ -394,6 +394,7 @@ impl Summary {
         Self {
             received: counts.received.get(),
             tombstones: counts.tombstones.get(),
+            skipped: counts.skipped.get(),
             events: counts.events.get(),
             dead_letters: counts.dead_letters.get(),
             unanswered,

@@ -56,6 +56,10 @@ fn describe_counters() {
         "Unknown fields of references that look like a mistake, by field"
     );
     describe_counter!("dogiqa_tombstones_skipped_total", "Records without a value, skipped");
+    describe_counter!(
+        "dogiqa_notifications_skipped_total",
+        "Events of stores that need no answer, by reason"
+    );
     describe_counter!("dogiqa_events_published_total", "Quality events acknowledged by the broker");
     describe_counter!("dogiqa_dead_letters_published_total", "Dead letters acknowledged, by code");
     describe_counter!("dogiqa_stage_errors_total", "Failed stages, by stage and code");
@@ -174,6 +178,11 @@ pub fn reference_received() {
 /// Records that a record without a value was skipped.
 pub fn tombstone_skipped() {
     counter!("dogiqa_tombstones_skipped_total").increment(1);
+}
+
+/// Records that an event of a store needs no answer.
+pub fn notification_skipped(reason: &'static str) {
+    counter!("dogiqa_notifications_skipped_total", "reason" => reason).increment(1);
 }
 
 /// Records that a reference has an unknown field that looks like a mistake.

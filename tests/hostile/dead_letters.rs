@@ -55,6 +55,7 @@ fn headers(rng: &mut Rng) -> Vec<(String, String)> {
             partition: rng.i32(..),
             offset: rng.i64(..),
             timestamp: rng.bool().then(|| rng.i64(..)),
+            index: rng.bool().then(|| rng.u32(..)),
         },
     };
     let mut headers = reason.headers();

@@ -22,6 +22,8 @@ mod decode;
 mod message;
 #[path = "checks/metric.rs"]
 mod metric;
+#[path = "checks/notification.rs"]
+mod notification;
 #[path = "checks/reference.rs"]
 mod reference;
 #[path = "checks/rle.rs"]
@@ -43,6 +45,7 @@ mod masks;
 mod metadata;
 mod metrics;
 mod mutate;
+mod notifications;
 mod polyglots;
 mod references;
 mod regressions;

@@ -98,7 +98,7 @@ fn time(after_ms: i64) -> DateTime<Utc> {
 }
 
 fn record(offset: i64) -> Source {
-    Source { topic: "t".to_owned(), partition: 3, offset, timestamp: Some(7) }
+    Source { topic: "t".to_owned(), partition: 3, offset, timestamp: Some(7), index: None }
 }
 
 #[test]
@@ -212,6 +212,10 @@ fn the_id_depends_only_on_the_record() {
     assert_ne!(id(parts(&assessed, Some(record(6)))), first);
     let other_partition = Source { partition: 4, ..record(5) };
     assert_ne!(id(parts(&assessed, Some(other_partition))), first);
+    let of_several = |index| Some(Source { index: Some(index), ..record(5) });
+    let [zeroth, next] = [0, 1].map(|index| id(parts(&assessed, of_several(index))));
+    assert!(zeroth != first && next != first && zeroth != next);
+    assert_eq!(id(parts(&assessed, of_several(0))), zeroth);
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn dead_letter(
             partition: i32::try_from(offset % 3).unwrap(),
             offset: i64::try_from(offset).unwrap(),
             timestamp: None,
+            index: None,
         },
     };
     let headers = reason.headers().into_iter();

@@ -50,6 +50,7 @@ mod http;
 mod hub_peer;
 mod images;
 mod memory;
+mod notifications;
 mod output_limits;
 mod rotation;
 mod run_size;

@@ -14,8 +14,9 @@ usage() {
   cat <<'USAGE'
 usage: s3.sh available       check that all required programs exist; print the missing ones
        s3.sh fetch           build the server into the cache folder (once, about two minutes)
-       s3.sh start           start; print KEY=value lines, leave the server running
-       s3.sh run             start; print the same, stop when standard input closes
+       s3.sh start [--events BROKER TOPIC]   start; print KEY=value lines, leave the server running. With --events
+                             it publishes its notifications to a topic of Kafka
+       s3.sh run [--events BROKER TOPIC]     start; print the same, stop when standard input closes
        s3.sh secret FOLDER ACCOUNT NEW   change the secret key of an account
        s3.sh stop FOLDER     stop what `start` started; FOLDER is its DOGIQA_S3_DIR
 
@@ -57,14 +58,15 @@ set_secret() {
 }
 
 start() {
-  local folder=$1
+  local folder=$1 events=()
+  [ "${2:-}" != --events ] || events=(--event-kafka-url "$3" --event-kafka-topic "$4")
   gateway=$(fetch)/versitygw
   port=$(free_port 0)
   endpoint="http://127.0.0.1:$port"
   echo "$endpoint" >"$folder/endpoint"
   mkdir "$folder/objects" "$folder/metadata" "$folder/accounts"
   "$gateway" --access dogiqa-root --secret dogiqa-root-secret --iam-dir "$folder/accounts" \
-    --port "127.0.0.1:$port" --health /health --keep-alive --quiet \
+    --port "127.0.0.1:$port" --health /health --keep-alive --quiet "${events[@]}" \
     posix --sidecar "$folder/metadata" "$folder/objects" >"$folder/server.log" 2>&1 </dev/null &
   echo $! >"$folder/server.pid"
   disown

@@ -100,7 +100,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
     ("checkpoints", &["weights", "sam2", "mplug_owl3", "qwen3_5_vl", "hub", "metrics"]),
     ("engine", &["server", "lane", "adapters"]),
     ("storage", &["access", "backends"]),
-    ("event", &["reference", "schema"]),
+    ("event", &["reference", "notification", "schema"]),
     ("evaluation", &["labels", "calibration"]),
     ("method", &["masks", "agreement"]),
     ("imaging/codecs", &["jpeg", "png", "tiff", "heif"]),

@@ -28,6 +28,10 @@ const QUOTED_CHARS_MAX: usize = 80;
 pub(crate) struct Envelope<'a> {
     pub(crate) id: Option<String>,
     pub(crate) trace: Option<TraceContext>,
+    /// Type of the `CloudEvent`; `None` without one.
+    pub(crate) event_type: Option<String>,
+    /// True if the envelope and its data are one JSON object.
+    pub(crate) is_structured: bool,
     pub(crate) data: Value,
     /// The text of `data`, whose numbers have all their digits.
     pub(crate) text: Cow<'a, [u8]>,
@@ -54,8 +58,20 @@ pub(crate) fn open<'a>(
     if BINARY_HEADERS.iter().all(|name| headers.get(name).is_some()) {
         return open_binary(headers, payload);
     }
-    let (data, text) = (json::parse(payload)?, Cow::Borrowed(payload));
-    Ok(Envelope { id: None, trace: trace_of(headers), data, text })
+    match json::parse(payload)? {
+        // A structured event whose producer set no content type.
+        Value::Object(event) if event.contains_key("specversion") && !event.contains_key("uri") => {
+            structured(headers, payload, event)
+        }
+        data => Ok(Envelope {
+            id: None,
+            trace: trace_of(headers),
+            event_type: None,
+            is_structured: false,
+            data,
+            text: Cow::Borrowed(payload),
+        }),
+    }
 }
 
 fn open_binary<'a>(headers: &Headers, payload: &'a [u8]) -> Result<Envelope<'a>, ReferenceError> {
@@ -63,17 +79,26 @@ fn open_binary<'a>(headers: &Headers, payload: &'a [u8]) -> Result<Envelope<'a>,
     check_version(text("ce_specversion")?)?;
     let id = checked_id(text("ce_id")?.to_owned())?;
     let (data, text) = (json::parse(payload)?, Cow::Borrowed(payload));
-    Ok(Envelope { id: Some(id), trace: trace_of(headers), data, text })
+    let event_type = Some(headers.get_text("ce_type").unwrap_or_default().to_owned());
+    let trace = trace_of(headers);
+    Ok(Envelope { id: Some(id), trace, event_type, is_structured: false, data, text })
 }
 
 fn open_structured<'a>(
     headers: &Headers,
     payload: &'a [u8],
 ) -> Result<Envelope<'a>, ReferenceError> {
-    let mut event = match json::parse(payload)? {
-        Value::Object(event) => event,
-        other => return Err(ReferenceError::NotAnObject { found: kind_of(&other) }),
-    };
+    match json::parse(payload)? {
+        Value::Object(event) => structured(headers, payload, event),
+        other => Err(ReferenceError::NotAnObject { found: kind_of(&other) }),
+    }
+}
+
+fn structured<'a>(
+    headers: &Headers,
+    payload: &'a [u8],
+    mut event: Map<String, Value>,
+) -> Result<Envelope<'a>, ReferenceError> {
     let version = take_text(&mut event, "specversion", PAYLOAD_BYTES_MAX)?;
     check_version(&version.unwrap_or_default())?;
     let id = take_text(&mut event, "id", ID_CHARS_MAX)?;
@@ -82,8 +107,9 @@ fn open_structured<'a>(
         attribute("traceparent")
             .and_then(|parent| TraceContext::parse(parent, attribute("tracestate")))
     });
+    let event_type = Some(attribute("type").unwrap_or_default().to_owned());
     let (data, text) = data_of(event, payload)?;
-    Ok(Envelope { id, trace, data, text })
+    Ok(Envelope { id, trace, event_type, is_structured: true, data, text })
 }
 
 /// Returns the data of an event and their text.

@@ -59,6 +59,10 @@ pub struct ImageReference {
     /// Trace of the request, from the headers. Never part of the JSON.
     #[serde(skip)]
     pub trace: Option<TraceContext>,
+    /// Size of the object in bytes, as its store's notification declares it. Never part of the
+    /// JSON.
+    #[serde(skip)]
+    pub declared_bytes: Option<u64>,
 }
 
 impl ImageReference {
@@ -75,6 +79,7 @@ impl ImageReference {
             metadata: None,
             mistaken_fields: Vec::new(),
             trace: None,
+            declared_bytes: None,
         }
     }
 }
@@ -96,7 +101,12 @@ pub fn parse(headers: &Headers, payload: &[u8]) -> Result<ImageReference, Refere
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(ReferenceError::TooLarge { bytes: payload.len() });
     }
-    let Envelope { id, trace, data, text } = envelope::open(headers, payload)?;
+    of_envelope(envelope::open(headers, payload)?)
+}
+
+/// Parses the data of an envelope.
+pub(crate) fn of_envelope(envelope: Envelope<'_>) -> Result<ImageReference, ReferenceError> {
+    let Envelope { id, trace, data, text, .. } = envelope;
     let Value::Object(mut fields) = data else {
         return Err(ReferenceError::NotAnObject { found: kind_of(&data) });
     };
@@ -115,6 +125,7 @@ pub fn parse(headers: &Headers, payload: &[u8]) -> Result<ImageReference, Refere
         metadata: take_metadata(&mut fields, &text)?,
         mistaken_fields: mistaken_fields::find(&fields)?,
         trace,
+        declared_bytes: None,
     })
 }
 

@@ -4,10 +4,10 @@
 //! `image_reference` parses the reference, `json` its fields, and `mistaken_fields` finds misspelt
 //! ones. The folder imports `headers`, `metadata`, `trace`, `error` and `limits` of its parent.
 
-mod envelope;
-mod frame;
-mod image_reference;
-mod json;
+pub(crate) mod envelope;
+pub(crate) mod frame;
+pub(crate) mod image_reference;
+pub(crate) mod json;
 mod mistaken_fields;
 
 pub use crate::event::error::ReferenceError;

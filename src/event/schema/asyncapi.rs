@@ -55,7 +55,8 @@ fn channels() -> Value {
     json!({
         "imageReferences": channel(
             "image-references",
-            "Images to assess. A record without a value is skipped.",
+            "Images to assess. A record without a value is skipped. Notifications of object stores \
+             are accepted too; their documents describe them.",
             &["imageReference", "imageReferenceCloudEvent"],
         ),
         "imageQuality": channel(
@@ -151,7 +152,8 @@ fn messages() -> Value {
         },
         "deadLetter": {
             "title": "Dead letter",
-            "summary": "An unchanged record, which can be sent again byte for byte.",
+            "summary": "An unchanged record, which can be sent again byte for byte. Of a record that \
+                        named several objects, the value has the failed one only.",
             "contentType": "application/octet-stream",
             "bindings": key("The key of the record."),
             "headers": schemas::dead_letter_headers(),

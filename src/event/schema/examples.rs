@@ -94,6 +94,7 @@ fn source() -> Source {
         partition: 2,
         offset: 1_041,
         timestamp: Some(RECORD_TIME_MS),
+        index: None,
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn dead_letter_headers() -> Value {
     headers(
         "DeadLetterHeaders",
         "The reason why a record could not be answered. Key, value and the record's own headers \
-         are unchanged.",
+         are unchanged. If the record named several objects, the value has the failed one only.",
         &[
             (dead_letter::CODE, text("Stable name of the error.", "^[a-z]+\\.[a-z0-9_]+$")),
             (dead_letter::MESSAGE, message),
@@ -73,6 +73,13 @@ pub(crate) fn dead_letter_headers() -> Value {
             (
                 dead_letter::TIMESTAMP,
                 text("Timestamp of the record in milliseconds since 1970.", NUMBER),
+            ),
+            (
+                dead_letter::INDEX,
+                text(
+                    "Position of the object in its record, if the record named several.",
+                    "^[0-9]+$",
+                ),
             ),
             (
                 dead_letter::REPLAY_COUNT_HEADER,

@@ -174,7 +174,13 @@ mod tests {
             time: Utc::now(),
             group: "dogiqa".to_owned(),
             version: "0.1.0".to_owned(),
-            original: Source { topic: "in".to_owned(), partition: 0, offset: 7, timestamp: None },
+            original: Source {
+                topic: "in".to_owned(),
+                partition: 0,
+                offset: 7,
+                timestamp: None,
+                index: None,
+            },
         };
         let headers = headers::append(OwnedHeaders::new(), &reason.headers());
         let (key, payload, headers) = (None, Some(Vec::new()), Some(headers));

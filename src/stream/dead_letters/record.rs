@@ -3,7 +3,8 @@
 use rdkafka::message::OwnedHeaders;
 
 use crate::event::dead_letter::{GENERATED_KEY_HEADER, LEFT_OUT_HEADER, REPLAY_COUNT_HEADER};
-use crate::event::{DeadLetterReason, Headers, ImageReference, reference};
+use crate::event::notification::{self, InputFormat};
+use crate::event::{DeadLetterReason, Headers, ImageReference};
 use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
 
@@ -58,9 +59,13 @@ impl DeadLetter {
         })
     }
 
-    /// Returns the reference in the record, or `None` if it cannot be parsed.
+    /// Returns the reference in the record, or that of its object. `None` if it cannot be parsed,
+    /// or names several objects.
     pub fn reference(&self) -> Option<ImageReference> {
-        reference::parse(&self.headers, self.payload.as_deref()?).ok()
+        let payload = self.payload.as_deref()?;
+        let entries = notification::parse(&self.headers, payload, InputFormat::Auto).ok()?;
+        let [only] = entries.as_slice() else { return None };
+        only.entry.reference().cloned()
     }
 
     /// Returns a readable name: the id of the reference, else the key as text, else the origin.

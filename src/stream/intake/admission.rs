@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::event::notification::{InputFormat, count_objects};
 use crate::telemetry::metrics;
 
 use crate::stream::offsets::partitions::Partitions;
@@ -35,7 +36,7 @@ pub(crate) struct Intake {
     /// Admitted records that are not sent to the tasks yet.
     batch: Vec<Delivery>,
     /// Polled records that are not admitted yet, oldest first.
-    held: VecDeque<Record>,
+    held: VecDeque<OfferedRecord>,
     paused: BTreeSet<i32>,
     last_record: BTreeMap<i32, Instant>,
     /// Ends of partitions: every record before the end was offered, and none behind it.
@@ -50,6 +51,8 @@ pub(crate) struct IntakeLimits {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) window_max: usize,
     pub(crate) counts: Arc<Counts>,
+    /// Decides if a record may name several objects.
+    pub(crate) input_format: InputFormat,
     /// Receives the positions of tombstones; `None` unless delivery is exactly once.
     pub(crate) outbox: Option<Arc<Outbox>>,
 }
@@ -70,6 +73,13 @@ pub(crate) struct Forgotten {
     pub(crate) records: usize,
     /// The paused ones among the partitions; their pause would survive in librdkafka.
     pub(crate) paused: Vec<i32>,
+}
+
+/// A polled record and an upper bound for its references.
+#[derive(Debug)]
+struct OfferedRecord {
+    record: Record,
+    references: usize,
 }
 
 enum Shortage {
@@ -100,31 +110,38 @@ impl Intake {
         // Every record before the end was offered, so this one is behind it, or the partition was
         // truncated.
         self.ends.remove(&record.partition);
-        self.admit_or_hold(record, now);
+        let references = match (self.limits.input_format, record.payload.as_deref()) {
+            (InputFormat::Reference, _) | (_, None) => 1,
+            (_, Some(payload)) => count_objects(payload),
+        };
+        self.admit_or_hold(OfferedRecord { record, references }, now);
     }
 
-    fn admit_or_hold(&mut self, record: Record, now: Instant) {
-        let waits_behind = self.short_since.is_some()
-            || self.held.iter().any(|held| held.partition == record.partition);
+    fn admit_or_hold(&mut self, offered: OfferedRecord, now: Instant) {
+        let waits_behind = self.short_since.is_some() || self.is_any_held(offered.record.partition);
         if waits_behind {
-            self.held.push_back(record);
+            self.held.push_back(offered);
             return;
         }
-        match self.admit(record, now) {
+        match self.admit(offered, now) {
             Ok(()) => {}
-            Err((record, Shortage::Window)) => self.held.push_back(record),
-            Err((record, Shortage::Budget)) => {
+            Err((offered, Shortage::Window)) => self.held.push_back(offered),
+            Err((offered, Shortage::Budget)) => {
                 self.short_since = Some(now);
-                self.held.push_back(record);
+                self.held.push_back(offered);
             }
         }
+    }
+
+    fn is_any_held(&self, partition: i32) -> bool {
+        self.held.iter().any(|held| held.record.partition == partition)
     }
 
     /// Offers the records again that were held back.
     pub(crate) fn offer_held(&mut self, now: Instant) {
         let short_since = self.short_since.take();
-        for record in mem::take(&mut self.held) {
-            self.admit_or_hold(record, now);
+        for offered in mem::take(&mut self.held) {
+            self.admit_or_hold(offered, now);
         }
         // The same shortage continues.
         if self.short_since.is_some() && short_since.is_some() {
@@ -147,7 +164,7 @@ impl Intake {
         let IntakeLimits { partitions, outbox, .. } = &self.limits;
         let held = &self.held;
         self.ends.retain(|&partition, &mut position| {
-            let is_held = held.iter().any(|record| record.partition == partition);
+            let is_held = held.iter().any(|held| held.record.partition == partition);
             if is_held || partitions.window_len(partition) > 0 {
                 return true;
             }
@@ -165,14 +182,21 @@ impl Intake {
         });
     }
 
-    fn admit(&mut self, record: Record, now: Instant) -> Result<(), (Record, Shortage)> {
+    fn admit(
+        &mut self,
+        offered: OfferedRecord,
+        now: Instant,
+    ) -> Result<(), (OfferedRecord, Shortage)> {
         let IntakeLimits { budget, partitions, counts, outbox, .. } = &self.limits;
+        let OfferedRecord { record, references } = offered;
         let is_tombstone = record.payload.is_none();
-        let Some(permit) = budget.try_acquire(record.bytes()) else {
-            return Err((record, Shortage::Budget));
+        let Some(permit) = budget.try_acquire(references, record.bytes()) else {
+            return Err((OfferedRecord { record, references }, Shortage::Budget));
         };
         match partitions.admit(record.partition, record.offset, now) {
-            Err(AdmitError::WindowFull) => return Err((record, Shortage::Window)),
+            Err(AdmitError::WindowFull) => {
+                return Err((OfferedRecord { record, references }, Shortage::Window));
+            }
             // Its partition was revoked: the new owner reads it.
             Err(AdmitError::NotAssigned) => return Ok(()),
             Ok((ticket, _)) if is_tombstone => {
@@ -230,7 +254,7 @@ impl Intake {
             }
             plan.wait = !is_long && is_running;
         } else {
-            plan.pause = self.held.iter().map(|record| record.partition).collect();
+            plan.pause = self.held.iter().map(|held| held.record.partition).collect();
         }
         plan.pause.retain(|number| self.paused.insert(*number));
         if self.short_since.is_none() && self.limits.budget.is_half_free() {
@@ -246,8 +270,7 @@ impl Intake {
     fn resumable(&self) -> Vec<i32> {
         let half = self.limits.window_max / 2;
         let has_room = |number: &&i32| {
-            self.limits.partitions.window_len(**number) <= half
-                && !self.held.iter().any(|record| record.partition == **number)
+            self.limits.partitions.window_len(**number) <= half && !self.is_any_held(**number)
         };
         self.paused.iter().filter(has_room).copied().collect()
     }
@@ -272,7 +295,7 @@ impl Intake {
     /// Drops the held records of revoked partitions, unanswered.
     pub(crate) fn forget(&mut self, partitions: &[i32]) -> Forgotten {
         let held = self.held.len();
-        self.held.retain(|record| !partitions.contains(&record.partition));
+        self.held.retain(|held| !partitions.contains(&held.record.partition));
         let records = held - self.held.len();
         for number in partitions {
             self.last_record.remove(number);
@@ -320,6 +343,7 @@ mod tests {
             partitions: Arc::clone(&partitions),
             window_max,
             counts: Arc::default(),
+            input_format: InputFormat::Auto,
             outbox: None,
         });
         Fixture { intake, budget, partitions, batches, now: Instant::now() }
@@ -502,7 +526,7 @@ mod tests {
         };
         fixture.intake.offer(record, fixture.now);
         assert_eq!(fixture.partitions.committable(0), Some(4));
-        assert_eq!(fixture.budget.records(), 0);
+        assert_eq!(fixture.budget.references(), 0);
         assert!(fixture.delivered().is_empty());
     }
 }

@@ -1,37 +1,29 @@
-//! Answers a record with an event, or with a dead letter that states the reason. Every record gets
-//! exactly one of the two.
+//! Answers every entry of a record with an event, or with a dead letter that states the reason.
+//! Every image gets exactly one of the two; events of stores that name no image get neither.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-use futures::FutureExt;
-use rdkafka::message::OwnedHeaders;
+use futures::{FutureExt, TryStreamExt, stream};
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
-use crate::event::dead_letter::{GENERATED_KEY_HEADER, LEFT_OUT_HEADER};
-use crate::event::reference::{self, ReferenceError};
-use crate::event::{
-    DeadLetterReason, Headers, ImageReference, QualityEvent, Source, TraceContext,
-    cloudevent_headers,
-};
-use crate::pipeline::{Journey, JourneyError};
-use crate::redact;
-use crate::storage::StoreFailure;
+use crate::event::notification::{self, CreatedObject, Entry, RecordEntry, SkipReason};
+use crate::event::{Headers, ImageReference, ReferenceError, TraceContext};
+use crate::pipeline::Journey;
+use crate::storage::{KeyVerdict, StoreFailure};
 use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
-use crate::stream::offsets::tracker::RecordSlot;
+use crate::stream::output::answer_writer::{AdmittedEntry, AdmittedRecord, AnswerWriter, Assessed};
+use crate::stream::output::latest_events::LatestEvents;
 use crate::stream::output::outage::{Advice, FailedFetch, Outages, is_server, name_of_server};
-use crate::stream::output::outbox::Outbox;
-use crate::stream::output::output_record::{Outgoing, PublishError};
-use crate::stream::output::publisher::Publisher;
+use crate::stream::output::outbox::AnswerPart;
+use crate::stream::output::reason::Reason;
 use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
 use crate::stream::settings::Settings;
-use crate::stream::status::counts::Counts;
 use crate::stream::status::vitals::{Vitals, Waiting};
 
 /// Delays before a reference of an unavailable store or server is assessed again.
@@ -44,43 +36,12 @@ static MISTAKEN_FIELDS: LineLimit = LineLimit::new(Duration::from_mins(1));
 pub(crate) struct Answers {
     settings: Arc<Settings>,
     journey: Journey,
-    output: AnswerOutput,
-    counts: Arc<Counts>,
+    writer: AnswerWriter,
     vitals: Arc<Vitals>,
     outages: Mutex<Outages>,
+    latest_events: Mutex<LatestEvents>,
     /// Wakes the references that wait for a store or for the scoring server.
     recovered: Notify,
-}
-
-/// The output path of answers, by delivery guarantee.
-pub(crate) enum AnswerOutput {
-    /// Each answer is sent alone, until the brokers acknowledge it.
-    Direct(Publisher),
-    /// The polling thread commits answers together with their positions.
-    Transactions(Arc<Outbox>),
-}
-
-/// An admitted record.
-#[derive(Clone, Copy)]
-pub(crate) struct AdmittedRecord<'a> {
-    pub(crate) record: &'a Record,
-    pub(crate) slot: RecordSlot,
-    pub(crate) received_at: Instant,
-}
-
-/// An event, and the values of its reference that only its headers and key contain.
-struct Assessed {
-    event: QualityEvent,
-    reference_id: String,
-    trace: TraceContext,
-}
-
-/// The reason why a record becomes a dead letter.
-struct Reason {
-    code: &'static str,
-    stage: Stage,
-    attempts: u32,
-    message: String,
 }
 
 /// The result of one attempt.
@@ -106,54 +67,125 @@ struct HeldReference<'a> {
 }
 
 impl Answers {
-    pub(crate) fn new(
-        settings: Arc<Settings>,
-        journey: Journey,
-        output: AnswerOutput,
-        counts: Arc<Counts>,
-        vitals: Arc<Vitals>,
-    ) -> Self {
-        let outages = Mutex::new(Outages::new(settings.outage_after));
-        let recovered = Notify::new();
-        Self { settings, journey, output, counts, vitals, outages, recovered }
+    pub(crate) fn new(journey: Journey, writer: AnswerWriter, vitals: Arc<Vitals>) -> Self {
+        let settings = Arc::clone(&writer.settings);
+        Self {
+            outages: Mutex::new(Outages::new(settings.outage_after)),
+            latest_events: Mutex::default(),
+            recovered: Notify::new(),
+            settings,
+            journey,
+            writer,
+            vitals,
+        }
     }
 
-    /// Answers the record. On success the answer is acknowledged, or committed with its position.
+    /// Answers all entries of the record. On success the answers are acknowledged, or committed
+    /// together with its position.
     ///
     /// Cancel safe: if the future is dropped, the next reader of the record answers it.
     ///
     /// # Errors
     /// Any error stops the worker.
     pub(crate) async fn answer(&self, admitted: AdmittedRecord<'_>) -> Result<(), StreamError> {
-        match self.assess(admitted.record).await? {
-            Ok(assessed) => self.publish_event(admitted, *assessed).await,
-            Err(reason) => self.publish_dead_letter(admitted, reason).await,
-        }
+        let parse = AssertUnwindSafe(|| self.parse(admitted.record));
+        let reason = match catch_unwind(parse) {
+            Ok(Ok(entries)) => return self.answer_entries(admitted, &entries).await,
+            Ok(Err(error)) => Reason::of_reference(&error),
+            Err(_) => Reason::panicked(),
+        };
+        let whole = AdmittedEntry { admitted, part: AnswerPart::ONLY, alone: None };
+        self.writer.publish_dead_letter(whole, reason).await
     }
 
-    async fn write(
+    fn parse(&self, record: &Record) -> Result<Vec<RecordEntry>, ReferenceError> {
+        let payload = record.payload.as_deref().unwrap_or_default();
+        notification::parse(&headers_of(record)?, payload, self.settings.input_format)
+    }
+
+    /// Answers all entries at once: the record was admitted with a share for each.
+    async fn answer_entries(
         &self,
         admitted: AdmittedRecord<'_>,
-        outgoing: Outgoing<'_>,
-    ) -> Result<(), PublishError> {
-        match &self.output {
-            AnswerOutput::Direct(publisher) => publisher.publish(outgoing).await,
-            AnswerOutput::Transactions(outbox) => {
-                outbox.publish(admitted.slot, admitted.record.offset, outgoing).await
+        entries: &[RecordEntry],
+    ) -> Result<(), StreamError> {
+        for parsed in entries {
+            self.latest_events().observe(&parsed.entry);
+        }
+        let of = entries.len();
+        let answers = entries.iter().enumerate().map(|(index, parsed)| {
+            let part = AnswerPart { index, of };
+            let place = AdmittedEntry { admitted, part, alone: parsed.alone.as_deref() };
+            Ok((place, &parsed.entry))
+        });
+        let answer = |(place, entry)| Box::pin(self.answer_entry(place, entry));
+        stream::iter(answers).try_for_each_concurrent(None, answer).await
+    }
+
+    async fn answer_entry(
+        &self,
+        place: AdmittedEntry<'_>,
+        entry: &Entry,
+    ) -> Result<(), StreamError> {
+        let reason = match entry {
+            Entry::Reference(reference) => match self.assess(place, reference).await? {
+                Ok(assessed) => return self.writer.publish_event(place, *assessed).await,
+                Err(reason) => reason,
+            },
+            Entry::Object(object) => return self.answer_object(place, object).await,
+            Entry::Skipped { reason, .. } => {
+                self.writer.skip(place, *reason);
+                return Ok(());
             }
+            Entry::Invalid(error) => Reason::of_reference(error),
+        };
+        self.writer.publish_dead_letter(place, reason).await
+    }
+
+    async fn answer_object(
+        &self,
+        place: AdmittedEntry<'_>,
+        object: &CreatedObject,
+    ) -> Result<(), StreamError> {
+        let stores = &self.journey.parts().stores;
+        let skipped = match stores.judge_key(&object.key, object.content_type.as_deref()) {
+            KeyVerdict::Image => None,
+            KeyVerdict::OtherKey => Some(SkipReason::Key),
+            KeyVerdict::OtherContentType => Some(SkipReason::ContentType),
+        };
+        if let Some(reason) = skipped {
+            self.writer.skip(place, reason);
+            return Ok(());
+        }
+        let admitted = object.account.as_deref().map_or(Ok(()), |name| stores.admit_account(name));
+        if let Err(fault) = admitted {
+            return self.writer.publish_dead_letter(place, Reason::of_uri(&fault)).await;
+        }
+        match self.assess(place, &object.reference).await? {
+            Ok(assessed) => self.writer.publish_event(place, *assessed).await,
+            Err(reason) if reason.is_change_of_object() && self.is_superseded(object) => {
+                self.writer.skip(place, SkipReason::Superseded);
+                Ok(())
+            }
+            Err(reason) => self.writer.publish_dead_letter(place, reason).await,
         }
     }
 
-    /// Runs the record through the pipeline until there is an event or the reason of a dead letter.
+    fn is_superseded(&self, object: &CreatedObject) -> bool {
+        let sequencer = object.sequencer.as_ref();
+        let uri = &object.reference.uri;
+        sequencer.is_some_and(|sequencer| self.latest_events().is_superseded(uri, sequencer))
+    }
+
+    /// Runs an image through the pipeline until there is an event or the reason of a dead letter.
     /// Waits during an outage of the store or of the scoring server.
-    async fn assess(&self, record: &Record) -> Result<Result<Box<Assessed>, Reason>, StreamError> {
-        let reference = match catch_unwind(AssertUnwindSafe(|| read(record))) {
-            Ok(Ok(reference)) => reference,
-            Ok(Err(error)) => return Ok(Err(Reason::of_reference(&error))),
-            Err(_) => return Ok(Err(Reason::panicked())),
-        };
+    async fn assess(
+        &self,
+        place: AdmittedEntry<'_>,
+        reference: &ImageReference,
+    ) -> Result<Result<Box<Assessed>, Reason>, StreamError> {
         for field in reference.mistaken_fields.iter().copied() {
-            self.report_mistaken_field(record, field);
+            self.report_mistaken_field(place.admitted.record, field);
         }
         let started = Instant::now();
         let mut attempts = 0;
@@ -162,7 +194,7 @@ impl Answers {
         let mut first_failed_at: Option<(String, Instant)> = None;
         loop {
             // A panic fails this image only: the worker and its other images continue.
-            let attempt = Box::pin(self.attempt(record, &reference));
+            let attempt = Box::pin(self.attempt(place, reference));
             let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
             let Ok(outcome) = attempt else { return Ok(Err(Reason::panicked())) };
             let (failure, party, mut reason) = match outcome? {
@@ -203,11 +235,11 @@ impl Answers {
 
     async fn attempt(
         &self,
-        record: &Record,
+        place: AdmittedEntry<'_>,
         reference: &ImageReference,
     ) -> Result<AttemptOutcome, StreamError> {
         let trace = child_trace(reference.trace.as_ref());
-        let source = self.source(record);
+        let source = self.writer.source(place);
         match self.journey.assess(reference.clone(), Some(source)).await {
             Ok(event) => {
                 self.answered(&reference.uri, true);
@@ -295,137 +327,8 @@ impl Answers {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn source(&self, record: &Record) -> Source {
-        Source {
-            topic: self.settings.input_topic.clone(),
-            partition: record.partition,
-            offset: record.offset,
-            timestamp: record.timestamp_ms,
-        }
-    }
-
-    async fn publish_event(
-        &self,
-        admitted: AdmittedRecord<'_>,
-        assessed: Assessed,
-    ) -> Result<(), StreamError> {
-        let Assessed { mut event, reference_id, trace } = assessed;
-        let mut result = self.send_event(admitted, &event, &reference_id, &trace).await;
-        let has_masks = event.objects.iter().any(|object| object.mask.is_some());
-        if matches!(result, Err(PublishError::TooLarge { .. })) && has_masks {
-            event.remove_masks();
-            result = self.send_event(admitted, &event, &reference_id, &trace).await;
-        }
-        match result {
-            Ok(()) => {
-                self.counts.events.increment();
-                metrics::event_published(event.score, admitted.received_at.elapsed());
-                Ok(())
-            }
-            Err(PublishError::Permanent(error)) => Err(error),
-            Err(error @ PublishError::TooLarge { .. }) => {
-                let code = "publish.too_large";
-                metrics::stage_failed(Stage::Publish, code);
-                let message = error.to_string();
-                let reason = Reason { code, stage: Stage::Publish, attempts: 1, message };
-                self.publish_dead_letter(admitted, reason).await
-            }
-        }
-    }
-
-    async fn send_event(
-        &self,
-        admitted: AdmittedRecord<'_>,
-        event: &QualityEvent,
-        reference_id: &str,
-        trace: &TraceContext,
-    ) -> Result<(), PublishError> {
-        let payload = serde_json::to_vec(event).expect("an event is plain data");
-        let names = cloudevent_headers::headers_for(event, Some(trace));
-        let outgoing = Outgoing {
-            topic: &self.settings.output_topic,
-            key: Some(admitted.record.key.as_deref().unwrap_or(reference_id.as_bytes())),
-            payload: &payload,
-            headers: headers::append(OwnedHeaders::new(), &names),
-        };
-        self.write(admitted, outgoing).await
-    }
-
-    /// Writes the original record, with the reason in its headers, and its position as key if it
-    /// has none. If that is too large for the topic, leaves out the value, then the headers too.
-    /// The reason contains the position of the original, and a poison record must not block its
-    /// partition.
-    async fn publish_dead_letter(
-        &self,
-        admitted: AdmittedRecord<'_>,
-        reason: Reason,
-    ) -> Result<(), StreamError> {
-        let AdmittedRecord { record, received_at, .. } = admitted;
-        let (code, message) = (reason.code, reason.message.clone());
-        let mut names = self.reason_headers(record, reason);
-        let position =
-            format!("{}-{}-{}", self.settings.input_topic, record.partition, record.offset);
-        if record.key.is_none() {
-            names.push((GENERATED_KEY_HEADER.to_owned(), "true".to_owned()));
-        }
-        let original = record.headers.as_ref();
-        let payload = record.payload.as_deref().unwrap_or_default();
-        let forms = [
-            (original, payload, None),
-            (original, &[][..], Some("value")),
-            (None, &[][..], Some("value, headers")),
-        ];
-        for (original, payload, left_out) in forms {
-            if let Some(left_out) = left_out {
-                tracing::error!(
-                    partition = record.partition,
-                    offset = record.offset,
-                    "the dead letter is too large for its topic; a part of it is left out"
-                );
-                names.retain(|(name, _)| name != LEFT_OUT_HEADER);
-                names.push((LEFT_OUT_HEADER.to_owned(), left_out.to_owned()));
-            }
-            let outgoing = Outgoing {
-                topic: &self.settings.dead_letter_topic,
-                key: Some(record.key.as_deref().unwrap_or(position.as_bytes())),
-                payload,
-                headers: headers::with_reason(original, &names),
-            };
-            match self.write(admitted, outgoing).await {
-                Ok(()) => {
-                    self.counts.dead_letters.increment();
-                    self.counts.dead_letter_log.record(code, || {
-                        let Record { partition, offset, .. } = record;
-                        let topic = &self.settings.input_topic;
-                        let message = redact::excerpt(&redact::uris_in(&message), 300);
-                        format!("{topic} [{partition}] at {offset}: {message}")
-                    });
-                    metrics::dead_letter_published(code, received_at.elapsed());
-                    return Ok(());
-                }
-                Err(PublishError::Permanent(error)) => return Err(error),
-                Err(PublishError::TooLarge { .. }) => {}
-            }
-        }
-        let topic = self.settings.dead_letter_topic.clone();
-        Err(StreamError::Configuration(format!(
-            "topic {topic} does not accept even the reason of a dead letter; raise its \
-             max.message.bytes"
-        )))
-    }
-
-    fn reason_headers(&self, record: &Record, reason: Reason) -> Vec<(String, String)> {
-        let reason = DeadLetterReason {
-            code: reason.code.to_owned(),
-            message: reason.message,
-            stage: reason.stage.name().to_owned(),
-            attempts: reason.attempts.max(1),
-            time: Utc::now(),
-            group: self.settings.group_id.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            original: self.source(record),
-        };
-        reason.headers()
+    fn latest_events(&self) -> MutexGuard<'_, LatestEvents> {
+        self.latest_events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -435,38 +338,12 @@ impl Drop for HeldReference<'_> {
     }
 }
 
-impl Reason {
-    fn of_reference(error: &ReferenceError) -> Self {
-        metrics::stage_failed(Stage::Reference, error.code());
-        Self {
-            code: error.code(),
-            stage: Stage::Reference,
-            attempts: 1,
-            message: error.to_string(),
-        }
-    }
-
-    fn panicked() -> Self {
-        let code = "pipeline.panicked";
-        metrics::stage_failed(Stage::Reference, code);
-        let message = "the pipeline panicked on this image; this is a bug, please report it with \
-                       the image";
-        Self { code, stage: Stage::Reference, attempts: 1, message: message.to_owned() }
-    }
-}
-
-impl From<JourneyError> for Reason {
-    fn from(failure: JourneyError) -> Self {
-        let JourneyError { code, stage, attempts, message, .. } = failure;
-        Self { code, stage, attempts, message }
-    }
-}
-
-fn read(record: &Record) -> Result<ImageReference, ReferenceError> {
+/// Reads the headers of a record.
+fn headers_of(record: &Record) -> Result<Headers, ReferenceError> {
     let named = headers::read(record.headers.as_ref()).map_err(|index| {
         ReferenceError::HeaderName { name: format!("header {} of the record", index + 1) }
     })?;
-    reference::parse(&Headers::new(named), record.payload.as_deref().unwrap_or_default())
+    Ok(Headers::new(named))
 }
 
 /// Returns a child span of the reference's trace, or a new trace if it has none.

@@ -18,7 +18,6 @@ use crate::stream::broker::partition_list::of_positions;
 use crate::stream::broker::sasl_login::{Credentials, SaslLogin};
 use crate::stream::error::StreamError;
 use crate::stream::output::outbox::{Outbox, PendingAnswer};
-use crate::stream::output::output_record::{OutputRecord, PublishError};
 use crate::stream::output::publisher::DeliveryContext;
 use crate::stream::output::transactional_producer::{
     Positions, STEP_TIMEOUT, TransactionFailure, TransactionalProducer,
@@ -29,7 +28,8 @@ use crate::stream::status::vitals::Vitals;
 
 /// Time limit for opening a replacement producer. A failed attempt is repeated at the next commit.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of answers in one transaction, all in the producer's queue at once.
+/// Number of answers at which a transaction is full; all are in the producer's queue at once. The
+/// answers of one record are never split.
 const ANSWERS_MAX: usize = 10_000;
 /// Time limit for reading the committed offsets of the group.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
@@ -214,8 +214,7 @@ impl TransactionCommitter {
             return Err(TransactionFailure::Aborted(KafkaError::Canceled));
         };
         let list = of_positions(&self.settings.input_topic, &Outbox::positions(answers));
-        let records = answers.iter().enumerate();
-        let records = records.filter_map(|(index, answer)| Some((index, answer.record.as_ref()?)));
+        let records = answers.iter().flat_map(PendingAnswer::records).enumerate();
         producer.transact(records, Some(Positions { list, group }))
     }
 
@@ -223,7 +222,7 @@ impl TransactionCommitter {
         metrics::offsets_committed(Outbox::positions(&answers).len());
         self.vitals.committed(Instant::now());
         for answer in answers {
-            answer.notify(Ok(()));
+            answer.notify();
         }
     }
 
@@ -263,20 +262,18 @@ impl TransactionCommitter {
         fate
     }
 
-    /// Notifies the tasks of answers that are too large, and puts the others back.
-    fn reject_too_large(&self, indices: &[usize], answers: Vec<PendingAnswer>) {
-        let mut others = Vec::new();
-        for (index, answer) in answers.into_iter().enumerate() {
-            match &answer.record {
-                Some(OutputRecord { topic, .. }) if indices.contains(&index) => {
-                    let topic = topic.clone();
-                    self.outbox.rewind(answer.slot);
-                    answer.notify(Err(PublishError::TooLarge { topic }));
-                }
-                _ => others.push(answer),
-            }
+    /// Notifies the tasks of records that are too large, and puts the others back. `indices` count
+    /// the records of all answers.
+    fn reject_too_large(&self, indices: &[usize], mut answers: Vec<PendingAnswer>) {
+        let mut start = 0;
+        for answer in &mut answers {
+            let end = start + answer.records().count();
+            let own = indices.iter().filter(|index| (start..end).contains(*index));
+            let positions: Vec<usize> = own.map(|index| index - start).collect();
+            answer.reject_too_large(&positions);
+            start = end;
         }
-        self.outbox.put_back(others);
+        self.outbox.put_back(answers);
     }
 
     /// Opens a producer with the same transactional id, which aborts the transaction that the

@@ -9,6 +9,7 @@ use crate::stream::status::dead_letter_log::DeadLetterLog;
 pub(crate) struct Counts {
     pub(crate) received: Count,
     pub(crate) tombstones: Count,
+    pub(crate) skipped: Count,
     pub(crate) events: Count,
     pub(crate) dead_letters: Count,
     pub(crate) dead_letter_log: DeadLetterLog,

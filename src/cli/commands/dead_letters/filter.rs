@@ -76,7 +76,13 @@ mod tests {
             time: "2026-11-24T08:00:00Z".parse().unwrap(),
             group: "dogiqa".to_owned(),
             version: "0.1.0".to_owned(),
-            original: Source { topic: "in".to_owned(), partition: 0, offset: 7, timestamp: None },
+            original: Source {
+                topic: "in".to_owned(),
+                partition: 0,
+                offset: 7,
+                timestamp: None,
+                index: None,
+            },
         };
         let parsed = ListArguments::try_parse_from([&["list"], words].concat()).unwrap();
         parsed.filter.matches_reason(&reason, || "cat".to_owned())

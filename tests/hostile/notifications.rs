@@ -1,0 +1,116 @@
+//! Notifications of object stores, valid and invalid.
+
+use fastrand::Rng;
+
+use super::campaign::{Target, run};
+use super::json::{large, object};
+use super::mutate::mutate;
+use super::notification;
+
+const KEYS: [&str; 9] = [
+    r#""a.jpg""#,
+    r#""my+cup+%281%29.jpg""#,
+    r#""caf%C3%A9%2Fb.png""#,
+    r#""%""#,
+    r#""%ff""#,
+    r#""..%2F..%2Fetc""#,
+    r#""folder/""#,
+    r#""""#,
+    "7",
+];
+const NUMBERS: [&str; 7] =
+    ["1024", r#""1024""#, "-1", "1e400", "18446744073709551616", "{}", "null"];
+const TEXTS: [&str; 6] = [r#""abc""#, r#""0055AED6DCD90281E5""#, r#""""#, "null", "1", "[]"];
+const BUCKETS: [&str; 4] = [r#""photos""#, r#""photos/../private""#, r#""""#, "{}"];
+const DONOR: &[u8] = br#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{}}]}"#;
+
+#[test]
+fn hostile_notifications() {
+    let generate = |rng: &mut Rng| {
+        let mut payload = match rng.u8(..40) {
+            // Rarely, because each may have a megabyte.
+            0 => large(rng),
+            1..5 => bridged(rng).into_bytes(),
+            5..9 => resource(rng).into_bytes(),
+            9..13 => grid(rng).into_bytes(),
+            _ => records(rng).into_bytes(),
+        };
+        if rng.u8(..4) == 0 {
+            mutate(rng, &mut payload, DONOR);
+        }
+        payload
+    };
+    run(&Target {
+        name: "hostile_notifications",
+        cost: 2,
+        generate: &generate,
+        check: &|payload: &Vec<u8>| notification::check(payload),
+        memory_max: &|payload: &Vec<u8>| notification::memory_max(payload),
+    });
+}
+
+fn records(rng: &mut Rng) -> String {
+    let count = if rng.u8(..100) == 0 { rng.usize(..600) } else { rng.usize(..4) };
+    let entries: Vec<String> = (0..count).map(|_| record(rng)).collect();
+    let list = format!("[{}]", entries.join(","));
+    if rng.u8(..8) == 0 { list } else { object(rng, &[("Records", &[&list]), ("Key", &["1"])]) }
+}
+
+fn record(rng: &mut Rng) -> String {
+    let stored = object(
+        rng,
+        &[
+            ("key", &KEYS),
+            ("size", &NUMBERS),
+            ("eTag", &TEXTS),
+            ("versionId", &TEXTS),
+            ("sequencer", &TEXTS),
+            ("contentType", &TEXTS),
+        ],
+    );
+    let bucket = object(rng, &[("name", &BUCKETS)]);
+    let s3 = object(rng, &[("bucket", &[&bucket]), ("object", &[&stored])]);
+    let names =
+        [r#""ObjectCreated:Put""#, r#""s3:ObjectCreated:Copy""#, r#""ObjectRemoved:Delete""#, "1"];
+    object(rng, &[("eventName", &names), ("s3", &[&s3])])
+}
+
+fn bridged(rng: &mut Rng) -> String {
+    let stored = object(
+        rng,
+        &[("key", &KEYS), ("size", &NUMBERS), ("etag", &TEXTS), ("version-id", &TEXTS)],
+    );
+    let bucket = object(rng, &[("name", &BUCKETS)]);
+    let detail = object(rng, &[("bucket", &[&bucket]), ("object", &[&stored])]);
+    let kinds = [r#""Object Created""#, r#""Object Deleted""#, "null"];
+    object(rng, &[("source", &[r#""aws.s3""#]), ("detail-type", &kinds), ("detail", &[&detail])])
+}
+
+fn resource(rng: &mut Rng) -> String {
+    object(
+        rng,
+        &[
+            ("kind", &[r#""storage#object""#]),
+            ("bucket", &BUCKETS),
+            ("name", &KEYS),
+            ("generation", &NUMBERS),
+            ("size", &NUMBERS),
+            ("contentType", &TEXTS),
+        ],
+    )
+}
+
+fn grid(rng: &mut Rng) -> String {
+    let urls = [
+        r#""https://shop.blob.core.windows.net/photos/a%20b.jpg""#,
+        r#""https://shop.blob.core.windows.net/photos""#,
+        r#""https://evil.example/photos/%""#,
+        "7",
+    ];
+    let members: [(&str, &[&str]); 4] =
+        [("url", &urls), ("eTag", &TEXTS), ("contentLength", &NUMBERS), ("sequencer", &TEXTS)];
+    let data = object(rng, &members);
+    let kinds = [r#""Microsoft.Storage.BlobCreated""#, r#""Microsoft.Storage.BlobDeleted""#, "1"];
+    let event = object(rng, &[("eventType", &kinds), ("data", &[&data]), ("subject", &TEXTS)]);
+    if rng.bool() { event } else { format!("[{event},{event}]") }
+}
