@@ -13,9 +13,9 @@
 //! is the only way to read an object, [`Stores::list`] the only way to list a bucket.
 //!
 //! Imports go downwards: `fetch`, `list` and `check` use `stores`, which uses `backends` and
-//! `traffic`, the requests to each store with their `rate_limit`, and `key_rules`. `backends` use `access` and
-//! `response_fault`, which maps an `error_response` to a fault. `limits`, `settings`, `uri` and
-//! `error` are below all of them.
+//! `traffic`, the requests to each store with their `rate_limit`, and `key_rules`. `backends` use
+//! `access` and `response_fault`, which maps an `error_response` to a fault. `limits`, `settings`,
+//! `uri` and `error` are below all of them.
 
 mod access;
 mod backends;

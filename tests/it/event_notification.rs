@@ -55,7 +55,7 @@ fn code(payload: &Value) -> &'static str {
 }
 
 /// An element of `Records`, with the fields of Amazon's document.
-fn s3_record(name: &str, object: Value) -> Value {
+fn s3_record(name: &str, object: &Value) -> Value {
     json!({
         "eventVersion": "2.5",
         "eventSource": "aws:s3",
@@ -79,14 +79,14 @@ fn s3_record(name: &str, object: Value) -> Value {
 }
 
 fn put(key: &str) -> Value {
-    s3_record("ObjectCreated:Put", json!({"key": key, "size": 1024}))
+    s3_record("ObjectCreated:Put", &json!({"key": key, "size": 1024}))
 }
 
 #[test]
 fn a_record_of_s3_names_the_decoded_object_with_its_version_and_size() {
     let object = object(&json!({"Records": [s3_record(
         "ObjectCreated:CompleteMultipartUpload",
-        json!({
+        &json!({
             "key": "uploads%2F2026/my+cup+%281%29+caf%C3%A9.jpg",
             "size": 137_847,
             "eTag": "8f2c00aa-2",
@@ -108,7 +108,7 @@ fn a_record_of_s3_names_the_decoded_object_with_its_version_and_size() {
 fn compatible_stores_write_the_same_with_their_own_additions() {
     let mut record = s3_record(
         "s3:ObjectCreated:Put",
-        json!({
+        &json!({
             "key": "a%2Fb.jpg", "size": 3, "eTag": "e", "contentType": "image/jpeg",
             "userMetadata": {"content-type": "image/jpeg"}, "sequencer": "15CFEDF8D5304D1A"
         }),
@@ -133,7 +133,7 @@ fn compatible_stores_write_the_same_with_their_own_additions() {
     for key in ["d.jpg", "dir/my cup+(1) café.jpg", "p%25.jpg", "a+b.jpg", "%"] {
         let mut record = s3_record(
             "s3:ObjectCreated:Put",
-            json!({"key": key, "size": 5, "eTag": "\"5d41\"", "versionId": null, "sequencer": "2"}),
+            &json!({"key": key, "size": 5, "eTag": "\"5d41\"", "versionId": null, "sequencer": "2"}),
         );
         record["s3"]["bucket"]["arn"] = json!(format!("arn:aws:s3:::/photos/{key}"));
         for payload in [json!({"Records": [record]}), json!([record])] {
@@ -275,7 +275,7 @@ fn the_resource_of_google_is_read_by_its_generation() {
     assert_eq!(skip(&bare), SkipReason::Removed);
 
     let event = json!({
-        "specversion": "1.0", "id": "e1", "source": "//storage.googleapis.com/projects/_/buckets/photos",
+        "specversion": "1.0", "id": "e1", "source": "//storage.googleapis.com/",
         "type": "google.cloud.storage.object.v1.finalized", "subject": "objects/my cup+1.jpg",
         "data": resource
     });
@@ -298,9 +298,9 @@ fn azure_data(url: &str) -> Value {
     })
 }
 
-fn azure_event(kind: &str, data: Value) -> Value {
+fn azure_event(kind: &str, data: &Value) -> Value {
     json!({
-        "topic": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/shop",
+        "topic": "/subscriptions/s/providers/Microsoft.Storage/storageAccounts/shop",
         "subject": "/blobServices/default/containers/photos/blobs/a b.jpg",
         "eventType": kind,
         "eventTime": "2026-11-29T06:00:00Z",
@@ -315,7 +315,7 @@ fn azure_event(kind: &str, data: Value) -> Value {
 fn a_blob_of_azure_is_named_by_its_url() {
     let kind = "Microsoft.Storage.BlobCreated";
     let url = "https://shop.blob.core.windows.net/photos/2026/a%20b+c%C3%A9.jpg";
-    let event = azure_event(kind, azure_data(url));
+    let event = azure_event(kind, &azure_data(url));
     let expect = |object: CreatedObject| {
         assert_eq!(object.reference.uri, "az://photos/2026/a b+cé.jpg");
         assert_eq!(object.reference.etag.as_deref(), Some("0x8D4BCC2E4835CD0"));
@@ -324,7 +324,7 @@ fn a_blob_of_azure_is_named_by_its_url() {
         assert!(object.sequencer.is_some());
     };
     expect(object(&event));
-    let batch = entries(&json!([event, azure_event("Microsoft.Storage.BlobDeleted", json!({}))]));
+    let batch = entries(&json!([event, azure_event("Microsoft.Storage.BlobDeleted", &json!({}))]));
     expect(created(batch[0].clone()));
     assert_eq!(batch[1], Entry::Skipped { reason: SkipReason::Removed, removed: None });
 
@@ -343,9 +343,9 @@ fn a_blob_of_azure_is_named_by_its_url() {
     let lake = "https://shop.dfs.core.windows.net/photos/a.jpg";
     let mut data = azure_data(lake);
     data["api"] = json!("FlushWithClose");
-    assert_eq!(object(&azure_event(kind, data.clone())).reference.uri, "az://photos/a.jpg");
+    assert_eq!(object(&azure_event(kind, &data)).reference.uri, "az://photos/a.jpg");
     data["api"] = json!("CreateFile");
-    assert_eq!(skip(&azure_event(kind, data)), SkipReason::OtherEvent, "it has no content yet");
+    assert_eq!(skip(&azure_event(kind, &data)), SkipReason::OtherEvent, "it has no content yet");
     for url in [
         "https://shop.blob.core.windows.net/photos",
         "https://shop.blob.core.windows.net/photos/",
@@ -354,14 +354,14 @@ fn a_blob_of_azure_is_named_by_its_url() {
         "https://blob.core.windows.net/photos/a.jpg",
         "https://shop.blob.core.windows.net/pho%2Ftos/a.jpg",
     ] {
-        let code = code(&azure_event(kind, azure_data(url)));
+        let code = code(&azure_event(kind, &azure_data(url)));
         assert_eq!(code, "reference.invalid_field", "{url}");
     }
 }
 
 #[test]
 fn events_without_an_image_are_skipped_with_their_reason() {
-    let record = |name: &str| json!({"Records": [s3_record(name, json!({"key": "a"}))]});
+    let record = |name: &str| json!({"Records": [s3_record(name, &json!({"key": "a"}))]});
     for (payload, reason) in [
         (record("ObjectRemoved:Delete"), SkipReason::Removed),
         (record("s3:ObjectRemoved:DeleteMarkerCreated"), SkipReason::Removed),
@@ -375,10 +375,10 @@ fn events_without_an_image_are_skipped_with_their_reason() {
             SkipReason::Test,
         ),
         (
-            azure_event("Microsoft.EventGrid.SubscriptionValidationEvent", json!({})),
+            azure_event("Microsoft.EventGrid.SubscriptionValidationEvent", &json!({})),
             SkipReason::Test,
         ),
-        (azure_event("Microsoft.Storage.BlobTierChanged", json!({})), SkipReason::OtherEvent),
+        (azure_event("Microsoft.Storage.BlobTierChanged", &json!({})), SkipReason::OtherEvent),
     ] {
         assert_eq!(skip(&payload), reason, "{payload}");
     }
@@ -404,7 +404,7 @@ fn references_stay_references() {
 fn another_format_than_the_configured_one_is_refused() {
     let reference = json!({"uri": "s3://photos/a.jpg"});
     let s3 = json!({"Records": [put("a.jpg")]});
-    let azure = azure_event("Microsoft.Storage.BlobCreated", azure_data(""));
+    let azure = azure_event("Microsoft.Storage.BlobCreated", &azure_data(""));
     let code = |payload: &Value, format| match parse_with(&[], payload, format) {
         Ok(_) => "accepted",
         Err(error) => error.code(),
@@ -424,7 +424,7 @@ fn another_format_than_the_configured_one_is_refused() {
 
 #[test]
 fn wrong_types_and_malformed_keys_fail_alone() {
-    let of = |object: Value| json!({"Records": [s3_record("ObjectCreated:Put", object)]});
+    let of = |object: Value| json!({"Records": [s3_record("ObjectCreated:Put", &object)]});
     for (object, expected) in [
         (json!({"key": "%"}), "reference.invalid_key"),
         (json!({"key": "a%2"}), "reference.invalid_key"),

@@ -62,6 +62,30 @@ async fn in_memory(objects: &[(&str, &'static str)]) -> Stores {
 }
 
 #[tokio::test]
+async fn a_declared_size_above_the_limit_is_refused_without_a_request() {
+    let stores = in_memory(&[("a.jpg", "abc")]).await;
+    let fetch = async |uri, declared_bytes| {
+        let request = FetchRequest { declared_bytes, ..FetchRequest::new(uri) };
+        stores.fetch(&request).await.map_err(|error| (error.code(), error.attempts()))
+    };
+    assert_eq!(fetch("s3://photos/a.jpg", Some(10)).await.unwrap().bytes, "abc");
+    let refused = fetch("s3://photos/a.jpg", Some(11)).await.unwrap_err();
+    assert_eq!(refused, ("fetch.too_large", 0));
+    let elsewhere = fetch("s3://private/a.jpg", Some(u64::MAX)).await.unwrap_err();
+    assert_eq!(elsewhere, ("uri.forbidden_bucket", 0), "the allow-list is first");
+}
+
+#[test]
+fn a_container_of_another_account_is_not_read() {
+    let mut settings = Settings::default();
+    assert_eq!(Stores::new(&settings).unwrap().admit_account("any"), Ok(()));
+    settings.azure.account = Some("shop".to_owned());
+    let stores = Stores::new(&settings).unwrap();
+    assert_eq!(stores.admit_account("shop"), Ok(()));
+    assert_eq!(stores.admit_account("evil").unwrap_err().code(), "uri.forbidden_bucket");
+}
+
+#[tokio::test]
 async fn only_the_allowed_bucket_is_read() {
     let stores = in_memory(&[("a.jpg", "abc"), ("large", "01234567890")]).await;
     let code = async |uri: &str| match stores.fetch(&FetchRequest::new(uri)).await {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use object_store::ObjectStoreExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -23,15 +23,7 @@ fn every_object_of_a_bucket_that_publishes_is_answered_once_despite_kills() {
     let value = |name: &str| gateway.value(name).unwrap();
     let samples = images::fifty_images();
     let keys: Vec<&str> = samples.iter().map(|sample| sample.key.as_str()).collect();
-    let store = AmazonS3Builder::new()
-        .with_endpoint(value("S3_ENDPOINT"))
-        .with_allow_http(true)
-        .with_region(value("S3_REGION"))
-        .with_access_key_id(value("S3_ROOT_KEY"))
-        .with_secret_access_key(value("S3_ROOT_SECRET"))
-        .with_bucket_name(value("S3_BUCKET"))
-        .build()
-        .unwrap();
+    let store = root_store(&gateway);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let put = |key: &str, bytes: &[u8]| {
         runtime.block_on(store.put(&Path::parse(key).unwrap(), bytes.to_vec().into())).unwrap();
@@ -47,14 +39,7 @@ fn every_object_of_a_bucket_that_publishes_is_answered_once_despite_kills() {
     assert!(wait::until(is_published, WAIT_MAX), "{} records", fixture.input_len());
 
     // All objects once more, in one record.
-    let entry = |key: &&str| {
-        let key = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
-        let bucket = json!({"name": value("S3_BUCKET")});
-        json!({"eventName": "ObjectCreated:Put", "s3": {"bucket": bucket, "object": {"key": key}}})
-    };
-    let together = json!({"Records": keys.iter().map(entry).collect::<Vec<_>>()});
-    let payload = Some(together.to_string().into_bytes());
-    fixture.publish(std::iter::once(PublishedRecord { payload, ..PublishedRecord::default() }));
+    fixture.publish(std::iter::once(together(value("S3_BUCKET"), &keys)));
 
     let settings = [
         format!("storage.s3.endpoint={}", value("S3_ENDPOINT")),
@@ -96,4 +81,31 @@ fn every_object_of_a_bucket_that_publishes_is_answered_once_despite_kills() {
          lost, 0 twice",
         samples.len()
     ));
+}
+
+fn root_store(gateway: &Started) -> AmazonS3 {
+    let value = |name: &str| gateway.value(name).unwrap();
+    AmazonS3Builder::new()
+        .with_endpoint(value("S3_ENDPOINT"))
+        .with_allow_http(true)
+        .with_region(value("S3_REGION"))
+        .with_access_key_id(value("S3_ROOT_KEY"))
+        .with_secret_access_key(value("S3_ROOT_SECRET"))
+        .with_bucket_name(value("S3_BUCKET"))
+        .build()
+        .unwrap()
+}
+
+/// Returns one notification of all keys.
+fn together(bucket: &str, keys: &[&str]) -> PublishedRecord {
+    let entry = |key: &&str| {
+        let key = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
+        let (bucket, object) = (json!({"name": bucket}), json!({"key": key}));
+        json!({"eventName": "ObjectCreated:Put", "s3": {"bucket": bucket, "object": object}})
+    };
+    let records = json!({"Records": keys.iter().map(entry).collect::<Vec<_>>()});
+    PublishedRecord {
+        payload: Some(records.to_string().into_bytes()),
+        ..PublishedRecord::default()
+    }
 }

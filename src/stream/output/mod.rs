@@ -1,9 +1,10 @@
 //! From a record to its acknowledged event or dead letter.
 //!
-//! `answer` produces it for each entry of a record, and `answer_writer` writes it, with the `reason`
-//! of a dead letter. `latest_events` knows the objects that changed since. At least once, `publisher` sends each answer alone. Exactly once, `outbox`
-//! collects answers, and `transaction_committer` commits them with their positions through a
-//! `transactional_producer`. `outage` decides if a failed fetch is worth a dead letter.
+//! `answer` produces it for each entry of a record, and `answer_writer` writes it, with the
+//! `reason` of a dead letter. `latest_events` knows the objects that changed since. At least once,
+//! `publisher` sends each answer alone. Exactly once, `outbox` collects answers, and
+//! `transaction_committer` commits them with their positions through a `transactional_producer`.
+//! `outage` decides if a failed fetch is worth a dead letter.
 //!
 //! May import `status`, `record`, `offsets`, `broker`, `settings` and `error`.
 

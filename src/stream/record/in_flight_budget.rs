@@ -51,8 +51,8 @@ impl InFlightBudget {
         })
     }
 
-    /// Blocks until at least an eighth of the references is free, at most for `timeout`, so that one
-    /// wake-up admits several records. May return early.
+    /// Blocks until at least an eighth of the references is free, at most for `timeout`, so that
+    /// one wake-up admits several records. May return early.
     pub(crate) fn wait(&self, timeout: Duration) {
         let mut usage = self.lock();
         usage.waiting_threads += 1;
