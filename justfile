@@ -70,6 +70,6 @@ bench-cuda device="cuda:0":
 bench *arguments:
     cargo bench {{ arguments }}
 
-# Coverage-guided fuzzing until it is stopped (config, decode, reference, rle, uri); needs nightly Rust and cargo-fuzz
+# Coverage-guided fuzzing until it is stopped (config, decode, notification, reference, rle, uri); needs nightly Rust and cargo-fuzz
 fuzz target *arguments:
     cargo +nightly fuzz run {{ target }} -- {{ arguments }}

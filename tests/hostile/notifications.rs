@@ -33,6 +33,7 @@ fn hostile_notifications() {
             1..5 => bridged(rng).into_bytes(),
             5..9 => resource(rng).into_bytes(),
             9..13 => grid(rng).into_bytes(),
+            13..25 => regular(rng).into_bytes(),
             _ => records(rng).into_bytes(),
         };
         if rng.u8(..4) == 0 {
@@ -47,6 +48,20 @@ fn hostile_notifications() {
         check: &|payload: &Vec<u8>| notification::check(payload),
         memory_max: &|payload: &Vec<u8>| notification::memory_max(payload),
     });
+}
+
+/// Generates a notification with all its members, so that some are accepted.
+fn regular(rng: &mut Rng) -> String {
+    let mut pick = |values: &[&'static str]| values[rng.usize(..values.len())];
+    let (bucket, key, number) = (pick(&BUCKETS), pick(&KEYS), pick(&NUMBERS));
+    let object = format!(r#"{{"key":{key},"size":{number},"eTag":{}}}"#, pick(&TEXTS));
+    let s3 = format!(r#"{{"bucket":{{"name":{bucket}}},"object":{object}}}"#);
+    let record = format!(r#"{{"eventName":"ObjectCreated:Put","s3":{s3}}}"#);
+    match pick(&["s3", "several", "gcs"]) {
+        "s3" => format!(r#"{{"Records":[{record}]}}"#),
+        "several" => format!("[{record},{record},{record}]"),
+        _ => format!(r#"{{"kind":"storage#object","bucket":{bucket},"name":{key}}}"#),
+    }
 }
 
 fn records(rng: &mut Rng) -> String {

@@ -156,8 +156,8 @@ impl AnswerWriter {
     }
 
     /// Writes the original record, with the reason in its headers, and its position as key if it
-    /// has none. Of a record with several entries, its value has the failed one only. If that is too
-    /// large for the topic, leaves out the value, then the headers too. The reason contains the
+    /// has none. Of a record with several entries, its value has the failed one only. If that is
+    /// too large for the topic, leaves out the value, then the headers too. The reason contains the
     /// position of the original, and a poison record must not block its partition.
     ///
     /// # Errors
