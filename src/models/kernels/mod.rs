@@ -9,6 +9,7 @@
 //!  packed_weight ─ products with a weight that is packed once
 //!  epilogue, norm, head_norm, pool, rotary, silu_gate ─ row operations
 //!  causal_conv, delta_scan ─ the two operations along the rows of a sequence
+//!  convolution ─ of maps with their channels last
 //!  cross_attention, upscale, enlargement ─ the heavy steps of SAM 2's mask decoder
 //! ```
 //! `layers` and `sam2` hold each operation's signature and plain form, and tests that both agree.
@@ -17,6 +18,7 @@
 
 mod attention_block;
 mod causal_conv;
+mod convolution;
 pub(crate) mod cross_attention;
 mod delta_scan;
 mod enlargement;
@@ -38,6 +40,7 @@ pub(crate) mod vector;
 mod windowed_attention;
 
 pub(crate) use causal_conv::{TAPS, causal_conv};
+pub use convolution::{Epilogue, PackedConvolution, Stride};
 pub use delta_scan::DeltaHeads;
 pub(crate) use delta_scan::delta_scan;
 pub use enlargement::{MaskEnlargement, MaskMeasurements};
@@ -50,7 +53,7 @@ pub(crate) use head_norm::{gated_norm, head_norm, sigmoid_gate};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub use packed_weight::PackedWeight;
 pub(crate) use panels::{Panels, RowMajor, lanes, multiply, multiply_transposed, padded};
-pub(crate) use pool::max_pool_2x2;
+pub(crate) use pool::{max_pool_2x2, mean_pool_2x2};
 pub(crate) use rotary::rotate;
 pub(crate) use silu_gate::silu_gate;
 pub(crate) use values::{Values, accepts};

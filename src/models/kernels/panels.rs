@@ -131,19 +131,39 @@ pub(crate) struct Tiles {
 impl Tiles {
     /// Packs the first `depth` values of the first `rows` rows.
     #[inline(always)]
-    pub(crate) fn pack<S: Simd>(_: S, left: RowMajor<'_>, rows: usize, depth: usize) -> Self {
+    pub(crate) fn pack<S: Simd>(simd: S, left: RowMajor<'_>, rows: usize, depth: usize) -> Self {
+        Self::pack_parts(simd, rows, (1, depth), |row, _| Some(left.row(row, depth)))
+    }
+
+    /// Packs rows that are each `parts` slices of `width` values, one after the other. `part(row,
+    /// index)` returns a slice, or `None` for zeros.
+    #[inline(always)]
+    pub(crate) fn pack_parts<'a, S: Simd>(
+        _: S,
+        rows: usize,
+        (parts, width): (usize, usize),
+        part: impl Fn(usize, usize) -> Option<&'a [f32]>,
+    ) -> Self {
+        let depth = parts * width;
         let mut values = vec![0.0; rows * depth];
         let mut row = 0;
         while row < rows {
             let height = tile_height::<S>(rows - row);
-            for index in 0..height {
-                let source = left.row(row + index, depth).chunks(DEPTH_BLOCK).enumerate();
-                for (block, source) in source {
-                    let start = rows * block * DEPTH_BLOCK + row * source.len();
-                    let tile = &mut values[start..][..height * source.len()];
-                    for (to, value) in tile.chunks_exact_mut(height).zip(source) {
-                        to[index] = *value;
+            for index in 0..parts * height {
+                let (index, within) = (index / height, index % height);
+                let Some(mut source) = part(row + within, index) else { continue };
+                let mut column = index * width;
+                // A part may continue in the next block of columns.
+                while !source.is_empty() {
+                    let first = column / DEPTH_BLOCK * DEPTH_BLOCK;
+                    let length = DEPTH_BLOCK.min(depth - first);
+                    let (now, later) = source.split_at(source.len().min(first + length - column));
+                    let start = rows * first + row * length + (column - first) * height;
+                    let tile = &mut values[start..][..height * now.len()];
+                    for (to, value) in tile.chunks_exact_mut(height).zip(now) {
+                        to[within] = *value;
                     }
+                    (column, source) = (column + now.len(), later);
                 }
             }
             row += height;

@@ -8,7 +8,7 @@
 //!  attention ── in windows of a map of tokens          pool ── of a map of tokens
 //!  grouped_attention ── query heads that share keys and values, and the rows visible to them
 //!  sequences ── packed rows          causal_conv, delta_rule ── along the rows of each sequence
-//!  samples ── functions of 8-bit samples
+//!  samples ── functions of 8-bit samples          convolution ── of maps of tokens
 //!  head_norm ── norms of the heads of a row, and gates          chunk_tables ── of delta_rule
 //! ```
 //! Layers import `ops`, `kernels` and each other, and depend on no network.
@@ -16,6 +16,7 @@
 mod attention;
 mod causal_conv;
 mod chunk_tables;
+mod convolution;
 mod delta_rule;
 mod epilogue;
 mod grouped_attention;
@@ -31,9 +32,12 @@ mod sequences;
 mod silu_gate;
 mod visibility;
 
-pub use crate::models::kernels::{DeltaHeads, HeadLayout, PackedWeight, Windows};
+pub use crate::models::kernels::{
+    DeltaHeads, Epilogue, HeadLayout, PackedConvolution, PackedWeight, Stride, Windows,
+};
 pub use attention::{softmax_attention, windowed_attention};
 pub use causal_conv::CausalConv;
+pub use convolution::Convolution;
 pub use delta_rule::delta_rule;
 pub use epilogue::{
     add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual, add_residual, gelu,
@@ -43,7 +47,7 @@ pub use head_norm::{HeadNorm, gated_norm, sigmoid_gate};
 pub use linear::Linear;
 pub use matrix::Matrix;
 pub use norm::LayerNorm;
-pub use pool::max_pool_2x2;
+pub use pool::{max_pool_2x2, mean_pool_2x2};
 pub use rms_norm::RmsNorm;
 pub use rotary::{Angles, Rotary};
 pub use samples::map_samples;
