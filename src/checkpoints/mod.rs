@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  "sam2.1-large", "owner/name", a path ─ hub ─► a file or folder ─ weights ─► named tensors
-//!  named tensors ─ sam2, mplug_owl3, qwen3_5_vl ─► Config and VarBuilder ─► a network of `models`
+//!  named tensors ─ sam2, mplug_owl3, … ─► Config and VarBuilder ─► a network of `models`
 //! ```
 //! All I/O around weights is here: files, the network and the environment. It may import `models`,
-//! which use no files. Inside, `hub`, `sam2`, `mplug_owl3` and `qwen3_5_vl` import `weights`, never
-//! each other. `quantize` writes the GGUF of the latter two; `metrics` fetches the parameters of the
-//! hand-crafted metrics with the client of `hub`.
+//! which use no files. Inside, `hub`, `sam2`, `mplug_owl3`, `qwen3_5_vl` and `clip_iqa` import
+//! `weights`, never each other. `quantize` writes the GGUF of an mPLUG-Owl3 or a Qwen3.5-VL;
+//! `metrics` fetches the parameters of the hand-crafted metrics with the client of `hub`.
 
 mod atomic_file;
+mod clip_iqa;
 pub mod hub;
 pub mod metrics;
 mod mplug_owl3;
@@ -19,6 +20,7 @@ mod sam2;
 mod tokenizer_file;
 mod weights;
 
+pub use clip_iqa::ClipCheckpoint;
 pub use mplug_owl3::MplugOwl3Checkpoint;
 pub use quantize::{BlockFormat, QuantizeError};
 pub use qwen3_5_vl::{Qwen3_5VlCheckpoint, TuningOf};

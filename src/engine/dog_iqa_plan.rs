@@ -1,4 +1,5 @@
-//! The paper's engine: SAM 2 segments and mPLUG-Owl3 rates, or Q-ReAlign or a server in its place.
+//! The paper's engine: SAM 2 segments and mPLUG-Owl3 rates, or another network or a server in its
+//! place.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -64,6 +65,7 @@ impl DogIqaPlan {
         }
         dog_iqa.rating.check().map_err(|message| weights_error("rating", message))?;
         dog_iqa.q_realign.check().map_err(|message| weights_error("q_realign", message))?;
+        dog_iqa.clip_iqa.check().map_err(|message| weights_error("clip_iqa", message))?;
         let ids = dog_iqa.device.ids();
         let checked = dog_iqa.masks.check_on(ids[0].kind());
         checked.map_err(|message| weights_error("masks", message))?;
@@ -139,9 +141,12 @@ fn plan_scorer(
     }
     let dtype = dog_iqa.dtype.on(places.devices[0].0);
     let path = locate(&dog_iqa.scorer).map_err(scorer_error)?;
-    let (network, weights) = Network::of(&path, dtype).map_err(scorer_error)?;
-    let ratings =
-        NetworkRatings { mplug_owl3: dog_iqa.rating.clone(), qwen3_5_vl: dog_iqa.q_realign };
+    let ratings = NetworkRatings {
+        mplug_owl3: dog_iqa.rating.clone(),
+        qwen3_5_vl: dog_iqa.q_realign,
+        clip_iqa: dog_iqa.clip_iqa,
+    };
+    let (network, weights) = Network::of(&path, &ratings, dtype).map_err(scorer_error)?;
     let standard = standard.clone();
     let open = move |device: DeviceId| {
         let device = device.open()?;

@@ -31,11 +31,12 @@ mod traits;
 mod warm_up;
 
 pub use adapters::classic::{ClassicScorer, ClassicSegmenter, ReducedPicture};
+pub use adapters::clip_iqa::{ClipIqaScorer, FittedCrop};
 pub use adapters::mplug_owl3::{CropViews, MplugOwl3Scorer};
 pub use adapters::qwen3_5_vl::{CropPatches, Qwen3_5VlScorer};
 pub use adapters::recorded::RecordedMasks;
 pub use adapters::sam2::{Sam2Error, Sam2Segmenter};
-pub use adapters::{MplugOwl3Error, Qwen3_5VlError};
+pub use adapters::{ClipIqaError, MplugOwl3Error, Qwen3_5VlError};
 pub use chat::{ChatQuestion, MplugOwl3Chat};
 pub use engine::Engine;
 pub use error::EngineError;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::changed_settings::changed_settings;
 use crate::engine::server::HttpSettings;
+use crate::models::clip_iqa::ClipIqaSettings;
 use crate::models::device::DeviceId;
 use crate::models::mplug_owl3::RatingSettings;
 use crate::models::qwen3_5_vl::QRealignSettings;
@@ -168,11 +169,11 @@ pub struct DogIqaSettings {
     /// `.safetensors` file, or a folder with one. `classic` is the segmenter of the engine of that
     /// name, which needs no weights and is not the paper's.
     pub segmenter: String,
-    /// The model that rates: a preset (`mplug-owl3-7b-241101`, or `q-realign-0.8b`, which is not
-    /// the paper's), an `owner/name` of the Hub, or a path. Download the first two with `dogiqa
-    /// models pull`. A path names a folder, a `.safetensors` file, its index, or a `.gguf` file.
-    /// The weights decide whether it is an mPLUG-Owl3 or a Qwen3.5-VL. `http` is a server with
-    /// OpenAI's API, with the settings of `engine.dog_iqa.http`.
+    /// The model that rates: a preset (`mplug-owl3-7b-241101`, or `q-realign-0.8b` and `clip-iqa`,
+    /// which are not the paper's), an `owner/name` of the Hub, or a path. Download the first two
+    /// with `dogiqa models pull`. A path names a folder, a `.safetensors` file, its index, or a
+    /// `.gguf` file. The weights decide whether it is an mPLUG-Owl3, a Qwen3.5-VL or a CLIP. `http`
+    /// is a server with OpenAI's API, with the settings of `engine.dog_iqa.http`.
     pub scorer: String,
     /// Allowed SHA-256 digests of weight files. If the list is not empty, the worker does not start
     /// with a file of any other digest.
@@ -196,6 +197,8 @@ pub struct DogIqaSettings {
     pub rating: RatingSettings,
     /// The prompt and the images of a Qwen3.5-VL, such as Q-ReAlign.
     pub q_realign: QRealignSettings,
+    /// The prompts and the images of CLIP-IQA.
+    pub clip_iqa: ClipIqaSettings,
     /// The server that rates if `scorer` is `http`: vLLM, SGLang, TGI, llama.cpp, mistral.rs or
     /// another one with OpenAI's API and a model that reads images.
     pub http: HttpSettings,
@@ -214,6 +217,7 @@ impl Default for DogIqaSettings {
             masks: AmgPreset::DogIqa.settings(),
             rating: RatingSettings::default(),
             q_realign: QRealignSettings::default(),
+            clip_iqa: ClipIqaSettings::default(),
             http: HttpSettings::default(),
         }
     }
@@ -223,10 +227,18 @@ impl DogIqaSettings {
     /// Lists the settings that change answers and differ from their defaults, by their names in the
     /// configuration.
     pub(crate) fn changed(&self) -> BTreeMap<String, Value> {
-        let Self { dtype, segmenter_dtype, masks, rating, q_realign, http, .. } = self.clone();
-        let http = http.of_answers();
-        let settings =
-            Self { dtype, segmenter_dtype, masks, rating, q_realign, http, ..Self::default() };
+        let Self { dtype, segmenter_dtype, masks, rating, q_realign, clip_iqa, http, .. } =
+            self.clone();
+        let settings = Self {
+            dtype,
+            segmenter_dtype,
+            masks,
+            rating,
+            q_realign,
+            clip_iqa,
+            http: http.of_answers(),
+            ..Self::default()
+        };
         changed_settings("engine.dog_iqa", &settings, &Self::default())
     }
 }

@@ -46,12 +46,13 @@ pub struct Rating {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<f64>,
     /// The scorer's own score, on the scale of its authors, if its levels are derived from one: 0
-    /// to 1 for Q-ReAlign. Larger is better.
+    /// to 1 for Q-ReAlign and CLIP-IQA. Larger is better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<f64>,
     /// Name of the mapping from the scorer's answers to levels. Present with `raw`.
     /// `five-words-linear`: bad, poor, fair, good and excellent are spread evenly over 1 to K, each
-    /// shared by the nearest levels.
+    /// shared by the nearest levels. `clip-paper-pair-linear` and `clip-iqa-pytorch-pairs-linear`:
+    /// the probability of each pair's better prompt has its place among the levels in the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<String>,
 }

@@ -8,6 +8,7 @@
 //! mismatched shapes, dtypes or devices, or if the device runs out of memory.
 
 pub mod classic;
+pub mod clip_iqa;
 pub mod device;
 mod kernels;
 pub mod layers;

@@ -1,6 +1,8 @@
 //! The offline integration tests: no network except loopback, no external service.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+#[path = "../support/clip.rs"]
+mod clip;
 #[path = "../support/conformance.rs"]
 mod conformance;
 #[path = "../support/distort.rs"]
@@ -48,6 +50,7 @@ mod checkpoint_forms;
 mod classic_monotone;
 mod cli;
 mod cli_ask;
+mod clip_iqa;
 #[cfg(feature = "cuda")]
 mod cuda_parity;
 mod documents;
@@ -61,6 +64,7 @@ mod event_quality;
 mod event_reference;
 mod forbidden_references;
 mod goldens_agreement;
+mod goldens_clip_iqa;
 mod goldens_evaluate;
 mod goldens_mplug_owl3;
 mod goldens_mplug_owl3_processor;

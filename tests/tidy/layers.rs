@@ -95,9 +95,19 @@ const MODULES: &[(&str, &[&str])] = &[
 const FOLDERS: &[(&str, &[&str])] = &[
     (
         "models",
-        &["device", "ops", "kernels", "layers", "classic", "sam2", "mplug_owl3", "qwen3_5_vl"],
+        &[
+            "device",
+            "ops",
+            "kernels",
+            "layers",
+            "classic",
+            "sam2",
+            "mplug_owl3",
+            "qwen3_5_vl",
+            "clip_iqa",
+        ],
     ),
-    ("checkpoints", &["weights", "sam2", "mplug_owl3", "qwen3_5_vl", "hub", "metrics"]),
+    ("checkpoints", &["weights", "sam2", "mplug_owl3", "qwen3_5_vl", "clip_iqa", "hub", "metrics"]),
     ("engine", &["server", "lane", "adapters"]),
     ("storage", &["access", "backends"]),
     ("event", &["reference", "notification", "schema"]),

@@ -29,7 +29,7 @@ pub struct ModelBundle {
 /// All presets. Sizes of segmenters are those of the published `.pt` files of SAM 2.1; after
 /// rounding, those of 2.0 are equal. Sizes of scorers are those of the published `.safetensors`
 /// files.
-pub const PRESETS: [ModelPreset; 15] = [
+pub const PRESETS: [ModelPreset; 19] = [
     sam2("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156),
     sam2("sam2.1-small", "facebook/sam2.1-hiera-small", 184),
     sam2("sam2.1-base-plus", "facebook/sam2.1-hiera-base-plus", 324),
@@ -45,6 +45,10 @@ pub const PRESETS: [ModelPreset; 15] = [
     q_realign("q-realign-0.8b", "q-future/Q-ReAlign-Mini-0.8B", 2_210),
     q_realign("q-realign-4b", "q-future/Q-ReAlign-Lite-4B", 10_350),
     q_realign("q-realign-9b", "q-future/Q-ReAlign-Pro-9B", 18_820),
+    clip("clip-iqa-rn50", Some("clip-iqa"), "timm/resnet50_clip.openai", 408),
+    clip("clip-iqa-vit-b-32", None, "openai/clip-vit-base-patch32", 605),
+    clip("clip-iqa-vit-b-16", None, "openai/clip-vit-base-patch16", 599),
+    clip("clip-iqa-vit-l-14", None, "openai/clip-vit-large-patch14", 1_710),
 ];
 
 /// All bundles.
@@ -115,6 +119,15 @@ const fn q_realign(name: &'static str, repo: &'static str, megabytes: u64) -> Mo
     owl(name, None, repo, megabytes)
 }
 
+const fn clip(
+    name: &'static str,
+    alias: Option<&'static str>,
+    repo: &'static str,
+    megabytes: u64,
+) -> ModelPreset {
+    ModelPreset { name, alias, repo, bytes: megabytes * 1_000_000, licence: "MIT" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +146,8 @@ mod tests {
         }
         let tuned = [qwen3_5_vl::Size::B0_8, qwen3_5_vl::Size::B4, qwen3_5_vl::Size::B9];
         names.extend(tuned.map(|size| format!("q-realign-{}", size.name())));
+        // `clip_iqa::Config::name` has these names.
+        names.extend(["rn50", "vit-b-32", "vit-b-16", "vit-l-14"].map(|n| format!("clip-iqa-{n}")));
         names.sort();
         let mut presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
         presets.sort_unstable();

@@ -8,10 +8,13 @@ use serde::Deserialize;
 use crate::checkpoints::weights::error::{WeightsError, damaged};
 use crate::checkpoints::weights::stand_in::read_text;
 
-/// File names that are preferred in a folder, in this order.
-const PREFERRED_NAMES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+/// File names that are preferred in a folder, in this order. The first has a whole CLIP, of which a
+/// `model.safetensors` next to it may have the image tower alone.
+const PREFERRED_NAMES: [&str; 3] =
+    ["open_clip_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
 /// Files that a network needs besides its weights; a checkpoint may lack them.
-pub(crate) const COMPANION_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
+pub(crate) const COMPANION_FILES: [&str; 3] =
+    ["config.json", "open_clip_config.json", "tokenizer.json"];
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
 
 /// Returns the weight file in a folder by the rule of [`choose_weights_file`]. A path that is not a

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use crate::checkpoints::{MplugOwl3Checkpoint, Qwen3_5VlCheckpoint, WeightsError};
+use crate::checkpoints::{ClipCheckpoint, MplugOwl3Checkpoint, Qwen3_5VlCheckpoint, WeightsError};
+use crate::engine::adapters::clip_iqa::{ClipIqaError, ClipIqaScorer, FittedCrop};
 use crate::engine::adapters::loaded_mplug_owl3::MplugOwl3Error;
 use crate::engine::adapters::mplug_owl3::{CropViews, MplugOwl3Scorer};
 use crate::engine::adapters::qwen3_5_vl::{CropPatches, Qwen3_5VlError, Qwen3_5VlScorer};
@@ -13,6 +14,7 @@ use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
 use crate::imaging::Crop;
 use crate::method::{LevelDistribution, Standard};
+use crate::models::clip_iqa::ClipIqaSettings;
 use crate::models::mplug_owl3::RatingSettings;
 use crate::models::qwen3_5_vl::QRealignSettings;
 
@@ -25,6 +27,9 @@ pub(crate) enum NetworkScorerError {
     /// Of Qwen3.5-VL.
     #[error(transparent)]
     Qwen3_5Vl(#[from] Qwen3_5VlError),
+    /// Of CLIP-IQA.
+    #[error(transparent)]
+    ClipIqa(#[from] ClipIqaError),
 }
 
 /// The settings of each network's ratings.
@@ -34,6 +39,8 @@ pub(crate) struct NetworkRatings {
     pub(crate) mplug_owl3: RatingSettings,
     /// Of Qwen3.5-VL.
     pub(crate) qwen3_5_vl: QRealignSettings,
+    /// Of CLIP-IQA.
+    pub(crate) clip_iqa: ClipIqaSettings,
 }
 
 /// The networks that rate.
@@ -41,27 +48,38 @@ pub(crate) struct NetworkRatings {
 pub(crate) enum Network {
     MplugOwl3,
     Qwen3_5Vl,
+    ClipIqa,
 }
 
 impl Network {
-    /// Recognises the network of a checkpoint. Returns the memory of its weights, too, in bytes.
+    /// Recognises the network of a checkpoint. Returns the memory of its weights, too, in bytes. If
+    /// images have any size, it includes that of one image.
     ///
     /// # Errors
-    /// Fails if the file cannot be read or is of neither.
-    pub(crate) fn of(path: &Path, dtype: DType) -> Result<(Self, u64), WeightsError> {
+    /// Fails if the file cannot be read or is of none.
+    pub(crate) fn of(
+        path: &Path,
+        ratings: &NetworkRatings,
+        dtype: DType,
+    ) -> Result<(Self, u64), WeightsError> {
         if Qwen3_5VlCheckpoint::is_at(path)? {
             return Ok((Self::Qwen3_5Vl, Qwen3_5VlCheckpoint::open(path)?.bytes_in(dtype)));
+        }
+        if ClipCheckpoint::is_at(path)? {
+            let pixels = ratings.clip_iqa.pixels_max;
+            return Ok((Self::ClipIqa, ClipCheckpoint::open(path)?.bytes(pixels)));
         }
         let checkpoint = MplugOwl3Checkpoint::open(path)?;
         Ok((Self::MplugOwl3, checkpoint.weights().bytes_in(dtype)))
     }
 }
 
-/// A scorer of either network.
+/// A scorer of one of the networks.
 #[derive(Debug)]
 pub(crate) enum NetworkScorer {
     MplugOwl3(Box<MplugOwl3Scorer>),
     Qwen3_5Vl(Box<Qwen3_5VlScorer>),
+    ClipIqa(Box<ClipIqaScorer>),
 }
 
 /// A crop as the network of the scorer reads it.
@@ -69,6 +87,7 @@ pub(crate) enum NetworkScorer {
 pub(crate) enum NetworkInput {
     MplugOwl3(CropViews),
     Qwen3_5Vl(CropPatches),
+    ClipIqa(FittedCrop),
 }
 
 impl NetworkScorer {
@@ -94,6 +113,11 @@ impl NetworkScorer {
                 let scorer = Qwen3_5VlScorer::open(path, standard, settings, dtype, device)?;
                 Self::Qwen3_5Vl(Box::new(scorer))
             }
+            Network::ClipIqa => {
+                let settings = ratings.clip_iqa;
+                let scorer = ClipIqaScorer::open(path, standard, settings, dtype, device)?;
+                Self::ClipIqa(Box::new(scorer))
+            }
         })
     }
 }
@@ -114,6 +138,7 @@ impl Scorer for NetworkScorer {
         match self {
             Self::MplugOwl3(scorer) => scorer.info(),
             Self::Qwen3_5Vl(scorer) => scorer.info(),
+            Self::ClipIqa(scorer) => scorer.info(),
         }
     }
 
@@ -121,6 +146,7 @@ impl Scorer for NetworkScorer {
         match self {
             Self::MplugOwl3(scorer) => scorer.prepare(crop).map(NetworkInput::MplugOwl3),
             Self::Qwen3_5Vl(scorer) => scorer.prepare(crop).map(NetworkInput::Qwen3_5Vl),
+            Self::ClipIqa(scorer) => scorer.prepare(crop).map(NetworkInput::ClipIqa),
         }
     }
 
@@ -128,6 +154,7 @@ impl Scorer for NetworkScorer {
         match input {
             NetworkInput::MplugOwl3(input) => MplugOwl3Scorer::cost(input),
             NetworkInput::Qwen3_5Vl(input) => Qwen3_5VlScorer::cost(input),
+            NetworkInput::ClipIqa(input) => ClipIqaScorer::cost(input),
         }
     }
 
@@ -137,14 +164,21 @@ impl Scorer for NetworkScorer {
             Self::MplugOwl3(scorer) => {
                 let inputs = of_network(batch, |input| match input {
                     NetworkInput::MplugOwl3(input) => Some(input.clone()),
-                    NetworkInput::Qwen3_5Vl(_) => None,
+                    NetworkInput::Qwen3_5Vl(_) | NetworkInput::ClipIqa(_) => None,
                 });
                 scorer.rate(&inputs?)
             }
             Self::Qwen3_5Vl(scorer) => {
                 let inputs = of_network(batch, |input| match input {
                     NetworkInput::Qwen3_5Vl(input) => Some(input.clone()),
-                    NetworkInput::MplugOwl3(_) => None,
+                    NetworkInput::MplugOwl3(_) | NetworkInput::ClipIqa(_) => None,
+                });
+                scorer.rate(&inputs?)
+            }
+            Self::ClipIqa(scorer) => {
+                let inputs = of_network(batch, |input| match input {
+                    NetworkInput::ClipIqa(input) => Some(input.clone()),
+                    NetworkInput::MplugOwl3(_) | NetworkInput::Qwen3_5Vl(_) => None,
                 });
                 scorer.rate(&inputs?)
             }
@@ -155,6 +189,7 @@ impl Scorer for NetworkScorer {
         match self {
             Self::MplugOwl3(scorer) => scorer.device(),
             Self::Qwen3_5Vl(scorer) => scorer.device(),
+            Self::ClipIqa(scorer) => scorer.device(),
         }
     }
 }

@@ -6,7 +6,9 @@ use anyhow::{Context, bail};
 
 use crate::checkpoints::hub::{DigestSource, ModelBundle, locate, verify};
 use crate::checkpoints::metrics::{PublishedParameters, load_parameters, parameter_files};
-use crate::checkpoints::{MplugOwl3Checkpoint, Qwen3_5VlCheckpoint, Sam2Checkpoint, TuningOf};
+use crate::checkpoints::{
+    ClipCheckpoint, MplugOwl3Checkpoint, Qwen3_5VlCheckpoint, Sam2Checkpoint, TuningOf,
+};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
 use crate::models::{mplug_owl3, qwen3_5_vl, sam2};
@@ -83,8 +85,11 @@ fn describe_network(path: &Path) -> anyhow::Result<String> {
         };
         return Ok(format!("Qwen3.5-VL {size} ({tuning})"));
     }
+    if ClipCheckpoint::is_at(path).unwrap_or(false) {
+        return Ok(format!("CLIP {}", ClipCheckpoint::open(path)?.config().name()));
+    }
     let checkpoint = MplugOwl3Checkpoint::open(path)
-        .context("neither a SAM 2, nor a Qwen3.5-VL, nor a readable mPLUG-Owl3")?;
+        .context("not a SAM 2, a Qwen3.5-VL, a CLIP or a readable mPLUG-Owl3")?;
     let release = or_unpublished(checkpoint.release().map(mplug_owl3::Release::name));
     Ok(format!("mPLUG-Owl3 {} ({release})", checkpoint.generation().name()))
 }

@@ -1,0 +1,221 @@
+//! CLIP-IQA against tensors of an independent implementation, for every golden folder. A folder may
+//! lack tensors: those that are there are compared and counted.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use dog_iqa::checkpoints::ClipCheckpoint;
+use dog_iqa::models::clip_iqa::{
+    Clip, ModifiedResNet, Pairs, QualityHead, VisionTransformer, normalise, score, spread,
+};
+use image::RgbImage;
+use image::imageops::crop_imm;
+
+use crate::goldens::{Comparison, Place, folders, json, picture, tensors};
+
+const FILES: [&str; 3] = ["config.json", "io.safetensors", "model.safetensors"];
+/// Tolerance of features and maps, as a share of a tensor's largest value.
+const SHARE: f64 = 1e-4;
+/// Tolerance of probabilities, scores and levels.
+const PROBABILITY: f64 = 1e-5;
+
+/// Returns every golden folder of a CLIP, each once.
+fn all_folders() -> Vec<PathBuf> {
+    let mut all = folders("clip_iqa/resnet", &FILES);
+    all.extend(folders("clip_iqa/vit", &FILES));
+    all.sort();
+    all.dedup();
+    // `DOGIQA_GOLDENS` may name folders of other networks.
+    all.retain(|folder| ClipCheckpoint::is_at(folder).unwrap());
+    all
+}
+
+/// Returns an image of a folder. The images have a folder of their own.
+fn image(folder: &Path, name: &str) -> RgbImage {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/metrics");
+    let places = [folder.to_owned(), folder.join("../.."), own];
+    let paths = places.map(|place| place.join("images").join(format!("{name}.png")));
+    let path = paths.into_iter().find(|path| path.exists());
+    picture(&path.unwrap_or_else(|| panic!("no image {name}"))).pixels().as_ref().clone()
+}
+
+/// One golden folder, opened.
+struct Golden {
+    folder: PathBuf,
+    io: HashMap<String, Tensor>,
+    clip: Clip,
+    logit_scale: f64,
+    comparison: Comparison,
+    place: Place,
+}
+
+impl Golden {
+    fn open(folder: &Path, part: &'static str, place: &Place) -> Self {
+        let checkpoint = ClipCheckpoint::open(folder).unwrap();
+        Self {
+            folder: folder.to_owned(),
+            io: tensors(&folder.join("io.safetensors")),
+            clip: checkpoint.load(place.dtype, &place.device).unwrap(),
+            logit_scale: checkpoint.logit_scale(),
+            comparison: Comparison::at(place, folder, part),
+            place: place.clone(),
+        }
+    }
+
+    /// Compares features or a map that the folder may lack.
+    fn check(&mut self, name: &str, ours: &Tensor) {
+        let golden = self.io.get(name);
+        let largest = golden.map_or(0.0, |golden| {
+            let largest = golden.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+            f64::from(largest.to_scalar::<f32>().unwrap())
+        });
+        let tolerance = self.place.share.unwrap_or(SHARE) * largest;
+        let ours = || ours.to_dtype(DType::F32).unwrap();
+        self.comparison.close_if_present(name, ours, golden, tolerance);
+    }
+
+    /// Compares numbers that the folder may lack.
+    fn check_numbers(&mut self, name: &str, ours: Vec<f64>, tolerance: f64) {
+        let ours = || Tensor::new(ours, &Device::Cpu).unwrap();
+        self.comparison.close_if_present(name, ours, self.io.get(name), tolerance);
+    }
+
+    fn check_shape(&mut self, name: &str, ours: [usize; 3]) {
+        let Some(golden) = self.io.get(name) else { return self.comparison.absent(name) };
+        let golden: Vec<i64> = golden.to_vec1().unwrap();
+        let ours = ours.map(|side| i64::try_from(side).unwrap()).to_vec();
+        self.comparison.equal(name, &ours, &golden);
+    }
+
+    /// Returns the prompts without their padding.
+    fn prompts(&self) -> Option<Vec<Vec<u32>>> {
+        let (ids, lengths) = (self.io.get("token_ids")?, self.io.get("token_lengths")?);
+        let (ids, lengths): (Vec<Vec<i64>>, Vec<i64>) =
+            (ids.to_vec2().unwrap(), lengths.to_vec1().unwrap());
+        let rows = ids.iter().zip(lengths).map(|(row, length)| {
+            let row = row[..usize::try_from(length).unwrap()].iter();
+            row.map(|id| u32::try_from(*id).unwrap()).collect()
+        });
+        Some(rows.collect())
+    }
+
+    /// Returns the names of the images, sorted.
+    fn images(&self) -> Vec<String> {
+        let names = self.io.keys().filter_map(|name| name.strip_suffix(".image_features"));
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Runs the tower for an image, and compares its maps. Returns its feature.
+    fn check_stages(&mut self, name: &str) -> Tensor {
+        let rgb = image(&self.folder, name);
+        match (self.clip.image.resnet().cloned(), self.clip.image.vit().cloned()) {
+            (Some(resnet), _) => self.check_maps(name, &rgb, &resnet),
+            (None, Some(vit)) => self.check_tokens(name, &rgb, &vit),
+            (None, None) => panic!("{name}: no image tower"),
+        }
+    }
+
+    fn check_maps(&mut self, name: &str, rgb: &RgbImage, resnet: &ModifiedResNet) -> Tensor {
+        let mut maps = Vec::new();
+        let pixels = normalise(rgb).unwrap().to_device(&self.place.device).unwrap();
+        let feature = resnet.run(&pixels, |stage, map| {
+            maps.push((stage, map.to_dtype(DType::F32)?));
+            Ok(())
+        });
+        for (stage, map) in maps {
+            let stage = if stage == 0 { "stem".to_owned() } else { format!("layer{stage}") };
+            let planes = map.squeeze(0).unwrap().permute((2, 0, 1)).unwrap();
+            let planes = planes.contiguous().unwrap();
+            let shape = planes.dims3().unwrap();
+            self.check_shape(&format!("{name}.{stage}.shape"), shape.into());
+            self.check(&format!("{name}.{stage}.mean"), &planes.mean((1, 2)).unwrap());
+            if stage == "layer4" {
+                self.check(&format!("{name}.{stage}"), &planes);
+            }
+        }
+        feature.unwrap()
+    }
+
+    fn check_tokens(&mut self, name: &str, rgb: &RgbImage, vit: &VisionTransformer) -> Tensor {
+        let side = u32::try_from(vit.side()).unwrap();
+        let pixels = normalise(&crop_imm(rgb, 0, 0, side, side).to_image()).unwrap();
+        let planes = pixels.squeeze(0).unwrap().permute((2, 0, 1)).unwrap();
+        self.check(&format!("{name}.pixels"), &planes.contiguous().unwrap());
+        let mut stages = Vec::new();
+        let feature = vit.run(&pixels.to_device(&self.place.device).unwrap(), |tokens| {
+            stages.push(tokens.squeeze(0)?.to_dtype(DType::F32)?);
+            Ok(())
+        });
+        for (index, tokens) in stages.iter().enumerate() {
+            let stage = index.checked_sub(1).map(|layer| format!("layer{layer}"));
+            let stage = stage.unwrap_or_else(|| "embeddings".to_owned());
+            self.check(&format!("{name}.{stage}"), tokens);
+        }
+        feature.unwrap()
+    }
+}
+
+fn compare(place: &Place, part: &'static str) {
+    for folder in all_folders() {
+        let mut golden = Golden::open(&folder, part, place);
+        let is_resnet = golden.clip.image.resnet().is_some();
+        let mut head = None;
+        if let Some(prompts) = golden.prompts() {
+            let features = golden.clip.text.features(&prompts).unwrap();
+            golden.check("text_features", &features);
+            let rows = golden.clip.text.rows(&prompts).unwrap();
+            head = Some(QualityHead::new(&rows, golden.logit_scale));
+        }
+        for name in golden.images() {
+            let feature = golden.check_stages(&name).squeeze(0).unwrap();
+            golden.check(&format!("{name}.image_features"), &feature);
+            let (Some(head), false) = (&head, place.is_half()) else { continue };
+            let feature: Vec<f32> = feature.to_vec1().unwrap();
+            let logits: Vec<f64> = head.logits(&feature).concat();
+            let probabilities = head.probabilities(&feature);
+            // Logits are up to the scale, 12.5.
+            golden.check_numbers(&format!("{name}.logits"), logits, 12.5 * SHARE);
+            for (part, numbers) in [
+                ("score", vec![score(&probabilities)]),
+                ("levels5", spread(&probabilities, 5).unwrap().probabilities().to_vec()),
+                ("levels7", spread(&probabilities, 7).unwrap().probabilities().to_vec()),
+                ("probabilities", probabilities),
+            ] {
+                golden.check_numbers(&format!("{name}.{part}"), numbers, PROBABILITY);
+            }
+        }
+        let of_image = if is_resnet { 12 } else { 5 };
+        let of_ratings = if place.is_half() { 0 } else { 5 };
+        golden.comparison.finish(1 + 3 * (of_image + of_ratings));
+    }
+}
+
+#[test]
+fn every_tensor_equals_the_reference() {
+    compare(&Place::cpu(), "clip");
+}
+
+#[test]
+fn half_formats_are_near_the_reference() {
+    compare(&Place::cpu_in(DType::BF16, 0.02), "clip in bf16");
+    compare(&Place::cpu_in(DType::F16, 0.003), "clip in f16");
+}
+
+#[test]
+fn every_prompt_has_the_tokens_of_the_tokenizer() {
+    let mut all = folders("clip_iqa", &["prompts.json"]);
+    // Other folders have files of this name, too.
+    all.retain(|folder| json(&folder.join("prompts.json")).get("Good photo.").is_some());
+    for folder in all {
+        let golden = json(&folder.join("prompts.json"));
+        let mut comparison = Comparison::new(&folder, "prompts");
+        for prompt in [Pairs::Paper, Pairs::IqaPytorch].map(Pairs::prompts).concat().concat() {
+            let ids: Vec<u32> = serde_json::from_value(golden[prompt.text].clone()).unwrap();
+            comparison.equal(prompt.text, &prompt.tokens(), &ids);
+        }
+        comparison.finish(12);
+    }
+}
