@@ -55,7 +55,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
         match cli.command {
             Command::Run(args) => run::run(args, settings).await,
             Command::Enqueue(args) => enqueue::run(args, settings).await,
-            Command::Score(args) => score::run(args, settings).await,
+            // Its future holds the settings more than once.
+            Command::Score(args) => Box::pin(score::run(args, settings)).await,
             Command::Evaluate(args) => evaluate::run(args, settings).await,
             Command::Segment(args) => segment::run(args, settings).await,
             Command::Ask(args) => ask::run(args, settings).await,
