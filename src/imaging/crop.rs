@@ -1,5 +1,6 @@
 //! Crops for a scorer: the whole picture, or one region of it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -166,6 +167,24 @@ pub fn shrink_pixels(pixels: &RgbImage, side_max: u32) -> Option<RgbImage> {
     Some(resize(pixels, scaled(width), scaled(height), Filter::Bicubic))
 }
 
+/// Extends the shorter side of a stripe by its outermost pixels, evenly, until the longer side is at
+/// most `ratio_max` times the shorter one. Borrows an image that needs no extension.
+///
+/// Networks refuse such images, and a thin object must not cost its image the event.
+pub fn without_stripe(rgb: &RgbImage, ratio_max: u32) -> Cow<'_, RgbImage> {
+    let (width, height) = rgb.dimensions();
+    let side_min = |other: u32| other.div_ceil(ratio_max.max(1));
+    let (to_width, to_height) = (width.max(side_min(height)), height.max(side_min(width)));
+    if (to_width, to_height) == (width, height) || width == 0 || height == 0 {
+        return Cow::Borrowed(rgb);
+    }
+    let (left, top) = ((to_width - width) / 2, (to_height - height) / 2);
+    Cow::Owned(RgbImage::from_fn(to_width, to_height, |x, y| {
+        let (x, y) = (x.saturating_sub(left), y.saturating_sub(top));
+        *rgb.get_pixel(x.min(width - 1), y.min(height - 1))
+    }))
+}
+
 /// Copies a box out of a picture, row by row: the image crate's views copy pixel by pixel.
 fn copy_box(rgb: &RgbImage, bbox: BoundingBox) -> RgbImage {
     let row_len = rgb.width() as usize * 3;
@@ -291,6 +310,22 @@ mod tests {
                 let kept = if inside(from_x, from_y) { *pixel } else { Rgb([0; 3]) };
                 assert_eq!(*masked.pixels.get_pixel(x, y), kept, "shape {shape} at ({x}, {y})");
             }
+        }
+    }
+
+    #[test]
+    fn a_stripe_is_extended_by_its_outermost_pixels() {
+        let stripe = RgbImage::from_fn(1_001, 2, |_, y| Rgb([10 * u8::from(y == 1), 0, 0]));
+        let extended = without_stripe(&stripe, 200);
+        assert_eq!(extended.dimensions(), (1_001, 6));
+        let column: Vec<u8> = (0..6).map(|y| extended.get_pixel(500, y)[0]).collect();
+        assert_eq!(column, [0, 0, 0, 10, 10, 10]);
+        let upright = image::imageops::rotate90(&stripe);
+        assert_eq!(without_stripe(&upright, 200).dimensions(), (6, 1_001));
+        assert_eq!(without_stripe(&stripe, 0).dimensions(), (1_001, 1_001));
+        for size in [(200, 1), (1, 1), (1_000, 5), (0, 0)] {
+            let image = RgbImage::new(size.0, size.1);
+            assert!(matches!(without_stripe(&image, 200), Cow::Borrowed(_)), "{size:?}");
         }
     }
 

@@ -108,7 +108,7 @@ fn crops_are_resized_only_if_the_network_cannot_read_them() {
 }
 
 #[test]
-fn a_stripe_is_refused_and_its_neighbours_are_rated() {
+fn a_stripe_is_refused_as_an_image_and_rated_as_an_object() {
     for name in NAMES {
         let folder = clip(name);
         let settings = ClipIqaSettings { pixels_max: 50_176, ..ClipIqaSettings::default() };
@@ -121,6 +121,7 @@ fn a_stripe_is_refused_and_its_neighbours_are_rated() {
                 message.contains(&size) && message.contains("clip_iqa.pixels_max"),
                 "{message}"
             );
+            rate(&scorer, &Crop { source: CropSource::Region(0), ..crop(width, height) });
         }
         rate(&scorer, &crop(120, 3));
     }

@@ -1,5 +1,6 @@
 //! CLIP-IQA as a [`Scorer`].
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
@@ -12,10 +13,11 @@ use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
-use crate::imaging::Crop;
+use crate::imaging::{Crop, CropSource, without_stripe};
 use crate::method::{LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short};
 use crate::models::clip_iqa::{
-    Clip, ClipIqaSettings, ImageTower, Prompt, QualityHead, SizeLimits, fit, score, spread,
+    Clip, ClipIqaSettings, ImageTower, Prompt, QualityHead, SizeError, SizeLimits, fit, score,
+    spread,
 };
 use crate::models::device::kind_of;
 
@@ -141,12 +143,18 @@ impl Scorer for ClipIqaScorer {
     }
 
     fn prepare(&self, crop: &Crop) -> Result<FittedCrop, RunError> {
-        let resized = fit(&crop.pixels, self.limits)
-            .map_err(|error| RunError::Batch(error.to_string().into()))?;
-        Ok(FittedCrop {
-            pixels: resized.map_or_else(|| Arc::clone(&crop.pixels), Arc::new),
-            identity: Arc::downgrade(&crop.pixels),
-        })
+        let failed = |error: SizeError| RunError::Batch(error.to_string().into());
+        let extended = match crop.source {
+            CropSource::Whole => Cow::Borrowed(&*crop.pixels),
+            CropSource::Region(_) => without_stripe(&crop.pixels, self.limits.ratio_max()),
+        };
+        let resized = fit(&extended, self.limits).map_err(failed)?;
+        let pixels = match (resized, extended) {
+            (Some(resized), _) => Arc::new(resized),
+            (None, Cow::Owned(extended)) => Arc::new(extended),
+            (None, Cow::Borrowed(_)) => Arc::clone(&crop.pixels),
+        };
+        Ok(FittedCrop { pixels, identity: Arc::downgrade(&crop.pixels) })
     }
 
     /// Counts the pixels that the network reads.

@@ -13,13 +13,13 @@ use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
-use crate::imaging::{Crop, CropSource};
+use crate::imaging::{Crop, CropSource, without_stripe};
 use crate::method::{LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short};
 use crate::models::device::kind_of;
 use crate::models::mplug_owl3::TokenizerError;
 use crate::models::qwen3_5_vl::{
-    LevelHead, MAPPING, Part, Patches, Prompt, QRealignSettings, Qwen3_5Vl, patches, probabilities,
-    score, spread, without_stripe, word_tokens,
+    LevelHead, MAPPING, Part, Patches, Prompt, QRealignSettings, Qwen3_5Vl, RATIO_MAX, patches,
+    probabilities, score, spread, word_tokens,
 };
 
 /// Increased whenever the rating of a crop may change with the same weights and settings.
@@ -179,7 +179,7 @@ impl Scorer for Qwen3_5VlScorer {
         // A thin object must not cost its image the event.
         let pixels = match crop.source {
             CropSource::Whole => Cow::Borrowed(&*crop.pixels),
-            CropSource::Region(_) => without_stripe(&crop.pixels),
+            CropSource::Region(_) => without_stripe(&crop.pixels, RATIO_MAX),
         };
         let patches = patches(&pixels, sizes, pixels_max)
             .map_err(|error| RunError::Batch(error.to_string().into()))?;

@@ -30,6 +30,15 @@ pub enum SizeLimits {
     },
 }
 
+impl SizeLimits {
+    /// Returns a ratio of the sides up to which every image fits.
+    pub fn ratio_max(self) -> u32 {
+        let (Self::Free { side_min: side, area_max } | Self::Square { side, area_max }) = self;
+        // One below the exact ratio, because a reduced side is rounded down.
+        (area_max / (side * side)).saturating_sub(1).max(1)
+    }
+}
+
 /// An image whose sides differ too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -163,6 +172,30 @@ mod tests {
         assert_eq!(size(17, 5), Ok((108, 32)));
         assert_eq!(size(3, 603), Ok((32, 6432)));
         assert_eq!(size(4000, 3000), Ok((1182, 886)));
+    }
+
+    #[test]
+    fn every_image_up_to_the_largest_ratio_fits() {
+        for area_max in [50_176, 4_194_304, 67_108_864] {
+            for limits in [
+                SizeLimits::Free { side_min: 32, area_max },
+                SizeLimits::Square { side: 224, area_max },
+            ] {
+                let ratio = limits.ratio_max();
+                for height in [1, 7, 31, 33, 90] {
+                    let size = (height * ratio, height);
+                    let fits = match limits {
+                        SizeLimits::Free { side_min, area_max } => {
+                            free_size(size, side_min, area_max).is_ok()
+                        }
+                        SizeLimits::Square { side, area_max } => {
+                            square_size(size, side, area_max).is_ok()
+                        }
+                    };
+                    assert!(fits, "{limits:?}: {size:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -36,8 +36,7 @@ pub use levels::{MAPPING, WORDS, probabilities, score, spread};
 pub use model::{EncodedImage, Inputs, Part, Parts, Qwen3_5Vl};
 pub use position::{Position, Taps, image_positions, patch_angles, text_positions, token_angles};
 pub use processor::{
-    AREA_MAX, Grid, Patches, RatioError, SizeRule, cut, normalise, patches, target_size,
-    without_stripe,
+    AREA_MAX, Grid, Patches, RATIO_MAX, RatioError, SizeRule, cut, normalise, patches, target_size,
 };
 pub use prompt::{Prompt, word_tokens};
 pub use run_tables::RunTables;

@@ -4,8 +4,6 @@
 //! two rules that are in use. The limit above is lowered to one of our own: a photo of 12 MP would
 //! be 11,750 tokens.
 
-use std::borrow::Cow;
-
 use candle_core::{Device, Result, Tensor};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -18,7 +16,7 @@ const PATCH: usize = 16;
 /// Side in pixels of the four patches that become one token.
 const TOKEN: u32 = 32;
 /// The largest ratio of an image's sides that the reference accepts.
-const RATIO_MAX: u32 = 200;
+pub const RATIO_MAX: u32 = 200;
 /// The largest area in pixels by either rule of the reference.
 pub const AREA_MAX: u32 = 16_777_216;
 
@@ -156,22 +154,6 @@ pub fn patches(
     Ok(cut(&resize(rgb, width, height, Filter::Bicubic)))
 }
 
-/// Extends the shorter side of a stripe by its outermost pixels, evenly, until [`target_size`]
-/// accepts the ratio of the sides. Borrows an image that needs no extension.
-pub fn without_stripe(rgb: &RgbImage) -> Cow<'_, RgbImage> {
-    let (width, height) = rgb.dimensions();
-    let side_min = |other: u32| other.div_ceil(RATIO_MAX);
-    let (to_width, to_height) = (width.max(side_min(height)), height.max(side_min(width)));
-    if (to_width, to_height) == (width, height) || width == 0 || height == 0 {
-        return Cow::Borrowed(rgb);
-    }
-    let (left, top) = ((to_width - width) / 2, (to_height - height) / 2);
-    Cow::Owned(RgbImage::from_fn(to_width, to_height, |x, y| {
-        let (x, y) = (x.saturating_sub(left), y.saturating_sub(top));
-        *rgb.get_pixel(x.min(width - 1), y.min(height - 1))
-    }))
-}
-
 /// Cuts an image into patches.
 ///
 /// # Panics
@@ -226,22 +208,6 @@ mod tests {
             assert_eq!(refused, Err(RatioError { width, height }));
         }
         assert!(target_size((200, 1), SizeRule::Hub, AREA_MAX).is_ok());
-    }
-
-    #[test]
-    fn a_stripe_is_extended_by_its_outermost_pixels() {
-        let stripe = RgbImage::from_fn(1_001, 2, |_, y| image::Rgb([10 * u8::from(y == 1), 0, 0]));
-        let extended = without_stripe(&stripe);
-        assert_eq!(extended.dimensions(), (1_001, 6));
-        let column: Vec<u8> = (0..6).map(|y| extended.get_pixel(500, y)[0]).collect();
-        assert_eq!(column, [0, 0, 0, 10, 10, 10]);
-        let upright = image::imageops::rotate90(&stripe);
-        assert_eq!(without_stripe(&upright).dimensions(), (6, 1_001));
-        for size in [(200, 1), (1, 1), (1_000, 5), (0, 0)] {
-            let image = RgbImage::new(size.0, size.1);
-            assert!(matches!(without_stripe(&image), Cow::Borrowed(_)), "{size:?}");
-        }
-        assert!(target_size(extended.dimensions(), SizeRule::Hub, AREA_MAX).is_ok());
     }
 
     #[test]
