@@ -167,8 +167,8 @@ pub fn shrink_pixels(pixels: &RgbImage, side_max: u32) -> Option<RgbImage> {
     Some(resize(pixels, scaled(width), scaled(height), Filter::Bicubic))
 }
 
-/// Extends the shorter side of a stripe by its outermost pixels, evenly, until the longer side is at
-/// most `ratio_max` times the shorter one. Borrows an image that needs no extension.
+/// Extends the shorter side of a stripe by its outermost pixels, evenly, until the longer side is
+/// at most `ratio_max` times the shorter one. Borrows an image that needs no extension.
 ///
 /// Networks refuse such images, and a thin object must not cost its image the event.
 pub fn without_stripe(rgb: &RgbImage, ratio_max: u32) -> Cow<'_, RgbImage> {

@@ -18,6 +18,9 @@ const STORE_SCHEMES: [&str; 6] = ["az", "file", "gs", "http", "https", "s3"];
 /// Replacement for user info.
 const HIDDEN: &str = "***";
 
+/// Follows the scheme of a URI whose user info is hidden.
+const AFTER_SCHEME: &str = ":***@";
+
 /// Redacts a text that is one URI as a whole, escapes control characters and shortens it.
 pub(crate) fn uri(uri: &str) -> String {
     let redacted = without_secrets(uri);
@@ -77,9 +80,10 @@ fn is_scheme_character(character: char) -> bool {
 /// no URI.
 fn uri_start(word: &str) -> usize {
     // `error:https://…` begins at its second colon, `me:secret@https://…` and `me:secret://…` at
-    // the first.
+    // the first. A text that is redacted already must stay the same.
     let colon = word
         .find("://")
+        .or_else(|| word.find(AFTER_SCHEME))
         .filter(|&colon| {
             let before = word.split_at(colon).0;
             let is_known = |scheme: &str| STORE_SCHEMES.contains(&scheme);
@@ -185,6 +189,9 @@ mod tests {
         check("s3://AKIA:s3?cret/more@photos/b.jpg", "s3:***…");
         check("https://t0ken?x@a.com/b.jpg", "https:***…");
         // No `//`, or slashes that servers forgive.
+        assert_eq!(uris_in("error:https://me:s3cret@a.com/b"), "error:https:***@a.com/b");
+        assert_eq!(uris_in("error:https:***@a.com/b"), "error:https:***@a.com/b");
+        assert_eq!(uris_in("me:s3cret:***@a.com/b"), "***@a.com/b");
         check("https:me:s3cret@a.com/b.jpg", "***@a.com/b.jpg");
         check("me:s3cret@a.com", "***@a.com");
         check("https:a.com/b.jpg?s3cret", "https:a.com/b.jpg…");
