@@ -23,6 +23,7 @@ pub mod method;
 pub mod metrics;
 pub mod models;
 pub mod pipeline;
+pub mod reasons;
 mod redact;
 pub mod report;
 mod secret;

@@ -94,6 +94,7 @@ mod odd_formats;
 mod odd_images;
 mod pipeline;
 mod q_realign;
+mod reasons;
 mod release;
 mod release_rules;
 mod report;

@@ -23,6 +23,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("storage", &["redact", "backoff", "etag", "secret", "telemetry"]),
     ("imaging", &["method"]),
     ("models", &["method", "imaging"]),
+    ("reasons", &["method", "imaging", "models"]),
     ("checkpoints", &["redact", "backoff", "etag", "metrics", "models"]),
     (
         "engine",

@@ -24,4 +24,5 @@ mod segmentation;
 pub use felzenszwalb::LabelMap;
 pub use masks::masks;
 pub use quality::{Penalties, distribution, quality};
+pub(crate) use quality::{brightness, darkness};
 pub use segmentation::{REGIONS_MAX, reduced, segment};

@@ -67,14 +67,23 @@ const BEND: f64 = 0.2;
 /// Standard deviation of the distribution over seven levels.
 const SPREAD: f64 = 0.55;
 
-/// Computes the penalty of exposure. Dark pictures lack bright parts and bright ones lack dark
-/// parts: a night scene with lamps and a snow field with trees cost little.
+/// Computes the penalty of exposure.
 fn exposure(log_odds: &[f64; 5]) -> f64 {
-    let [p5, p25, p50, p75, p95] = *log_odds;
+    darkness(log_odds) + brightness(log_odds)
+}
+
+/// Computes the penalty of darkness. Dark pictures lack bright parts: a night scene with lamps costs
+/// little.
+pub(crate) fn darkness(&[_, _, p50, p75, p95]: &[f64; 5]) -> f64 {
     let above = |value: f64| soft(value, 0.55);
-    let dark = 0.22 * above(0.6 - p95) + 0.25 * above(-0.2 - p75) + 0.4 * above(-1.2 - p50);
-    let bright = 0.2 * above(p5 + 0.4) + 0.32 * above(p25 - 0.1) + 0.2 * above(p50 - 0.8);
-    dark + bright
+    0.22 * above(0.6 - p95) + 0.25 * above(-0.2 - p75) + 0.4 * above(-1.2 - p50)
+}
+
+/// Computes the penalty of brightness. Bright pictures lack dark parts: a snow field with trees
+/// costs little.
+pub(crate) fn brightness(&[p5, p25, p50, _, _]: &[f64; 5]) -> f64 {
+    let above = |value: f64| soft(value, 0.55);
+    0.2 * above(p5 + 0.4) + 0.32 * above(p25 - 0.1) + 0.2 * above(p50 - 0.8)
 }
 
 /// A smooth ramp: near zero far below 0, near the identity far above, and growing everywhere.

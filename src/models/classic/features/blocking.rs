@@ -31,6 +31,29 @@ impl Phases {
         self.boundaries[phase] += 1.0;
     }
 
+    fn merge(&mut self, other: &Self) {
+        let add = |to: &mut [f64; PERIOD], from: &[f64; PERIOD]| {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += from;
+            }
+        };
+        add(&mut self.sums, &other.sums);
+        add(&mut self.counts, &other.counts);
+        add(&mut self.boundaries, &other.boundaries);
+    }
+
+    /// Returns the grey levels by which the steps of the strongest phase exceed the others'.
+    fn excess(&self) -> f64 {
+        if self.boundaries.iter().any(|&boundaries| boundaries < 1.0) {
+            return 0.0;
+        }
+        let means: [f64; PERIOD] =
+            std::array::from_fn(|phase| self.sums[phase] / self.counts[phase]);
+        let strongest = means.iter().copied().fold(0.0, f64::max);
+        let others = (means.iter().sum::<f64>() - strongest) / (PERIOD - 1) as f64;
+        strongest - others
+    }
+
     /// Returns the octaves by which the steps of the strongest phase exceed the others'.
     fn octaves(&self) -> f64 {
         if self.boundaries.iter().any(|&boundaries| boundaries < 1.0) {
@@ -80,6 +103,18 @@ impl Blocking {
             }
             self.rows.add(tile.y + y, absolute_difference(&inner, &outer), plane.width);
         }
+    }
+
+    /// Adds the steps of other tiles.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.columns.merge(&other.columns);
+        self.rows.merge(&other.rows);
+    }
+
+    /// Returns the grey levels by which differences across the grid exceed those inside it; 0
+    /// without a grid.
+    pub(crate) fn excess(&self) -> f64 {
+        0.5 * (self.columns.excess() + self.rows.excess())
     }
 
     /// Returns the octaves by which differences across the grid exceed those inside it; 0 without a

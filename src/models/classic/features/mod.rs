@@ -20,5 +20,10 @@ mod repetition;
 mod sharpness;
 mod tone;
 
+pub(crate) use blocking::Blocking;
 pub use measure::{Features, measure};
+pub(crate) use noise::Noise;
 pub use plane::PIXELS_MAX;
+pub(crate) use plane::{Plane, Tile, luma, spread, tiles};
+pub(crate) use repetition::Repetition;
+pub(crate) use tone::log_odds;

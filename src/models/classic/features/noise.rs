@@ -51,6 +51,11 @@ impl Noise {
         }
     }
 
+    /// Adds the measurements of other tiles.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.blocks.extend_from_slice(&other.blocks);
+    }
+
     /// Returns the variance of the noise in squared grey levels; 0 if there is no block.
     pub(crate) fn variance(&self) -> f64 {
         let shows = |block: &&Block| SHOWS_NOISE.contains(&block.mean);

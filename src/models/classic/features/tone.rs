@@ -35,12 +35,17 @@ pub(crate) fn tone(image: &RgbImage) -> Tone {
     let samples = samples(image);
     let mut lumas: Vec<f32> = samples.iter().copied().map(luma).collect();
     lumas.sort_unstable_by(f32::total_cmp);
-    let log_odds = [0.05, 0.25, 0.5, 0.75, 0.95].map(|share| {
-        let value = f64::from(percentile(&lumas, share));
-        ((value + MARGIN) / (255.0 + MARGIN - value)).ln()
-    });
     let range = f64::from(percentile(&lumas, 0.99) - percentile(&lumas, 0.01));
-    Tone { log_odds, range, clipped: clipped(&samples) }
+    Tone { log_odds: log_odds(&lumas), range, clipped: clipped(&samples) }
+}
+
+/// Returns the 5th, 25th, 50th, 75th and 95th percentile of sorted lumas in log-odds between black
+/// and white.
+pub(crate) fn log_odds(sorted: &[f32]) -> [f64; 5] {
+    [0.05, 0.25, 0.5, 0.75, 0.95].map(|share| {
+        let value = f64::from(percentile(sorted, share));
+        ((value + MARGIN) / (255.0 + MARGIN - value)).ln()
+    })
 }
 
 /// Returns the share of the samples whose brightest channel is in the topmost part of the range.

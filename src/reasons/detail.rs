@@ -1,0 +1,151 @@
+//! The sharpest detail of a picture in each direction, in octaves that are missing.
+//!
+//! As in `classic`'s sharpness (Crété-Roffet et al., "The blur effect", SPIE 6492, 2007), the energy
+//! of the gradients is compared between the levels of a pyramid: a blur removes it from the fine
+//! levels first. The energy of each direction comes from the structure tensor, so that motion,
+//! which blurs one direction only, stands out (Liu, Li and Jia, "Image partial blur detection and
+//! classification", CVPR 2008, compare directions likewise). Only the sharpest cells count (Vu,
+//! Phan and Chandler, "S3: a spectral and spatial measure of local perceived sharpness", IEEE TIP
+//! 21(3), 2012): a picture with a sharp part is in focus, whatever its background.
+
+use crate::reasons::cells::{Cell, LEVELS, Tensor};
+
+/// Number of directions over half a turn. Even, so that each has a perpendicular one.
+const DIRECTIONS: usize = 12;
+/// Share of the cells that are sharper than the measured one.
+const SHARPEST: f64 = 0.1;
+/// Share of the cells with detail that are in focus, and their minimum number.
+const IN_FOCUS: f64 = 0.3;
+const IN_FOCUS_MIN: usize = 16;
+/// Share of the cells in focus that are sharper than the measured one.
+const SHARPEST_IN_FOCUS: f64 = 0.15;
+/// Minimum number of cells with detail in a direction.
+const CELLS_MIN: usize = 4;
+/// Level whose energy tells if a cell has detail: most blur leaves it.
+const COARSE: usize = 2;
+/// Range of the energy that counts as detail: a tenth of the strongest cell's, within these limits.
+/// Squared grey levels.
+const DETAIL: (f32, f32) = (1.0, 8.0);
+/// Share of a cell's energy that a direction must have. In a weaker one, the neighbours leak in.
+const OWN_SHARE: f32 = 0.1;
+/// Variance that rounding leaves in a difference, in squared grey levels.
+const ROUNDING: f32 = 0.04;
+/// Share of the fine energy that noise cannot explain away.
+const NOT_NOISE: f32 = 0.3;
+/// Step between levels, in octaves, up to which a picture is sharp, and its range up to the step of
+/// a ramp without detail.
+const STEP: (f32, f32) = (0.4, 1.6);
+/// Longer side in pixels up to which a viewer sees every pixel.
+const VISIBLE_PX: f32 = 2000.0;
+
+/// The missing octaves of the sharpest detail.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct MissingDetail {
+    /// In the sharpest direction: blur of every kind.
+    pub(crate) least: f64,
+    /// Excess of the most blurred direction over the perpendicular one: motion.
+    pub(crate) excess: f64,
+}
+
+/// Measures cells, given the variance of their noise and the picture's longer side. Returns `None`
+/// if too few have detail.
+pub(crate) fn missing_detail(
+    cells: &[&Cell],
+    noise_variance: f64,
+    longest_px: u32,
+) -> Option<MissingDetail> {
+    let weights: [f32; LEVELS - 1] = std::array::from_fn(|level| {
+        let fineness = longest_px as f32 / VISIBLE_PX / (1_u32 << level) as f32;
+        1.0 / fineness.max(1.0).powi(2)
+    });
+    let noise = noise_variance as f32;
+    let coarse_noise = noise * 0.25_f32.powi(COARSE as i32);
+    let parts = || cells.iter().flat_map(|cell| &cell.quarters);
+    let strongest = parts().map(|tensors| sum(tensors[COARSE])).fold(0.0, f32::max);
+    let detail_min = (0.1 * strongest).clamp(DETAIL.0, DETAIL.1) + 3.0 * coarse_noise;
+    // The missing octaves of each cell in each direction with detail.
+    let mut found: Vec<[Option<f32>; DIRECTIONS]> = Vec::with_capacity(4 * cells.len());
+    let directions: [Tensor; DIRECTIONS] = std::array::from_fn(along);
+    for tensors in parts() {
+        let total = sum(tensors[COARSE]);
+        let in_direction = directions.map(|direction| {
+            let energy = |level: usize| energy(tensors[level], direction);
+            let coarse = energy(COARSE);
+            (coarse >= detail_min && coarse >= OWN_SHARE * total)
+                .then(|| lost(&energy, noise, &weights))
+        });
+        if in_direction.iter().any(Option::is_some) {
+            found.push(in_direction);
+        }
+    }
+    let of_all = sharpest(&found, SHARPEST);
+    let least = of_all.into_iter().flatten().min_by(f32::total_cmp)?;
+    // Motion is that of the cells in focus: a background out of focus has few directions.
+    let in_focus = ((IN_FOCUS * found.len() as f64) as usize).max(IN_FOCUS_MIN).min(found.len());
+    let of_cell = |cell: &[Option<f32>; DIRECTIONS]| {
+        cell.iter().flatten().copied().fold(f32::INFINITY, f32::min)
+    };
+    if in_focus < found.len() {
+        found.select_nth_unstable_by(in_focus, |a, b| of_cell(a).total_cmp(&of_cell(b)));
+        found.truncate(in_focus);
+    }
+    // Long motion leaves them no detail along it.
+    let mut missing = sharpest(&found, SHARPEST_IN_FOCUS);
+    for (missing, of_all) in missing.iter_mut().zip(of_all) {
+        *missing = missing.or(of_all);
+    }
+    let excess = (0..DIRECTIONS).filter_map(|direction| {
+        // The perpendicular direction, or one beside it: edges lie on a coarse set of directions.
+        let across = (DIRECTIONS / 2 - 1..=DIRECTIONS / 2 + 1)
+            .filter_map(|turn| missing[(direction + turn) % DIRECTIONS])
+            .min_by(f32::total_cmp)?;
+        Some(missing[direction]? - across)
+    });
+    let excess = excess.fold(0.0, f32::max);
+    Some(MissingDetail { least: f64::from(least), excess: f64::from(excess) })
+}
+
+/// Returns the missing octaves in each direction that a share of the cells do not exceed, or `None`
+/// in directions without detail.
+fn sharpest(cells: &[[Option<f32>; DIRECTIONS]], share: f64) -> [Option<f32>; DIRECTIONS] {
+    std::array::from_fn(|direction| {
+        let mut lost: Vec<f32> = cells.iter().filter_map(|cell| cell[direction]).collect();
+        if lost.len() < CELLS_MIN {
+            return None;
+        }
+        let position = (share * lost.len() as f64) as usize;
+        Some(*lost.select_nth_unstable_by(position, f32::total_cmp).1)
+    })
+}
+
+/// Returns the weights of a tensor's entries for the energy along a direction.
+fn along(direction: usize) -> Tensor {
+    let angle = std::f32::consts::PI * direction as f32 / DIRECTIONS as f32;
+    let (sin, cos) = angle.sin_cos();
+    [cos * cos, 2.0 * sin * cos, sin * sin]
+}
+
+fn energy(tensor: Tensor, weights: Tensor) -> f32 {
+    tensor.iter().zip(weights).map(|(value, weight)| value * weight).sum::<f32>().max(0.0)
+}
+
+fn sum(tensor: Tensor) -> f32 {
+    tensor[0] + tensor[2]
+}
+
+/// Returns the octaves that are missing between the levels.
+fn lost(energy: &impl Fn(usize) -> f32, noise: f32, weights: &[f32; LEVELS - 1]) -> f32 {
+    let detail = |level: usize| {
+        // Each halving removes three quarters of the noise.
+        let shrunk = 0.25_f32.powi(level as i32);
+        let energy = energy(level);
+        (energy - noise * shrunk).max(NOT_NOISE * energy) + ROUNDING * shrunk
+    };
+    let steps = weights.iter().enumerate();
+    steps
+        .map(|(level, weight)| {
+            let step = (detail(level + 1) / detail(level)).log2();
+            weight * ((step - STEP.0) / STEP.1).max(0.0)
+        })
+        .sum()
+}

@@ -1,0 +1,262 @@
+//! The reasons of one picture and its regions.
+
+use image::RgbImage;
+
+use crate::imaging::Picture;
+use crate::method::{Region, RegionKind};
+use crate::models::classic::features::{Blocking, Noise, Plane, Repetition, tiles};
+use crate::reasons::borders;
+use crate::reasons::cells::{Cell, cells, inside};
+use crate::reasons::detail::{MissingDetail, missing_detail};
+use crate::reasons::reason::{Reason, ReasonCode, Scope};
+use crate::reasons::resampling::interpolation;
+use crate::reasons::strength::{self, Scale};
+use crate::reasons::subject::{Subject, subject};
+use crate::reasons::tone::{colours, exposure};
+
+/// Side in pixels below which nothing but the size is measured.
+const SIDE_MIN: u32 = 16;
+/// Side in pixels of a square picture from which smallness is counted.
+const SIDE_USABLE: f64 = 424.0;
+/// Minimum number of cells of a region that is measured.
+const REGION_CELLS_MIN: usize = 6;
+/// Motion of a region that is listed by itself: few cells have every direction.
+const REGION_MOTION: f64 = 0.6;
+/// Noise of a region that is listed by itself. Grass and fur reach less.
+const REGION_NOISE: f64 = 9.5;
+/// Darkness of a prominent region that is listed by itself: black things reach less.
+const REGION_DARK: f64 = 1.8;
+/// Brightness of a prominent region that is listed by itself: white things reach less.
+const REGION_BRIGHT: f64 = 1.8;
+/// Visibility of the grid in a region that is listed by itself: it has few blocks.
+const REGION_BLOCKING: f64 = 0.9;
+/// Share of the cells with less noise than a region's: noise is everywhere, texture is not.
+const QUIETEST: f64 = 0.15;
+/// Missing octaves of the central part that are listed: nothing says that the subject is there.
+const CENTRE_OUT_OF_FOCUS: f64 = 0.6;
+/// Missing octaves up to which a background is sharp.
+const SHARP: f64 = 0.7;
+/// Share of motion in the missing octaves of the sharpest direction, which is not quite along the
+/// edges.
+const MOTION_LEAK: f64 = 0.6;
+/// Excess of one direction that a blur without motion reaches, as a share of its missing octaves.
+const EVEN: f64 = 0.25;
+/// Step across the border of blocks that is clearly visible, in grey levels.
+const VISIBLE_STEP: f64 = 4.0;
+/// Octaves of repetition that content does not reach.
+const REPETITION: f64 = 0.45;
+/// Octaves that an enlargement loses of those that a camera does not resolve either.
+const FAINT: f64 = 0.3;
+/// Share of the subject's prominence from which an object counts as much.
+const AS_PROMINENT: f64 = 0.5;
+
+/// The local measures of a picture or a region.
+struct Local {
+    noise_variance: f64,
+    /// Variance of the noise in the quietest cells.
+    quiet_variance: f64,
+    blocking: f64,
+    dark: f64,
+    bright: f64,
+    detail: Option<MissingDetail>,
+}
+
+impl Local {
+    fn of(cells: &[&Cell], longest_px: u32) -> Self {
+        let (mut noise, mut blocking) = (Noise::default(), Blocking::default());
+        for cell in cells {
+            noise.merge(&cell.noise);
+            blocking.merge(&cell.blocking);
+        }
+        let noise_variance = noise.variance();
+        let exposure = exposure(cells);
+        Self {
+            noise_variance,
+            quiet_variance: quiet_variance(cells),
+            blocking: (blocking.octaves() * blocking.excess() / VISIBLE_STEP).sqrt(),
+            dark: exposure.map_or(0.0, |exposure| exposure.dark),
+            bright: exposure.map_or(0.0, |exposure| exposure.bright),
+            detail: missing_detail(cells, noise_variance, longest_px),
+        }
+    }
+
+    /// Returns the missing octaves that are not those of motion.
+    fn blur(&self) -> f64 {
+        self.detail.map_or(0.0, |detail| {
+            detail.least - MOTION_LEAK * (detail.excess - EVEN * detail.least).max(0.0)
+        })
+    }
+
+    fn motion(&self) -> f64 {
+        self.detail.map_or(0.0, |detail| detail.excess)
+    }
+}
+
+/// Measures a picture and its regions, and lists the reasons that are strong enough: those of the
+/// whole first, then those of each region, each in the order of [`ReasonCode::ALL`].
+///
+/// Strengths are finite and in 0..=1. Size, enlargement, borders, contrast and uniformity are those
+/// of the whole only: regions are often small, smooth and of one colour. The blur of a region is
+/// listed if the whole is blurred, too, or if the region is the subject or as prominent: a blurred
+/// background is no fault. A picture with a side below 16 pixels is only too small. The masks of the
+/// regions must have the picture's size; others are ignored.
+pub fn measure(picture: &Picture, regions: &[Region]) -> Vec<Reason> {
+    let image: &RgbImage = picture.pixels();
+    let mut list = List { reasons: Vec::new(), scope: Scope::IMAGE };
+    let (width, height) = (picture.width(), picture.height());
+    if width.min(height) < SIDE_MIN {
+        list.add(ReasonCode::LowResolution, strength::LOW_RESOLUTION, smallness(picture));
+        return list.reasons;
+    }
+    let longest_px = width.max(height);
+    let cells = cells(image);
+    let all: Vec<&Cell> = cells.iter().collect();
+    let members: Vec<Vec<usize>> = regions
+        .iter()
+        .map(|region| {
+            let rle = region.mask.rle();
+            let is_whole = (rle.width(), rle.height()) == (width, height);
+            if is_whole { inside(&cells, rle) } else { Vec::new() }
+        })
+        .collect();
+    let pick = |members: &[usize]| members.iter().map(|&cell| &cells[cell]).collect::<Vec<_>>();
+    let whole = Local::of(&all, longest_px);
+    let subject = subject(image, &cells, regions, &members);
+    let out_of_focus = {
+        let noise = whole.noise_variance;
+        let inner = missing_detail(&pick(&subject.inside), noise, longest_px);
+        let outer = missing_detail(&pick(&subject.outside), noise, longest_px);
+        out_of_focus(inner, outer)
+    };
+    list_whole(&mut list, picture, &cells, &whole);
+    list_out_of_focus(&mut list, &subject, out_of_focus);
+    list.sort();
+    let mut reasons = list.reasons;
+    let largest = subject.prominences.iter().copied().fold(0.0, f64::max);
+    for (index, members) in members.iter().enumerate() {
+        if members.len() < REGION_CELLS_MIN {
+            continue;
+        }
+        let scope = Scope::Region(index as u32);
+        let mut list = List { reasons: Vec::new(), scope };
+        let is_prominent = regions[index].kind == RegionKind::Object
+            && subject.region.is_some()
+            && subject.prominences[index] >= AS_PROMINENT * largest;
+        let local = Local::of(&pick(members), longest_px);
+        list_region(&mut list, &local, &whole, is_prominent);
+        if subject.region == Some(index) {
+            list_out_of_focus(&mut list, &subject, out_of_focus);
+        }
+        list.sort();
+        reasons.append(&mut list.reasons);
+    }
+    reasons
+}
+
+/// Returns the variance of the noise that a share of the cells do not exceed.
+fn quiet_variance(cells: &[&Cell]) -> f64 {
+    let mut variances: Vec<f64> = cells.iter().map(|cell| cell.noise.variance()).collect();
+    if variances.is_empty() {
+        return 0.0;
+    }
+    let position = (QUIETEST * variances.len() as f64) as usize;
+    *variances.select_nth_unstable_by(position, f64::total_cmp).1
+}
+
+/// The reasons of one scope.
+struct List {
+    reasons: Vec<Reason>,
+    scope: Scope,
+}
+
+impl List {
+    fn add(&mut self, code: ReasonCode, scale: Scale, measure: f64) {
+        if let Some(strength) = scale.strength(measure) {
+            self.reasons.push(Reason { code, strength, scope: self.scope });
+        }
+    }
+
+    fn sort(&mut self) {
+        self.reasons.sort_by_key(|reason| reason.code);
+    }
+}
+
+fn list_whole(list: &mut List, picture: &Picture, cells: &[Cell], whole: &Local) {
+    let image = picture.pixels();
+    list.add(ReasonCode::Blurred, strength::BLURRED, whole.blur());
+    list.add(ReasonCode::MotionBlurred, strength::MOTION_BLURRED, whole.motion());
+    list.add(ReasonCode::Noisy, strength::NOISY, whole.noise_variance.sqrt());
+    list.add(ReasonCode::Compressed, strength::COMPRESSED, whole.blocking);
+    list.add(ReasonCode::TooDark, strength::TOO_DARK, whole.dark);
+    list.add(ReasonCode::TooBright, strength::TOO_BRIGHT, whole.bright);
+    let colours = colours(image, cells);
+    let stops = (256.0 / (colours.range + 1.0)).log2();
+    list.add(ReasonCode::LowContrast, strength::LOW_CONTRAST, stops);
+    list.add(ReasonCode::LowResolution, strength::LOW_RESOLUTION, smallness(picture));
+    list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, whole));
+    list.add(ReasonCode::Borders, strength::BORDERS, borders::covered(image));
+    let flatness = (16.0 / (colours.deviation + 0.1)).log2();
+    list.add(ReasonCode::MonochromeFlat, strength::MONOCHROME_FLAT, flatness);
+}
+
+fn list_region(list: &mut List, region: &Local, whole: &Local, is_prominent: bool) {
+    // What the whole has, a region of it has from the same limit. By itself it needs more.
+    let limited = |scale: Scale, of_whole: f64, alone: f64| {
+        if scale.strength(of_whole).is_some() { scale } else { scale.listed_from(alone) }
+    };
+    let prominent = |alone: f64| if is_prominent { alone } else { f64::INFINITY };
+    let blurred = limited(strength::BLURRED, whole.blur(), prominent(strength::BLURRED.listed));
+    list.add(ReasonCode::Blurred, blurred, region.blur());
+    let motion = limited(strength::MOTION_BLURRED, whole.motion(), prominent(REGION_MOTION));
+    list.add(ReasonCode::MotionBlurred, motion, region.motion());
+    let noisy = limited(strength::NOISY, whole.noise_variance.sqrt(), REGION_NOISE);
+    list.add(ReasonCode::Noisy, noisy, region.quiet_variance.sqrt());
+    let compressed = limited(strength::COMPRESSED, whole.blocking, REGION_BLOCKING);
+    list.add(ReasonCode::Compressed, compressed, region.blocking);
+    let dark = limited(strength::TOO_DARK, whole.dark, prominent(REGION_DARK));
+    list.add(ReasonCode::TooDark, dark, region.dark);
+    let bright = limited(strength::TOO_BRIGHT, whole.bright, prominent(REGION_BRIGHT));
+    list.add(ReasonCode::TooBright, bright, region.bright);
+}
+
+/// Lists the subject once: for its region, or for the whole if it is the central part.
+fn list_out_of_focus(list: &mut List, subject: &Subject, measure: f64) {
+    let scale = match (subject.region, list.scope) {
+        (Some(_), Scope::Region(_)) => strength::OUT_OF_FOCUS,
+        (None, Scope::Image(_)) => strength::OUT_OF_FOCUS.listed_from(CENTRE_OUT_OF_FOCUS),
+        _ => return,
+    };
+    list.add(ReasonCode::OutOfFocusSubject, scale, measure);
+}
+
+/// Returns the octaves that the subject lacks and the background has; 0 without a sharp background.
+fn out_of_focus(subject: Option<MissingDetail>, background: Option<MissingDetail>) -> f64 {
+    match (subject, background) {
+        (Some(subject), Some(background)) if background.least <= SHARP => {
+            subject.least - background.least
+        }
+        _ => 0.0,
+    }
+}
+
+/// Returns the octaves by which the picture's side is below the usable one; negative above.
+/// The side is that of a square of the same area, and at most twice the shorter side.
+fn smallness(picture: &Picture) -> f64 {
+    let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
+    let side = (width * height).sqrt().min(2.0 * width.min(height));
+    (SIDE_USABLE / side).log2()
+}
+
+/// Returns the octaves of detail that an enlarged picture lacks; 0 without traces of enlargement.
+fn enlargement(image: &RgbImage, whole: &Local) -> f64 {
+    if interpolation(image) < 1.0 {
+        return 0.0;
+    }
+    let mut repetition = Repetition::default();
+    for tile in tiles(image.width() as usize, image.height() as usize) {
+        repetition.add(&Plane::luma(image, &tile));
+    }
+    let repeated = Some(repetition.octaves()).filter(|&octaves| octaves >= REPETITION);
+    let smoothed = whole.detail.map(|detail| detail.least + FAINT);
+    repeated.unwrap_or(0.0).max(smoothed.unwrap_or(0.0))
+}
