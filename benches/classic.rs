@@ -6,7 +6,9 @@
 //! ```
 //!
 //! The column `image` is the complete work for one image: segment it, rate the whole and each
-//! region. The last column is that time divided by the decoding time. All figures are medians.
+//! region; `image/decode` is that time divided by the decoding time. `reasons` is the time of the
+//! reasons of the whole and of each region, and `per MP` that time per megapixel. All figures are
+//! medians.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
@@ -21,6 +23,7 @@ use dog_iqa::imaging::{
     Crop, CropMargin, CropMode, Filter, Picture, Settings, crop_region, crop_whole, decode, resize,
 };
 use dog_iqa::method::{RegionSettings, select_regions};
+use dog_iqa::reasons;
 use image::codecs::jpeg::JpegEncoder;
 
 const ROUNDS: usize = 9;
@@ -32,7 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/photos/raccoon.jpg");
     let photo = decode(&fs::read(photo)?, &Settings::default())?;
     println!("classic engine on one core, ms per image (median of {ROUNDS})\n");
-    println!("      size | regions | decode | segment |  whole | regions |  image | image/decode");
+    println!(
+        "      size | regions | decode | segment |  whole | regions |  image | image/decode | \
+         reasons | per MP"
+    );
     for (width, height) in SIZES {
         let resized = resize(photo.pixels(), width, height, Filter::Lanczos);
         let mut bytes = Vec::new();
@@ -51,8 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let rating_whole = median(|| rate(&whole));
         let rating_regions = median(|| rate(&crops));
         let image = segmenting + rating_whole + rating_regions;
+        let reasons = median(|| drop(black_box(reasons::measure(&picture, &selected.regions))));
         println!(
-            "{:>10} | {:>7} | {:>6.2} | {:>7.2} | {:>6.2} | {:>7.2} | {:>6.2} | {:>12.2}",
+            "{:>10} | {:>7} | {:>6.2} | {:>7.2} | {:>6.2} | {:>7.2} | {:>6.2} | {:>12.2} | {:>7.2} | {:>6.2}",
             format!("{width}×{height}"),
             crops.len(),
             milliseconds(decoding),
@@ -61,6 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             milliseconds(rating_regions),
             milliseconds(image),
             image.as_secs_f64() / decoding.as_secs_f64(),
+            milliseconds(reasons),
+            milliseconds(reasons) * 1e6 / (f64::from(width) * f64::from(height)),
         );
     }
     Ok(())

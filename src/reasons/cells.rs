@@ -15,6 +15,9 @@ pub(crate) const LEVELS: usize = 4;
 const CELLS_MAX: usize = 2048;
 /// Level from which a channel has reached its top: compression moves it by a few.
 const CLIPPED: u8 = 252;
+/// Luma from which a pixel is white, and below which it is dark.
+const WHITE: f32 = 235.0;
+const DARK: f32 = 90.0;
 /// Share of a cell that must be inside a mask.
 const INSIDE: f64 = 0.98;
 
@@ -33,8 +36,12 @@ pub(crate) struct Cell {
     pub(crate) lumas: Vec<f32>,
     /// Number of pixels with a channel at its top.
     pub(crate) clipped: u32,
-    /// Number of other pixels that equal the one on their left.
-    pub(crate) level: u32,
+    /// Number of pixels that equal the one on their left.
+    pub(crate) equal: u32,
+    /// Number of white pixels.
+    pub(crate) white: u32,
+    /// Number of dark pixels.
+    pub(crate) dark: u32,
 }
 
 /// Measures the cells of a picture. The rows and columns at the right and the bottom that do not
@@ -73,8 +80,14 @@ impl Cell {
         let quarters = [(0, 0), (1, 0), (0, 1), (1, 1)]
             .map(|(column, row)| levels.map(|level| tensor(level, column, row)));
         let clipped = tile.rows(image).map(clipped).sum();
-        let level = tile.rows(image).map(level).sum();
-        Self { tile, quarters, noise, blocking, lumas, clipped, level }
+        let equal = tile.rows(image).map(equal).sum();
+        let count = |is_counted: fn(f32) -> bool| {
+            let counted =
+                |y| plane.row(y).iter().map(|&luma| u32::from(is_counted(luma))).sum::<u32>();
+            (0..plane.height).map(counted).sum()
+        };
+        let (white, dark) = (count(|luma| luma >= WHITE), count(|luma| luma < DARK));
+        Self { tile, quarters, noise, blocking, lumas, clipped, equal, white, dark }
     }
 
     /// Returns the centre as a share of the picture's width and height.
@@ -92,10 +105,10 @@ fn clipped(row: &[u8]) -> u32 {
     row.as_chunks::<3>().0.iter().map(|&pixel| u32::from(is_clipped(pixel))).sum()
 }
 
-/// Counts the other pixels of a row that equal the one on their left.
-fn level(row: &[u8]) -> u32 {
+/// Counts the pixels of a row that equal the one on their left.
+fn equal(row: &[u8]) -> u32 {
     let pairs = row.as_chunks::<3>().0.array_windows();
-    pairs.map(|[left, pixel]| u32::from(left == pixel) & u32::from(!is_clipped(*pixel))).sum()
+    pairs.map(|[left, pixel]| u32::from(left == pixel)).sum()
 }
 
 fn is_clipped([red, green, blue]: [u8; 3]) -> bool {

@@ -8,6 +8,7 @@ use crate::models::classic::features::{Blocking, Noise, Plane, Repetition, tiles
 use crate::reasons::borders;
 use crate::reasons::cells::{Cell, cells, inside};
 use crate::reasons::detail::{MissingDetail, missing_detail};
+use crate::reasons::drawing::{is_document, is_drawing};
 use crate::reasons::reason::{Reason, ReasonCode, Scope};
 use crate::reasons::resampling::interpolation;
 use crate::reasons::strength::{self, Scale};
@@ -27,7 +28,7 @@ const REGION_NOISE: f64 = 9.5;
 /// Darkness of a prominent region that is listed by itself: black things reach less.
 const REGION_DARK: f64 = 1.8;
 /// Brightness of a prominent region that is listed by itself: white things reach less.
-const REGION_BRIGHT: f64 = 1.8;
+const REGION_BRIGHT: f64 = 1.2;
 /// Visibility of the grid in a region that is listed by itself: it has few blocks.
 const REGION_BLOCKING: f64 = 0.9;
 /// Share of the cells with less noise than a region's: noise is everywhere, texture is not.
@@ -52,6 +53,8 @@ const AS_PROMINENT: f64 = 0.5;
 
 /// The local measures of a picture or a region.
 struct Local {
+    /// True for documents, line art and screenshots.
+    is_drawn: bool,
     noise_variance: f64,
     /// Variance of the noise in the quietest cells.
     quiet_variance: f64,
@@ -70,12 +73,17 @@ impl Local {
         }
         let noise_variance = noise.variance();
         let exposure = exposure(cells);
+        let is_document = is_document(cells);
+        let is_drawn = is_document || is_drawing(cells);
+        let of_photo = |measure: f64| if is_drawn { 0.0 } else { measure };
+        let bright = exposure.map_or(0.0, |exposure| exposure.bright);
         Self {
-            noise_variance,
-            quiet_variance: quiet_variance(cells),
+            is_drawn,
+            noise_variance: of_photo(noise_variance),
+            quiet_variance: of_photo(quiet_variance(cells)),
             blocking: (blocking.octaves() * blocking.excess() / VISIBLE_STEP).sqrt(),
             dark: exposure.map_or(0.0, |exposure| exposure.dark),
-            bright: exposure.map_or(0.0, |exposure| exposure.bright),
+            bright: if is_document { 0.0 } else { bright },
             detail: missing_detail(cells, noise_variance, longest_px),
         }
     }
@@ -98,7 +106,8 @@ impl Local {
 /// Strengths are finite and in 0..=1. Size, enlargement, borders, contrast and uniformity are those
 /// of the whole only: regions are often small, smooth and of one colour. The blur of a region is
 /// listed if the whole is blurred, too, or if the region is the subject or as prominent: a blurred
-/// background is no fault. A picture with a side below 16 pixels is only too small. The masks of the
+/// background is no fault. Documents, line art and screenshots have no reasons of noise, brightness,
+/// enlargement and borders. A picture with a side below 16 pixels is only too small. The masks of the
 /// regions must have the picture's size; others are ignored.
 pub fn measure(picture: &Picture, regions: &[Region]) -> Vec<Reason> {
     let image: &RgbImage = picture.pixels();
@@ -193,8 +202,10 @@ fn list_whole(list: &mut List, picture: &Picture, cells: &[Cell], whole: &Local)
     let stops = (256.0 / (colours.range + 1.0)).log2();
     list.add(ReasonCode::LowContrast, strength::LOW_CONTRAST, stops);
     list.add(ReasonCode::LowResolution, strength::LOW_RESOLUTION, smallness(picture));
-    list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, whole));
-    list.add(ReasonCode::Borders, strength::BORDERS, borders::covered(image));
+    if !whole.is_drawn {
+        list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, whole));
+        list.add(ReasonCode::Borders, strength::BORDERS, borders::covered(image));
+    }
     let flatness = (16.0 / (colours.deviation + 0.1)).log2();
     list.add(ReasonCode::MonochromeFlat, strength::MONOCHROME_FLAT, flatness);
 }

@@ -5,7 +5,8 @@
 //!  picture ─┬─ cells of 32 × 32 px at full resolution ─┬─ detail ── blurred, motion_blurred
 //!           │                                          ├─ subject ─ out_of_focus_subject
 //!           │                                          ├─ noise and blocking of `classic`
-//!           │                                          └─ exposure, contrast, flatness
+//!           │                                          ├─ drawing ─ what no camera took
+//!           │                                          └─ tone ──── exposure, contrast, flatness
 //!           ├─ resampling (periods of rows and columns) ─ upscaled
 //!           ├─ borders (uniform rows and columns)
 //!           └─ its size ─ low_resolution
@@ -25,6 +26,7 @@
 mod borders;
 mod cells;
 mod detail;
+mod drawing;
 mod measure;
 mod reason;
 mod resampling;

@@ -13,13 +13,6 @@ use crate::reasons::cells::Cell;
 
 /// Share of the pixels beyond each end of the range.
 const OUTER: f64 = 0.002;
-/// Lumas between paper and ink.
-const MIDDLE: std::ops::Range<f32> = 40.0..190.0;
-/// Share of the lumas between paper and ink in a photo, from none to enough to tell.
-const MIDDLE_SHARE: (f64, f64) = (0.05, 0.15);
-
-/// Share of the pixels below the top that equal their neighbour: noise leaves few in a photo.
-const DRAWN: f64 = 0.5;
 /// Share of clipped pixels that lamps and skies reach in good photos.
 const CLIPPED_SKY: f64 = 0.12;
 /// Penalty of brightness of a picture whose pixels are all clipped.
@@ -40,24 +33,12 @@ pub(crate) fn exposure(cells: &[&Cell]) -> Option<Exposure> {
     }
     lumas.sort_unstable_by(f32::total_cmp);
     let odds = log_odds(&lumas);
-    let below = |value: f32| lumas.partition_point(|&luma| luma < value);
-    let middle = (below(MIDDLE.end) - below(MIDDLE.start)) as f64 / lumas.len() as f64;
-    let (ink, paper) = (lumas[lumas.len() / 100] < MIDDLE.start, odds[2] > 0.0);
     let sum =
         |count: fn(&Cell) -> u32| cells.iter().map(|cell| f64::from(count(cell))).sum::<f64>();
     let pixels = sum(|cell| (cell.tile.width * cell.tile.height) as u32);
     let clipped = sum(|cell| cell.clipped);
-    // Text on white paper and drawings are bright by intention.
-    let is_drawing = sum(|cell| cell.level) > DRAWN * (pixels - clipped) && clipped < pixels;
-    let is_photo = if is_drawing {
-        0.0
-    } else if ink && paper {
-        ((middle - MIDDLE_SHARE.0) / (MIDDLE_SHARE.1 - MIDDLE_SHARE.0)).clamp(0.0, 1.0)
-    } else {
-        1.0
-    };
     let blown = CLIPPING * (clipped / pixels - CLIPPED_SKY).max(0.0);
-    Some(Exposure { dark: darkness(&odds), bright: is_photo * (brightness(&odds) + blown) })
+    Some(Exposure { dark: darkness(&odds), bright: brightness(&odds) + blown })
 }
 
 /// The use of a picture's colours.
