@@ -95,7 +95,7 @@ pub(crate) fn missing_detail(
         *missing = missing.or(of_all);
     }
     let excess = (0..DIRECTIONS).filter_map(|direction| {
-        // The perpendicular direction, or one beside it: edges lie on a coarse set of directions.
+        // The perpendicular direction, or one next to it: edges lie on a coarse set of directions.
         let across = (DIRECTIONS / 2 - 1..=DIRECTIONS / 2 + 1)
             .filter_map(|turn| missing[(direction + turn) % DIRECTIONS])
             .min_by(f32::total_cmp)?;

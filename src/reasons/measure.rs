@@ -108,7 +108,7 @@ impl Local {
 /// listed if the whole is blurred, too, or if the region is the subject or as prominent: a blurred
 /// background is no fault. Documents, line art and screenshots have no reasons of noise, brightness,
 /// enlargement and borders. A picture with a side below 16 pixels is only too small. The masks of the
-/// regions must have the picture's size; others are ignored.
+/// regions must have the picture's size; others, and regions below about 80 × 80 pixels, are ignored.
 pub fn measure(picture: &Picture, regions: &[Region]) -> Vec<Reason> {
     let image: &RgbImage = picture.pixels();
     let mut list = List { reasons: Vec::new(), scope: Scope::IMAGE };
@@ -211,7 +211,7 @@ fn list_whole(list: &mut List, picture: &Picture, cells: &[Cell], whole: &Local)
 }
 
 fn list_region(list: &mut List, region: &Local, whole: &Local, is_prominent: bool) {
-    // What the whole has, a region of it has from the same limit. By itself it needs more.
+    // A region needs more than the whole, unless the whole has the same reason.
     let limited = |scale: Scale, of_whole: f64, alone: f64| {
         if scale.strength(of_whole).is_some() { scale } else { scale.listed_from(alone) }
     };

@@ -22,19 +22,20 @@ pub(crate) const MOTION_BLURRED: Scale = Scale { listed: 0.3, half: 0.8 };
 /// Octaves that the subject lacks and the background has. Smooth subjects before detailed
 /// backgrounds reach 0.4.
 pub(crate) const OUT_OF_FOCUS: Scale = Scale { listed: 0.45, half: 1.0 };
-/// Deviation of the noise in grey levels. Film and small sensors by daylight reach 3.
+/// Deviation of the noise in grey levels. Sensors by daylight reach 3; grass and leaves that leave no
+/// flat place reach more.
 pub(crate) const NOISY: Scale = Scale { listed: 3.5, half: 9.0 };
 /// Visibility of the 8 × 8 grid. Cameras' files reach 0.55, JPEG of quality 50 has 0.7.
 pub(crate) const COMPRESSED: Scale = Scale { listed: 0.58, half: 1.0 };
 /// Penalty of darkness. Daylight reaches 0.4; one stop of under-exposure costs 0.6.
 pub(crate) const TOO_DARK: Scale = Scale { listed: 0.45, half: 1.0 };
 /// Penalty of brightness. Clean photos reach 0.14; half a stop of over-exposure costs 0.2.
-pub(crate) const TOO_BRIGHT: Scale = Scale { listed: 0.22, half: 0.5 };
+pub(crate) const TOO_BRIGHT: Scale = Scale { listed: 0.19, half: 0.5 };
 /// Octaves of contrast missing from the full range. Clean photos lack up to 0.8, and 1 is half the
 /// contrast.
 pub(crate) const LOW_CONTRAST: Scale = Scale { listed: 1.0, half: 2.0 };
-/// Octaves of detail missing from an enlarged picture. A factor of 1.5 removes 0.35 or more, and the
-/// digital zoom of a phone 0.4.
+/// Octaves of detail missing from an enlarged picture, which a factor of 1.5 mostly removes. The
+/// digital zoom of a phone removes 0.4.
 pub(crate) const UPSCALED: Scale = Scale { listed: 0.35, half: 1.0 };
 /// Share of width and height under bars. Thinner ones disturb nobody.
 pub(crate) const BORDERS: Scale = Scale { listed: 0.015, half: 0.25 };
