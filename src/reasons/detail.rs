@@ -1,12 +1,13 @@
 //! The sharpest detail of a picture in each direction, in octaves that are missing.
 //!
-//! As in `classic`'s sharpness (Crété-Roffet et al., "The blur effect", SPIE 6492, 2007), the energy
-//! of the gradients is compared between the levels of a pyramid: a blur removes it from the fine
-//! levels first. The energy of each direction comes from the structure tensor, so that motion,
-//! which blurs one direction only, stands out (Liu, Li and Jia, "Image partial blur detection and
-//! classification", CVPR 2008, compare directions likewise). Only the sharpest cells count (Vu,
-//! Phan and Chandler, "S3: a spectral and spatial measure of local perceived sharpness", IEEE TIP
-//! 21(3), 2012): a picture with a sharp part is in focus, whatever its background.
+//! As in `classic`'s sharpness (Crété-Roffet et al., "The blur effect", SPIE 6492, 2007), the
+//! energy of the gradients is compared between the levels of a pyramid: a blur removes it from
+//! the fine levels first. The energy of each direction comes from the structure tensor, so that
+//! motion, which blurs one direction only, stands out (Liu, Li and Jia, "Image partial blur
+//! detection and classification", CVPR 2008, compare directions likewise). Only the sharpest
+//! cells count (Vu, Phan and Chandler, "S3: a spectral and spatial measure of local perceived
+//! sharpness", IEEE TIP 21(3), 2012): a picture with a sharp part is in focus, whatever its
+//! background.
 
 use crate::reasons::cells::{Cell, LEVELS, Tensor};
 

@@ -3,8 +3,8 @@
 
 use crate::reasons::cells::Cell;
 
-/// Share of the pixels that equal their neighbour, in cells that are not of one colour. Noise leaves
-/// few in a photo.
+/// Share of the pixels that equal their neighbour, in cells that are not of one colour. Noise
+/// leaves few in a photo.
 const DRAWN: f64 = 0.65;
 /// Minimum share of white in a document, and in a cell of it with ink.
 const PAPER: f64 = 0.4;

@@ -103,12 +103,13 @@ impl Local {
 /// Measures a picture and its regions, and lists the reasons that are strong enough: those of the
 /// whole first, then those of each region, each in the order of [`ReasonCode::ALL`].
 ///
-/// Strengths are finite and in 0..=1. Size, enlargement, borders, contrast and uniformity are those
-/// of the whole only: regions are often small, smooth and of one colour. The blur of a region is
-/// listed if the whole is blurred, too, or if the region is the subject or as prominent: a blurred
-/// background is no fault. Documents, line art and screenshots have no reasons of noise, brightness,
-/// enlargement and borders. A picture with a side below 16 pixels is only too small. The masks of the
-/// regions must have the picture's size; others, and regions below about 80 × 80 pixels, are ignored.
+/// Strengths are finite and in 0..=1. Size, enlargement, borders, contrast and uniformity are
+/// those of the whole only: regions are often small, smooth and of one colour. The blur of a
+/// region is listed if the whole is blurred, too, or if the region is the subject or as
+/// prominent: a blurred background is no fault. Documents, line art and screenshots have no
+/// reasons of noise, brightness, enlargement and borders. A picture with a side below 16 pixels
+/// is only too small. The masks of the regions must have the picture's size; others, and regions
+/// below about 80 × 80 pixels, are ignored.
 pub fn measure(picture: &Picture, regions: &[Region]) -> Vec<Reason> {
     let image: &RgbImage = picture.pixels();
     let mut list = List { reasons: Vec::new(), scope: Scope::IMAGE };

@@ -1,12 +1,13 @@
 //! The traces of enlargement by interpolation.
 //!
 //! Interpolated pixels are weighted means of their neighbours, with weights that repeat with the
-//! factor's period. The differences of neighbouring pixels therefore repeat, too, and the spectrum
-//! of their mean has a peak (Gallagher, "Detection of linear and cubic interpolation in JPEG
-//! compressed images", CRV 2005; Kirchner, "Fast and reliable resampling detection by spectral
-//! analysis of fixed linear predictor residue", MM&Sec 2008). Even orders of difference show every
-//! factor but two, whose phases mirror each other; a third difference shows that one. Differences
-//! are clipped, so that a few strong edges do not hide the rest. A peak must be in rows and columns.
+//! factor's period. The differences of neighbouring pixels therefore repeat, too, and the
+//! spectrum of their mean has a peak (Gallagher, "Detection of linear and cubic interpolation in
+//! JPEG compressed images", CRV 2005; Kirchner, "Fast and reliable resampling detection by
+//! spectral analysis of fixed linear predictor residue", MM&Sec 2008). Even orders of difference
+//! show every factor but two, whose phases mirror each other; a third difference shows that one.
+//! Differences are clipped, so that a few strong edges do not hide the rest. A peak must be in
+//! rows and columns.
 //!
 //! JPEG's blocks have the period 8, so their multiples of 1/8 are compared with each other.
 

@@ -22,8 +22,8 @@ pub(crate) const MOTION_BLURRED: Scale = Scale { listed: 0.3, half: 0.8 };
 /// Octaves that the subject lacks and the background has. Smooth subjects before detailed
 /// backgrounds reach 0.4.
 pub(crate) const OUT_OF_FOCUS: Scale = Scale { listed: 0.45, half: 1.0 };
-/// Deviation of the noise in grey levels. Sensors by daylight reach 3; grass and leaves that leave no
-/// flat place reach more.
+/// Deviation of the noise in grey levels. Sensors by daylight reach 3; grass and leaves that
+/// leave no flat place reach more.
 pub(crate) const NOISY: Scale = Scale { listed: 3.5, half: 9.0 };
 /// Visibility of the 8 × 8 grid. Cameras' files reach 0.55, JPEG of quality 50 has 0.7.
 pub(crate) const COMPRESSED: Scale = Scale { listed: 0.58, half: 1.0 };

@@ -72,8 +72,8 @@ fn exposure(log_odds: &[f64; 5]) -> f64 {
     darkness(log_odds) + brightness(log_odds)
 }
 
-/// Computes the penalty of darkness. Dark pictures lack bright parts: a night scene with lamps costs
-/// little.
+/// Computes the penalty of darkness. Dark pictures lack bright parts: a night scene with lamps
+/// costs little.
 pub(crate) fn darkness(&[_, _, p50, p75, p95]: &[f64; 5]) -> f64 {
     let above = |value: f64| soft(value, 0.55);
     0.22 * above(0.6 - p95) + 0.25 * above(-0.2 - p75) + 0.4 * above(-1.2 - p50)
