@@ -1,7 +1,7 @@
 //! Bars of a single colour along the edges of a picture, as letterboxing and scanning leave them.
 //!
-//! A bar is a run of uniform rows or columns from the edge of the picture inwards, as FFmpeg's
-//! filter `cropdetect` looks for them, of any colour. Its inner side must be a straight step: a
+//! A bar is a run of uniform rows or columns from the edge of the picture inwards, as those of
+//! `ffmpeg`'s filter `cropdetect`, of any colour. Its inner side must be a straight step: a
 //! white wall or a sky, which fades or ends at the outline of a thing, is none.
 
 use image::RgbImage;
