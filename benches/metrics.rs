@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if metric == Metric::Brisque {
             peers.push("opencv");
         }
-        if with_pyiqa && matches!(metric, Metric::Niqe | Metric::Brisque | Metric::Piqe) {
+        if with_pyiqa && matches!(metric, Metric::Niqe | Metric::Piqe) {
             peers.push("pyiqa");
         }
         if std::env::var_os("DOGIQA_METRICS_NUMPY").is_some() {

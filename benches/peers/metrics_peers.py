@@ -48,7 +48,12 @@ def opencv(rgb):
 
 def iqa_pytorch(rgb):
     torch.set_num_threads(1)
-    metric = pyiqa.create_metric(METRIC, device="cpu")
+    options = {}
+    if METRIC == "niqe" and "DOGIQA_PARAMETERS" in os.environ:
+        # Otherwise the library downloads the same file.
+        path = os.path.join(os.environ["DOGIQA_PARAMETERS"], "niqe", "modelparameters.mat")
+        options["pretrained_model_path"] = path
+    metric = pyiqa.create_metric(METRIC, device="cpu", **options)
     tensor = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None] / 255.0
     return lambda: metric(tensor)
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 
-use crate::checkpoints::weights::{Weights, WeightsError, write_gguf};
+use crate::checkpoints::weights::{Weights, WeightsError, stored_dims, write_gguf};
 use crate::models::mplug_owl3::TokenizerError;
 
 /// Metadata key of the `config.json` in a GGUF that [`write_quantised`] wrote.
@@ -129,12 +129,13 @@ fn in_blocks(tensor: &Tensor, name: &str, format: BlockFormat) -> Result<QTensor
     Ok(QTensor::quantize(tensor, dtype)?)
 }
 
-/// Keeps the values in the file's dtype.
+/// Keeps the values in the original's dtype.
 fn unquantised(tensor: &Tensor) -> Result<QTensor, QuantizeError> {
     let dtype = match tensor.dtype() {
         DType::F16 => GgmlDType::F16,
         DType::BF16 => GgmlDType::BF16,
         _ => GgmlDType::F32,
     };
-    Ok(QTensor::quantize(tensor, dtype)?)
+    let tensor = tensor.reshape(stored_dims(tensor.dims()))?;
+    Ok(QTensor::quantize(&tensor, dtype)?)
 }

@@ -14,6 +14,9 @@ use candle_core::{DType, Device, Shape, Tensor};
 use crate::checkpoints::atomic_file::temporary_file_for;
 use crate::checkpoints::weights::error::{WeightsError, damaged};
 
+/// Largest number of dimensions of a tensor, by the format's specification.
+const DIMS_MAX: usize = 4;
+
 /// An open file and its table.
 pub(crate) struct GgufFile {
     content: Content,
@@ -94,6 +97,15 @@ impl GgufFile {
     pub(crate) fn bytes_of(&self, name: &str) -> u64 {
         let info = self.content.tensor_infos.get(name);
         info.map_or(0, |info| bytes_of(info.ggml_dtype, info.shape.elem_count() as u64))
+    }
+}
+
+/// Returns the dimensions under which a GGUF holds a tensor. It has at most four, so of a tensor
+/// with more, all but the first are joined.
+pub(crate) fn stored_dims(dims: &[usize]) -> Vec<usize> {
+    match dims {
+        [first, rest @ ..] if dims.len() > DIMS_MAX => vec![*first, rest.iter().product()],
+        _ => dims.to_vec(),
     }
 }
 

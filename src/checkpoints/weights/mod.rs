@@ -27,7 +27,7 @@ pub(crate) use digest::{
     is_digest, store_digest,
 };
 pub use error::WeightsError;
-pub(crate) use gguf_file::write_gguf;
+pub(crate) use gguf_file::{stored_dims, write_gguf};
 pub use opened_weights::Weights;
 pub(crate) use stand_in::read_text;
 pub(crate) use var_builder::{NetworkTensors, StoredTensor};

@@ -15,7 +15,7 @@ use crate::checkpoints::weights::checkpoint_files::{
     distinct_files, is_index, shards_of, weights_file_of,
 };
 use crate::checkpoints::weights::error::{WeightsError, damaged};
-use crate::checkpoints::weights::gguf_file::GgufFile;
+use crate::checkpoints::weights::gguf_file::{self, GgufFile};
 use crate::checkpoints::weights::safetensors_file::SafetensorsFile;
 use crate::checkpoints::weights::stand_in::refuse_stand_in;
 
@@ -371,6 +371,16 @@ impl Weights {
         match &self.files {
             OpenFiles::Gguf(file) if file.is_quantised(stored) => Ok(file.load(stored, device)?),
             _ => Ok(None),
+        }
+    }
+
+    /// Returns the dimensions under which the file holds a tensor.
+    pub(crate) fn stored_dims(&self, dims: &[usize]) -> Vec<usize> {
+        match &self.files {
+            OpenFiles::Gguf(_) => gguf_file::stored_dims(dims),
+            OpenFiles::Safetensors(_) | OpenFiles::Shards { .. } | OpenFiles::PyTorch(_) => {
+                dims.to_vec()
+            }
         }
     }
 

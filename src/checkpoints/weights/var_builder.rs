@@ -104,9 +104,12 @@ impl RecordingBackend<'_> {
             if let Some((_, rows)) = row {
                 expected[0] = rows;
             }
-            self.weights.check_shape(&name, &expected)?;
+            self.weights.check_shape(&name, &self.weights.stored_dims(&expected))?;
         }
         let mut tensor = self.weights.load(&name, dtype, device)?;
+        if let (Some(shape), None) = (expected, row) {
+            tensor = tensor.reshape(shape)?;
+        }
         if let Some((row, _)) = row {
             tensor = tensor.narrow(0, row, 1)?.contiguous()?;
         }
