@@ -126,7 +126,7 @@ fn region(picture: &Picture) -> Region {
 
 /// Returns the name of a Python interpreter that has Pillow, or `None`.
 fn python() -> Option<String> {
-    let named = std::env::var("PYTHON").ok();
+    let named = std::env::var_os("PYTHON").and_then(|python| python.into_string().ok());
     named.into_iter().chain(["python3".to_owned()]).find(|python| {
         Command::new(python)
             .args(["-c", "import PIL"])

@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn a_table_replaces_the_sentences_it_names() {
         let table: ReasonTexts =
-            serde_json::from_str(r#"{"too_dark": "Das Foto ist zu dunkel."}"#).unwrap();
-        assert_eq!(table.text(ReasonCode::TooDark), "Das Foto ist zu dunkel.");
+            serde_json::from_str(r#"{"too_dark": "La photo est trop sombre."}"#).unwrap();
+        assert_eq!(table.text(ReasonCode::TooDark), "La photo est trop sombre.");
         assert_eq!(table.text(ReasonCode::Noisy), english(ReasonCode::Noisy));
     }
 
