@@ -11,13 +11,13 @@
 
 mod atomic_file;
 mod clip_iqa;
+mod companion_files;
 pub mod hub;
 pub mod metrics;
 mod mplug_owl3;
 mod quantize;
 mod qwen3_5_vl;
 mod sam2;
-mod tokenizer_file;
 mod weights;
 
 pub use clip_iqa::ClipCheckpoint;

@@ -9,13 +9,9 @@ use std::path::{Path, PathBuf};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 
+use crate::checkpoints::companion_files::{CONFIG_KEY, TOKENIZER_KEY};
 use crate::checkpoints::weights::{Weights, WeightsError, stored_dims, write_gguf};
 use crate::models::mplug_owl3::TokenizerError;
-
-/// Metadata key of the `config.json` in a GGUF that [`write_quantised`] wrote.
-pub(crate) const CONFIG_KEY: &str = "dogiqa.config.json";
-/// Metadata key of the `tokenizer.json` in a GGUF, as the format's specification names it.
-pub(crate) const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
 
 /// The block format of the language model's matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::checkpoints::WeightsError;
-use crate::checkpoints::sha256_of;
+use crate::checkpoints::{Weights, WeightsError, sha256_of};
 
 /// A weight file, identified by its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +24,14 @@ impl WeightsFile {
     pub fn of(path: &Path) -> Result<Self, WeightsError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { name, sha256: sha256_of(path)? })
+    }
+
+    /// Hashes the files of a checkpoint.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read.
+    pub fn all_of(weights: &Weights) -> Result<Vec<Self>, WeightsError> {
+        weights.files().into_iter().map(Self::of).collect()
     }
 }
 

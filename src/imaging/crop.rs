@@ -113,6 +113,18 @@ impl fmt::Debug for Crop {
     }
 }
 
+impl Crop {
+    /// Returns the pixels for a network that refuses images with one side over `ratio_max` times
+    /// the other. Those of a region are extended to that ratio, because a thin object must not cost
+    /// its image the event; those of the whole picture stay as they are.
+    pub fn without_stripe(&self, ratio_max: u32) -> Cow<'_, RgbImage> {
+        match self.source {
+            CropSource::Whole => Cow::Borrowed(&*self.pixels),
+            CropSource::Region(_) => without_stripe(&self.pixels, ratio_max),
+        }
+    }
+}
+
 /// Returns the whole picture as a crop. Copies no pixels.
 pub fn crop_whole(picture: &Picture) -> Crop {
     Crop { source: CropSource::Whole, pixels: Arc::clone(picture.pixels()) }
@@ -169,9 +181,7 @@ pub fn shrink_pixels(pixels: &RgbImage, side_max: u32) -> Option<RgbImage> {
 
 /// Extends the shorter side of a stripe by its outermost pixels, evenly, until the longer side is
 /// at most `ratio_max` times the shorter one. Borrows an image that needs no extension.
-///
-/// Networks refuse such images, and a thin object must not cost its image the event.
-pub fn without_stripe(rgb: &RgbImage, ratio_max: u32) -> Cow<'_, RgbImage> {
+fn without_stripe(rgb: &RgbImage, ratio_max: u32) -> Cow<'_, RgbImage> {
     let (width, height) = rgb.dimensions();
     let side_min = |other: u32| other.div_ceil(ratio_max.max(1));
     let (to_width, to_height) = (width.max(side_min(height)), height.max(side_min(width)));

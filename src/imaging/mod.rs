@@ -28,7 +28,7 @@ mod srgb;
 
 pub use crop::{
     Crop, CropMargin, CropMarginError, CropMode, CropSource, crop_region, crop_whole, shrink,
-    shrink_pixels, without_stripe,
+    shrink_pixels,
 };
 pub use decode::decode;
 pub use error::DecodeError;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 
+use crate::checkpoints::companion_files::{read_config_json, read_tokenizer_json};
 use crate::checkpoints::quantize::{
-    BlockFormat, CONFIG_KEY, Original, QuantizeError, TOKENIZER_KEY, TensorRole, write_quantised,
+    BlockFormat, Original, QuantizeError, TensorRole, write_quantised,
 };
-use crate::checkpoints::tokenizer_file::read_tokenizer_json;
-use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
+use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError};
 use crate::models::mplug_owl3::{
     Config, Generation, MplugOwl3, Release, Tensors, Tokenizer, TokenizerError,
 };
@@ -35,15 +35,9 @@ impl MplugOwl3Checkpoint {
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let weights = Weights::open(path)?.without_prefix(&[ANCHOR])?;
         let generation = generation_of(&weights)?;
-        let (config_path, config_json) = if let Some(json) = weights.text(CONFIG_KEY) {
-            (weights.path().to_owned(), json.to_owned())
-        } else {
-            let path = weights.path().with_file_name("config.json");
-            let json = read_text(&path)?;
-            (path, json)
-        };
+        let (path, config_json) = read_config_json(&weights)?;
         let config = Config::from_json(&config_json)
-            .map_err(|message| WeightsError::Config { path: config_path, message })?;
+            .map_err(|message| WeightsError::Config { path, message })?;
         Ok(Self { weights, config, config_json, generation })
     }
 
@@ -102,10 +96,7 @@ impl MplugOwl3Checkpoint {
     /// # Errors
     /// Fails if the file cannot be read.
     pub fn tokenizer_json(&self) -> Result<(PathBuf, String), TokenizerError> {
-        if let Some(json) = self.weights.text(TOKENIZER_KEY) {
-            return Ok((self.weights.path().to_owned(), json.to_owned()));
-        }
-        read_tokenizer_json(self.weights.path())
+        read_tokenizer_json(&self.weights)
     }
 
     /// Returns true if the network does not use a tensor. The reference skips the last vision layer

@@ -1,7 +1,7 @@
 //! Checkpoints of mPLUG-Owl3 in all three generations.
 //!
-//! This folder may import `weights` and `quantize`, and the network, its configuration and its
-//! tokenizer from `models::mplug_owl3`.
+//! This folder may import `weights`, `companion_files` and `quantize`, and the network, its
+//! configuration and its tokenizer from `models::mplug_owl3`.
 
 mod checkpoint;
 

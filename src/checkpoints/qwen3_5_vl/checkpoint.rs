@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Error};
 
+use crate::checkpoints::companion_files::{read_config_json, read_tokenizer_json};
 use crate::checkpoints::quantize::{
-    BlockFormat, CONFIG_KEY, Original, QuantizeError, TOKENIZER_KEY, TensorRole, write_quantised,
+    BlockFormat, Original, QuantizeError, TensorRole, write_quantised,
 };
-use crate::checkpoints::tokenizer_file::read_tokenizer_json;
-use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError, read_text};
+use crate::checkpoints::weights::{NetworkTensors, StoredTensor, Weights, WeightsError};
 use crate::models::mplug_owl3::{Tensors, Tokenizer, TokenizerError};
 use crate::models::qwen3_5_vl::{Config, Qwen3_5Vl, TokenTable, TokenTables};
 
@@ -66,13 +66,7 @@ impl Qwen3_5VlCheckpoint {
                     .to_owned(),
             });
         }
-        let (path, config_json) = if let Some(json) = weights.text(CONFIG_KEY) {
-            (weights.path().to_owned(), json.to_owned())
-        } else {
-            let path = weights.path().with_file_name("config.json");
-            let json = read_text(&path)?;
-            (path, json)
-        };
+        let (path, config_json) = read_config_json(&weights)?;
         let config = Config::from_json(&config_json)
             .map_err(|message| WeightsError::Config { path, message })?;
         Ok(Self { weights: Arc::new(weights), config, config_json })
@@ -152,10 +146,7 @@ impl Qwen3_5VlCheckpoint {
     /// # Errors
     /// Fails if the file cannot be read.
     pub fn tokenizer_json(&self) -> Result<(PathBuf, String), TokenizerError> {
-        if let Some(json) = self.weights.text(TOKENIZER_KEY) {
-            return Ok((self.weights.path().to_owned(), json.to_owned()));
-        }
-        read_tokenizer_json(self.weights.path())
+        read_tokenizer_json(&self.weights)
     }
 
     /// Returns the training that the tensors of the file tell of.

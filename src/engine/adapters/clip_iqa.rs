@@ -13,7 +13,7 @@ use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
-use crate::imaging::{Crop, CropSource, without_stripe};
+use crate::imaging::Crop;
 use crate::method::{LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short};
 use crate::models::clip_iqa::{
     Clip, ClipIqaSettings, ImageTower, Prompt, QualityHead, SizeError, SizeLimits, fit, score,
@@ -101,11 +101,10 @@ impl ClipIqaScorer {
 
     fn rate_batch(&self, batch: &[FittedCrop]) -> Result<Vec<LevelDistribution>, ClipIqaError> {
         // Equal pictures are rated once. Pictures differ in size, so each is a run of its own.
-        let DistinctPictures { pictures, picture_of } =
-            DistinctPictures::of(batch, |input| &input.identity);
-        let rated = pictures.iter().map(|input| self.rating(&input.pixels));
+        let distinct = DistinctPictures::of(batch, |input| &input.identity);
+        let rated = distinct.pictures.iter().map(|input| self.rating(&input.pixels));
         let rated: Vec<LevelDistribution> = rated.collect::<Result<_, _>>()?;
-        Ok(picture_of.into_iter().map(|picture| rated[picture].clone()).collect())
+        Ok(distinct.per_input(&rated))
     }
 
     fn rating(&self, rgb: &RgbImage) -> Result<LevelDistribution, ClipIqaError> {
@@ -127,11 +126,10 @@ fn info(
     let shape = format!("{:?}", checkpoint.config());
     let settings = serde_json::to_string(&settings).expect("settings are plain values");
     let digest = fingerprint([&shape, &settings]);
-    let weights = checkpoint.weights().files().into_iter().map(WeightsFile::of);
     Ok(ModelInfo {
         name: format!("clip-iqa-{}", checkpoint.config().name()),
         version: format!("{VERSION}-{}-{}-{}", kind_of(device), dtype.as_str(), short(&digest)),
-        weights: weights.collect::<Result<_, WeightsError>>()?,
+        weights: WeightsFile::all_of(checkpoint.weights())?,
     })
 }
 
@@ -144,10 +142,7 @@ impl Scorer for ClipIqaScorer {
 
     fn prepare(&self, crop: &Crop) -> Result<FittedCrop, RunError> {
         let failed = |error: SizeError| RunError::Batch(error.to_string().into());
-        let extended = match crop.source {
-            CropSource::Whole => Cow::Borrowed(&*crop.pixels),
-            CropSource::Region(_) => without_stripe(&crop.pixels, self.limits.ratio_max()),
-        };
+        let extended = crop.without_stripe(self.limits.ratio_max());
         let resized = fit(&extended, self.limits).map_err(failed)?;
         let pixels = match (resized, extended) {
             (Some(resized), _) => Arc::new(resized),

@@ -130,7 +130,6 @@ impl LoadedMplugOwl3 {
             || format!("{}-custom", self.checkpoint.generation().name()),
             |release| release.name().to_owned(),
         );
-        let weights = self.checkpoint.weights().files().into_iter().map(WeightsFile::of);
         Ok(ModelInfo {
             name: format!("mplug-owl3-{name}"),
             version: format!(
@@ -139,7 +138,7 @@ impl LoadedMplugOwl3 {
                 self.model.dtype().as_str(),
                 short(&digest)
             ),
-            weights: weights.collect::<Result<_, WeightsError>>()?,
+            weights: WeightsFile::all_of(self.checkpoint.weights())?,
         })
     }
 

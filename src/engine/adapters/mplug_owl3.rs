@@ -148,18 +148,17 @@ impl MplugOwl3Scorer {
     /// Encodes the views of all inputs in one pass of the vision tower, and each picture once.
     /// Returns `(views, tokens, hidden)` for each input.
     fn encode(&self, batch: &[CropViews]) -> Result<Vec<Tensor>, MplugOwl3Error> {
-        let DistinctPictures { pictures, picture_of } =
-            DistinctPictures::of(batch, |input| &input.pixels);
-        let views: Vec<&Tensor> = pictures.iter().map(|input| &input.views).collect();
+        let distinct = DistinctPictures::of(batch, |input| &input.pixels);
+        let views: Vec<&Tensor> = distinct.pictures.iter().map(|input| &input.views).collect();
         let all = self.loaded.model.encode(&Tensor::cat(&views, 0)?)?;
-        let mut embeds = Vec::with_capacity(pictures.len());
+        let mut embeds = Vec::with_capacity(views.len());
         let mut start = 0;
         for views in views {
             let count = views.dim(0)?;
             embeds.push(all.narrow(0, start, count)?);
             start += count;
         }
-        Ok(picture_of.into_iter().map(|picture| embeds[picture].clone()).collect())
+        Ok(distinct.per_input(&embeds))
     }
 
     /// Rates crops of one grid and part, from their encoded views.

@@ -9,7 +9,7 @@ pub(crate) struct DistinctPictures<'a, T> {
     /// The first input of each picture, in the order of the batch.
     pub(crate) pictures: Vec<&'a T>,
     /// Index in `pictures` of each input's picture.
-    pub(crate) picture_of: Vec<usize>,
+    picture_of: Vec<usize>,
 }
 
 impl<'a, T> DistinctPictures<'a, T> {
@@ -27,5 +27,11 @@ impl<'a, T> DistinctPictures<'a, T> {
             })
             .collect();
         Self { pictures, picture_of }
+    }
+
+    /// Returns the value of each input's picture, in the order of the batch. `of_pictures` has a
+    /// value for each picture.
+    pub(crate) fn per_input<U: Clone>(&self, of_pictures: &[U]) -> Vec<U> {
+        self.picture_of.iter().map(|&picture| of_pictures[picture].clone()).collect()
     }
 }

@@ -1,6 +1,5 @@
 //! Qwen3.5-VL as a [`Scorer`]: Q-ReAlign, or a base model asked in the same words.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
@@ -13,7 +12,7 @@ use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
-use crate::imaging::{Crop, CropSource, without_stripe};
+use crate::imaging::Crop;
 use crate::method::{LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short};
 use crate::models::device::kind_of;
 use crate::models::mplug_owl3::TokenizerError;
@@ -111,12 +110,12 @@ impl Qwen3_5VlScorer {
 
     fn rate_batch(&self, batch: &[CropPatches]) -> Result<Vec<LevelDistribution>, Qwen3_5VlError> {
         // Equal pictures are rated once.
-        let DistinctPictures { pictures, picture_of } =
-            DistinctPictures::of(batch, |input| &input.pixels);
-        if pictures.is_empty() {
+        let distinct = DistinctPictures::of(batch, |input| &input.pixels);
+        if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let patches: Vec<Patches> = pictures.iter().map(|input| input.patches.clone()).collect();
+        let patches: Vec<Patches> =
+            distinct.pictures.iter().map(|input| input.patches.clone()).collect();
         let images = self.model.encode(&patches)?;
         let [before, after] = &self.prompt;
         let prompts = images
@@ -129,7 +128,7 @@ impl Qwen3_5VlScorer {
         let rated = self.head.logits(&hidden)?;
         let rated = rated.iter().map(|logits| self.rating(logits));
         let rated: Vec<LevelDistribution> = rated.collect::<Result<_, _>>()?;
-        Ok(picture_of.into_iter().map(|picture| rated[picture].clone()).collect())
+        Ok(distinct.per_input(&rated))
     }
 
     /// Returns the rating of the words' logits, worst first.
@@ -159,11 +158,10 @@ fn info(
         TuningOf::Base => "qwen3.5",
     };
     let size = checkpoint.config().size().map_or("custom", |size| size.name());
-    let weights = checkpoint.weights().files().into_iter().map(WeightsFile::of);
     Ok(ModelInfo {
         name: format!("{family}-{size}"),
         version: format!("{VERSION}-{}-{}-{}", kind_of(device), dtype.as_str(), short(&digest)),
-        weights: weights.collect::<Result<_, WeightsError>>()?,
+        weights: WeightsFile::all_of(checkpoint.weights())?,
     })
 }
 
@@ -176,12 +174,7 @@ impl Scorer for Qwen3_5VlScorer {
 
     fn prepare(&self, crop: &Crop) -> Result<CropPatches, RunError> {
         let QRealignSettings { sizes, pixels_max, .. } = self.settings;
-        // A thin object must not cost its image the event.
-        let pixels = match crop.source {
-            CropSource::Whole => Cow::Borrowed(&*crop.pixels),
-            CropSource::Region(_) => without_stripe(&crop.pixels, RATIO_MAX),
-        };
-        let patches = patches(&pixels, sizes, pixels_max)
+        let patches = patches(&crop.without_stripe(RATIO_MAX), sizes, pixels_max)
             .map_err(|error| RunError::Batch(error.to_string().into()))?;
         Ok(CropPatches { patches, pixels: Arc::downgrade(&crop.pixels) })
     }

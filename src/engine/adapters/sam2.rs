@@ -52,7 +52,6 @@ impl Sam2Segmenter {
     ) -> Result<Self, Sam2Error> {
         let checkpoint = Sam2Checkpoint::open(path)?;
         let model = checkpoint.load(dtype, device)?;
-        let weights = checkpoint.weights().files().into_iter().map(WeightsFile::of);
         let size = checkpoint.size().map_or("custom", |size| size.name());
         // The same weights produce different masks with different parameters, or as another
         // network.
@@ -67,7 +66,7 @@ impl Sam2Segmenter {
                 kind_of(device),
                 dtype.as_str()
             ),
-            weights: weights.collect::<Result<_, WeightsError>>()?,
+            weights: WeightsFile::all_of(checkpoint.weights())?,
         };
         Ok(Self { generator: MaskGenerator::new(model, settings)?, info })
     }
