@@ -205,7 +205,9 @@ fn list_whole(list: &mut List, picture: &Picture, cells: &[Cell], whole: &Local)
     list.add(ReasonCode::LowResolution, strength::LOW_RESOLUTION, smallness(picture));
     if !whole.is_drawn {
         list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, whole));
-        list.add(ReasonCode::Borders, strength::BORDERS, borders::covered(image));
+        // A single colour has no inner side of a bar.
+        let covered = if colours.deviation > 0.0 { borders::covered(image) } else { 0.0 };
+        list.add(ReasonCode::Borders, strength::BORDERS, covered);
     }
     let flatness = (16.0 / (colours.deviation + 0.1)).log2();
     list.add(ReasonCode::MonochromeFlat, strength::MONOCHROME_FLAT, flatness);

@@ -29,6 +29,8 @@ const CLIP: f32 = 6.0;
 const SEARCHED: std::ops::Range<f32> = 0.22..0.488;
 /// Number of frequencies in the searched range.
 const STEPS: usize = 320;
+/// Number of frequencies that are measured together.
+const TOGETHER: usize = 8;
 /// Half the width of the gap around JPEG's frequencies.
 const GAP: f32 = 0.012;
 /// Ratio of a peak to the median that content does not reach: the highest of clean photos, outside
@@ -55,44 +57,65 @@ pub(crate) fn interpolation(image: &RgbImage) -> f64 {
     let profiles = |order: usize| lines.each_ref().map(|lines| profile(lines, order));
     let even = [2, 4].map(|order| {
         let profiles = profiles(order);
-        let power = |frequency: f32| both(&profiles, frequency);
-        let spectrum: Vec<f32> = (0..STEPS)
+        let searched = (0..STEPS)
             .map(|step| {
                 SEARCHED.start + (SEARCHED.end - SEARCHED.start) * step as f32 / STEPS as f32
             })
-            .filter(|&frequency| (frequency - 0.25).abs() > GAP && (frequency - 0.375).abs() > GAP)
-            .map(power)
-            .collect();
-        let mut sorted = spectrum.clone();
-        sorted.sort_unstable_by(f32::total_cmp);
-        let median = sorted[sorted.len() / 2].max(f32::MIN_POSITIVE);
-        let highest = sorted[sorted.len() - 1] / median;
+            .filter(|&frequency| (frequency - 0.25).abs() > GAP && (frequency - 0.375).abs() > GAP);
+        let mut spectrum = powers(&profiles, &searched.collect::<Vec<_>>());
+        let [quarter, eighth, three_eighths] = at(&profiles, [0.25, 0.125, 0.375]);
+        let highest = spectrum.iter().copied().fold(0.0, f32::max);
+        let middle = spectrum.len() / 2;
+        let (_, median, _) = spectrum.select_nth_unstable_by(middle, f32::total_cmp);
+        let median = median.max(f32::MIN_POSITIVE);
         // A block's border has two second differences, which weakens the higher multiples.
-        let blocks = power(0.125).max(2.0 * power(0.375)).max(median);
-        (highest / PEAK).max(power(0.25) / blocks / COMB)
+        let blocks = eighth.max(2.0 * three_eighths).max(median);
+        (highest / median / PEAK).max(quarter / blocks / COMB)
     });
     let third = profiles(3);
-    let power = |frequency: f32| both(&third, frequency);
-    let near = (0..16).map(|step| power(0.45 + 0.0025 * step as f32)).sum::<f32>() / 16.0;
-    let blocks = power(0.125).max(power(0.375)).max(near).max(f32::MIN_POSITIVE);
+    let near: [f32; 16] = at(&third, std::array::from_fn(|step| 0.45 + 0.0025 * step as f32));
+    let near = near.into_iter().sum::<f32>() / 16.0;
     // The period of two pixels lies at 1/2 itself.
-    let double = power(0.5) / blocks / COMB;
+    let [half, eighth, three_eighths] = at(&third, [0.5, 0.125, 0.375]);
+    let blocks = eighth.max(three_eighths).max(near).max(f32::MIN_POSITIVE);
+    let double = half / blocks / COMB;
     f64::from(even[0].max(even[1]).max(double))
 }
 
-/// Returns the smaller power of both axes at a frequency.
-fn both(profiles: &[Vec<f32>; 2], frequency: f32) -> f32 {
-    power(&profiles[0], frequency).min(power(&profiles[1], frequency))
+/// Returns the smaller power of both axes at each frequency.
+fn at<const N: usize>(profiles: &[Vec<f32>; 2], frequencies: [f32; N]) -> [f32; N] {
+    let powers = powers(profiles, &frequencies);
+    std::array::from_fn(|index| powers[index])
 }
 
-/// Returns the power of a profile at a frequency in cycles per pixel (Goertzel's recurrence).
-fn power(profile: &[f32], frequency: f32) -> f32 {
-    let turn = f64::from(2.0 * (TAU * frequency).cos());
-    let (mut last, mut before) = (0.0_f64, 0.0_f64);
-    for &value in profile {
-        (last, before) = (f64::from(value) + turn * last - before, last);
+fn powers(profiles: &[Vec<f32>; 2], frequencies: &[f32]) -> Vec<f32> {
+    let mut powers = Vec::with_capacity(frequencies.len());
+    for group in frequencies.chunks(TOGETHER) {
+        let group: [f32; TOGETHER] = std::array::from_fn(|lane| group[lane.min(group.len() - 1)]);
+        let [across, down] = profiles.each_ref().map(|profile| power(profile, group));
+        powers.extend(across.into_iter().zip(down).map(|(across, down)| across.min(down)));
     }
-    (last * last + before * before - turn * last * before).max(0.0) as f32
+    powers.truncate(frequencies.len());
+    powers
+}
+
+/// Returns the power of a profile at frequencies in cycles per pixel (Goertzel's recurrence, each
+/// step of which waits for the one before).
+fn power(profile: &[f32], frequencies: [f32; TOGETHER]) -> [f32; TOGETHER] {
+    let turns = frequencies.map(|frequency| f64::from(2.0 * (TAU * frequency).cos()));
+    let (mut last, mut before) = ([0.0_f64; TOGETHER], [0.0_f64; TOGETHER]);
+    for &value in profile {
+        let value = f64::from(value);
+        for lane in 0..TOGETHER {
+            let next = value + turns[lane] * last[lane] - before[lane];
+            before[lane] = last[lane];
+            last[lane] = next;
+        }
+    }
+    std::array::from_fn(|lane| {
+        let (turn, last, before) = (turns[lane], last[lane], before[lane]);
+        (last * last + before * before - turn * last * before).max(0.0) as f32
+    })
 }
 
 /// Returns the mean clipped difference at each position, relative to its surroundings and windowed.
