@@ -53,7 +53,7 @@ pub(crate) fn reference(number: usize, bucket: &str) -> String {
 }
 
 /// Returns a journey with a store in memory and an engine that does nothing.
-pub(crate) async fn journey() -> Journey {
+pub(crate) async fn journey(has_reasons: bool) -> Journey {
     let store = Arc::new(InMemory::new());
     for number in 0..OBJECTS {
         let mut bytes = Cursor::new(Vec::new());
@@ -68,7 +68,7 @@ pub(crate) async fn journey() -> Journey {
     let stores = Stores::new(&limits).expect("limits").with_store(Scheme::S3, "photos", store);
     let engine = tokio::task::spawn_blocking(|| noop::engine(&[])).await.expect("an engine");
     let parts = JourneyParts {
-        settings: pipeline::Settings::default(),
+        settings: pipeline::Settings { reasons: has_reasons, ..pipeline::Settings::default() },
         imaging: imaging::Settings::default(),
         method: method::Settings::default(),
         stores,

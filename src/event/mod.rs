@@ -12,7 +12,8 @@
 //! [`schema`] describes the same as JSON Schema and AsyncAPI.
 //!
 //! Imports go downwards: `schema` uses all messages; `notification` uses `reference`; `reference`
-//! and `dead_letter` use `headers`; `error`, `limits`, `measure` and `metadata` are at the bottom.
+//! and `dead_letter` use `headers`; `error`, `limits`, `measure`, `metadata` and `reason` are at
+//! the bottom.
 
 pub mod cloudevent_headers;
 pub mod dead_letter;
@@ -25,6 +26,7 @@ mod metadata;
 pub mod notification;
 pub mod quality_event;
 mod rating;
+mod reason;
 pub mod reference;
 pub mod schema;
 mod trace;
@@ -39,5 +41,6 @@ pub use quality_event::{
     QualityEvent, ScoringServer, SegmentationSummary, Source, TimingsMs, WeightsDigest,
 };
 pub use rating::{EventAnswer, Rating};
+pub use reason::EventReason;
 pub use reference::{ImageReference, ReferenceError};
 pub use trace::TraceContext;

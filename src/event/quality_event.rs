@@ -13,6 +13,7 @@ use crate::event::limits::SCHEMA_VERSION;
 use crate::event::measure::EventMeasure;
 use crate::event::metadata::Metadata;
 use crate::event::rating::Rating;
+use crate::event::reason::EventReason;
 use crate::event::reference::ImageReference;
 use crate::method::{
     AggregationSettings, Assessment, BoundingBox, Formula, LevelDistribution, ObjectAssessment,
@@ -62,6 +63,11 @@ pub struct QualityEvent {
     /// affect the score. Absent if none are configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<EventMeasure>,
+    /// Distortions of the image and of its objects that are strong enough to mention. They do not
+    /// affect the score. Empty if there are none; absent if `pipeline.reasons` is off, or if they
+    /// could not be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<Vec<EventReason>>,
     /// Verdict of the policy. Absent if no policy applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<EventVerdict>,
@@ -176,7 +182,8 @@ pub struct EventVerdict {
     pub policy: String,
     /// `pass`, `review` or `reject`.
     pub outcome: PolicyOutcome,
-    /// One sentence for each threshold that was missed or nearly missed.
+    /// One sentence for each threshold that was missed or nearly missed, and for each of `reasons`
+    /// that the policy names.
     pub reasons: Vec<String>,
 }
 
@@ -256,7 +263,8 @@ pub struct TimingsMs {
     /// Rating the whole image and every crop.
     #[schemars(range(min = 0))]
     pub score: f64,
-    /// Computing the `measures`, at the same time as `segment` and `score`. Absent without them.
+    /// Computing the `measures` and the `reasons`, at the same time as `segment` and `score`.
+    /// Absent without both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub measure: Option<f64>,
@@ -304,6 +312,8 @@ pub struct EventParts<'a> {
     pub standard: &'a Standard,
     /// Values of the hand-crafted metrics.
     pub measures: Vec<EventMeasure>,
+    /// Reasons for the quality, or `None` if they were not measured.
+    pub reasons: Option<Vec<EventReason>>,
     /// The engine that rated the image.
     pub engine: EngineProvenance,
     /// Verdict of the policy.
@@ -354,6 +364,7 @@ impl QualityEvent {
             },
             objects: objects.collect(),
             measures: parts.measures,
+            reasons: parts.reasons,
             image: parts.image,
             verdict: parts.verdict.map(EventVerdict::from),
             engine: parts.engine,

@@ -22,6 +22,8 @@ mod mask_bonus;
 mod masks;
 mod policy;
 mod preset;
+mod reason;
+mod reason_condition;
 mod regions;
 mod release_texts;
 mod settings;
@@ -43,9 +45,11 @@ pub use mask_bonus::MaskBonus;
 pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use policy::{
     Basis, FormulaMismatch, Policies, Policy, PolicyError, PolicyOutcome, PolicySettings,
-    PolicyVerdict,
+    PolicyVerdict, ReasonsOff,
 };
 pub use preset::Preset;
+pub use reason::{Reason, ReasonCode, Scope, WholeImage};
+pub use reason_condition::{ConditionError, ReasonCondition};
 pub(crate) use regions::keep_largest;
 pub use regions::{
     RawMask, Region, RegionKind, RegionSettings, RemainderArea, Segmentation, WhenEmpty, enlarge,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tracing::{Instrument, debug_span};
 
 use crate::checkpoints::metrics::LoadedParameters;
@@ -23,6 +23,7 @@ use crate::pipeline::blocking::{run_blocking, run_pass};
 use crate::pipeline::budget::{BudgetShare, MemoryBudget};
 use crate::pipeline::error::JourneyError;
 use crate::pipeline::provenance::{ScoreSettings, provenance};
+use crate::pipeline::reason_stage::{MeasuredReasons, ReasonStage};
 use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
 use crate::redact;
@@ -71,16 +72,21 @@ struct Resources {
     segment: StageLimiter,
     score: StageLimiter,
     measure: StageLimiter,
+    reasons: Option<ReasonStage>,
 }
 
 impl Journey {
     /// Checks the method's settings and sets up the limits.
     ///
     /// # Errors
-    /// Fails if the configured standard or policies are contradictory.
+    /// Fails if the configured standard or policies are contradictory, or if a policy names reasons
+    /// that are not measured.
     pub fn new(parts: JourneyParts) -> Result<Self, method::SettingsError> {
         let standard = parts.method.check()?;
         let limits = &parts.settings;
+        if !limits.reasons {
+            parts.method.policies.check_without_reasons()?;
+        }
         let measures = parts.measures.iter().map(|loaded| loaded.metric());
         debug_assert!(measures.eq(limits.measures.iter().copied()), "the metrics of the settings");
         let settings = ScoreSettings {
@@ -99,6 +105,7 @@ impl Journey {
             segment: StageLimiter::new(Stage::Segment, &limits.segment),
             score: StageLimiter::new(Stage::Score, &limits.score),
             measure: StageLimiter::new(Stage::Measure, &limits.measure),
+            reasons: ReasonStage::new(limits),
             parts,
         };
         Ok(Self { resources: Arc::new(resources) })
@@ -169,13 +176,14 @@ impl Journey {
         let (fetched, fetch) = self.fetch(reference).await?;
         let etag = fetched.image.etag.clone();
         let (decoded, decode) = self.decode(fetched).await?;
-        let (rated, measured) =
-            futures::try_join!(self.rate(&decoded.picture), self.measure(&decoded))?;
-        let Rated { global, objects, segmentation, segment, score } = rated;
+        let (rated, measured) = futures::try_join!(self.rate(&decoded), self.measure(&decoded))?;
+        let Rated { global, objects, segmentation, reasons, segment, score } = rated;
 
         let assessment = assess(global, objects, &method.aggregation);
+        let found = reasons.list.as_deref();
         let verdict = policy.map(|policy| {
             let verdict = policy.judge(&assessment);
+            let verdict = policy.with_reasons(verdict, &assessment, found);
             if segmentation.is_skipped { policy.without_objects(verdict) } else { verdict }
         });
         Ok(QualityEvent::new(EventParts {
@@ -184,6 +192,12 @@ impl Journey {
             assessment: &assessment,
             segmentation: &segmentation,
             measures: measured.measures,
+            reasons: self
+                .resources
+                .reasons
+                .as_ref()
+                .zip(found)
+                .map(|(stage, found)| stage.with_texts(found)),
             standard: &self.resources.standard,
             aggregation: &method.aggregation,
             score_mos: method.calibration.as_ref().map(|curve| curve.opinion(&assessment)),
@@ -196,7 +210,7 @@ impl Journey {
                 decode: TimingsMs::of(decode),
                 segment: TimingsMs::of(segment),
                 score: TimingsMs::of(score),
-                measure: measured.time.map(TimingsMs::of),
+                measure: added(measured.time, reasons.time).map(TimingsMs::of),
                 total: TimingsMs::of(started.elapsed()),
             },
             source,
@@ -318,7 +332,8 @@ impl Journey {
 
     /// Finds the objects and rates everything. If the rating of the whole image may make its
     /// objects unnecessary, rates the whole first.
-    async fn rate(&self, picture: &Picture) -> Result<Rated, JourneyError> {
+    async fn rate(&self, decoded: &Decoded) -> Result<Rated, JourneyError> {
+        let picture = &decoded.picture;
         let Resources { parts, score: limiter, .. } = &*self.resources;
         let settings = &parts.method.objects;
         if !settings.rates_whole_first() {
@@ -327,23 +342,30 @@ impl Journey {
                 let whole = self.rate_crop(crop_whole(picture));
                 futures::try_join!(whole, self.rate_regions(picture, &segmentation))
             };
-            let ((global, objects), score) = limiter.run(work).await?;
-            return Ok(Rated { global, objects, segmentation, segment, score });
+            let reasons = self.reasons(decoded, &segmentation).map(Ok);
+            let (rated, reasons) = futures::try_join!(limiter.run(work), reasons)?;
+            let ((global, objects), score) = rated;
+            return Ok(Rated { global, objects, segmentation, reasons, segment, score });
         }
         let (global, whole_time) = limiter.run(self.rate_crop(crop_whole(picture))).await?;
         if !settings.needs_objects(&global) {
+            let segmentation = Segmentation::skipped(picture.width(), picture.height());
+            let reasons = self.reasons(decoded, &segmentation).await;
             return Ok(Rated {
                 global,
                 objects: Vec::new(),
-                segmentation: Segmentation::skipped(picture.width(), picture.height()),
+                segmentation,
+                reasons,
                 segment: Duration::ZERO,
                 score: whole_time,
             });
         }
         let (segmentation, segment) = self.segment(picture).await?;
-        let (objects, objects_time) =
-            limiter.run(self.rate_regions(picture, &segmentation)).await?;
-        Ok(Rated { global, objects, segmentation, segment, score: whole_time + objects_time })
+        let rated = limiter.run(self.rate_regions(picture, &segmentation));
+        let reasons = self.reasons(decoded, &segmentation).map(Ok);
+        let ((objects, objects_time), reasons) = futures::try_join!(rated, reasons)?;
+        let score = whole_time + objects_time;
+        Ok(Rated { global, objects, segmentation, reasons, segment, score })
     }
 
     async fn rate_regions(
@@ -376,6 +398,13 @@ impl Journey {
         let parts = &self.resources.parts;
         let rating = parts.engine.rate(crop, parts.settings.score.timeout).await;
         rating.map_err(|error| JourneyError::engine(Stage::Score, &error))
+    }
+
+    async fn reasons(&self, decoded: &Decoded, segmentation: &Segmentation) -> MeasuredReasons {
+        let Resources { measure: limiter, reasons, .. } = &*self.resources;
+        let Some(stage) = reasons else { return MeasuredReasons::default() };
+        let picture = (decoded.picture.clone(), Arc::clone(&decoded.share));
+        stage.measure(limiter, picture, &segmentation.regions).await
     }
 
     /// Computes the configured metrics, one after the other. A metric without a value for this
@@ -422,6 +451,7 @@ struct Rated {
     global: LevelDistribution,
     objects: Vec<ObjectAssessment>,
     segmentation: Segmentation,
+    reasons: MeasuredReasons,
     segment: Duration,
     score: Duration,
 }
@@ -443,6 +473,14 @@ struct Decoded {
 struct Measured {
     measures: Vec<EventMeasure>,
     time: Option<Duration>,
+}
+
+/// Adds two durations; `None` without both.
+fn added(first: Option<Duration>, second: Option<Duration>) -> Option<Duration> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first + second),
+        _ => first.or(second),
+    }
 }
 
 fn pixels_of(picture: &Picture) -> u64 {

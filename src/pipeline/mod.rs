@@ -3,14 +3,15 @@
 //! ```text
 //! ImageReference ► FetchedImage ► Picture ► Segmentation ► ratings ► Assessment ► QualityEvent
 //!                  bytes budget   pixels budget, until the event is built
-//!                                  └─► measures, at the same time ─────────────────┘
+//!                                  ├─► measures, at the same time ─────────────────┤
+//!                                  └─► reasons, while the regions are rated ───────┘
 //! ```
 //!
 //! Each stage limits its concurrency and its time per image. Two budgets bound the memory of all
 //! images in flight.
 //!
-//! May import `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `checkpoints` and
-//! `engine`; never `stream`.
+//! May import `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `reasons`,
+//! `checkpoints` and `engine`; never `stream`.
 
 mod blocking;
 mod budget;
@@ -18,6 +19,7 @@ mod error;
 mod journey;
 mod memory;
 mod provenance;
+mod reason_stage;
 mod settings;
 mod stage_limiter;
 

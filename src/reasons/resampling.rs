@@ -5,7 +5,7 @@
 //! spectrum of their mean has a peak (Gallagher, "Detection of linear and cubic interpolation in
 //! JPEG compressed images", CRV 2005; Kirchner, "Fast and reliable resampling detection by
 //! spectral analysis of fixed linear predictor residue", MM&Sec 2008). Even orders of difference
-//! show every factor but two, whose phases mirror each other; a third difference shows that one.
+//! show every factor but two, whose phases mirror each other; odd orders show that one.
 //! Differences are clipped, so that a few strong edges do not hide the rest. A peak must be in
 //! rows and columns.
 //!
@@ -31,6 +31,8 @@ const SEARCHED: std::ops::Range<f32> = 0.22..0.488;
 const STEPS: usize = 320;
 /// Number of frequencies that are measured together.
 const TOGETHER: usize = 8;
+/// Distance of a factor of 2 or 4 in whole pixels from the exact one, in cycles per pixel.
+const NEAR: f32 = 0.004;
 /// Half the width of the gap around JPEG's frequencies.
 const GAP: f32 = 0.012;
 /// Ratio of a peak to the median that content does not reach: the highest of clean photos, outside
@@ -63,23 +65,36 @@ pub(crate) fn interpolation(image: &RgbImage) -> f64 {
             })
             .filter(|&frequency| (frequency - 0.25).abs() > GAP && (frequency - 0.375).abs() > GAP);
         let mut spectrum = powers(&profiles, &searched.collect::<Vec<_>>());
-        let [quarter, eighth, three_eighths] = at(&profiles, [0.25, 0.125, 0.375]);
-        let highest = spectrum.iter().copied().fold(0.0, f32::max);
+        let [eighth, three_eighths] = at(&profiles, [0.125, 0.375]);
+        let quarter = highest(&powers(&profiles, &near(0.25)));
+        let peak = highest(&spectrum);
         let middle = spectrum.len() / 2;
         let (_, median, _) = spectrum.select_nth_unstable_by(middle, f32::total_cmp);
         let median = median.max(f32::MIN_POSITIVE);
         // A block's border has two second differences, which weakens the higher multiples.
         let blocks = eighth.max(2.0 * three_eighths).max(median);
-        (highest / median / PEAK).max(quarter / blocks / COMB)
+        (peak / median / PEAK).max(quarter / blocks / COMB)
     });
-    let third = profiles(3);
-    let near: [f32; 16] = at(&third, std::array::from_fn(|step| 0.45 + 0.0025 * step as f32));
-    let near = near.into_iter().sum::<f32>() / 16.0;
-    // The period of two pixels lies at 1/2 itself.
-    let [half, eighth, three_eighths] = at(&third, [0.5, 0.125, 0.375]);
-    let blocks = eighth.max(three_eighths).max(near).max(f32::MIN_POSITIVE);
-    let double = half / blocks / COMB;
-    f64::from(even[0].max(even[1]).max(double))
+    let odd = [1, 3].map(|order| {
+        let profiles = profiles(order);
+        let around: [f32; 16] =
+            at(&profiles, std::array::from_fn(|step| 0.45 + 0.0025 * step as f32));
+        let around = around.into_iter().sum::<f32>() / 16.0;
+        let [eighth, three_eighths] = at(&profiles, [0.125, 0.375]);
+        let blocks = eighth.max(three_eighths).max(around).max(f32::MIN_POSITIVE);
+        highest(&powers(&profiles, &near(0.5))) / blocks / COMB
+    });
+    f64::from(even.into_iter().chain(odd).fold(0.0, f32::max))
+}
+
+/// Returns frequencies next to one of 1/4 or 1/2: rounded to whole pixels, a factor of 2 or 4 is
+/// not exact.
+fn near(frequency: f32) -> [f32; 13] {
+    std::array::from_fn(|step| frequency + NEAR * (step as f32 / 6.0 - 1.0))
+}
+
+fn highest(powers: &[f32]) -> f32 {
+    powers.iter().copied().fold(0.0, f32::max)
 }
 
 /// Returns the smaller power of both axes at each frequency.

@@ -170,6 +170,12 @@ pub fn stage_failed(stage: Stage, code: &'static str) {
     counter!("dogiqa_stage_errors_total", "stage" => stage.name(), "code" => code).increment(1);
 }
 
+/// Records that an image's reasons could not be measured, so that its event has none.
+pub fn reasons_failed(code: &'static str, message: &str) {
+    stage_failed(Stage::Measure, code);
+    tracing::warn!(code, message, "event without reasons: they could not be measured");
+}
+
 /// Records that a record was received from the input topic.
 pub fn reference_received() {
     counter!("dogiqa_references_received_total").increment(1);

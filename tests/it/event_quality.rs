@@ -59,6 +59,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
         assessment: &assessed.assessment,
         segmentation: &assessed.segmentation,
         measures: Vec::new(),
+        reasons: None,
         standard: &assessed.standard,
         image: EventImage {
             width: 40,

@@ -50,6 +50,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "event",
             "storage",
             "imaging",
+            "reasons",
             "checkpoints",
             "engine",
         ],

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::engine::RecordedMasks;
 use crate::event::{ImageReference, QualityEvent};
 use crate::imaging::{CropMargin, CropMode};
-use crate::method::{Mask, RawMask, RegionKind, StandardForm};
+use crate::method::{Mask, Policies, RawMask, RegionKind, StandardForm};
 
 /// A setting that differs from the first run.
 struct Variation {
@@ -60,8 +60,10 @@ fn variations(ablate: Ablate, first: &Settings) -> Vec<Variation> {
     let mut base = first.clone();
     base.method.regions.side_max = 0;
     base.pipeline.masks_in_events = false;
-    // The first run has measured the images.
+    // The first run has measured and judged the images.
     base.pipeline.measures.clear();
+    base.pipeline.reasons = false;
+    base.method.policies = Policies::default();
     match ablate {
         Ablate::Aggregation => Vec::new(),
         Ablate::Standard => [StandardForm::Number, StandardForm::Sentence, StandardForm::Word]
