@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::commands::{
     ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, run, schema,
-    score, segment, watch,
+    score, segment, serve, watch,
 };
 
 /// Separates the options of all commands from those of the command in the help texts.
@@ -33,6 +33,8 @@ pub struct Cli {
 pub(crate) enum Command {
     /// Run the worker: read references from Kafka, write quality events, until SIGTERM
     Run(run::Args),
+    /// Score images over HTTP, without Kafka, until SIGTERM
+    Serve(serve::Args),
     /// Send references to the worker from a folder, a list or a bucket prefix
     Enqueue(enqueue::Args),
     /// Score files, folders, globs or URIs without Kafka
@@ -53,7 +55,7 @@ pub(crate) enum Command {
     DeadLetters(dead_letters::Args),
     /// Download, list, verify and quantise models
     Models(models::Args),
-    /// Print the wire contract: JSON Schemas, AsyncAPI document, examples
+    /// Print the wire contract: JSON Schemas, descriptions of topics and HTTP API, examples
     Schema(schema::Args),
     /// Print the effective configuration with secrets hidden
     Config(config::Args),

@@ -10,7 +10,7 @@ use crate::cli::command_line::{Cli, Command};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::{
     ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, run, schema,
-    score, segment, watch,
+    score, segment, serve, watch,
 };
 use crate::cli::terminal::{is_broken_pipe, print_status};
 use crate::config::load;
@@ -44,7 +44,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
     }
     let settings = loaded.settings;
     let mut log = settings.telemetry.log.clone();
-    let is_worker = matches!(cli.command, Command::Run(_));
+    let is_worker = matches!(cli.command, Command::Run(_) | Command::Serve(_));
     if !is_worker && log.filter == LogSettings::default().filter {
         // The result of a command is on standard output; a log would only repeat it.
         "warn".clone_into(&mut log.filter);
@@ -53,7 +53,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
     let runtime = Runtime::new().context("starting the runtime")?;
     let outcome = runtime.block_on(async move {
         match cli.command {
-            Command::Run(args) => run::run(args, settings).await,
+            Command::Run(args) => Box::pin(run::run(args, settings)).await,
+            Command::Serve(args) => serve::run(args, settings).await,
             Command::Enqueue(args) => enqueue::run(args, settings).await,
             // Its future holds the settings more than once.
             Command::Score(args) => Box::pin(score::run(args, settings)).await,

@@ -18,9 +18,14 @@ pub(crate) struct MemoryPlan {
 }
 
 impl MemoryPlan {
+    /// Returns the plan of a worker.
     pub(crate) fn of(journey: &Journey, settings: &Settings) -> Self {
-        let stream = settings.kafka.memory();
-        let parts = journey.memory().into_iter().chain(stream).chain([PROCESS]).collect();
+        Self::new(journey, settings.kafka.memory())
+    }
+
+    /// Returns the plan of a process with these parts besides the pipeline.
+    pub(crate) fn new(journey: &Journey, parts: impl IntoIterator<Item = MemoryPart>) -> Self {
+        let parts = journey.memory().into_iter().chain(parts).chain([PROCESS]).collect();
         Self { parts, machine: machine_memory() }
     }
 

@@ -6,6 +6,7 @@ use crate::engine;
 use crate::imaging;
 use crate::method;
 use crate::pipeline;
+use crate::serve;
 use crate::storage;
 use crate::stream;
 use crate::telemetry;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub method: method::Settings,
     /// Limits on images in flight.
     pub pipeline: pipeline::Settings,
+    /// The HTTP API.
+    pub serve: serve::Settings,
     /// Logs, metrics and health.
     pub telemetry: telemetry::Settings,
 }

@@ -20,6 +20,7 @@ use crate::engine::traits::{Scorer, Segmenter};
 use crate::engine::warm_up::PeakMemory;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask, Standard};
+use crate::priority::Priority;
 
 /// Device label in metrics of models that the caller of [`Engine::new`] has opened.
 const CALLERS_DEVICE: &str = "own";
@@ -34,6 +35,7 @@ pub struct Engine {
     info: Arc<EngineInfo>,
     memory: u64,
     lanes: ModelLanes,
+    priority: Priority,
     not_numbers: Arc<Once>,
 }
 
@@ -135,7 +137,19 @@ impl Engine {
     }
 
     fn of_lanes(info: EngineInfo, memory: u64, lanes: ModelLanes) -> Self {
-        Self { info: Arc::new(info), memory, lanes, not_numbers: Arc::new(Once::new()) }
+        Self {
+            info: Arc::new(info),
+            memory,
+            lanes,
+            priority: Priority::default(),
+            not_numbers: Arc::new(Once::new()),
+        }
+    }
+
+    /// Returns the same engine for inputs of this priority.
+    #[must_use]
+    pub(crate) fn with_priority(&self, priority: Priority) -> Self {
+        Self { priority, ..self.clone() }
     }
 
     /// Returns the masks of a picture. The device may take `limit` for the batch that contains it;
@@ -149,7 +163,7 @@ impl Engine {
         picture: &Picture,
         limit: Duration,
     ) -> Result<Vec<RawMask>, EngineError> {
-        let masks = self.lanes.segmenter.submit(picture.clone(), limit).await;
+        let masks = self.lanes.segmenter.submit(picture.clone(), limit, self.priority).await;
         masks.map_err(|error| {
             self.explain_once(&error);
             EngineError::from_segmenter(error)
@@ -168,7 +182,7 @@ impl Engine {
         crop: Crop,
         limit: Duration,
     ) -> Result<LevelDistribution, EngineError> {
-        self.lanes.scorer.submit(crop, limit).await.map_err(|error| {
+        self.lanes.scorer.submit(crop, limit, self.priority).await.map_err(|error| {
             self.explain_once(&error);
             EngineError::from_scorer(error)
         })

@@ -20,6 +20,7 @@ use crate::engine::traits::{Scorer, Segmenter};
 use crate::engine::warm_up::{MakeSource, PeakMemory, warm_up};
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask};
+use crate::priority::Priority;
 
 /// A plan for opening one model, on one device or on several.
 pub(crate) struct ModelPlan<M: Model> {
@@ -72,7 +73,8 @@ pub(crate) struct ModelLane<S, O> {
     submit: Arc<SubmitFn<S, O>>,
 }
 
-type SubmitFn<S, O> = dyn Fn(S, Duration) -> BoxFuture<'static, Result<O, LaneError>> + Send + Sync;
+type SubmitFn<S, O> =
+    dyn Fn(S, Duration, Priority) -> BoxFuture<'static, Result<O, LaneError>> + Send + Sync;
 
 impl<S, O> Clone for ModelLane<S, O> {
     fn clone(&self) -> Self {
@@ -92,8 +94,9 @@ impl<S: Send + 'static, O: Send + 'static> ModelLane<S, O> {
         lane: Lane<M::Input, O>,
         info: ModelInfo,
     ) -> Self {
-        let submit = move |source: S, limit| {
-            prepare_and_submit(Arc::clone(&model), lane.clone(), source, limit).boxed()
+        let submit = move |source: S, limit, priority| {
+            let lane = lane.with_priority(priority);
+            prepare_and_submit(Arc::clone(&model), lane, source, limit).boxed()
         };
         Self { info: Arc::new(info), submit: Arc::new(submit) }
     }
@@ -109,8 +112,13 @@ impl<S: Send + 'static, O: Send + 'static> ModelLane<S, O> {
     ///
     /// # Errors
     /// Fails if preparation or the model does, or if one of them exceeds `limit`.
-    pub(crate) async fn submit(&self, source: S, limit: Duration) -> Result<O, LaneError> {
-        (self.submit)(source, limit).await
+    pub(crate) async fn submit(
+        &self,
+        source: S,
+        limit: Duration,
+        priority: Priority,
+    ) -> Result<O, LaneError> {
+        (self.submit)(source, limit, priority).await
     }
 }
 
@@ -124,8 +132,8 @@ impl ModelLane<Crop, LevelDistribution> {
             weights: Vec::new(),
         };
         let server = Arc::clone(server);
-        let submit = move |crop: Crop, _: Duration| {
-            let rating = Arc::clone(&server).rate(crop);
+        let submit = move |crop: Crop, _: Duration, priority| {
+            let rating = Arc::clone(&server).rate(crop, priority);
             async move { rating.await.map_err(LaneError::from) }.boxed()
         };
         Self { info: Arc::new(info), submit: Arc::new(submit) }

@@ -25,6 +25,8 @@ use crate::pipeline::error::JourneyError;
 use crate::pipeline::provenance::{ScoreSettings, provenance};
 use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
+use crate::pipeline::upload::{Upload, UploadSpace};
+use crate::priority::Priority;
 use crate::redact;
 use crate::storage::{FetchRequest, FetchedImage, StoreFailure, StoreFault, Stores, Turn};
 use crate::telemetry::{Stage, metrics};
@@ -39,6 +41,9 @@ const CROPS_AREA_MAX: u64 = 4;
 #[derive(Debug, Clone)]
 pub struct Journey {
     resources: Arc<Resources>,
+    /// The shared engine; its inputs have this journey's priority.
+    engine: Engine,
+    priority: Priority,
 }
 
 /// The parts that a journey is built from.
@@ -101,12 +106,21 @@ impl Journey {
             measure: StageLimiter::new(Stage::Measure, &limits.measure),
             parts,
         };
-        Ok(Self { resources: Arc::new(resources) })
+        let priority = Priority::default();
+        let engine = resources.parts.engine.with_priority(priority);
+        Ok(Self { resources: Arc::new(resources), engine, priority })
+    }
+
+    /// Returns the same journey, with the same limits and models, for work of this priority.
+    #[must_use]
+    pub fn with_priority(&self, priority: Priority) -> Self {
+        let engine = self.engine.with_priority(priority);
+        Self { resources: Arc::clone(&self.resources), engine, priority }
     }
 
     /// Returns the engine that segments and rates.
     pub fn engine(&self) -> &Engine {
-        &self.resources.parts.engine
+        &self.engine
     }
 
     /// Returns the provenance that all events of this pipeline contain.
@@ -130,9 +144,39 @@ impl Journey {
         reference: ImageReference,
         source: Option<Source>,
     ) -> Result<QualityEvent, JourneyError> {
+        self.assess_input(reference, source, None).await
+    }
+
+    /// Reserves memory for an image that arrives with its request, before it is read. Waits while
+    /// the budget of fetched bytes is used up.
+    ///
+    /// Cancel safe.
+    pub async fn reserve_upload(&self, bytes: u64) -> UploadSpace {
+        UploadSpace::new(self.resources.bytes.reserve(bytes, self.priority).await)
+    }
+
+    /// Assesses an image that arrived with its request. `reference` names it in the event; nothing
+    /// is fetched. Cancel safe, as [`Journey::assess`].
+    ///
+    /// # Errors
+    /// As [`Journey::assess`].
+    pub async fn assess_upload(
+        &self,
+        upload: Upload,
+        reference: ImageReference,
+    ) -> Result<QualityEvent, JourneyError> {
+        self.assess_input(reference, None, Some(upload)).await
+    }
+
+    async fn assess_input(
+        &self,
+        reference: ImageReference,
+        source: Option<Source>,
+        upload: Option<Upload>,
+    ) -> Result<QualityEvent, JourneyError> {
         let trace = reference.trace.as_ref().map(TraceContext::trace_id);
         let span = debug_span!("image", id = %redact::id(&reference.id), trace);
-        let result = self.run_stages(&reference, source).instrument(span.clone()).await;
+        let result = self.run_stages(&reference, source, upload).instrument(span.clone()).await;
         span.in_scope(|| match &result {
             Ok(event) => tracing::debug!(score = event.score, "image scored"),
             Err(failure) => {
@@ -157,8 +201,9 @@ impl Journey {
         &self,
         reference: &ImageReference,
         source: Option<Source>,
+        upload: Option<Upload>,
     ) -> Result<QualityEvent, JourneyError> {
-        let started = Instant::now();
+        let started = upload.as_ref().map_or_else(Instant::now, Upload::started);
         let method = &self.resources.parts.method;
         let policy = self.policy(reference)?;
         // Nothing is fetched and segmented for a server that is known to rate nothing.
@@ -166,7 +211,13 @@ impl Journey {
             return Err(JourneyError::server_outage(&outage));
         }
 
-        let (fetched, fetch) = self.fetch(reference).await?;
+        let (fetched, fetch) = match upload {
+            Some(upload) => {
+                let (image, share, receiving) = upload.into_parts();
+                (Fetched { image, _share: share }, receiving)
+            }
+            None => self.fetch(reference).await?,
+        };
         let etag = fetched.image.etag.clone();
         let (decoded, decode) = self.decode(fetched).await?;
         let (rated, measured) =
@@ -248,7 +299,7 @@ impl Journey {
         turn: Turn,
     ) -> Result<(Fetched, Duration), JourneyError> {
         let Resources { parts, bytes, fetch, .. } = &*self.resources;
-        let mut share = bytes.reserve(parts.stores.bytes_max()).await;
+        let mut share = bytes.reserve(parts.stores.bytes_max(), self.priority).await;
         let request = FetchRequest {
             uri: &reference.uri,
             etag: reference.etag.as_deref(),
@@ -260,7 +311,7 @@ impl Journey {
             turn.start();
             parts.stores.fetch(&request).await.map_err(JourneyError::from)
         };
-        let (image, time) = fetch.run_within_timeout(work).await?;
+        let (image, time) = fetch.run_within_timeout(self.priority, work).await?;
         share.shrink_to(image.bytes.len() as u64);
         Ok((Fetched { image, _share: share }, time))
     }
@@ -269,7 +320,7 @@ impl Journey {
         let Resources { parts, bytes, pixels: budget, decode, .. } = &*self.resources;
         let header = imaging::probe(&fetched.image.bytes, &parts.imaging)?;
         let pixels = u64::from(header.width) * u64::from(header.height);
-        let mut share = budget.reserve(header.decoding_cost()).await;
+        let mut share = budget.reserve(header.decoding_cost(), self.priority).await;
         metrics::budget_free(bytes.free(), budget.free());
         let limits = parts.imaging.clone();
         // The closure owns the bytes and both reservations, so an abandoned decode still holds
@@ -280,11 +331,11 @@ impl Journey {
             share.shrink_to(pixels);
             Ok(Decoded { picture, share: Arc::new(share) })
         });
-        decode.run_within_timeout(async { work.await? }).await
+        decode.run_within_timeout(self.priority, async { work.await? }).await
     }
 
     async fn segment(&self, picture: &Picture) -> Result<(Segmentation, Duration), JourneyError> {
-        self.resources.segment.run(self.find_regions(picture)).await
+        self.resources.segment.run(self.priority, self.find_regions(picture)).await
     }
 
     async fn find_regions(&self, picture: &Picture) -> Result<Segmentation, JourneyError> {
@@ -298,7 +349,7 @@ impl Journey {
             let work = run_pass(Stage::Segment, pixels, shrink);
             segmented = segment.within_timeout(work).await?;
         }
-        let masks = parts
+        let masks = self
             .engine
             .segment(&segmented, parts.settings.segment.timeout)
             .await
@@ -327,10 +378,11 @@ impl Journey {
                 let whole = self.rate_crop(crop_whole(picture));
                 futures::try_join!(whole, self.rate_regions(picture, &segmentation))
             };
-            let ((global, objects), score) = limiter.run(work).await?;
+            let ((global, objects), score) = limiter.run(self.priority, work).await?;
             return Ok(Rated { global, objects, segmentation, segment, score });
         }
-        let (global, whole_time) = limiter.run(self.rate_crop(crop_whole(picture))).await?;
+        let (global, whole_time) =
+            limiter.run(self.priority, self.rate_crop(crop_whole(picture))).await?;
         if !settings.needs_objects(&global) {
             return Ok(Rated {
                 global,
@@ -342,7 +394,7 @@ impl Journey {
         }
         let (segmentation, segment) = self.segment(picture).await?;
         let (objects, objects_time) =
-            limiter.run(self.rate_regions(picture, &segmentation)).await?;
+            limiter.run(self.priority, self.rate_regions(picture, &segmentation)).await?;
         Ok(Rated { global, objects, segmentation, segment, score: whole_time + objects_time })
     }
 
@@ -360,7 +412,8 @@ impl Journey {
             let (mode, margin) = (parts.settings.crop, parts.settings.crop_margin);
             async move {
                 let bbox = margin.extend(region.mask.bbox(), picture.pixels().dimensions());
-                let _share = area.reserve(u64::from(bbox.width) * u64::from(bbox.height)).await;
+                let area_px = u64::from(bbox.width) * u64::from(bbox.height);
+                let _share = area.reserve(area_px, self.priority).await;
                 let crop = move || (crop_region(&picture, index, &region, (mode, margin)), region);
                 let work = run_pass(Stage::Score, pixels, crop);
                 let (crop, region) = limiter.within_timeout(work).await?;
@@ -374,7 +427,7 @@ impl Journey {
 
     async fn rate_crop(&self, crop: Crop) -> Result<LevelDistribution, JourneyError> {
         let parts = &self.resources.parts;
-        let rating = parts.engine.rate(crop, parts.settings.score.timeout).await;
+        let rating = self.engine.rate(crop, parts.settings.score.timeout).await;
         rating.map_err(|error| JourneyError::engine(Stage::Score, &error))
     }
 
@@ -401,7 +454,7 @@ impl Journey {
             }
             Ok(measures)
         };
-        let (measures, time) = limiter.run_within_timeout(work).await?;
+        let (measures, time) = limiter.run_within_timeout(self.priority, work).await?;
         Ok(Measured { measures, time: Some(time) })
     }
 }

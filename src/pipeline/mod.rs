@@ -9,7 +9,7 @@
 //! Each stage limits its concurrency and its time per image. Two budgets bound the memory of all
 //! images in flight.
 //!
-//! May import `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `checkpoints` and
+//! May import `priority`, `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `checkpoints` and
 //! `engine`; never `stream`.
 
 mod blocking;
@@ -20,7 +20,11 @@ mod memory;
 mod provenance;
 mod settings;
 mod stage_limiter;
+mod upload;
 
 pub use error::JourneyError;
 pub use journey::{Journey, JourneyParts};
 pub use settings::{Settings, StageLimits};
+pub use upload::{Upload, UploadSpace};
+
+pub use crate::priority::Priority;

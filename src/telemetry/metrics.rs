@@ -90,6 +90,7 @@ fn describe_counters() {
     );
     describe_counter!("dogiqa_rebalances_total", "Rebalances, by kind");
     describe_counter!("dogiqa_late_completions_total", "Results of revoked partitions, dropped");
+    describe_counter!("dogiqa_requests_total", "HTTP requests to score an image, by status");
     describe_counter!(
         "dogiqa_pauses_total",
         "Times intake paused because the in-flight budget was used up"
@@ -104,6 +105,9 @@ fn describe_gauges_and_times() {
     describe_gauge!("dogiqa_store_unavailable", "1 while the references of a store are held");
     describe_histogram!("dogiqa_stage_duration_seconds", "Time an image spends in a stage");
     describe_histogram!("dogiqa_image_duration_seconds", "Reference received to answer published");
+    describe_histogram!("dogiqa_request_duration_seconds", "HTTP request received to answered");
+    describe_gauge!("dogiqa_requests_in_flight", "HTTP requests received and not yet answered");
+    describe_gauge!("dogiqa_requests_waiting", "HTTP requests that wait for their turn");
     describe_histogram!("dogiqa_image_score", "Scores of the images");
     describe_histogram!("dogiqa_lane_batch_items", "Inputs per batch, by lane and device");
     describe_histogram!(
@@ -331,4 +335,47 @@ pub fn lane_lost(lane: &'static str, device: &str) {
 pub fn budget_free(bytes: u64, pixels: u64) {
     gauge!("dogiqa_budget_bytes_free").set(bytes as f64);
     gauge!("dogiqa_budget_pixels_free").set(pixels as f64);
+}
+
+/// Counts an HTTP request as in flight until dropped. One that is dropped without an answer was
+/// left by its client.
+#[derive(Debug)]
+pub struct RequestTimer {
+    started: Instant,
+    is_answered: bool,
+}
+
+/// Records that an HTTP request was received.
+pub fn request_received() -> RequestTimer {
+    gauge!("dogiqa_requests_in_flight").increment(1.0);
+    RequestTimer { started: Instant::now(), is_answered: false }
+}
+
+impl RequestTimer {
+    /// Records the answer. `client` is the name of the key, or `-` without one.
+    pub fn answered(mut self, client: &str, status: u16) {
+        self.is_answered = true;
+        self.end(client, status.to_string());
+    }
+
+    fn end(&self, client: &str, status: String) {
+        let labels = [("client", client.to_owned()), ("status", status.clone())];
+        counter!("dogiqa_requests_total", &labels).increment(1);
+        let duration = histogram!("dogiqa_request_duration_seconds", "status" => status);
+        duration.record(self.started.elapsed());
+    }
+}
+
+impl Drop for RequestTimer {
+    fn drop(&mut self) {
+        gauge!("dogiqa_requests_in_flight").decrement(1.0);
+        if !self.is_answered {
+            self.end("-", "disconnected".to_owned());
+        }
+    }
+}
+
+/// Sets the number of HTTP requests that wait for their turn.
+pub fn requests_waiting(requests: usize) {
+    gauge!("dogiqa_requests_waiting").set(requests as f64);
 }

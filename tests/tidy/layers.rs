@@ -15,6 +15,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("secret", &[]),
     ("changed_settings", &[]),
     ("mat_file", &[]),
+    ("priority", &[]),
     ("telemetry", &[]),
     ("method", &[]),
     ("metrics", &["mat_file"]),
@@ -32,6 +33,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "backoff",
             "secret",
             "changed_settings",
+            "priority",
             "telemetry",
             "method",
             "imaging",
@@ -44,6 +46,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "redact",
             "changed_settings",
+            "priority",
             "telemetry",
             "method",
             "metrics",
@@ -55,6 +58,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
+    ("serve", &["redact", "telemetry", "event", "pipeline"]),
     ("report", &["redact", "method", "event", "evaluation", "imaging"]),
     (
         "config",
@@ -67,6 +71,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "engine",
             "pipeline",
             "stream",
+            "serve",
         ],
     ),
     (
@@ -85,6 +90,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "engine",
             "pipeline",
             "stream",
+            "serve",
             "report",
             "config",
         ],

@@ -16,4 +16,5 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod score;
 pub(crate) mod segment;
+pub(crate) mod serve;
 pub(crate) mod watch;

@@ -8,6 +8,7 @@ use crate::cli::journey_setup::open_journey;
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::signals::Signals;
 use crate::config::Settings;
+use crate::serve::Server;
 use crate::stream::worker;
 use crate::telemetry::{self, Health, metrics};
 
@@ -21,12 +22,19 @@ immediately. Another worker processes the unanswered references again.
 Exit codes: 0 stopped by a signal, with or without unfinished work (see the log); 1 the
 worker could not start, failed, or was ended by a second signal; 2 wrong usage.";
 
-/// Takes no arguments; everything comes from the configuration.
+/// Everything else comes from the configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Also score images over HTTP, like `dogiqa serve`; requests come before the backlog
+    #[arg(long)]
+    serve: bool,
+}
 
-pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<CommandOutcome> {
+pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<CommandOutcome> {
+    if args.serve {
+        settings.serve.access().context("serve")?;
+    }
     let metrics = metrics::install().context("installing the metrics recorder")?;
     let health = Health::starting();
     let shutdown = CancellationToken::new();
@@ -38,11 +46,25 @@ pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Comma
     }
     let mut signals = Signals::listen()?;
     let journey = open_journey(&settings).await?;
-    let memory = MemoryPlan::of(&journey, &settings);
+    let of_requests = args.serve.then(|| settings.serve.memory());
+    let memory = MemoryPlan::new(&journey, settings.kafka.memory().into_iter().chain(of_requests));
     memory.log();
     memory.check()?;
+    let api = if args.serve { Some(Server::bind(settings.serve, &journey).await?) } else { None };
 
-    let work = worker::run(settings.kafka, journey, health, shutdown.clone());
+    // If one of the two ends, the other finishes its work in flight.
+    let worker = async {
+        let ended = worker::run(settings.kafka, journey, health, shutdown.clone()).await;
+        shutdown.cancel();
+        ended
+    };
+    let requests = async {
+        let Some(api) = api else { return Ok(()) };
+        let ended = api.run(shutdown.clone()).await;
+        shutdown.cancel();
+        ended.map(drop)
+    };
+    let work = async { tokio::join!(worker, requests) };
     let start_draining = |signal| {
         tracing::info!(
             signal,
@@ -53,6 +75,8 @@ pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Comma
     let consequence = "; references in flight will be repeated";
     let result = signals.drain_on_first_abort_on_second(work, start_draining, consequence).await?;
     server_end.cancel();
-    result.context("the worker ended")?;
+    let (worker, requests) = result;
+    worker.context("the worker ended")?;
+    requests.context("the HTTP API ended")?;
     Ok(CommandOutcome::Success)
 }

@@ -14,6 +14,7 @@ use crate::config::Settings;
 use crate::engine::HttpScorer;
 use crate::method::ServedBy;
 use crate::metrics::Metric;
+use crate::serve;
 use crate::storage::Stores;
 use crate::stream::{self, TopicReport, TopicSettings, backlog, probe, topic_settings};
 
@@ -61,6 +62,7 @@ pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<C
     // Missing parameters must not hide problems of the engine.
     settings.pipeline.measures = loaded.map(|(metric, _)| metric).collect();
     results.extend(engine(&settings).await);
+    results.push(serve(&settings.serve).await?);
     results.extend(kafka(&settings).await?);
     for result in &results {
         print_check_result(result)?;
@@ -140,6 +142,31 @@ async fn engine(settings: &Settings) -> Vec<CheckResult> {
         results.push(server_result(server).await);
     }
     results
+}
+
+/// Tells who may use the HTTP API. Reads the keys.
+async fn serve(settings: &serve::Settings) -> anyhow::Result<CheckResult> {
+    let (settings, listen) = (settings.clone(), settings.listen);
+    let tested = move || -> Result<_, serve::ServeError> {
+        let access = settings.access()?;
+        Ok((access, settings.api_keys()?))
+    };
+    Ok(match tokio::task::spawn_blocking(tested).await? {
+        Err(error) => CheckResult::new(CheckStatus::Broken, format!("serve: {error}")),
+        Ok((_, Some(keys))) => {
+            let text = format!("serve: {listen} accepts {} API keys", keys.len());
+            CheckResult::new(CheckStatus::Fine, text)
+        }
+        Ok((serve::Access::Everyone, None)) => {
+            let text = format!("serve: everyone that reaches {listen} may use the API");
+            CheckResult::with_problems(text, &["serve.allow_anonymous is set".to_owned()])
+        }
+        Ok((_, None)) => {
+            let text =
+                format!("serve: only this machine may use the API at {listen}, without keys");
+            CheckResult::new(CheckStatus::Fine, text)
+        }
+    })
 }
 
 /// Sends the scoring server a small picture.
