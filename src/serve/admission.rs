@@ -11,7 +11,7 @@ use crate::telemetry::metrics;
 
 /// Weight of the latest request in the mean time of a request.
 const MEAN_WEIGHT: f64 = 0.1;
-/// Longest time after which a refused client is told to try again, in seconds.
+/// Longest `retry-after` of a full queue, in seconds.
 const RETRY_AFTER_MAX_SECONDS: f64 = 60.0;
 
 /// The slots of the requests, and their queue.

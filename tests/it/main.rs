@@ -35,6 +35,8 @@ mod raw_fetch;
 mod raw_produce;
 #[path = "../support/scoring_server.rs"]
 mod scoring_server;
+#[path = "../support/served_api.rs"]
+mod served_api;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[path = "../support/stream.rs"]
@@ -102,6 +104,10 @@ mod runbook;
 mod sam2_checkpoints;
 mod schema;
 mod scorer_outages;
+mod serve;
+mod serve_command;
+mod serve_priority;
+mod serve_stop;
 mod snapshots;
 mod storage_buckets;
 mod storage_files;

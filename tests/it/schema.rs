@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dog_iqa::event::{Headers, QualityEvent, cloudevent_headers, reference, schema};
+use dog_iqa::serve;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -14,8 +15,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
 }
 
+/// Returns all documents of `schemas`.
+fn documents() -> Vec<(String, Value)> {
+    let openapi = ("openapi.json".to_owned(), serve::openapi());
+    schema::documents().into_iter().chain([openapi]).collect()
+}
+
 fn document(name: &str) -> Value {
-    let found = schema::documents().into_iter().find(|(candidate, _)| candidate == name);
+    let found = documents().into_iter().find(|(candidate, _)| candidate == name);
     found.unwrap_or_else(|| panic!("no document {name}")).1
 }
 
@@ -33,7 +40,7 @@ fn check(schema: &Value, message: &Value, is_valid: bool) {
 #[test]
 fn the_files_equal_the_schemas_of_the_code() {
     let mut written = Vec::new();
-    for (name, document) in schema::documents() {
+    for (name, document) in documents() {
         let path = folder().join(&name);
         let text = fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("schemas/{name}: {error}; {WRITE_COMMAND}"));
