@@ -116,7 +116,7 @@ impl PrioritySemaphore {
         permit.await.expect("a waiter leaves its line only with its permit or its future")
     }
 
-    /// Returns the units that nobody holds.
+    /// Returns the units that are not acquired.
     pub(crate) fn free(&self) -> u64 {
         self.lock().free
     }
@@ -215,7 +215,7 @@ mod tests {
         waiting
     }
 
-    /// Frees one unit at a time and returns who got it.
+    /// Frees one unit at a time and returns the order of those that got it.
     async fn served(mut waiting: Vec<(Priority, Acquisition<'_>)>, held: Permit) -> Vec<Priority> {
         let mut order = Vec::new();
         let mut holder = held;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_abandoned_acquisition_at_the_front_blocks_nobody() {
+    async fn an_abandoned_acquisition_at_the_front_blocks_no_other() {
         let semaphore = PrioritySemaphore::new(10);
         let held = semaphore.acquire(8, Priority::Backlog).await;
         let mut large = Box::pin(semaphore.acquire(10, Priority::Request));

@@ -13,10 +13,11 @@ use crate::serve::request_context::REQUEST_ID;
 const SCHEMAS: &str = "/components/schemas";
 
 /// The problems of a request: their status and their cause.
-const PROBLEMS: [(u16, &str); 11] = [
+const PROBLEMS: [(u16, &str); 12] = [
     (400, "The query, a header, the reference or the policy is not usable."),
     (401, "The key is missing or unknown."),
     (404, "The object of the reference does not exist."),
+    (408, "The body did not arrive for 10 seconds."),
     (413, "The body, the object or the picture is too large."),
     (415, "The body is not an image of a supported format, or is encoded."),
     (422, "The image is damaged, or the reference may not be read."),

@@ -6,11 +6,14 @@ use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use tokio::time::timeout;
 
 use crate::serve::problem::Refusal;
 
 /// Maximum memory to reserve up front, regardless of the size that the request declares.
 const CAPACITY_BYTES_MAX: u64 = 1 << 20;
+/// Maximum time for which a body is silent. A slow client holds a slot and memory.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Maximum bytes of a refused request that are read and dropped.
 const DISCARDED_BYTES_MAX: usize = 8 << 20;
 /// Maximum time for that.
@@ -46,15 +49,18 @@ impl RequestBody {
     /// Reads the body to its end.
     ///
     /// # Errors
-    /// Fails if more than `limit` bytes arrive, or if the connection breaks.
+    /// Fails if more than `limit` bytes arrive, or if the connection breaks or is silent.
     pub(crate) async fn read(&mut self, limit: u64, setting: &str) -> Result<Bytes, Refusal> {
         let expected = self.bytes_max(limit, setting)?.min(CAPACITY_BYTES_MAX);
         let mut bytes = BytesMut::with_capacity(usize::try_from(expected).unwrap_or_default());
-        while let Some(piece) = self.stream.next().await {
-            let piece = piece.map_err(|error| {
-                let detail = format!("the body ended early: {error}");
-                Refusal::new(StatusCode::BAD_REQUEST, "request.body_incomplete", detail)
-            })?;
+        let incomplete = |status, detail: &str| {
+            let detail = format!("the body is incomplete: {detail}");
+            Refusal::new(status, "request.body_incomplete", detail)
+        };
+        let silent = |_| incomplete(StatusCode::REQUEST_TIMEOUT, "nothing arrived for 10 s");
+        while let Some(piece) = timeout(SILENCE_MAX, self.stream.next()).await.map_err(silent)? {
+            let piece =
+                piece.map_err(|error| incomplete(StatusCode::BAD_REQUEST, &error.to_string()))?;
             if (bytes.len() + piece.len()) as u64 > limit {
                 return Err(too_large("more bytes than allowed", limit, setting));
             }
@@ -79,11 +85,42 @@ impl RequestBody {
             }
         };
         // A slow client is cut off.
-        drop(tokio::time::timeout(DISCARD_TIME_MAX, read).await);
+        drop(timeout(DISCARD_TIME_MAX, read).await);
     }
 }
 
 fn too_large(size: &str, limit: u64, setting: &str) -> Refusal {
     let detail = format!("the body has {size}, the limit is {limit}; {setting}");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too_large", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream;
+
+    use super::*;
+
+    fn body(pieces: Vec<&'static [u8]>, ends: bool) -> RequestBody {
+        let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
+        let rest =
+            if ends { stream::empty().left_stream() } else { stream::pending().right_stream() };
+        RequestBody::new(&HeaderMap::new(), Body::from_stream(pieces.chain(rest)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_read_to_its_end_or_its_limit_and_may_not_be_silent() {
+        let read = async |mut body: RequestBody| {
+            let read = body.read(4, "send less").await;
+            read.map_err(|refusal| (refusal.status.as_u16(), refusal.code))
+        };
+        assert_eq!(read(body(vec![b"ab", b"cd"], true)).await.unwrap(), "abcd");
+        let large = read(body(vec![b"ab", b"cde"], true)).await;
+        assert_eq!(large, Err((413, "request.too_large")));
+        let silent = read(body(vec![b"ab"], false)).await;
+        assert_eq!(silent, Err((408, "request.body_incomplete")));
+        // A refused body without an end does not hold the response back.
+        body(vec![b"ab"], false).discard().await;
+    }
 }

@@ -235,27 +235,26 @@ fn the_asyncapi_document_is_valid() {
     check(&meta, &broken, false);
 }
 
+#[test]
+fn the_openapi_document_is_valid() {
+    let meta: Value = serde_json::from_str(include_str!("../goldens/openapi/3.1.json")).unwrap();
+    let document = document("openapi.json");
+    check(&meta, &document, true);
+    let mut broken = document.clone();
+    broken["paths"]["/v1/score"]["post"]["parameters"][0]["in"] = json!("body");
+    check(&meta, &broken, false);
+    assert!(references_that_hold(&document) > 20);
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        assert!(jsonschema::draft202012::meta::is_valid(schema), "{name}");
+    }
+}
+
 /// The meta schema checks neither references nor examples: each reference must have a target, and
 /// each example must be a valid message.
 #[test]
 fn references_and_examples_inside_the_asyncapi_document_hold() {
     let document = document("asyncapi.json");
-    let mut pending = vec![&document];
-    let mut references = 0;
-    while let Some(node) = pending.pop() {
-        match node {
-            Value::Object(fields) => {
-                if let Some(Value::String(reference)) = fields.get("$ref") {
-                    let pointer = reference.strip_prefix('#').unwrap();
-                    assert!(document.pointer(pointer).is_some(), "{reference} has no target");
-                    references += 1;
-                }
-                pending.extend(fields.values());
-            }
-            Value::Array(items) => pending.extend(items),
-            _ => {}
-        }
-    }
+    let references = references_that_hold(&document);
     assert!(references > 10, "only {references} references");
 
     for (name, message) in document["components"]["messages"].as_object().unwrap() {
@@ -275,4 +274,25 @@ fn references_and_examples_inside_the_asyncapi_document_hold() {
             }
         }
     }
+}
+
+/// Asserts that each reference inside a document has a target, and returns their number.
+fn references_that_hold(document: &Value) -> usize {
+    let mut pending = vec![document];
+    let mut references = 0;
+    while let Some(node) = pending.pop() {
+        match node {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
+                    let pointer = reference.strip_prefix('#').unwrap();
+                    assert!(document.pointer(pointer).is_some(), "{reference} has no target");
+                    references += 1;
+                }
+                pending.extend(fields.values());
+            }
+            Value::Array(items) => pending.extend(items),
+            _ => {}
+        }
+    }
+    references
 }

@@ -99,7 +99,7 @@ async fn each_refusal_has_its_status_and_its_code() {
         ("", none, Vec::new(), 422, "decode.empty"),
         ("", none, truncated, 422, "decode.truncated"),
         ("", json, uri("s3://elsewhere/a.png"), 422, "uri.forbidden_bucket"),
-        ("", json, uri("http://169.254.169.254/latest/meta-data"), 400, "uri.unsupported_scheme"),
+        ("", json, uri("http://169.254.169.254/latest/meta-data"), 422, "uri.forbidden_host"),
         ("", json, uri("https://169.254.169.254/latest/meta-data"), 422, "uri.forbidden_host"),
         ("", json, uri("file:///etc/passwd"), 422, "uri.outside_roots"),
         ("", none, png(13, 9), 500, "segment.failed"),

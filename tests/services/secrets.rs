@@ -20,7 +20,7 @@ use crate::services::{Services, secured};
 use crate::topic_reader::Answer;
 
 /// Secrets that must not appear, in addition to the broker's password and the S3 key.
-const PLANTED: [&str; 16] = [
+const PLANTED: [&str; 17] = [
     "planted+key/password",
     "planted-keystore-password",
     "planted-oauth-secret",
@@ -37,6 +37,7 @@ const PLANTED: [&str; 16] = [
     "planted-ftp-password",
     "planted-bucket-userinfo",
     "planted-wrong-password",
+    "planted-key-of-a-client",
 ];
 /// Part of a URI that is not a secret. If it is not in the log, the search had nothing to find.
 const NO_SECRET: &str = "no-secret-at-all";
@@ -130,6 +131,8 @@ fn configure(fixture: &ServiceFixture, store: &EchoServer) {
     let secured = fixture.services;
     let certificates = secured.value("KAFKA_CERTIFICATES");
     let (authority, base64) = (store.authority(), BASE64_STANDARD_NO_PAD);
+    let api_keys = fixture.config_file().with_file_name("api-keys");
+    std::fs::write(&api_keys, "client planted-key-of-a-client\n").unwrap();
     let file = format!(
         r#"{fixture}
 [kafka.properties]
@@ -155,7 +158,11 @@ endpoint = "http://{authority}"
 allow_http = true
 account = "echo"
 access_key = "{azure_key}"
+
+[serve]
+api_keys_file = "{api_keys}"
 "#,
+        api_keys = api_keys.display(),
         fixture = fixture.worker_config(),
         user = secured.value("KAFKA_USER"),
         azure_key = base64.encode("planted-azure-key-padded"),

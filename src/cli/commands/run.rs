@@ -19,6 +19,8 @@ SIGTERM or SIGINT drains the worker: it accepts no more references, finishes tho
 kafka.drain_timeout, commits the offsets and leaves the consumer group. A second signal exits
 immediately. Another worker processes the unanswered references again.
 
+With --serve the process also answers HTTP requests, as `dogiqa serve` does; see docs/serve.md.
+
 Exit codes: 0 stopped by a signal, with or without unfinished work (see the log); 1 the
 worker could not start, failed, or was ended by a second signal; 2 wrong usage.";
 
