@@ -247,8 +247,9 @@ impl DogIqaSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LaneSettings {
-    /// Prepared inputs that may wait for the model; when the queue is full, the pipeline waits. A
-    /// longer queue uses more memory. 0 chooses a size for the device.
+    /// Prepared inputs that may wait for the model, of HTTP requests and of the backlog each; when
+    /// the queue is full, the pipeline waits. A longer queue uses more memory. 0 chooses a size for
+    /// the device.
     pub queue: usize,
     /// Maximum pixels in one batch; an input that is larger runs alone. Lower it if batches exceed
     /// the stage's timeout. 0 chooses a size for the device.

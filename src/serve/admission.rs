@@ -67,15 +67,17 @@ impl Admission {
         if let Ok(permit) = self.slots.try_acquire() {
             return Ok(self.slot(permit));
         }
-        let is_full = |waiting: usize| (waiting < self.queue_max).then_some(waiting + 1);
-        let Ok(before) = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_full)
-        else {
-            return Err(QueueFull { retry_after: self.retry_after() });
-        };
-        metrics::requests_waiting(before + 1);
-        let _place = Place { admission: self };
+        let _place = self.place().ok_or_else(|| QueueFull { retry_after: self.retry_after() })?;
         let permit = self.slots.acquire().await.expect("the slots are never closed");
         Ok(self.slot(permit))
+    }
+
+    /// Returns a place in the queue, or `None` if it is full.
+    fn place(&self) -> Option<Place<'_>> {
+        let one_more = |waiting: usize| (waiting < self.queue_max).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        metrics::request_queued();
+        Some(Place { admission: self })
     }
 
     fn slot<'a>(&'a self, permit: SemaphorePermit<'a>) -> Slot<'a> {
@@ -92,8 +94,8 @@ impl Admission {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let before = self.admission.waiting.fetch_sub(1, Ordering::AcqRel);
-        metrics::requests_waiting(before - 1);
+        self.admission.waiting.fetch_sub(1, Ordering::AcqRel);
+        metrics::request_dequeued();
     }
 }
 

@@ -178,7 +178,7 @@ mod tests {
             let refusal = parse(uri, headers).unwrap_err();
             (refusal.status.as_u16(), refusal.code)
         };
-        for uri in ["/?polcy=a", "/?policy=", "/?policy=a&policy=b"] {
+        for uri in ["/?Policy=a", "/?policy=", "/?policy=a&policy=b"] {
             assert_eq!(refused(uri, &[]), (400, "request.invalid_query"), "{uri}");
         }
         for value in ["0", "-1", "1.5", "soon", ""] {

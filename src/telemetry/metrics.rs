@@ -375,7 +375,12 @@ impl Drop for RequestTimer {
     }
 }
 
-/// Sets the number of HTTP requests that wait for their turn.
-pub fn requests_waiting(requests: usize) {
-    gauge!("dogiqa_requests_waiting").set(requests as f64);
+/// Records that an HTTP request waits for its turn.
+pub fn request_queued() {
+    gauge!("dogiqa_requests_waiting").increment(1.0);
+}
+
+/// Records that an HTTP request has left the queue.
+pub fn request_dequeued() {
+    gauge!("dogiqa_requests_waiting").decrement(1.0);
 }

@@ -71,7 +71,7 @@ async fn each_refusal_has_its_status_and_its_code() {
     let none: &[(&str, &str)] = &[];
     let json: &[(&str, &str)] = &[JSON];
     let cases: Vec<(&str, &[(&str, &str)], Vec<u8>, u16, &str)> = vec![
-        ("?polcy=strict", none, png(8, 8), 400, "request.invalid_query"),
+        ("?Policy=strict", none, png(8, 8), 400, "request.invalid_query"),
         ("", &[("dogiqa-deadline-ms", "soon")], png(8, 8), 400, "request.invalid_header"),
         ("?policy=lax", none, png(8, 8), 400, "policy.unknown"),
         ("", json, b"{".to_vec(), 400, "reference.invalid_json"),
