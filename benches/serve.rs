@@ -1,8 +1,8 @@
 //! Latency of the HTTP API at shares of its own capacity, which is measured first in the same run.
 //!
 //! The engine does nothing and the image is small, so the figures are those of server and pipeline.
-//! Arrivals are random and do not wait for earlier responses, as from many clients; a latency begins
-//! at the planned arrival, so that the queue is part of it. The client shares the cores.
+//! Arrivals are random and do not wait for earlier responses, as from many clients. A latency
+//! begins at the planned arrival, so that the queue is part of it. The client shares the cores.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::time::{Duration, Instant};

@@ -25,10 +25,10 @@ use crate::pipeline::error::JourneyError;
 use crate::pipeline::provenance::{ScoreSettings, provenance};
 use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
-use crate::pipeline::upload::{Upload, UploadSpace};
+use crate::pipeline::upload::{Fetched, Upload, UploadSpace};
 use crate::priority::Priority;
 use crate::redact;
-use crate::storage::{FetchRequest, FetchedImage, StoreFailure, StoreFault, Stores, Turn};
+use crate::storage::{FetchRequest, StoreFailure, StoreFault, Stores, Turn};
 use crate::telemetry::{Stage, metrics};
 
 /// Maximum number of crops of one image in memory: enough to fill a batch, but few enough that
@@ -212,10 +212,7 @@ impl Journey {
         }
 
         let (fetched, fetch) = match upload {
-            Some(upload) => {
-                let (image, share, receiving) = upload.into_parts();
-                (Fetched { image, _share: share }, receiving)
-            }
+            Some(upload) => upload.into_fetched(),
             None => self.fetch(reference).await?,
         };
         let etag = fetched.image.etag.clone();
@@ -313,7 +310,7 @@ impl Journey {
         };
         let (image, time) = fetch.run_within_timeout(self.priority, work).await?;
         share.shrink_to(image.bytes.len() as u64);
-        Ok((Fetched { image, _share: share }, time))
+        Ok((Fetched { image, share }, time))
     }
 
     async fn decode(&self, fetched: Fetched) -> Result<(Decoded, Duration), JourneyError> {
@@ -477,12 +474,6 @@ struct Rated {
     segmentation: Segmentation,
     segment: Duration,
     score: Duration,
-}
-
-/// The bytes of an image and their share of the budget.
-struct Fetched {
-    image: FetchedImage,
-    _share: BudgetShare,
 }
 
 /// A picture and its share of the budget, held until the event is built.

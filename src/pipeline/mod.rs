@@ -9,8 +9,8 @@
 //! Each stage limits its concurrency and its time per image. Two budgets bound the memory of all
 //! images in flight.
 //!
-//! May import `priority`, `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `checkpoints` and
-//! `engine`; never `stream`.
+//! May import `priority`, `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`,
+//! `checkpoints` and `engine`; never `stream`.
 
 mod blocking;
 mod budget;

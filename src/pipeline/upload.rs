@@ -16,10 +16,17 @@ pub struct UploadSpace {
 /// A received image with its share of the budget.
 #[derive(Debug)]
 pub struct Upload {
-    image: FetchedImage,
-    share: BudgetShare,
+    fetched: Fetched,
     started: Instant,
     receiving: Duration,
+}
+
+/// The bytes of an image and their share of the budget.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) image: FetchedImage,
+    #[expect(dead_code, reason = "its drop returns the bytes to the budget")]
+    pub(crate) share: BudgetShare,
 }
 
 impl UploadSpace {
@@ -32,7 +39,8 @@ impl UploadSpace {
     pub fn filled(mut self, bytes: Bytes, started: Instant) -> Upload {
         self.share.shrink_to(bytes.len() as u64);
         let image = FetchedImage { bytes, etag: None, content_type: None, attempts: 1 };
-        Upload { image, share: self.share, started, receiving: started.elapsed() }
+        let fetched = Fetched { image, share: self.share };
+        Upload { fetched, started, receiving: started.elapsed() }
     }
 }
 
@@ -42,7 +50,8 @@ impl Upload {
         self.started
     }
 
-    pub(crate) fn into_parts(self) -> (FetchedImage, BudgetShare, Duration) {
-        (self.image, self.share, self.receiving)
+    /// Returns the image as if it had been fetched, with the time for reading it.
+    pub(crate) fn into_fetched(self) -> (Fetched, Duration) {
+        (self.fetched, self.receiving)
     }
 }

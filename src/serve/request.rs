@@ -1,4 +1,4 @@
-//! What a request asks for: policy, id, deadline, and the kind of its body.
+//! The parts of a request besides its body: policy, id, deadline, key, and the kind of the body.
 
 use std::time::Duration;
 

@@ -55,7 +55,7 @@ async fn the_backlog_gets_every_fifth_turn_of_each_stage() {
     let order = order(&arrivals).await;
     let of_backlog: Vec<_> =
         order.iter().enumerate().filter(|(_, it)| **it == Backlog).map(|(at, _)| at).collect();
-    // In the first stage they are the fifth and the tenth. Later stages may only move them a little,
+    // In the first stage they are the fifth and the tenth. Later stages may move them a little,
     // because few images wait there.
     assert!(of_backlog[0] >= 3 && of_backlog[1] <= 11, "{order:?}");
 }

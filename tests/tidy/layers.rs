@@ -58,7 +58,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
-    ("serve", &["redact", "telemetry", "event", "pipeline"]),
+    ("serve", &["redact", "priority", "telemetry", "event", "pipeline"]),
     ("report", &["redact", "method", "event", "evaluation", "imaging"]),
     (
         "config",
