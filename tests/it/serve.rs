@@ -21,6 +21,9 @@ use crate::stream::{Scene, counter, metrics, png, until};
 const JSON: (&str, &str) = ("content-type", "application/json");
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
+/// Query, headers and body of a request, and the status and code of its refusal.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Vec<u8>, u16, &'a str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_and_a_reference_get_the_same_event_except_for_its_reference() {
     let scene = Scene::new(1).await;
@@ -70,7 +73,7 @@ async fn each_refusal_has_its_status_and_its_code() {
         json!({ "uri": "s3://photos/a.png", "metadata": { "a": "x".repeat(1 << 20) } });
     let none: &[(&str, &str)] = &[];
     let json: &[(&str, &str)] = &[JSON];
-    let cases: Vec<(&str, &[(&str, &str)], Vec<u8>, u16, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("?Policy=strict", none, png(8, 8), 400, "request.invalid_query"),
         ("", &[("dogiqa-deadline-ms", "soon")], png(8, 8), 400, "request.invalid_header"),
         ("?policy=lax", none, png(8, 8), 400, "policy.unknown"),
