@@ -9,6 +9,7 @@
 //! them.
 
 mod backoff;
+pub mod cache;
 mod changed_settings;
 pub mod checkpoints;
 pub mod cli;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::cache::{AnswerCache, CacheError};
 use crate::checkpoints::metrics::{LoadedParameters, load_all_parameters};
 use crate::config::Settings;
 use crate::engine::{self, Engine, EngineError, RecordedMasks};
@@ -18,6 +19,15 @@ pub(crate) const IN_FLIGHT_MAX: usize = 32;
 /// `pipeline.measures`. The latter two block, so they run on a blocking thread.
 pub(crate) async fn open_journey(settings: &Settings) -> anyhow::Result<Journey> {
     open_with(settings, Engine::open).await
+}
+
+/// Opens the configured cache, if there is one. Blocks for reads, so it runs on a blocking thread.
+pub(crate) async fn open_cache(
+    settings: &Settings,
+) -> anyhow::Result<Result<Option<Arc<AnswerCache>>, CacheError>> {
+    let settings = settings.cache.clone();
+    let opened = tokio::task::spawn_blocking(move || AnswerCache::open(&settings)).await;
+    Ok(opened.context("opening the cache")?.map(|cache| cache.map(Arc::new)))
 }
 
 /// Opens the stores and the scorer of the engine; the masks come from a record.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache;
 use crate::engine;
 use crate::imaging;
 use crate::method;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub method: method::Settings,
     /// Limits on images in flight.
     pub pipeline: pipeline::Settings,
+    /// Answers kept on disk, by the bytes of the image.
+    pub cache: cache::Settings,
     /// Logs, metrics and health.
     pub telemetry: telemetry::Settings,
 }

@@ -31,12 +31,13 @@ mod trace;
 
 pub use dead_letter::DeadLetterReason;
 pub use headers::Headers;
-pub use limits::SCHEMA_VERSION;
+pub use limits::{ID_CHARS_MAX, SCHEMA_VERSION};
 pub use measure::EventMeasure;
 pub use metadata::Metadata;
 pub use quality_event::{
-    EngineProvenance, EventImage, EventParts, EventReference, EventVerdict, ObjectQuality,
-    QualityEvent, ScoringServer, SegmentationSummary, Source, TimingsMs, WeightsDigest,
+    DuplicateOf, EngineProvenance, EventImage, EventParts, EventReference, EventVerdict,
+    ObjectQuality, QualityEvent, ScoringServer, SegmentationSummary, Source, TimingsMs,
+    WeightsDigest,
 };
 pub use rating::{EventAnswer, Rating};
 pub use reference::{ImageReference, ReferenceError};

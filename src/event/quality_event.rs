@@ -65,6 +65,15 @@ pub struct QualityEvent {
     /// Verdict of the policy. Absent if no policy applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<EventVerdict>,
+    /// The most similar of the last images of the same tenant, if `pipeline.duplicates` is set and
+    /// it is within the distance. Each worker knows only the images that it scored itself since its
+    /// start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<DuplicateOf>,
+    /// True if the ratings are those of an earlier image with the same bytes, from the cache. No
+    /// network ran, and the times of all stages but `fetch` are 0. Absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
     /// The engine that rated the image, with its standard and weights.
     pub engine: EngineProvenance,
     /// Duration of each stage.
@@ -106,6 +115,21 @@ pub struct EventImage {
     /// The store's version of the object, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// 64-bit perceptual hash (dHash) of the picture in hexadecimal, if `pipeline.phash` is set.
+    /// Pictures that look alike differ in few bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-f]{16}$"))]
+    pub phash: Option<String>,
+}
+
+/// An earlier image that looks the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DuplicateOf {
+    /// Id of the earlier image's reference.
+    pub id: String,
+    /// Number of bits in which the perceptual hashes differ; 0 if they are equal.
+    #[schemars(range(min = 0, max = 64))]
+    pub distance: u32,
 }
 
 /// The segmentation of the image into regions.
@@ -323,7 +347,8 @@ pub struct EventParts<'a> {
 }
 
 impl QualityEvent {
-    /// Builds an event. Its id depends only on the parts.
+    /// Builds an event of an image that is no duplicate and was rated now. Its id depends only on
+    /// the parts.
     pub fn new(parts: EventParts<'_>) -> Self {
         let EventParts { reference, assessment, standard, include_masks, .. } = parts;
         let objects = assessment.objects.iter().zip(0_u32..).map(|(object, index)| {
@@ -356,6 +381,8 @@ impl QualityEvent {
             measures: parts.measures,
             image: parts.image,
             verdict: parts.verdict.map(EventVerdict::from),
+            duplicate_of: None,
+            cached: false,
             engine: parts.engine,
             timings_ms: parts.timings,
             source: parts.source,

@@ -115,6 +115,16 @@ impl LevelDistribution {
         Ok(Self::normalised(probabilities, sum))
     }
 
+    /// Creates a distribution from the [`probabilities`](Self::probabilities) of another one, bit
+    /// for bit: dividing them by their sum once more could change the last digit.
+    ///
+    /// # Errors
+    /// Fails like [`new`](Self::new).
+    pub fn restored(probabilities: Vec<f64>) -> Result<Self, LevelsError> {
+        let checked = Self::new(probabilities.clone())?;
+        Ok(Self { probabilities, ..checked })
+    }
+
     /// Creates a distribution by softmax from one logit per level. Subtracts the largest logit
     /// first, to avoid overflow.
     ///

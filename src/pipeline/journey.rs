@@ -5,22 +5,27 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
 use tracing::{Instrument, debug_span};
 
+use crate::cache::{AnswerCache, Key};
 use crate::checkpoints::metrics::LoadedParameters;
 use crate::engine::Engine;
 use crate::event::{
-    EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference, QualityEvent, Source,
-    TimingsMs, TraceContext,
+    DuplicateOf, EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference,
+    QualityEvent, Source, TimingsMs, TraceContext,
 };
-use crate::imaging::{self, Crop, Picture, crop_region, crop_whole};
+use crate::imaging::{self, Crop, PerceptualHash, Picture, crop_region, crop_whole};
 use crate::method::{
     self, LevelDistribution, ObjectAssessment, Policy, Segmentation, Standard, assess, enlarge,
     select_regions,
 };
 use crate::metrics::measure;
+use crate::pipeline::answer::Answer;
+use crate::pipeline::answer_store::AnswerStore;
 use crate::pipeline::blocking::{run_blocking, run_pass};
 use crate::pipeline::budget::{BudgetShare, MemoryBudget};
+use crate::pipeline::duplicates::Duplicates;
 use crate::pipeline::error::JourneyError;
 use crate::pipeline::provenance::{ScoreSettings, provenance};
 use crate::pipeline::settings::Settings;
@@ -39,6 +44,7 @@ const CROPS_AREA_MAX: u64 = 4;
 #[derive(Debug, Clone)]
 pub struct Journey {
     resources: Arc<Resources>,
+    answers: Option<AnswerStore>,
 }
 
 /// The parts that a journey is built from.
@@ -64,6 +70,7 @@ struct Resources {
     parts: JourneyParts,
     standard: Standard,
     provenance: EngineProvenance,
+    duplicates: Duplicates,
     bytes: MemoryBudget,
     pixels: MemoryBudget,
     fetch: StageLimiter,
@@ -92,6 +99,7 @@ impl Journey {
         let resources = Resources {
             provenance: provenance(parts.engine.info(), &standard, settings),
             standard,
+            duplicates: Duplicates::new(&limits.duplicates),
             bytes: MemoryBudget::new(limits.bytes_budget.as_u64()),
             pixels: MemoryBudget::new(limits.pixels_budget),
             fetch: StageLimiter::new(Stage::Fetch, &limits.fetch),
@@ -101,7 +109,24 @@ impl Journey {
             measure: StageLimiter::new(Stage::Measure, &limits.measure),
             parts,
         };
-        Ok(Self { resources: Arc::new(resources) })
+        Ok(Self { resources: Arc::new(resources), answers: None })
+    }
+
+    /// Answers images with known bytes from a cache, and adds the others to it.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Arc<AnswerCache>) -> Self {
+        let Resources { parts, provenance, .. } = &*self.resources;
+        let measures: Vec<_> =
+            parts.measures.iter().map(|loaded| (loaded.metric(), loaded.version())).collect();
+        // The provenance names every setting that a score depends on.
+        let hashes = parts.settings.hashes_pictures();
+        let context = json!([env!("CARGO_PKG_VERSION"), provenance, measures, hashes]);
+        self.answers = Some(AnswerStore::new(cache, &context));
+        self
+    }
+
+    pub(crate) fn cache(&self) -> Option<&AnswerCache> {
+        self.answers.as_ref().map(AnswerStore::cache)
     }
 
     /// Returns the engine that segments and rates.
@@ -168,22 +193,28 @@ impl Journey {
 
         let (fetched, fetch) = self.fetch(reference).await?;
         let etag = fetched.image.etag.clone();
-        let (decoded, decode) = self.decode(fetched).await?;
-        let (rated, measured) =
-            futures::try_join!(self.rate(&decoded.picture), self.measure(&decoded))?;
-        let Rated { global, objects, segmentation, segment, score } = rated;
+        let (answer, times) = match self.look_up(fetched).await? {
+            LookedUp::Known(answer) => (*answer, None),
+            LookedUp::Unknown(fetched, key) => {
+                let (answer, times) = self.answer(fetched).await?;
+                (self.keep(key, answer).await?, Some(times))
+            }
+        };
+        let is_cached = times.is_none();
+        let Answer { image, global, objects, segmentation, measures } = answer;
+        let (image, duplicate_of) = self.known_image(reference, EventImage { etag, ..image });
 
         let assessment = assess(global, objects, &method.aggregation);
         let verdict = policy.map(|policy| {
             let verdict = policy.judge(&assessment);
             if segmentation.is_skipped { policy.without_objects(verdict) } else { verdict }
         });
-        Ok(QualityEvent::new(EventParts {
+        let event = QualityEvent::new(EventParts {
             reference,
-            image: event_image(&decoded.picture, etag),
+            image,
             assessment: &assessment,
             segmentation: &segmentation,
-            measures: measured.measures,
+            measures,
             standard: &self.resources.standard,
             aggregation: &method.aggregation,
             score_mos: method.calibration.as_ref().map(|curve| curve.opinion(&assessment)),
@@ -193,16 +224,72 @@ impl Journey {
             verdict,
             timings: TimingsMs {
                 fetch: TimingsMs::of(fetch),
-                decode: TimingsMs::of(decode),
-                segment: TimingsMs::of(segment),
-                score: TimingsMs::of(score),
-                measure: measured.time.map(TimingsMs::of),
                 total: TimingsMs::of(started.elapsed()),
+                ..times.unwrap_or_default()
             },
             source,
             time: Utc::now(),
             include_masks: self.resources.parts.settings.masks_in_events,
-        }))
+        });
+        Ok(QualityEvent { duplicate_of, cached: is_cached, ..event })
+    }
+
+    /// Looks for the answer of an earlier image with the same bytes.
+    async fn look_up(&self, fetched: Fetched) -> Result<LookedUp, JourneyError> {
+        let Some(answers) = self.answers.clone().filter(|answers| answers.cache().is_on()) else {
+            return Ok(LookedUp::Unknown(fetched, None));
+        };
+        // The limits of decoding may be lower than those of the earlier image.
+        imaging::probe(&fetched.image.bytes, &self.resources.parts.imaging)?;
+        let look_up = move || {
+            let key = answers.key(&fetched.image.bytes);
+            match answers.find(&key) {
+                Some(answer) => LookedUp::Known(Box::new(answer)),
+                None => LookedUp::Unknown(fetched, Some(key)),
+            }
+        };
+        run_blocking(Stage::Decode, look_up).await
+    }
+
+    /// Decodes, rates and measures an image. Returns the times of these stages.
+    async fn answer(&self, fetched: Fetched) -> Result<(Answer, TimingsMs), JourneyError> {
+        let (decoded, decode) = self.decode(fetched).await?;
+        let (rated, measured) =
+            futures::try_join!(self.rate(&decoded.picture), self.measure(&decoded))?;
+        let Rated { global, objects, segmentation, segment, score } = rated;
+        let image = event_image(&decoded);
+        let answer = Answer { image, global, objects, segmentation, measures: measured.measures };
+        let times = TimingsMs {
+            decode: TimingsMs::of(decode),
+            segment: TimingsMs::of(segment),
+            score: TimingsMs::of(score),
+            measure: measured.time.map(TimingsMs::of),
+            ..TimingsMs::default()
+        };
+        Ok((answer, times))
+    }
+
+    /// Adds an answer to the cache, if there is one.
+    async fn keep(&self, key: Option<Key>, answer: Answer) -> Result<Answer, JourneyError> {
+        let (Some(answers), Some(key)) = (self.answers.clone(), key) else { return Ok(answer) };
+        // Encoding many masks takes milliseconds.
+        let keep = move || {
+            answers.add(key, &answer);
+            answer
+        };
+        run_blocking(Stage::Score, keep).await
+    }
+
+    /// Looks for an earlier image that looks the same. Removes the hash if events do not have it.
+    fn known_image(
+        &self,
+        reference: &ImageReference,
+        mut image: EventImage,
+    ) -> (EventImage, Option<DuplicateOf>) {
+        let hash = image.phash.as_deref().and_then(PerceptualHash::parse);
+        let found = hash.and_then(|hash| self.resources.duplicates.observe(reference, hash));
+        image.phash = image.phash.filter(|_| self.resources.parts.settings.phash);
+        (image, found)
     }
 
     fn policy(&self, reference: &ImageReference) -> Result<Option<Policy>, JourneyError> {
@@ -272,13 +359,15 @@ impl Journey {
         let mut share = budget.reserve(header.decoding_cost()).await;
         metrics::budget_free(bytes.free(), budget.free());
         let limits = parts.imaging.clone();
+        let is_hashed = parts.settings.hashes_pictures();
         // The closure owns the bytes and both reservations, so an abandoned decode still holds
         // them.
         let work = run_pass(Stage::Decode, pixels, move || {
             let picture = imaging::decode(&fetched.image.bytes, &limits)?;
             drop(fetched);
             share.shrink_to(pixels);
-            Ok(Decoded { picture, share: Arc::new(share) })
+            let hash = is_hashed.then(|| PerceptualHash::of(picture.pixels()));
+            Ok(Decoded { picture, hash, share: Arc::new(share) })
         });
         decode.run_within_timeout(async { work.await? }).await
     }
@@ -406,15 +495,23 @@ impl Journey {
     }
 }
 
-fn event_image(picture: &Picture, etag: Option<String>) -> EventImage {
+fn event_image(Decoded { picture, hash, .. }: &Decoded) -> EventImage {
     EventImage {
         width: picture.width(),
         height: picture.height(),
         format: picture.format().name().to_owned(),
         bytes: picture.bytes_len(),
         sha256: hex::encode(picture.sha256()),
-        etag,
+        etag: None,
+        phash: hash.map(|hash| hash.to_string()),
     }
+}
+
+/// The result of looking for an answer in the cache.
+enum LookedUp {
+    Known(Box<Answer>),
+    /// Without an answer, and with the key for the new one if there is a cache.
+    Unknown(Fetched, Option<Key>),
 }
 
 /// All ratings of an image, with the time for finding and for rating its objects.
@@ -435,6 +532,8 @@ struct Fetched {
 /// A picture and its share of the budget, held until the event is built.
 struct Decoded {
     picture: Picture,
+    /// The perceptual hash, if the settings need it.
+    hash: Option<PerceptualHash>,
     share: Arc<BudgetShare>,
 }
 

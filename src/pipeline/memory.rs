@@ -1,5 +1,6 @@
 //! Memory of the pipeline: an upper bound for the images in flight and the models of a journey.
 
+use crate::cache::AnswerCache;
 use crate::pipeline::journey::Journey;
 use crate::telemetry::MemoryPart;
 
@@ -26,6 +27,11 @@ impl Journey {
             ),
             part("models", "engine", parts.engine.memory()),
         ];
+        let duplicates = parts.settings.duplicates.memory();
+        if duplicates > 0 {
+            memory.push(part("recent images", "pipeline.duplicates", duplicates));
+        }
+        memory.extend(self.cache().map(AnswerCache::memory));
         // Metrics run one after the other for an image.
         let per_pixel = parts.measures.iter().map(|loaded| loaded.metric().bytes_per_pixel());
         if let Some(per_pixel) = per_pixel.max() {

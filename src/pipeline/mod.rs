@@ -9,11 +9,16 @@
 //! Each stage limits its concurrency and its time per image. Two budgets bound the memory of all
 //! images in flight.
 //!
-//! May import `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `checkpoints` and
-//! `engine`; never `stream`.
+//! With a cache, an image with known bytes continues from `FetchedImage` to `Assessment`.
+//!
+//! May import `telemetry`, `method`, `metrics`, `event`, `storage`, `imaging`, `checkpoints`,
+//! `cache` and `engine`; never `stream`.
 
+mod answer;
+mod answer_store;
 mod blocking;
 mod budget;
+mod duplicates;
 mod error;
 mod journey;
 mod memory;
@@ -21,6 +26,7 @@ mod provenance;
 mod settings;
 mod stage_limiter;
 
+pub use duplicates::DuplicateSettings;
 pub use error::JourneyError;
 pub use journey::{Journey, JourneyParts};
 pub use settings::{Settings, StageLimits};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::imaging::{CropMargin, CropMode};
 use crate::metrics::Metric;
+use crate::pipeline::duplicates::DuplicateSettings;
 
 /// Settings of the pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,11 @@ pub struct Settings {
     pub crop_margin: CropMargin,
     /// Adds the mask of each object to the event, as COCO RLE. Costs a few kB per event.
     pub masks_in_events: bool,
+    /// Adds a 64-bit perceptual hash (dHash) of the picture to the event, as `image.phash`.
+    /// Takes about 1 ms per megapixel.
+    pub phash: bool,
+    /// Finds images that look like an earlier one of the same tenant: `duplicate_of` in the event.
+    pub duplicates: DuplicateSettings,
     /// Adds hand-crafted metrics of the whole image to the event: `niqe`, `brisque`, `biqi`,
     /// `bliinds2`, `piqe`. They do not affect the score, and use one more CPU thread for each
     /// image. All but `piqe` need parameters, which `dogiqa models pull` fetches.
@@ -66,6 +72,13 @@ pub struct StageLimits {
     pub timeout: Duration,
 }
 
+impl Settings {
+    /// Returns true if pictures are hashed, for events or to find duplicates.
+    pub(crate) fn hashes_pictures(&self) -> bool {
+        self.phash || self.duplicates.last > 0
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let limits = |images: usize, seconds| StageLimits {
@@ -78,6 +91,8 @@ impl Default for Settings {
             crop: CropMode::BoundingBox,
             crop_margin: CropMargin::default(),
             masks_in_events: false,
+            phash: false,
+            duplicates: DuplicateSettings::default(),
             measures: Vec::new(),
             measure_parameters: None,
             fetch: limits(64, 120),

@@ -90,6 +90,12 @@ fn describe_counters() {
     );
     describe_counter!("dogiqa_rebalances_total", "Rebalances, by kind");
     describe_counter!("dogiqa_late_completions_total", "Results of revoked partitions, dropped");
+    describe_counter!("dogiqa_cache_lookups_total", "Look-ups in the cache, by outcome");
+    describe_counter!("dogiqa_cache_evictions_total", "Answers removed from the cache");
+    describe_counter!(
+        "dogiqa_cache_dropped_total",
+        "Answers not kept in the cache, because its disk is too slow"
+    );
     describe_counter!(
         "dogiqa_pauses_total",
         "Times intake paused because the in-flight budget was used up"
@@ -133,6 +139,9 @@ fn describe_gauges_and_times() {
     describe_gauge!("dogiqa_in_flight_references", "References received and not yet answered");
     describe_gauge!("dogiqa_oldest_in_flight_seconds", "Age of the oldest unanswered reference");
     describe_gauge!("dogiqa_partitions_assigned", "Partitions assigned to this worker");
+    describe_gauge!("dogiqa_cache_answers", "Answers in the cache");
+    describe_gauge!("dogiqa_cache_bytes", "Space of the answers in the cache");
+    describe_gauge!("dogiqa_cache_on", "1 while the cache works, 0 after a fault of its disk");
     describe_gauge!("dogiqa_budget_bytes_free", "Free part of the budget of fetched bytes");
     describe_gauge!("dogiqa_budget_pixels_free", "Free part of the budget of decoded pixels");
 }
@@ -325,6 +334,29 @@ pub fn batch_run(lane: &'static str, device: &str, inputs: usize, fill: f64, dur
 /// Records that a lane lost a device.
 pub fn lane_lost(lane: &'static str, device: &str) {
     gauge!("dogiqa_lane_healthy", "lane" => lane, "device" => device.to_owned()).set(0.0);
+}
+
+/// Records that the cache was asked for an answer: `hit`, `miss`, `expired` or `failed`.
+pub fn cache_looked_up(outcome: &'static str) {
+    counter!("dogiqa_cache_lookups_total", "outcome" => outcome).increment(1);
+}
+
+/// Records that the cache wrote answers. It now has `answers` in `bytes`, after it removed `evicted`
+/// of them.
+pub fn cache_written(answers: u64, bytes: u64, evicted: u64) {
+    gauge!("dogiqa_cache_answers").set(answers as f64);
+    gauge!("dogiqa_cache_bytes").set(bytes as f64);
+    counter!("dogiqa_cache_evictions_total").increment(evicted);
+}
+
+/// Records that an answer was not kept, because too many wait for the disk.
+pub fn cache_dropped() {
+    counter!("dogiqa_cache_dropped_total").increment(1);
+}
+
+/// Records that the cache is in use, or that a fault has switched it off.
+pub fn cache_on(is_on: bool) {
+    gauge!("dogiqa_cache_on").set(if is_on { 1.0 } else { 0.0 });
 }
 
 /// Sets the free parts of the budgets that bound memory.

@@ -67,6 +67,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
             bytes: 1234,
             sha256: "ab".repeat(32),
             etag: None,
+            phash: None,
         },
         engine: EngineProvenance {
             preset: None,

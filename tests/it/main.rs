@@ -45,6 +45,7 @@ mod wait;
 mod web_server;
 
 mod broken_weights;
+mod cache;
 mod check_engine;
 mod checkpoint_forms;
 mod classic_monotone;
@@ -55,6 +56,7 @@ mod clip_iqa;
 mod cuda_parity;
 mod documents;
 mod dog_iqa;
+mod duplicates;
 mod engine;
 mod engine_conformance;
 mod engine_kills;

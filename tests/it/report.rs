@@ -64,6 +64,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             bytes: picture.bytes_len(),
             sha256: hex::encode(picture.sha256()),
             etag: None,
+            phash: None,
         },
         engine: EngineProvenance {
             preset: None,

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use dog_iqa::cache::AnswerCache;
 use dog_iqa::checkpoints::metrics::LoadedParameters;
 use dog_iqa::engine::Engine;
 use dog_iqa::imaging;
@@ -57,6 +58,8 @@ pub(crate) struct Scene {
     pub(crate) measures: Vec<Arc<LoadedParameters>>,
     /// Further objects of the bucket in memory: key and content.
     pub(crate) objects: Vec<(String, Vec<u8>)>,
+    /// The cache of answers that the workers share.
+    pub(crate) cache: Option<Arc<AnswerCache>>,
     masks_in_events: bool,
     partitions: i32,
 }
@@ -128,6 +131,7 @@ impl Scene {
             method: method::Settings::default(),
             measures: Vec::new(),
             objects: Vec::new(),
+            cache: None,
             masks_in_events: false,
             partitions,
         }
@@ -175,7 +179,7 @@ impl Scene {
         pipeline.fetch.images = NonZeroUsize::new(10_000).unwrap();
         pipeline.masks_in_events = self.masks_in_events;
         pipeline.measures = self.measures.iter().map(|loaded| loaded.metric()).collect();
-        Journey::new(JourneyParts {
+        let journey = Journey::new(JourneyParts {
             settings: pipeline,
             imaging: self.imaging.clone(),
             method: self.method.clone(),
@@ -183,7 +187,11 @@ impl Scene {
             engine: self.engine.clone(),
             measures: self.measures.clone(),
         })
-        .unwrap()
+        .unwrap();
+        match &self.cache {
+            Some(cache) => journey.with_cache(Arc::clone(cache)),
+            None => journey,
+        }
     }
 
     /// Appends records to the input topic. Returns when the broker has acknowledged all of them.

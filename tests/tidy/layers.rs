@@ -25,6 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("models", &["method", "imaging"]),
     ("reasons", &["method", "imaging", "models"]),
     ("checkpoints", &["redact", "backoff", "etag", "metrics", "models"]),
+    ("cache", &["telemetry"]),
     (
         "engine",
         &[
@@ -51,6 +52,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "storage",
             "imaging",
             "checkpoints",
+            "cache",
             "engine",
         ],
     ),
@@ -64,6 +66,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "method",
             "storage",
             "imaging",
+            "cache",
             "engine",
             "pipeline",
             "stream",
@@ -82,6 +85,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "imaging",
             "models",
             "checkpoints",
+            "cache",
             "engine",
             "pipeline",
             "stream",

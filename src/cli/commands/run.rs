@@ -4,7 +4,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::command_outcome::CommandOutcome;
-use crate::cli::journey_setup::open_journey;
+use crate::cli::journey_setup::{open_cache, open_journey};
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::signals::Signals;
 use crate::config::Settings;
@@ -37,7 +37,10 @@ pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<Comma
         tokio::spawn(telemetry::serve(server, metrics, health.clone(), end).await?);
     }
     let mut signals = Signals::listen()?;
-    let journey = open_journey(&settings).await?;
+    let mut journey = open_journey(&settings).await?;
+    if let Some(cache) = open_cache(&settings).await?.context("cache")? {
+        journey = journey.with_cache(cache);
+    }
     let memory = MemoryPlan::of(&journey, &settings);
     memory.log();
     memory.check()?;

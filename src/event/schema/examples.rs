@@ -147,6 +147,7 @@ fn quality_event() -> QualityEvent {
             bytes: 84_122,
             sha256: SHA256.to_owned(),
             etag: reference.etag.clone(),
+            phash: Some("3c3e0f0f8d1c9c38".to_owned()),
         },
         verdict: Some(Policy::new("shop".to_owned(), policy).judge(&assessment)),
         engine: EngineProvenance {

@@ -2,8 +2,10 @@
 
 use std::io;
 
+use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::check_disk;
 use crate::checkpoints::metrics::{LoadedParameters, MetricFilesError, load_parameters};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
@@ -61,6 +63,7 @@ pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<C
     // Missing parameters must not hide problems of the engine.
     settings.pipeline.measures = loaded.map(|(metric, _)| metric).collect();
     results.extend(engine(&settings).await);
+    results.extend(cache(&settings));
     results.extend(kafka(&settings).await?);
     for result in &results {
         print_check_result(result)?;
@@ -140,6 +143,22 @@ async fn engine(settings: &Settings) -> Vec<CheckResult> {
         results.push(server_result(server).await);
     }
     results
+}
+
+/// Checks the disk of the cache, without the file that a worker may have open.
+fn cache(settings: &Settings) -> Option<CheckResult> {
+    let path = settings.cache.file()?.display();
+    Some(match check_disk(&settings.cache) {
+        Err(error) => CheckResult::new(CheckStatus::Broken, format!("cache: {error}")),
+        Ok(missing) => {
+            let problem = format!(
+                "its disk lacks {} for cache.bytes_max, and a full disk switches the cache off",
+                ByteSize(missing)
+            );
+            let problems = if missing == 0 { Vec::new() } else { vec![problem] };
+            CheckResult::with_problems(format!("cache: {path} can be written"), &problems)
+        }
+    })
 }
 
 /// Sends the scoring server a small picture.
