@@ -15,9 +15,9 @@ pub struct Settings {
     /// `cached: true`. Each worker needs a file of its own. By default, there is no cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Maximum space of the answers in the file; above it, the oldest answers are removed. An answer
-    /// with its masks takes 10 to 30 kB. Free pages and answers that are being written may use a quarter more of the
-    /// disk, and 32 MiB.
+    /// Maximum space of the answers in the file; above it, the oldest are removed. An answer with
+    /// its masks takes 10 to 30 kB. Free pages, and answers that are being written, may use a
+    /// quarter more of the disk, and 32 MiB.
     pub bytes_max: ByteSize,
     /// Maximum age of an answer; older ones are computed again. Set it if the answers may change
     /// without a change of settings: another model on the same scoring server. By default, answers

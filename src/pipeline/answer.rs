@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventImage, EventMeasure};
+use crate::imaging::{PerceptualHash, Picture};
 use crate::method::{
     GeneratedAnswer, LevelDistribution, Mask, ObjectAssessment, RawScore, Region, RegionKind, Rle,
     Segmentation, Served, ServedBy,
 };
 
 /// Image, ratings and measures, without anything of the reference. Score, verdict and event are
-/// computed from it anew, by the settings of the moment.
+/// computed from it again, by the settings of the moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     /// The image; its `etag` belongs to the reference and is absent.
@@ -21,6 +22,19 @@ pub(crate) struct Answer {
     pub(crate) objects: Vec<ObjectAssessment>,
     pub(crate) segmentation: Segmentation,
     pub(crate) measures: Vec<EventMeasure>,
+}
+
+/// Describes a picture, without the `etag` of its reference.
+pub(crate) fn event_image(picture: &Picture, hash: Option<PerceptualHash>) -> EventImage {
+    EventImage {
+        width: picture.width(),
+        height: picture.height(),
+        format: picture.format().name().to_owned(),
+        bytes: picture.bytes_len(),
+        sha256: hex::encode(picture.sha256()),
+        etag: None,
+        phash: hash.map(|hash| hash.to_string()),
+    }
 }
 
 /// The form of an answer in the cache, as JSON.

@@ -8,12 +8,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use tracing::{Instrument, debug_span};
 
-use crate::cache::{AnswerCache, Key};
+use crate::cache::AnswerCache;
 use crate::checkpoints::metrics::LoadedParameters;
 use crate::engine::Engine;
 use crate::event::{
-    DuplicateOf, EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference,
-    QualityEvent, Source, TimingsMs, TraceContext,
+    EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference, QualityEvent, Source,
+    TimingsMs, TraceContext,
 };
 use crate::imaging::{self, Crop, PerceptualHash, Picture, crop_region, crop_whole};
 use crate::method::{
@@ -21,8 +21,8 @@ use crate::method::{
     select_regions,
 };
 use crate::metrics::measure;
-use crate::pipeline::answer::Answer;
-use crate::pipeline::answer_store::AnswerStore;
+use crate::pipeline::answer::{Answer, event_image};
+use crate::pipeline::answer_store::{AnswerStore, LookedUp};
 use crate::pipeline::blocking::{run_blocking, run_pass};
 use crate::pipeline::budget::{BudgetShare, MemoryBudget};
 use crate::pipeline::duplicates::Duplicates;
@@ -44,7 +44,7 @@ const CROPS_AREA_MAX: u64 = 4;
 #[derive(Debug, Clone)]
 pub struct Journey {
     resources: Arc<Resources>,
-    answers: Option<AnswerStore>,
+    answers: AnswerStore,
 }
 
 /// The parts that a journey is built from.
@@ -109,7 +109,7 @@ impl Journey {
             measure: StageLimiter::new(Stage::Measure, &limits.measure),
             parts,
         };
-        Ok(Self { resources: Arc::new(resources), answers: None })
+        Ok(Self { resources: Arc::new(resources), answers: AnswerStore::default() })
     }
 
     /// Answers images with known bytes from a cache, and adds the others to it.
@@ -121,12 +121,12 @@ impl Journey {
         // The provenance names every setting that a score depends on.
         let hashes = parts.settings.hashes_pictures();
         let context = json!([env!("CARGO_PKG_VERSION"), provenance, measures, hashes]);
-        self.answers = Some(AnswerStore::new(cache, &context));
+        self.answers = AnswerStore::new(cache, &context);
         self
     }
 
     pub(crate) fn cache(&self) -> Option<&AnswerCache> {
-        self.answers.as_ref().map(AnswerStore::cache)
+        self.answers.cache()
     }
 
     /// Returns the engine that segments and rates.
@@ -193,16 +193,18 @@ impl Journey {
 
         let (fetched, fetch) = self.fetch(reference).await?;
         let etag = fetched.image.etag.clone();
-        let (answer, times) = match self.look_up(fetched).await? {
+        let looked_up = self.answers.look_up(fetched, &self.resources.parts.imaging).await?;
+        let (answer, times) = match looked_up {
             LookedUp::Known(answer) => (*answer, None),
             LookedUp::Unknown(fetched, key) => {
                 let (answer, times) = self.answer(fetched).await?;
-                (self.keep(key, answer).await?, Some(times))
+                (self.answers.keep(key, answer).await?, Some(times))
             }
         };
-        let is_cached = times.is_none();
         let Answer { image, global, objects, segmentation, measures } = answer;
-        let (image, duplicate_of) = self.known_image(reference, EventImage { etag, ..image });
+        let phash = image.phash.as_deref();
+        let duplicate_of = self.resources.duplicates.observe(reference, phash);
+        let phash = image.phash.filter(|_| self.resources.parts.settings.phash);
 
         let assessment = assess(global, objects, &method.aggregation);
         let verdict = policy.map(|policy| {
@@ -211,7 +213,7 @@ impl Journey {
         });
         let event = QualityEvent::new(EventParts {
             reference,
-            image,
+            image: EventImage { etag, phash, ..image },
             assessment: &assessment,
             segmentation: &segmentation,
             measures,
@@ -231,24 +233,7 @@ impl Journey {
             time: Utc::now(),
             include_masks: self.resources.parts.settings.masks_in_events,
         });
-        Ok(QualityEvent { duplicate_of, cached: is_cached, ..event })
-    }
-
-    /// Looks for the answer of an earlier image with the same bytes.
-    async fn look_up(&self, fetched: Fetched) -> Result<LookedUp, JourneyError> {
-        let Some(answers) = self.answers.clone().filter(|answers| answers.cache().is_on()) else {
-            return Ok(LookedUp::Unknown(fetched, None));
-        };
-        // The limits of decoding may be lower than those of the earlier image.
-        imaging::probe(&fetched.image.bytes, &self.resources.parts.imaging)?;
-        let look_up = move || {
-            let key = answers.key(&fetched.image.bytes);
-            match answers.find(&key) {
-                Some(answer) => LookedUp::Known(Box::new(answer)),
-                None => LookedUp::Unknown(fetched, Some(key)),
-            }
-        };
-        run_blocking(Stage::Decode, look_up).await
+        Ok(QualityEvent { duplicate_of, cached: times.is_none(), ..event })
     }
 
     /// Decodes, rates and measures an image. Returns the times of these stages.
@@ -257,7 +242,7 @@ impl Journey {
         let (rated, measured) =
             futures::try_join!(self.rate(&decoded.picture), self.measure(&decoded))?;
         let Rated { global, objects, segmentation, segment, score } = rated;
-        let image = event_image(&decoded);
+        let image = event_image(&decoded.picture, decoded.hash);
         let answer = Answer { image, global, objects, segmentation, measures: measured.measures };
         let times = TimingsMs {
             decode: TimingsMs::of(decode),
@@ -267,29 +252,6 @@ impl Journey {
             ..TimingsMs::default()
         };
         Ok((answer, times))
-    }
-
-    /// Adds an answer to the cache, if there is one.
-    async fn keep(&self, key: Option<Key>, answer: Answer) -> Result<Answer, JourneyError> {
-        let (Some(answers), Some(key)) = (self.answers.clone(), key) else { return Ok(answer) };
-        // Encoding many masks takes milliseconds.
-        let keep = move || {
-            answers.add(key, &answer);
-            answer
-        };
-        run_blocking(Stage::Score, keep).await
-    }
-
-    /// Looks for an earlier image that looks the same. Removes the hash if events do not have it.
-    fn known_image(
-        &self,
-        reference: &ImageReference,
-        mut image: EventImage,
-    ) -> (EventImage, Option<DuplicateOf>) {
-        let hash = image.phash.as_deref().and_then(PerceptualHash::parse);
-        let found = hash.and_then(|hash| self.resources.duplicates.observe(reference, hash));
-        image.phash = image.phash.filter(|_| self.resources.parts.settings.phash);
-        (image, found)
     }
 
     fn policy(&self, reference: &ImageReference) -> Result<Option<Policy>, JourneyError> {
@@ -495,25 +457,6 @@ impl Journey {
     }
 }
 
-fn event_image(Decoded { picture, hash, .. }: &Decoded) -> EventImage {
-    EventImage {
-        width: picture.width(),
-        height: picture.height(),
-        format: picture.format().name().to_owned(),
-        bytes: picture.bytes_len(),
-        sha256: hex::encode(picture.sha256()),
-        etag: None,
-        phash: hash.map(|hash| hash.to_string()),
-    }
-}
-
-/// The result of looking for an answer in the cache.
-enum LookedUp {
-    Known(Box<Answer>),
-    /// Without an answer, and with the key for the new one if there is a cache.
-    Unknown(Fetched, Option<Key>),
-}
-
 /// All ratings of an image, with the time for finding and for rating its objects.
 struct Rated {
     global: LevelDistribution,
@@ -527,6 +470,12 @@ struct Rated {
 struct Fetched {
     image: FetchedImage,
     _share: BudgetShare,
+}
+
+impl AsRef<[u8]> for Fetched {
+    fn as_ref(&self) -> &[u8] {
+        &self.image.bytes
+    }
 }
 
 /// A picture and its share of the budget, held until the event is built.

@@ -341,8 +341,7 @@ pub fn cache_looked_up(outcome: &'static str) {
     counter!("dogiqa_cache_lookups_total", "outcome" => outcome).increment(1);
 }
 
-/// Records that the cache wrote answers. It now has `answers` in `bytes`, after it removed `evicted`
-/// of them.
+/// Records that the cache wrote answers and removed `evicted`. It now has `answers` in `bytes`.
 pub fn cache_written(answers: u64, bytes: u64, evicted: u64) {
     gauge!("dogiqa_cache_answers").set(answers as f64);
     gauge!("dogiqa_cache_bytes").set(bytes as f64);

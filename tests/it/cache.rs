@@ -179,7 +179,7 @@ async fn a_hit_runs_no_network_and_its_event_differs_only_in_times_and_ids() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policies_calibration_and_masks_are_applied_anew() {
+async fn policies_and_masks_are_those_of_the_new_settings() {
     let mut setup = Setup::new();
     let (miss, _) = setup.assess("a", "coffee.jpg").await;
     assert!(miss.verdict.is_none() && miss.objects[0].mask.is_some());
@@ -333,7 +333,7 @@ fn limited(blocks: u32, score: &Command) -> Output {
 }
 
 #[test]
-fn a_full_disk_switches_the_cache_off_and_scoring_goes_on() {
+fn a_full_disk_switches_the_cache_off_and_scoring_continues() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("answers").display().to_string();
     let is_off = "the cache of answers is off until a restart";
