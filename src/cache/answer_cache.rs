@@ -89,10 +89,12 @@ impl AnswerCache {
         self.shared.is_on.load(Ordering::Relaxed)
     }
 
-    /// Returns the maximum memory of the cache: answers that wait, their transaction, and pages.
-    pub fn memory(&self) -> MemoryPart {
+    /// Returns the maximum memory of a configured cache: answers that wait, their transaction, and
+    /// pages of the file.
+    pub fn memory(settings: &Settings) -> Option<MemoryPart> {
         let bytes = 2 * WAITING_BYTES_MAX + PAGES_BYTES_MAX;
-        MemoryPart { what: "cache", setting: "cache.path", bytes: bytes as u64 }
+        let part = MemoryPart { what: "cache", setting: "cache.path", bytes: bytes as u64 };
+        settings.file().map(|_| part)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytesize::ByteSize;
 
+use crate::cache::AnswerCache;
 use crate::config::Settings;
 use crate::engine::machine_memory;
 use crate::pipeline::Journey;
@@ -20,7 +21,9 @@ pub(crate) struct MemoryPlan {
 impl MemoryPlan {
     pub(crate) fn of(journey: &Journey, settings: &Settings) -> Self {
         let stream = settings.kafka.memory();
-        let parts = journey.memory().into_iter().chain(stream).chain([PROCESS]).collect();
+        let cache = AnswerCache::memory(&settings.cache);
+        let parts = journey.memory().into_iter().chain(stream).chain(cache).chain([PROCESS]);
+        let parts = parts.collect();
         Self { parts, machine: machine_memory() }
     }
 

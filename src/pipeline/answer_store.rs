@@ -33,10 +33,6 @@ impl AnswerStore {
         Self { cache: Some(cache), context: Sha256::digest(context.to_string()).into() }
     }
 
-    pub(crate) fn cache(&self) -> Option<&AnswerCache> {
-        self.cache.as_deref()
-    }
-
     /// Looks for the answer of an earlier image with the same bytes.
     ///
     /// # Errors
@@ -66,7 +62,7 @@ impl AnswerStore {
     /// Adds an answer, if there is a cache. Returns the answer.
     ///
     /// # Errors
-    /// Never, unless the process ends.
+    /// Fails if encoding it panics.
     pub(crate) async fn keep(
         &self,
         key: Option<Key>,

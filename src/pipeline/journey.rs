@@ -125,10 +125,6 @@ impl Journey {
         self
     }
 
-    pub(crate) fn cache(&self) -> Option<&AnswerCache> {
-        self.answers.cache()
-    }
-
     /// Returns the engine that segments and rates.
     pub fn engine(&self) -> &Engine {
         &self.resources.parts.engine

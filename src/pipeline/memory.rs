@@ -1,6 +1,5 @@
 //! Memory of the pipeline: an upper bound for the images in flight and the models of a journey.
 
-use crate::cache::AnswerCache;
 use crate::pipeline::journey::Journey;
 use crate::telemetry::MemoryPart;
 
@@ -31,7 +30,6 @@ impl Journey {
         if duplicates > 0 {
             memory.push(part("recent images", "pipeline.duplicates", duplicates));
         }
-        memory.extend(self.cache().map(AnswerCache::memory));
         // Metrics run one after the other for an image.
         let per_pixel = parts.measures.iter().map(|loaded| loaded.metric().bytes_per_pixel());
         if let Some(per_pixel) = per_pixel.max() {

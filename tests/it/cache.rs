@@ -317,7 +317,9 @@ fn a_second_process_scores_without_the_cache_and_a_second_worker_does_not_start(
     assert!(message.contains("is in use by another process") && message.contains("cache.path"));
     // `check` does not open the file.
     let report = check(&set).output().unwrap();
-    assert!(text(&report.stdout).contains(&format!("ok       cache: {path} can be written")));
+    let report = text(&report.stdout);
+    assert!(report.contains(&format!("ok       cache: {path} can be written")), "{report}");
+    assert!(report.contains(", cache 48.0 MiB, "), "{report}");
     drop(held);
     assert_eq!(cached(&events(&score(&path, &[&photo("cat.jpg")]))), [false]);
     assert_eq!(cached(&events(&score(&path, &[&photo("cat.jpg")]))), [true]);
