@@ -22,6 +22,7 @@ mod mat_file;
 pub mod method;
 pub mod metrics;
 pub mod models;
+pub mod monitor;
 pub mod pipeline;
 pub mod reasons;
 mod redact;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::cli::commands::{
-    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, run, schema,
-    score, segment, watch,
+    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, monitor, run,
+    schema, score, segment, watch,
 };
 
 /// Separates the options of all commands from those of the command in the help texts.
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Print quality events as they arrive, with running statistics
     Watch(watch::Args),
+    /// Serve a live page: rate, backlog, drift of the scores, verdicts, reasons, rejected images
+    Monitor(monitor::Args),
     /// List dead letters, or send their references again
     DeadLetters(dead_letters::Args),
     /// Download, list, verify and quantise models

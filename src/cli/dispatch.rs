@@ -9,8 +9,8 @@ use tokio::runtime::Runtime;
 use crate::cli::command_line::{Cli, Command};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::{
-    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, run, schema,
-    score, segment, watch,
+    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, monitor, run,
+    schema, score, segment, watch,
 };
 use crate::cli::terminal::{is_broken_pipe, print_status};
 use crate::config::load;
@@ -61,6 +61,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
             Command::Segment(args) => segment::run(args, settings).await,
             Command::Ask(args) => ask::run(args, settings).await,
             Command::Watch(args) => watch::run(args, settings).await,
+            Command::Monitor(args) => monitor::run(args, settings).await,
             Command::DeadLetters(args) => dead_letters::run(args, settings).await,
             Command::Models(args) => models::run(args).await,
             Command::Demo(args) => demo::run(args, settings).await,

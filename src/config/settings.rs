@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine;
 use crate::imaging;
 use crate::method;
+use crate::monitor;
 use crate::pipeline;
 use crate::storage;
 use crate::stream;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub method: method::Settings,
     /// Limits on images in flight.
     pub pipeline: pipeline::Settings,
+    /// The page of `dogiqa monitor`.
+    pub monitor: monitor::Settings,
     /// Logs, metrics and health.
     pub telemetry: telemetry::Settings,
 }

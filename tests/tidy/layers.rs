@@ -56,6 +56,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
     ("report", &["redact", "method", "event", "evaluation", "imaging"]),
+    ("monitor", &["redact", "method", "storage", "imaging", "stream"]),
     (
         "config",
         &[
@@ -67,6 +68,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "engine",
             "pipeline",
             "stream",
+            "monitor",
         ],
     ),
     (
@@ -86,6 +88,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "pipeline",
             "stream",
             "report",
+            "monitor",
             "config",
         ],
     ),

@@ -12,6 +12,7 @@ pub(crate) mod demo;
 pub(crate) mod enqueue;
 pub(crate) mod evaluate;
 pub(crate) mod models;
+pub(crate) mod monitor;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod score;

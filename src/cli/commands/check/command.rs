@@ -54,6 +54,7 @@ impl CheckResult {
 
 pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
     let mut results = vec![CheckResult::new(CheckStatus::Fine, "configuration is well formed")];
+    results.extend(monitor(&settings));
     results.extend(storage(&settings).await);
     let measures = measures(&settings).await?;
     results.extend(measures.iter().map(|(metric, loaded)| measure_result(*metric, loaded)));
@@ -67,6 +68,12 @@ pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<C
     }
     let is_broken = results.iter().any(|result| result.status == CheckStatus::Broken);
     Ok(CommandOutcome::negative_if(is_broken))
+}
+
+/// Returns the fault of the settings of the page, if there is one.
+fn monitor(settings: &Settings) -> Option<CheckResult> {
+    let error = settings.monitor.validate().err()?;
+    Some(CheckResult::new(CheckStatus::Broken, error.to_string()))
 }
 
 async fn storage(settings: &Settings) -> Vec<CheckResult> {
