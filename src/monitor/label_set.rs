@@ -85,7 +85,9 @@ impl LabelSet {
 }
 
 fn label(name: &str) -> String {
-    let name = excerpt(name, LABEL_BYTES_MAX);
+    let mut name = excerpt(name, LABEL_BYTES_MAX);
+    // The rest of a long name must not stay in memory.
+    name.shrink_to_fit();
     if name.is_empty() { RESERVED[usize::from(ABSENT)].to_owned() } else { name }
 }
 

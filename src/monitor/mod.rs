@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The aggregator is pure and its memory fixed: 2 × 60 buckets of at most 128 series of a kilobyte,
-//! and 256 rejected images with their regions as text, at most 35 MB together. A page receives one
+//! and 256 rejected images with their regions as text, at most 40 MB together. A page receives one
 //! snapshot a second, however many answers arrive.
 //!
 //! May import `redact`, `method` for masks, `storage` and `imaging` for thumbnails, and `stream`.

@@ -80,7 +80,7 @@ impl RejectedImages {
         let regions = event.objects.map(RawValue::get);
         let regions = regions.filter(|json| json.len() <= REGIONS_BYTES_MAX && *json != "[]");
         let is_kept = reference.uri.len() <= URI_BYTES_MAX;
-        let shown = |text: &str| excerpt(text, TEXT_BYTES_MAX);
+        let shown = |text: &str| short(text, TEXT_BYTES_MAX);
         let card = RejectedCard {
             number: self.next,
             at_ms,
@@ -102,7 +102,7 @@ impl RejectedImages {
             card,
             series,
             uri: if is_kept { reference.uri.clone().into_owned() } else { String::new() },
-            sha256: excerpt(&image.sha256, 64),
+            sha256: short(&image.sha256, 64),
             width: image.width,
             height: image.height,
             regions: regions.map(str::to_owned),
@@ -119,4 +119,11 @@ impl RejectedImages {
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = &RejectedImage> {
         self.images.iter().rev()
     }
+}
+
+/// Returns the printable start of a text, in as much memory as it needs.
+fn short(text: &str, bytes_max: usize) -> String {
+    let mut short = excerpt(text, bytes_max);
+    short.shrink_to_fit();
+    short
 }

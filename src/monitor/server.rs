@@ -35,6 +35,7 @@ use crate::storage::Stores;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+const ICON: &str = include_str!("icon.svg");
 
 /// Interval of the snapshots that a page receives.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
@@ -118,6 +119,7 @@ fn router(state: Arc<ServerState>) -> Router {
         .route("/", get(|| async { text_of("text/html; charset=utf-8", PAGE) }))
         .route("/page.css", get(|| async { text_of("text/css; charset=utf-8", STYLE) }))
         .route("/page.js", get(|| async { text_of("text/javascript; charset=utf-8", SCRIPT) }))
+        .route("/icon.svg", get(|| async { text_of("image/svg+xml", ICON) }))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/api/state", get(state_of_filter))
         .route("/api/events", get(events))

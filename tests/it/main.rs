@@ -87,6 +87,7 @@ mod measures;
 mod metric_parameters;
 mod models_hub;
 mod models_pull;
+mod monitor;
 mod mplug_owl3_checkpoints;
 mod mplug_owl3_formats;
 mod mplug_owl3_ratings;

@@ -32,6 +32,7 @@ mod web_server;
 
 mod answer_comparison;
 mod bad_input;
+mod browser;
 mod bucket;
 mod certificates;
 mod check;
@@ -50,6 +51,7 @@ mod http;
 mod hub_peer;
 mod images;
 mod memory;
+mod monitor;
 mod notifications;
 mod output_limits;
 mod rotation;
