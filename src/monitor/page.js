@@ -89,6 +89,15 @@ function table(caption, heads, rows) {
   ));
 }
 
+// Unchanged tables stay as they are, for a person who reads or selects them.
+const shownData = new Map();
+function isShown(id, data) {
+  const text = JSON.stringify(data);
+  if (shownData.get(id) === text) return true;
+  shownData.set(id, text);
+  return false;
+}
+
 const empty = (text) => element("p", { className: "empty" }, text);
 
 // ---- sections
@@ -230,6 +239,7 @@ function showRate(state) {
 }
 
 function showVerdicts(state) {
+  if (isShown("verdicts", state.verdicts)) return;
   if (state.verdicts.length === 0) {
     $("verdicts").replaceChildren(empty("No events in this window."));
     return;
@@ -249,6 +259,7 @@ function showVerdicts(state) {
 }
 
 function showCounts(id, caption, head, labels, total, colour, none) {
+  if (isShown(id, [labels, total, none])) return;
   if (labels.length === 0) {
     $(id).replaceChildren(empty(none));
     return;
@@ -380,6 +391,10 @@ function showAlerts(state) {
   if (drift.state === "drift") {
     found.push(["Score drift", `the scores of the last ${duration(state.window_s)} differ from those of the ${duration(state.reference_s)} before; the PSI is at or above ${drift.alert}.`]);
   }
+  setAlerts(found);
+}
+
+function setAlerts(found) {
   const texts = found.map((it) => it.join(": "));
   const alerts = $("alerts");
   // Unchanged alerts must not be announced again.
@@ -476,10 +491,19 @@ function connect() {
   opened.onerror = () => {
     showStatus();
     // The browser connects again by itself, except after a refusal.
-    if (opened.readyState === EventSource.CLOSED) {
-      setTimeout(() => source === opened && connect(), RETRY_MS);
-    }
+    if (opened.readyState !== EventSource.CLOSED) return;
+    explainRefusal(query);
+    setTimeout(() => source === opened && connect(), RETRY_MS);
   };
+}
+
+async function explainRefusal(query) {
+  try {
+    const response = await fetch(`api/state?${query}`);
+    if (!response.ok) setAlerts([["Refused", (await response.text()).trim()]]);
+  } catch {
+    // The status says that there is no connection.
+  }
 }
 
 $("pause").addEventListener("click", () => {

@@ -408,20 +408,22 @@ fn hostile_labels_and_texts_do_not_fill_the_memory() {
     let metadata = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
     let mut aggregator = Aggregator::new(&Settings { metadata, ..Settings::default() });
     let long = "x".repeat(5000);
+    let example: Value = serde_json::from_str(EXAMPLE).unwrap();
+    let objects = format!("\"objects\":{}", json!(vec![&example["objects"][0]; 30]));
     let mut add = |from: u64, to: u64| {
         for number in from..to {
             let at = i64::try_from(1_000_000 + number).unwrap();
             let value = format!("{number}{long}");
             let mut event = event(&value, "reject", 3.0);
             event["reference"]["metadata"] =
-                json!({"a": value, "b": number, "c": number % 40, "d": true});
+                json!({"a": value, "b": number, "c": number % 20, "d": number / 20 % 20});
             event["reasons"] = json!(
-                (0..50)
+                (0..20)
                     .map(|reason| json!({"code": format!("{value}{reason}")}))
                     .collect::<Vec<_>>()
             );
-            event["objects"] = json!(vec![event["objects"][0].clone(); 30]);
-            let payload = event.to_string();
+            event["objects"] = json!([]);
+            let payload = event.to_string().replace("\"objects\":[]", &objects);
             aggregator.add_event(payload.as_bytes(), at, at).unwrap();
             aggregator.add_dead_letter(&value, at, at);
         }

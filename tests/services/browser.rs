@@ -134,7 +134,6 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let request = self.client.delete(&self.session).send();
-        drop(self.runtime.block_on(request));
+        drop(self.runtime.block_on(async { self.client.delete(&self.session).send().await }));
     }
 }

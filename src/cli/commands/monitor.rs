@@ -1,9 +1,12 @@
 //! `dogiqa monitor`: serves a live page over the answers of the workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::command_outcome::CommandOutcome;
@@ -19,6 +22,9 @@ const EXAMPLES: &str = "Examples:\n  dogiqa monitor --since 1h\n  \
     dogiqa monitor --set 'monitor.metadata=[\"market\"]' --set monitor.listen=127.0.0.1:8080\n\n\
     Thumbnails are read from the places that `storage` allows, as the worker does.\n\n\
     Exit codes: 0 ended by a signal; 1 the page cannot be served; 2 wrong usage.";
+
+/// Longest wait for the threads at the end.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -47,7 +53,8 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
         .await
         .context("serving the page");
     stop.cancel();
-    tokio::task::spawn_blocking(move || feed.join()).await.context("ending the threads")?;
+    // A request to a broker that does not answer must not delay the exit.
+    drop(timeout(JOIN_TIMEOUT, spawn_blocking(move || feed.join())).await);
     served??;
     Ok(CommandOutcome::Success)
 }
