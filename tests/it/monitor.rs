@@ -224,10 +224,8 @@ async fn a_change_of_the_scores_alerts_once_both_windows_have_enough_events() {
     }
     let state = shifted.state("").await;
     assert_eq!(state["drift"]["state"], "drift");
-    assert_eq!(
-        state["scores"]["mean"].as_f64().unwrap() + 1.0,
-        state["scores"]["reference_mean"].as_f64().unwrap()
-    );
+    let mean = |name: &str| state["scores"][name].as_f64().unwrap();
+    assert!((mean("reference_mean") - mean("mean") - 1.0).abs() < 1e-9);
 }
 
 #[tokio::test]
@@ -356,9 +354,8 @@ async fn the_page_loads_nothing_from_elsewhere_and_other_hosts_are_refused() {
         assert_eq!(response.headers()["cache-control"], "no-store");
         texts += &response.text().await.unwrap();
     }
-    for namespace in ["http://www.w3.org/2000/svg"] {
-        texts = texts.replace(namespace, "");
-    }
+    // The name of SVG's elements is not loaded.
+    texts = texts.replace("http://www.w3.org/2000/svg", "");
     for banned in [
         "http://",
         "https://",
@@ -494,70 +491,101 @@ fn answer() -> impl Strategy<Value = Answer> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn a_snapshot_equals_the_counts_of_a_list(
         answers in prop::collection::vec(answer(), 0..120),
         policy in prop::option::of(0_usize..3),
         market in prop::option::of(0_usize..3),
     ) {
-        // Buckets of a second and of ten seconds.
-        let settings = Settings {
-            window: Duration::from_mins(1), reference: Duration::from_mins(10),
-            metadata: vec!["market".to_owned()], rejected: 100.try_into().unwrap(), ..Settings::default()
-        };
-        let mut aggregator = Aggregator::new(&settings);
-        let now = 1_000_000_000;
-        for answer in &answers {
-            let at = now - 1000 * answer.age_s;
-            if answer.is_dead {
-                aggregator.add_dead_letter(CODES[answer.policy], at, now);
-                continue;
-            }
-            let reasons: Vec<_> = answer.reasons.iter().map(|code| json!({"code": CODES[*code]})).collect();
-            let event = json!({
-                "score": answer.score, "reasons": reasons,
-                "reference": {"id": "a", "uri": "s3://b/c", "metadata": {"market": MARKETS[answer.market]}},
-                "verdict": {"policy": POLICIES[answer.policy], "outcome": OUTCOMES[answer.outcome]},
-            });
-            aggregator.add_event(event.to_string().as_bytes(), at, now).unwrap();
-        }
-        let parameters: Vec<_> = policy.map(|it| ("policy", POLICIES[it])).into_iter()
-            .chain(market.map(|it| ("metadata.market", MARKETS[it])))
-            .map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let filter = Filter::from_parameters(&parameters, &settings.metadata).unwrap();
-        let state: Value = serde_json::from_str(&aggregator.snapshot(&filter, now).to_json()).unwrap();
-
-        let recent = |it: &&Answer| it.age_s < 60;
-        // The reference's last bucket is that of the last second before the window.
-        let reference = |it: &&Answer| it.age_s >= 60
-            && (now / 1000 - it.age_s) / 10 > (now / 1000 - 60) / 10 - 60;
-        let accepted = |it: &&Answer| !it.is_dead && policy.is_none_or(|wanted| wanted == it.policy)
-            && market.is_none_or(|wanted| wanted == it.market);
-        let events: Vec<_> = answers.iter().filter(recent).filter(accepted).collect();
-        prop_assert_eq!(&state["events"], &json!(events.len()));
-        let in_reference = answers.iter().filter(reference).filter(accepted).count();
-        prop_assert_eq!(&state["drift"]["reference_events"], &json!(in_reference));
-        let dead = answers.iter().filter(recent).filter(|it| it.is_dead).count();
-        prop_assert_eq!(&state["dead_letters"], &json!(dead));
-        prop_assert_eq!(state["rate"]["events"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).sum::<u64>(), events.len() as u64);
-        for row in state["verdicts"].as_array().unwrap() {
-            for (outcome, name) in OUTCOMES.iter().enumerate() {
-                let count = events.iter().filter(|it| it.outcome == outcome && row["policy"] == POLICIES[it.policy]).count();
-                prop_assert_eq!(&row[name], &json!(count));
-            }
-        }
-        for (code, name) in CODES.iter().enumerate() {
-            let count = events.iter().filter(|it| it.reasons.contains(&code)).count();
-            let counted = state["reasons"].as_array().unwrap().iter().find(|row| row["code"] == *name);
-            prop_assert_eq!(counted.map_or(0, |row| row["count"].as_u64().unwrap()), count as u64);
-        }
-        for (bin, count) in state["scores"]["now"].as_array().unwrap().iter().enumerate() {
-            let (low, high) = (bin as f64 / 4.0, (bin + 1) as f64 / 4.0);
-            let expected = events.iter().filter(|it| low <= it.score && it.score < high).count();
-            prop_assert_eq!(count, &json!(expected));
-        }
-        let rejected = answers.iter().filter(|it| recent(it) || reference(it)).filter(accepted).filter(|it| it.outcome == 2).count();
-        prop_assert_eq!(state["rejected"].as_array().unwrap().len(), rejected.min(100));
+        assert_snapshot_equals_list(&answers, policy, market);
     }
+}
+
+/// The time of the snapshot in milliseconds.
+const NOW_MS: i64 = 1_000_000_000;
+
+/// Returns the state after these answers, by windows with buckets of a second and of ten seconds.
+fn state_after(answers: &[Answer], parameters: &[(String, String)]) -> Value {
+    let settings = Settings {
+        window: Duration::from_mins(1),
+        reference: Duration::from_mins(10),
+        metadata: vec!["market".to_owned()],
+        rejected: 100.try_into().unwrap(),
+        ..Settings::default()
+    };
+    let mut aggregator = Aggregator::new(&settings);
+    for answer in answers {
+        let at = NOW_MS - 1000 * answer.age_s;
+        if answer.is_dead {
+            aggregator.add_dead_letter(CODES[answer.policy], at, NOW_MS);
+            continue;
+        }
+        let codes = answer.reasons.iter().map(|code| json!({"code": CODES[*code]}));
+        let metadata = json!({"market": MARKETS[answer.market]});
+        let event = json!({
+            "score": answer.score,
+            "reasons": codes.collect::<Vec<_>>(),
+            "reference": {"id": "a", "uri": "s3://b/c", "metadata": metadata},
+            "verdict": {"policy": POLICIES[answer.policy], "outcome": OUTCOMES[answer.outcome]},
+        });
+        aggregator.add_event(event.to_string().as_bytes(), at, NOW_MS).unwrap();
+    }
+    let filter = Filter::from_parameters(parameters, &settings.metadata).unwrap();
+    serde_json::from_str(&aggregator.snapshot(&filter, NOW_MS).to_json()).unwrap()
+}
+
+fn assert_snapshot_equals_list(answers: &[Answer], policy: Option<usize>, market: Option<usize>) {
+    let parameters: Vec<_> = policy
+        .map(|it| ("policy", POLICIES[it]))
+        .into_iter()
+        .chain(market.map(|it| ("metadata.market", MARKETS[it])))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let state = state_after(answers, &parameters);
+    let now = NOW_MS;
+    let recent = |it: &&Answer| it.age_s < 60;
+    // The reference's last bucket is that of the last second before the window.
+    let reference =
+        |it: &&Answer| it.age_s >= 60 && (now / 1000 - it.age_s) / 10 > (now / 1000 - 60) / 10 - 60;
+    let accepted = |it: &&Answer| {
+        !it.is_dead
+            && policy.is_none_or(|wanted| wanted == it.policy)
+            && market.is_none_or(|wanted| wanted == it.market)
+    };
+    let events: Vec<_> = answers.iter().filter(recent).filter(accepted).collect();
+    assert_eq!(&state["events"], &json!(events.len()));
+    let in_reference = answers.iter().filter(reference).filter(accepted).count();
+    assert_eq!(&state["drift"]["reference_events"], &json!(in_reference));
+    let dead = answers.iter().filter(recent).filter(|it| it.is_dead).count();
+    assert_eq!(&state["dead_letters"], &json!(dead));
+    let rate = state["rate"]["events"].as_array().unwrap();
+    let sum: u64 = rate.iter().map(|it| it.as_u64().unwrap()).sum();
+    assert_eq!(sum, events.len() as u64);
+    for row in state["verdicts"].as_array().unwrap() {
+        for (outcome, name) in OUTCOMES.iter().enumerate() {
+            let count = events
+                .iter()
+                .filter(|it| it.outcome == outcome && row["policy"] == POLICIES[it.policy])
+                .count();
+            assert_eq!(&row[name], &json!(count));
+        }
+    }
+    for (code, name) in CODES.iter().enumerate() {
+        let count = events.iter().filter(|it| it.reasons.contains(&code)).count();
+        let counted = state["reasons"].as_array().unwrap().iter().find(|row| row["code"] == *name);
+        assert_eq!(counted.map_or(0, |row| row["count"].as_u64().unwrap()), count as u64);
+    }
+    for (bin, count) in state["scores"]["now"].as_array().unwrap().iter().enumerate() {
+        let (low, high) = (bin as f64 / 4.0, (bin + 1) as f64 / 4.0);
+        let expected = events.iter().filter(|it| low <= it.score && it.score < high).count();
+        assert_eq!(count, &json!(expected));
+    }
+    let rejected = answers
+        .iter()
+        .filter(|it| recent(it) || reference(it))
+        .filter(accepted)
+        .filter(|it| it.outcome == 2)
+        .count();
+    assert_eq!(state["rejected"].as_array().unwrap().len(), rejected.min(100));
 }

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven over WebDriver (<https://www.w3.org/TR/webdriver2/>).
+//! A headless Chromium, driven over `WebDriver` (<https://www.w3.org/TR/webdriver2/>).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::service_fixture::WAIT_MAX;
 use crate::services::{Started, announce, script_command};
 use crate::wait;
 
-/// Name under which WebDriver returns the id of an element.
+/// Name under which `WebDriver` returns the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const ENTER: &str = "\u{e007}";
@@ -20,7 +20,7 @@ pub(crate) struct Browser {
     runtime: Runtime,
     client: Client,
     session: String,
-    _driver: Started,
+    driver: Started,
 }
 
 impl Browser {
@@ -40,7 +40,7 @@ impl Browser {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
         let session = driver.value("BROWSER_DRIVER").unwrap().to_owned() + "/session";
-        let mut browser = Self { runtime, client, session, _driver: driver };
+        let mut browser = Self { runtime, client, session, driver: driver };
         let arguments = [
             "--headless=new",
             // The browser ends with its driver.
@@ -56,13 +56,13 @@ impl Browser {
             "--disable-sync",
             "--window-size=1200,900",
         ];
-        let binary = browser._driver.value("BROWSER_BINARY").unwrap();
+        let binary = browser.driver.value("BROWSER_BINARY").unwrap();
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"binary": binary, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
         let session = browser.command(Method::POST, "", &wanted);
-        browser.session += &format!("/{}", session["sessionId"].as_str().unwrap());
+        browser.session = format!("{}/{}", browser.session, session["sessionId"].as_str().unwrap());
         Some(browser)
     }
 

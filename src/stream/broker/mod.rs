@@ -4,7 +4,8 @@
 //! [`client_log`] logs what the clients report, and [`notices`] reads facts from it. [`unreadable`]
 //! finds a partition that cannot be read.
 //! [`probe`] and [`topics`] find and create topics, and explain why the brokers cannot be used.
-//! [`backlog`] compares the group's position with what retention deletes, [`group_lag`] with the end.
+//! [`backlog`] compares the group's position with what retention deletes, [`group_lag`] with the
+//! end of the topic.
 //! [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for the demo and
 //! for tests.
 //!
