@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn equal_shares_have_no_index_and_a_hand_computed_one_is_met() {
         let psi = population_stability_index(&[10, 30, 60], &[100, 300, 600]).unwrap();
-        assert!(psi < 1e-4, "{psi}");
+        // Only the prior differs.
+        assert!(psi < 1e-3, "{psi}");
         // Groups of 50 and 50; with the prior, the shares are 20.5/101 and 80.5/101 now.
         let psi = population_stability_index(&[20, 80], &[50, 50]).unwrap();
         let (low, high, half) = (20.5 / 101.0, 80.5 / 101.0, 0.5_f64);

@@ -40,7 +40,7 @@ impl Browser {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
         let session = driver.value("BROWSER_DRIVER").unwrap().to_owned() + "/session";
-        let mut browser = Self { runtime, client, session, driver: driver };
+        let mut browser = Self { runtime, client, session, driver };
         let arguments = [
             "--headless=new",
             // The browser ends with its driver.
