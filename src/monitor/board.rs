@@ -113,8 +113,8 @@ impl Board {
         self.aggregator().add_foreign(at_ms.unwrap_or(now_ms), now_ms);
     }
 
-    /// Sets or clears the reason why answers are not read. A reason that continues keeps the time
-    /// at which it began. Returns true if it is another one than before.
+    /// Sets or clears the reason why answers are not read. Another reason keeps the time at which
+    /// the first began. Returns true if it is another one than before.
     pub fn set_problem(&self, text: Option<String>) -> bool {
         let mut connection = self.connection();
         let problem = continued(connection.problem.as_ref(), text);
@@ -188,11 +188,10 @@ impl Board {
     }
 }
 
-/// Returns a problem with this text, which began when the same one did.
+/// Returns a problem with this text. It began when the one before it did, if there is one.
 fn continued(before: Option<&Problem>, text: Option<String>) -> Option<Problem> {
-    let text = text?;
-    let since = before.filter(|before| before.text == text).map(|before| before.since_ms);
-    Some(Problem { since_ms: since.unwrap_or_else(now_ms), text })
+    let since_ms = before.map_or_else(now_ms, |before| before.since_ms);
+    text.map(|text| Problem { since_ms, text })
 }
 
 pub(crate) fn now_ms() -> i64 {

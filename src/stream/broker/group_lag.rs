@@ -52,7 +52,8 @@ impl GroupLag {
         let client = config
             .create_with_context(ConnectionErrors::default())
             .map_err(|error| configuration_error(&error))?;
-        Ok(Self { client, settings: settings.clone() })
+        let probe_timeout = settings.probe_timeout.min(READ_TIMEOUT);
+        Ok(Self { client, settings: Settings { probe_timeout, ..settings.clone() } })
     }
 
     /// Reads the lag. Blocks, at most for five seconds or `probe_timeout`.
@@ -63,15 +64,19 @@ impl GroupLag {
     pub fn read(&self) -> Result<LagReport, StreamError> {
         // Error events would fill the queue of a client that is never polled.
         while self.client.poll(Duration::ZERO).is_some() {}
-        let deadline = Instant::now() + READ_TIMEOUT.min(self.settings.probe_timeout);
+        let deadline = Instant::now() + self.settings.probe_timeout;
         let left = || deadline.saturating_duration_since(Instant::now());
         let topic = &self.settings.input_topic;
-        let failed = |action: String| move |error: KafkaError| self.failure(&error, action.clone());
-        let describe = || failed(format!("describe topic {topic}"));
-        let metadata = self.client.fetch_metadata(Some(topic), left()).map_err(describe())?;
+        let describe = |error: KafkaError| self.failure(&error, format!("describe topic {topic}"));
+        let metadata = self.client.fetch_metadata(Some(topic), left()).map_err(|error| {
+            match code_of(&error) {
+                code if is_forbidden(code) || is_unknown_topic(code) => describe(error),
+                _ => self.client.context().unreachable(&self.settings, &error),
+            }
+        })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         if let Some(error) = found.and_then(MetadataTopic::error) {
-            return Err(describe()(KafkaError::MetadataFetch(error.into())));
+            return Err(describe(KafkaError::MetadataFetch(error.into())));
         }
         let partitions = found.map_or(0, |found| found.partitions().len());
         let numbers = 0..i32::try_from(partitions).unwrap_or(i32::MAX);
@@ -83,11 +88,11 @@ impl GroupLag {
         let committed = self
             .client
             .committed_offsets(list, left())
-            .map_err(failed(format!("describe group {group}")))?;
+            .map_err(|error| self.failure(&error, format!("describe group {group}")))?;
         let mut report = LagReport { partitions: Vec::new(), is_committed: false };
         for partition in numbers {
             let (first, end) =
-                self.client.fetch_watermarks(topic, partition, left()).map_err(describe())?;
+                self.client.fetch_watermarks(topic, partition, left()).map_err(describe)?;
             let position = committed.find_partition(topic, partition).map(|found| found.offset());
             // A group that has never committed starts at the first record.
             let next = match position {
@@ -102,6 +107,7 @@ impl GroupLag {
         Ok(report)
     }
 
+    /// Returns the error of a request that a broker answered.
     fn failure(&self, error: &KafkaError, action: String) -> StreamError {
         match code_of(error) {
             code if is_forbidden(code) => StreamError::Forbidden { action, code },
@@ -109,7 +115,11 @@ impl GroupLag {
                 "topic {} does not exist; check kafka.input_topic",
                 self.settings.input_topic
             )),
-            _ => self.client.context().unreachable(&self.settings, error),
+            // For example, the coordinator of the group is moving.
+            _ => StreamError::Unreadable {
+                topic: self.settings.input_topic.clone(),
+                reason: error.clone(),
+            },
         }
     }
 }
