@@ -15,6 +15,7 @@ mod cpu_time;
 
 use std::error::Error;
 use std::hint::black_box;
+use std::time::Duration;
 
 use dog_iqa::event::QualityEvent;
 use dog_iqa::monitor::{Aggregator, Filter, Settings};
@@ -39,15 +40,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             now_ms += 1;
             aggregator.add_event(event, now_ms, now_ms)?;
         }
-        counted.push((cpu_time() - start).as_secs_f64());
+        counted.push(seconds_since(start));
         let start = cpu_time();
         black_box(aggregator.snapshot(&Filter::default(), now_ms).to_json());
-        snapshots.push((cpu_time() - start).as_secs_f64());
+        snapshots.push(seconds_since(start));
         let start = cpu_time();
         for event in &events {
             black_box(serde_json::from_slice::<QualityEvent>(event)?);
         }
-        parsed.push((cpu_time() - start).as_secs_f64());
+        parsed.push(seconds_since(start));
     }
     let (counted, parsed) = (median(counted), median(parsed));
     let per_s = |seconds: f64| EVENTS as f64 / seconds;
@@ -66,9 +67,15 @@ fn event(number: usize) -> Result<Vec<u8>, serde_json::Error> {
     let policy = ["shop", "gallery", "avatar"][number % 3];
     event["score"] = json!(2.0 + (number % 80) as f64 / 10.0);
     event["verdict"] = json!({"policy": policy, "outcome": outcome, "reasons": []});
-    event["reference"]["metadata"] = json!({"market": ["de", "fr", "uk", "pl"][number % 4]});
+    let market = ["de", "fr", "uk", "pl"][number % 4];
+    event["reference"]["metadata"] = json!({"market": market});
     event["reasons"] = json!([{"code": "blurred", "strength": 0.8, "scope": "image"}]);
     serde_json::to_vec(&event)
+}
+
+/// Returns the CPU time since `start` in seconds.
+fn seconds_since(start: Duration) -> f64 {
+    cpu_time().saturating_sub(start).as_secs_f64()
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {
