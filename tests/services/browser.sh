@@ -50,7 +50,7 @@ ready() {
 
 start() {
   local folder=$1 port
-  port=$(free_port "")
+  port=$(free_port 0)
   chromedriver --port="$port" --log-path="$folder/chromedriver.log" >"$folder/output" 2>&1 </dev/null &
   echo $! >"$folder/driver.pid"
   disown
