@@ -248,7 +248,11 @@ fn assert_is_usable_by_keyboard(browser: &Browser) {
 
 fn assert_has_accessible_names(browser: &Browser) {
     browser.run("document.querySelectorAll('details').forEach((it) => { it.open = true; })");
-    browser.wait_for("document.querySelector('#scores-table table, #partitions table')");
+    browser.wait_for("document.querySelector('#scores-table table')");
+    browser.wait_for("document.querySelector('#partitions table')");
+    // The elements must not be replaced while their names are read.
+    browser.run("document.querySelector('#pause').click()");
+    browser.wait_for("document.querySelector('#status').innerText == 'Paused'");
     let selector = "a, button, select, table, section, form, main, .chart svg, .picture img, \
                     .picture svg, #alerts";
     let found = browser.accessible(selector);
@@ -268,4 +272,5 @@ fn assert_has_accessible_names(browser: &Browser) {
     assert_eq!(headings, "H1 H2 H2 H2 H2 H2 H2 H2 H3 H3", "no level is skipped");
     let is_live = browser.run("return document.querySelector('#alerts').ariaLive");
     assert_eq!(is_live, "polite");
+    browser.run("document.querySelector('#pause').click()");
 }
