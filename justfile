@@ -19,6 +19,10 @@ clippy:
 test:
     .ci/run test
 
+# The Helm chart and the alerts
+deploy:
+    .ci/run deploy
+
 # The tests against a real Kafka and a real S3 server (needs Java, Maven and Go)
 services:
     .ci/run services

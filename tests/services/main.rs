@@ -52,6 +52,7 @@ mod images;
 mod memory;
 mod notifications;
 mod output_limits;
+mod prometheus;
 mod rotation;
 mod run_size;
 mod secrets;

@@ -109,7 +109,7 @@ fn start_all() -> Option<Services> {
         announce("DOGIQA_SERVICES=off: skipping the tests against real services");
         return None;
     }
-    for script in ["kafka.sh", "s3.sh"] {
+    for script in ["kafka.sh", "s3.sh", "prometheus.sh"] {
         let output = script_command(script, "available").output().unwrap();
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr);
