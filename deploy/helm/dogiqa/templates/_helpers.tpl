@@ -73,9 +73,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{- /* Seconds of `kafka.drain_timeout`, plus ten for the last commit and for leaving the group. */ -}}
+{{- /* Seconds of the drain, plus ten for the last commit and for leaving the group. */ -}}
 {{- define "dogiqa.graceSeconds" -}}
-{{- $drain := dig "kafka" "drain_timeout" "25s" .Values.config -}}
+{{- $section := eq .component "serve" | ternary "serve" "kafka" -}}
+{{- $drain := dig $section "drain_timeout" "25s" .root.Values.config -}}
 {{- $number := trimSuffix "m" (trimSuffix "s" $drain) | int -}}
 {{- add 10 (ternary (mul 60 $number) $number (hasSuffix "m" $drain)) -}}
 {{- end }}
@@ -114,6 +115,7 @@ capabilities:
 {{- $gpus := $gpu.count | default 0 | int -}}
 {{- $usesModels := ne $component "monitor" -}}
 {{- $models := $root.Values.models -}}
+{{- $files := concat $root.Values.secrets.files (.secrets | default list) -}}
 metadata:
   labels:
     {{- include "dogiqa.labels" $root | nindent 4 }}
@@ -131,7 +133,7 @@ spec:
   serviceAccountName: {{ include "dogiqa.fullname" $root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ include "dogiqa.graceSeconds" $root }}
+  terminationGracePeriodSeconds: {{ include "dogiqa.graceSeconds" . }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 10001
@@ -244,9 +246,9 @@ spec:
         - name: models
           mountPath: /models
         {{- end }}
-        {{- range $i, $files := $root.Values.secrets.files }}
+        {{- range $i, $file := $files }}
         - name: secret-{{ $i }}
-          mountPath: {{ $files.folder }}
+          mountPath: {{ $file.folder }}
           readOnly: true
         {{- end }}
         {{- with $role.volumeMounts }}
@@ -270,10 +272,10 @@ spec:
         sizeLimit: {{ $models.emptyDirSizeLimit }}
     {{- end }}
     {{- end }}
-    {{- range $i, $files := $root.Values.secrets.files }}
+    {{- range $i, $file := $files }}
     - name: secret-{{ $i }}
       secret:
-        secretName: {{ $files.secret }}
+        secretName: {{ $file.secret }}
         defaultMode: 0440
     {{- end }}
     {{- with $role.volumes }}
@@ -284,13 +286,13 @@ spec:
 {{- /* The health server answers from the start on, while the weights are read. */ -}}
 {{- define "dogiqa.probes" -}}
 livenessProbe:
-  httpGet: {path: /healthz, port: {{ . }}}
+  httpGet: {path: /healthz, port: {{ .port }}}
   initialDelaySeconds: 10
   periodSeconds: 10
   timeoutSeconds: 3
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: {{ . }}}
+  httpGet: {path: {{ .ready }}, port: {{ .port }}}
   periodSeconds: 5
   timeoutSeconds: 3
 {{- end }}
