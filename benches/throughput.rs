@@ -117,7 +117,7 @@ fn main() {
     let dtype = first.dtype().as_str();
     println!("{devices:?}, {dtype}: peak {peak:.0} GFLOP/s; {} images per row", plan.images);
 
-    let recorder = metrics::install().unwrap();
+    let recorder = metrics::install(None).unwrap();
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
     let started = Instant::now();
     let engine = Engine::open(&plan.engine_settings(&segmenter, &scorer), &standard).unwrap();

@@ -41,7 +41,7 @@ pub(crate) fn run(
 ) -> Result<(), Box<dyn Error>> {
     let dtype = id.dtype();
     batch_sizes(device, dtype, shapes, rows)?;
-    let recorder = metrics::install()?;
+    let recorder = metrics::install(None)?;
     let works = [
         (AmgPreset::Release, true, Work::FullMethod, "full method, 64 points, cut"),
         (AmgPreset::DogIqa, false, Work::FullMethod, "full method, 256 points"),

@@ -14,6 +14,7 @@ use crate::cli::commands::{
 };
 use crate::cli::terminal::{is_broken_pipe, print_status};
 use crate::config::load;
+use crate::telemetry::Otlp;
 use crate::telemetry::logging::{self, LogSettings};
 
 /// Runs the command, prints an error to standard error and returns the exit code.
@@ -49,11 +50,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
         // The result of a command is on standard output; a log would only repeat it.
         "warn".clone_into(&mut log.filter);
     }
-    logging::install(&log, io::stderr().is_terminal()).context("telemetry.log.filter")?;
     let runtime = Runtime::new().context("starting the runtime")?;
+    let otlp =
+        if is_worker { Otlp::start(&settings.telemetry.otlp, runtime.handle())? } else { None };
+    logging::install(&log, io::stderr().is_terminal(), otlp.as_ref())
+        .context("telemetry.log.filter")?;
+    let exporter = otlp.as_ref();
     let outcome = runtime.block_on(async move {
         match cli.command {
-            Command::Run(args) => run::run(args, settings).await,
+            Command::Run(args) => run::run(args, settings, exporter).await,
             Command::Enqueue(args) => enqueue::run(args, settings).await,
             // Its future holds the settings more than once.
             Command::Score(args) => Box::pin(score::run(args, settings)).await,
@@ -70,6 +75,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<CommandOutcome> {
             }
         }
     });
+    if let Some(otlp) = otlp {
+        otlp.shutdown();
+    }
     // A blocking task, such as a decoder or a Kafka client, must not delay the exit.
     runtime.shutdown_background();
     outcome

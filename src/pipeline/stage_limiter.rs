@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use crate::pipeline::error::JourneyError;
 use crate::pipeline::settings::StageLimits;
 use crate::storage::{StoreFailure, StoreFault};
-use crate::telemetry::{Stage, metrics};
+use crate::telemetry::{Stage, metrics, spans};
 
 /// Limits a stage's concurrency and its time per image.
 #[derive(Debug)]
@@ -38,7 +39,9 @@ impl StageLimiter {
     ) -> Result<(T, Duration), JourneyError> {
         let _slot = self.slots.acquire().await.expect("stage limiters are never closed");
         let timer = metrics::stage_entered(self.stage);
-        let output = work.await?;
+        let span = spans::stage_span(self.stage);
+        let output = work.instrument(span.clone()).await;
+        let output = output.inspect_err(|failure| spans::mark_failed(&span, failure.code))?;
         Ok((output, timer.elapsed()))
     }
 

@@ -5,10 +5,21 @@
 
 use std::time::{Duration, Instant};
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    set_global_recorder,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::metrics::Meter;
 
+use crate::redact;
+use crate::telemetry::line_limit::LineLimit;
+use crate::telemetry::metric_bridge::MetricBridge;
 use crate::telemetry::stage::Stage;
+
+static FAILED_EXPORTS: LineLimit = LineLimit::new(Duration::from_mins(1));
+/// Longest error of a collector that the log repeats, in characters.
+const ERROR_EXCERPT_MAX: usize = 300;
 
 /// Upper bounds of the latency buckets, in seconds: from an in-memory fetch to a stuck store.
 const LATENCY_BUCKETS_SECONDS: [f64; 14] =
@@ -21,22 +32,56 @@ const FILL_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0];
 const SCORE_BUCKETS: [f64; 15] =
     [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0];
 
-/// Installs the process-wide recorder and returns the handle that renders it.
+/// The reason why the recorder was not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The buckets cannot be used.
+    #[error(transparent)]
+    Buckets(#[from] BuildError),
+    /// The process has a recorder already.
+    #[error("this process has a recorder of metrics already")]
+    Installed,
+}
+
+/// Buckets of histograms, by the end of their name.
+const BUCKETS: [(&str, &[f64]); 4] = [
+    ("_seconds", &LATENCY_BUCKETS_SECONDS),
+    ("_items", &BATCH_BUCKETS),
+    ("_fill_ratio", &FILL_BUCKETS),
+    ("_score", &SCORE_BUCKETS),
+];
+
+/// Installs the process-wide recorder and returns the handle that renders it. With `meter`, records
+/// everything into its instruments too.
 ///
 /// # Errors
 /// Fails if a recorder is already installed.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let suffix = |name: &str| Matcher::Suffix(name.to_owned());
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(suffix("_seconds"), &LATENCY_BUCKETS_SECONDS)?
-        .set_buckets_for_metric(suffix("_items"), &BATCH_BUCKETS)?
-        .set_buckets_for_metric(suffix("_fill_ratio"), &FILL_BUCKETS)?
-        .set_buckets_for_metric(suffix("_score"), &SCORE_BUCKETS)?
-        .install_recorder()?;
+pub fn install(meter: Option<Meter>) -> Result<PrometheusHandle, InstallError> {
+    let mut builder = PrometheusBuilder::new();
+    for (suffix, buckets) in BUCKETS {
+        builder = builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), buckets)?;
+    }
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    let installed = match meter {
+        Some(meter) => {
+            let bridge = MetricBridge::new(recorder, meter, buckets);
+            set_global_recorder(bridge).is_ok()
+        }
+        None => set_global_recorder(recorder).is_ok(),
+    };
+    if !installed {
+        return Err(InstallError::Installed);
+    }
     describe_counters();
     describe_gauges_and_times();
     start_at_zero();
     Ok(handle)
+}
+
+fn buckets(name: &str) -> &'static [f64] {
+    let suffixed = BUCKETS.iter().find(|(suffix, _)| name.ends_with(suffix));
+    suffixed.map_or(&[], |(_, buckets)| *buckets)
 }
 
 /// Creates the counters whose first increment is an alert. The increase of a series that begins at
@@ -90,6 +135,14 @@ fn describe_counters() {
     );
     describe_counter!("dogiqa_rebalances_total", "Rebalances, by kind");
     describe_counter!("dogiqa_late_completions_total", "Results of revoked partitions, dropped");
+    describe_counter!(
+        "dogiqa_spans_dropped_total",
+        "Spans that were not exported to the collector, by reason"
+    );
+    describe_counter!(
+        "dogiqa_exports_failed_total",
+        "Requests that the collector did not accept, by signal"
+    );
     describe_counter!(
         "dogiqa_pauses_total",
         "Times intake paused because the in-flight budget was used up"
@@ -331,4 +384,18 @@ pub fn lane_lost(lane: &'static str, device: &str) {
 pub fn budget_free(bytes: u64, pixels: u64) {
     gauge!("dogiqa_budget_bytes_free").set(bytes as f64);
     gauge!("dogiqa_budget_pixels_free").set(pixels as f64);
+}
+
+/// Records that finished spans are not exported. `reason` is `queue_full` or `export_failed`.
+pub fn spans_dropped(reason: &'static str, spans: u64) {
+    counter!("dogiqa_spans_dropped_total", "reason" => reason).increment(spans);
+}
+
+/// Records that the collector did not accept a request. `signal` is `traces` or `metrics`.
+pub fn export_failed(signal: &'static str, error: &str) {
+    counter!("dogiqa_exports_failed_total", "signal" => signal).increment(1);
+    if let Some(repeated) = FAILED_EXPORTS.admit(signal, Instant::now()) {
+        let error = redact::excerpt(&redact::uris_in(error), ERROR_EXCERPT_MAX);
+        tracing::warn!(signal, repeated, error, "the collector did not accept an export");
+    }
 }

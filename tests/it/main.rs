@@ -92,6 +92,7 @@ mod mplug_owl3_formats;
 mod mplug_owl3_ratings;
 mod odd_formats;
 mod odd_images;
+mod otlp;
 mod pipeline;
 mod q_realign;
 mod reasons;

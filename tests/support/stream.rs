@@ -403,7 +403,7 @@ pub(crate) fn counter(name: &str) -> u64 {
 /// The recorder of this process.
 fn metrics() -> &'static PrometheusHandle {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-    METRICS.get_or_init(|| dog_iqa::telemetry::metrics::install().unwrap())
+    METRICS.get_or_init(|| dog_iqa::telemetry::metrics::install(None).unwrap())
 }
 
 struct Inside<'a>(&'a Gates);

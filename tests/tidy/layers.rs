@@ -15,7 +15,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("secret", &[]),
     ("changed_settings", &[]),
     ("mat_file", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["redact"]),
     ("method", &[]),
     ("metrics", &["mat_file"]),
     ("event", &["redact", "method", "metrics"]),

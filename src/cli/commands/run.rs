@@ -9,7 +9,7 @@ use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::signals::Signals;
 use crate::config::Settings;
 use crate::stream::worker;
-use crate::telemetry::{self, Health, metrics};
+use crate::telemetry::{self, Health, Otlp, metrics};
 
 const HELP: &str = "\
 Example: dogiqa run --config dogiqa.toml --set kafka.bootstrap_servers=broker:9092
@@ -26,8 +26,13 @@ worker could not start, failed, or was ended by a second signal; 2 wrong usage."
 #[command(after_help = HELP)]
 pub(crate) struct Args {}
 
-pub(crate) async fn run(_args: Args, settings: Settings) -> anyhow::Result<CommandOutcome> {
-    let metrics = metrics::install().context("installing the metrics recorder")?;
+pub(crate) async fn run(
+    _args: Args,
+    settings: Settings,
+    otlp: Option<&Otlp>,
+) -> anyhow::Result<CommandOutcome> {
+    let metrics =
+        metrics::install(otlp.map(Otlp::meter)).context("installing the metrics recorder")?;
     let health = Health::starting();
     let shutdown = CancellationToken::new();
     let server_end = CancellationToken::new();

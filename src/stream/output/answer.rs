@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, TryStreamExt, stream};
 use tokio::sync::Notify;
+use tracing::{Instrument, Span};
 
 use crate::backoff::Backoff;
 use crate::event::notification::{self, CreatedObject, Entry, RecordEntry, SkipReason};
 use crate::event::{Headers, ImageReference, ReferenceError, TraceContext};
 use crate::pipeline::Journey;
 use crate::storage::{KeyVerdict, StoreFailure};
+use crate::telemetry::spans::{self, RecordPosition};
 use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
@@ -118,8 +120,26 @@ impl Answers {
             let place = AdmittedEntry { admitted, part, alone: parsed.alone.as_deref() };
             Ok((place, &parsed.entry))
         });
-        let answer = |(place, entry)| Box::pin(self.answer_entry(place, entry));
+        let answer = |(place, entry)| {
+            let span = self.entry_span(admitted.record, entry);
+            Box::pin(self.answer_entry(place, entry).instrument(span))
+        };
         stream::iter(answers).try_for_each_concurrent(None, answer).await
+    }
+
+    /// Returns the span of the trace of an entry that names an image.
+    fn entry_span(&self, record: &Record, entry: &Entry) -> Span {
+        let reference = match entry {
+            Entry::Reference(reference) => reference,
+            Entry::Object(object) => &object.reference,
+            Entry::Skipped { .. } | Entry::Invalid(_) => return Span::none(),
+        };
+        let Record { partition, offset, .. } = *record;
+        let position = RecordPosition { topic: &self.settings.input_topic, partition, offset };
+        let trace = reference.trace.as_ref();
+        let parent = trace.map(|trace| (trace.header(), trace.state()));
+        let parent = parent.as_ref().map(|(header, state)| (header.as_str(), *state));
+        spans::reference_span(position, parent)
     }
 
     async fn answer_entry(
@@ -346,8 +366,14 @@ fn headers_of(record: &Record) -> Result<Headers, ReferenceError> {
     Ok(Headers::new(named))
 }
 
-/// Returns a child span of the reference's trace, or a new trace if it has none.
+/// Returns the exported span of the reference. Without an export, returns a child of the
+/// reference's trace, or a new trace if it has none.
 fn child_trace(trace: Option<&TraceContext>) -> TraceContext {
+    let state = trace.and_then(TraceContext::state);
+    let exported = spans::current_traceparent();
+    if let Some(exported) = exported.and_then(|header| TraceContext::parse(&header, state)) {
+        return exported;
+    }
     let span_id = fastrand::u64(..).to_be_bytes();
     trace.map_or_else(
         || TraceContext::root(fastrand::u128(..).to_be_bytes(), span_id),
