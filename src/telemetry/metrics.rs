@@ -208,6 +208,10 @@ pub fn fetch_retried(code: &'static str) {
     counter!("dogiqa_fetch_retries_total", "code" => code).increment(1);
 }
 
+/// Start of the label of a scoring server, which is counted next to the stores. No store has such a
+/// scheme.
+pub const SCORING_SERVER: &str = "scorer+";
+
 /// Records a request to a store and its outcome: `accepted`, `missing` (it has no such object, or
 /// another one than the reference requires), `throttled`, `refused` or `failed`. `limit` is the
 /// rate limit afterwards.
