@@ -149,7 +149,7 @@ fn picture(number: usize) -> Picture {
 /// Returns the whole picture as a crop with its own copy of the pixels: crops that share them are
 /// rated once.
 fn crop(picture: &Picture, source: CropSource) -> Crop {
-    Crop { source, pixels: RgbImage::clone(picture.pixels()).into() }
+    Crop { source, pixels: RgbImage::clone(picture.pixels()).into(), picture: None }
 }
 
 fn batch_error(error: impl std::fmt::Display) -> RunError {

@@ -17,7 +17,16 @@ pub(crate) const IN_FLIGHT_MAX: usize = 32;
 /// Opens the stores and the engine, and reads the parameters of the metrics of
 /// `pipeline.measures`. The latter two block, so they run on a blocking thread.
 pub(crate) async fn open_journey(settings: &Settings) -> anyhow::Result<Journey> {
-    open_with(settings, Engine::open).await
+    open_with(settings, load_measures, Engine::open).await
+}
+
+/// Opens the stores and the engine. The parameters of the metrics of `pipeline.measures` are read
+/// already.
+pub(crate) async fn open_journey_with_measures(
+    settings: &Settings,
+    measures: Vec<LoadedParameters>,
+) -> anyhow::Result<Journey> {
+    open_with(settings, |_| Ok(measures), Engine::open).await
 }
 
 /// Opens the stores and the scorer of the engine; the masks come from a record.
@@ -25,18 +34,22 @@ pub(crate) async fn open_journey_with_masks(
     settings: &Settings,
     masks: RecordedMasks,
 ) -> anyhow::Result<Journey> {
-    open_with(settings, |engine, standard| Engine::open_with_masks(engine, standard, masks)).await
+    let open = |engine: &engine::Settings, standard: &Standard| {
+        Engine::open_with_masks(engine, standard, masks)
+    };
+    open_with(settings, load_measures, open).await
 }
 
-async fn open_with<O>(settings: &Settings, open: O) -> anyhow::Result<Journey>
+async fn open_with<M, O>(settings: &Settings, load: M, open: O) -> anyhow::Result<Journey>
 where
+    M: FnOnce(&pipeline::Settings) -> anyhow::Result<Vec<LoadedParameters>> + Send + 'static,
     O: FnOnce(&engine::Settings, &Standard) -> Result<Engine, EngineError> + Send + 'static,
 {
     let stores = Stores::new(&settings.storage).context("storage")?;
     let standard = Standard::from_settings(&settings.method.standard).context("method.standard")?;
     let (pipeline, engine) = (settings.pipeline.clone(), settings.engine.clone());
     let open = move || -> anyhow::Result<_> {
-        let measures = load_measures(&pipeline)?;
+        let measures = load(&pipeline)?;
         Ok((measures, open(&engine, &standard).context("engine")?))
     };
     let opened = tokio::task::spawn_blocking(open).await.context("opening the engine")?;
@@ -47,13 +60,12 @@ where
         method: settings.method.clone(),
         stores,
         engine,
-        measures,
+        measures: measures.into_iter().map(Arc::new).collect(),
     };
     Journey::new(parts).context("method")
 }
 
-fn load_measures(settings: &pipeline::Settings) -> anyhow::Result<Vec<Arc<LoadedParameters>>> {
+fn load_measures(settings: &pipeline::Settings) -> anyhow::Result<Vec<LoadedParameters>> {
     let folder = settings.measure_parameters.as_deref();
-    let loaded = load_all_parameters(&settings.measures, folder).context("pipeline.measures")?;
-    Ok(loaded.into_iter().map(Arc::new).collect())
+    load_all_parameters(&settings.measures, folder).context("pipeline.measures")
 }

@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use crate::engine::adapters::classic::{self, ClassicScorer, ClassicSegmenter};
 use crate::engine::adapters::recorded::RecordedMasks;
 use crate::engine::dog_iqa_plan::{self, DogIqaPlan, SegmenterPlan};
+use crate::engine::engine_lanes::{EngineLanes, ScorerPlan, SharedPlan};
 use crate::engine::error::EngineError;
-use crate::engine::info::EngineInfo;
+use crate::engine::info::{EngineInfo, ModelInfo};
 use crate::engine::lane::{LaneDevice, LaneError, RunError};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
-use crate::engine::model_lane::{ModelLanes, ModelPlan, ScorerPlan};
+use crate::engine::model_lane::ModelPlan;
 use crate::engine::server::HttpScorer;
 use crate::engine::settings::{EngineLimits, LaneLimits, Settings};
 use crate::engine::traits::{Scorer, Segmenter};
@@ -27,13 +28,13 @@ const CALLERS_DEVICE: &str = "own";
 /// megapixel.
 const WORKING_BYTES: u64 = 64 << 20;
 
-/// A segmenter and a scorer, each behind its lane. Clones share them; the threads end with the last
+/// A segmenter and its scorers, each behind its lane. Clones share them; the threads end with the last
 /// one.
 #[derive(Debug, Clone)]
 pub struct Engine {
     info: Arc<EngineInfo>,
     memory: u64,
-    lanes: ModelLanes,
+    lanes: EngineLanes,
     not_numbers: Arc<Once>,
 }
 
@@ -45,13 +46,13 @@ impl Engine {
     /// Fails if weights or a device cannot be used, or a thread does not start.
     pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
-            let DogIqaPlan { segmenter, scorer, memory } = DogIqaPlan::new(settings, standard)?;
+            let DogIqaPlan { segmenter, scorers, memory } = DogIqaPlan::new(settings, standard)?;
             let lanes = match segmenter {
-                SegmenterPlan::Sam2(plan) => ModelLanes::open(plan, scorer)?,
+                SegmenterPlan::Sam2(plan) => EngineLanes::open(plan, scorers)?,
                 SegmenterPlan::Classic => {
                     let limits = EngineLimits::on_cpu(settings).segment;
                     let plan = plan_of(SegmenterModel(ClassicSegmenter::new()), limits);
-                    ModelLanes::open(plan, scorer)?
+                    EngineLanes::open(plan, scorers)?
                 }
             };
             return Self::dog_iqa(settings, lanes, memory);
@@ -70,21 +71,28 @@ impl Engine {
         masks: RecordedMasks,
     ) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
-            let DogIqaPlan { scorer, memory, .. } = DogIqaPlan::new(settings, standard)?;
+            let DogIqaPlan { scorers, memory, .. } = DogIqaPlan::new(settings, standard)?;
             let segmenter = plan_of(SegmenterModel(masks), EngineLimits::on_cpu(settings).segment);
-            return Self::dog_iqa(settings, ModelLanes::open(segmenter, scorer)?, memory);
+            return Self::dog_iqa(settings, EngineLanes::open(segmenter, scorers)?, memory);
         }
         Self::classic(settings, standard, masks)
     }
 
-    fn dog_iqa(settings: &Settings, lanes: ModelLanes, memory: u64) -> Result<Self, EngineError> {
+    fn dog_iqa(settings: &Settings, lanes: EngineLanes, memory: u64) -> Result<Self, EngineError> {
         let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
-        let version = dog_iqa_plan::version(&settings.dog_iqa, segmenter, scorer)?;
+        let scorers: Vec<&ModelInfo> = if lanes.scorers.is_empty() {
+            vec![scorer]
+        } else {
+            lanes.scorers.iter().map(|share| &share.model).collect()
+        };
+        dog_iqa_plan::check_files(&settings.dog_iqa, segmenter, &scorers)?;
+        let version = dog_iqa_plan::version(segmenter, scorer);
         let info = EngineInfo {
             name: dog_iqa_plan::NAME.to_owned(),
             version,
             segmenter: segmenter.clone(),
             scorer: scorer.clone(),
+            scorers: lanes.scorers.clone(),
             changed_settings: settings.dog_iqa.changed(),
         };
         Ok(Self::of_lanes(info, memory, lanes))
@@ -120,21 +128,22 @@ impl Engine {
         scorer: impl Scorer,
         limits: EngineLimits,
     ) -> Result<Self, EngineError> {
-        let lanes = ModelLanes::open(
+        let lanes = EngineLanes::open(
             plan_of(SegmenterModel(segmenter), limits.segment),
-            ScorerPlan::Lane(plan_of(ScorerModel(scorer), limits.score)),
+            vec![SharedPlan::alone(ScorerPlan::Lane(plan_of(ScorerModel(scorer), limits.score)))],
         )?;
         let info = EngineInfo {
             name: name.to_owned(),
             version: version.to_owned(),
             segmenter: lanes.segmenter.info().clone(),
             scorer: lanes.scorer.info().clone(),
+            scorers: Vec::new(),
             changed_settings: BTreeMap::new(),
         };
         Ok(Self::of_lanes(info, WORKING_BYTES, lanes))
     }
 
-    fn of_lanes(info: EngineInfo, memory: u64, lanes: ModelLanes) -> Self {
+    fn of_lanes(info: EngineInfo, memory: u64, lanes: EngineLanes) -> Self {
         Self { info: Arc::new(info), memory, lanes, not_numbers: Arc::new(Once::new()) }
     }
 
@@ -189,7 +198,7 @@ impl Engine {
         }
     }
 
-    /// Returns the server that rates, if the crops are not rated in this process.
+    /// Returns the server that rates, alone or as one of several scorers, if one does.
     pub fn server(&self) -> Option<&Arc<HttpScorer>> {
         self.lanes.server.as_ref()
     }

@@ -35,9 +35,10 @@ pub use limits::SCHEMA_VERSION;
 pub use measure::EventMeasure;
 pub use metadata::Metadata;
 pub use quality_event::{
-    EngineProvenance, EventImage, EventParts, EventReference, EventVerdict, ObjectQuality,
-    QualityEvent, ScoringServer, SegmentationSummary, Source, TimingsMs, WeightsDigest,
+    EngineProvenance, EventImage, EventParts, EventReference, EventScorer, EventVerdict,
+    ObjectQuality, QualityEvent, ScoringServer, SegmentationSummary, Source, TimingsMs,
+    WeightsDigest,
 };
-pub use rating::{EventAnswer, Rating};
+pub use rating::{EventAnswer, EventFurtherRating, Rating};
 pub use reference::{ImageReference, ReferenceError};
 pub use trace::TraceContext;

@@ -181,7 +181,7 @@ pub struct EventVerdict {
 }
 
 /// The engine that rated the image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineProvenance {
     /// Name of the engine: `dog-iqa`, `classic`, or a custom one.
     pub name: String,
@@ -189,8 +189,12 @@ pub struct EngineProvenance {
     pub version: String,
     /// Name of the segmenter.
     pub segmenter: String,
-    /// Name of the scorer.
+    /// Name of the scorer. Of several, an expression of their names and weights, such as
+    /// `global=a,objects=0.5*b+0.5*c`, and a digest of all.
     pub scorer: String,
+    /// Each of several scorers. Absent if one rates everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scorers: Vec<EventScorer>,
     /// Standard of the levels, such as `word-7`.
     pub standard: String,
     /// Preset on which the settings are based, such as `paper`. Absent without one.
@@ -218,6 +222,21 @@ pub struct EngineProvenance {
     /// balancer has several behind one address. Absent if this process rated it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ScoringServer>,
+}
+
+/// One of several scorers, and its part in the ratings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventScorer {
+    /// Name of the scorer.
+    pub scorer: String,
+    /// Weight of its probabilities in the rating of the whole image. 0 if it does not rate that.
+    #[schemars(range(min = 0, max = 1))]
+    pub global: f64,
+    /// Weight of its probabilities in the ratings of the objects. 0 if it does not rate them.
+    #[schemars(range(min = 0, max = 1))]
+    pub objects: f64,
+    /// Its weight files. Empty for a server.
+    pub weights: Vec<WeightsDigest>,
 }
 
 /// A server that rated crops of the image.

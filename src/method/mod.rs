@@ -15,6 +15,7 @@ mod answer;
 mod bounds;
 mod calibration;
 mod cascade;
+mod ensemble;
 mod fingerprint;
 mod formula;
 mod levels;
@@ -36,9 +37,13 @@ pub use aggregate::{
 pub use answer::{AnswerKind, GeneratedAnswer};
 pub use calibration::{CalibrationError, CalibrationSettings};
 pub use cascade::{ObjectsError, ObjectsSettings, ObjectsWhen};
+pub use ensemble::mean_rating;
 pub(crate) use fingerprint::{fingerprint, short};
 pub use formula::Formula;
-pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError, RawScore, Served, ServedBy};
+pub use levels::{
+    Attribute, FurtherRating, LEVELS_MAX, LevelDistribution, LevelsError, RawScore, Served,
+    ServedBy,
+};
 pub use mask_bonus::MaskBonus;
 pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use policy::{

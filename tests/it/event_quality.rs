@@ -75,6 +75,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
             scorer: "r".to_owned(),
+            scorers: Vec::new(),
             standard: assessed.standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),

@@ -102,6 +102,7 @@ mod runbook;
 mod sam2_checkpoints;
 mod schema;
 mod scorer_outages;
+mod scorers;
 mod snapshots;
 mod storage_buckets;
 mod storage_files;

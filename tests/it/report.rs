@@ -72,6 +72,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
             scorer: "r".to_owned(),
+            scorers: Vec::new(),
             standard: "word-7".to_owned(),
             objects: None,
             settings: "5f0c19aa".to_owned(),

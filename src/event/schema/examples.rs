@@ -156,6 +156,7 @@ fn quality_event() -> QualityEvent {
             version: "0.1.0".to_owned(),
             segmenter: "felzenszwalb".to_owned(),
             scorer: "no-reference-measures".to_owned(),
+            scorers: Vec::new(),
             standard: standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),

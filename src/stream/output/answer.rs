@@ -243,7 +243,10 @@ impl Answers {
         match self.journey.assess(reference.clone(), Some(source)).await {
             Ok(event) => {
                 self.answered(&reference.uri, true);
-                self.server_answered();
+                // One of several scorers may rate without the server.
+                if !event.engine.servers.is_empty() {
+                    self.server_answered();
+                }
                 let reference_id = reference.id.clone();
                 Ok(AttemptOutcome::Event(Box::new(Assessed { event, reference_id, trace })))
             }
@@ -269,7 +272,7 @@ impl Answers {
                 if failure.stage != Stage::Reference && is_sent {
                     self.answered(&reference.uri, failure.stage != Stage::Fetch);
                 }
-                if failure.stage == Stage::Score {
+                if failure.is_answer_of_server() {
                     self.server_answered();
                 }
                 Ok(AttemptOutcome::DeadLetter(failure.into()))

@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoints::metrics::{LoadedParameters, MetricFilesError, load_parameters};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
-use crate::cli::journey_setup::open_journey;
+use crate::cli::journey_setup::open_journey_with_measures;
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
-use crate::engine::HttpScorer;
+use crate::engine::{HttpScorer, ScorerShare};
 use crate::method::ServedBy;
 use crate::metrics::Metric;
 use crate::storage::Stores;
@@ -57,10 +57,11 @@ pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<C
     results.extend(storage(&settings).await);
     let measures = measures(&settings).await?;
     results.extend(measures.iter().map(|(metric, loaded)| measure_result(*metric, loaded)));
-    let loaded = measures.into_iter().filter(|(_, loaded)| loaded.is_ok());
     // Missing parameters must not hide problems of the engine.
-    settings.pipeline.measures = loaded.map(|(metric, _)| metric).collect();
-    results.extend(engine(&settings).await);
+    let measures: Vec<LoadedParameters> =
+        measures.into_iter().filter_map(|(_, loaded)| loaded.ok()).collect();
+    settings.pipeline.measures = measures.iter().map(LoadedParameters::metric).collect();
+    results.extend(engine(&settings, measures).await);
     results.extend(kafka(&settings).await?);
     for result in &results {
         print_check_result(result)?;
@@ -123,8 +124,8 @@ fn measure_result(
     }
 }
 
-async fn engine(settings: &Settings) -> Vec<CheckResult> {
-    let journey = match open_journey(settings).await {
+async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<CheckResult> {
+    let journey = match open_journey_with_measures(settings, measures).await {
         Ok(journey) => journey,
         Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
     };
@@ -136,10 +137,19 @@ async fn engine(settings: &Settings) -> Vec<CheckResult> {
         Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
     let mut results = vec![CheckResult::new(CheckStatus::Fine, engine), memory];
+    results.extend(info.scorers.iter().map(scorer_result));
     if let Some(server) = journey.engine().server() {
         results.push(server_result(server).await);
     }
     results
+}
+
+/// Names one of several scorers and its part in the ratings.
+fn scorer_result(share: &ScorerShare) -> CheckResult {
+    let ScorerShare { model, global, objects } = share;
+    let weights = format!("weight {global} for the whole image, {objects} for objects");
+    let text = format!("scorer: {}/{} opens; {weights}", model.name, model.version);
+    CheckResult::new(CheckStatus::Fine, text)
 }
 
 /// Sends the scoring server a small picture.
