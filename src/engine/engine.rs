@@ -28,8 +28,8 @@ const CALLERS_DEVICE: &str = "own";
 /// megapixel.
 const WORKING_BYTES: u64 = 64 << 20;
 
-/// A segmenter and its scorers, each behind its lane. Clones share them; the threads end with the last
-/// one.
+/// A segmenter and its scorers, each behind its lane. Clones share them; the threads end with the
+/// last one.
 #[derive(Debug, Clone)]
 pub struct Engine {
     info: Arc<EngineInfo>,

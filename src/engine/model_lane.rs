@@ -94,10 +94,10 @@ impl<S: Send + 'static, O: Send + 'static> ModelLane<S, O> {
     }
 
     /// Puts a function in the place of a lane.
-    pub(crate) fn of(
-        info: ModelInfo,
-        submit: impl Fn(S, Duration) -> BoxFuture<'static, Result<O, LaneError>> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn of<F>(info: ModelInfo, submit: F) -> Self
+    where
+        F: Fn(S, Duration) -> BoxFuture<'static, Result<O, LaneError>> + Send + Sync + 'static,
+    {
         Self { info: Arc::new(info), submit: Arc::new(submit) }
     }
 

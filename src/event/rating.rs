@@ -35,7 +35,8 @@ pub struct Rating {
     #[schemars(range(min = 0, max = 1))]
     pub unreported: Option<f64>,
     /// True if the scoring server reports no probabilities. `level` then has the probability 1, and
-    /// `expected`, `confidence` and `probabilities` say no more than `level`.
+    /// `expected`, `confidence` and `probabilities` say no more than `level`. In a rating by
+    /// several scorers, this holds for the server's share only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub level_only: bool,
     /// The generated answer. Present only if the level is that of an answer

@@ -60,7 +60,7 @@ const IQA_PYTORCH: [[Prompt; 2]; 5] = [
     ],
 ];
 
-/// Properties of the paper beside quality, each with the prompt for it and the opposite one.
+/// Further properties of the paper, each with the prompt for it and the opposite one.
 pub const ATTRIBUTES: [(&str, [Prompt; 2]); 4] = [
     (
         "bright",
