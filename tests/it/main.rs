@@ -105,6 +105,7 @@ mod scorer_outages;
 mod snapshots;
 mod storage_buckets;
 mod storage_files;
+mod storage_keys;
 mod storage_web;
 mod store_outages;
 mod stream_answers;
