@@ -21,6 +21,9 @@ mod qwen2;
 mod random_tensor;
 #[path = "../support/raw_produce.rs"]
 mod raw_produce;
+#[expect(dead_code, reason = "the offline tests use the rest")]
+#[path = "../support/scoring_server.rs"]
+mod scoring_server;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[expect(dead_code, reason = "the offline tests use the rest")]
@@ -43,6 +46,7 @@ mod enqueue;
 mod fault_run;
 mod faults_brokers;
 mod faults_consumer;
+mod faults_scorer;
 mod faults_stages;
 mod faults_stores;
 mod faults_workers;
