@@ -23,6 +23,11 @@ test:
 services:
     .ci/run services
 
+# Rate the sample photos on a real server, `transformers serve`; PYTHON names one with torch and transformers[serving]
+scoring-peer:
+    cargo build
+    tests/services/scoring_peer.sh
+
 # Every fault at length, 300,000 references in all (about an hour on two cores); writes docs/faults.md
 soak references="16700":
     tests/services/soak.sh {{ references }}
