@@ -14,8 +14,8 @@ pub(crate) fn of_partitions(topic: &str, partitions: &[i32]) -> TopicPartitionLi
 }
 
 /// Returns a list of partitions with the offset at which the group continues. The id of a topic
-/// that was created again becomes the metadata of the commit, so that its positions can be told
-/// from those of the deleted topic.
+/// that was created again becomes the metadata of the commit: it distinguishes its positions from
+/// those of the deleted topic.
 pub(crate) fn of_positions(
     topic: &str,
     topic_id: Option<&str>,

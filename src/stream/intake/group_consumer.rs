@@ -132,9 +132,9 @@ impl GroupConsumer {
         self.topic_id = Some(id);
     }
 
-    /// Returns those partitions whose committed position is not one of the topic's latest id: it may
-    /// be of the deleted topic. All of them, if the brokers do not return the positions within
-    /// `timeout`.
+    /// Returns those partitions whose committed position does not have the topic's latest id: it
+    /// may be one of the deleted topic. All of them, if the brokers do not return the positions
+    /// within `timeout`.
     pub(crate) fn with_old_positions(&self, partitions: &[i32], timeout: Duration) -> Vec<i32> {
         let list = of_partitions(&self.topic, partitions);
         let committed = match self.consumer.committed_offsets(list, timeout) {
