@@ -19,9 +19,18 @@ clippy:
 test:
     .ci/run test
 
+# The Helm chart and the alerts
+deploy:
+    .ci/run deploy
+
 # The tests against a real Kafka and a real S3 server (needs Java, Maven and Go)
 services:
     .ci/run services
+
+# Rate the sample photos on a real server, `transformers serve`; PYTHON names one with torch and transformers[serving]
+scoring-peer:
+    cargo build
+    tests/services/scoring_peer.sh
 
 # Every fault at length, 300,000 references in all (about an hour on two cores); writes docs/faults.md
 soak references="16700":

@@ -144,7 +144,7 @@ async fn latency(settings: Settings) -> Latency {
 
 async fn run_worker_until<T>(settings: Settings, reader: tokio::task::JoinHandle<T>) -> T {
     let shutdown = CancellationToken::new();
-    let run = worker::run(settings, journey().await, Health::starting(), shutdown.clone());
+    let run = worker::run(settings, journey(true).await, Health::starting(), shutdown.clone());
     let worker = tokio::spawn(run);
     let figures = reader.await.unwrap();
     shutdown.cancel();

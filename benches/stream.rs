@@ -1,5 +1,9 @@
-//! Records per second of the worker, compared with librdkafka alone in the same run: a bare loop
-//! that consumes the same records and produces payloads of an event's size.
+//! Records per second of the worker, without reasons and with them, compared with librdkafka alone
+//! in the same run: a bare loop that consumes the same records and produces payloads of an event's
+//! size.
+//!
+//! The images have 32 × 32 pixels, so their only reason is their size: reasons cost a pass through
+//! their stage and a longer event. `cargo bench --bench classic` measures those of larger images.
 //!
 //! The broker is embedded in this process, the store is in memory and the engine does nothing. All
 //! of them share the cores of the process: `taskset -c 0 cargo bench --bench stream` measures one
@@ -47,19 +51,25 @@ fn main() {
 
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     let bare = bare_loop(&settings);
-    let stream = runtime.block_on(run_worker(&refused));
-    let journey = runtime.block_on(run_worker(&settings));
+    let stream = runtime.block_on(run_worker(&refused, false));
+    let journey = runtime.block_on(run_worker(&settings, false));
+    // Another group reads the same references again.
+    let again = Settings { group_id: "with-reasons".to_owned(), ..settings.clone() };
+    let reasons = runtime.block_on(run_worker(&again, true));
     println!("                               records/s   of bare   CPU per record");
     let rows = [
         ("bare rdkafka loop", &bare),
         ("worker, references refused", &stream),
         ("worker, no-op engine", &journey),
+        ("the same with reasons", &reasons),
     ];
     for (name, figures) in rows {
         let share = figures.records_per_second / bare.records_per_second;
         let (rate, cpu) = (figures.records_per_second, figures.cpu_per_record_us);
         println!("{name:<28} {rate:>11.0} {share:>9.2} {cpu:>13.0} µs");
     }
+    let ratio = reasons.records_per_second / journey.records_per_second;
+    println!("reasons on / off: {ratio:.2}");
 }
 
 struct Figures {
@@ -142,9 +152,9 @@ fn bare_loop(settings: &Settings) -> Figures {
     began.expect("at least one record was consumed").stop(RECORDS)
 }
 
-async fn run_worker(settings: &Settings) -> Figures {
+async fn run_worker(settings: &Settings, has_reasons: bool) -> Figures {
     let shutdown = CancellationToken::new();
-    let journey = journey().await;
+    let journey = journey(has_reasons).await;
     let run = worker::run(settings.clone(), journey, Health::starting(), shutdown.clone());
     let worker = tokio::spawn(run);
     let watch_settings = settings.clone();

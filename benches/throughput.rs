@@ -98,7 +98,7 @@ impl Plan {
     fn engine_settings(&self, segmenter: &Path, scorer: &Path) -> Settings {
         let mut settings = Settings { name: EngineName::DogIqa, ..Settings::default() };
         segmenter.to_str().unwrap().clone_into(&mut settings.dog_iqa.segmenter);
-        scorer.to_str().unwrap().clone_into(&mut settings.dog_iqa.scorer);
+        settings.dog_iqa.scorer = scorer.to_str().unwrap().into();
         settings.dog_iqa.device = self.devices.clone();
         settings.dog_iqa.masks = masks_without_thresholds(self.points_per_side);
         settings
@@ -117,7 +117,7 @@ fn main() {
     let dtype = first.dtype().as_str();
     println!("{devices:?}, {dtype}: peak {peak:.0} GFLOP/s; {} images per row", plan.images);
 
-    let recorder = metrics::install().unwrap();
+    let recorder = metrics::install(None).unwrap();
     let standard = Standard::builtin(7, StandardForm::Word).unwrap();
     let started = Instant::now();
     let engine = Engine::open(&plan.engine_settings(&segmenter, &scorer), &standard).unwrap();

@@ -9,6 +9,7 @@
 //! them.
 
 mod backoff;
+pub mod cache;
 mod changed_settings;
 pub mod checkpoints;
 pub mod cli;
@@ -22,11 +23,14 @@ mod mat_file;
 pub mod method;
 pub mod metrics;
 pub mod models;
+pub mod monitor;
 pub mod pipeline;
+mod priority;
 pub mod reasons;
 mod redact;
 pub mod report;
 mod secret;
+pub mod serve;
 pub mod storage;
 pub mod stream;
 pub mod telemetry;

@@ -52,23 +52,28 @@ pub(crate) fn reference(number: usize, bucket: &str) -> String {
     json!({"id": number.to_string(), "uri": uri}).to_string()
 }
 
+/// Returns a small image of one colour.
+pub(crate) fn png(shade: u8) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let image = RgbImage::from_pixel(32, 32, Rgb([shade, 120, 150]));
+    image.write_to(&mut bytes, ImageFormat::Png).expect("a picture");
+    bytes.into_inner()
+}
+
 /// Returns a journey with a store in memory and an engine that does nothing.
-pub(crate) async fn journey() -> Journey {
+pub(crate) async fn journey(has_reasons: bool) -> Journey {
     let store = Arc::new(InMemory::new());
     for number in 0..OBJECTS {
-        let mut bytes = Cursor::new(Vec::new());
         let shade = u8::try_from(5 * number).expect("fifty shades");
-        let image = RgbImage::from_pixel(32, 32, Rgb([shade, 120, 150]));
-        image.write_to(&mut bytes, ImageFormat::Png).expect("a picture");
         let path = Path::from(format!("{number}.png"));
-        store.put(&path, bytes.into_inner().into()).await.expect("the store is in memory");
+        store.put(&path, png(shade).into()).await.expect("the store is in memory");
     }
     let limits = storage::Settings { bytes_max: ByteSize::mib(1), ..storage::Settings::default() };
     let store: Arc<dyn ObjectStore> = store;
     let stores = Stores::new(&limits).expect("limits").with_store(Scheme::S3, "photos", store);
     let engine = tokio::task::spawn_blocking(|| noop::engine(&[])).await.expect("an engine");
     let parts = JourneyParts {
-        settings: pipeline::Settings::default(),
+        settings: pipeline::Settings { reasons: has_reasons, ..pipeline::Settings::default() },
         imaging: imaging::Settings::default(),
         method: method::Settings::default(),
         stores,

@@ -41,7 +41,7 @@ pub(crate) fn run(
 ) -> Result<(), Box<dyn Error>> {
     let dtype = id.dtype();
     batch_sizes(device, dtype, shapes, rows)?;
-    let recorder = metrics::install()?;
+    let recorder = metrics::install(None)?;
     let works = [
         (AmgPreset::Release, true, Work::FullMethod, "full method, 64 points, cut"),
         (AmgPreset::DogIqa, false, Work::FullMethod, "full method, 256 points"),
@@ -149,7 +149,7 @@ fn picture(number: usize) -> Picture {
 /// Returns the whole picture as a crop with its own copy of the pixels: crops that share them are
 /// rated once.
 fn crop(picture: &Picture, source: CropSource) -> Crop {
-    Crop { source, pixels: RgbImage::clone(picture.pixels()).into() }
+    Crop { source, pixels: RgbImage::clone(picture.pixels()).into(), picture: None }
 }
 
 fn batch_error(error: impl std::fmt::Display) -> RunError {

@@ -6,7 +6,8 @@
 //! ```
 //! All I/O around weights is here: files, the network and the environment. It may import `models`,
 //! which use no files. Inside, `hub`, `sam2`, `mplug_owl3`, `qwen3_5_vl` and `clip_iqa` import
-//! `weights`, never each other. `quantize` writes the GGUF of an mPLUG-Owl3 or a Qwen3.5-VL;
+//! `weights`, never each other; `scorer_checkpoint` is whichever of the last three the weights are
+//! of. `quantize` writes the GGUF of an mPLUG-Owl3 or a Qwen3.5-VL;
 //! `metrics` fetches the parameters of the hand-crafted metrics with the client of `hub`.
 
 mod atomic_file;
@@ -18,6 +19,7 @@ mod mplug_owl3;
 mod quantize;
 mod qwen3_5_vl;
 mod sam2;
+mod scorer_checkpoint;
 mod weights;
 
 pub use clip_iqa::ClipCheckpoint;
@@ -25,4 +27,5 @@ pub use mplug_owl3::MplugOwl3Checkpoint;
 pub use quantize::{BlockFormat, QuantizeError};
 pub use qwen3_5_vl::{Qwen3_5VlCheckpoint, TuningOf};
 pub use sam2::{Sam2Checkpoint, Sam2Version};
+pub use scorer_checkpoint::ScorerCheckpoint;
 pub use weights::{Weights, WeightsError, sha256_of};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::cli::commands::{
-    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, run, schema,
-    score, segment, watch,
+    ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, monitor, run,
+    schema, score, segment, serve, watch,
 };
 
 /// Separates the options of all commands from those of the command in the help texts.
@@ -33,6 +33,8 @@ pub struct Cli {
 pub(crate) enum Command {
     /// Run the worker: read references from Kafka, write quality events, until SIGTERM
     Run(run::Args),
+    /// Score images over HTTP, without Kafka, until SIGTERM
+    Serve(serve::Args),
     /// Send references to the worker from a folder, a list or a bucket prefix
     Enqueue(enqueue::Args),
     /// Score files, folders, globs or URIs without Kafka
@@ -49,11 +51,13 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Print quality events as they arrive, with running statistics
     Watch(watch::Args),
+    /// Serve a live page: rate, backlog, drift of the scores, verdicts, reasons, rejected images
+    Monitor(monitor::Args),
     /// List dead letters, or send their references again
     DeadLetters(dead_letters::Args),
     /// Download, list, verify and quantise models
     Models(models::Args),
-    /// Print the wire contract: JSON Schemas, AsyncAPI document, examples
+    /// Print the wire contract: JSON Schemas, descriptions of topics and HTTP API, examples
     Schema(schema::Args),
     /// Print the effective configuration with secrets hidden
     Config(config::Args),

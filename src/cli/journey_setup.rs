@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::cache::{AnswerCache, CacheError};
 use crate::checkpoints::metrics::{LoadedParameters, load_all_parameters};
 use crate::config::Settings;
 use crate::engine::{self, Engine, EngineError, RecordedMasks};
@@ -17,7 +18,25 @@ pub(crate) const IN_FLIGHT_MAX: usize = 32;
 /// Opens the stores and the engine, and reads the parameters of the metrics of
 /// `pipeline.measures`. The latter two block, so they run on a blocking thread.
 pub(crate) async fn open_journey(settings: &Settings) -> anyhow::Result<Journey> {
-    open_with(settings, Engine::open).await
+    open_with(settings, load_measures, Engine::open).await
+}
+
+/// Opens the stores and the engine. The parameters of the metrics of `pipeline.measures` are read
+/// already.
+pub(crate) async fn open_journey_with_measures(
+    settings: &Settings,
+    measures: Vec<LoadedParameters>,
+) -> anyhow::Result<Journey> {
+    open_with(settings, |_| Ok(measures), Engine::open).await
+}
+
+/// Opens the configured cache, if there is one. Blocks for reads, so it runs on a blocking thread.
+pub(crate) async fn open_cache(
+    settings: &Settings,
+) -> anyhow::Result<Result<Option<Arc<AnswerCache>>, CacheError>> {
+    let settings = settings.cache.clone();
+    let opened = tokio::task::spawn_blocking(move || AnswerCache::open(&settings)).await;
+    Ok(opened.context("opening the cache")?.map(|cache| cache.map(Arc::new)))
 }
 
 /// Opens the stores and the scorer of the engine; the masks come from a record.
@@ -25,18 +44,22 @@ pub(crate) async fn open_journey_with_masks(
     settings: &Settings,
     masks: RecordedMasks,
 ) -> anyhow::Result<Journey> {
-    open_with(settings, |engine, standard| Engine::open_with_masks(engine, standard, masks)).await
+    let open = |engine: &engine::Settings, standard: &Standard| {
+        Engine::open_with_masks(engine, standard, masks)
+    };
+    open_with(settings, load_measures, open).await
 }
 
-async fn open_with<O>(settings: &Settings, open: O) -> anyhow::Result<Journey>
+async fn open_with<M, O>(settings: &Settings, load: M, open: O) -> anyhow::Result<Journey>
 where
+    M: FnOnce(&pipeline::Settings) -> anyhow::Result<Vec<LoadedParameters>> + Send + 'static,
     O: FnOnce(&engine::Settings, &Standard) -> Result<Engine, EngineError> + Send + 'static,
 {
     let stores = Stores::new(&settings.storage).context("storage")?;
     let standard = Standard::from_settings(&settings.method.standard).context("method.standard")?;
     let (pipeline, engine) = (settings.pipeline.clone(), settings.engine.clone());
     let open = move || -> anyhow::Result<_> {
-        let measures = load_measures(&pipeline)?;
+        let measures = load(&pipeline)?;
         Ok((measures, open(&engine, &standard).context("engine")?))
     };
     let opened = tokio::task::spawn_blocking(open).await.context("opening the engine")?;
@@ -47,13 +70,12 @@ where
         method: settings.method.clone(),
         stores,
         engine,
-        measures,
+        measures: measures.into_iter().map(Arc::new).collect(),
     };
     Journey::new(parts).context("method")
 }
 
-fn load_measures(settings: &pipeline::Settings) -> anyhow::Result<Vec<Arc<LoadedParameters>>> {
+fn load_measures(settings: &pipeline::Settings) -> anyhow::Result<Vec<LoadedParameters>> {
     let folder = settings.measure_parameters.as_deref();
-    let loaded = load_all_parameters(&settings.measures, folder).context("pipeline.measures")?;
-    Ok(loaded.into_iter().map(Arc::new).collect())
+    load_all_parameters(&settings.measures, folder).context("pipeline.measures")
 }

@@ -2,6 +2,7 @@
 
 use bytesize::ByteSize;
 
+use crate::cache::AnswerCache;
 use crate::config::Settings;
 use crate::engine::machine_memory;
 use crate::pipeline::Journey;
@@ -18,9 +19,20 @@ pub(crate) struct MemoryPlan {
 }
 
 impl MemoryPlan {
+    /// Returns the plan of a worker.
     pub(crate) fn of(journey: &Journey, settings: &Settings) -> Self {
-        let stream = settings.kafka.memory();
-        let parts = journey.memory().into_iter().chain(stream).chain([PROCESS]).collect();
+        Self::new(journey, settings, settings.kafka.memory())
+    }
+
+    /// Returns the plan of a process with these parts besides the pipeline and the cache.
+    pub(crate) fn new(
+        journey: &Journey,
+        settings: &Settings,
+        parts: impl IntoIterator<Item = MemoryPart>,
+    ) -> Self {
+        let cache = AnswerCache::memory(&settings.cache);
+        let parts = journey.memory().into_iter().chain(parts).chain(cache).chain([PROCESS]);
+        let parts = parts.collect();
         Self { parts, machine: machine_memory() }
     }
 

@@ -224,8 +224,9 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::method;
+    use crate::method::{self, ReasonCode};
     use crate::metrics::Metric;
+    use crate::reasons::ReasonTexts;
     use crate::stream::Properties;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -315,6 +316,24 @@ mod tests {
         let message = load(None, &flags(&["pipeline.measures=['vmaf']"])).unwrap_err().to_string();
         assert!(message.starts_with("pipeline.measures.0: "), "{message}");
         assert!(message.contains("`vmaf`") && message.contains("`piqe`"), "{message}");
+    }
+
+    #[test]
+    fn sentences_of_reasons_are_replaced_one_by_one_and_unknown_codes_are_named() {
+        let file = file("[pipeline.reason_texts]\ntoo_dark = 'Zu dunkel.'\n");
+        let loaded = load(Some(file.path()), &[]).unwrap();
+        let texts = loaded.settings.pipeline.reason_texts.clone();
+        assert_eq!(texts.text(ReasonCode::TooDark), "Zu dunkel.");
+        assert_eq!(texts.text(ReasonCode::Noisy), ReasonTexts::default().text(ReasonCode::Noisy));
+        assert_eq!(loaded.changed()[0].0, "pipeline.reason_texts.too_dark");
+        let refused = |setting: &str| load(None, &flags(&[setting])).unwrap_err().to_string();
+        let message = refused("pipeline.reason_texts.dark='x'");
+        assert!(message.contains("`dark`") && message.contains("`too_dark`"), "{message}");
+        assert!(message.contains("pipeline.reason_texts"), "{message}");
+        let message = refused("pipeline.reason_texts.noisy=' '");
+        assert!(message.contains("`noisy` is empty"), "{message}");
+        let message = refused("method.policies.named.shop.reject_reasons=['dark']");
+        assert!(message.contains("shop") && message.contains("unknown reason `dark`"), "{message}");
     }
 
     #[test]

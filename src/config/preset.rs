@@ -9,7 +9,7 @@ pipeline.crop = "bounding-box"
 method.standard = { levels = 7, form = "word", wording = "paper" }
 method.objects.when = "always"
 method.aggregation = { weighting = "area", local_weight = 0.5, global_weight = 0.5, mask_bonus = "auto", c_max = 71 }
-engine.dog_iqa.rating = { cut = false, image = "first", turns = "system-and-user", level = "levels" }
+engine.dog_iqa.rating = { cut = false, image = "first", turns = "system-and-user", level = "levels", crop_context = "none" }
 "#;
 
 /// The same row without the rating of the whole image.
@@ -37,7 +37,7 @@ segmenter = "sam2-large"
 scorer = "mplug-owl3-7b-240728"
 dtype = "f16"
 segmenter_dtype = "f32"
-rating = { cut = true, image = "first", turns = "user-only", level = "generated" }
+rating = { cut = true, image = "first", turns = "user-only", level = "generated", crop_context = "none" }
 
 [engine.dog_iqa.masks]
 points_per_side = 8
@@ -76,7 +76,7 @@ pub(crate) fn layers(preset: Preset) -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::config::{load, preset_settings};
-    use crate::engine::Precision;
+    use crate::engine::{Precision, Scorers};
     use crate::imaging::{AlphaRule, ColourRule, OrientationRule};
     use crate::method::Formula;
     use crate::models::sam2::amg::AmgPreset;
@@ -102,7 +102,7 @@ mod tests {
             assert_eq!(settings.engine.dog_iqa.masks, AmgPreset::Release.settings());
             let dog_iqa = &settings.engine.dog_iqa;
             assert_eq!(dog_iqa.segmenter, "sam2-large");
-            assert_eq!(dog_iqa.scorer, "mplug-owl3-7b-240728");
+            assert_eq!(dog_iqa.scorer, Scorers::from("mplug-owl3-7b-240728"));
             assert_eq!(dog_iqa.dtype, Precision::F16);
             assert_eq!(dog_iqa.segmenter_dtype, Some(Precision::F32));
             let imaging = &settings.imaging;

@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache;
 use crate::engine;
 use crate::imaging;
 use crate::method;
+use crate::monitor;
 use crate::pipeline;
+use crate::serve;
 use crate::storage;
 use crate::stream;
 use crate::telemetry;
@@ -26,6 +29,12 @@ pub struct Settings {
     pub method: method::Settings,
     /// Limits on images in flight.
     pub pipeline: pipeline::Settings,
+    /// The page of `dogiqa monitor`.
+    pub monitor: monitor::Settings,
+    /// The HTTP API.
+    pub serve: serve::Settings,
+    /// Answers kept on disk, by the bytes of the image.
+    pub cache: cache::Settings,
     /// Logs, metrics and health.
     pub telemetry: telemetry::Settings,
 }

@@ -70,7 +70,7 @@ impl MplugOwl3Chat {
         let LoadedMplugOwl3 { model, tokenizer, .. } = &self.loaded;
         let size = (picture.width(), picture.height());
         let grid = question.with_crops.then(|| self.loaded.grid(size));
-        let prompt = self.loaded.prompt(&question.messages(), grid)?;
+        let prompt = self.loaded.prompt(&question.messages(), 1, grid)?;
         let embeds = model.encode(&self.loaded.views(picture.pixels(), grid)?)?;
         let (contexts, hidden) = Prefix::new(model, &prompt)?.resume(model, &embeds)?;
         let mut greedy = Greedy::new(model.decoder(), contexts, hidden);

@@ -10,18 +10,21 @@ use crate::checkpoints::Sam2Checkpoint;
 use crate::checkpoints::hub::{HubModel, ModelName, locate};
 use crate::engine::adapters::network_scorer::{Network, NetworkRatings, NetworkScorer};
 use crate::engine::adapters::sam2::Sam2Segmenter;
+use crate::engine::engine_lanes::{ScorerPlan, SharedPlan};
 use crate::engine::error::EngineError;
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::LaneDevice;
 use crate::engine::memory::{self, SmallestBatches};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
-use crate::engine::model_lane::{ModelPlan, ScorerPlan};
+use crate::engine::model_lane::ModelPlan;
+use crate::engine::scorers::RatedBy;
 use crate::engine::server::HttpScorer;
 use crate::engine::settings::{DogIqaSettings, LaneSettings, Settings};
 use crate::engine::warm_up::{MakeSource, PeakMemory};
 use crate::imaging::{Crop, CropSource, Picture};
 use crate::method::{Standard, fingerprint, short};
 use crate::models::device::DeviceId;
+use crate::models::mplug_owl3::{CropContext, LevelSource};
 
 /// Name of the engine in events.
 pub(crate) const NAME: &str = "dog-iqa";
@@ -33,12 +36,13 @@ const CLASSIC: &str = "classic";
 /// The name of the scorer on a server.
 const HTTP: &str = "http";
 
-/// A plan for opening both models on every device. Checks everything that needs no weights in
+/// A plan for opening all models on every device. Checks everything that needs no weights in
 /// memory.
 pub(crate) struct DogIqaPlan {
     pub(crate) segmenter: SegmenterPlan,
-    pub(crate) scorer: ScorerPlan<NetworkScorer>,
-    /// Upper bound of the machine's memory that both models use, in bytes.
+    /// Each scorer once, in the order of the setting.
+    pub(crate) scorers: Vec<SharedPlan<NetworkScorer>>,
+    /// Upper bound of the machine's memory that all models use, in bytes.
     pub(crate) memory: u64,
 }
 
@@ -51,17 +55,23 @@ pub(crate) enum SegmenterPlan {
 }
 
 impl DogIqaPlan {
-    /// Finds both checkpoints and compares them with the memory of the devices.
+    /// Finds all checkpoints and compares them with the memory of the devices.
     ///
     /// # Errors
     /// Fails if a model is not named, is missing or is of another kind, or if a device cannot hold
-    /// both.
+    /// all.
     pub(crate) fn new(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
         let dog_iqa = &settings.dog_iqa;
-        for (key, model) in [("segmenter", &dog_iqa.segmenter), ("scorer", &dog_iqa.scorer)] {
-            if model.is_empty() {
-                return Err(EngineError::NoWeights { key });
-            }
+        let unnamed =
+            [("segmenter", dog_iqa.segmenter.is_empty()), ("scorer", dog_iqa.scorer.is_empty())];
+        if let Some((key, _)) = unnamed.into_iter().find(|(_, is_empty)| *is_empty) {
+            return Err(EngineError::NoWeights { key });
+        }
+        dog_iqa.scorer.check().map_err(scorer_error)?;
+        if dog_iqa.scorer.has_ensemble() && dog_iqa.rating.level == LevelSource::Generated {
+            let message =
+                "an ensemble has no answer; rating.level = \"generated\" needs one scorer";
+            return Err(scorer_error(message));
         }
         dog_iqa.rating.check().map_err(|message| weights_error("rating", message))?;
         dog_iqa.q_realign.check().map_err(|message| weights_error("q_realign", message))?;
@@ -75,19 +85,35 @@ impl DogIqaPlan {
             is_warmed_up: dog_iqa.warm_up.is_wanted_on(ids[0]),
         };
         let (segmenter, of_segmenter) = plan_segmenter(settings, &places)?;
-        let (scorer, of_scorer) = plan_scorer(settings, standard, &places)?;
+        let mut needs = vec![of_segmenter];
+        let mut scorers = Vec::new();
+        let [of_whole, of_objects] = dog_iqa.scorer.parts().map(RatedBy::weighted);
+        for model in dog_iqa.scorer.models() {
+            let weight = |part: &[(&str, f64)]| {
+                part.iter().find(|(name, _)| *name == model).map_or(0.0, |(_, weight)| *weight)
+            };
+            let (global, objects) = (weight(&of_whole), weight(&of_objects));
+            let (plan, of_scorer) = plan_scorer(model, settings, standard, &places)?;
+            let shows_two = objects > 0.0 && dog_iqa.rating.crop_context == CropContext::Whole;
+            if shows_two && !of_scorer.reads_two_images {
+                return Err(EngineError::OneImage { scorer: model.to_owned() });
+            }
+            needs.push(of_scorer);
+            scorers.push(SharedPlan { plan, global, objects });
+        }
         let batches = SmallestBatches {
             points: dog_iqa.masks.points_per_batch,
-            segmenter_width: of_segmenter.width,
-            scorer_width: of_scorer.width,
+            segmenter_width: needs[0].width,
+            scorer_widths: needs[1..].iter().map(|of_scorer| of_scorer.width).collect(),
         };
-        let memory = memory::check(&ids, of_segmenter.weights + of_scorer.weights, batches)?;
-        let memory = memory.saturating_add(of_scorer.requests);
-        Ok(Self { segmenter, scorer, memory })
+        let weights = needs.iter().map(|of_model| of_model.weights).sum();
+        let requests: u64 = needs.iter().map(|of_model| of_model.requests).sum();
+        let memory = memory::check(&ids, weights, &batches)?.saturating_add(requests);
+        Ok(Self { segmenter, scorers, memory })
     }
 }
 
-/// The devices of both models.
+/// The devices of all models.
 struct Places {
     devices: Vec<(DeviceId, PeakMemory)>,
     is_warmed_up: bool,
@@ -102,6 +128,8 @@ struct Needs {
     width: usize,
     /// Bytes of requests to a server.
     requests: u64,
+    /// True for a scorer that reads an object next to the whole image.
+    reads_two_images: bool,
 }
 
 fn plan_segmenter(
@@ -124,23 +152,24 @@ fn plan_segmenter(
     };
     let pictures = if places.is_warmed_up { warm_up_pictures() } else { Vec::new() };
     let plan = plan_on(&places.devices, &settings.segment, open, pictures);
-    Ok((SegmenterPlan::Sam2(plan), Needs { weights, width, requests: 0 }))
+    Ok((SegmenterPlan::Sam2(plan), Needs { weights, width, ..Needs::default() }))
 }
 
 fn plan_scorer(
+    model: &str,
     settings: &Settings,
     standard: &Standard,
     places: &Places,
 ) -> Result<(ScorerPlan<NetworkScorer>, Needs), EngineError> {
     let dog_iqa = &settings.dog_iqa;
-    if dog_iqa.scorer == HTTP {
+    if model == HTTP {
         let server = HttpScorer::new(&dog_iqa.http, standard);
         let server = server.map_err(|message| weights_error("http", message))?;
         let needs = Needs { requests: server.memory(), ..Needs::default() };
         return Ok((ScorerPlan::Server(Arc::new(server)), needs));
     }
     let dtype = dog_iqa.dtype.on(places.devices[0].0);
-    let path = locate(&dog_iqa.scorer).map_err(scorer_error)?;
+    let path = locate(model).map_err(scorer_error)?;
     let ratings = NetworkRatings {
         mplug_owl3: dog_iqa.rating.clone(),
         qwen3_5_vl: dog_iqa.q_realign,
@@ -156,7 +185,9 @@ fn plan_scorer(
     };
     let crops = if places.is_warmed_up { warm_up_crops() } else { Vec::new() };
     let plan = plan_on(&places.devices, &settings.score, open, crops);
-    let needs = Needs { weights, width: dtype.size_in_bytes(), requests: 0 };
+    let reads_two_images = network == Network::MplugOwl3;
+    let needs =
+        Needs { weights, width: dtype.size_in_bytes(), reads_two_images, ..Needs::default() };
     Ok((ScorerPlan::Lane(plan), needs))
 }
 
@@ -201,24 +232,33 @@ fn weights_error(key: &'static str, error: impl Display) -> EngineError {
     EngineError::Weights { key, message: error.to_string() }
 }
 
-/// Returns a version that differs whenever a model, its parameters or its weights do.
+/// Compares every model with its preset, and its files with the digests that the settings pin.
 ///
 /// # Errors
 /// Fails if the weights are not those of the named preset, or not those that the settings pin.
-pub(crate) fn version(
+pub(crate) fn check_files(
     settings: &DogIqaSettings,
     segmenter: &ModelInfo,
-    scorer: &ModelInfo,
-) -> Result<String, EngineError> {
-    check_preset("segmenter", &settings.segmenter, segmenter)?;
-    check_digests("segmenter", &settings.sha256, segmenter)?;
-    check_preset("scorer", &settings.scorer, scorer)?;
-    check_digests("scorer", &settings.sha256, scorer)?;
+    scorers: &[&ModelInfo],
+) -> Result<(), EngineError> {
+    let scorer_names = settings.scorer.models();
+    let of_scorers =
+        scorer_names.into_iter().zip(scorers).map(|(name, model)| ("scorer", name, *model));
+    let of_segmenter = ("segmenter", settings.segmenter.as_str(), segmenter);
+    for (key, name, model) in std::iter::once(of_segmenter).chain(of_scorers) {
+        check_preset(key, name, model)?;
+        check_digests(key, &settings.sha256, model)?;
+    }
+    Ok(())
+}
+
+/// Returns a version that differs whenever a model, its parameters or its weights do.
+pub(crate) fn version(segmenter: &ModelInfo, scorer: &ModelInfo) -> String {
     let texts = [segmenter, scorer].into_iter().flat_map(|model| {
         let digests = model.weights.iter().map(|file| &file.sha256);
         [&model.name, &model.version].into_iter().chain(digests)
     });
-    Ok(format!("{VERSION}-{}", short(&fingerprint(texts))))
+    format!("{VERSION}-{}", short(&fingerprint(texts)))
 }
 
 fn check_preset(key: &'static str, setting: &str, model: &ModelInfo) -> Result<(), EngineError> {
@@ -259,9 +299,11 @@ fn warm_up_pictures() -> Vec<MakeSource<Picture>> {
 fn warm_up_crops() -> Vec<MakeSource<Crop>> {
     let shapes = [(128, 128), (128, 256), (256, 128), (128, 384), (128, 512), (512, 128)];
     let crop = |(width, height)| -> MakeSource<Crop> {
+        // An object: its prompt is the longest, and may show the whole picture, too.
         Arc::new(move || Crop {
-            source: CropSource::Whole,
+            source: CropSource::Region(0),
             pixels: Arc::new(RgbImage::from_fn(width, height, shade)),
+            picture: Some(Arc::new(RgbImage::from_fn(128, 128, shade))),
         })
     };
     shapes.map(crop).into()

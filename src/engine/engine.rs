@@ -9,17 +9,19 @@ use tokio::sync::watch;
 use crate::engine::adapters::classic::{self, ClassicScorer, ClassicSegmenter};
 use crate::engine::adapters::recorded::RecordedMasks;
 use crate::engine::dog_iqa_plan::{self, DogIqaPlan, SegmenterPlan};
+use crate::engine::engine_lanes::{EngineLanes, ScorerPlan, SharedPlan};
 use crate::engine::error::EngineError;
-use crate::engine::info::EngineInfo;
+use crate::engine::info::{EngineInfo, ModelInfo};
 use crate::engine::lane::{LaneDevice, LaneError, RunError};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
-use crate::engine::model_lane::{ModelLanes, ModelPlan, ScorerPlan};
+use crate::engine::model_lane::ModelPlan;
 use crate::engine::server::HttpScorer;
 use crate::engine::settings::{EngineLimits, LaneLimits, Settings};
 use crate::engine::traits::{Scorer, Segmenter};
 use crate::engine::warm_up::PeakMemory;
 use crate::imaging::{Crop, Picture};
 use crate::method::{LevelDistribution, RawMask, Standard};
+use crate::priority::Priority;
 
 /// Device label in metrics of models that the caller of [`Engine::new`] has opened.
 const CALLERS_DEVICE: &str = "own";
@@ -27,13 +29,14 @@ const CALLERS_DEVICE: &str = "own";
 /// megapixel.
 const WORKING_BYTES: u64 = 64 << 20;
 
-/// A segmenter and a scorer, each behind its lane. Clones share them; the threads end with the last
-/// one.
+/// A segmenter and its scorers, each behind its lane. Clones share them; the threads end with the
+/// last one.
 #[derive(Debug, Clone)]
 pub struct Engine {
     info: Arc<EngineInfo>,
     memory: u64,
-    lanes: ModelLanes,
+    lanes: EngineLanes,
+    priority: Priority,
     not_numbers: Arc<Once>,
 }
 
@@ -45,13 +48,13 @@ impl Engine {
     /// Fails if weights or a device cannot be used, or a thread does not start.
     pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
-            let DogIqaPlan { segmenter, scorer, memory } = DogIqaPlan::new(settings, standard)?;
+            let DogIqaPlan { segmenter, scorers, memory } = DogIqaPlan::new(settings, standard)?;
             let lanes = match segmenter {
-                SegmenterPlan::Sam2(plan) => ModelLanes::open(plan, scorer)?,
+                SegmenterPlan::Sam2(plan) => EngineLanes::open(plan, scorers)?,
                 SegmenterPlan::Classic => {
                     let limits = EngineLimits::on_cpu(settings).segment;
                     let plan = plan_of(SegmenterModel(ClassicSegmenter::new()), limits);
-                    ModelLanes::open(plan, scorer)?
+                    EngineLanes::open(plan, scorers)?
                 }
             };
             return Self::dog_iqa(settings, lanes, memory);
@@ -70,21 +73,28 @@ impl Engine {
         masks: RecordedMasks,
     ) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
-            let DogIqaPlan { scorer, memory, .. } = DogIqaPlan::new(settings, standard)?;
+            let DogIqaPlan { scorers, memory, .. } = DogIqaPlan::new(settings, standard)?;
             let segmenter = plan_of(SegmenterModel(masks), EngineLimits::on_cpu(settings).segment);
-            return Self::dog_iqa(settings, ModelLanes::open(segmenter, scorer)?, memory);
+            return Self::dog_iqa(settings, EngineLanes::open(segmenter, scorers)?, memory);
         }
         Self::classic(settings, standard, masks)
     }
 
-    fn dog_iqa(settings: &Settings, lanes: ModelLanes, memory: u64) -> Result<Self, EngineError> {
+    fn dog_iqa(settings: &Settings, lanes: EngineLanes, memory: u64) -> Result<Self, EngineError> {
         let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
-        let version = dog_iqa_plan::version(&settings.dog_iqa, segmenter, scorer)?;
+        let scorers: Vec<&ModelInfo> = if lanes.scorers.is_empty() {
+            vec![scorer]
+        } else {
+            lanes.scorers.iter().map(|share| &share.model).collect()
+        };
+        dog_iqa_plan::check_files(&settings.dog_iqa, segmenter, &scorers)?;
+        let version = dog_iqa_plan::version(segmenter, scorer);
         let info = EngineInfo {
             name: dog_iqa_plan::NAME.to_owned(),
             version,
             segmenter: segmenter.clone(),
             scorer: scorer.clone(),
+            scorers: lanes.scorers.clone(),
             changed_settings: settings.dog_iqa.changed(),
         };
         Ok(Self::of_lanes(info, memory, lanes))
@@ -120,22 +130,35 @@ impl Engine {
         scorer: impl Scorer,
         limits: EngineLimits,
     ) -> Result<Self, EngineError> {
-        let lanes = ModelLanes::open(
+        let lanes = EngineLanes::open(
             plan_of(SegmenterModel(segmenter), limits.segment),
-            ScorerPlan::Lane(plan_of(ScorerModel(scorer), limits.score)),
+            vec![SharedPlan::alone(ScorerPlan::Lane(plan_of(ScorerModel(scorer), limits.score)))],
         )?;
         let info = EngineInfo {
             name: name.to_owned(),
             version: version.to_owned(),
             segmenter: lanes.segmenter.info().clone(),
             scorer: lanes.scorer.info().clone(),
+            scorers: Vec::new(),
             changed_settings: BTreeMap::new(),
         };
         Ok(Self::of_lanes(info, WORKING_BYTES, lanes))
     }
 
-    fn of_lanes(info: EngineInfo, memory: u64, lanes: ModelLanes) -> Self {
-        Self { info: Arc::new(info), memory, lanes, not_numbers: Arc::new(Once::new()) }
+    fn of_lanes(info: EngineInfo, memory: u64, lanes: EngineLanes) -> Self {
+        Self {
+            info: Arc::new(info),
+            memory,
+            lanes,
+            priority: Priority::default(),
+            not_numbers: Arc::new(Once::new()),
+        }
+    }
+
+    /// Returns the same engine for inputs of this priority.
+    #[must_use]
+    pub(crate) fn with_priority(&self, priority: Priority) -> Self {
+        Self { priority, ..self.clone() }
     }
 
     /// Returns the masks of a picture. The device may take `limit` for the batch that contains it;
@@ -149,7 +172,7 @@ impl Engine {
         picture: &Picture,
         limit: Duration,
     ) -> Result<Vec<RawMask>, EngineError> {
-        let masks = self.lanes.segmenter.submit(picture.clone(), limit).await;
+        let masks = self.lanes.segmenter.submit(picture.clone(), limit, self.priority).await;
         masks.map_err(|error| {
             self.explain_once(&error);
             EngineError::from_segmenter(error)
@@ -168,7 +191,7 @@ impl Engine {
         crop: Crop,
         limit: Duration,
     ) -> Result<LevelDistribution, EngineError> {
-        self.lanes.scorer.submit(crop, limit).await.map_err(|error| {
+        self.lanes.scorer.submit(crop, limit, self.priority).await.map_err(|error| {
             self.explain_once(&error);
             EngineError::from_scorer(error)
         })
@@ -189,7 +212,7 @@ impl Engine {
         }
     }
 
-    /// Returns the server that rates, if the crops are not rated in this process.
+    /// Returns the server that rates, alone or as one of several scorers, if one does.
     pub fn server(&self) -> Option<&Arc<HttpScorer>> {
         self.lanes.server.as_ref()
     }

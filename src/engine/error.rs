@@ -24,6 +24,15 @@ pub enum EngineError {
         /// The setting.
         key: &'static str,
     },
+    /// The scorer of the objects reads one image, and the settings show it two.
+    #[error(
+        "engine.dog_iqa.rating.crop_context = \"whole\" shows an object next to the whole image, and \
+         {scorer} reads one image; rate the objects by an mPLUG-Owl3, or set \"none\""
+    )]
+    OneImage {
+        /// The scorer, as the setting names it.
+        scorer: String,
+    },
     /// The weights cannot be used.
     #[error("engine.dog_iqa.{key}: {message}")]
     Weights {
@@ -82,7 +91,9 @@ impl EngineError {
             Self::Start(_) | Self::WarmUp(_) | Self::NotNumbers(_) => "engine.start_failed",
             Self::Device(_) => "engine.no_device",
             Self::Memory(_) => "engine.too_little_memory",
-            Self::NoWeights { .. } | Self::Weights { .. } => "engine.weights_failed",
+            Self::NoWeights { .. } | Self::OneImage { .. } | Self::Weights { .. } => {
+                "engine.weights_failed"
+            }
             Self::Segment(_) => "segment.failed",
             Self::Score(_) => "score.failed",
             Self::SegmentTimeout(_) => "segment.timeout",

@@ -46,8 +46,19 @@ pub struct ModelInfo {
     pub weights: Vec<WeightsFile>,
 }
 
+/// One of several scorers of an engine, and its part in the ratings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScorerShare {
+    /// The scorer.
+    pub model: ModelInfo,
+    /// Weight in the ratings of the whole image, from 0 to 1.
+    pub global: f64,
+    /// Weight in the ratings of the objects, from 0 to 1.
+    pub objects: f64,
+}
+
 /// Name and version of an engine and its models, written to every event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EngineInfo {
     /// Name of the engine.
     pub name: String,
@@ -55,8 +66,10 @@ pub struct EngineInfo {
     pub version: String,
     /// The engine's segmenter.
     pub segmenter: ModelInfo,
-    /// The engine's scorer.
+    /// The engine's scorer. The name of several contains all names, and their weights.
     pub scorer: ModelInfo,
+    /// Each of several scorers; empty if one rates everything.
+    pub scorers: Vec<ScorerShare>,
     /// Settings of the models that differ from their defaults, by their names in the configuration.
     pub changed_settings: BTreeMap<String, Value>,
 }

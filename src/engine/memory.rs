@@ -6,9 +6,11 @@ use sysinfo::System;
 
 use crate::models::device::DeviceId;
 
-/// Memory that both models need in addition to their weights while they run: 0.7 GB on a CPU
-/// (measured by `benches/engine`).
+/// Memory that a segmenter and a scorer need in addition to their weights while they run: 0.7 GB on
+/// a CPU (measured by `benches/engine`).
 const WORKING_BYTES_CPU: u64 = 1 << 30;
+/// The part of it that each further scorer needs.
+const FURTHER_SCORER_BYTES_CPU: u64 = 512 << 20;
 /// Memory of the largest published segmenter on a GPU to encode one image, in a half format. This
 /// and the following figures are counted by dry runs.
 const ENCODER_BYTES: u64 = 1_450 << 20;
@@ -17,24 +19,31 @@ const POINT_BYTES: u64 = 18 << 20;
 /// Memory of the largest published scorer for one crop of nine views.
 const RATING_BYTES: u64 = 1_000 << 20;
 
-/// The smallest batches that both models run with their settings.
-#[derive(Debug, Clone, Copy)]
+/// The smallest batches that all models run with their settings.
+#[derive(Debug, Clone)]
 pub(crate) struct SmallestBatches {
     /// Points in one call of the segmenter's decoder.
     pub(crate) points: usize,
     /// Bytes of a number of the segmenter.
     pub(crate) segmenter_width: usize,
-    /// Bytes of a number of the scorer.
-    pub(crate) scorer_width: usize,
+    /// Bytes of a number of each scorer; 0 for one on a server.
+    pub(crate) scorer_widths: Vec<usize>,
 }
 
 impl SmallestBatches {
-    /// Returns the memory that both models need on a GPU at once. The warm-up finds the largest
+    /// Returns the memory that all models need on a GPU at once. The warm-up finds the largest
     /// batches that fit.
-    fn bytes_on_gpu(self) -> u64 {
+    fn bytes_on_gpu(&self) -> u64 {
         let halves = |width: usize| width as u64 / 2;
         let segmenter = ENCODER_BYTES.max(POINT_BYTES * self.points as u64);
-        segmenter * halves(self.segmenter_width) + RATING_BYTES * halves(self.scorer_width)
+        let scorers = self.scorer_widths.iter().map(|width| RATING_BYTES * halves(*width));
+        segmenter * halves(self.segmenter_width) + scorers.sum::<u64>()
+    }
+
+    /// Returns the memory that all models need on a CPU at once.
+    fn bytes_on_cpu(&self) -> u64 {
+        let networks = self.scorer_widths.iter().filter(|width| **width > 0).count();
+        WORKING_BYTES_CPU + FURTHER_SCORER_BYTES_CPU * networks.saturating_sub(1) as u64
     }
 }
 
@@ -63,7 +72,7 @@ pub struct TooLittleMemory {
 pub(crate) fn check(
     devices: &[DeviceId],
     weights: u64,
-    batches: SmallestBatches,
+    batches: &SmallestBatches,
 ) -> Result<u64, TooLittleMemory> {
     let mut of_machine = WORKING_BYTES_CPU;
     let mut distinct = devices.to_vec();
@@ -72,7 +81,7 @@ pub(crate) fn check(
     for device in distinct {
         let lanes = devices.iter().filter(|other| **other == device).count() as u64;
         let working = match device {
-            DeviceId::Cpu => WORKING_BYTES_CPU,
+            DeviceId::Cpu => batches.bytes_on_cpu(),
             DeviceId::Cuda(_) | DeviceId::Metal(_) => batches.bytes_on_gpu(),
         };
         let needed = weights.saturating_add(working).saturating_mul(lanes);
@@ -115,8 +124,9 @@ mod tests {
     #[test]
     fn models_larger_than_the_machine_are_refused_with_both_figures() {
         let check = |devices: &[DeviceId], weights| {
-            let batches = SmallestBatches { points: 64, segmenter_width: 4, scorer_width: 4 };
-            check(devices, weights, batches)
+            let batches =
+                SmallestBatches { points: 64, segmenter_width: 4, scorer_widths: vec![4] };
+            check(devices, weights, &batches)
         };
         assert_eq!(check(&[DeviceId::Cpu], 7), Ok(7 + WORKING_BYTES_CPU));
         let total = memory_of(DeviceId::Cpu).unwrap();
@@ -125,6 +135,21 @@ mod tests {
         // Two lanes on one device hold the models twice.
         check(&[DeviceId::Cpu], total / 2).unwrap();
         check(&[DeviceId::Cpu; 2], total / 2).unwrap_err();
+    }
+
+    #[test]
+    fn every_scorer_needs_memory_of_its_own_and_one_on_a_server_none() {
+        let batches = |scorer_widths: &[usize]| SmallestBatches {
+            points: 64,
+            segmenter_width: 2,
+            scorer_widths: scorer_widths.to_vec(),
+        };
+        let on_gpu =
+            |widths: &[usize]| batches(widths).bytes_on_gpu() - batches(&[]).bytes_on_gpu();
+        assert_eq!([&[2][..], &[2, 2], &[2, 0]].map(on_gpu), [1, 2, 1].map(|n| n * RATING_BYTES));
+        let on_cpu = |widths: &[usize]| batches(widths).bytes_on_cpu() - WORKING_BYTES_CPU;
+        let further = [0, FURTHER_SCORER_BYTES_CPU, 0];
+        assert_eq!([&[4][..], &[4, 4], &[4, 0]].map(on_cpu), further);
     }
 
     /// Returns the largest number of bytes that a pass holds at once, beyond its inputs.

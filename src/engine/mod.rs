@@ -6,25 +6,28 @@
 //!             (blocking threads)     (queue, batches, a thread per device)
 //! ```
 //! [`Engine`] is what the pipeline holds, and [`Segmenter`] and [`Scorer`] are what a model
-//! implements. `model_lane` puts a model behind its `lane`, the queue in front of its devices.
+//! implements. `model_lane` puts a model behind its `lane`, the queue in front of its devices, and
+//! `engine_lanes` asks every scorer that the setting in `scorers` names.
 //! `adapters` implement the traits for the models of `crate::models`; `dog_iqa_plan` plans the
 //! engine of the paper from two of them. `server` rates on a server in place of the second lane.
 //! `chat` generates free-text answers for `dogiqa ask`.
 //!
-//! May import `redact`, `backoff`, `secret`, `telemetry`, `method`, `imaging`, `models` and
-//! `checkpoints`; knows nothing of Kafka or storage.
+//! May import `redact`, `backoff`, `secret`, `priority`, `telemetry`, `method`, `imaging`, `models`
+//! and `checkpoints`; knows nothing of Kafka or storage.
 
 mod adapters;
 mod chat;
 mod dog_iqa_plan;
 #[expect(clippy::module_inception, reason = "the file is named after its type, `Engine`")]
 mod engine;
+mod engine_lanes;
 mod error;
 mod info;
 pub(crate) mod lane;
 mod memory;
 mod model;
 mod model_lane;
+mod scorers;
 mod server;
 mod settings;
 mod traits;
@@ -40,9 +43,10 @@ pub use adapters::{ClipIqaError, MplugOwl3Error, Qwen3_5VlError};
 pub use chat::{ChatQuestion, MplugOwl3Chat};
 pub use engine::Engine;
 pub use error::EngineError;
-pub use info::{EngineInfo, ModelInfo, WeightsFile};
+pub use info::{EngineInfo, ModelInfo, ScorerShare, WeightsFile};
 pub use lane::RunError;
 pub use memory::{TooLittleMemory, machine_memory};
+pub use scorers::{RatedBy, Scorers, ScorersByPart, WeightedScorer};
 pub use server::{HttpScorer, HttpSettings, OutageKind, ServerError, ServerOutage, ServerReport};
 pub use settings::{
     Devices, DogIqaSettings, EngineLimits, EngineName, LaneLimits, LaneSettings, Precision,

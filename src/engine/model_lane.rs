@@ -13,13 +13,10 @@ use tokio::time::timeout;
 use crate::engine::error::EngineError;
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::{Lane, LaneDevice, LaneError, LaneSpec, OpenedModel, RunError};
-use crate::engine::model::{Model, ScorerModel, SegmenterModel};
-use crate::engine::server::HttpScorer;
+use crate::engine::model::Model;
 use crate::engine::settings::LaneLimits;
-use crate::engine::traits::{Scorer, Segmenter};
 use crate::engine::warm_up::{MakeSource, PeakMemory, warm_up};
-use crate::imaging::{Crop, Picture};
-use crate::method::{LevelDistribution, RawMask};
+use crate::priority::Priority;
 
 /// A plan for opening one model, on one device or on several.
 pub(crate) struct ModelPlan<M: Model> {
@@ -32,7 +29,7 @@ pub(crate) struct ModelPlan<M: Model> {
 
 impl<M: Model> ModelPlan<M> {
     /// Opens the model on each device. Blocks until all are open.
-    fn open(
+    pub(crate) fn open(
         self,
         lane_name: &'static str,
         health: watch::Sender<bool>,
@@ -72,7 +69,8 @@ pub(crate) struct ModelLane<S, O> {
     submit: Arc<SubmitFn<S, O>>,
 }
 
-type SubmitFn<S, O> = dyn Fn(S, Duration) -> BoxFuture<'static, Result<O, LaneError>> + Send + Sync;
+type SubmitFn<S, O> =
+    dyn Fn(S, Duration, Priority) -> BoxFuture<'static, Result<O, LaneError>> + Send + Sync;
 
 impl<S, O> Clone for ModelLane<S, O> {
     fn clone(&self) -> Self {
@@ -92,9 +90,20 @@ impl<S: Send + 'static, O: Send + 'static> ModelLane<S, O> {
         lane: Lane<M::Input, O>,
         info: ModelInfo,
     ) -> Self {
-        let submit = move |source: S, limit| {
-            prepare_and_submit(Arc::clone(&model), lane.clone(), source, limit).boxed()
-        };
+        Self::of(info, move |source: S, limit, priority| {
+            let lane = lane.with_priority(priority);
+            prepare_and_submit(Arc::clone(&model), lane, source, limit).boxed()
+        })
+    }
+
+    /// Puts a function in the place of a lane.
+    pub(crate) fn of<F>(info: ModelInfo, submit: F) -> Self
+    where
+        F: Fn(S, Duration, Priority) -> BoxFuture<'static, Result<O, LaneError>>
+            + Send
+            + Sync
+            + 'static,
+    {
         Self { info: Arc::new(info), submit: Arc::new(submit) }
     }
 
@@ -109,26 +118,13 @@ impl<S: Send + 'static, O: Send + 'static> ModelLane<S, O> {
     ///
     /// # Errors
     /// Fails if preparation or the model does, or if one of them exceeds `limit`.
-    pub(crate) async fn submit(&self, source: S, limit: Duration) -> Result<O, LaneError> {
-        (self.submit)(source, limit).await
-    }
-}
-
-impl ModelLane<Crop, LevelDistribution> {
-    /// Puts a server in the place of a lane. It has limits of its own, so that of `submit` does not
-    /// count: a slow server is no fault of a crop.
-    fn of_server(server: &Arc<HttpScorer>) -> Self {
-        let info = ModelInfo {
-            name: server.model().to_owned(),
-            version: server.version().to_owned(),
-            weights: Vec::new(),
-        };
-        let server = Arc::clone(server);
-        let submit = move |crop: Crop, _: Duration| {
-            let rating = Arc::clone(&server).rate(crop);
-            async move { rating.await.map_err(LaneError::from) }.boxed()
-        };
-        Self { info: Arc::new(info), submit: Arc::new(submit) }
+    pub(crate) async fn submit(
+        &self,
+        source: S,
+        limit: Duration,
+        priority: Priority,
+    ) -> Result<O, LaneError> {
+        (self.submit)(source, limit, priority).await
     }
 }
 
@@ -143,42 +139,4 @@ async fn prepare_and_submit<M: Model>(
     let input = joined
         .unwrap_or_else(|_| Err(RunError::Batch("the model's preparation panicked".into())))?;
     lane.submit_within(input, limit).await
-}
-
-/// The two models of an engine, each behind its lane.
-#[derive(Debug, Clone)]
-pub(crate) struct ModelLanes {
-    pub(crate) segmenter: ModelLane<Picture, Vec<RawMask>>,
-    pub(crate) scorer: ModelLane<Crop, LevelDistribution>,
-    /// The server that rates, if no lane of this process does.
-    pub(crate) server: Option<Arc<HttpScorer>>,
-    /// Turns false once, when either lane loses a device.
-    pub(crate) healthy: watch::Receiver<bool>,
-}
-
-/// A plan for opening a scorer.
-pub(crate) enum ScorerPlan<C: Scorer> {
-    /// On devices of this process.
-    Lane(ModelPlan<ScorerModel<C>>),
-    /// On a server.
-    Server(Arc<HttpScorer>),
-}
-
-impl ModelLanes {
-    /// Opens both models. Blocks until they are open on all devices.
-    ///
-    /// # Errors
-    /// Fails if a model does not open, or the operating system refuses a thread.
-    pub(crate) fn open<S: Segmenter, C: Scorer>(
-        segmenter: ModelPlan<SegmenterModel<S>>,
-        scorer: ScorerPlan<C>,
-    ) -> Result<Self, EngineError> {
-        let (health, healthy) = watch::channel(true);
-        let segmenter = segmenter.open("segment", health.clone())?;
-        let (scorer, server) = match scorer {
-            ScorerPlan::Lane(plan) => (plan.open("score", health)?, None),
-            ScorerPlan::Server(server) => (ModelLane::of_server(&server), Some(server)),
-        };
-        Ok(Self { segmenter, scorer, server, healthy })
-    }
 }

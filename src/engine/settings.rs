@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::changed_settings::changed_settings;
+use crate::engine::scorers::Scorers;
 use crate::engine::server::HttpSettings;
 use crate::models::clip_iqa::ClipIqaSettings;
 use crate::models::device::DeviceId;
@@ -174,11 +175,16 @@ pub struct DogIqaSettings {
     /// with `dogiqa models pull`. A path names a folder, a `.safetensors` file, its index, or a
     /// `.gguf` file. The weights decide whether it is an mPLUG-Owl3, a Qwen3.5-VL or a CLIP. `http`
     /// is a server with OpenAI's API, with the settings of `engine.dog_iqa.http`.
-    pub scorer: String,
+    ///
+    /// `{ global = "…", objects = "…" }` rates the whole image by one model and its objects by
+    /// another. `[{ model = "…", weight = 0.6 }, { model = "…", weight = 0.4 }]` is an ensemble of
+    /// two to four, whose level distributions are averaged; its weights sum to 1. It may also be
+    /// `global` or `objects`. Every model is in memory once.
+    pub scorer: Scorers,
     /// Allowed SHA-256 digests of weight files. If the list is not empty, the worker does not start
     /// with a file of any other digest.
     pub sha256: Vec<String>,
-    /// Devices of both models, each with a lane per model: `auto` (the first GPU, otherwise the
+    /// Devices of all models, each with a lane per model: `auto` (the first GPU, otherwise the
     /// CPU), `cpu`, `cuda:0`, `cuda:0,1` or `metal`.
     pub device: Devices,
     /// Number format of the models: `auto` (`f32` on a CPU, `bf16` on a GPU), `f32`, `f16` or
@@ -199,7 +205,7 @@ pub struct DogIqaSettings {
     pub q_realign: QRealignSettings,
     /// The prompts and the images of CLIP-IQA.
     pub clip_iqa: ClipIqaSettings,
-    /// The server that rates if `scorer` is `http`: vLLM, SGLang, TGI, llama.cpp, mistral.rs or
+    /// The server that rates if a `scorer` is `http`: vLLM, SGLang, TGI, llama.cpp, mistral.rs or
     /// another one with OpenAI's API and a model that reads images.
     pub http: HttpSettings,
 }
@@ -208,7 +214,7 @@ impl Default for DogIqaSettings {
     fn default() -> Self {
         Self {
             segmenter: String::new(),
-            scorer: String::new(),
+            scorer: Scorers::default(),
             sha256: Vec::new(),
             device: Devices::default(),
             dtype: Precision::default(),
@@ -247,8 +253,9 @@ impl DogIqaSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LaneSettings {
-    /// Prepared inputs that may wait for the model; when the queue is full, the pipeline waits. A
-    /// longer queue uses more memory. 0 chooses a size for the device.
+    /// Prepared inputs that may wait for the model, of HTTP requests and of the backlog each; when
+    /// the queue is full, the pipeline waits. A longer queue uses more memory. 0 chooses a size for
+    /// the device.
     pub queue: usize,
     /// Maximum pixels in one batch; an input that is larger runs alone. Lower it if batches exceed
     /// the stage's timeout. 0 chooses a size for the device.

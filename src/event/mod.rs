@@ -12,10 +12,12 @@
 //! [`schema`] describes the same as JSON Schema and AsyncAPI.
 //!
 //! Imports go downwards: `schema` uses all messages; `notification` uses `reference`; `reference`
-//! and `dead_letter` use `headers`; `error`, `limits`, `measure` and `metadata` are at the bottom.
+//! and `dead_letter` use `headers`; `error`, `limits`, `measure`, `metadata` and `reason` are at
+//! the bottom.
 
 pub mod cloudevent_headers;
 pub mod dead_letter;
+mod engine_provenance;
 mod error;
 mod headers;
 mod limits;
@@ -25,19 +27,22 @@ mod metadata;
 pub mod notification;
 pub mod quality_event;
 mod rating;
+mod reason;
 pub mod reference;
 pub mod schema;
 mod trace;
 
 pub use dead_letter::DeadLetterReason;
+pub use engine_provenance::{EngineProvenance, EventScorer, ScoringServer, WeightsDigest};
 pub use headers::Headers;
-pub use limits::SCHEMA_VERSION;
+pub use limits::{ID_CHARS_MAX, SCHEMA_VERSION};
 pub use measure::EventMeasure;
 pub use metadata::Metadata;
 pub use quality_event::{
-    EngineProvenance, EventImage, EventParts, EventReference, EventVerdict, ObjectQuality,
-    QualityEvent, ScoringServer, SegmentationSummary, Source, TimingsMs, WeightsDigest,
+    DuplicateOf, EventImage, EventParts, EventReference, EventVerdict, ObjectQuality, QualityEvent,
+    SegmentationSummary, Source, TimingsMs,
 };
-pub use rating::{EventAnswer, Rating};
+pub use rating::{EventAnswer, EventFurtherRating, Rating};
+pub use reason::EventReason;
 pub use reference::{ImageReference, ReferenceError};
 pub use trace::TraceContext;

@@ -1,6 +1,5 @@
 //! The quality event: scores of one image and of every object in it, and their provenance.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
@@ -9,14 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::event::engine_provenance::EngineProvenance;
 use crate::event::limits::SCHEMA_VERSION;
 use crate::event::measure::EventMeasure;
 use crate::event::metadata::Metadata;
 use crate::event::rating::Rating;
+use crate::event::reason::EventReason;
 use crate::event::reference::ImageReference;
 use crate::method::{
-    AggregationSettings, Assessment, BoundingBox, Formula, LevelDistribution, ObjectAssessment,
-    PolicyOutcome, PolicyVerdict, RegionKind, Rle, Segmentation, ServedBy, Standard,
+    AggregationSettings, Assessment, BoundingBox, ObjectAssessment, PolicyOutcome, PolicyVerdict,
+    RegionKind, Rle, Segmentation, Standard,
 };
 
 /// Namespace of the event ids: a random value, fixed for this contract.
@@ -62,9 +63,23 @@ pub struct QualityEvent {
     /// affect the score. Absent if none are configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<EventMeasure>,
+    /// Distortions of the image and of its objects that are strong enough to mention. They do not
+    /// affect the score. Empty if there are none; absent if `pipeline.reasons` is off, or if they
+    /// could not be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<Vec<EventReason>>,
     /// Verdict of the policy. Absent if no policy applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<EventVerdict>,
+    /// The most similar of the last images of the same tenant, if `pipeline.duplicates` is set and
+    /// it is within the distance. Each worker knows only the images that it scored itself since its
+    /// start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<DuplicateOf>,
+    /// True if the ratings are those of an earlier image with the same bytes, from the cache. No
+    /// network ran, and the times of all stages but `fetch` are 0. Absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
     /// The engine that rated the image, with its standard and weights.
     pub engine: EngineProvenance,
     /// Duration of each stage.
@@ -106,6 +121,21 @@ pub struct EventImage {
     /// The store's version of the object, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// 64-bit perceptual hash (dHash) of the picture in hexadecimal, if `pipeline.phash` is set.
+    /// Pictures that look alike differ in few bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-f]{16}$"))]
+    pub phash: Option<String>,
+}
+
+/// An earlier image that looks the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DuplicateOf {
+    /// Id of the earlier image's reference.
+    pub id: String,
+    /// Number of bits in which the perceptual hashes differ; 0 if they are equal.
+    #[schemars(range(min = 0, max = 64))]
+    pub distance: u32,
 }
 
 /// The segmentation of the image into regions.
@@ -176,69 +206,9 @@ pub struct EventVerdict {
     pub policy: String,
     /// `pass`, `review` or `reject`.
     pub outcome: PolicyOutcome,
-    /// One sentence for each threshold that was missed or nearly missed.
+    /// One sentence for each threshold that was missed or nearly missed, and for each of `reasons`
+    /// that the policy names.
     pub reasons: Vec<String>,
-}
-
-/// The engine that rated the image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct EngineProvenance {
-    /// Name of the engine: `dog-iqa`, `classic`, or a custom one.
-    pub name: String,
-    /// Version of the engine.
-    pub version: String,
-    /// Name of the segmenter.
-    pub segmenter: String,
-    /// Name of the scorer.
-    pub scorer: String,
-    /// Standard of the levels, such as `word-7`.
-    pub standard: String,
-    /// Preset on which the settings are based, such as `paper`. Absent without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preset: Option<String>,
-    /// Formula of the score.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub formula: Option<Formula>,
-    /// Condition for segmenting objects: `never`, or `cascade-` with the band of expected levels
-    /// and the confidence below which they are segmented. Absent if they always are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub objects: Option<String>,
-    /// Fingerprint of all other settings that a score depends on: reading, cropping, selection of
-    /// regions, the condition for segmenting, aggregation. Settings that save cost precede the
-    /// digest in plain text, such as `side1024-regions8-`.
-    #[serde(default)]
-    pub settings: String,
-    /// Every setting that a score depends on and that differs from its default, by its name in the
-    /// configuration. Models and standard are named above.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub changed_settings: BTreeMap<String, Value>,
-    /// The loaded weight files. Empty for an engine without weights.
-    pub weights: Vec<WeightsDigest>,
-    /// The scoring servers that rated this image, as their answers name them. Several if a load
-    /// balancer has several behind one address. Absent if this process rated it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub servers: Vec<ScoringServer>,
-}
-
-/// A server that rated crops of the image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ScoringServer {
-    /// Name of the model in the server's answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// The server's fingerprint of model and configuration, if it sends one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub system_fingerprint: Option<String>,
-}
-
-/// One weight file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct WeightsDigest {
-    /// Name of the file.
-    pub name: String,
-    /// SHA-256 of the file in hexadecimal.
-    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
-    pub sha256: String,
 }
 
 /// Duration of each stage in milliseconds, including the wait for a free slot.
@@ -256,7 +226,8 @@ pub struct TimingsMs {
     /// Rating the whole image and every crop.
     #[schemars(range(min = 0))]
     pub score: f64,
-    /// Computing the `measures`, at the same time as `segment` and `score`. Absent without them.
+    /// Computing the `measures` and the `reasons`, at the same time as `segment` and `score`.
+    /// Absent without both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub measure: Option<f64>,
@@ -304,6 +275,8 @@ pub struct EventParts<'a> {
     pub standard: &'a Standard,
     /// Values of the hand-crafted metrics.
     pub measures: Vec<EventMeasure>,
+    /// Reasons for the quality, or `None` if they were not measured.
+    pub reasons: Option<Vec<EventReason>>,
     /// The engine that rated the image.
     pub engine: EngineProvenance,
     /// Verdict of the policy.
@@ -323,7 +296,8 @@ pub struct EventParts<'a> {
 }
 
 impl QualityEvent {
-    /// Builds an event. Its id depends only on the parts.
+    /// Builds an event of an image that is no duplicate and was rated now. Its id depends only on
+    /// the parts.
     pub fn new(parts: EventParts<'_>) -> Self {
         let EventParts { reference, assessment, standard, include_masks, .. } = parts;
         let objects = assessment.objects.iter().zip(0_u32..).map(|(object, index)| {
@@ -354,8 +328,11 @@ impl QualityEvent {
             },
             objects: objects.collect(),
             measures: parts.measures,
+            reasons: parts.reasons,
             image: parts.image,
             verdict: parts.verdict.map(EventVerdict::from),
+            duplicate_of: None,
+            cached: false,
             engine: parts.engine,
             timings_ms: parts.timings,
             source: parts.source,
@@ -397,27 +374,6 @@ fn event_id(parts: &EventParts<'_>) -> Uuid {
         ]),
     };
     Uuid::new_v5(&EVENT_ID_NAMESPACE, name.to_string().as_bytes())
-}
-
-impl EngineProvenance {
-    /// Adds the scoring servers of these ratings, each once.
-    #[must_use]
-    pub fn with_servers<'a>(
-        mut self,
-        ratings: impl IntoIterator<Item = &'a LevelDistribution>,
-    ) -> Self {
-        let served = ratings.into_iter().filter_map(|rating| Some(&*rating.served()?.by));
-        let distinct: BTreeSet<&ServedBy> = served.collect();
-        self.servers = distinct.into_iter().map(ScoringServer::from).collect();
-        self
-    }
-}
-
-impl From<&ServedBy> for ScoringServer {
-    fn from(server: &ServedBy) -> Self {
-        let ServedBy { model, system_fingerprint } = server.clone();
-        Self { model, system_fingerprint }
-    }
 }
 
 impl ObjectQuality {

@@ -1,9 +1,11 @@
 //! A rating in a quality event, and the answer of which its level is.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::method::{AnswerKind, GeneratedAnswer, LevelDistribution, Standard};
+use crate::method::{AnswerKind, FurtherRating, GeneratedAnswer, LevelDistribution, Standard};
 
 /// A scorer's rating of the whole image or of one region.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,7 +35,8 @@ pub struct Rating {
     #[schemars(range(min = 0, max = 1))]
     pub unreported: Option<f64>,
     /// True if the scoring server reports no probabilities. `level` then has the probability 1, and
-    /// `expected`, `confidence` and `probabilities` say no more than `level`.
+    /// `expected`, `confidence` and `probabilities` say no more than `level`. In a rating by
+    /// several scorers, this holds for the server's share only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub level_only: bool,
     /// The generated answer. Present only if the level is that of an answer
@@ -55,6 +58,36 @@ pub struct Rating {
     /// the probability of each pair's better prompt has its place among the levels in the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<String>,
+    /// The scorer's answers to further questions about the same pixels
+    /// (`engine.dog_iqa.q_realign.question` with two). They do not affect the score. Absent if it
+    /// is asked one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<EventFurtherRating>,
+    /// Probabilities of properties against their opposites, by name
+    /// (`engine.dog_iqa.clip_iqa.attributes`): `bright` (not dark), `sharp` (not blurry), `clean`
+    /// (not noisy), `colourful` (not dull). They do not affect the score. Absent without them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("additionalProperties" = {"type": "number", "minimum": 0, "maximum": 1}))]
+    pub attributes: BTreeMap<String, f64>,
+}
+
+/// A scorer's answer to another question than that of the score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventFurtherRating {
+    /// The question: `quality` or `aesthetics`.
+    pub question: String,
+    /// The most probable level, 1 to K.
+    #[schemars(range(min = 1, max = 9))]
+    pub level: u8,
+    /// Mean of the levels, 1 to K.
+    #[schemars(range(min = 1, max = 9))]
+    pub expected: f64,
+    /// Probability of each level from 1 to K; they sum to 1.
+    #[schemars(length(min = 2, max = 9), inner(range(min = 0, max = 1)))]
+    pub probabilities: Vec<f64>,
+    /// The scorer's own score, as in the rating.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<f64>,
 }
 
 /// The first token of a generated answer.
@@ -84,6 +117,25 @@ impl Rating {
             direction: distribution.direction(),
             raw: distribution.raw().map(|raw| raw.value),
             mapping: distribution.raw().map(|raw| raw.mapping.to_owned()),
+            further: distribution.further().iter().map(EventFurtherRating::from).collect(),
+            attributes: distribution
+                .attributes()
+                .iter()
+                .map(|attribute| (attribute.name.to_owned(), attribute.probability))
+                .collect(),
+        }
+    }
+}
+
+impl From<&FurtherRating> for EventFurtherRating {
+    fn from(further: &FurtherRating) -> Self {
+        let FurtherRating { question, rating } = further;
+        Self {
+            question: (*question).to_owned(),
+            level: rating.level(),
+            expected: rating.expected(),
+            probabilities: rating.probabilities().to_vec(),
+            raw: rating.raw().map(|raw| raw.value),
         }
     }
 }

@@ -100,6 +100,8 @@ pub struct Crop {
     pub source: CropSource,
     /// Pixels at the picture's resolution. Those of the whole picture are shared, not copied.
     pub pixels: Arc<RgbImage>,
+    /// The whole picture of a region's crop, for a scorer that reads both. Shared, not copied.
+    pub picture: Option<Arc<RgbImage>>,
 }
 
 impl fmt::Debug for Crop {
@@ -109,7 +111,7 @@ impl fmt::Debug for Crop {
             .field("source", &self.source)
             .field("width", &self.pixels.width())
             .field("height", &self.pixels.height())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,7 +129,7 @@ impl Crop {
 
 /// Returns the whole picture as a crop. Copies no pixels.
 pub fn crop_whole(picture: &Picture) -> Crop {
-    Crop { source: CropSource::Whole, pixels: Arc::clone(picture.pixels()) }
+    Crop { source: CropSource::Whole, pixels: Arc::clone(picture.pixels()), picture: None }
 }
 
 /// Crops the region with this index in its segmentation, which must be one of this picture. The box
@@ -144,18 +146,16 @@ pub fn crop_region(
         bbox.x + bbox.width <= rgb.width() && bbox.y + bbox.height <= rgb.height(),
         "the region belongs to another picture"
     );
-    let source = CropSource::Region(index);
-    match mode {
-        CropMode::BoundingBox if (bbox.width, bbox.height) == rgb.dimensions() => {
-            Crop { source, pixels: Arc::clone(rgb) }
-        }
-        CropMode::BoundingBox => Crop { source, pixels: Arc::new(copy_box(rgb, bbox)) },
+    let pixels = match mode {
+        CropMode::BoundingBox if (bbox.width, bbox.height) == rgb.dimensions() => Arc::clone(rgb),
+        CropMode::BoundingBox => Arc::new(copy_box(rgb, bbox)),
         CropMode::Mask => {
             let mut pixels = copy_box(rgb, bbox);
             blacken_outside(&mut pixels, bbox, region.mask.rle());
-            Crop { source, pixels: Arc::new(pixels) }
+            Arc::new(pixels)
         }
-    }
+    };
+    Crop { source: CropSource::Region(index), pixels, picture: Some(Arc::clone(rgb)) }
 }
 
 /// Shrinks a picture proportionally until no side exceeds `side_max`. Returns `None` if none does,

@@ -64,6 +64,24 @@ pub struct RawScore {
     pub mapping: &'static str,
 }
 
+/// A scorer's answer to another question about the same crop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FurtherRating {
+    /// The question, such as `aesthetics`.
+    pub question: &'static str,
+    /// The answer, on the same levels.
+    pub rating: LevelDistribution,
+}
+
+/// A property of a crop that a scorer measures in addition to its rating.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attribute {
+    /// The property, such as `bright`.
+    pub name: &'static str,
+    /// Its probability against the opposite.
+    pub probability: f64,
+}
+
 /// A scoring server as its answers describe it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServedBy {
@@ -93,6 +111,8 @@ pub struct LevelDistribution {
     direction: Option<f64>,
     raw: Option<RawScore>,
     served: Option<Served>,
+    further: Vec<FurtherRating>,
+    attributes: Vec<Attribute>,
 }
 
 impl LevelDistribution {
@@ -113,6 +133,16 @@ impl LevelDistribution {
             return Err(LevelsError::Sum { sum });
         }
         Ok(Self::normalised(probabilities, sum))
+    }
+
+    /// Creates a distribution from the [`probabilities`](Self::probabilities) of another one, bit
+    /// for bit: dividing them by their sum once more could change the last digit.
+    ///
+    /// # Errors
+    /// Fails like [`new`](Self::new).
+    pub fn restored(probabilities: Vec<f64>) -> Result<Self, LevelsError> {
+        let checked = Self::new(probabilities.clone())?;
+        Ok(Self { probabilities, ..checked })
     }
 
     /// Creates a distribution by softmax from one logit per level. Subtracts the largest logit
@@ -144,6 +174,8 @@ impl LevelDistribution {
             direction: None,
             raw: None,
             served: None,
+            further: Vec::new(),
+            attributes: Vec::new(),
         }
     }
 
@@ -198,6 +230,30 @@ impl LevelDistribution {
         }
         self.served = Some(served);
         Ok(self)
+    }
+
+    /// Adds the answers to other questions about the same crop.
+    #[must_use]
+    pub fn with_further(mut self, further: Vec<FurtherRating>) -> Self {
+        self.further = further;
+        self
+    }
+
+    /// Adds properties of the crop.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: Vec<Attribute>) -> Self {
+        self.attributes = attributes;
+        self
+    }
+
+    /// Returns the answers to other questions about the same crop.
+    pub fn further(&self) -> &[FurtherRating] {
+        &self.further
+    }
+
+    /// Returns the properties of the crop.
+    pub fn attributes(&self) -> &[Attribute] {
+        &self.attributes
     }
 
     /// Returns the scoring server that reported the distribution, if one did.

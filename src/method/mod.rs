@@ -15,6 +15,7 @@ mod answer;
 mod bounds;
 mod calibration;
 mod cascade;
+mod ensemble;
 mod fingerprint;
 mod formula;
 mod levels;
@@ -22,6 +23,8 @@ mod mask_bonus;
 mod masks;
 mod policy;
 mod preset;
+mod reason;
+mod reason_condition;
 mod regions;
 mod release_texts;
 mod settings;
@@ -36,16 +39,22 @@ pub use aggregate::{
 pub use answer::{AnswerKind, GeneratedAnswer};
 pub use calibration::{CalibrationError, CalibrationSettings};
 pub use cascade::{ObjectsError, ObjectsSettings, ObjectsWhen};
+pub use ensemble::mean_rating;
 pub(crate) use fingerprint::{fingerprint, short};
 pub use formula::Formula;
-pub use levels::{LEVELS_MAX, LevelDistribution, LevelsError, RawScore, Served, ServedBy};
+pub use levels::{
+    Attribute, FurtherRating, LEVELS_MAX, LevelDistribution, LevelsError, RawScore, Served,
+    ServedBy,
+};
 pub use mask_bonus::MaskBonus;
 pub use masks::{BoundingBox, Mask, MaskError, PIXELS_MAX, RUNS_MAX, Rle};
 pub use policy::{
     Basis, FormulaMismatch, Policies, Policy, PolicyError, PolicyOutcome, PolicySettings,
-    PolicyVerdict,
+    PolicyVerdict, ReasonsOff,
 };
 pub use preset::Preset;
+pub use reason::{Reason, ReasonCode, Scope, WholeImage};
+pub use reason_condition::{ConditionError, ReasonCondition};
 pub(crate) use regions::keep_largest;
 pub use regions::{
     RawMask, Region, RegionKind, RegionSettings, RemainderArea, Segmentation, WhenEmpty, enlarge,

@@ -1,15 +1,17 @@
 //! Verdicts: compares an assessment with a set of thresholds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::method::aggregate::Assessment;
+use crate::method::aggregate::{Assessment, ObjectAssessment};
 use crate::method::bounds::{fraction, not_negative, optional_finite};
 use crate::method::formula::Formula;
 use crate::method::levels::LevelDistribution;
+use crate::method::reason::{Reason, Scope};
+use crate::method::reason_condition::ReasonCondition;
 use crate::method::regions::RegionKind;
 
 /// The recommended treatment of an image.
@@ -73,8 +75,8 @@ pub struct PolicySettings {
     /// The remainder is not an object. Without it, objects are not checked.
     #[serde(deserialize_with = "optional_finite")]
     pub object_score_min: Option<f64>,
-    /// Minimum area of an object to be checked against `object_score_min`, as a share of the image
-    /// from 0 to 1.
+    /// Minimum area of an object to be checked against `object_score_min`, `reject_reasons` and
+    /// `review_reasons`, as a share of the image from 0 to 1.
     #[serde(deserialize_with = "fraction")]
     pub object_area_fraction_min: f64,
     /// Margin around each threshold within which the outcome is `review` instead of `pass` or
@@ -84,6 +86,14 @@ pub struct PolicySettings {
     /// Values to compare: `level` (the most probable levels, as in the paper) or `expected` (the
     /// expected levels).
     pub basis: Basis,
+    /// Rejects an image with one of these reasons, as a whole or in an object that is checked:
+    /// `["blurred", "too_dark:0.6"]` names codes, and after a colon the strength (0 to 1) from
+    /// which a reason counts. Needs `pipeline.reasons`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reject_reasons: Vec<ReasonCondition>,
+    /// Reasons for a review, in the same form.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub review_reasons: Vec<ReasonCondition>,
 }
 
 impl Default for PolicySettings {
@@ -95,7 +105,15 @@ impl Default for PolicySettings {
             object_area_fraction_min: 0.05,
             review_band: 0.25,
             basis: Basis::Level,
+            reject_reasons: Vec::new(),
+            review_reasons: Vec::new(),
         }
+    }
+}
+
+impl PolicySettings {
+    fn names_reasons(&self) -> bool {
+        !self.reject_reasons.is_empty() || !self.review_reasons.is_empty()
     }
 }
 
@@ -123,6 +141,17 @@ pub struct FormulaMismatch {
     pub meant_for: Formula,
     /// Formula of the scores.
     pub configured: Formula,
+}
+
+/// A policy that names reasons, which are not measured.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "policy {name:?} names reasons, and pipeline.reasons is off; turn it on, or remove \
+     reject_reasons and review_reasons"
+)]
+pub struct ReasonsOff {
+    /// Name of the policy.
+    pub name: String,
 }
 
 /// A policy that does not exist.
@@ -195,6 +224,17 @@ impl Policies {
             None => Ok(()),
         }
     }
+
+    /// Checks that no policy names reasons, for a pipeline that does not measure them.
+    ///
+    /// # Errors
+    /// Fails with the first policy that names any.
+    pub fn check_without_reasons(&self) -> Result<(), ReasonsOff> {
+        match self.named.iter().find(|(_, policy)| policy.names_reasons()) {
+            Some((name, _)) => Err(ReasonsOff { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Policy {
@@ -227,15 +267,56 @@ impl Policy {
             return verdict;
         };
         for (index, object) in assessment.objects.iter().enumerate() {
-            let share = object.region.mask.area_fraction();
-            let is_checked = object.region.kind == RegionKind::Object
-                && share >= settings.object_area_fraction_min;
-            if is_checked {
+            if self.checks(object) {
                 let rating = self.value(&object.rating);
                 verdict.merge(&self.compare(rating, minimum), || {
-                    let percent = 100.0 * share;
-                    format!("object {index} ({percent:.1} % of the image) rated {rating:.2}")
+                    format!("{} rated {rating:.2}", object_name(index, object))
                 });
+            }
+        }
+        verdict
+    }
+
+    /// Adds the reasons of an image to its verdict: of each code the first that decides, which is
+    /// that of the image if it has one. `None` are reasons that could not be measured. A policy
+    /// that names reasons cannot pass such an image, so the outcome is at least `review`.
+    pub fn with_reasons(
+        &self,
+        mut verdict: PolicyVerdict,
+        assessment: &Assessment,
+        reasons: Option<&[Reason]>,
+    ) -> PolicyVerdict {
+        let settings = &self.settings;
+        let Some(reasons) = reasons else {
+            if settings.names_reasons() {
+                let relation = "were not measured".to_owned();
+                let unknown = Comparison { outcome: PolicyOutcome::Review, relation };
+                verdict.merge(&unknown, || "reasons".to_owned());
+            }
+            return verdict;
+        };
+        let mut named = BTreeSet::new();
+        for reason in reasons {
+            let part = match reason.scope {
+                Scope::Image(_) => "the image".to_owned(),
+                Scope::Region(index) => match assessment.objects.get(index as usize) {
+                    Some(object) if self.checks(object) => object_name(index as usize, object),
+                    _ => continue,
+                },
+            };
+            let lists = [
+                (PolicyOutcome::Reject, "reject_reasons", &settings.reject_reasons),
+                (PolicyOutcome::Review, "review_reasons", &settings.review_reasons),
+            ];
+            let found = lists.into_iter().find_map(|(outcome, list, conditions)| {
+                let condition = conditions.iter().find(|condition| condition.holds(reason))?;
+                Some(Comparison { outcome, relation: format!("meets `{condition}` of {list}") })
+            });
+            if let Some(comparison) =
+                found.filter(|found| named.insert((reason.code, found.outcome.name())))
+            {
+                let Reason { code, strength, .. } = reason;
+                verdict.merge(&comparison, || format!("{part} is {code} ({strength:.2}) and"));
             }
         }
         verdict
@@ -252,6 +333,12 @@ impl Policy {
             verdict.merge(&unknown, || "objects".to_owned());
         }
         verdict
+    }
+
+    /// Returns true for objects that are large enough.
+    fn checks(&self, object: &ObjectAssessment) -> bool {
+        object.region.kind == RegionKind::Object
+            && object.region.mask.area_fraction() >= self.settings.object_area_fraction_min
     }
 
     fn value(&self, rating: &LevelDistribution) -> f64 {
@@ -272,6 +359,11 @@ impl Policy {
         };
         Comparison { outcome, relation }
     }
+}
+
+fn object_name(index: usize, object: &ObjectAssessment) -> String {
+    let percent = 100.0 * object.region.mask.area_fraction();
+    format!("object {index} ({percent:.1} % of the image)")
 }
 
 /// The result of comparing a value with its threshold.
@@ -296,7 +388,7 @@ impl PolicyVerdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::{Mask, ObjectAssessment, Region, Rle};
+    use crate::method::{Mask, ReasonCode, Region, Rle};
 
     fn rating(level: u8) -> LevelDistribution {
         let certain = (1..=7).map(|candidate| f64::from(u8::from(candidate == level)));
@@ -352,6 +444,101 @@ mod tests {
             let policy = Policy::new("web".to_owned(), settings);
             let verdict = policy.without_objects(policy.judge(&assessment(6.0, &[])));
             assert_eq!(verdict.outcome, outcome, "{:?}", verdict.reasons);
+        }
+    }
+
+    #[test]
+    fn reasons_of_the_image_and_of_large_objects_decide() {
+        let conditions = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let settings = PolicySettings {
+            reject_reasons: conditions(&["blurred", "too_dark:0.6"]),
+            review_reasons: conditions(&["too_dark", "noisy"]),
+            ..PolicySettings::default()
+        };
+        let policy = Policy::new("shop".to_owned(), settings);
+        let objects = [
+            (RegionKind::Object, 30, 4),
+            (RegionKind::Object, 4, 4),
+            (RegionKind::Remainder, 66, 4),
+        ];
+        let assessed = assessment(6.0, &objects);
+        let judge = |reasons: &[(ReasonCode, f64, Scope)]| {
+            let reason = |&(code, strength, scope)| Reason { code, strength, scope };
+            let reasons: Vec<Reason> = reasons.iter().map(reason).collect();
+            let verdict = policy.with_reasons(policy.judge(&assessed), &assessed, Some(&reasons));
+            (verdict.outcome, verdict.reasons)
+        };
+        let text = |text: &str| vec![text.to_owned()];
+        assert_eq!(judge(&[]), (PolicyOutcome::Pass, vec![]));
+        assert_eq!(
+            judge(&[(ReasonCode::TooDark, 0.7, Scope::IMAGE)]),
+            (
+                PolicyOutcome::Reject,
+                text("the image is too_dark (0.70) and meets `too_dark:0.6` of reject_reasons")
+            )
+        );
+        assert_eq!(
+            judge(&[(ReasonCode::TooDark, 0.5, Scope::IMAGE)]),
+            (
+                PolicyOutcome::Review,
+                text("the image is too_dark (0.50) and meets `too_dark` of review_reasons")
+            )
+        );
+        assert_eq!(
+            judge(&[(ReasonCode::Blurred, 0.3, Scope::Region(0))]),
+            (
+                PolicyOutcome::Reject,
+                text(
+                    "object 0 (30.0 % of the image) is blurred (0.30) and meets `blurred` of \
+                     reject_reasons"
+                )
+            )
+        );
+        // Too small, the remainder, no such object, and a code that is not named.
+        for index in [1, 2, 3] {
+            let found = judge(&[(ReasonCode::Blurred, 0.9, Scope::Region(index))]);
+            assert_eq!(found, (PolicyOutcome::Pass, vec![]), "object {index}");
+        }
+        let found = judge(&[(ReasonCode::Borders, 0.9, Scope::IMAGE)]);
+        assert_eq!(found, (PolicyOutcome::Pass, vec![]));
+        let (outcome, sentences) = judge(&[
+            (ReasonCode::Noisy, 0.3, Scope::IMAGE),
+            (ReasonCode::Blurred, 0.3, Scope::IMAGE),
+            (ReasonCode::TooDark, 0.3, Scope::Region(0)),
+            (ReasonCode::Blurred, 0.5, Scope::Region(0)),
+        ]);
+        assert_eq!((outcome, sentences.len()), (PolicyOutcome::Reject, 3), "{sentences:?}");
+        assert!(sentences[1].starts_with("the image is blurred (0.30)"), "{sentences:?}");
+    }
+
+    #[test]
+    fn an_image_without_measured_reasons_passes_no_policy_that_names_any() {
+        let naming = PolicySettings {
+            reject_reasons: vec!["blurred".parse().unwrap()],
+            ..PolicySettings::default()
+        };
+        for (settings, outcome) in
+            [(naming, PolicyOutcome::Review), (PolicySettings::default(), PolicyOutcome::Pass)]
+        {
+            let policy = Policy::new("web".to_owned(), settings);
+            let assessed = assessment(6.0, &[]);
+            let verdict = policy.with_reasons(policy.judge(&assessed), &assessed, None);
+            assert_eq!(verdict.outcome, outcome, "{:?}", verdict.reasons);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_names_reasons_is_refused_where_they_are_off() {
+        let with = |settings: PolicySettings| Policies {
+            default: None,
+            named: BTreeMap::from([("shop".to_owned(), settings)]),
+        };
+        with(PolicySettings::default()).check_without_reasons().unwrap();
+        let noisy = vec!["noisy:0.5".parse().unwrap()];
+        let settings = PolicySettings { review_reasons: noisy, ..PolicySettings::default() };
+        let error = with(settings).check_without_reasons().unwrap_err().to_string();
+        for part in ["\"shop\"", "pipeline.reasons", "review_reasons"] {
+            assert!(error.contains(part), "{error}");
         }
     }
 
@@ -434,7 +621,13 @@ mod tests {
 
     #[test]
     fn invalid_thresholds_are_refused() {
-        for bad in ["{\"review_band\": -1}", "{\"object_area_fraction_min\": 2}", "{\"min\": 1}"] {
+        for bad in [
+            "{\"review_band\": -1}",
+            "{\"object_area_fraction_min\": 2}",
+            "{\"min\": 1}",
+            "{\"reject_reasons\": [\"dark\"]}",
+            "{\"review_reasons\": [\"too_dark:2\"]}",
+        ] {
             assert!(serde_json::from_str::<PolicySettings>(bad).is_err(), "{bad}");
         }
     }

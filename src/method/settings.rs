@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::method::aggregate::{AggregationError, AggregationSettings};
 use crate::method::calibration::{CalibrationError, CalibrationSettings};
 use crate::method::cascade::{ObjectsError, ObjectsSettings};
-use crate::method::policy::{FormulaMismatch, Policies, PolicyError};
+use crate::method::policy::{FormulaMismatch, Policies, PolicyError, ReasonsOff};
 use crate::method::preset::Preset;
 use crate::method::regions::RegionSettings;
 use crate::method::standard::{Standard, StandardError, StandardSettings};
@@ -51,6 +51,9 @@ pub enum SettingsError {
     /// A policy is meant for another formula.
     #[error("method.policies: {0}")]
     Formula(#[from] FormulaMismatch),
+    /// A policy names reasons that are not measured.
+    #[error("method.policies: {0}")]
+    Reasons(#[from] ReasonsOff),
     /// The calibration is no curve, or is for another formula.
     #[error("method.calibration: {0}")]
     Calibration(#[from] CalibrationError),

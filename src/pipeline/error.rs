@@ -50,6 +50,11 @@ impl JourneyError {
         format!("{} [{}]", self.message, self.code)
     }
 
+    /// Returns true if the error is an answer of the scoring server: it rates, but not this image.
+    pub fn is_answer_of_server(&self) -> bool {
+        matches!(self.code, "score.refused" | "score.no_level")
+    }
+
     /// Converts an engine's error in the stage `segment` or `score`.
     pub(crate) fn engine(stage: Stage, error: &EngineError) -> Self {
         if let EngineError::Server(ServerError::Outage(outage)) = error {

@@ -1,6 +1,7 @@
 //! Memory of the pipeline: an upper bound for the images in flight and the models of a journey.
 
 use crate::pipeline::journey::Journey;
+use crate::pipeline::reason_stage::reasons_memory;
 use crate::telemetry::MemoryPart;
 
 /// Maximum bytes per pixel. Decoding holds coefficients of a progressive JPEG, 16 bits per channel
@@ -26,10 +27,17 @@ impl Journey {
             ),
             part("models", "engine", parts.engine.memory()),
         ];
+        let duplicates = parts.settings.duplicates.memory();
+        if duplicates > 0 {
+            memory.push(part("recent images", "pipeline.duplicates", duplicates));
+        }
         // Metrics run one after the other for an image.
         let per_pixel = parts.measures.iter().map(|loaded| loaded.metric().bytes_per_pixel());
         if let Some(per_pixel) = per_pixel.max() {
             memory.push(part("measures", "pipeline.measures", pixels.saturating_mul(per_pixel)));
+        }
+        if parts.settings.reasons {
+            memory.push(part("reasons", "pipeline.reasons", reasons_memory(&parts.settings)));
         }
         memory
     }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::changed_settings::changed_settings;
-use crate::engine::{EngineInfo, ModelInfo};
-use crate::event::{EngineProvenance, WeightsDigest};
+use crate::engine::{EngineInfo, ModelInfo, ScorerShare, WeightsFile};
+use crate::event::{EngineProvenance, EventScorer, WeightsDigest};
 use crate::imaging::{self, CropMargin, CropMode};
 use crate::method::{self, RegionSettings, Standard, short};
 
@@ -28,9 +28,6 @@ pub(crate) fn provenance(
     settings: ScoreSettings<'_>,
 ) -> EngineProvenance {
     let method = settings.method;
-    let weights = engine.segmenter.weights.iter().chain(&engine.scorer.weights);
-    let digests =
-        weights.map(|file| WeightsDigest { name: file.name.clone(), sha256: file.sha256.clone() });
     let mut changed = settings.changed();
     changed.extend(engine.changed_settings.clone());
     EngineProvenance {
@@ -38,13 +35,14 @@ pub(crate) fn provenance(
         version: engine.version.clone(),
         segmenter: model(&engine.segmenter),
         scorer: model(&engine.scorer),
+        scorers: engine.scorers.iter().map(scorer).collect(),
         standard: standard.name(),
         preset: method.preset.map(|preset| preset.name().to_owned()),
         formula: Some(method.aggregation.formula()),
         objects: method.objects.name(),
         settings: settings.fingerprint(),
         changed_settings: changed,
-        weights: digests.collect(),
+        weights: [&engine.segmenter, &engine.scorer].into_iter().flat_map(digests).collect(),
         servers: Vec::new(),
     }
 }
@@ -92,6 +90,18 @@ impl ScoreSettings<'_> {
 
 fn json(settings: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(settings).expect("settings are plain numbers and names")
+}
+
+fn digests(info: &ModelInfo) -> Vec<WeightsDigest> {
+    let digest =
+        |file: &WeightsFile| WeightsDigest { name: file.name.clone(), sha256: file.sha256.clone() };
+    info.weights.iter().map(digest).collect()
+}
+
+fn scorer(share: &ScorerShare) -> EventScorer {
+    let ScorerShare { model: info, global, objects } = share;
+    let (global, objects) = (*global, *objects);
+    EventScorer { scorer: model(info), global, objects, weights: digests(info) }
 }
 
 fn model(info: &ModelInfo) -> String {

@@ -2,24 +2,25 @@
 
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use crate::pipeline::error::JourneyError;
 use crate::pipeline::settings::StageLimits;
+use crate::priority::{Priority, PrioritySemaphore};
 use crate::storage::{StoreFailure, StoreFault};
-use crate::telemetry::{Stage, metrics};
+use crate::telemetry::{Stage, metrics, spans};
 
 /// Limits a stage's concurrency and its time per image.
 #[derive(Debug)]
 pub(crate) struct StageLimiter {
     stage: Stage,
-    slots: Semaphore,
+    slots: PrioritySemaphore,
     timeout: Duration,
 }
 
 impl StageLimiter {
     pub(crate) fn new(stage: Stage, limits: &StageLimits) -> Self {
-        let slots = Semaphore::new(limits.images.get());
+        let slots = PrioritySemaphore::new(limits.images.get() as u64);
         Self { stage, slots, timeout: limits.timeout }
     }
 
@@ -34,11 +35,14 @@ impl StageLimiter {
     /// count. Limit other steps with [`within_timeout`](Self::within_timeout).
     pub(crate) async fn run<T>(
         &self,
+        priority: Priority,
         work: impl Future<Output = Result<T, JourneyError>>,
     ) -> Result<(T, Duration), JourneyError> {
-        let _slot = self.slots.acquire().await.expect("stage limiters are never closed");
+        let _slot = self.slots.acquire(1, priority).await;
         let timer = metrics::stage_entered(self.stage);
-        let output = work.await?;
+        let span = spans::stage_span(self.stage);
+        let output = work.instrument(span.clone()).await;
+        let output = output.inspect_err(|failure| spans::mark_failed(&span, failure.code))?;
         Ok((output, timer.elapsed()))
     }
 
@@ -46,9 +50,10 @@ impl StageLimiter {
     /// duration.
     pub(crate) async fn run_within_timeout<T>(
         &self,
+        priority: Priority,
         work: impl Future<Output = Result<T, JourneyError>>,
     ) -> Result<(T, Duration), JourneyError> {
-        self.run(self.within_timeout(work)).await
+        self.run(priority, self.within_timeout(work)).await
     }
 
     /// Does the work within the stage's timeout.

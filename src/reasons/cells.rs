@@ -81,12 +81,13 @@ impl Cell {
             .map(|(column, row)| levels.map(|level| tensor(level, column, row)));
         let clipped = tile.rows(image).map(clipped).sum();
         let equal = tile.rows(image).map(equal).sum();
-        let count = |is_counted: fn(f32) -> bool| {
-            let counted =
-                |y| plane.row(y).iter().map(|&luma| u32::from(is_counted(luma))).sum::<u32>();
-            (0..plane.height).map(counted).sum()
-        };
-        let (white, dark) = (count(|luma| luma >= WHITE), count(|luma| luma < DARK));
+        let (mut white, mut dark) = (0, 0);
+        for y in 0..plane.height {
+            for &luma in plane.row(y) {
+                white += u32::from(luma >= WHITE);
+                dark += u32::from(luma < DARK);
+            }
+        }
         Self { tile, quarters, noise, blocking, lumas, clipped, equal, white, dark }
     }
 

@@ -69,11 +69,15 @@ pub(crate) fn missing_detail(
     let directions: [Tensor; DIRECTIONS] = std::array::from_fn(along);
     for tensors in parts() {
         let total = sum(tensors[COARSE]);
+        // No direction has more than the total.
+        if total < detail_min {
+            continue;
+        }
         let in_direction = directions.map(|direction| {
-            let energy = |level: usize| energy(tensors[level], direction);
-            let coarse = energy(COARSE);
+            let energies = tensors.map(|tensor| energy(tensor, direction));
+            let coarse = energies[COARSE];
             (coarse >= detail_min && coarse >= OWN_SHARE * total)
-                .then(|| lost(&energy, noise, &weights))
+                .then(|| lost(energies, noise, &weights))
         });
         if in_direction.iter().any(Option::is_some) {
             found.push(in_direction);
@@ -127,7 +131,8 @@ fn along(direction: usize) -> Tensor {
 }
 
 fn energy(tensor: Tensor, weights: Tensor) -> f32 {
-    tensor.iter().zip(weights).map(|(value, weight)| value * weight).sum::<f32>().max(0.0)
+    let [across, both, down] = [0, 1, 2].map(|entry| tensor[entry] * weights[entry]);
+    (across + both + down).max(0.0)
 }
 
 fn sum(tensor: Tensor) -> f32 {
@@ -135,17 +140,18 @@ fn sum(tensor: Tensor) -> f32 {
 }
 
 /// Returns the octaves that are missing between the levels.
-fn lost(energy: &impl Fn(usize) -> f32, noise: f32, weights: &[f32; LEVELS - 1]) -> f32 {
-    let detail = |level: usize| {
+fn lost(energies: [f32; LEVELS], noise: f32, weights: &[f32; LEVELS - 1]) -> f32 {
+    let mut shrunk = 1.0;
+    let detail = energies.map(|energy| {
+        let detail = (energy - noise * shrunk).max(NOT_NOISE * energy) + ROUNDING * shrunk;
         // Each halving removes three quarters of the noise.
-        let shrunk = 0.25_f32.powi(level as i32);
-        let energy = energy(level);
-        (energy - noise * shrunk).max(NOT_NOISE * energy) + ROUNDING * shrunk
-    };
-    let steps = weights.iter().enumerate();
+        shrunk *= 0.25;
+        detail
+    });
+    let steps = weights.iter().zip(detail.array_windows());
     steps
-        .map(|(level, weight)| {
-            let step = (detail(level + 1) / detail(level)).log2();
+        .map(|(weight, [fine, coarse])| {
+            let step = (coarse / fine).log2();
             weight * ((step - STEP.0) / STEP.1).max(0.0)
         })
         .sum()

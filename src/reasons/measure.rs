@@ -3,20 +3,19 @@
 use image::RgbImage;
 
 use crate::imaging::Picture;
-use crate::method::{Region, RegionKind};
+use crate::method::{Reason, ReasonCode, Region, RegionKind, Scope};
 use crate::models::classic::features::{Blocking, Noise, Plane, Repetition, tiles};
 use crate::reasons::borders;
-use crate::reasons::cells::{Cell, cells, inside};
+use crate::reasons::cells::{CELL_PX, Cell, cells, inside};
 use crate::reasons::detail::{MissingDetail, missing_detail};
 use crate::reasons::drawing::{is_document, is_drawing};
-use crate::reasons::reason::{Reason, ReasonCode, Scope};
 use crate::reasons::resampling::interpolation;
 use crate::reasons::strength::{self, Scale};
 use crate::reasons::subject::{Subject, subject};
 use crate::reasons::tone::{colours, exposure};
 
-/// Side in pixels below which nothing but the size is measured.
-const SIDE_MIN: u32 = 16;
+/// Side in pixels below which nothing but the size is measured: fewer than four cells tell little.
+const SIDE_MIN: u32 = 2 * CELL_PX as u32;
 /// Side in pixels of a square picture from which smallness is counted.
 const SIDE_USABLE: f64 = 424.0;
 /// Minimum number of cells of a region that is measured.
@@ -46,6 +45,8 @@ const EVEN: f64 = 0.25;
 const VISIBLE_STEP: f64 = 4.0;
 /// Octaves of repetition that content does not reach.
 const REPETITION: f64 = 0.45;
+/// Traces of enlargement that drawings do not reach: strokes of one width leave up to 10.
+const TRACES_DRAWN: f64 = 25.0;
 /// Octaves that an enlargement loses of those that a camera does not resolve either.
 const FAINT: f64 = 0.3;
 /// Share of the subject's prominence from which an object counts as much.
@@ -107,9 +108,9 @@ impl Local {
 /// those of the whole only: regions are often small, smooth and of one colour. The blur of a
 /// region is listed if the whole is blurred, too, or if the region is the subject or as
 /// prominent: a blurred background is no fault. Documents, line art and screenshots have no
-/// reasons of noise, brightness, enlargement and borders. A picture with a side below 16 pixels
-/// is only too small. The masks of the regions must have the picture's size; others, and regions
-/// below about 80 × 80 pixels, are ignored.
+/// reasons of noise, brightness and borders. A picture with a side below 64 pixels
+/// is only too small. The masks of the regions must have the picture's size; others, those of
+/// the whole picture, and regions below about 80 × 80 pixels are ignored.
 pub fn measure(picture: &Picture, regions: &[Region]) -> Vec<Reason> {
     let image: &RgbImage = picture.pixels();
     let mut list = List { reasons: Vec::new(), scope: Scope::IMAGE };
@@ -125,8 +126,10 @@ pub fn measure(picture: &Picture, regions: &[Region]) -> Vec<Reason> {
         .iter()
         .map(|region| {
             let rle = region.mask.rle();
-            let is_whole = (rle.width(), rle.height()) == (width, height);
-            if is_whole { inside(&cells, rle) } else { Vec::new() }
+            let has_size = (rle.width(), rle.height()) == (width, height);
+            // Without objects, the only region is the whole picture, whose reasons it would repeat.
+            let is_part = region.mask.area_px() < u64::from(width) * u64::from(height);
+            if has_size && is_part { inside(&cells, rle) } else { Vec::new() }
         })
         .collect();
     let pick = |members: &[usize]| members.iter().map(|&cell| &cells[cell]).collect::<Vec<_>>();
@@ -203,9 +206,11 @@ fn list_whole(list: &mut List, picture: &Picture, cells: &[Cell], whole: &Local)
     let stops = (256.0 / (colours.range + 1.0)).log2();
     list.add(ReasonCode::LowContrast, strength::LOW_CONTRAST, stops);
     list.add(ReasonCode::LowResolution, strength::LOW_RESOLUTION, smallness(picture));
+    list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, whole));
     if !whole.is_drawn {
-        list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, whole));
-        list.add(ReasonCode::Borders, strength::BORDERS, borders::covered(image));
+        // A single colour has no inner side of a bar.
+        let covered = if colours.deviation > 0.0 { borders::covered(image) } else { 0.0 };
+        list.add(ReasonCode::Borders, strength::BORDERS, covered);
     }
     let flatness = (16.0 / (colours.deviation + 0.1)).log2();
     list.add(ReasonCode::MonochromeFlat, strength::MONOCHROME_FLAT, flatness);
@@ -261,7 +266,8 @@ fn smallness(picture: &Picture) -> f64 {
 
 /// Returns the octaves of detail that an enlarged picture lacks; 0 without traces of enlargement.
 fn enlargement(image: &RgbImage, whole: &Local) -> f64 {
-    if interpolation(image) < 1.0 {
+    let traces_min = if whole.is_drawn { TRACES_DRAWN } else { 1.0 };
+    if interpolation(image) < traces_min {
         return 0.0;
     }
     let mut repetition = Repetition::default();
@@ -269,6 +275,7 @@ fn enlargement(image: &RgbImage, whole: &Local) -> f64 {
         repetition.add(&Plane::luma(image, &tile));
     }
     let repeated = Some(repetition.octaves()).filter(|&octaves| octaves >= REPETITION);
-    let smoothed = whole.detail.map(|detail| detail.least + FAINT);
+    // A photo with repeated pixels looks like a drawing, too.
+    let smoothed = whole.detail.filter(|_| !whole.is_drawn).map(|detail| detail.least + FAINT);
     repeated.unwrap_or(0.0).max(smoothed.unwrap_or(0.0))
 }

@@ -14,7 +14,7 @@
 //! [`measure`] lists a reason if its strength reaches the limit of its code. Pure functions of the
 //! pixels and the masks. The cost is bounded by the number of cells, not by the picture's size.
 //!
-//! Imports `imaging` (pictures), `method` (masks) and the measures of `models::classic`.
+//! Imports `imaging` (pictures), `method` (masks, reasons) and the measures of `models::classic`.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -28,7 +28,6 @@ mod cells;
 mod detail;
 mod drawing;
 mod measure;
-mod reason;
 mod resampling;
 mod strength;
 mod subject;
@@ -36,5 +35,4 @@ mod texts;
 mod tone;
 
 pub use measure::measure;
-pub use reason::{Reason, ReasonCode, Scope, WholeImage};
 pub use texts::{ReasonTexts, TextsError};

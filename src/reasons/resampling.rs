@@ -5,7 +5,7 @@
 //! spectrum of their mean has a peak (Gallagher, "Detection of linear and cubic interpolation in
 //! JPEG compressed images", CRV 2005; Kirchner, "Fast and reliable resampling detection by
 //! spectral analysis of fixed linear predictor residue", MM&Sec 2008). Even orders of difference
-//! show every factor but two, whose phases mirror each other; a third difference shows that one.
+//! show every factor but two, whose phases mirror each other; odd orders show that one.
 //! Differences are clipped, so that a few strong edges do not hide the rest. A peak must be in
 //! rows and columns.
 //!
@@ -29,6 +29,10 @@ const CLIP: f32 = 6.0;
 const SEARCHED: std::ops::Range<f32> = 0.22..0.488;
 /// Number of frequencies in the searched range.
 const STEPS: usize = 320;
+/// Number of frequencies that are measured together.
+const TOGETHER: usize = 8;
+/// Distance of a factor of 2 or 4 in whole pixels from the exact one, in cycles per pixel.
+const NEAR: f32 = 0.004;
 /// Half the width of the gap around JPEG's frequencies.
 const GAP: f32 = 0.012;
 /// Ratio of a peak to the median that content does not reach: the highest of clean photos, outside
@@ -55,44 +59,78 @@ pub(crate) fn interpolation(image: &RgbImage) -> f64 {
     let profiles = |order: usize| lines.each_ref().map(|lines| profile(lines, order));
     let even = [2, 4].map(|order| {
         let profiles = profiles(order);
-        let power = |frequency: f32| both(&profiles, frequency);
-        let spectrum: Vec<f32> = (0..STEPS)
+        let searched = (0..STEPS)
             .map(|step| {
                 SEARCHED.start + (SEARCHED.end - SEARCHED.start) * step as f32 / STEPS as f32
             })
-            .filter(|&frequency| (frequency - 0.25).abs() > GAP && (frequency - 0.375).abs() > GAP)
-            .map(power)
-            .collect();
-        let mut sorted = spectrum.clone();
-        sorted.sort_unstable_by(f32::total_cmp);
-        let median = sorted[sorted.len() / 2].max(f32::MIN_POSITIVE);
-        let highest = sorted[sorted.len() - 1] / median;
+            .filter(|&frequency| (frequency - 0.25).abs() > GAP && (frequency - 0.375).abs() > GAP);
+        let mut spectrum = powers(&profiles, &searched.collect::<Vec<_>>());
+        let [eighth, three_eighths] = at(&profiles, [0.125, 0.375]);
+        let quarter = highest(&powers(&profiles, &near(0.25)));
+        let peak = highest(&spectrum);
+        let middle = spectrum.len() / 2;
+        let (_, median, _) = spectrum.select_nth_unstable_by(middle, f32::total_cmp);
+        let median = median.max(f32::MIN_POSITIVE);
         // A block's border has two second differences, which weakens the higher multiples.
-        let blocks = power(0.125).max(2.0 * power(0.375)).max(median);
-        (highest / PEAK).max(power(0.25) / blocks / COMB)
+        let blocks = eighth.max(2.0 * three_eighths).max(median);
+        (peak / median / PEAK).max(quarter / blocks / COMB)
     });
-    let third = profiles(3);
-    let power = |frequency: f32| both(&third, frequency);
-    let near = (0..16).map(|step| power(0.45 + 0.0025 * step as f32)).sum::<f32>() / 16.0;
-    let blocks = power(0.125).max(power(0.375)).max(near).max(f32::MIN_POSITIVE);
-    // The period of two pixels lies at 1/2 itself.
-    let double = power(0.5) / blocks / COMB;
-    f64::from(even[0].max(even[1]).max(double))
+    let odd = [1, 3].map(|order| {
+        let profiles = profiles(order);
+        let around: [f32; 16] =
+            at(&profiles, std::array::from_fn(|step| 0.45 + 0.0025 * step as f32));
+        let around = around.into_iter().sum::<f32>() / 16.0;
+        let [eighth, three_eighths] = at(&profiles, [0.125, 0.375]);
+        let blocks = eighth.max(three_eighths).max(around).max(f32::MIN_POSITIVE);
+        highest(&powers(&profiles, &near(0.5))) / blocks / COMB
+    });
+    f64::from(even.into_iter().chain(odd).fold(0.0, f32::max))
 }
 
-/// Returns the smaller power of both axes at a frequency.
-fn both(profiles: &[Vec<f32>; 2], frequency: f32) -> f32 {
-    power(&profiles[0], frequency).min(power(&profiles[1], frequency))
+/// Returns frequencies next to one of 1/4 or 1/2: rounded to whole pixels, a factor of 2 or 4 is
+/// not exact.
+fn near(frequency: f32) -> [f32; 13] {
+    std::array::from_fn(|step| frequency + NEAR * (step as f32 / 6.0 - 1.0))
 }
 
-/// Returns the power of a profile at a frequency in cycles per pixel (Goertzel's recurrence).
-fn power(profile: &[f32], frequency: f32) -> f32 {
-    let turn = f64::from(2.0 * (TAU * frequency).cos());
-    let (mut last, mut before) = (0.0_f64, 0.0_f64);
-    for &value in profile {
-        (last, before) = (f64::from(value) + turn * last - before, last);
+fn highest(powers: &[f32]) -> f32 {
+    powers.iter().copied().fold(0.0, f32::max)
+}
+
+/// Returns the smaller power of both axes at each frequency.
+fn at<const N: usize>(profiles: &[Vec<f32>; 2], frequencies: [f32; N]) -> [f32; N] {
+    let powers = powers(profiles, &frequencies);
+    std::array::from_fn(|index| powers[index])
+}
+
+fn powers(profiles: &[Vec<f32>; 2], frequencies: &[f32]) -> Vec<f32> {
+    let mut powers = Vec::with_capacity(frequencies.len());
+    for group in frequencies.chunks(TOGETHER) {
+        let group: [f32; TOGETHER] = std::array::from_fn(|lane| group[lane.min(group.len() - 1)]);
+        let [across, down] = profiles.each_ref().map(|profile| power(profile, group));
+        powers.extend(across.into_iter().zip(down).map(|(across, down)| across.min(down)));
     }
-    (last * last + before * before - turn * last * before).max(0.0) as f32
+    powers.truncate(frequencies.len());
+    powers
+}
+
+/// Returns the power of a profile at frequencies in cycles per pixel (Goertzel's recurrence, each
+/// step of which waits for the one before).
+fn power(profile: &[f32], frequencies: [f32; TOGETHER]) -> [f32; TOGETHER] {
+    let turns = frequencies.map(|frequency| f64::from(2.0 * (TAU * frequency).cos()));
+    let (mut last, mut before) = ([0.0_f64; TOGETHER], [0.0_f64; TOGETHER]);
+    for &value in profile {
+        let value = f64::from(value);
+        for lane in 0..TOGETHER {
+            let next = value + turns[lane] * last[lane] - before[lane];
+            before[lane] = last[lane];
+            last[lane] = next;
+        }
+    }
+    std::array::from_fn(|lane| {
+        let (turn, last, before) = (turns[lane], last[lane], before[lane]);
+        (last * last + before * before - turn * last * before).max(0.0) as f32
+    })
 }
 
 /// Returns the mean clipped difference at each position, relative to its surroundings and windowed.

@@ -47,10 +47,12 @@ pub(crate) const LOW_RESOLUTION: Scale = Scale { listed: 0.5, half: 1.0 };
 pub(crate) const MONOCHROME_FLAT: Scale = Scale { listed: 1.0, half: 1.5 };
 
 impl Scale {
-    /// Returns the strength of a measure in 0..1, or `None` if it is too small to list.
+    /// Returns the strength of a measure in 0..=1, or `None` if it is too small to list. It has
+    /// four decimals, so that the last bits of a sum decide nothing.
     pub(crate) fn strength(&self, measure: f64) -> Option<f64> {
         (measure >= self.listed && measure.is_finite())
             .then(|| (measure / (measure + self.half)).clamp(0.0, 1.0))
+            .map(|strength| (1e4 * strength).round() / 1e4)
     }
 
     /// Returns the same scale with a higher limit.

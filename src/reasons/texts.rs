@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reasons::reason::ReasonCode;
+use crate::method::ReasonCode;
 
 /// Maximum length of a sentence in bytes.
 const LENGTH_MAX: usize = 500;

@@ -31,8 +31,10 @@ pub(crate) fn exposure(cells: &[&Cell]) -> Option<Exposure> {
     if lumas.is_empty() {
         return None;
     }
-    lumas.sort_unstable_by(f32::total_cmp);
-    let odds = log_odds(&lumas);
+    let odds = log_odds(|share| {
+        let position = (share * (lumas.len() - 1) as f64) as usize;
+        *lumas.select_nth_unstable_by(position, f32::total_cmp).1
+    });
     let sum =
         |count: fn(&Cell) -> u32| cells.iter().map(|cell| f64::from(count(cell))).sum::<f64>();
     let pixels = sum(|cell| (cell.tile.width * cell.tile.height) as u32);
@@ -60,7 +62,7 @@ pub(crate) fn colours(image: &RgbImage, cells: &[Cell]) -> Colours {
                 for (counts, value) in channels.iter_mut().zip(pixel) {
                     counts[usize::from(value)] += 1;
                 }
-                lumas[luma(pixel.map(f32::from)).round() as usize] += 1;
+                lumas[(luma(pixel.map(f32::from)) + 0.5) as usize] += 1;
             }
         }
     }

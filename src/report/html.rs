@@ -11,6 +11,7 @@ use crate::event::{ObjectQuality, QualityEvent, Rating};
 use crate::method::{Formula, RegionKind};
 use crate::report::colour_scale;
 use crate::report::escape::{Link, Text};
+use crate::report::reason_group::ReasonGroup;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -191,6 +192,7 @@ impl fmt::Display for Card<'_> {
         )?;
         self.write_title(f)?;
         self.write_facts(f)?;
+        write_reasons(f, self.event)?;
         write_levels(f, &event.global)?;
         write_regions(f, &event.objects)?;
         self.write_details(f)?;
@@ -277,6 +279,23 @@ impl Card<'_> {
         }
         f.write_str("</dl></details>\n")
     }
+}
+
+/// Writes a line for each reason, with its sentence.
+fn write_reasons(f: &mut fmt::Formatter<'_>, event: &QualityEvent) -> fmt::Result {
+    let groups = ReasonGroup::of(event);
+    if groups.is_empty() {
+        return Ok(());
+    }
+    f.write_str("<ul class=\"reasons\">")?;
+    for ReasonGroup { code, strength, scopes, text } in groups {
+        write!(
+            f,
+            "<li title=\"{scopes}\"><b>{code}</b> {strength:.2} <span class=\"quiet\">{}</span></li>",
+            Text(text)
+        )?;
+    }
+    f.write_str("</ul>\n")
 }
 
 /// Writes the probability of each level as a bar.

@@ -1,5 +1,5 @@
-//! Human-readable output: a line on the terminal, an annotated picture, an HTML page over many
-//! events.
+//! Human-readable output: a line and the reasons on the terminal, an annotated picture, an HTML
+//! page over many events.
 //!
 //! Imports `event` and `evaluation` for the content, and `imaging` and `method` to draw it.
 
@@ -10,6 +10,7 @@ mod escape;
 mod evaluation_page;
 mod html;
 mod outlines;
+mod reason_group;
 mod scatter;
 pub mod table;
 
@@ -17,3 +18,4 @@ pub use annotate::{AnnotateError, annotate};
 pub use evaluation_page::{AgreementSection, EvaluationPage, LargeError};
 pub use html::Page;
 pub use outlines::outline_masks;
+pub use reason_group::ReasonGroup;

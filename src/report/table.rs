@@ -1,7 +1,8 @@
-//! Terminal output: one aligned line per event, below a header.
+//! Terminal output: one aligned line per event, below a header, and a line for each reason.
 
 use crate::event::{QualityEvent, Rating};
 use crate::redact::{self, printable};
+use crate::report::reason_group::ReasonGroup;
 
 /// Maximum length of a rating's word; a longer one is shortened.
 const WORD_CHARACTERS_MAX: usize = 11;
@@ -22,6 +23,14 @@ pub fn line(event: &QualityEvent) -> String {
     // A reference without an id is named by its URI, which may contain a signature.
     let id = printable(&redact::id(&event.reference.id));
     row([&score, &expected, &global, &local, &regions, verdict], &id)
+}
+
+/// Returns a line for each code of an event's reasons, to be printed below the event's own line.
+pub fn reason_lines(event: &QualityEvent) -> Vec<String> {
+    let line = |ReasonGroup { code, strength, scopes, text }: ReasonGroup<'_>| {
+        format!("        {code} {strength:.2} ({scopes}): {}", printable(text))
+    };
+    ReasonGroup::of(event).into_iter().map(line).collect()
 }
 
 fn row([score, expected, global, local, regions, verdict]: [&str; 6], image: &str) -> String {

@@ -138,8 +138,8 @@ impl RateLimit {
     fn decrease(&mut self, rate: f64) {
         // A burst may have been accepted at a higher rate than the limit.
         let rate = self.limit.map_or(rate, |limit| limit.min(rate));
-        // The store accepted the limit before the last factor. From twice the store's rate, steps of
-        // a tenth would take six windows, in which a third of the requests is rejected.
+        // The store accepted the limit before the last factor. From twice the store's rate, steps
+        // of a tenth would take six windows, in which a third of the requests is rejected.
         let limit = self.before_growth.take().unwrap_or(DECREASE * rate).max(LIMIT_MIN);
         self.step = (STEP * limit.sqrt()).max(STEP_MIN);
         self.limit = Some(limit);

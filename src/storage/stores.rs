@@ -195,7 +195,7 @@ fn open_buckets(settings: &Settings, limits: &Limits) -> Result<Buckets, Storage
         || settings.gcs.allow_http
         || settings.azure.allow_http
         || settings.s3_buckets.values().any(|s3| s3.allow_http);
-    let connector = Connector::new(limits.time, allow_http)?;
+    let connector = Connector::new(limits, allow_http)?;
     for (scheme, name) in allowed {
         let bucket = Bucket::open(scheme, name, settings, &connector)?;
         buckets.entry(scheme).or_default().insert(name.to_owned(), bucket);

@@ -72,7 +72,7 @@ impl Scheme {
 pub(crate) enum Key {
     /// A key that the client of the stores can hold.
     Path(ObjectKey),
-    /// A key with empty segments, which the client would change: `a//b`, `/a`, `a/`.
+    /// A key with a segment that the client would change: empty, `.` or `..`.
     Opaque(String),
 }
 
@@ -213,22 +213,48 @@ fn parse_object(scheme: Scheme, rest: &str) -> Result<Location, UriFault> {
 
 /// Parses a key. Refuses those that cannot be read under their own name.
 fn parse_key(scheme: Scheme, key: &str) -> Result<Key, UriFault> {
-    let has_empty_segment = key.split('/').any(str::is_empty);
-    if !has_empty_segment || scheme == Scheme::Az {
+    if !key.split('/').any(|segment| segment.is_empty() || is_relative(segment)) {
         return object_key(key).map(Key::Path);
     }
-    refuse_unsupported(key)?;
+    refuse_control_characters(key)?;
+    if scheme == Scheme::Az && has_relative_segment(key) {
+        return Err(UriFault::UnsupportedKey("has a `.` or `..` segment, which Azure resolves"));
+    }
+    if leaves_bucket(key) {
+        return Err(UriFault::UnsupportedKey("has more `..` segments than names before them"));
+    }
     Ok(Key::Opaque(key.to_owned()))
 }
 
-/// Refuses a key that no HTTP client can send: URLs resolve the segments `.` and `..`, even
-/// percent-encoded. Control characters have no place in the name of an image.
-fn refuse_unsupported(key: &str) -> Result<(), UriFault> {
+/// Returns true if a segment of a key is `.` or `..`. URLs resolve them, even percent-encoded.
+pub(crate) fn has_relative_segment(key: &str) -> bool {
+    key.split('/').any(is_relative)
+}
+
+fn is_relative(segment: &str) -> bool {
+    matches!(segment, "." | "..")
+}
+
+/// Returns true if the `..` of a key lead out of its bucket where a server or a proxy resolves
+/// them. S3 refuses such keys:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
+fn leaves_bucket(key: &str) -> bool {
+    let mut depth = 0_usize;
+    for segment in key.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." if depth == 0 => return true,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+/// Control characters have no place in the name of an image.
+fn refuse_control_characters(key: &str) -> Result<(), UriFault> {
     if key.chars().any(char::is_control) {
         return Err(UriFault::UnsupportedKey("has a control character"));
-    }
-    if key.split('/').any(|segment| segment == "." || segment == "..") {
-        return Err(UriFault::UnsupportedKey("has a `.` or `..` segment"));
     }
     Ok(())
 }
@@ -241,7 +267,10 @@ pub(crate) fn object_key(key: &str) -> Result<ObjectKey, UriFault> {
     if key.contains("//") {
         return Err(UriFault::UnsupportedKey("has an empty segment"));
     }
-    refuse_unsupported(key)?;
+    refuse_control_characters(key)?;
+    if has_relative_segment(key) {
+        return Err(UriFault::UnsupportedKey("has a `.` or `..` segment"));
+    }
     ObjectKey::parse(key).map_err(|_| UriFault::UnsupportedKey("is not a valid path"))
 }
 
@@ -374,8 +403,13 @@ mod tests {
     }
 
     #[test]
-    fn empty_segments_are_part_of_the_key() {
+    fn empty_and_relative_segments_are_part_of_the_key() {
         for literal in ["/a", "a/", "a//b", "//", "/", "a///", "50%//a?b#c"] {
+            for scheme in ["s3", "gs", "az"] {
+                assert_eq!(key(&format!("{scheme}://b/{literal}")), literal);
+            }
+        }
+        for literal in [".", "./a", "a/.", "a/..", "a/../b", "a/b/../../c", "a//.././/b"] {
             assert_eq!(key(&format!("s3://b/{literal}")), literal);
             assert_eq!(key(&format!("gs://b/{literal}")), literal);
             assert_eq!(code(&format!("az://b/{literal}")), "fetch.unsupported_key");
@@ -383,14 +417,18 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_no_request_can_name_are_refused() {
+    fn keys_that_leave_the_bucket_or_hold_control_characters_are_refused() {
         for uri in [
-            "s3://b//../a",
-            "s3://b/a//.",
-            "s3://b/a//\n",
-            "s3://b/./a",
-            "s3://b/a/..",
+            "s3://b/..",
             "s3://b/../a",
+            "s3://b//../a",
+            "s3://b/./../a",
+            "s3://b/a/../../a",
+            "s3://b/a//../../c/d",
+            "gs://b/../a",
+            "az://b//../a",
+            "s3://b/a//\n",
+            "s3://b/./a\u{7f}",
             "s3://b/a\nb",
             "s3://b/a\u{7f}",
             "s3://b/a\u{85}b",

@@ -45,10 +45,12 @@ pub mod worker;
 
 pub use broker::backlog::{Backlog, backlog};
 pub use broker::embedded::EmbeddedBroker;
+pub use broker::group_lag::{GroupLag, LagReport};
 pub use broker::probe::{ClusterReport, TopicReport, probe, probe_input};
 pub use broker::topic_reader::Start;
 pub use broker::topics::{TopicSettings, topic_settings};
 pub use clients::answer_reader::{AnswerReader, WorkerAnswer};
+pub use clients::output_reader::{OutputReader, OutputRecord};
 pub use clients::reference_writer::ReferenceWriter;
 pub use dead_letters::destination::Destination;
 pub use dead_letters::reader::DeadLetterReader;

@@ -1,8 +1,13 @@
 //! Logs on standard error, for people or for machines.
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::telemetry::otlp::Otlp;
+use crate::telemetry::spans;
 
 /// Formats of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,22 +36,36 @@ impl Default for LogSettings {
     }
 }
 
-/// Installs the process-wide log on standard error.
+/// Installs the process-wide log on standard error. With `otlp`, exports spans to a collector too.
 ///
 /// # Errors
 /// Fails if the filter cannot be parsed.
-pub fn install(settings: &LogSettings, ansi: bool) -> Result<(), ParseError> {
+pub fn install(settings: &LogSettings, ansi: bool, otlp: Option<&Otlp>) -> Result<(), ParseError> {
     let filter = settings.filter.parse::<EnvFilter>()?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(ansi)
-        .with_writer(std::io::stderr);
-    // A log that a test or an embedding program has installed is kept.
-    let installed = match settings.format {
-        LogFormat::Human => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    // Every image has these spans; log lines would repeat them.
+    let is_logged = filter_fn(|metadata| metadata.target() != spans::TARGET);
+    let filter = filter.and(is_logged.with_max_level_hint(LevelFilter::TRACE));
+    let log = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
+    let log = match settings.format {
+        LogFormat::Human => log.with_target(false).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    if installed.is_err() {
+    let traces = otlp.map(|otlp| {
+        let is_exported =
+            filter_fn(|metadata| metadata.is_span() && metadata.target() == spans::TARGET);
+        tracing_opentelemetry::layer()
+            .with_tracer(otlp.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_level(false)
+            .with_tracked_inactivity(false)
+            .with_context_activation(false)
+            .with_filter(is_exported.with_max_level_hint(LevelFilter::DEBUG))
+    });
+    // A log that a test or an embedding program has installed is kept.
+    let layers = tracing_subscriber::registry().with(log.with_filter(filter)).with(traces);
+    if layers.try_init().is_err() {
         tracing::debug!("a log is already installed and is kept");
     }
     Ok(())

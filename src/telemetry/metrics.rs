@@ -5,10 +5,21 @@
 
 use std::time::{Duration, Instant};
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    set_global_recorder,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::metrics::Meter;
 
+use crate::redact;
+use crate::telemetry::line_limit::LineLimit;
+use crate::telemetry::metric_bridge::MetricBridge;
 use crate::telemetry::stage::Stage;
+
+static FAILED_EXPORTS: LineLimit = LineLimit::new(Duration::from_mins(1));
+/// Longest error of a collector that the log repeats, in characters.
+const ERROR_EXCERPT_MAX: usize = 300;
 
 /// Upper bounds of the latency buckets, in seconds: from an in-memory fetch to a stuck store.
 const LATENCY_BUCKETS_SECONDS: [f64; 14] =
@@ -21,22 +32,56 @@ const FILL_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0];
 const SCORE_BUCKETS: [f64; 15] =
     [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0];
 
-/// Installs the process-wide recorder and returns the handle that renders it.
+/// The reason why the recorder was not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The buckets cannot be used.
+    #[error(transparent)]
+    Buckets(#[from] BuildError),
+    /// The process has a recorder already.
+    #[error("this process has a recorder of metrics already")]
+    Installed,
+}
+
+/// Buckets of histograms, by the end of their name.
+const BUCKETS: [(&str, &[f64]); 4] = [
+    ("_seconds", &LATENCY_BUCKETS_SECONDS),
+    ("_items", &BATCH_BUCKETS),
+    ("_fill_ratio", &FILL_BUCKETS),
+    ("_score", &SCORE_BUCKETS),
+];
+
+/// Installs the process-wide recorder and returns the handle that renders it. With `meter`, records
+/// everything into its instruments too.
 ///
 /// # Errors
 /// Fails if a recorder is already installed.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let suffix = |name: &str| Matcher::Suffix(name.to_owned());
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(suffix("_seconds"), &LATENCY_BUCKETS_SECONDS)?
-        .set_buckets_for_metric(suffix("_items"), &BATCH_BUCKETS)?
-        .set_buckets_for_metric(suffix("_fill_ratio"), &FILL_BUCKETS)?
-        .set_buckets_for_metric(suffix("_score"), &SCORE_BUCKETS)?
-        .install_recorder()?;
+pub fn install(meter: Option<Meter>) -> Result<PrometheusHandle, InstallError> {
+    let mut builder = PrometheusBuilder::new();
+    for (suffix, buckets) in BUCKETS {
+        builder = builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), buckets)?;
+    }
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    let installed = match meter {
+        Some(meter) => {
+            let bridge = MetricBridge::new(recorder, meter, buckets);
+            set_global_recorder(bridge).is_ok()
+        }
+        None => set_global_recorder(recorder).is_ok(),
+    };
+    if !installed {
+        return Err(InstallError::Installed);
+    }
     describe_counters();
     describe_gauges_and_times();
     start_at_zero();
     Ok(handle)
+}
+
+fn buckets(name: &str) -> &'static [f64] {
+    let suffixed = BUCKETS.iter().find(|(suffix, _)| name.ends_with(suffix));
+    suffixed.map_or(&[], |(_, buckets)| *buckets)
 }
 
 /// Creates the counters whose first increment is an alert. The increase of a series that begins at
@@ -90,6 +135,21 @@ fn describe_counters() {
     );
     describe_counter!("dogiqa_rebalances_total", "Rebalances, by kind");
     describe_counter!("dogiqa_late_completions_total", "Results of revoked partitions, dropped");
+    describe_counter!("dogiqa_requests_total", "HTTP requests to score an image, by status");
+    describe_counter!(
+        "dogiqa_spans_dropped_total",
+        "Spans that were not exported to the collector, by reason"
+    );
+    describe_counter!(
+        "dogiqa_exports_failed_total",
+        "Requests that the collector did not accept, by signal"
+    );
+    describe_counter!("dogiqa_cache_lookups_total", "Look-ups in the cache, by outcome");
+    describe_counter!("dogiqa_cache_evictions_total", "Answers removed from the cache");
+    describe_counter!(
+        "dogiqa_cache_dropped_total",
+        "Answers not kept in the cache, because its disk is too slow"
+    );
     describe_counter!(
         "dogiqa_pauses_total",
         "Times intake paused because the in-flight budget was used up"
@@ -104,6 +164,9 @@ fn describe_gauges_and_times() {
     describe_gauge!("dogiqa_store_unavailable", "1 while the references of a store are held");
     describe_histogram!("dogiqa_stage_duration_seconds", "Time an image spends in a stage");
     describe_histogram!("dogiqa_image_duration_seconds", "Reference received to answer published");
+    describe_histogram!("dogiqa_request_duration_seconds", "HTTP request received to answered");
+    describe_gauge!("dogiqa_requests_in_flight", "HTTP requests received and not yet answered");
+    describe_gauge!("dogiqa_requests_waiting", "HTTP requests that wait for their turn");
     describe_histogram!("dogiqa_image_score", "Scores of the images");
     describe_histogram!("dogiqa_lane_batch_items", "Inputs per batch, by lane and device");
     describe_histogram!(
@@ -133,6 +196,9 @@ fn describe_gauges_and_times() {
     describe_gauge!("dogiqa_in_flight_references", "References received and not yet answered");
     describe_gauge!("dogiqa_oldest_in_flight_seconds", "Age of the oldest unanswered reference");
     describe_gauge!("dogiqa_partitions_assigned", "Partitions assigned to this worker");
+    describe_gauge!("dogiqa_cache_answers", "Answers in the cache");
+    describe_gauge!("dogiqa_cache_bytes", "Space of the answers in the cache");
+    describe_gauge!("dogiqa_cache_on", "1 while the cache works, 0 after a fault of its disk");
     describe_gauge!("dogiqa_budget_bytes_free", "Free part of the budget of fetched bytes");
     describe_gauge!("dogiqa_budget_pixels_free", "Free part of the budget of decoded pixels");
 }
@@ -168,6 +234,12 @@ impl Drop for StageTimer {
 /// Records that a stage failed for an image.
 pub fn stage_failed(stage: Stage, code: &'static str) {
     counter!("dogiqa_stage_errors_total", "stage" => stage.name(), "code" => code).increment(1);
+}
+
+/// Records that an image's reasons could not be measured, so that its event has none.
+pub fn reasons_failed(code: &'static str, message: &str) {
+    stage_failed(Stage::Measure, code);
+    tracing::warn!(code, message, "event without reasons: they could not be measured");
 }
 
 /// Records that a record was received from the input topic.
@@ -207,6 +279,10 @@ pub fn dead_letter_published(code: &'static str, latency: Duration) {
 pub fn fetch_retried(code: &'static str) {
     counter!("dogiqa_fetch_retries_total", "code" => code).increment(1);
 }
+
+/// Start of the label of a scoring server, which is counted next to the stores. No store has such a
+/// scheme.
+pub const SCORING_SERVER: &str = "scorer+";
 
 /// Records a request to a store and its outcome: `accepted`, `missing` (it has no such object, or
 /// another one than the reference requires), `throttled`, `refused` or `failed`. `limit` is the
@@ -327,8 +403,92 @@ pub fn lane_lost(lane: &'static str, device: &str) {
     gauge!("dogiqa_lane_healthy", "lane" => lane, "device" => device.to_owned()).set(0.0);
 }
 
+/// Records that the cache was asked for an answer: `hit`, `miss`, `expired` or `failed`.
+pub fn cache_looked_up(outcome: &'static str) {
+    counter!("dogiqa_cache_lookups_total", "outcome" => outcome).increment(1);
+}
+
+/// Records that the cache wrote answers and removed `evicted`. It now has `answers` in `bytes`.
+pub fn cache_written(answers: u64, bytes: u64, evicted: u64) {
+    gauge!("dogiqa_cache_answers").set(answers as f64);
+    gauge!("dogiqa_cache_bytes").set(bytes as f64);
+    counter!("dogiqa_cache_evictions_total").increment(evicted);
+}
+
+/// Records that an answer was not kept, because too many wait for the disk.
+pub fn cache_dropped() {
+    counter!("dogiqa_cache_dropped_total").increment(1);
+}
+
+/// Records that the cache is in use, or that a fault has switched it off.
+pub fn cache_on(is_on: bool) {
+    gauge!("dogiqa_cache_on").set(if is_on { 1.0 } else { 0.0 });
+}
+
 /// Sets the free parts of the budgets that bound memory.
 pub fn budget_free(bytes: u64, pixels: u64) {
     gauge!("dogiqa_budget_bytes_free").set(bytes as f64);
     gauge!("dogiqa_budget_pixels_free").set(pixels as f64);
+}
+
+/// Counts an HTTP request as in flight until dropped. One that is dropped without an answer was
+/// left by its client.
+#[derive(Debug)]
+pub struct RequestTimer {
+    started: Instant,
+    is_answered: bool,
+}
+
+/// Records that an HTTP request was received.
+pub fn request_received() -> RequestTimer {
+    gauge!("dogiqa_requests_in_flight").increment(1.0);
+    RequestTimer { started: Instant::now(), is_answered: false }
+}
+
+impl RequestTimer {
+    /// Records the answer. `client` is the name of the key, or `-` without one.
+    pub fn answered(mut self, client: &str, status: u16) {
+        self.is_answered = true;
+        self.end(client, status.to_string());
+    }
+
+    fn end(&self, client: &str, status: String) {
+        let labels = [("client", client.to_owned()), ("status", status.clone())];
+        counter!("dogiqa_requests_total", &labels).increment(1);
+        let duration = histogram!("dogiqa_request_duration_seconds", "status" => status);
+        duration.record(self.started.elapsed());
+    }
+}
+
+impl Drop for RequestTimer {
+    fn drop(&mut self) {
+        gauge!("dogiqa_requests_in_flight").decrement(1.0);
+        if !self.is_answered {
+            self.end("-", "disconnected".to_owned());
+        }
+    }
+}
+
+/// Records that an HTTP request waits for its turn.
+pub fn request_queued() {
+    gauge!("dogiqa_requests_waiting").increment(1.0);
+}
+
+/// Records that an HTTP request has left the queue.
+pub fn request_dequeued() {
+    gauge!("dogiqa_requests_waiting").decrement(1.0);
+}
+
+/// Records that finished spans are not exported. `reason` is `queue_full` or `export_failed`.
+pub fn spans_dropped(reason: &'static str, spans: u64) {
+    counter!("dogiqa_spans_dropped_total", "reason" => reason).increment(spans);
+}
+
+/// Records that the collector did not accept a request. `signal` is `traces` or `metrics`.
+pub fn export_failed(signal: &'static str, error: &str) {
+    counter!("dogiqa_exports_failed_total", "signal" => signal).increment(1);
+    if let Some(repeated) = FAILED_EXPORTS.admit(signal, Instant::now()) {
+        let error = redact::excerpt(&redact::uris_in(error), ERROR_EXCERPT_MAX);
+        tracing::warn!(signal, repeated, error, "the collector did not accept an export");
+    }
 }

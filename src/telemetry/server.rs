@@ -17,7 +17,7 @@ use crate::telemetry::health::{Health, NotReady};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerSettings {
-    /// Enables the server in `dogiqa run`.
+    /// Enables the server in `dogiqa run` and `dogiqa serve`.
     pub enabled: bool,
     /// Address of the server. By default only this machine can connect; use `0.0.0.0:9464` to allow
     /// others, for example in a container. Port 0 selects a free port and logs it.

@@ -123,7 +123,11 @@ fn a_degraded_half_loses_more_than_the_other_half() {
     let half = |image: &RgbImage, index: u32| {
         let width = image.width() / 2;
         let pixels = image.view(index * width, 0, width, image.height()).to_image();
-        let crop = Crop { source: CropSource::Region(index as usize), pixels: pixels.into() };
+        let crop = Crop {
+            source: CropSource::Region(index as usize),
+            pixels: pixels.into(),
+            picture: None,
+        };
         let scorer = ClassicScorer::new(7);
         let input = scorer.prepare(&crop).unwrap();
         scorer.rate(&[input]).unwrap().remove(0).expected()

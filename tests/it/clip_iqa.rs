@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::checkpoints::{ClipCheckpoint, WeightsError};
+use dog_iqa::checkpoints::{ClipCheckpoint, ScorerCheckpoint, WeightsError};
 use dog_iqa::engine::{ClassicSegmenter, ClipIqaScorer, Engine, EngineLimits, RunError, Scorer};
 use dog_iqa::imaging::{Crop, CropSource};
 use dog_iqa::method::{LevelDistribution, Standard, StandardSettings};
@@ -36,7 +36,11 @@ fn open(folder: &Path, settings: ClipIqaSettings) -> ClipIqaScorer {
 
 fn crop(width: u32, height: u32) -> Crop {
     let shade = |x: u32, y: u32| Rgb([3 * x, 5 * y, x + y].map(|value| value.to_le_bytes()[0]));
-    Crop { source: CropSource::Whole, pixels: Arc::new(RgbImage::from_fn(width, height, shade)) }
+    Crop {
+        source: CropSource::Whole,
+        pixels: Arc::new(RgbImage::from_fn(width, height, shade)),
+        picture: None,
+    }
 }
 
 fn rate(scorer: &ClipIqaScorer, crop: &Crop) -> LevelDistribution {
@@ -82,6 +86,28 @@ fn every_setting_changes_the_rating_and_the_version() {
     }
     ClipIqaSettings { pixels_max: 50_175, ..default }.check().unwrap_err();
     ClipIqaSettings { pixels_max: (1 << 26) + 1, ..default }.check().unwrap_err();
+}
+
+#[test]
+fn attributes_are_added_to_the_same_rating_and_named_in_the_version() {
+    let crop = crop(100, 80);
+    for name in NAMES {
+        let folder = clip(name);
+        let scorers = [false, true].map(|attributes| {
+            open(folder.path(), ClipIqaSettings { attributes, ..ClipIqaSettings::default() })
+        });
+        assert_ne!(scorers[0].info().version, scorers[1].info().version);
+        let [without, with] = scorers.each_ref().map(|scorer| rate(scorer, &crop));
+        assert!(without.attributes().is_empty());
+        let names: Vec<&str> = with.attributes().iter().map(|attribute| attribute.name).collect();
+        assert_eq!(names, ["bright", "sharp", "clean", "colourful"]);
+        for attribute in with.attributes() {
+            assert!((0.0..=1.0).contains(&attribute.probability), "{attribute:?}");
+        }
+        let shares = with.attributes().iter().map(|attribute| attribute.probability.to_bits());
+        assert_eq!(shares.collect::<std::collections::BTreeSet<_>>().len(), 4, "{with:?}");
+        assert_eq!(with.with_attributes(Vec::new()), without);
+    }
 }
 
 #[test]
@@ -267,7 +293,8 @@ fn other_files_are_refused_with_what_to_use() {
         let tensors = HashMap::from([(name.to_owned(), zeros.clone())]);
         candle_core::safetensors::save(&tensors, folder.join("model.safetensors")).unwrap();
         assert!(open().contains(part), "{}", open());
-        assert_eq!(ClipCheckpoint::is_at(folder).unwrap(), name.starts_with("visual"));
+        let refused = ScorerCheckpoint::open(folder).unwrap_err().to_string();
+        assert_eq!(refused.contains(" CLIP "), name.starts_with("visual"), "{refused}");
     }
 }
 
@@ -348,7 +375,8 @@ fn an_event_names_the_scorer_its_own_score_and_the_mapping() {
     let networks = SmallNetworks::new();
     for name in NAMES {
         let folder = clip(name);
-        let more = ["engine.dog_iqa.clip_iqa.pairs=iqa-pytorch"];
+        let attributes = "engine.dog_iqa.clip_iqa.attributes=true";
+        let more = ["engine.dog_iqa.clip_iqa.pairs=iqa-pytorch", attributes];
         let output = command(&["score", "--format", "jsonl"])
             .args(settings(&networks, folder.path(), &more))
             .arg(photo("cat.jpg"))
@@ -365,6 +393,11 @@ fn an_event_names_the_scorer_its_own_score_and_the_mapping() {
         let ratings = objects.iter().map(|object| &object["rating"]).chain([&event["global"]]);
         for rating in ratings {
             assert_eq!(rating["mapping"], "clip-iqa-pytorch-pairs-linear");
+            let attributes = rating["attributes"].as_object().unwrap();
+            assert_eq!(
+                attributes.keys().collect::<Vec<_>>(),
+                ["bright", "clean", "colourful", "sharp"]
+            );
             let (raw, expected) = (number(&rating["raw"]), number(&rating["expected"]));
             assert!((expected - (1.0 + 6.0 * raw)).abs() < 1e-9, "{rating}");
         }

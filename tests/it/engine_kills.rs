@@ -1,23 +1,27 @@
 //! The paper's engine with small random networks: an input that fails alone, and a lost device.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::engine::{
-    CropViews, Engine, EngineLimits, LaneLimits, ModelInfo, MplugOwl3Scorer, RunError,
-    Sam2Segmenter, Scorer, Segmenter,
+    ClipIqaScorer, CropPatches, CropViews, Engine, EngineLimits, FittedCrop, LaneLimits, ModelInfo,
+    MplugOwl3Scorer, Qwen3_5VlScorer, RunError, Sam2Segmenter, Scorer, Segmenter,
 };
 use dog_iqa::imaging::{Crop, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, RawMask, Standard, StandardForm};
+use dog_iqa::models::clip_iqa::ClipIqaSettings;
 use dog_iqa::models::mplug_owl3::RatingSettings;
+use dog_iqa::models::qwen3_5_vl::QRealignSettings;
 use dog_iqa::models::sam2::amg::{AmgSettings, PreparedImage};
 use dog_iqa::stream::StreamError;
 use futures::future::join_all;
 use image::{Rgb, RgbImage};
-use tempfile::TempDir;
 
+use crate::clip::clip;
 use crate::engine_conformance::{lenient, sam2_on};
+use crate::qwen3_5::q_realign;
 use crate::small_networks::checkpoint_with_real_vocabulary;
 use crate::stream::Scene;
 
@@ -29,12 +33,12 @@ const MALFORMED: u32 = 13;
 /// A model whose device is lost after `batches_left` batches.
 struct Mortal<M> {
     model: M,
-    batches_left: AtomicUsize,
+    batches_left: Arc<AtomicUsize>,
 }
 
 impl<M> Mortal<M> {
     fn new(model: M, batches: usize) -> Self {
-        Self { model, batches_left: AtomicUsize::new(batches) }
+        Self { model, batches_left: Arc::new(AtomicUsize::new(batches)) }
     }
 
     fn live(&self) -> Result<&M, RunError> {
@@ -75,40 +79,97 @@ impl Segmenter for Mortal<Sam2Segmenter> {
     }
 }
 
-impl Scorer for Mortal<MplugOwl3Scorer> {
-    type Input = CropViews;
+/// An input of a scorer that a test can spoil.
+trait Malform {
+    /// Gives the input a shape that the network refuses.
+    fn malform(&mut self);
+}
+
+impl Malform for CropViews {
+    fn malform(&mut self) {
+        self.views = maybe_malformed(self.views.clone(), MALFORMED);
+    }
+}
+
+impl Malform for CropPatches {
+    fn malform(&mut self) {
+        self.patches.samples = maybe_malformed(self.patches.samples.clone(), MALFORMED);
+    }
+}
+
+impl Malform for FittedCrop {
+    fn malform(&mut self) {
+        self.pixels = Arc::new(RgbImage::new(7, 5));
+    }
+}
+
+impl<S: Scorer<Input: Malform>> Scorer for Mortal<S> {
+    type Input = S::Input;
 
     fn info(&self) -> ModelInfo {
         self.model.info()
     }
 
-    fn prepare(&self, crop: &Crop) -> Result<CropViews, RunError> {
+    fn prepare(&self, crop: &Crop) -> Result<S::Input, RunError> {
         let mut input = self.model.prepare(crop)?;
-        input.views = maybe_malformed(input.views, crop.pixels.width());
+        if crop.pixels.width() == MALFORMED {
+            input.malform();
+        }
         Ok(input)
     }
 
-    fn cost(_: &CropViews) -> usize {
+    fn cost(_: &S::Input) -> usize {
         1
     }
 
-    fn rate(&self, batch: &[CropViews]) -> Result<Vec<LevelDistribution>, RunError> {
+    fn rate(&self, batch: &[S::Input]) -> Result<Vec<LevelDistribution>, RunError> {
         self.live()?.rate(batch)
     }
 }
 
-/// Returns an engine of the small networks whose segmenter loses its device after `batches`.
-fn engine(owl: &TempDir, batches: usize) -> Engine {
+/// An engine of small networks, and the batches after which its scorer loses its device.
+struct MortalEngine {
+    engine: Engine,
+    ratings_left: Arc<AtomicUsize>,
+}
+
+/// Returns an engine whose segmenter loses its device after `batches`.
+fn engine_of<S: Scorer<Input: Malform>>(scorer: S, batches: usize) -> MortalEngine {
     let few = AmgSettings { points_per_side: 3, ..lenient() };
     let segmenter = Mortal::new(sam2_on(few, DType::F32, &Device::Cpu), batches);
-    let standard = Standard::builtin(7, StandardForm::Word).unwrap();
-    let (path, settings) = (owl.path(), RatingSettings::default());
-    let scorer =
-        MplugOwl3Scorer::open(path, &standard, settings, DType::F32, &Device::Cpu).unwrap();
     // All waiting inputs form one batch.
     let lane = LaneLimits { queue: 64, batch_cost: usize::MAX };
     let limits = EngineLimits { segment: lane, score: lane };
-    Engine::new("dog-iqa", "1", segmenter, Mortal::new(scorer, usize::MAX), limits).unwrap()
+    let scorer = Mortal::new(scorer, usize::MAX);
+    let ratings_left = Arc::clone(&scorer.batches_left);
+    let engine = Engine::new("dog-iqa", "1", segmenter, scorer, limits).unwrap();
+    MortalEngine { engine, ratings_left }
+}
+
+fn owl(batches: usize) -> MortalEngine {
+    let (folder, settings) =
+        (checkpoint_with_real_vocabulary("mplug_owl3_241101"), RatingSettings::default());
+    let scorer =
+        MplugOwl3Scorer::open(folder.path(), &standard(), settings, DType::F32, &Device::Cpu);
+    engine_of(scorer.unwrap(), batches)
+}
+
+fn realign(batches: usize) -> MortalEngine {
+    let (folder, settings) = (q_realign(), QRealignSettings::default());
+    let scorer =
+        Qwen3_5VlScorer::open(folder.path(), &standard(), settings, DType::F32, &Device::Cpu);
+    engine_of(scorer.unwrap(), batches)
+}
+
+fn clip_iqa(batches: usize) -> MortalEngine {
+    let (folder, settings) = (clip("vit"), ClipIqaSettings::default());
+    let scorer =
+        ClipIqaScorer::open(folder.path(), &standard(), settings, DType::F32, &Device::Cpu);
+    engine_of(scorer.unwrap(), batches)
+}
+
+fn standard() -> Standard {
+    Standard::builtin(7, StandardForm::Word).unwrap()
 }
 
 fn picture(width: u32) -> Picture {
@@ -116,10 +177,7 @@ fn picture(width: u32) -> Picture {
     Picture::from_rgb(RgbImage::from_fn(width, 20, |x, y| Rgb([shade(x), shade(y), 40])))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_malformed_input_fails_alone() {
-    let owl = checkpoint_with_real_vocabulary("mplug_owl3_241101");
-    let engine = engine(&owl, usize::MAX);
+async fn assert_a_malformed_input_fails_alone(engine: &Engine) {
     let pictures: Vec<Picture> = (MALFORMED - 3..MALFORMED + 3).map(picture).collect();
     let masks = join_all(pictures.iter().map(|picture| engine.segment(picture, LIMIT))).await;
     let ratings =
@@ -139,26 +197,46 @@ async fn a_malformed_input_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_whose_device_is_lost_commits_nothing_unanswered_and_its_successor_finishes() {
-    let owl = checkpoint_with_real_vocabulary("mplug_owl3_241101");
-    let (dying, living) = (engine(&owl, 2), engine(&owl, usize::MAX));
+async fn a_malformed_input_fails_alone() {
+    for open in [owl, realign, clip_iqa] {
+        assert_a_malformed_input_fails_alone(&open(usize::MAX).engine).await;
+    }
+}
+
+/// Two images pass one by one; the device is lost with the next one, while others wait. `lose` is
+/// called after the second.
+async fn assert_a_successor_finishes(dying: Engine, living: Engine, lose: impl FnOnce()) {
     let mut scene = Scene::with_engine(1, || dying).await;
     let worker = scene.start().await;
-    // Two images pass one by one; the device is lost with the next one, while others wait.
     scene.refer("first", 1, "a.png").await;
     scene.events(1).await;
     scene.refer("second", 1, "a.png").await;
     scene.events(2).await;
     scene.until_offsets(|offsets| offsets == [(2, 2)]).await;
-    scene.refer("lost", 12, "a.png").await;
+    lose();
+    scene.refer("lost", 6, "a.png").await;
     let error = worker.end().await.unwrap_err();
     assert!(matches!(error, StreamError::EngineLost { .. }), "{error}");
     assert!(error.to_string().contains("CUDA_ERROR_ECC_UNCORRECTABLE"), "{error}");
-    assert_eq!(scene.offsets().await, [(2, 14)]);
+    assert_eq!(scene.offsets().await, [(2, 8)]);
 
     scene.engine = living;
     let worker = scene.start().await;
-    scene.until_offsets(|offsets| offsets == [(14, 14)]).await;
-    assert_eq!(crate::stream::ids(&scene.events(14).await).len(), 14);
+    scene.until_offsets(|offsets| offsets == [(8, 8)]).await;
+    assert_eq!(crate::stream::ids(&scene.events(8).await).len(), 8);
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_device_is_lost_commits_nothing_unanswered_and_its_successor_finishes() {
+    assert_a_successor_finishes(owl(2).engine, owl(usize::MAX).engine, || {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scorer_whose_device_is_lost_commits_nothing_unanswered_and_its_successor_finishes() {
+    for open in [realign, clip_iqa] {
+        let MortalEngine { engine, ratings_left } = open(usize::MAX);
+        let lose = move || ratings_left.store(0, Ordering::SeqCst);
+        assert_a_successor_finishes(engine, open(usize::MAX).engine, lose).await;
+    }
 }

@@ -59,6 +59,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
         assessment: &assessed.assessment,
         segmentation: &assessed.segmentation,
         measures: Vec::new(),
+        reasons: None,
         standard: &assessed.standard,
         image: EventImage {
             width: 40,
@@ -67,6 +68,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
             bytes: 1234,
             sha256: "ab".repeat(32),
             etag: None,
+            phash: None,
         },
         engine: EngineProvenance {
             preset: None,
@@ -75,6 +77,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
             version: "1".to_owned(),
             segmenter: "s".to_owned(),
             scorer: "r".to_owned(),
+            scorers: Vec::new(),
             standard: assessed.standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),

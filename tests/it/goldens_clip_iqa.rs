@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::checkpoints::ClipCheckpoint;
+use dog_iqa::checkpoints::{ClipCheckpoint, ScorerCheckpoint};
 use dog_iqa::models::clip_iqa::{
-    Clip, ModifiedResNet, Pairs, QualityHead, VisionTransformer, normalise, score, spread,
+    ATTRIBUTES, Clip, ModifiedResNet, Pairs, QualityHead, VisionTransformer, normalise, score,
+    spread,
 };
 use image::RgbImage;
 use image::imageops::crop_imm;
@@ -27,7 +28,7 @@ fn all_folders() -> Vec<PathBuf> {
     all.sort();
     all.dedup();
     // `DOGIQA_GOLDENS` may name folders of other networks.
-    all.retain(|folder| ClipCheckpoint::is_at(folder).unwrap());
+    all.retain(|folder| matches!(ScorerCheckpoint::open(folder), Ok(ScorerCheckpoint::Clip(_))));
     all
 }
 
@@ -212,10 +213,12 @@ fn every_prompt_has_the_tokens_of_the_tokenizer() {
     for folder in all {
         let golden = json(&folder.join("prompts.json"));
         let mut comparison = Comparison::new(&folder, "prompts");
-        for prompt in [Pairs::Paper, Pairs::IqaPytorch].map(Pairs::prompts).concat().concat() {
+        let pairs = [Pairs::Paper, Pairs::IqaPytorch].map(Pairs::prompts).concat();
+        let attributes = ATTRIBUTES.map(|(_, pair)| pair);
+        for prompt in pairs.into_iter().chain(attributes).flatten() {
             let ids: Vec<u32> = serde_json::from_value(golden[prompt.text].clone()).unwrap();
             comparison.equal(prompt.text, &prompt.tokens(), &ids);
         }
-        comparison.finish(12);
+        comparison.finish(20);
     }
 }

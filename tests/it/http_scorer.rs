@@ -25,7 +25,8 @@ async fn open(settings: HttpSettings) -> Engine {
 }
 
 async fn rate(engine: &Engine, brightness: u8) -> Result<LevelDistribution, EngineError> {
-    let crop = Crop { source: CropSource::Whole, pixels: Arc::new(grey(brightness)) };
+    let crop =
+        Crop { source: CropSource::Whole, pixels: Arc::new(grey(brightness)), picture: None };
     engine.rate(crop, LIMIT).await
 }
 

@@ -35,6 +35,8 @@ mod raw_fetch;
 mod raw_produce;
 #[path = "../support/scoring_server.rs"]
 mod scoring_server;
+#[path = "../support/served_api.rs"]
+mod served_api;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[path = "../support/stream.rs"]
@@ -45,6 +47,7 @@ mod wait;
 mod web_server;
 
 mod broken_weights;
+mod cache;
 mod check_engine;
 mod checkpoint_forms;
 mod classic_monotone;
@@ -55,6 +58,7 @@ mod clip_iqa;
 mod cuda_parity;
 mod documents;
 mod dog_iqa;
+mod duplicates;
 mod engine;
 mod engine_conformance;
 mod engine_kills;
@@ -87,11 +91,13 @@ mod measures;
 mod metric_parameters;
 mod models_hub;
 mod models_pull;
+mod monitor;
 mod mplug_owl3_checkpoints;
 mod mplug_owl3_formats;
 mod mplug_owl3_ratings;
 mod odd_formats;
 mod odd_images;
+mod otlp;
 mod pipeline;
 mod q_realign;
 mod reasons;
@@ -102,9 +108,15 @@ mod runbook;
 mod sam2_checkpoints;
 mod schema;
 mod scorer_outages;
+mod scorers;
+mod serve;
+mod serve_command;
+mod serve_priority;
+mod serve_stop;
 mod snapshots;
 mod storage_buckets;
 mod storage_files;
+mod storage_keys;
 mod storage_web;
 mod store_outages;
 mod stream_answers;

@@ -162,7 +162,7 @@ fn measures_come_from_the_flag_else_from_the_setting_and_are_columns_of_csv() {
 
     let csv = run(&["--format", "csv", "--measure", "piqe"], None);
     let (head, line) = text(&csv.stdout).trim_end().split_once('\n').unwrap();
-    assert!(head.ends_with(",outcome,piqe"), "{head}");
+    assert!(head.ends_with(",outcome,reasons,piqe"), "{head}");
     let value: f64 = line.rsplit(',').next().unwrap().parse().unwrap();
     let expected = measure(
         picture(Path::new(&photo)).pixels(),

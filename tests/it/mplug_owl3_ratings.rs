@@ -13,8 +13,9 @@ use dog_iqa::method::{
     CustomStandard, LevelDistribution, Standard, StandardForm, StandardSettings,
 };
 use dog_iqa::models::mplug_owl3::{
-    Direction, Generation, Greedy, Grid, ImagePosition, LevelHead, LevelSource, MplugOwl3, Poles,
-    Prefix, Prompt, RatedPart, RatingSettings, Turns, rating_messages,
+    CropContext, Direction, Generation, Greedy, Grid, ImagePosition, LevelHead, LevelSource,
+    MplugOwl3, Poles, Prefix, Prompt, RatedPart, RatingSettings, Turns, rating_messages, stack,
+    views,
 };
 use image::{Rgb, RgbImage};
 
@@ -59,9 +60,95 @@ fn the_scorer_conforms_in_every_generation_and_mode() {
             RatingSettings::default(),
             RatingSettings { cut: true, direction: true, ..RatingSettings::default() },
             RatingSettings { image: ImagePosition::Last, ..RatingSettings::default() },
+            RatingSettings {
+                crop_context: CropContext::Whole,
+                direction: true,
+                ..RatingSettings::default()
+            },
         ] {
             conformance::scorer(&scorer(folder.path(), settings), 7, alike_to_rounding);
         }
+    }
+}
+
+/// Returns objects of one picture, and the picture.
+fn objects(count: usize) -> (Vec<Crop>, Crop) {
+    let whole = crops(1).remove(0);
+    let objects = crops(count).into_iter().enumerate().map(|(index, crop)| Crop {
+        source: CropSource::Region(index),
+        picture: Some(Arc::clone(&whole.pixels)),
+        ..crop
+    });
+    (objects.collect(), whole)
+}
+
+#[test]
+fn an_object_next_to_the_whole_picture_has_the_rating_of_the_prompt_with_both() {
+    for (name, image) in [
+        (GENERATIONS[0], ImagePosition::First),
+        (GENERATIONS[1], ImagePosition::Last),
+        (GENERATIONS[2], ImagePosition::First),
+    ] {
+        let folder = checkpoint_with_real_vocabulary(name);
+        let alone = RatingSettings { image, ..RatingSettings::default() };
+        let settings = RatingSettings { crop_context: CropContext::Whole, ..alone.clone() };
+        let scorers = [alone, settings.clone()].map(|settings| scorer(folder.path(), settings));
+        assert_ne!(scorers[0].info().version, scorers[1].info().version);
+        let (objects, whole) = objects(5);
+        let rate = |scorer: &MplugOwl3Scorer, crops: &[Crop]| {
+            let inputs: Vec<_> = crops.iter().map(|crop| scorer.prepare(crop).unwrap()).collect();
+            scorer.rate(&inputs).unwrap()
+        };
+        // The whole picture is asked about as without a context.
+        let whole = std::slice::from_ref(&whole);
+        assert!(alike_to_rounding(&rate(&scorers[0], whole)[0], &rate(&scorers[1], whole)[0]));
+        // The network by itself, on the prompt as a whole.
+        let checkpoint = MplugOwl3Checkpoint::open(folder.path()).unwrap();
+        let model = checkpoint.load(DType::F32, &Device::Cpu).unwrap();
+        let tokenizer = checkpoint.tokenizer().unwrap();
+        let messages = rating_messages(&standard(), &settings, RatedPart::RegionInWhole);
+        let prompt = Prompt::new(&messages, &tokenizer).unwrap();
+        assert_eq!(prompt.image_starts.len(), 2);
+        let levels: Vec<u32> =
+            (1..=7).map(|level: u8| tokenizer.token(&level.to_string()).unwrap()).collect();
+        let head = LevelHead::new(model.decoder(), &levels).unwrap();
+        let mixed = [&objects[..], whole].concat();
+        let together = rate(&scorers[1], &mixed);
+        for (object, rating) in objects.iter().zip(&together) {
+            let single = rate(&scorers[1], std::slice::from_ref(object)).remove(0);
+            assert!(alike_to_rounding(&single, rating), "a batch of n equals n of one");
+            assert!(!alike_to_rounding(
+                &rate(&scorers[0], std::slice::from_ref(object))[0],
+                rating
+            ));
+            let size = u32::try_from(model.config().vision_config.image_size).unwrap();
+            let shown = [&whole[0].pixels, &object.pixels]
+                .map(|pixels| views(pixels, size, None).remove(0));
+            let embeds = model.encode(&stack(&shown).unwrap()).unwrap();
+            let decoder = model.decoder();
+            let mut cache = decoder.empty_cache(1);
+            decoder.cache_image_kv(&embeds, &mut cache, &prompt.image_starts).unwrap();
+            let tokens = decoder.embed(&[&prompt.ids]).unwrap();
+            let hidden = decoder.run_to_end(tokens, 0, &mut cache).unwrap();
+            let logits = head.logits(&hidden).unwrap().remove(0);
+            let expected = LevelDistribution::from_logits(&logits).unwrap();
+            for (a, b) in expected.probabilities().iter().zip(rating.probabilities()) {
+                assert!((a - b).abs() < 2e-5, "{name}: {expected:?}, {rating:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_that_contradict_a_context_are_refused() {
+    let whole = RatingSettings { crop_context: CropContext::Whole, ..RatingSettings::default() };
+    whole.check().unwrap();
+    for settings in [
+        RatingSettings { cut: true, ..whole.clone() },
+        RatingSettings { turns: Turns::UserOnly, ..whole },
+    ] {
+        let error = settings.check().unwrap_err();
+        assert!(error.contains("crop_context"), "{error}");
     }
 }
 
@@ -76,7 +163,11 @@ fn crops(count: usize) -> Vec<Crop> {
         })
     };
     (0..count)
-        .map(|_| Crop { source: CropSource::Whole, pixels: std::sync::Arc::new(paint()) })
+        .map(|_| Crop {
+            source: CropSource::Whole,
+            pixels: std::sync::Arc::new(paint()),
+            picture: None,
+        })
         .collect()
 }
 
@@ -264,8 +355,8 @@ fn a_rating_has_a_direction_only_if_it_is_enabled() {
 fn crops_that_share_their_pixels_are_rated_alike_unless_their_prompts_differ() {
     let folder = checkpoint_with_real_vocabulary("mplug_owl3_240728");
     let [one, other] = &crops(2)[..] else { panic!("two crops") };
-    let region = Crop { source: CropSource::Region(0), pixels: Arc::clone(&one.pixels) };
-    let copy = Crop { source: CropSource::Whole, pixels: Arc::new((*one.pixels).clone()) };
+    let region = Crop { source: CropSource::Region(0), ..one.clone() };
+    let copy = Crop { pixels: Arc::new((*one.pixels).clone()), ..one.clone() };
     for turns in [Turns::SystemAndUser, Turns::UserOnly] {
         let scorer = scorer(folder.path(), RatingSettings { turns, ..RatingSettings::default() });
         let mut inputs = [one, &region, other, &copy].map(|crop| scorer.prepare(crop).unwrap());

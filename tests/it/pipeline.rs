@@ -183,9 +183,10 @@ async fn a_slow_measurement_ends_at_the_timeout_of_its_own_stage_and_returns_its
 #[tokio::test]
 async fn measures_change_nothing_else_in_the_event_and_are_part_of_the_memory() {
     let objects = [("a.png", png(200, 130))];
-    let plain = journey(&objects, &[], |_, _| {}).await;
+    let plain = journey(&objects, &[], |settings, _| settings.reasons = false).await;
     let measuring = journey(&objects, &[], |settings, _| {
         settings.measures = vec![Metric::Piqe, Metric::Biqi];
+        settings.reasons = false;
     })
     .await;
     let expected = assess(&plain, "a.png").await.unwrap();
@@ -202,6 +203,82 @@ async fn measures_change_nothing_else_in_the_event_and_are_part_of_the_memory() 
     };
     let pixels = Settings::default().pixels_budget;
     assert_eq!((bytes(&plain), bytes(&measuring)), (None, Some(14 * pixels)));
+}
+
+/// A flat dark picture: it has no detail to be blurred.
+fn dark() -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let image = RgbImage::from_pixel(500, 400, Rgb([9, 8, 7]));
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+#[tokio::test]
+async fn reasons_change_nothing_else_in_the_event_and_are_part_of_the_memory() {
+    let objects = [("a.png", dark())];
+    let without = journey(&objects, &[], |settings, _| settings.reasons = false).await;
+    let with = journey(&objects, &[], |settings, _| {
+        let texts = r#"{"too_dark": "Zu dunkel."}"#;
+        settings.reason_texts = serde_json::from_str(texts).unwrap();
+    })
+    .await;
+    let expected = assess(&without, "a.png").await.unwrap();
+    assert_eq!((&expected.reasons, expected.timings_ms.measure), (&None, None));
+    let mut event = assess(&with, "a.png").await.unwrap();
+    assert!(event.timings_ms.measure.is_some());
+    let json = serde_json::to_value(&event).unwrap();
+    // The only region is the whole picture and has no reasons of its own.
+    let found: Vec<_> = json["reasons"].as_array().unwrap().iter().collect();
+    let codes: Vec<_> = found.iter().map(|reason| reason["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["too_dark", "low_contrast", "monochrome_flat"]);
+    assert!(found.iter().all(|reason| reason["scope"] == "image"), "{found:?}");
+    assert_eq!(found[0]["text"], "Zu dunkel.");
+    assert_eq!(found[0].as_object().unwrap().len(), 4, "{found:?}");
+    event.reasons = None;
+    event.timings_ms = expected.timings_ms;
+    event.event_time = expected.event_time;
+    assert_eq!(event, expected, "also its id and its engine");
+
+    let bytes = |journey: &Journey| {
+        let memory = journey.memory();
+        memory.iter().find(|part| part.setting == "pipeline.reasons").map(|part| part.bytes)
+    };
+    let images = Settings::default().measure.images.get() as u64;
+    assert_eq!((bytes(&without), bytes(&with)), (None, Some(images * (12 << 20))));
+}
+
+#[tokio::test]
+async fn reasons_that_are_late_are_left_out_and_a_policy_that_names_any_does_not_pass() {
+    let naming = |conditions: &[&str]| PolicySettings {
+        reject_reasons: conditions.iter().map(|text| text.parse().unwrap()).collect(),
+        ..PolicySettings::default()
+    };
+    let policies = |method: &mut method::Settings| {
+        method.policies.named.insert("light".to_owned(), naming(&["too_dark:0.3"]));
+        method.policies.named.insert("sharp".to_owned(), naming(&["blurred"]));
+    };
+    let judged = async |journey: &Journey, policy: &str| {
+        let policy = Some(policy.to_owned());
+        let reference = ImageReference { policy, ..ImageReference::new("s3://photos/a.png") };
+        let event = journey.assess(reference, None).await.unwrap();
+        let verdict = event.verdict.unwrap();
+        (event.reasons.is_some(), verdict.outcome, verdict.reasons.join("; "))
+    };
+    let in_time = journey(&[("a.png", dark())], &[], |_, method| policies(method)).await;
+    let (is_measured, outcome, why) = judged(&in_time, "light").await;
+    assert_eq!((is_measured, outcome), (true, method::PolicyOutcome::Reject));
+    assert!(why.starts_with("the image is too_dark (0."), "{why}");
+    let (_, outcome, why) = judged(&in_time, "sharp").await;
+    assert_eq!((outcome, why.as_str()), (method::PolicyOutcome::Pass, ""));
+
+    let late = journey(&[("a.png", dark())], &[], |settings, method| {
+        settings.measure.timeout = Duration::ZERO;
+        policies(method);
+    })
+    .await;
+    let (is_measured, outcome, why) = judged(&late, "sharp").await;
+    assert_eq!((is_measured, outcome), (false, method::PolicyOutcome::Review));
+    assert_eq!(why, "reasons were not measured");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use dog_iqa::engine::{Qwen3_5VlScorer, RunError, Scorer};
 use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, Standard, StandardSettings};
 use dog_iqa::models::qwen3_5_vl::{
-    Part, QRealignSettings, Question, Qwen3_5Vl, Thinking, Wording, cut,
+    Part, QRealignSettings, Question, Questions, Qwen3_5Vl, Thinking, Wording, cut,
 };
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -154,7 +154,7 @@ fn open(folder: &Path, settings: QRealignSettings) -> Qwen3_5VlScorer {
 
 fn crop(width: u32, height: u32) -> Crop {
     let pixels = std::sync::Arc::new(RgbImage::from_fn(width, height, shade));
-    Crop { source: CropSource::Whole, pixels }
+    Crop { source: CropSource::Whole, pixels, picture: None }
 }
 
 fn rate(scorer: &Qwen3_5VlScorer, crop: &Crop) -> LevelDistribution {
@@ -181,7 +181,7 @@ fn every_setting_changes_the_rating_and_the_version() {
     let default = QRealignSettings::default();
     let all = [
         default,
-        QRealignSettings { question: Question::Aesthetics, ..default },
+        QRealignSettings { question: Question::Aesthetics.into(), ..default },
         QRealignSettings { wording: Wording::Pyiqa, ..default },
         QRealignSettings { wording: Wording::Toolkit, ..default },
         QRealignSettings { thinking: Thinking::Open, ..default },
@@ -201,6 +201,40 @@ fn every_setting_changes_the_rating_and_the_version() {
     }
     QRealignSettings { pixels_max: 65_535, ..default }.check().unwrap_err();
     QRealignSettings { pixels_max: 16_777_217, ..default }.check().unwrap_err();
+}
+
+#[test]
+fn two_questions_have_the_ratings_of_separate_runs() {
+    let folder = q_realign();
+    let scorer = |question: Questions| {
+        open(folder.path(), QRealignSettings { question, ..QRealignSettings::default() })
+    };
+    let near = |a: &LevelDistribution, b: &LevelDistribution| {
+        let shares = a.probabilities().iter().zip(b.probabilities());
+        shares.into_iter().all(|(a, b)| (a - b).abs() < 2e-5)
+    };
+    let crops = [crop(100, 80), crop(64, 200), crop(300, 260)];
+    let [quality, aesthetics] = [Question::Quality, Question::Aesthetics]
+        .map(|question| crops.each_ref().map(|crop| rate(&scorer(question.into()), crop)));
+    for (first, [of_first, of_other]) in [
+        (Question::Quality, [&quality, &aesthetics]),
+        (Question::Aesthetics, [&aesthetics, &quality]),
+    ] {
+        let both = scorer(Questions::both(first));
+        let inputs = crops.each_ref().map(|crop| both.prepare(crop).unwrap());
+        let ratings = both.rate(&inputs).unwrap();
+        for (index, rating) in ratings.iter().enumerate() {
+            let [further] = rating.further() else { panic!("{rating:?}") };
+            assert!(near(rating, &of_first[index]), "{rating:?}");
+            assert!(near(&further.rating, &of_other[index]), "{further:?}");
+            assert!(!near(rating, &further.rating), "the questions have different answers");
+            assert_ne!(further.question, first.name());
+        }
+        conformance::scorer(&both, 7, |a, b| a == b);
+    }
+    let versions = [Question::Quality.into(), Questions::both(Question::Quality)]
+        .map(|question| scorer(question).info().version);
+    assert_ne!(versions[0], versions[1]);
 }
 
 #[test]
@@ -279,14 +313,20 @@ fn a_quantised_copy_is_one_file_and_rates_nearly_as_its_original() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         let checkpoint = Qwen3_5VlCheckpoint::open(&path).unwrap();
         let is_quantised = |name: &str| checkpoint.weights().is_quantised(name);
-        for matrix in ["linear_attn.in_proj_qkv", "linear_attn.in_proj_a", "mlp.down_proj"] {
-            let name = format!("model.language_model.layers.0.{matrix}.weight");
+        for matrix in [
+            "0.linear_attn.in_proj_qkv",
+            "0.linear_attn.in_proj_a",
+            "0.mlp.down_proj",
+            "3.self_attn.q_proj",
+            "3.self_attn.k_proj",
+            "3.self_attn.v_proj",
+        ] {
+            let name = format!("model.language_model.layers.{matrix}.weight");
             assert!(is_quantised(&name), "{name}");
         }
         for whole in [
             "lm_head.weight",
             "model.language_model.embed_tokens.weight",
-            "model.language_model.layers.3.self_attn.q_proj.weight",
             "model.visual.blocks.0.mlp.linear_fc1.weight",
         ] {
             assert!(!is_quantised(whole), "{whole}");
@@ -306,6 +346,11 @@ fn a_quantised_copy_is_one_file_and_rates_nearly_as_its_original() {
         let crop = crop(100, 80);
         let [exact, nearly] = scorers.map(|scorer| rate(&scorer, &crop).raw().unwrap().value);
         println!("{format}: {exact} and {nearly}");
+        // A quantised network runs in f32, whatever was asked for, and its version says so.
+        let settings = QRealignSettings::default();
+        let asked = Qwen3_5VlScorer::open(&path, &standard(), settings, DType::BF16, &Device::Cpu);
+        let version = asked.unwrap().info().version;
+        assert!(version.starts_with("1-cpu-f32-"), "{version}");
         assert!(exact.to_bits() != nearly.to_bits() && (exact - nearly).abs() < 0.02);
     }
 }

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use dog_iqa::event::{
-    EngineProvenance, EventImage, EventParts, ImageReference, QualityEvent, TimingsMs,
+    EngineProvenance, EventImage, EventParts, EventReason, ImageReference, QualityEvent, TimingsMs,
 };
 use dog_iqa::imaging::{Picture, Settings, decode};
 use dog_iqa::method::{
     AggregationSettings, Formula, LevelDistribution, Mask, ObjectAssessment, PolicyOutcome,
-    PolicyVerdict, RawMask, RegionSettings, Rle, Standard, StandardForm, assess, select_regions,
+    PolicyVerdict, RawMask, Reason, ReasonCode, RegionSettings, Rle, Scope, Standard, StandardForm,
+    assess, select_regions,
 };
 use dog_iqa::report::{AnnotateError, Page, annotate, table};
 use image::RgbImage;
@@ -56,6 +57,7 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
         assessment: &assessment,
         segmentation: &segmentation,
         measures: Vec::new(),
+        reasons: Some(reasons_found()),
         standard: &standard,
         image: EventImage {
             width,
@@ -64,21 +66,9 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
             bytes: picture.bytes_len(),
             sha256: hex::encode(picture.sha256()),
             etag: None,
+            phash: None,
         },
-        engine: EngineProvenance {
-            preset: None,
-            formula: Some(Formula::Paper),
-            name: "classic".to_owned(),
-            version: "1".to_owned(),
-            segmenter: "s".to_owned(),
-            scorer: "r".to_owned(),
-            standard: "word-7".to_owned(),
-            objects: None,
-            settings: "5f0c19aa".to_owned(),
-            changed_settings: BTreeMap::new(),
-            weights: Vec::new(),
-            servers: Vec::new(),
-        },
+        engine: provenance(),
         verdict: Some(PolicyVerdict {
             policy: "shop".to_owned(),
             outcome: PolicyOutcome::Review,
@@ -94,6 +84,37 @@ fn event(picture: &Picture, id: &str) -> QualityEvent {
     })
 }
 
+fn provenance() -> EngineProvenance {
+    EngineProvenance {
+        preset: None,
+        formula: Some(Formula::Paper),
+        name: "classic".to_owned(),
+        version: "1".to_owned(),
+        segmenter: "s".to_owned(),
+        scorer: "r".to_owned(),
+        scorers: Vec::new(),
+        standard: "word-7".to_owned(),
+        objects: None,
+        settings: "5f0c19aa".to_owned(),
+        changed_settings: BTreeMap::new(),
+        weights: Vec::new(),
+        servers: Vec::new(),
+    }
+}
+
+fn reasons_found() -> Vec<EventReason> {
+    let found = [
+        (ReasonCode::Noisy, 0.4, Scope::IMAGE),
+        (ReasonCode::Borders, 0.2, Scope::IMAGE),
+        (ReasonCode::Noisy, 0.6, Scope::Region(0)),
+        (ReasonCode::Noisy, 0.5, Scope::Region(2)),
+    ];
+    let with_text = |(code, strength, scope)| {
+        EventReason::new(Reason { code, strength, scope }, "Take <b>more</b> light.")
+    };
+    found.map(with_text).into()
+}
+
 #[test]
 fn a_line_is_aligned_with_its_header() {
     let event = event(&photo(), "coffee.jpg");
@@ -102,6 +123,26 @@ fn a_line_is_aligned_with_its_header() {
     assert!(line.starts_with(&format!("{:>6.2}  {:>8.2}  6 ", event.score, event.score_expected)));
     assert!(line.ends_with("  review   coffee.jpg"), "{line}");
     assert_eq!(header.find("image"), line.find("coffee.jpg"));
+}
+
+#[test]
+fn reasons_are_grouped_by_code_with_the_greatest_strength() {
+    let event = event(&photo(), "coffee.jpg");
+    assert_eq!(
+        table::reason_lines(&event),
+        [
+            "        noisy 0.60 (image, regions 0, 2): Take <b>more</b> light.",
+            "        borders 0.20 (image): Take <b>more</b> light.",
+        ]
+    );
+    let mut page = Page::default();
+    page.add(&event, "coffee.jpg");
+    let html = page.render();
+    let item = "<li title=\"image, regions 0, 2\"><b>noisy</b> 0.60 <span class=\"quiet\">\
+                Take &lt;b&gt;more&lt;/b&gt; light.</span></li>";
+    assert!(html.contains(item), "{html}");
+    let without = QualityEvent { reasons: None, ..event };
+    assert!(table::reason_lines(&without).is_empty());
 }
 
 #[test]

@@ -10,7 +10,7 @@ const RUNBOOK: &str = "docs/operations.md";
 /// Other files that name metrics.
 const DASHBOARDS: [&str; 2] = ["deploy/grafana/dashboard.json", "deploy/prometheus/alerts.yml"];
 /// The parts of error codes before the dot. A code of another family fails the test below.
-const FAMILIES: [&str; 11] = [
+const FAMILIES: [&str; 12] = [
     "decode",
     "engine",
     "fetch",
@@ -19,6 +19,7 @@ const FAMILIES: [&str; 11] = [
     "policy",
     "publish",
     "reference",
+    "request",
     "score",
     "segment",
     "uri",

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dog_iqa::event::{Headers, QualityEvent, cloudevent_headers, reference, schema};
+use dog_iqa::serve;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -14,8 +15,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
 }
 
+/// Returns all documents of `schemas`.
+fn documents() -> Vec<(String, Value)> {
+    let openapi = ("openapi.json".to_owned(), serve::openapi());
+    schema::documents().into_iter().chain([openapi]).collect()
+}
+
 fn document(name: &str) -> Value {
-    let found = schema::documents().into_iter().find(|(candidate, _)| candidate == name);
+    let found = documents().into_iter().find(|(candidate, _)| candidate == name);
     found.unwrap_or_else(|| panic!("no document {name}")).1
 }
 
@@ -33,7 +40,7 @@ fn check(schema: &Value, message: &Value, is_valid: bool) {
 #[test]
 fn the_files_equal_the_schemas_of_the_code() {
     let mut written = Vec::new();
-    for (name, document) in schema::documents() {
+    for (name, document) in documents() {
         let path = folder().join(&name);
         let text = fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("schemas/{name}: {error}; {WRITE_COMMAND}"));
@@ -228,27 +235,26 @@ fn the_asyncapi_document_is_valid() {
     check(&meta, &broken, false);
 }
 
+#[test]
+fn the_openapi_document_is_valid() {
+    let meta: Value = serde_json::from_str(include_str!("../goldens/openapi/3.1.json")).unwrap();
+    let document = document("openapi.json");
+    check(&meta, &document, true);
+    let mut broken = document.clone();
+    broken["paths"]["/v1/score"]["post"]["parameters"][0]["in"] = json!("body");
+    check(&meta, &broken, false);
+    assert!(references_that_hold(&document) > 20);
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        assert!(jsonschema::draft202012::meta::is_valid(schema), "{name}");
+    }
+}
+
 /// The meta schema checks neither references nor examples: each reference must have a target, and
 /// each example must be a valid message.
 #[test]
 fn references_and_examples_inside_the_asyncapi_document_hold() {
     let document = document("asyncapi.json");
-    let mut pending = vec![&document];
-    let mut references = 0;
-    while let Some(node) = pending.pop() {
-        match node {
-            Value::Object(fields) => {
-                if let Some(Value::String(reference)) = fields.get("$ref") {
-                    let pointer = reference.strip_prefix('#').unwrap();
-                    assert!(document.pointer(pointer).is_some(), "{reference} has no target");
-                    references += 1;
-                }
-                pending.extend(fields.values());
-            }
-            Value::Array(items) => pending.extend(items),
-            _ => {}
-        }
-    }
+    let references = references_that_hold(&document);
     assert!(references > 10, "only {references} references");
 
     for (name, message) in document["components"]["messages"].as_object().unwrap() {
@@ -268,4 +274,25 @@ fn references_and_examples_inside_the_asyncapi_document_hold() {
             }
         }
     }
+}
+
+/// Asserts that each reference inside a document has a target, and returns their number.
+fn references_that_hold(document: &Value) -> usize {
+    let mut pending = vec![document];
+    let mut references = 0;
+    while let Some(node) = pending.pop() {
+        match node {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
+                    let pointer = reference.strip_prefix('#').unwrap();
+                    assert!(document.pointer(pointer).is_some(), "{reference} has no target");
+                    references += 1;
+                }
+                pending.extend(fields.values());
+            }
+            Value::Array(items) => pending.extend(items),
+            _ => {}
+        }
+    }
+    references
 }

@@ -3,13 +3,17 @@
 
 use std::io::Cursor;
 
-use dog_iqa::engine::HttpSettings;
+use dog_iqa::engine::{Engine, HttpSettings, Scorers};
 use dog_iqa::stream::DeliveryMode;
 use image::ImageFormat;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
-use crate::scoring_server::{ScoringServer, completion, engine, error, grey, level, settings_for};
+use crate::clip::clip;
+use crate::scoring_server::{
+    ScoringServer, completion, engine, engine_of, error, grey, level, settings_for,
+};
 use crate::stream::{Running, Scene, header, ids, until};
 use crate::web_server::Answer;
 
@@ -19,7 +23,11 @@ const BRIGHTNESSES: [u8; 8] = [5, 45, 80, 120, 150, 190, 230, 250];
 /// Returns a scene whose engine rates on a server, and whose store has a picture of each
 /// brightness.
 async fn scene(http: HttpSettings) -> Scene {
-    let mut scene = Scene::with_engine(1, move || engine(http)).await;
+    scene_of(move || engine(http)).await
+}
+
+async fn scene_of(engine: impl FnOnce() -> Engine + Send + 'static) -> Scene {
+    let mut scene = Scene::with_engine(1, engine).await;
     for brightness in BRIGHTNESSES {
         let mut png = Cursor::new(Vec::new());
         grey(brightness).write_to(&mut png, ImageFormat::Png).unwrap();
@@ -84,6 +92,35 @@ async fn every_outage_of_the_server_holds_the_references_until_it_returns() {
         worker.until_ready().await;
         let summary = worker.stop().await;
         assert!(summary.is_committed && summary.dead_letters == 0, "{name}: {summary:?}");
+    }
+}
+
+/// The level of each is that of the server: alone for the whole image, or with most of the weight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_one_of_several_scorers_holds_the_references_too() {
+    let folder = clip("resnet");
+    let clip = folder.path().to_str().unwrap();
+    for scorers in [
+        json!({"global": "http", "objects": clip}),
+        json!([{"model": "http", "weight": 0.75}, {"model": clip, "weight": 0.25}]),
+    ] {
+        let scorers = Scorers::deserialize(scorers).unwrap();
+        let server = ScoringServer::start();
+        let settings = server.settings();
+        let scene = scene_of(move || engine_of(scorers, settings)).await;
+        let worker = scene.start().await;
+        refer(&scene, "before", 8).await;
+        assert_answered(&scene, 8).await;
+        worker.until_ready().await;
+        server.misbehave(|_| Some(error(503, "out of memory")));
+        refer(&scene, "during", 8).await;
+        until_held(&worker).await;
+        assert_no_dead_letter(&scene).await;
+        server.behave();
+        assert_answered(&scene, 16).await;
+        worker.until_ready().await;
+        let summary = worker.stop().await;
+        assert!(summary.is_committed && summary.dead_letters == 0, "{summary:?}");
     }
 }
 

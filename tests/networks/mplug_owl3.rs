@@ -85,7 +85,7 @@ fn check(release: Release, millions: f64) {
     let photo = RgbImage::from_fn(320, 200, |x, y| {
         Rgb([x, y, x * y / 97].map(|value| value.to_le_bytes()[0]))
     });
-    let crop = Crop { source: CropSource::Whole, pixels: Arc::new(photo) };
+    let crop = Crop { source: CropSource::Whole, pixels: Arc::new(photo), picture: None };
     let rating = scorer.rate(&[scorer.prepare(&crop).unwrap()]).unwrap().remove(0);
     assert_eq!(rating.levels(), 7);
     assert!((1.0..=7.0).contains(&rating.expected()), "{rating:?}");

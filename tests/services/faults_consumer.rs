@@ -46,21 +46,39 @@ fn a_batch_that_decompresses_to_too_much_ends_the_worker_and_is_answered_with_a_
 
 #[test]
 fn a_topic_that_is_created_again_is_read_from_its_beginning() {
-    recreated("classic", "the input topic is deleted and created again (classic)");
+    recreated("classic", 1, "the input topic is deleted and created again (classic)");
 }
 
 #[test]
 fn a_topic_that_is_created_again_is_read_from_its_beginning_with_the_protocol_consumer() {
-    recreated("consumer", "the input topic is deleted and created again (consumer)");
+    recreated("consumer", 1, "the input topic is deleted and created again (consumer)");
 }
 
-/// One worker: several notice the new topic one after the other, and may answer references again
-/// that another one has answered.
-fn recreated(protocol: &str, title: &'static str) {
+#[test]
+fn a_topic_that_is_created_again_is_read_from_its_beginning_by_two_workers() {
+    recreated("classic", 2, "the input topic is deleted and created again, two workers (classic)");
+}
+
+#[test]
+fn a_topic_that_is_created_again_is_read_from_its_beginning_by_two_protocol_consumers() {
+    recreated(
+        "consumer",
+        2,
+        "the input topic is deleted and created again, two workers (consumer)",
+    );
+}
+
+/// Several workers notice the new topic one after the other, and may answer references again that
+/// another one has answered. They skip none.
+fn recreated(protocol: &str, workers: usize, title: &'static str) {
     let size = RunSize::from_environment().divided_by(8);
-    FaultRun::with_size(&format!("recreated-{protocol}"), title, size, |mut run| {
+    let name = format!("recreated-{protocol}-{workers}");
+    FaultRun::with_size(&name, title, size, |mut run| {
         run.set(format!("kafka.group_protocol={protocol}"));
-        run.start(1);
+        if workers > 1 {
+            run.permit_repeats();
+        }
+        run.start(workers);
         run.read_until_answered(1, 1);
         run.wait_until_committed();
         run.recreate_input();

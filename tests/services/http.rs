@@ -19,8 +19,8 @@ pub(crate) fn served_address(worker: &Process) -> String {
 pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let mut connection = TcpStream::connect(address).unwrap();
     connection.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    // In HTTP/1.0 a body has no chunks.
+    write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
     let mut response = String::new();
     connection.read_to_string(&mut response).unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap();

@@ -3,7 +3,7 @@
 //!
 //! The scripts in this folder download both services and start them. The worker under test is the
 //! real binary in its own process. A separate Kafka client reads the topics and checks the answers.
-//! A machine without Java, Maven, Go or Python skips its tests and prints the reason;
+//! A machine without Java, Maven, Go, Python or Chromium skips its tests and prints the reason;
 //! `DOGIQA_SERVICES=required` turns that into a failure.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
@@ -21,6 +21,9 @@ mod qwen2;
 mod random_tensor;
 #[path = "../support/raw_produce.rs"]
 mod raw_produce;
+#[expect(dead_code, reason = "the offline tests use the rest")]
+#[path = "../support/scoring_server.rs"]
+mod scoring_server;
 #[path = "../support/small_networks.rs"]
 mod small_networks;
 #[expect(dead_code, reason = "the offline tests use the rest")]
@@ -32,6 +35,7 @@ mod web_server;
 
 mod answer_comparison;
 mod bad_input;
+mod browser;
 mod bucket;
 mod certificates;
 mod check;
@@ -43,6 +47,7 @@ mod enqueue;
 mod fault_run;
 mod faults_brokers;
 mod faults_consumer;
+mod faults_scorer;
 mod faults_stages;
 mod faults_stores;
 mod faults_workers;
@@ -50,8 +55,10 @@ mod http;
 mod hub_peer;
 mod images;
 mod memory;
+mod monitor;
 mod notifications;
 mod output_limits;
+mod prometheus;
 mod rotation;
 mod run_size;
 mod secrets;

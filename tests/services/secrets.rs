@@ -15,12 +15,13 @@ use serde_json::json;
 use crate::bucket;
 use crate::http::{self, EchoServer};
 use crate::process::Process;
+use crate::scoring_server::{ScoringServer, error};
 use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::{Services, secured};
 use crate::topic_reader::Answer;
 
 /// Secrets that must not appear, in addition to the broker's password and the S3 key.
-const PLANTED: [&str; 16] = [
+const PLANTED: [&str; 18] = [
     "planted+key/password",
     "planted-keystore-password",
     "planted-oauth-secret",
@@ -37,7 +38,12 @@ const PLANTED: [&str; 16] = [
     "planted-ftp-password",
     "planted-bucket-userinfo",
     "planted-wrong-password",
+    "planted-key-of-a-client",
+    SCORER_KEY,
 ];
+/// Key for the scoring server, which repeats it in its errors.
+const SCORER_KEY: &str = "planted-scorer-key";
+
 /// Part of a URI that is not a secret. If it is not in the log, the search had nothing to find.
 const NO_SECRET: &str = "no-secret-at-all";
 
@@ -55,7 +61,8 @@ fn no_secret_appears_in_any_output_of_the_process() {
         payload: Some(json!({"uri": uri}).to_string().into_bytes()),
         ..PublishedRecord::default()
     }));
-    configure(&fixture, &store);
+    let scorer = ScoringServer::start();
+    configure(&fixture, &store, &scorer);
 
     let worker = Process::spawn("the worker", &mut command(&fixture, &store, "run"));
     ServiceFixture::wait_until_ready(&worker);
@@ -64,6 +71,16 @@ fn no_secret_appears_in_any_output_of_the_process() {
     reader.read_until(&[&worker], |reader| {
         reader.event_count() == 1 && reader.dead_letters.len() == bad
     });
+    let key = scorer.requests()[0].header("authorization").map(str::to_owned);
+    assert_eq!(key, Some(format!("Bearer {SCORER_KEY}")));
+    scorer.misbehave(|_| Some(error(401, &format!("the key is wrong: {SCORER_KEY}"))));
+    let uri = bucket::uri(secured, &bucket::fifty_images(secured)[1].key);
+    fixture.publish(std::iter::once(PublishedRecord {
+        key: Some(b"refused".to_vec()),
+        payload: Some(json!({"uri": uri}).to_string().into_bytes()),
+        ..PublishedRecord::default()
+    }));
+    reader.read_until(&[&worker], |reader| reader.dead_letters.len() == bad + 1);
     let address = http::served_address(&worker);
     for page in ["/metrics", "/healthz", "/readyz"] {
         check(page, &http::get(&address, page).1);
@@ -81,6 +98,7 @@ fn no_secret_appears_in_any_output_of_the_process() {
     let (status, log) = worker.finish(WAIT_MAX);
     assert!(status.success(), "{status}");
     drop(slow);
+    assert!(log.contains("the key is wrong: "), "the log lacks the server's error");
     // At this level librdkafka and the HTTP clients log every detail.
     assert!(log.contains("[redacted]") && log.contains(NO_SECRET), "the log lacks details");
     check("the log", &log);
@@ -88,7 +106,8 @@ fn no_secret_appears_in_any_output_of_the_process() {
     for letter in &reader.dead_letters {
         check("a dead letter", &format!("{:?}", texts(letter)));
         let code = letter.header("dogiqa.error.code").unwrap();
-        assert!(code.starts_with("uri.") || code == "fetch.forbidden", "{code}");
+        let expected = ["fetch.forbidden", "score.credentials"];
+        assert!(code.starts_with("uri.") || expected.contains(&code), "{code}");
     }
     let event = &reader.events.values().next().unwrap()[0];
     check("the event", &format!("{:?} {}", texts(event), event.json()));
@@ -126,10 +145,12 @@ fn references(secured: &Services, store: &EchoServer) -> Vec<String> {
 }
 
 /// Writes the fixture's configuration, plus every other setting that takes a secret.
-fn configure(fixture: &ServiceFixture, store: &EchoServer) {
+fn configure(fixture: &ServiceFixture, store: &EchoServer, scorer: &ScoringServer) {
     let secured = fixture.services;
     let certificates = secured.value("KAFKA_CERTIFICATES");
     let (authority, base64) = (store.authority(), BASE64_STANDARD_NO_PAD);
+    let api_keys = fixture.config_file().with_file_name("api-keys");
+    std::fs::write(&api_keys, "client planted-key-of-a-client\n").unwrap();
     let file = format!(
         r#"{fixture}
 [kafka.properties]
@@ -155,8 +176,22 @@ endpoint = "http://{authority}"
 allow_http = true
 account = "echo"
 access_key = "{azure_key}"
+
+[serve]
+api_keys_file = "{api_keys}"
+
+[engine.dog_iqa]
+segmenter = "classic"
+scorer = "http"
+
+[engine.dog_iqa.http]
+url = "{scorer}"
+model = "brightness"
+api_key = "{SCORER_KEY}"
 "#,
-        fixture = fixture.worker_config(),
+        api_keys = api_keys.display(),
+        fixture = fixture.worker_config().replace("\"classic\"", "\"dog-iqa\""),
+        scorer = scorer.server.url("/v1"),
         user = secured.value("KAFKA_USER"),
         azure_key = base64.encode("planted-azure-key-padded"),
     );

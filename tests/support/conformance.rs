@@ -1,8 +1,11 @@
 //! The contract of every segmenter and every scorer, for any model.
 
-use dog_iqa::engine::{Scorer, Segmenter};
-use dog_iqa::imaging::{Crop, Picture, crop_whole};
+use std::time::Duration;
+
+use dog_iqa::engine::{Engine, Scorer, Segmenter};
+use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, RawMask};
+use futures::future::join_all;
 use image::{Rgb, RgbImage};
 
 /// Returns pictures of different size, shape and content. The first has one pixel.
@@ -63,11 +66,36 @@ pub(crate) fn scorer<M: Scorer>(
         assert!(alike(&single[0], rating), "a batch of n equals n single calls, in order");
         let again = model.rate(&[prepare(crop)]).unwrap();
         assert!(alike(&again[0], rating), "the same crop has the same rating");
-        assert_eq!(rating.levels(), levels);
-        let sum: f64 = rating.probabilities().iter().sum();
-        assert!((sum - 1.0).abs() < 1e-9, "probabilities sum to 1, not to {sum}");
-        assert!(rating.probabilities().iter().all(|&share| (0.0..=1.0).contains(&share)));
-        assert!((1..=levels).contains(&rating.level()));
-        assert!((1.0..=f64::from(levels)).contains(&rating.expected()));
+        assert_is_rating(rating, levels);
     }
+}
+
+/// Checks the same promises of an engine's scorers, which are asked at the same time, for the whole
+/// pictures and for objects.
+pub(crate) async fn scorers(
+    engine: &Engine,
+    levels: u8,
+    alike: fn(&LevelDistribution, &LevelDistribution) -> bool,
+) {
+    const LIMIT: Duration = Duration::from_mins(5);
+    for source in [CropSource::Whole, CropSource::Region(0)] {
+        let crops: Vec<Crop> =
+            pictures().iter().map(|picture| Crop { source, ..crop_whole(picture) }).collect();
+        let rate = |crop: &Crop| engine.rate(crop.clone(), LIMIT);
+        let batch = join_all(crops.iter().map(rate)).await;
+        for (crop, rating) in crops.iter().zip(batch) {
+            let rating = rating.unwrap();
+            assert!(alike(&rate(crop).await.unwrap(), &rating), "n at once equal n single calls");
+            assert_is_rating(&rating, levels);
+        }
+    }
+}
+
+fn assert_is_rating(rating: &LevelDistribution, levels: u8) {
+    assert_eq!(rating.levels(), levels);
+    let sum: f64 = rating.probabilities().iter().sum();
+    assert!((sum - 1.0).abs() < 1e-9, "probabilities sum to 1, not to {sum}");
+    assert!(rating.probabilities().iter().all(|&share| (0.0..=1.0).contains(&share)));
+    assert!((1..=levels).contains(&rating.level()));
+    assert!((1.0..=f64::from(levels)).contains(&rating.expected()));
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use dog_iqa::engine::{DogIqaSettings, Engine, HttpSettings, Settings};
+use dog_iqa::engine::{DogIqaSettings, Engine, HttpSettings, Scorers, Settings};
 use dog_iqa::imaging;
 use dog_iqa::method::{Standard, StandardForm};
 use image::{Rgb, RgbImage};
@@ -132,9 +132,15 @@ pub(crate) fn settings_for(url: &str) -> HttpSettings {
 
 /// Opens an engine that rates on the server and segments without weights. Blocks.
 pub(crate) fn engine(http: HttpSettings) -> Engine {
+    engine_of("http".into(), http)
+}
+
+/// Opens an engine with these scorers, one of which may be the server, that segments without
+/// weights. Blocks.
+pub(crate) fn engine_of(scorer: Scorers, http: HttpSettings) -> Engine {
     let dog_iqa = DogIqaSettings {
         segmenter: "classic".to_owned(),
-        scorer: "http".to_owned(),
+        scorer,
         http,
         ..DogIqaSettings::default()
     };

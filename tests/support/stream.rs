@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use dog_iqa::cache::AnswerCache;
 use dog_iqa::checkpoints::metrics::LoadedParameters;
 use dog_iqa::engine::Engine;
 use dog_iqa::imaging;
@@ -57,6 +58,8 @@ pub(crate) struct Scene {
     pub(crate) measures: Vec<Arc<LoadedParameters>>,
     /// Further objects of the bucket in memory: key and content.
     pub(crate) objects: Vec<(String, Vec<u8>)>,
+    /// The cache of answers that the workers share.
+    pub(crate) cache: Option<Arc<AnswerCache>>,
     masks_in_events: bool,
     partitions: i32,
 }
@@ -128,6 +131,7 @@ impl Scene {
             method: method::Settings::default(),
             measures: Vec::new(),
             objects: Vec::new(),
+            cache: None,
             masks_in_events: false,
             partitions,
         }
@@ -155,7 +159,14 @@ impl Scene {
         Running { worker: tokio::spawn(worker), shutdown, health }
     }
 
-    async fn journey(&self) -> Journey {
+    pub(crate) async fn journey(&self) -> Journey {
+        let mut settings = pipeline::Settings::default();
+        settings.fetch.images = NonZeroUsize::new(10_000).unwrap();
+        self.journey_with(settings).await
+    }
+
+    /// Returns a journey with these limits, over the store behind the gates.
+    pub(crate) async fn journey_with(&self, mut settings: pipeline::Settings) -> Journey {
         let store = Held { memory: InMemory::new(), gates: Arc::clone(&self.gates) };
         for key in ["a.png", "gated/a.png", "down/a.png", "panics/a.png"] {
             store.memory.put(&Path::from(key), png(24, 16).into()).await.unwrap();
@@ -171,19 +182,21 @@ impl Scene {
             .unwrap();
         let stores =
             Stores::new(&self.storage).unwrap().with_store(Scheme::S3, "photos", Arc::new(store));
-        let mut pipeline = pipeline::Settings::default();
-        pipeline.fetch.images = NonZeroUsize::new(10_000).unwrap();
-        pipeline.masks_in_events = self.masks_in_events;
-        pipeline.measures = self.measures.iter().map(|loaded| loaded.metric()).collect();
-        Journey::new(JourneyParts {
-            settings: pipeline,
+        settings.masks_in_events = self.masks_in_events;
+        settings.measures = self.measures.iter().map(|loaded| loaded.metric()).collect();
+        let journey = Journey::new(JourneyParts {
+            settings,
             imaging: self.imaging.clone(),
             method: self.method.clone(),
             stores,
             engine: self.engine.clone(),
             measures: self.measures.clone(),
         })
-        .unwrap()
+        .unwrap();
+        match &self.cache {
+            Some(cache) => journey.with_cache(Arc::clone(cache)),
+            None => journey,
+        }
     }
 
     /// Appends records to the input topic. Returns when the broker has acknowledged all of them.
@@ -367,6 +380,11 @@ impl Gates {
         self.entered.load(Ordering::Acquire)
     }
 
+    /// Returns the number of reads that wait at the gate.
+    pub(crate) fn inside(&self) -> usize {
+        self.inside.load(Ordering::Acquire)
+    }
+
     /// Returns the largest number of reads that waited at the gate at the same time.
     pub(crate) fn inside_max(&self) -> usize {
         self.inside_max.load(Ordering::Acquire)
@@ -401,9 +419,9 @@ pub(crate) fn counter(name: &str) -> u64 {
 }
 
 /// The recorder of this process.
-fn metrics() -> &'static PrometheusHandle {
+pub(crate) fn metrics() -> &'static PrometheusHandle {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-    METRICS.get_or_init(|| dog_iqa::telemetry::metrics::install().unwrap())
+    METRICS.get_or_init(|| dog_iqa::telemetry::metrics::install(None).unwrap())
 }
 
 struct Inside<'a>(&'a Gates);

@@ -64,5 +64,5 @@ pub(crate) fn release_rating_giga_flop(release: Release, grid: Grid) -> f64 {
 /// that share their pixels once.
 pub(crate) fn copy_of(picture: &Picture) -> Crop {
     let pixels = RgbImage::clone(picture.pixels());
-    Crop { source: CropSource::Region(0), pixels: Arc::new(pixels) }
+    Crop { source: CropSource::Region(0), pixels: Arc::new(pixels), picture: None }
 }

@@ -31,14 +31,9 @@ pub struct ClipCheckpoint {
 }
 
 impl ClipCheckpoint {
-    /// Returns true if a file, or the weights in a folder, are those of a CLIP.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be read.
-    pub fn is_at(path: &Path) -> Result<bool, WeightsError> {
-        let anchors = [RESNET, VIT, OPEN_CLIP_VIT];
-        let weights = Weights::open(path)?.without_prefix(&anchors)?;
-        Ok(anchors.iter().any(|anchor| weights.shapes().contains_key(*anchor)))
+    /// Returns true if weights are those of a CLIP.
+    pub(crate) fn is_of(weights: &Weights) -> bool {
+        weights.has_any(&[RESNET, VIT, OPEN_CLIP_VIT])
     }
 
     /// Opens a file, an index of shards, or a folder with one of them. A configuration in the same
@@ -47,7 +42,15 @@ impl ClipCheckpoint {
     /// # Errors
     /// Fails if the file cannot be read, is of another model, or has no scale of logits.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let weights = Weights::open(path)?.without_prefix(&[RESNET, VIT])?;
+        Self::of(Weights::open(path)?)
+    }
+
+    /// Recognises opened weights, with a configuration next to them.
+    ///
+    /// # Errors
+    /// Fails as [`ClipCheckpoint::open`] does.
+    pub(crate) fn of(weights: Weights) -> Result<Self, WeightsError> {
+        let weights = weights.without_prefix(&[RESNET, VIT])?;
         let unrecognised = |message: String| WeightsError::Unrecognised {
             path: weights.path().to_owned(),
             message,

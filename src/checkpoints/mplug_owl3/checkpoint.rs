@@ -33,7 +33,15 @@ impl MplugOwl3Checkpoint {
     /// # Errors
     /// Fails if the file cannot be read or is of another model.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let weights = Weights::open(path)?.without_prefix(&[ANCHOR])?;
+        Self::of(Weights::open(path)?)
+    }
+
+    /// Recognises opened weights, with the files next to them.
+    ///
+    /// # Errors
+    /// Fails if they are of another model, or a file next to them cannot be used.
+    pub(crate) fn of(weights: Weights) -> Result<Self, WeightsError> {
+        let weights = weights.without_prefix(&[ANCHOR])?;
         let generation = generation_of(&weights)?;
         let (path, config_json) = read_config_json(&weights)?;
         let config = Config::from_json(&config_json)

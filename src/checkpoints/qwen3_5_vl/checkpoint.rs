@@ -43,13 +43,9 @@ pub struct Qwen3_5VlCheckpoint {
 }
 
 impl Qwen3_5VlCheckpoint {
-    /// Returns true if a file, or the weights in a folder, are those of a Qwen3.5-VL.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be read.
-    pub fn is_at(path: &Path) -> Result<bool, WeightsError> {
-        let weights = Weights::open(path)?;
-        Ok(weights.shapes().keys().any(|name| name.ends_with(LINEAR_LAYER)))
+    /// Returns true if weights are those of a Qwen3.5-VL.
+    pub(crate) fn is_of(weights: &Weights) -> bool {
+        weights.shapes().keys().any(|name| name.ends_with(LINEAR_LAYER))
     }
 
     /// Opens a file, an index of shards, or a folder with one of them. The `config.json` must be in
@@ -58,8 +54,16 @@ impl Qwen3_5VlCheckpoint {
     /// # Errors
     /// Fails if the file cannot be read or is of another model.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let weights = Weights::open(path)?.without_prefix(&[EMBEDDING])?;
-        if !weights.shapes().keys().any(|name| name.ends_with(LINEAR_LAYER)) {
+        Self::of(Weights::open(path)?)
+    }
+
+    /// Recognises opened weights, with the files next to them.
+    ///
+    /// # Errors
+    /// Fails if they are of another model, or a file next to them cannot be used.
+    pub(crate) fn of(weights: Weights) -> Result<Self, WeightsError> {
+        let weights = weights.without_prefix(&[EMBEDDING])?;
+        if !Self::is_of(&weights) {
             return Err(WeightsError::Unrecognised {
                 path: weights.path().to_owned(),
                 message: "these are not the weights of a Qwen3.5-VL: it has no linear layer"
@@ -186,13 +190,15 @@ fn is_unused(name: &str) -> bool {
     name.starts_with(PREDICTION)
 }
 
-/// The tables keep their values, because they stay in the file. So do the queries, keys and values
-/// of full attention, whose rows are rearranged when they are loaded.
+/// The tables keep their values, because they stay in the file.
 fn role_of(name: &str) -> TensorRole {
-    const MATRICES: [&str; 7] = [
+    const MATRICES: [&str; 10] = [
         LINEAR_LAYER,
         ".linear_attn.in_proj_z.weight",
         ".linear_attn.out_proj.weight",
+        ".self_attn.q_proj.weight",
+        ".self_attn.k_proj.weight",
+        ".self_attn.v_proj.weight",
         ".self_attn.o_proj.weight",
         ".mlp.gate_proj.weight",
         ".mlp.up_proj.weight",

@@ -69,7 +69,20 @@ impl Sam2Checkpoint {
     /// # Errors
     /// Fails if the file cannot be read or is of another model.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let weights = Weights::open(path)?.without_prefix(&[ORIGINAL_ANCHOR, HUB_ANCHOR])?;
+        Self::of(Weights::open(path)?)
+    }
+
+    /// Returns true if weights are those of a SAM 2.
+    pub fn is_of(weights: &Weights) -> bool {
+        weights.has_any(&[ORIGINAL_ANCHOR, HUB_ANCHOR])
+    }
+
+    /// Recognises opened weights, with a configuration next to them.
+    ///
+    /// # Errors
+    /// Fails if they are of another model.
+    pub fn of(weights: Weights) -> Result<Self, WeightsError> {
+        let weights = weights.without_prefix(&[ORIGINAL_ANCHOR, HUB_ANCHOR])?;
         let file = weights.path().to_owned();
         let unrecognised = |message: &str| WeightsError::Unrecognised {
             path: file.clone(),

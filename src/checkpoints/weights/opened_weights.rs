@@ -215,6 +215,15 @@ impl Weights {
         Ok(self)
     }
 
+    /// Returns true if a tensor has one of these names, with or without the prefix of a wrapper.
+    pub(crate) fn has_any(&self, names: &[&str]) -> bool {
+        let is_one = |stored: &String| {
+            let prefix = names.iter().find_map(|name| stored.strip_suffix(name));
+            prefix.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        };
+        self.shapes.keys().any(is_one)
+    }
+
     /// The file, or the index of its shards.
     pub fn path(&self) -> &Path {
         &self.path

@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_result;
 use crate::event::schema;
+use crate::serve::openapi;
 
 const EXAMPLES: &str = "Examples:\n  \
     dogiqa schema quality-event.schema.json | jq .properties.score\n  dogiqa schema --write schemas/";
@@ -23,7 +24,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
-    let documents = schema::documents();
+    let openapi = ("openapi.json".to_owned(), openapi());
+    let documents: Vec<_> = schema::documents().into_iter().chain([openapi]).collect();
     if let Some(folder) = &args.write {
         for (name, document) in &documents {
             let path = folder.join(name);

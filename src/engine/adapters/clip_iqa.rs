@@ -14,10 +14,12 @@ use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
 use crate::imaging::Crop;
-use crate::method::{LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short};
+use crate::method::{
+    Attribute, LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short,
+};
 use crate::models::clip_iqa::{
-    Clip, ClipIqaSettings, ImageTower, Prompt, QualityHead, SizeError, SizeLimits, fit, score,
-    spread,
+    ATTRIBUTES, Clip, ClipIqaSettings, ImageTower, Prompt, QualityHead, SizeError, SizeLimits, fit,
+    score, spread,
 };
 use crate::models::device::kind_of;
 
@@ -53,6 +55,8 @@ pub enum ClipIqaError {
 pub struct ClipIqaScorer {
     image: ImageTower,
     head: QualityHead,
+    /// Of the pairs of [`ATTRIBUTES`], if they are asked for.
+    attributes: Option<QualityHead>,
     settings: ClipIqaSettings,
     limits: SizeLimits,
     info: ModelInfo,
@@ -87,11 +91,18 @@ impl ClipIqaScorer {
         }
         let info = info(&checkpoint, settings, dtype, device)?;
         let Clip { image, text } = checkpoint.load(dtype, device)?;
-        let prompts = settings.pairs.prompts().iter().flatten().map(Prompt::tokens);
-        let features = text.rows(&prompts.collect::<Vec<_>>())?;
+        let head = |pairs: &mut dyn Iterator<Item = &[Prompt; 2]>| -> Result<_, ClipIqaError> {
+            let features = text.rows(&pairs.flatten().map(Prompt::tokens).collect::<Vec<_>>())?;
+            Ok(QualityHead::new(&features, checkpoint.logit_scale()))
+        };
+        let attributes = settings
+            .attributes
+            .then(|| head(&mut ATTRIBUTES.iter().map(|(_, pair)| pair)))
+            .transpose()?;
         Ok(Self {
             limits: image.size_limits(settings.pixels_max),
-            head: QualityHead::new(&features, checkpoint.logit_scale()),
+            head: head(&mut settings.pairs.prompts().iter())?,
+            attributes,
             image,
             settings,
             info,
@@ -108,10 +119,17 @@ impl ClipIqaScorer {
     }
 
     fn rating(&self, rgb: &RgbImage) -> Result<LevelDistribution, ClipIqaError> {
-        let probabilities = self.head.probabilities(&self.image.feature(rgb)?);
+        let feature = self.image.feature(rgb)?;
+        let probabilities = self.head.probabilities(&feature);
         let levels = spread(&probabilities, self.levels)?;
         let mapping = self.settings.pairs.mapping();
-        Ok(levels.with_raw(RawScore { value: score(&probabilities), mapping }))
+        let rating = levels.with_raw(RawScore { value: score(&probabilities), mapping });
+        let Some(attributes) = &self.attributes else { return Ok(rating) };
+        let attributes = ATTRIBUTES
+            .iter()
+            .zip(attributes.probabilities(&feature))
+            .map(|((name, _), probability)| Attribute { name, probability });
+        Ok(rating.with_attributes(attributes.collect()))
     }
 }
 

@@ -91,14 +91,16 @@ impl LoadedMplugOwl3 {
         stack(&views(rgb, self.view_size(), grid))
     }
 
-    /// Tokenizes a conversation about one image. The placeholder is replaced by the text of the
-    /// image's views.
+    /// Tokenizes a conversation about `images` images. Each placeholder is replaced by the text of
+    /// the image's views.
     pub(crate) fn prompt(
         &self,
         messages: &[Message],
+        images: usize,
         grid: Option<Grid>,
     ) -> Result<Prompt, MplugOwl3Error> {
-        if messages.iter().map(|message| message.text.matches(IMAGE).count()).sum::<usize>() != 1 {
+        let placeholders = messages.iter().map(|message| message.text.matches(IMAGE).count());
+        if placeholders.sum::<usize>() != images {
             return Err(MplugOwl3Error::Placeholder);
         }
         let image_text =

@@ -13,12 +13,12 @@ use crate::engine::adapters::tensor_error::run_error;
 use crate::engine::info::ModelInfo;
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
-use crate::imaging::Crop;
+use crate::imaging::{Crop, CropSource};
 use crate::method::{GeneratedAnswer, LevelDistribution, Standard};
 use crate::models::device::to_cpu;
 use crate::models::mplug_owl3::{
-    Direction, Grid, ImagePosition, LevelHead, LevelSource, Message, Prefix, RatedPart,
-    RatingSettings, Turns, answer_text, next_tokens, rating_messages,
+    CropContext, Direction, Grid, ImagePosition, LevelHead, LevelSource, Message, Prefix,
+    RatedPart, RatingSettings, Turns, answer_text, next_tokens, rating_messages,
 };
 
 /// Increased whenever the rating of a crop may change with the same weights and settings.
@@ -45,8 +45,27 @@ pub struct CropViews {
     grid: Option<Grid>,
     /// Part that the prompt asks about.
     part: RatedPart,
+    /// The whole picture, if the prompt shows it before the crop.
+    whole: Option<ShownPicture>,
     /// Identity of the crop's pixels. Crops that share them are computed once in a batch.
     pixels: Weak<RgbImage>,
+}
+
+/// A picture as the network reads it, without cutting.
+#[derive(Debug, Clone)]
+struct ShownPicture {
+    /// `(1, 3, size, size)` u8 on the CPU.
+    views: Tensor,
+    /// Identity of its pixels.
+    pixels: Weak<RgbImage>,
+}
+
+/// A crop that is encoded: its tokens, and those of all images of its prompt.
+struct EncodedCrop {
+    /// `(views, tokens, hidden)`.
+    crop: Tensor,
+    /// Those of the whole picture, if the prompt shows it, then those of the crop.
+    all: Tensor,
 }
 
 /// A prompt of a question: the grid of views, and the part of the picture.
@@ -57,7 +76,7 @@ type PromptKey = (Option<Grid>, RatedPart);
 struct Question {
     whole: Vec<Message>,
     /// The conversation about a region, if it differs.
-    region: Option<Vec<Message>>,
+    region: Option<(RatedPart, Vec<Message>)>,
     prefixes: Mutex<BTreeMap<PromptKey, Arc<Prefix>>>,
 }
 
@@ -93,7 +112,8 @@ impl MplugOwl3Scorer {
             None
         };
         let messages = |part| rating_messages(standard, &settings, part);
-        let region = (settings.turns == Turns::UserOnly).then(|| messages(RatedPart::Region));
+        let part = RatedPart::of(CropSource::Region(0), &settings);
+        let region = (part != RatedPart::Whole).then(|| (part, messages(part)));
         let rating = Question::new(messages(RatedPart::Whole), region);
         // An unusable prompt fails for every image, so every prompt is checked now.
         let grids: Vec<Option<Grid>> =
@@ -101,16 +121,19 @@ impl MplugOwl3Scorer {
         let second_question = second_opinion.as_ref().map(|second| &second.question);
         for question in std::iter::once(&rating).chain(second_question) {
             for grid in &grids {
-                for messages in question.region.iter().chain([&question.whole]) {
-                    loaded.prompt(messages, *grid)?;
+                loaded.prompt(&question.whole, 1, *grid)?;
+                if let Some((part, messages)) = &question.region {
+                    loaded.prompt(messages, part.images(), *grid)?;
                 }
             }
         }
         let cut = if settings.cut { "-cut" } else { "" };
         let last = if settings.image == ImagePosition::Last { "-image-last" } else { "" };
         let turns = if settings.turns == Turns::UserOnly { "-user-only" } else { "" };
+        let context = if settings.crop_context == CropContext::Whole { "-in-whole" } else { "" };
         let level = if settings.level == LevelSource::Generated { "-generated" } else { "" };
-        let info = loaded.info(&format!("{VERSION}{cut}{last}{turns}{level}"), &settings)?;
+        let info =
+            loaded.info(&format!("{VERSION}{cut}{last}{turns}{context}{level}"), &settings)?;
         Ok(Self { loaded, settings, info, rating, head, second_opinion })
     }
 
@@ -118,7 +141,7 @@ impl MplugOwl3Scorer {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let embeds = self.encode(batch)?;
+        let encoded = self.encode(batch)?;
         // The first input of each picture and prompt is rated for all of them.
         let first_equal: Vec<usize> = batch
             .iter()
@@ -135,8 +158,9 @@ impl MplugOwl3Scorer {
         }
         let mut ratings = vec![None; batch.len()];
         for (key, members) in groups {
-            let of_members: Vec<&Tensor> = members.iter().map(|&index| &embeds[index]).collect();
-            let rated = self.rate_group(key, &Tensor::cat(&of_members, 0)?)?;
+            let of_members: Vec<&EncodedCrop> =
+                members.iter().map(|&index| &encoded[index]).collect();
+            let rated = self.rate_group(key, &of_members)?;
             for (index, rating) in members.into_iter().zip(rated) {
                 ratings[index] = Some(rating);
             }
@@ -146,10 +170,14 @@ impl MplugOwl3Scorer {
     }
 
     /// Encodes the views of all inputs in one pass of the vision tower, and each picture once.
-    /// Returns `(views, tokens, hidden)` for each input.
-    fn encode(&self, batch: &[CropViews]) -> Result<Vec<Tensor>, MplugOwl3Error> {
-        let distinct = DistinctPictures::of(batch, |input| &input.pixels);
-        let views: Vec<&Tensor> = distinct.pictures.iter().map(|input| &input.views).collect();
+    fn encode(&self, batch: &[CropViews]) -> Result<Vec<EncodedCrop>, MplugOwl3Error> {
+        let shown = batch.iter().flat_map(|input| {
+            let whole = input.whole.as_ref().map(|whole| (&whole.views, &whole.pixels));
+            whole.into_iter().chain([(&input.views, &input.pixels)])
+        });
+        let shown: Vec<(&Tensor, &Weak<RgbImage>)> = shown.collect();
+        let distinct = DistinctPictures::of(&shown, |(_, pixels)| pixels);
+        let views: Vec<&Tensor> = distinct.pictures.iter().map(|(views, _)| *views).collect();
         let all = self.loaded.model.encode(&Tensor::cat(&views, 0)?)?;
         let mut embeds = Vec::with_capacity(views.len());
         let mut start = 0;
@@ -158,20 +186,32 @@ impl MplugOwl3Scorer {
             embeds.push(all.narrow(0, start, count)?);
             start += count;
         }
-        Ok(distinct.per_input(&embeds))
+        let mut embeds = distinct.per_input(&embeds).into_iter();
+        let mut next = || embeds.next().expect("every shown picture is encoded");
+        let encoded = batch.iter().map(|input| {
+            let whole = input.whole.is_some().then(&mut next);
+            let crop = next();
+            let all = match &whole {
+                Some(whole) => Tensor::cat(&[whole, &crop], 0)?,
+                None => crop.clone(),
+            };
+            Ok(EncodedCrop { crop, all })
+        });
+        encoded.collect()
     }
 
     /// Rates crops of one grid and part, from their encoded views.
     fn rate_group(
         &self,
         key: PromptKey,
-        embeds: &Tensor,
+        crops: &[&EncodedCrop],
     ) -> Result<Vec<LevelDistribution>, MplugOwl3Error> {
         let LoadedMplugOwl3 { model, tokenizer, .. } = &self.loaded;
-        let answer = |question: &Question| -> Result<Tensor, MplugOwl3Error> {
-            Ok(question.prefix(key, &self.loaded)?.resume(model, embeds)?.1)
+        let answer = |question: &Question, views: Vec<&Tensor>| -> Result<Tensor, MplugOwl3Error> {
+            let embeds = Tensor::cat(&views, 0)?;
+            Ok(question.prefix(key, &self.loaded)?.resume(model, &embeds)?.1)
         };
-        let hidden = answer(&self.rating)?;
+        let hidden = answer(&self.rating, crops.iter().map(|encoded| &encoded.all).collect())?;
         // The levels' own logits are in f32; those of the whole vocabulary in the network's format.
         let logits = self.head.logits(&hidden)?;
         let next = next_tokens(model.decoder(), &hidden, self.head.tokens())?;
@@ -188,7 +228,9 @@ impl MplugOwl3Scorer {
         let Some(SecondOpinion { question, direction }) = &self.second_opinion else {
             return Ok(ratings);
         };
-        let logits = to_cpu(&model.decoder().logits(&answer(question)?)?)?.to_vec2::<f32>()?;
+        // This question is about the crop alone.
+        let hidden = answer(question, crops.iter().map(|encoded| &encoded.crop).collect())?;
+        let logits = to_cpu(&model.decoder().logits(&hidden)?)?.to_vec2::<f32>()?;
         let with_direction = ratings
             .into_iter()
             .zip(logits)
@@ -200,12 +242,17 @@ impl MplugOwl3Scorer {
 impl CropViews {
     /// Returns true if both have the same pixels and prompt, and so the same rating.
     fn is_equal(&self, other: &Self) -> bool {
-        self.part == other.part && self.pixels.ptr_eq(&other.pixels)
+        let is_whole_equal = match (&self.whole, &other.whole) {
+            (Some(whole), Some(other)) => whole.pixels.ptr_eq(&other.pixels),
+            (None, None) => true,
+            _ => false,
+        };
+        self.part == other.part && self.pixels.ptr_eq(&other.pixels) && is_whole_equal
     }
 }
 
 impl Question {
-    fn new(whole: Vec<Message>, region: Option<Vec<Message>>) -> Self {
+    fn new(whole: Vec<Message>, region: Option<(RatedPart, Vec<Message>)>) -> Self {
         Self { whole, region, prefixes: Mutex::default() }
     }
 
@@ -215,15 +262,15 @@ impl Question {
         (grid, part): PromptKey,
         loaded: &LoadedMplugOwl3,
     ) -> Result<Arc<Prefix>, MplugOwl3Error> {
-        let (part, messages) = match (&self.region, part) {
-            (Some(region), RatedPart::Region) => (part, region),
+        let (part, messages) = match &self.region {
+            Some((of_region, messages)) if *of_region == part => (part, messages),
             _ => (RatedPart::Whole, &self.whole),
         };
         let mut prefixes = self.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(prefix) = prefixes.get(&(grid, part)) {
             return Ok(Arc::clone(prefix));
         }
-        let prompt = loaded.prompt(messages, grid)?;
+        let prompt = loaded.prompt(messages, part.images(), grid)?;
         let prefix = Arc::new(Prefix::new(&loaded.model, &prompt)?);
         prefixes.insert((grid, part), Arc::clone(&prefix));
         Ok(prefix)
@@ -240,13 +287,23 @@ impl Scorer for MplugOwl3Scorer {
     fn prepare(&self, crop: &Crop) -> Result<CropViews, RunError> {
         let grid = self.settings.cut.then(|| self.loaded.grid(crop.pixels.dimensions()));
         let views = self.loaded.views(&crop.pixels, grid).map_err(|error| run_error(&error))?;
-        let part = RatedPart::of(crop.source, self.settings.turns);
-        Ok(CropViews { views, grid, part, pixels: Arc::downgrade(&crop.pixels) })
+        let part = RatedPart::of(crop.source, &self.settings);
+        let whole = match part {
+            RatedPart::Whole | RatedPart::Region => None,
+            RatedPart::RegionInWhole => {
+                // A region without its picture, as in a warm-up, is shown as its own.
+                let picture = crop.picture.as_ref().unwrap_or(&crop.pixels);
+                let views = self.loaded.views(picture, None).map_err(|error| run_error(&error))?;
+                Some(ShownPicture { views, pixels: Arc::downgrade(picture) })
+            }
+        };
+        Ok(CropViews { views, grid, part, whole, pixels: Arc::downgrade(&crop.pixels) })
     }
 
     /// Counts the pixels of all views.
     fn cost(input: &CropViews) -> usize {
-        input.views.elem_count() / 3
+        let whole = input.whole.as_ref().map_or(0, |whole| whole.views.elem_count());
+        (input.views.elem_count() + whole) / 3
     }
 
     fn rate(&self, batch: &[CropViews]) -> Result<Vec<LevelDistribution>, RunError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use crate::checkpoints::{ClipCheckpoint, MplugOwl3Checkpoint, Qwen3_5VlCheckpoint, WeightsError};
+use crate::checkpoints::{ScorerCheckpoint, WeightsError};
 use crate::engine::adapters::clip_iqa::{ClipIqaError, ClipIqaScorer, FittedCrop};
 use crate::engine::adapters::loaded_mplug_owl3::MplugOwl3Error;
 use crate::engine::adapters::mplug_owl3::{CropViews, MplugOwl3Scorer};
@@ -62,15 +62,17 @@ impl Network {
         ratings: &NetworkRatings,
         dtype: DType,
     ) -> Result<(Self, u64), WeightsError> {
-        if Qwen3_5VlCheckpoint::is_at(path)? {
-            return Ok((Self::Qwen3_5Vl, Qwen3_5VlCheckpoint::open(path)?.bytes_in(dtype)));
-        }
-        if ClipCheckpoint::is_at(path)? {
-            let pixels = ratings.clip_iqa.pixels_max;
-            return Ok((Self::ClipIqa, ClipCheckpoint::open(path)?.bytes(pixels)));
-        }
-        let checkpoint = MplugOwl3Checkpoint::open(path)?;
-        Ok((Self::MplugOwl3, checkpoint.weights().bytes_in(dtype)))
+        Ok(match ScorerCheckpoint::open(path)? {
+            ScorerCheckpoint::MplugOwl3(checkpoint) => {
+                (Self::MplugOwl3, checkpoint.weights().bytes_in(dtype))
+            }
+            ScorerCheckpoint::Qwen3_5Vl(checkpoint) => {
+                (Self::Qwen3_5Vl, checkpoint.bytes_in(dtype))
+            }
+            ScorerCheckpoint::Clip(checkpoint) => {
+                (Self::ClipIqa, checkpoint.bytes(ratings.clip_iqa.pixels_max))
+            }
+        })
     }
 }
 

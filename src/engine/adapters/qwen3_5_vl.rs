@@ -13,12 +13,14 @@ use crate::engine::info::{ModelInfo, WeightsFile};
 use crate::engine::lane::RunError;
 use crate::engine::traits::Scorer;
 use crate::imaging::Crop;
-use crate::method::{LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short};
+use crate::method::{
+    FurtherRating, LevelDistribution, LevelsError, RawScore, Standard, fingerprint, short,
+};
 use crate::models::device::kind_of;
 use crate::models::mplug_owl3::TokenizerError;
 use crate::models::qwen3_5_vl::{
-    LevelHead, MAPPING, Part, Patches, Prompt, QRealignSettings, Qwen3_5Vl, RATIO_MAX, patches,
-    probabilities, score, spread, word_tokens,
+    EncodedImage, LevelHead, MAPPING, Part, Patches, Prompt, QRealignSettings, Question, Qwen3_5Vl,
+    RATIO_MAX, State, patches, probabilities, score, spread, word_tokens,
 };
 
 /// Increased whenever the rating of a crop may change with the same weights and settings.
@@ -59,8 +61,10 @@ pub struct Qwen3_5VlScorer {
     model: Qwen3_5Vl,
     settings: QRealignSettings,
     info: ModelInfo,
-    /// The embedded prompt before and behind the image, `(tokens, hidden)`.
-    prompt: [Tensor; 2],
+    /// The embedded prompt before the image, `(tokens, hidden)`; the same for all questions.
+    before: Tensor,
+    /// Each question, and the embedded prompt behind the image, `(tokens, hidden)`.
+    questions: Vec<(Question, Tensor)>,
     head: LevelHead,
     levels: u8,
 }
@@ -94,12 +98,18 @@ impl Qwen3_5VlScorer {
             return Err(Qwen3_5VlError::Vocabulary { tokens, rows });
         }
         let QRealignSettings { question, wording, thinking, .. } = settings;
-        let prompt = Prompt::new(question, wording, thinking, &tokenizer)?;
-        let info = info(&checkpoint, settings, dtype, device)?;
+        let prompts = question
+            .all()
+            .map(|question| Ok((question, Prompt::new(question, wording, thinking, &tokenizer)?)));
+        let prompts = prompts.collect::<Result<Vec<_>, TokenizerError>>()?;
         let model = checkpoint.load(dtype, device)?;
+        let info = info(&checkpoint, settings, &model)?;
         let decoder = model.decoder();
+        let questions =
+            prompts.iter().map(|(question, prompt)| Ok((*question, decoder.embed(&prompt.after)?)));
         Ok(Self {
-            prompt: [decoder.embed(&prompt.before)?, decoder.embed(&prompt.after)?],
+            before: decoder.embed(&prompts[0].1.before)?,
+            questions: questions.collect::<candle_core::Result<_>>()?,
             head: LevelHead::new(decoder, &words)?,
             levels: standard.k(),
             model,
@@ -117,18 +127,47 @@ impl Qwen3_5VlScorer {
         let patches: Vec<Patches> =
             distinct.pictures.iter().map(|input| input.patches.clone()).collect();
         let images = self.model.encode(&patches)?;
-        let [before, after] = &self.prompt;
+        let hidden = match &self.questions[..] {
+            [(_, after)] => self.ask_one(&images, after)?,
+            _ => self.ask_all(&images)?,
+        };
+        let logits = self.head.logits(&hidden)?;
+        let rated = logits.chunks(self.questions.len()).map(|of_image| {
+            let ratings = of_image.iter().map(|logits| self.rating(logits));
+            let mut ratings = ratings.collect::<Result<Vec<_>, _>>()?;
+            let further = ratings.drain(1..).zip(&self.questions[1..]);
+            let further = further
+                .map(|(rating, (question, _))| FurtherRating { question: question.name(), rating })
+                .collect();
+            Ok(ratings.swap_remove(0).with_further(further))
+        });
+        let rated: Vec<LevelDistribution> = rated.collect::<Result<_, LevelsError>>()?;
+        Ok(distinct.per_input(&rated))
+    }
+
+    /// Reads the whole prompt of each image at once: `(images, hidden)`.
+    fn ask_one(&self, images: &[EncodedImage], after: &Tensor) -> candle_core::Result<Tensor> {
         let prompts = images
             .iter()
-            .map(|image| vec![Part::Text(before), Part::Image(image), Part::Text(after)]);
+            .map(|image| vec![Part::Text(&self.before), Part::Image(image), Part::Text(after)]);
         let prompts: Vec<Vec<Part<'_>>> = prompts.collect();
         let mut states = vec![self.model.decoder().empty_state(); prompts.len()];
-        let hidden = self.model.read(&prompts, &mut states)?;
-        drop(states);
-        let rated = self.head.logits(&hidden)?;
-        let rated = rated.iter().map(|logits| self.rating(logits));
-        let rated: Vec<LevelDistribution> = rated.collect::<Result<_, _>>()?;
-        Ok(distinct.per_input(&rated))
+        self.model.read(&prompts, &mut states)
+    }
+
+    /// Reads each image once, then every question from the state behind it: `(images · questions,
+    /// hidden)`, all questions of the first image first.
+    fn ask_all(&self, images: &[EncodedImage]) -> candle_core::Result<Tensor> {
+        let prefixes: Vec<Vec<Part<'_>>> =
+            images.iter().map(|image| vec![Part::Text(&self.before), Part::Image(image)]).collect();
+        let mut states = vec![self.model.decoder().empty_state(); images.len()];
+        self.model.read(&prefixes, &mut states)?;
+        let questions = || self.questions.iter().map(|(_, after)| vec![Part::Text(after)]);
+        let prompts: Vec<Vec<Part<'_>>> = images.iter().flat_map(|_| questions()).collect();
+        let count = self.questions.len();
+        let mut states: Vec<State> =
+            states.into_iter().flat_map(|state| vec![state; count]).collect();
+        self.model.read(&prompts, &mut states)
     }
 
     /// Returns the rating of the words' logits, worst first.
@@ -147,8 +186,7 @@ impl Qwen3_5VlScorer {
 fn info(
     checkpoint: &Qwen3_5VlCheckpoint,
     settings: QRealignSettings,
-    dtype: DType,
-    device: &Device,
+    model: &Qwen3_5Vl,
 ) -> Result<ModelInfo, Qwen3_5VlError> {
     let (_, tokenizer) = checkpoint.tokenizer_json()?;
     let settings = serde_json::to_string(&settings).expect("settings are plain texts");
@@ -160,7 +198,12 @@ fn info(
     let size = checkpoint.config().size().map_or("custom", |size| size.name());
     Ok(ModelInfo {
         name: format!("{family}-{size}"),
-        version: format!("{VERSION}-{}-{}-{}", kind_of(device), dtype.as_str(), short(&digest)),
+        version: format!(
+            "{VERSION}-{}-{}-{}",
+            kind_of(model.device()),
+            model.dtype().as_str(),
+            short(&digest)
+        ),
         weights: WeightsFile::all_of(checkpoint.weights())?,
     })
 }

@@ -3,37 +3,15 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokio::sync::{mpsc, oneshot};
-
 use crate::engine::lane::error::RunError;
+use crate::engine::lane::inbox::Inbox;
+use crate::engine::lane::job::Job;
 
 /// Runs the model on a batch; the outputs are in the order of the inputs.
 ///
 /// Not `Send`: it is created and called on the device thread, because a device's stream belongs to
 /// the thread that created it.
 pub(crate) type RunBatch<I, O> = Box<dyn FnMut(&[I]) -> Result<Vec<O>, RunError>>;
-
-/// An input with the two channels of its caller.
-#[derive(Debug)]
-pub(crate) struct Job<I, O> {
-    pub(crate) input: I,
-    /// Notified when a device starts the batch with this input.
-    pub(crate) started: oneshot::Sender<()>,
-    pub(crate) reply: oneshot::Sender<Result<O, RunError>>,
-}
-
-impl<I, O> Job<I, O> {
-    /// Returns false once the caller has dropped its future, e.g. after a timeout.
-    fn is_wanted(&self) -> bool {
-        !self.reply.is_closed()
-    }
-
-    /// Replies with an error without running the input.
-    pub(crate) fn fail(self, error: &RunError) {
-        // The caller may have dropped its future.
-        drop(self.reply.send(Err(error.clone())));
-    }
-}
 
 /// Holds received jobs, oldest first, until they form a batch.
 pub(crate) struct Batcher<I, O> {
@@ -56,7 +34,7 @@ impl<I, O> Batcher<I, O> {
     /// Blocks until a job is waiting, then receives up to one batch more without blocking. The rest
     /// stays in the channel, where it holds the senders back. Returns false if all senders are
     /// dropped and no job is waiting.
-    pub(crate) fn receive(&mut self, inbox: &mut mpsc::Receiver<Job<I, O>>) -> bool {
+    pub(crate) fn receive(&mut self, inbox: &mut Inbox<I, O>) -> bool {
         while !self.has_jobs() {
             match inbox.blocking_recv() {
                 Some(job) => self.jobs.push_back(job),
@@ -65,7 +43,7 @@ impl<I, O> Batcher<I, O> {
         }
         let mut total: usize = self.jobs.iter().map(|job| (self.cost)(&job.input)).sum();
         while total < self.batch_cost {
-            let Ok(job) = inbox.try_recv() else { break };
+            let Some(job) = inbox.try_recv() else { break };
             if job.is_wanted() {
                 total += (self.cost)(&job.input);
                 self.jobs.push_back(job);
@@ -170,6 +148,7 @@ pub(crate) fn run_checked<I, O>(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -182,7 +161,7 @@ mod tests {
             withdrawn in prop::collection::vec(any::<bool>(), 60),
             batch_cost in 1_usize..40,
         ) {
-            let (jobs, mut inbox) = mpsc::channel(costs.len());
+            let (jobs, mut inbox) = Inbox::new(costs.len());
             let mut answers = Vec::new();
             for (index, &cost) in costs.iter().enumerate() {
                 let (reply, answer) = oneshot::channel::<Result<(), RunError>>();
@@ -190,7 +169,7 @@ mod tests {
                     answers.push(answer);
                 }
                 let (started, _) = oneshot::channel();
-                jobs.try_send(Job { input: (index, cost), started, reply }).unwrap();
+                jobs.backlog.try_send(Job { input: (index, cost), started, reply }).unwrap();
             }
             drop(jobs);
             let mut batcher = Batcher::new(batch_cost, |&(_, cost): &(usize, usize)| cost);

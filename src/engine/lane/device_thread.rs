@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::engine::lane::batch::{Batcher, Job, RunBatch, run_and_reply, run_checked};
+use crate::engine::lane::batch::{Batcher, RunBatch, run_and_reply, run_checked};
 use crate::engine::lane::error::RunError;
+use crate::engine::lane::inbox::Inbox;
 use crate::telemetry::metrics;
 
 /// A device of a lane: its name in metrics, and the function that opens a model on its thread.
@@ -64,7 +65,7 @@ pub(crate) struct LaneState {
 }
 
 /// The queue's receiving end; one device waits for it at a time.
-pub(crate) type Inbox<I, O> = Mutex<mpsc::Receiver<Job<I, O>>>;
+pub(crate) type SharedInbox<I, O> = Mutex<Inbox<I, O>>;
 
 /// Starts the thread of a device. The receiver reports the result of opening the model.
 ///
@@ -74,7 +75,7 @@ pub(crate) fn start<I, O, T, E>(
     device: LaneDevice<OpenedModel<I, O, T>, E>,
     cost: fn(&I) -> usize,
     state: Arc<LaneState>,
-    inbox: Arc<Inbox<I, O>>,
+    inbox: Arc<SharedInbox<I, O>>,
 ) -> io::Result<Receiver<Result<T, E>>>
 where
     I: Send + 'static,
@@ -109,7 +110,7 @@ struct DeviceThread<I, O> {
 
 impl<I, O> DeviceThread<I, O> {
     /// Runs batches until all handles of the lane are dropped or the device is lost.
-    fn serve(mut self, inbox: &Inbox<I, O>) {
+    fn serve(mut self, inbox: &SharedInbox<I, O>) {
         while self.receive(inbox) {
             let batch = self.batcher.next_batch();
             self.state.batches_started.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +130,7 @@ impl<I, O> DeviceThread<I, O> {
     }
 
     /// Receives jobs. A device with jobs left over does not wait for the queue.
-    fn receive(&mut self, inbox: &Inbox<I, O>) -> bool {
+    fn receive(&mut self, inbox: &SharedInbox<I, O>) -> bool {
         let mut inbox = if self.batcher.has_jobs() {
             let Ok(inbox) = inbox.try_lock() else { return true };
             inbox
@@ -140,7 +141,7 @@ impl<I, O> DeviceThread<I, O> {
     }
 
     /// Reports the loss of the device and closes the queue.
-    fn shut_down(mut self, inbox: &Inbox<I, O>, loss: &RunError) {
+    fn shut_down(mut self, inbox: &SharedInbox<I, O>, loss: &RunError) {
         metrics::lane_lost(self.state.name, &self.name);
         // Only the first loss is reported.
         drop(self.state.loss.set(loss.clone()));

@@ -8,11 +8,15 @@
 //! The next batch forms while the device runs the current one, so no timer is needed. All devices
 //! read from one queue, so that none idles while another has a backlog.
 //!
-//! May import `telemetry` only, and no other file of `engine`.
+//! Requests have a channel of their own in front of the same devices, see `priority`.
+//!
+//! May import `priority` and `telemetry` only, and no other file of `engine`.
 
 mod batch;
 mod device_thread;
 mod error;
+mod inbox;
+mod job;
 mod queue;
 
 pub(crate) use batch::{RunBatch, run_checked};

@@ -10,16 +10,19 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::engine::lane::batch::Job;
 use crate::engine::lane::device_thread::{LaneDevice, LaneState, OpenedModel, start};
 use crate::engine::lane::error::{LaneError, RunError};
+use crate::engine::lane::inbox::Inbox;
+use crate::engine::lane::job::Job;
+use crate::priority::{ByPriority, Priority, REQUESTS_IN_A_ROW_MAX};
 
 /// Name, size and health channel of a lane.
 #[derive(Debug)]
 pub(crate) struct LaneSpec<I> {
     /// The name of the threads, and of the lane in metrics.
     pub(crate) name: &'static str,
-    /// Inputs that may wait before `submit` waits too, which bounds memory. At least 1.
+    /// Inputs of each priority that may wait before `submit` waits too, which bounds memory. At
+    /// least 1.
     pub(crate) queue: usize,
     /// Cost of an input, in the unit of `OpenedModel::batch_cost`.
     pub(crate) cost: fn(&I) -> usize,
@@ -29,13 +32,23 @@ pub(crate) struct LaneSpec<I> {
 
 /// A handle to the device threads of one model. The threads end when its last clone is dropped.
 pub(crate) struct Lane<I, O> {
-    jobs: mpsc::Sender<Job<I, O>>,
+    jobs: ByPriority<mpsc::Sender<Job<I, O>>>,
+    priority: Priority,
     state: Arc<LaneState>,
 }
 
 impl<I, O> Clone for Lane<I, O> {
     fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone(), state: Arc::clone(&self.state) }
+        self.with_priority(self.priority)
+    }
+}
+
+impl<I, O> Lane<I, O> {
+    /// Returns another handle to the same lane, for inputs of this priority.
+    pub(crate) fn with_priority(&self, priority: Priority) -> Self {
+        let ByPriority { request, backlog } = &self.jobs;
+        let jobs = ByPriority { request: request.clone(), backlog: backlog.clone() };
+        Self { jobs, priority, state: Arc::clone(&self.state) }
     }
 }
 
@@ -65,8 +78,8 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
         devices: Vec<LaneDevice<OpenedModel<I, O, T>, E>>,
     ) -> Result<(Self, Vec<T>), E> {
         let LaneSpec { name, queue, cost, health } = spec;
-        let (jobs, receiver) = mpsc::channel(queue);
-        let inbox = Arc::new(Mutex::new(receiver));
+        let (jobs, inbox) = Inbox::new(queue);
+        let inbox = Arc::new(Mutex::new(inbox));
         let state = Arc::new(LaneState {
             name,
             batches_started: AtomicU64::new(0),
@@ -79,7 +92,7 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
             .into_iter()
             .map(|opened| opened.recv().expect("a device thread reports, or panics, a bug"))
             .collect::<Result<Vec<_>, E>>()?;
-        Ok((Self { jobs, state }, returned))
+        Ok((Self { jobs, priority: Priority::default(), state }, returned))
     }
 
     /// Waits for a slot in the queue and then for the answer, without a time limit.
@@ -117,12 +130,13 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
         let (notify_started, started) = oneshot::channel();
         let (reply, answer) = oneshot::channel();
         let job = Job { input, started: notify_started, reply };
-        self.jobs.send(job).await.map_err(|_| self.closed())?;
+        self.sender().send(job).await.map_err(|_| self.closed())?;
         Ok(PendingAnswer { started, answer })
     }
 
-    /// Waits as long as some device starts a batch in every `period`. Gives up after
-    /// `capacity + 2` periods, because one of several devices may hang while it holds our input.
+    /// Waits as long as some device starts a batch in every `period`. Gives up once more batches
+    /// have started than inputs can be ahead of ours, because one of several devices may hang while
+    /// it holds our input. Requests pass an input of the backlog.
     async fn while_devices_progress<T>(
         &self,
         wait: impl Future<Output = Result<T, LaneError>>,
@@ -130,7 +144,8 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
     ) -> Result<T, LaneError> {
         let mut wait = std::pin::pin!(wait);
         let started = || self.state.batches_started.load(Ordering::Relaxed);
-        for _ in 0..self.jobs.max_capacity() + 2 {
+        let ahead = self.sender().max_capacity().saturating_mul(1 + REQUESTS_IN_A_ROW_MAX);
+        for _ in 0..ahead.saturating_add(2) {
             let started_before = started();
             match timeout(period, &mut wait).await {
                 Ok(done) => return done,
@@ -140,6 +155,10 @@ impl<I: Send + 'static, O: Send + 'static> Lane<I, O> {
         }
         let hangs = format!("no device accepted the input for over {period:?}");
         Err(RunError::Device(hangs.into()).into())
+    }
+
+    fn sender(&self) -> &mpsc::Sender<Job<I, O>> {
+        self.jobs.get(self.priority)
     }
 
     fn read(&self, answer: Result<Result<O, RunError>, RecvError>) -> Result<O, LaneError> {
@@ -277,11 +296,23 @@ mod tests {
             yield_now().await;
         }
         // One is on the device and two are queued; the others wait for a slot.
-        assert_eq!(bench.lane.jobs.capacity(), 0);
+        assert_eq!(bench.lane.sender().capacity(), 0);
         assert!(senders.try_join_next().is_none());
         bench.go(21);
         first.await.unwrap();
         assert_eq!(senders.join_all().await.len(), 20);
+    }
+
+    #[tokio::test]
+    async fn requests_pass_the_backlog_in_the_queue_and_the_backlog_keeps_its_share() {
+        let (bench, first) = Bench::busy(64, 1).await;
+        let requests = bench.lane.with_priority(Priority::Request);
+        let backlog = join_all([1, 2].map(|x| bench.lane.submit(x)));
+        let requests = join_all([11, 12, 13, 14, 15, 16].map(|x| requests.submit(x)));
+        tokio::join!(backlog, requests, async { bench.go(9) });
+        first.await.unwrap();
+        let order: Vec<_> = bench.started.try_iter().flatten().collect();
+        assert_eq!(order, [11, 12, 13, 14, 1, 15, 16, 2]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ use crate::engine::server::completion::Completion;
 use crate::engine::server::error::RequestFault;
 use crate::engine::server::settings::HttpSettings;
 use crate::redact;
+use crate::telemetry::metrics;
 
 /// Time limit for a connection, or less if the whole request has less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,7 +72,8 @@ impl ServerClient {
         let http = http.map_err(|error| format!("no HTTP client: {}", root_cause(&error)))?;
         let secrets = secrets(&settings, &url);
         let name = shown(&settings).into();
-        let label = format!("scorer+{}", url.origin().ascii_serialization());
+        let origin = url.origin().ascii_serialization();
+        let label = format!("{}{origin}", metrics::SCORING_SERVER);
         Ok(Self { http, url, name, label, settings, secrets })
     }
 

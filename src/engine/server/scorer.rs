@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::backoff::Backoff;
@@ -21,6 +20,7 @@ use crate::engine::server::request::RequestForm;
 use crate::engine::server::settings::HttpSettings;
 use crate::imaging::Crop;
 use crate::method::{LevelDistribution, ServedBy, Standard, fingerprint, short};
+use crate::priority::{Priority, PrioritySemaphore};
 use crate::telemetry::metrics;
 
 /// Increased whenever the same answer of a server may lead to another rating.
@@ -41,7 +41,7 @@ pub struct HttpScorer {
     settings: HttpSettings,
     form: RequestForm,
     levels: LevelTokens,
-    slots: Semaphore,
+    slots: PrioritySemaphore,
     breaker: Breaker,
     /// Start of the latest request that was rated.
     last_rated: Mutex<Option<Instant>>,
@@ -76,7 +76,7 @@ impl HttpScorer {
             client: ServerClient::new(settings.clone())?,
             form: RequestForm::new(settings.clone(), standard),
             levels: LevelTokens::new(standard),
-            slots: Semaphore::new(settings.concurrency.get()),
+            slots: PrioritySemaphore::new(settings.concurrency.get() as u64),
             breaker: Breaker::default(),
             last_rated: Mutex::new(None),
             settings: settings.clone(),
@@ -119,8 +119,9 @@ impl HttpScorer {
     pub(crate) async fn rate(
         self: Arc<Self>,
         crop: Crop,
+        priority: Priority,
     ) -> Result<LevelDistribution, ServerError> {
-        let _slot = self.slots.acquire().await.expect("the slots are never closed");
+        let _slot = self.slots.acquire(1, priority).await;
         let admission = self.breaker.admit().await.map_err(ServerError::Outage)?;
         let form = self.form.clone();
         let prepared = spawn_blocking(move || form.for_pixels(&crop.pixels)).await;

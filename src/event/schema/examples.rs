@@ -7,15 +7,16 @@ use serde_json::{Map, Value, json};
 
 use crate::event::cloudevent_headers;
 use crate::event::dead_letter::DeadLetterReason;
+use crate::event::engine_provenance::EngineProvenance;
 use crate::event::measure::EventMeasure;
-use crate::event::quality_event::{
-    EngineProvenance, EventImage, EventParts, QualityEvent, Source, TimingsMs,
-};
+use crate::event::quality_event::{EventImage, EventParts, QualityEvent, Source, TimingsMs};
+use crate::event::reason::EventReason;
 use crate::event::reference::ImageReference;
 use crate::event::trace::TraceContext;
 use crate::method::{
-    AggregationSettings, LevelDistribution, Mask, ObjectAssessment, Policy, PolicySettings,
-    RawMask, RegionSettings, Rle, Segmentation, Standard, StandardForm, assess, select_regions,
+    AggregationSettings, Assessment, LevelDistribution, Mask, ObjectAssessment, Policy,
+    PolicySettings, PolicyVerdict, RawMask, Reason, ReasonCode, RegionSettings, Rle, Scope,
+    Segmentation, Standard, StandardForm, assess, select_regions,
 };
 use crate::metrics::{Metric, Undefined};
 
@@ -133,11 +134,6 @@ fn quality_event() -> QualityEvent {
     });
     let global = rating([0.0, 0.0, 0.05, 0.2, 0.5, 0.2, 0.05]);
     let assessment = assess(global, objects.collect(), &settings);
-    let policy = PolicySettings {
-        score_min: Some(4.0),
-        object_score_min: Some(3.0),
-        ..PolicySettings::default()
-    };
     let reference = reference();
     QualityEvent::new(EventParts {
         image: EventImage {
@@ -147,8 +143,9 @@ fn quality_event() -> QualityEvent {
             bytes: 84_122,
             sha256: SHA256.to_owned(),
             etag: reference.etag.clone(),
+            phash: Some("3c3e0f0f8d1c9c38".to_owned()),
         },
-        verdict: Some(Policy::new("shop".to_owned(), policy).judge(&assessment)),
+        verdict: Some(verdict(&assessment)),
         engine: EngineProvenance {
             preset: None,
             formula: Some(settings.formula()),
@@ -156,6 +153,7 @@ fn quality_event() -> QualityEvent {
             version: "0.1.0".to_owned(),
             segmenter: "felzenszwalb".to_owned(),
             scorer: "no-reference-measures".to_owned(),
+            scorers: Vec::new(),
             standard: standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),
@@ -176,6 +174,7 @@ fn quality_event() -> QualityEvent {
             EventMeasure::new(Metric::Biqi, Err(Undefined::NoBlockiness), "1/7c9e6679".to_owned()),
             EventMeasure::new(Metric::Piqe, Ok(27.5), "1".to_owned()),
         ],
+        reasons: Some(reasons().map(|(reason, text)| EventReason::new(reason, text)).into()),
         source: Some(source()),
         time: time(250),
         include_masks: true,
@@ -186,6 +185,27 @@ fn quality_event() -> QualityEvent {
         segmentation: &segmentation,
         standard: &standard,
     })
+}
+
+fn reasons() -> [(Reason, &'static str); 2] {
+    let dark = Reason { code: ReasonCode::TooDark, strength: 0.38, scope: Scope::IMAGE };
+    let noisy = Reason { code: ReasonCode::Noisy, strength: 0.55, scope: Scope::Region(1) };
+    [
+        (dark, "The photo is too dark; use more light or a longer exposure."),
+        (noisy, "The photo is grainy; take it again with more light."),
+    ]
+}
+
+fn verdict(assessment: &Assessment) -> PolicyVerdict {
+    let settings = PolicySettings {
+        score_min: Some(4.0),
+        object_score_min: Some(3.0),
+        reject_reasons: vec!["too_dark:0.5".parse().expect("it is a condition")],
+        ..PolicySettings::default()
+    };
+    let policy = Policy::new("shop".to_owned(), settings);
+    let measured = reasons().map(|(reason, _)| reason);
+    policy.with_reasons(policy.judge(assessment), assessment, Some(&measured))
 }
 
 /// A cup and a spoon on a table.

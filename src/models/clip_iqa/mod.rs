@@ -29,7 +29,7 @@ pub use config::{Config, ConfigHints, ResNetConfig, TextConfig, VisionConfig, Vi
 pub use levels::{score, spread};
 pub use model::{Clip, ImageTower};
 pub use processor::{SizeError, SizeLimits, fit, normalise};
-pub use prompts::{Pairs, Prompt};
+pub use prompts::{ATTRIBUTES, Pairs, Prompt};
 pub use quality_head::QualityHead;
 pub use resnet::ModifiedResNet;
 pub use settings::{ClipIqaSettings, PIXELS_MAX, PIXELS_MIN};

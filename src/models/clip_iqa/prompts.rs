@@ -60,6 +60,38 @@ const IQA_PYTORCH: [[Prompt; 2]; 5] = [
     ],
 ];
 
+/// Further properties of the paper, each with the prompt for it and the opposite one.
+pub const ATTRIBUTES: [(&str, [Prompt; 2]); 4] = [
+    (
+        "bright",
+        [
+            prompt("Bright photo.", &[4_852, 1_125, 269]),
+            prompt("Dark photo.", &[3_144, 1_125, 269]),
+        ],
+    ),
+    (
+        "sharp",
+        [
+            prompt("Sharp photo.", &[8_157, 1_125, 269]),
+            prompt("Blurry photo.", &[21_977, 1_125, 269]),
+        ],
+    ),
+    (
+        "clean",
+        [
+            prompt("Clean photo.", &[3_772, 1_125, 269]),
+            prompt("Noisy photo.", &[33_495, 1_125, 269]),
+        ],
+    ),
+    (
+        "colourful",
+        [
+            prompt("Colorful photo.", &[11_444, 1_125, 269]),
+            prompt("Dull photo.", &[19_433, 1_125, 269]),
+        ],
+    ),
+];
+
 const fn prompt(text: &'static str, words: &'static [u32]) -> Prompt {
     Prompt { text, words }
 }

@@ -20,11 +20,15 @@ pub struct ClipIqaSettings {
     /// resolution. 50,176 to 67,108,864. Cost and memory grow with it: 256 bytes for each pixel. A
     /// ViT reads 224 × 224 pixels of every image.
     pub pixels_max: u32,
+    /// Adds four properties to every rating, at no cost: the probability that the picture is
+    /// bright rather than dark, sharp rather than blurry, clean rather than noisy, and colourful
+    /// rather than dull, by the paper's prompts. They do not affect the score.
+    pub attributes: bool,
 }
 
 impl Default for ClipIqaSettings {
     fn default() -> Self {
-        Self { pairs: Pairs::default(), pixels_max: 1 << 22 }
+        Self { pairs: Pairs::default(), pixels_max: 1 << 22, attributes: false }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The matrix of a linear layer without bias: plain, packed for speed, or quantised for size.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::quantized::{QMatMul, QTensor};
+use candle_core::quantized::{QMatMul, QStorage, QTensor};
 use candle_core::{D, DType, Module, Result, Tensor};
 
 use crate::models::kernels::{PackedWeight, accepts};
@@ -95,6 +97,29 @@ impl Matrix {
     }
 }
 
+/// Copies ranges of rows of a quantised matrix, in this order. Exact: a block is a part of one row.
+///
+/// # Errors
+/// Fails if `matrix` is not a matrix or has not that many rows, and on an error of the device.
+pub(crate) fn quantised_rows(
+    matrix: &QTensor,
+    ranges: impl IntoIterator<Item = Range<usize>>,
+) -> Result<QTensor> {
+    let (rows, width) = matrix.shape().dims2()?;
+    let dtype = matrix.dtype();
+    let row_bytes = width / dtype.block_size() * dtype.type_size();
+    let (all, mut copied, mut count) = (matrix.data()?, Vec::new(), 0);
+    for Range { start, end } in ranges {
+        let Some(part) = all.get(start * row_bytes..end * row_bytes) else {
+            candle_core::bail!("there are {rows} rows, not {start}..{end}");
+        };
+        copied.extend_from_slice(part);
+        count += end - start;
+    }
+    let storage = QStorage::from_data(Cow::Owned(copied), &matrix.device(), dtype)?;
+    QTensor::new(storage, (count, width))
+}
+
 /// `(…, in)` to `(…, out)` for a weight `(out, in)`.
 pub(crate) fn product(weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
     let (out, width) = weight.dims2()?;
@@ -107,10 +132,26 @@ pub(crate) fn product(weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
     use candle_core::quantized::GgmlDType;
 
     use super::*;
     use crate::models::kernels::testing::{assert_close, random};
+
+    #[test]
+    fn rows_of_a_quantised_matrix_keep_every_bit() -> Result<()> {
+        let weight = random(0.0, 0.1, &[12, 512])?;
+        for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K] {
+            let matrix = QTensor::quantize(&weight, dtype)?;
+            let some = quantised_rows(&matrix, [8..12, 0..2, 3..3, 5..6])?;
+            let index = Tensor::new(&[8_u32, 9, 10, 11, 0, 1, 5], &Device::Cpu)?;
+            let expected = matrix.dequantize(&Device::Cpu)?.index_select(&index, 0)?;
+            let found = some.dequantize(&Device::Cpu)?;
+            assert!(found.to_vec2::<f32>()? == expected.to_vec2::<f32>()?, "{dtype:?}");
+            quantised_rows(&matrix, [0..1, 11..13]).unwrap_err();
+        }
+        Ok(())
+    }
 
     #[test]
     fn stacked_quantised_matrices_multiply_as_one() -> Result<()> {

@@ -46,6 +46,7 @@ pub use grouped_attention::grouped_attention;
 pub use head_norm::{HeadNorm, gated_norm, sigmoid_gate};
 pub use linear::Linear;
 pub use matrix::Matrix;
+pub(crate) use matrix::quantised_rows;
 pub use norm::LayerNorm;
 pub use pool::{max_pool_2x2, mean_pool_2x2};
 pub use rms_norm::RmsNorm;

@@ -46,6 +46,6 @@ pub use processor::{Grid, normalise, stack, views};
 pub use projector::Projector;
 pub use prompt::{IMAGE, Message, Prompt, RatedPart, Role, chunks, rating_messages};
 pub use qwen2::{Decoder, DecoderLayer};
-pub use settings::{ImagePosition, LevelSource, Poles, RatingSettings, Turns};
+pub use settings::{CropContext, ImagePosition, LevelSource, Poles, RatingSettings, Turns};
 pub use siglip::VisionModel;
 pub use tokenizer::{END_OF_TEXT, IM_END, Tokenizer, TokenizerError};

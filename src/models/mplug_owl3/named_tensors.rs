@@ -87,16 +87,21 @@ impl<'a> Tensors<'a> {
         };
         let mut quantised = vec![first];
         for &(name, rows) in &parts[1..] {
-            let part = self.quantised(name, [rows, width_in])?.ok_or_else(|| {
-                let name = self.full_name(name);
-                Error::Msg(format!("`{name}` is not quantised, but the matrices joined to it are"))
-            })?;
-            quantised.push(part);
+            quantised.push(self.joined_quantised(name, [rows, width_in])?);
         }
         Matrix::of_quantised(quantised)
     }
 
-    fn quantised(&self, name: &str, shape: [usize; 2]) -> Result<Option<QTensor>> {
+    /// Loads a matrix that is joined to quantised ones, and must be quantised as well.
+    pub(crate) fn joined_quantised(&self, name: &str, shape: [usize; 2]) -> Result<QTensor> {
+        self.quantised(name, shape)?.ok_or_else(|| {
+            let name = self.full_name(name);
+            Error::Msg(format!("`{name}` is not quantised, but the matrices joined to it are"))
+        })
+    }
+
+    /// Loads a matrix, or `None` if it is not quantised.
+    pub(crate) fn quantised(&self, name: &str, shape: [usize; 2]) -> Result<Option<QTensor>> {
         self.quantised.map_or(Ok(None), |load| load(&self.full_name(name), shape))
     }
 

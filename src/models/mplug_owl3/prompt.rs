@@ -3,7 +3,7 @@
 
 use crate::imaging::CropSource;
 use crate::method::Standard;
-use crate::models::mplug_owl3::settings::{ImagePosition, RatingSettings, Turns};
+use crate::models::mplug_owl3::settings::{CropContext, ImagePosition, RatingSettings, Turns};
 use crate::models::mplug_owl3::tokenizer::{Tokenizer, TokenizerError};
 
 /// The placeholder of a view in a text. For the tokenizer it is ordinary text of five tokens.
@@ -69,16 +69,24 @@ pub enum RatedPart {
     Whole,
     /// A region of it.
     Region,
+    /// A region of it, shown after the whole picture.
+    RegionInWhole,
 }
 
 impl RatedPart {
     /// Returns the part that a crop shows, as far as the prompt depends on it: only a prompt of the
-    /// authors' program differs for regions.
-    pub fn of(source: CropSource, turns: Turns) -> Self {
-        match (source, turns) {
-            (CropSource::Region(_), Turns::UserOnly) => Self::Region,
+    /// authors' program differs for regions, and one with the whole picture.
+    pub fn of(source: CropSource, settings: &RatingSettings) -> Self {
+        match (source, settings.crop_context, settings.turns) {
+            (CropSource::Region(_), CropContext::Whole, _) => Self::RegionInWhole,
+            (CropSource::Region(_), CropContext::None, Turns::UserOnly) => Self::Region,
             _ => Self::Whole,
         }
+    }
+
+    /// Returns the number of images in the prompt.
+    pub fn images(self) -> usize {
+        if self == Self::RegionInWhole { 2 } else { 1 }
     }
 
     /// Returns the indentation of image and question in the authors' program, in spaces. It comes
@@ -86,7 +94,7 @@ impl RatedPart {
     fn indent(self) -> &'static str {
         match self {
             Self::Whole => "                    ",
-            Self::Region => "                        ",
+            Self::Region | Self::RegionInWhole => "                        ",
         }
     }
 }
@@ -105,9 +113,15 @@ pub fn rating_messages(
         let user = format!(" {system}\n{indent}{IMAGE}\n{indent}{question}");
         return vec![Message::new(Role::User, user), answer];
     }
+    let image = match part {
+        RatedPart::Whole | RatedPart::Region => IMAGE.to_owned(),
+        RatedPart::RegionInWhole => format!(
+            "The whole picture: {IMAGE}\nA part of it, which is the image to evaluate: {IMAGE}"
+        ),
+    };
     let user = match settings.image {
-        ImagePosition::First => format!("{IMAGE}\n{question}"),
-        ImagePosition::Last => format!("{question}\n{IMAGE}"),
+        ImagePosition::First => format!("{image}\n{question}"),
+        ImagePosition::Last => format!("{question}\n{image}"),
     };
     vec![Message::new(Role::System, system), Message::new(Role::User, user), answer]
 }

@@ -37,6 +37,17 @@ pub enum LevelSource {
     Generated,
 }
 
+/// The surroundings that the model sees next to the crop of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CropContext {
+    /// None: one image in the prompt.
+    #[default]
+    None,
+    /// The whole picture, as a second image in the prompt.
+    Whole,
+}
+
 /// Settings of the ratings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,6 +69,13 @@ pub struct RatingSettings {
     /// the level if it is a digit, even 0 or one above K. Any other token is level 1, and the event
     /// names it.
     pub level: LevelSource,
+    /// The image that the model sees next to the crop of an object: `none`, as in the paper, or
+    /// `whole`, the whole image before the crop, in one prompt. A model that sees the object alone
+    /// may take a smooth one for a blurred one. A rating of an object then reads about twenty more
+    /// tokens of text and twice the tokens of images; the whole image is encoded once for all
+    /// objects of a batch. It needs `turns = "system-and-user"` and `cut = false`. See
+    /// `pipeline.crop_margin` for a crop with its nearest surroundings.
+    pub crop_context: CropContext,
     /// Adds a second score, `direction`, to each rating, from a second pass of the language model:
     /// how far its next word points from bad to good quality.
     pub direction: bool,
@@ -74,6 +92,11 @@ impl RatingSettings {
         if self.turns == Turns::UserOnly && self.image == ImagePosition::Last {
             return Err("turns = \"user-only\" has the image between standard and question; it \
                         cannot have image = \"last\""
+                .to_owned());
+        }
+        if self.crop_context == CropContext::Whole && (self.cut || self.turns == Turns::UserOnly) {
+            return Err("crop_context = \"whole\" shows two uncut images in the user's turn; it \
+                        needs cut = false and turns = \"system-and-user\""
                 .to_owned());
         }
         Ok(())

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::models::layers::{
-    HeadLayout, HeadNorm, Matrix, Visibility, grouped_attention, sigmoid_gate,
+    HeadLayout, HeadNorm, Matrix, Visibility, grouped_attention, quantised_rows, sigmoid_gate,
 };
 use crate::models::mplug_owl3::Tensors;
 use crate::models::ops::{TensorOps, cat};
@@ -33,23 +33,14 @@ impl Attention {
         let heads = config.heads();
         let HeadLayout { query_heads, kv_heads, head_dim } = heads;
         let hidden = config.hidden_size;
-        let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
-        // Stored as queries and gates of the first head, of the second, …
-        let by_head = tensors
-            .pp("q_proj")
-            .get((2 * width, hidden), "weight")?
-            .reshaped((query_heads, 2, head_dim, hidden))?
-            .transpose(0, 1)?
-            .reshaped((2 * width, hidden))?;
-        let kv = tensors.weights(hidden, &[("k_proj", kv_width), ("v_proj", kv_width)])?;
-        let (queries, gates) = (by_head.narrow(0, 0, width)?, by_head.narrow(0, width, width)?);
+        let width = query_heads * head_dim;
         let norm_of = |name: &str, count: usize| {
             let weight = tensors.pp(name).get(head_dim, "weight")?.cast(DType::F32)?;
             weight.affine_of(1.0, 1.0)?.broadcast_as((count, head_dim))?.dense()
         };
         let norms = [norm_of("q_norm", query_heads)?, norm_of("k_norm", kv_heads)?];
         Ok(Self {
-            qkvg: Matrix::new(cat(&[&queries, &kv, &gates], 0)?)?,
+            qkvg: projections(heads, hidden, tensors)?,
             norm: HeadNorm::new(cat(&[&norms[0], &norms[1]], 0)?, config.norm_eps())?,
             out: tensors.matrix(width, &[("o_proj", hidden)])?,
             heads,
@@ -170,4 +161,29 @@ impl Attention {
         let HeadLayout { query_heads, kv_heads, head_dim } = self.heads;
         sigmoid_gate(attended, (rows, (query_heads + 2 * kv_heads) * head_dim))
     }
+}
+
+/// Loads the rows of `[queries | keys | values | gates]`. The file has queries and gates in one
+/// matrix: those of the first head, of the second, …
+fn projections(heads: HeadLayout, hidden: usize, tensors: &Tensors<'_>) -> Result<Matrix> {
+    let HeadLayout { query_heads, kv_heads, head_dim } = heads;
+    let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
+    let Some(by_head) = tensors.quantised("q_proj", [2 * width, hidden])? else {
+        let by_head = tensors
+            .pp("q_proj")
+            .get((2 * width, hidden), "weight")?
+            .reshaped((query_heads, 2, head_dim, hidden))?
+            .transpose(0, 1)?
+            .reshaped((2 * width, hidden))?;
+        let kv = tensors.weights(hidden, &[("k_proj", kv_width), ("v_proj", kv_width)])?;
+        let (queries, gates) = (by_head.narrow(0, 0, width)?, by_head.narrow(0, width, width)?);
+        return Matrix::new(cat(&[&queries, &kv, &gates], 0)?);
+    };
+    // Whole rows move, so their blocks stay as they are.
+    let rows_of = |part: usize| {
+        let starts = (0..query_heads).map(move |head| (2 * head + part) * head_dim);
+        quantised_rows(&by_head, starts.map(|start| start..start + head_dim))
+    };
+    let kv = |name: &str| tensors.joined_quantised(name, [kv_width, hidden]);
+    Matrix::of_quantised(vec![rows_of(0)?, kv("k_proj")?, kv("v_proj")?, rows_of(1)?])
 }

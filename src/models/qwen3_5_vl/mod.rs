@@ -40,7 +40,7 @@ pub use processor::{
 };
 pub use prompt::{Prompt, word_tokens};
 pub use run_tables::RunTables;
-pub use settings::{QRealignSettings, Question, Thinking, Wording};
+pub use settings::{QRealignSettings, Question, Questions, Thinking, Wording};
 pub use state::{LayerState, State};
 pub use text::{Decoder, DecoderLayer, Mixer, TokenTables};
 pub use token_table::TokenTable;

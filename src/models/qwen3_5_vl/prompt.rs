@@ -62,10 +62,7 @@ fn text_after(question: Question, wording: Wording, thinking: Thinking) -> Strin
     };
     // The authors' own scorer begins the answer with a blank, which makes another token.
     let blank = if wording == Wording::Toolkit { " " } else { "" };
-    let subject = match question {
-        Question::Quality => "quality",
-        Question::Aesthetics => "aesthetics",
-    };
+    let subject = question.name();
     format!(
         "<|vision_end|>{ask}<|im_end|>\n<|im_start|>assistant\n{thoughts}{blank}The {subject} of \
          the image is"

@@ -3,9 +3,13 @@
 //! The clients have the configured time limits and follow no redirects.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::storage::error::{
     FetchFault, NoPublicAddress, Overrun, StorageError, UriFault, root_cause,
@@ -15,10 +19,13 @@ use crate::storage::limits::TimeLimits;
 /// Maximum number of idle connections kept open to one host.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
+/// Name of this program in its requests.
+pub(crate) const USER_AGENT: &str = concat!("dogiqa/", env!("CARGO_PKG_VERSION"));
+
 /// Returns a builder with the limits that all clients share.
 pub(crate) fn builder(limits: TimeLimits) -> ClientBuilder {
     Client::builder()
-        .user_agent(concat!("dogiqa/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .redirect(Policy::none())
         .referer(false)
         .connect_timeout(limits.connect)
@@ -45,6 +52,24 @@ pub(crate) fn build(
         }
         Err(StorageError::Client { why: root_cause(&error) })
     })
+}
+
+/// Returns the TLS settings of a client that [`build`] cannot build, under the same conditions.
+///
+/// # Errors
+/// Fails if the machine has no certificates of certificate authorities and `allow_http` is not set.
+pub(crate) fn tls_config(allow_http: bool) -> Result<ClientConfig, StorageError> {
+    let failed = |error: rustls::Error| StorageError::Client { why: root_cause(&error) };
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?;
+    match builder.clone().with_platform_verifier() {
+        Ok(builder) => Ok(builder.with_no_client_auth()),
+        Err(_) if allow_http => {
+            Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Maps an error of a client.

@@ -4,7 +4,8 @@
 //! [`client_log`] logs what the clients report, and [`notices`] reads facts from it. [`unreadable`]
 //! finds a partition that cannot be read.
 //! [`probe`] and [`topics`] find and create topics, and explain why the brokers cannot be used.
-//! [`backlog`] compares the group's position with what retention deletes.
+//! [`backlog`] compares the group's position with what retention deletes, [`group_lag`] with the
+//! end of the topic.
 //! [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for the demo and
 //! for tests.
 //!
@@ -15,6 +16,7 @@ mod client_config;
 pub(crate) mod client_log;
 mod connection_errors;
 pub(crate) mod embedded;
+pub(crate) mod group_lag;
 pub(crate) mod kafka_error;
 pub(crate) mod notices;
 pub(crate) mod partition_list;

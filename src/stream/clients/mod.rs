@@ -5,4 +5,5 @@
 //! `settings`. No other folder imports it.
 
 pub(crate) mod answer_reader;
+pub(crate) mod output_reader;
 pub(crate) mod reference_writer;

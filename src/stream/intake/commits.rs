@@ -36,6 +36,16 @@ pub(crate) enum Committer {
     Transactions(TransactionCommitter),
 }
 
+impl Committer {
+    /// Commits positions of the topic with this id from now on. Other offsets are committed by the
+    /// consumer.
+    pub(crate) fn set_topic_id(&mut self, id: &str) {
+        if let Self::Transactions(transactions) = self {
+            transactions.set_topic_id(id.to_owned());
+        }
+    }
+}
+
 /// Commits the positions of acknowledged answers.
 pub(crate) struct OffsetCommitter {
     pub(crate) group: String,

@@ -28,6 +28,8 @@ pub(crate) struct GroupConsumer {
     events: Receiver<KafkaEvent>,
     consumer: BaseConsumer<ConsumerCallbacks>,
     topic: String,
+    /// Id of the topic, if it was created again.
+    topic_id: Option<String>,
 }
 
 /// The result of a poll: the events of the callbacks, oldest first, and what followed them. All
@@ -59,7 +61,7 @@ impl GroupConsumer {
         let config = settings.consumer_config()?;
         let consumer =
             config.create_with_context(callbacks).map_err(|error| configuration_error(&error))?;
-        Ok(Self { events, consumer, topic: settings.input_topic.clone() })
+        Ok(Self { events, consumer, topic: settings.input_topic.clone(), topic_id: None })
     }
 
     /// Subscribes to the input topic. The group assigns partitions during later polls.
@@ -104,6 +106,17 @@ impl GroupConsumer {
         assign(&self.consumer, partitions);
     }
 
+    /// Accepts assigned partitions, and reads some of them from offset 0 or their earliest one.
+    pub(crate) fn assign_from_beginning(&self, assigned: &TopicPartitionList, first: &[i32]) {
+        let list = assigned.clone();
+        for partition in first {
+            if let Some(mut element) = list.find_partition(&self.topic, *partition) {
+                element.set_offset(Offset::Offset(0)).expect("0 is an offset");
+            }
+        }
+        self.assign(&list);
+    }
+
     /// Gives up revoked partitions.
     pub(crate) fn unassign(&self, partitions: &TopicPartitionList) {
         unassign(&self.consumer, partitions);
@@ -112,6 +125,31 @@ impl GroupConsumer {
     /// Returns true if the group reassigned the partitions without waiting for this worker.
     pub(crate) fn is_assignment_lost(&self) -> bool {
         self.consumer.assignment_lost()
+    }
+
+    /// Commits positions of the topic with this id from now on.
+    pub(crate) fn set_topic_id(&mut self, id: String) {
+        self.topic_id = Some(id);
+    }
+
+    /// Returns those partitions whose committed position does not have the topic's latest id: it
+    /// may be one of the deleted topic. All of them, if the brokers do not return the positions
+    /// within `timeout`.
+    pub(crate) fn with_old_positions(&self, partitions: &[i32], timeout: Duration) -> Vec<i32> {
+        let list = of_partitions(&self.topic, partitions);
+        let committed = match self.consumer.committed_offsets(list, timeout) {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::warn!(%error, "the committed offsets of the new input topic are not known");
+                return partitions.to_vec();
+            }
+        };
+        let is_current = |element: &TopicPartitionListElem<'_>| {
+            self.topic_id.as_deref() == Some(element.metadata()) && element.error().is_ok()
+        };
+        let elements = committed.elements();
+        let old = elements.iter().filter(|element| !is_current(element));
+        old.map(TopicPartitionListElem::partition).collect()
     }
 
     /// Pauses partitions. librdkafka drops the records that it fetched ahead.
@@ -170,7 +208,8 @@ impl GroupConsumer {
         positions: &[CommittableOffset],
         mode: CommitMode,
     ) -> KafkaResult<()> {
-        self.consumer.commit(&of_positions(&self.topic, positions), mode)
+        let list = of_positions(&self.topic, self.topic_id.as_deref(), positions);
+        self.consumer.commit(&list, mode)
     }
 
     /// Returns the error after which librdkafka's client is unusable, if there is one.

@@ -336,7 +336,11 @@ impl Poller {
         match event {
             KafkaEvent::Assigned(partitions) => {
                 errors.joined();
-                rebalancer.assign(consumer, intake, &partitions);
+                if watch.may_have_old_positions(Instant::now()) {
+                    rebalancer.assign_new_topic(consumer, intake, committer, &partitions);
+                } else {
+                    rebalancer.assign(consumer, intake, &partitions);
+                }
             }
             KafkaEvent::Revoked(partitions) => {
                 rebalancer.revoke(consumer, intake, committer, &partitions);
@@ -350,8 +354,12 @@ impl Poller {
             KafkaEvent::Noticed(Notice::TopicChanged { topic, old_id, new_id })
                 if topic == consumer.topic() =>
             {
-                let is_restarted = watch.is_new_topic(old_id, new_id)
-                    && rebalancer.restart(consumer, intake, committer);
+                if !watch.is_new_topic(old_id, new_id.clone(), Instant::now()) {
+                    return false;
+                }
+                committer.set_topic_id(&new_id);
+                consumer.set_topic_id(new_id);
+                let is_restarted = rebalancer.restart(consumer, intake, committer);
                 if is_restarted {
                     self.forget_positions(&self.partitions.assigned());
                 }

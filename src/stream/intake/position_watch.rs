@@ -11,6 +11,9 @@ use crate::telemetry::metrics;
 /// Time after which an open transaction in the input is logged. A healthy producer ends its
 /// transactions within the brokers' default of one minute.
 const OPEN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
+/// Time within which all workers of a group have noticed that the topic was created again: some
+/// intervals of metadata, of 20 s each.
+const NOTICED_MAX: Duration = Duration::from_mins(2);
 /// Minimum time between two log lines about one open transaction.
 const REPEAT: Duration = Duration::from_mins(10);
 
@@ -22,6 +25,8 @@ pub(crate) struct PositionWatch {
     open: BTreeMap<i32, OpenTransaction>,
     /// Ids that the topic has had.
     topic_ids: BTreeSet<String>,
+    /// The time at which the topic was last seen with a new id.
+    recreated_at: Option<Instant>,
     /// Partitions that were fetched again because they returned nothing, until they return
     /// something.
     silent: BTreeSet<i32>,
@@ -47,9 +52,19 @@ pub(crate) enum Gap {
 impl PositionWatch {
     /// Records that the topic's id changed. Returns true if the new one was never seen: the topic
     /// was created again. For a short time, brokers may return the old id in turn with the new one.
-    pub(crate) fn is_new_topic(&mut self, old_id: String, new_id: String) -> bool {
+    pub(crate) fn is_new_topic(&mut self, old_id: String, new_id: String, now: Instant) -> bool {
         self.topic_ids.insert(old_id);
-        self.topic_ids.insert(new_id)
+        let is_new = self.topic_ids.insert(new_id);
+        if is_new {
+            self.recreated_at = Some(now);
+        }
+        is_new
+    }
+
+    /// Returns true if other workers may still commit positions of a topic that was deleted and
+    /// created again, because they have not noticed that.
+    pub(crate) fn may_have_old_positions(&self, now: Instant) -> bool {
+        self.recreated_at.is_some_and(|at| now.saturating_duration_since(at) < NOTICED_MAX)
     }
 
     /// Records that the brokers do not have `offset`.
@@ -177,11 +192,16 @@ mod tests {
     #[test]
     fn a_topic_is_new_once_even_if_brokers_return_its_old_id_again() {
         let mut watch = PositionWatch::default();
-        let mut changes = |old: &str, new: &str| watch.is_new_topic(old.to_owned(), new.to_owned());
+        let start = Instant::now();
+        assert!(!watch.may_have_old_positions(start));
+        let mut changes =
+            |old: &str, new: &str| watch.is_new_topic(old.to_owned(), new.to_owned(), start);
         assert!(changes("first", "second"));
         assert!(!changes("second", "first"));
         assert!(!changes("first", "second"));
         assert!(changes("second", "third"));
+        assert!(watch.may_have_old_positions(start + Duration::from_secs(119)));
+        assert!(!watch.may_have_old_positions(start + Duration::from_secs(121)));
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Rebalancer {
         assigned: &TopicPartitionList,
     ) {
         consumer.assign(assigned);
+        self.open(consumer, intake, assigned);
+    }
+
+    /// Opens the windows of assigned partitions.
+    fn open(&self, consumer: &GroupConsumer, intake: &mut Intake, assigned: &TopicPartitionList) {
         let (partitions, now) = (consumer.numbers(assigned), Instant::now());
         for partition in &partitions {
             self.partitions.assign(*partition, &self.tasks);
@@ -83,6 +88,26 @@ impl Rebalancer {
         }
         metrics::rebalanced("assigned", self.partitions.assigned().len());
         tracing::info!(?partitions, "partitions were given to this worker");
+    }
+
+    /// Accepts partitions of a topic that was created again a moment ago. Reads those from their
+    /// beginning whose committed position may be one of the deleted topic, because a worker has
+    /// committed it that had not noticed the new one.
+    pub(crate) fn assign_new_topic(
+        &self,
+        consumer: &GroupConsumer,
+        intake: &mut Intake,
+        committer: &Committer,
+        assigned: &TopicPartitionList,
+    ) {
+        let partitions = consumer.numbers(assigned);
+        let old = consumer.with_old_positions(&partitions, RESTART_TIMEOUT);
+        consumer.assign_from_beginning(assigned, &old);
+        self.open(consumer, intake, assigned);
+        let now = Instant::now();
+        for partition in &old {
+            self.commit_beginning(*partition, committer, now);
+        }
     }
 
     /// Finishes and commits revoked partitions, unless they are already lost, and gives them up.
@@ -116,7 +141,7 @@ impl Rebalancer {
         consumer.unassign(revoked);
     }
 
-    /// Reads all assigned partitions from their beginning, because the topic was deleted and
+    /// Reads the assigned partitions from their beginning, because the topic was deleted and
     /// created again: librdkafka would continue at the positions of the old topic and skip new
     /// records. Returns true if there are such partitions. Blocks, for little more than
     /// `FINISH_OLD_MAX`.
@@ -126,8 +151,13 @@ impl Rebalancer {
         intake: &mut Intake,
         committer: &mut Committer,
     ) -> bool {
-        let partitions = self.partitions.assigned();
+        let assigned = self.partitions.assigned();
         self.vitals.end(Trouble::InputMissing);
+        if assigned.is_empty() {
+            return false;
+        }
+        // Another worker may have given up partitions of the new topic already.
+        let partitions = consumer.with_old_positions(&assigned, RESTART_TIMEOUT);
         if partitions.is_empty() {
             return false;
         }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, TryStreamExt, stream};
 use tokio::sync::Notify;
+use tracing::{Instrument, Span};
 
 use crate::backoff::Backoff;
 use crate::event::notification::{self, CreatedObject, Entry, RecordEntry, SkipReason};
-use crate::event::{Headers, ImageReference, ReferenceError, TraceContext};
-use crate::pipeline::Journey;
+use crate::event::{Headers, ImageReference, ReferenceError};
+use crate::pipeline::{Journey, child_trace};
 use crate::storage::{KeyVerdict, StoreFailure};
+use crate::telemetry::spans::{self, RecordPosition};
 use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
@@ -118,8 +120,26 @@ impl Answers {
             let place = AdmittedEntry { admitted, part, alone: parsed.alone.as_deref() };
             Ok((place, &parsed.entry))
         });
-        let answer = |(place, entry)| Box::pin(self.answer_entry(place, entry));
+        let answer = |(place, entry)| {
+            let span = self.entry_span(admitted.record, entry);
+            Box::pin(self.answer_entry(place, entry).instrument(span))
+        };
         stream::iter(answers).try_for_each_concurrent(None, answer).await
+    }
+
+    /// Returns the span of the trace of an entry that names an image.
+    fn entry_span(&self, record: &Record, entry: &Entry) -> Span {
+        let reference = match entry {
+            Entry::Reference(reference) => reference,
+            Entry::Object(object) => &object.reference,
+            Entry::Skipped { .. } | Entry::Invalid(_) => return Span::none(),
+        };
+        let Record { partition, offset, .. } = *record;
+        let position = RecordPosition { topic: &self.settings.input_topic, partition, offset };
+        let trace = reference.trace.as_ref();
+        let parent = trace.map(|trace| (trace.header(), trace.state()));
+        let parent = parent.as_ref().map(|(header, state)| (header.as_str(), *state));
+        spans::reference_span(position, parent)
     }
 
     async fn answer_entry(
@@ -243,7 +263,10 @@ impl Answers {
         match self.journey.assess(reference.clone(), Some(source)).await {
             Ok(event) => {
                 self.answered(&reference.uri, true);
-                self.server_answered();
+                // One of several scorers may rate without the server, as does the cache.
+                if !event.cached && !event.engine.servers.is_empty() {
+                    self.server_answered();
+                }
                 let reference_id = reference.id.clone();
                 Ok(AttemptOutcome::Event(Box::new(Assessed { event, reference_id, trace })))
             }
@@ -269,7 +292,7 @@ impl Answers {
                 if failure.stage != Stage::Reference && is_sent {
                     self.answered(&reference.uri, failure.stage != Stage::Fetch);
                 }
-                if failure.stage == Stage::Score {
+                if failure.is_answer_of_server() {
                     self.server_answered();
                 }
                 Ok(AttemptOutcome::DeadLetter(failure.into()))
@@ -344,13 +367,4 @@ fn headers_of(record: &Record) -> Result<Headers, ReferenceError> {
         ReferenceError::HeaderName { name: format!("header {} of the record", index + 1) }
     })?;
     Ok(Headers::new(named))
-}
-
-/// Returns a child span of the reference's trace, or a new trace if it has none.
-fn child_trace(trace: Option<&TraceContext>) -> TraceContext {
-    let span_id = fastrand::u64(..).to_be_bytes();
-    trace.map_or_else(
-        || TraceContext::root(fastrand::u128(..).to_be_bytes(), span_id),
-        |trace| trace.child(span_id),
-    )
 }

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use chrono::Utc;
 use rdkafka::message::OwnedHeaders;
+use tracing::{Instrument, Span};
 
 use crate::event::dead_letter::{GENERATED_KEY_HEADER, LEFT_OUT_HEADER};
 use crate::event::notification::SkipReason;
 use crate::event::{DeadLetterReason, QualityEvent, Source, TraceContext, cloudevent_headers};
 use crate::redact;
-use crate::telemetry::metrics;
+use crate::telemetry::{Stage, metrics, spans};
 
 use crate::stream::error::StreamError;
 use crate::stream::offsets::tracker::RecordSlot;
@@ -97,13 +98,17 @@ impl AnswerWriter {
         place: AdmittedEntry<'_>,
         outgoing: Outgoing<'_>,
     ) -> Result<(), PublishError> {
-        match &self.output {
-            AnswerOutput::Direct(publisher) => publisher.publish(outgoing).await,
-            AnswerOutput::Transactions(outbox) => {
-                let AdmittedRecord { record, slot, .. } = place.admitted;
-                outbox.publish(slot, record.offset, place.part, outgoing).await
+        let span = spans::stage_span(Stage::Publish);
+        let write = async {
+            match &self.output {
+                AnswerOutput::Direct(publisher) => publisher.publish(outgoing).await,
+                AnswerOutput::Transactions(outbox) => {
+                    let AdmittedRecord { record, slot, .. } = place.admitted;
+                    outbox.publish(slot, record.offset, place.part, outgoing).await
+                }
             }
-        }
+        };
+        write.instrument(span).await
     }
 
     /// Writes an event. On success it is acknowledged, or committed with its position.
@@ -169,6 +174,7 @@ impl AnswerWriter {
     ) -> Result<(), StreamError> {
         let AdmittedRecord { record, received_at, .. } = place.admitted;
         let (code, message) = (reason.code, reason.message.clone());
+        spans::mark_failed(&Span::current(), code);
         let mut names = self.reason_headers(place, reason);
         let mut position =
             format!("{}-{}-{}", self.settings.input_topic, record.partition, record.offset);

@@ -59,8 +59,6 @@ const FAILED_PERCENT: u32 = 95;
 const DENIED_MIN: u32 = 10;
 /// Minimum time that a store denies all references in an outage, so that reads in progress count.
 const DENIED_TIME_MIN: Duration = Duration::from_secs(2);
-/// Start of the names of scoring servers. No store has such a scheme.
-const SERVER: &str = "scorer+";
 /// Maximum number of tracked stores. Only stores with a recent failure are tracked.
 const STORES_MAX: usize = 256;
 
@@ -198,7 +196,7 @@ impl Outages {
 fn begin_outage(store: &str, failed: &FailedFetch<'_>) {
     let FailedFetch { code, message, .. } = failed;
     metrics::store_unavailable(store, true);
-    if let Some(server) = store.strip_prefix(SERVER) {
+    if let Some(server) = store.strip_prefix(metrics::SCORING_SERVER) {
         tracing::error!(
             server,
             code,
@@ -318,12 +316,12 @@ impl Store {
 
 /// Returns the name by which failures of a scoring server are recorded.
 pub(crate) fn name_of_server(address: &str) -> String {
-    format!("{SERVER}{address}")
+    format!("{}{address}", metrics::SCORING_SERVER)
 }
 
 /// Returns true for a scoring server.
 pub(crate) fn is_server(name: &str) -> bool {
-    name.starts_with(SERVER)
+    name.starts_with(metrics::SCORING_SERVER)
 }
 
 /// Returns true for a URI that the worker fetches without credentials of its own.

@@ -50,6 +50,8 @@ pub(crate) struct TransactionCommitter {
     unresolved: Vec<PendingAnswer>,
     /// Producers that were replaced since the last commit.
     replacements: u32,
+    /// Id of the input topic, if it was created again.
+    topic_id: Option<String>,
 }
 
 /// An outage of the brokers lasts for many attempts; one line a minute suffices.
@@ -93,7 +95,13 @@ impl TransactionCommitter {
             producer: Some(producer),
             unresolved: Vec::new(),
             replacements: 0,
+            topic_id: None,
         })
+    }
+
+    /// Commits positions of the topic with this id from now on.
+    pub(crate) fn set_topic_id(&mut self, id: String) {
+        self.topic_id = Some(id);
     }
 
     /// Reconnects with other credentials. A producer that is opened later reads them itself.
@@ -168,7 +176,7 @@ impl TransactionCommitter {
         }
         let topic = &self.settings.input_topic;
         let requested = Outbox::positions(&self.unresolved);
-        let partitions = of_positions(topic, &requested);
+        let partitions = of_positions(topic, None, &requested);
         let committed = match consumer.committed_offsets(partitions, COMMITTED_TIMEOUT) {
             Ok(committed) => committed,
             Err(error) => {
@@ -213,7 +221,8 @@ impl TransactionCommitter {
         let Some(group) = consumer.group_metadata().filter(|_| !consumer.assignment_lost()) else {
             return Err(TransactionFailure::Aborted(KafkaError::Canceled));
         };
-        let list = of_positions(&self.settings.input_topic, &Outbox::positions(answers));
+        let (topic, topic_id) = (&self.settings.input_topic, self.topic_id.as_deref());
+        let list = of_positions(topic, topic_id, &Outbox::positions(answers));
         let records = answers.iter().flat_map(PendingAnswer::records).enumerate();
         producer.transact(records, Some(Positions { list, group }))
     }

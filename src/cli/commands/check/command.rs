@@ -2,18 +2,21 @@
 
 use std::io;
 
+use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::check_disk;
 use crate::checkpoints::metrics::{LoadedParameters, MetricFilesError, load_parameters};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
-use crate::cli::journey_setup::open_journey;
+use crate::cli::journey_setup::open_journey_with_measures;
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
-use crate::engine::HttpScorer;
+use crate::engine::{HttpScorer, ScorerShare};
 use crate::method::ServedBy;
 use crate::metrics::Metric;
+use crate::serve;
 use crate::storage::Stores;
 use crate::stream::{self, TopicReport, TopicSettings, backlog, probe, topic_settings};
 
@@ -54,19 +57,29 @@ impl CheckResult {
 
 pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
     let mut results = vec![CheckResult::new(CheckStatus::Fine, "configuration is well formed")];
+    results.extend(monitor(&settings));
     results.extend(storage(&settings).await);
     let measures = measures(&settings).await?;
     results.extend(measures.iter().map(|(metric, loaded)| measure_result(*metric, loaded)));
-    let loaded = measures.into_iter().filter(|(_, loaded)| loaded.is_ok());
     // Missing parameters must not hide problems of the engine.
-    settings.pipeline.measures = loaded.map(|(metric, _)| metric).collect();
-    results.extend(engine(&settings).await);
+    let measures: Vec<LoadedParameters> =
+        measures.into_iter().filter_map(|(_, loaded)| loaded.ok()).collect();
+    settings.pipeline.measures = measures.iter().map(LoadedParameters::metric).collect();
+    results.extend(engine(&settings, measures).await);
+    results.push(serve(&settings.serve).await?);
+    results.extend(cache(&settings));
     results.extend(kafka(&settings).await?);
     for result in &results {
         print_check_result(result)?;
     }
     let is_broken = results.iter().any(|result| result.status == CheckStatus::Broken);
     Ok(CommandOutcome::negative_if(is_broken))
+}
+
+/// Returns the fault of the settings of the page, if there is one.
+fn monitor(settings: &Settings) -> Option<CheckResult> {
+    let error = settings.monitor.validate().err()?;
+    Some(CheckResult::new(CheckStatus::Broken, error.to_string()))
 }
 
 async fn storage(settings: &Settings) -> Vec<CheckResult> {
@@ -123,8 +136,8 @@ fn measure_result(
     }
 }
 
-async fn engine(settings: &Settings) -> Vec<CheckResult> {
-    let journey = match open_journey(settings).await {
+async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<CheckResult> {
+    let journey = match open_journey_with_measures(settings, measures).await {
         Ok(journey) => journey,
         Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
     };
@@ -136,10 +149,60 @@ async fn engine(settings: &Settings) -> Vec<CheckResult> {
         Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
     let mut results = vec![CheckResult::new(CheckStatus::Fine, engine), memory];
+    results.extend(info.scorers.iter().map(scorer_result));
     if let Some(server) = journey.engine().server() {
         results.push(server_result(server).await);
     }
     results
+}
+
+/// Tells who may use the HTTP API. Reads the keys.
+async fn serve(settings: &serve::Settings) -> anyhow::Result<CheckResult> {
+    let (settings, listen) = (settings.clone(), settings.listen);
+    let tested = move || -> Result<_, serve::ServeError> {
+        let access = settings.access()?;
+        Ok((access, settings.api_keys()?))
+    };
+    Ok(match tokio::task::spawn_blocking(tested).await? {
+        Err(error) => CheckResult::new(CheckStatus::Broken, format!("serve: {error}")),
+        Ok((_, Some(keys))) => {
+            let text = format!("serve: {listen} accepts {} API keys", keys.len());
+            CheckResult::new(CheckStatus::Fine, text)
+        }
+        Ok((serve::Access::Everyone, None)) => {
+            let text = format!("serve: everyone that reaches {listen} may use the API");
+            CheckResult::with_problems(text, &["serve.allow_anonymous is set".to_owned()])
+        }
+        Ok((_, None)) => {
+            let text =
+                format!("serve: only this machine may use the API at {listen}, without keys");
+            CheckResult::new(CheckStatus::Fine, text)
+        }
+    })
+}
+
+/// Checks the disk of the cache, without the file that a worker may have open.
+fn cache(settings: &Settings) -> Option<CheckResult> {
+    let path = settings.cache.file()?.display();
+    Some(match check_disk(&settings.cache) {
+        Err(error) => CheckResult::new(CheckStatus::Broken, format!("cache: {error}")),
+        Ok(missing) => {
+            let problem = format!(
+                "its disk lacks {} for cache.bytes_max, and a full disk switches the cache off",
+                ByteSize(missing)
+            );
+            let problems = if missing == 0 { Vec::new() } else { vec![problem] };
+            CheckResult::with_problems(format!("cache: {path} can be written"), &problems)
+        }
+    })
+}
+
+/// Names one of several scorers and its part in the ratings.
+fn scorer_result(share: &ScorerShare) -> CheckResult {
+    let ScorerShare { model, global, objects } = share;
+    let weights = format!("weight {global} for the whole image, {objects} for objects");
+    let text = format!("scorer: {}/{} opens; {weights}", model.name, model.version);
+    CheckResult::new(CheckStatus::Fine, text)
 }
 
 /// Sends the scoring server a small picture.

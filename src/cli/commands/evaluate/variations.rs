@@ -9,10 +9,11 @@ use crate::cli::journey_setup::open_journey_with_masks;
 use crate::cli::saved_events::EventFile;
 use crate::cli::terminal::print_status;
 use crate::config::Settings;
-use crate::engine::RecordedMasks;
+use crate::engine::{EngineError, RecordedMasks};
 use crate::event::{ImageReference, QualityEvent};
 use crate::imaging::{CropMargin, CropMode};
-use crate::method::{Mask, RawMask, RegionKind, StandardForm};
+use crate::method::{Mask, Policies, RawMask, RegionKind, StandardForm};
+use crate::models::mplug_owl3::CropContext;
 
 /// A setting that differs from the first run.
 struct Variation {
@@ -40,6 +41,14 @@ pub(crate) async fn rate_variations(
     let mut rated = Vec::new();
     for Variation { name, settings } in variations {
         print_status(&format!("rating again: {name}"));
+        let journey = match open_journey_with_masks(&settings, masks.clone()).await {
+            Ok(journey) => journey,
+            Err(error) if is_of_one_image(&error) => {
+                print_status(&format!("not rated again: {name}: {error:#}"));
+                continue;
+            }
+            Err(error) => return Err(error.context(name)),
+        };
         let file = match &args.save {
             Some(path) => {
                 let extension = format!("{}.jsonl", name.replace(' ', "-"));
@@ -47,8 +56,6 @@ pub(crate) async fn rate_variations(
             }
             None => None,
         };
-        let journey = open_journey_with_masks(&settings, masks.clone()).await;
-        let journey = journey.with_context(|| name.clone())?;
         let images = ImagesToScore { references: references.to_vec(), unreadable: 0 };
         rated.push((name, score_images(&journey, images, file).await?));
     }
@@ -60,8 +67,10 @@ fn variations(ablate: Ablate, first: &Settings) -> Vec<Variation> {
     let mut base = first.clone();
     base.method.regions.side_max = 0;
     base.pipeline.masks_in_events = false;
-    // The first run has measured the images.
+    // The first run has measured and judged the images.
     base.pipeline.measures.clear();
+    base.pipeline.reasons = false;
+    base.method.policies = Policies::default();
     match ablate {
         Ablate::Aggregation => Vec::new(),
         Ablate::Standard => [StandardForm::Number, StandardForm::Sentence, StandardForm::Word]
@@ -73,16 +82,21 @@ fn variations(ablate: Ablate, first: &Settings) -> Vec<Variation> {
             })
             .collect(),
         Ablate::Crop => [
-            ("mask", CropMode::Mask, 0.0),
-            ("bounding-box", CropMode::BoundingBox, 0.0),
-            ("margin-0.25", CropMode::BoundingBox, 0.25),
+            ("mask", CropMode::Mask, 0.0, CropContext::None),
+            ("bounding-box", CropMode::BoundingBox, 0.0, CropContext::None),
+            ("margin-0.25", CropMode::BoundingBox, 0.25, CropContext::None),
+            ("next-to-whole", CropMode::BoundingBox, 0.0, CropContext::Whole),
         ]
         .into_iter()
-        .map(|(name, crop, margin)| {
+        .filter_map(|(name, crop, margin, context)| {
             let mut settings = base.clone();
             settings.pipeline.crop = crop;
             settings.pipeline.crop_margin = CropMargin::try_from(margin).expect("it is small");
-            Variation { name: format!("crop {name}"), settings }
+            settings.engine.dog_iqa.rating.crop_context = context;
+            // The classic engine has no prompt, and a prompt of the authors' program one image.
+            let is_possible = context == CropContext::None
+                || settings.engine.is_dog_iqa() && settings.engine.dog_iqa.rating.check().is_ok();
+            is_possible.then(|| Variation { name: format!("crop {name}"), settings })
         })
         .collect(),
         Ablate::Levels => [3, 5, 7, 9]
@@ -94,6 +108,13 @@ fn variations(ablate: Ablate, first: &Settings) -> Vec<Variation> {
             })
             .collect(),
     }
+}
+
+/// Returns true if the scorer cannot read an object next to the whole image.
+fn is_of_one_image(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref::<EngineError>(), Some(EngineError::OneImage { .. }))
+    })
 }
 
 /// Returns the masks of all events, by image.

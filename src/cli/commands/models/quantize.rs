@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoints::hub::locate;
-use crate::checkpoints::{BlockFormat, MplugOwl3Checkpoint, Qwen3_5VlCheckpoint};
+use crate::checkpoints::{BlockFormat, ScorerCheckpoint};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_status;
 
@@ -61,14 +61,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
         progress.set_position(done as u64);
     };
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
-    let before: u64 = if Qwen3_5VlCheckpoint::is_at(&path).context("--model")? {
-        let checkpoint = Qwen3_5VlCheckpoint::open(&path).context("--model")?;
-        checkpoint.quantize(format, &args.output, show)?;
-        checkpoint.weights().files().into_iter().map(bytes).sum()
-    } else {
-        let checkpoint = MplugOwl3Checkpoint::open(&path).context("--model")?;
-        checkpoint.quantize(format, &args.output, show)?;
-        checkpoint.weights().files().into_iter().map(bytes).sum()
+    let before: u64 = match ScorerCheckpoint::open(&path).context("--model")? {
+        ScorerCheckpoint::Qwen3_5Vl(checkpoint) => {
+            checkpoint.quantize(format, &args.output, show)?;
+            checkpoint.weights().files().into_iter().map(bytes).sum()
+        }
+        ScorerCheckpoint::MplugOwl3(checkpoint) => {
+            checkpoint.quantize(format, &args.output, show)?;
+            checkpoint.weights().files().into_iter().map(bytes).sum()
+        }
+        ScorerCheckpoint::Clip(_) => bail!("--model: a CLIP is small and is not quantised"),
     };
     progress.finish_and_clear();
     print_status(&format!(

@@ -6,9 +6,7 @@ use anyhow::{Context, bail};
 
 use crate::checkpoints::hub::{DigestSource, ModelBundle, locate, verify};
 use crate::checkpoints::metrics::{PublishedParameters, load_parameters, parameter_files};
-use crate::checkpoints::{
-    ClipCheckpoint, MplugOwl3Checkpoint, Qwen3_5VlCheckpoint, Sam2Checkpoint, TuningOf,
-};
+use crate::checkpoints::{Sam2Checkpoint, ScorerCheckpoint, TuningOf, Weights};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::{print_result, print_status};
 use crate::models::{mplug_owl3, qwen3_5_vl, sam2};
@@ -17,6 +15,9 @@ const EXAMPLES: &str = "Examples:\n  dogiqa models verify laptop\n  \
     dogiqa models verify sam2.1_hiera_tiny.pt\n\n\
     Exit codes: 0 every model is intact; 1 a model is missing, damaged or unreadable, or with \
     `--strict` a file has no digest to compare with; 2 wrong usage.";
+
+/// The error of a file that is no known network.
+const KINDS: &str = "not a SAM 2, a Qwen3.5-VL, a CLIP or a readable mPLUG-Owl3";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -72,26 +73,27 @@ fn verify_model(name: &str, is_strict: bool) -> anyhow::Result<()> {
 /// Returns the kind and the size of the network in a checkpoint.
 fn describe_network(path: &Path) -> anyhow::Result<String> {
     let or_unpublished = |size: Option<&'static str>| size.unwrap_or("of an unpublished size");
-    if let Ok(checkpoint) = Sam2Checkpoint::open(path) {
+    let weights = Weights::open(path).context(KINDS)?;
+    if Sam2Checkpoint::is_of(&weights) {
+        let checkpoint = Sam2Checkpoint::of(weights)?;
         let size = or_unpublished(checkpoint.size().map(sam2::Size::name));
         return Ok(format!("SAM {} {size}", checkpoint.version().name()));
     }
-    if Qwen3_5VlCheckpoint::is_at(path).unwrap_or(false) {
-        let checkpoint = Qwen3_5VlCheckpoint::open(path)?;
-        let size = or_unpublished(checkpoint.config().size().map(qwen3_5_vl::Size::name));
-        let tuning = match checkpoint.tuning() {
-            TuningOf::QReAlign => "Q-ReAlign",
-            TuningOf::Base => "not tuned for quality",
-        };
-        return Ok(format!("Qwen3.5-VL {size} ({tuning})"));
-    }
-    if ClipCheckpoint::is_at(path).unwrap_or(false) {
-        return Ok(format!("CLIP {}", ClipCheckpoint::open(path)?.config().name()));
-    }
-    let checkpoint = MplugOwl3Checkpoint::open(path)
-        .context("not a SAM 2, a Qwen3.5-VL, a CLIP or a readable mPLUG-Owl3")?;
-    let release = or_unpublished(checkpoint.release().map(mplug_owl3::Release::name));
-    Ok(format!("mPLUG-Owl3 {} ({release})", checkpoint.generation().name()))
+    Ok(match ScorerCheckpoint::of(weights).context(KINDS)? {
+        ScorerCheckpoint::Qwen3_5Vl(checkpoint) => {
+            let size = or_unpublished(checkpoint.config().size().map(qwen3_5_vl::Size::name));
+            let tuning = match checkpoint.tuning() {
+                TuningOf::QReAlign => "Q-ReAlign",
+                TuningOf::Base => "not tuned for quality",
+            };
+            format!("Qwen3.5-VL {size} ({tuning})")
+        }
+        ScorerCheckpoint::Clip(checkpoint) => format!("CLIP {}", checkpoint.config().name()),
+        ScorerCheckpoint::MplugOwl3(checkpoint) => {
+            let release = or_unpublished(checkpoint.release().map(mplug_owl3::Release::name));
+            format!("mPLUG-Owl3 {} ({release})", checkpoint.generation().name())
+        }
+    })
 }
 
 /// Prints a line per parameter file of a metric.

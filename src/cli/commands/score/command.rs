@@ -7,10 +7,11 @@ use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
+use crate::cache::CacheError;
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::score::event_printer::{EventFormat, EventPrinter};
 use crate::cli::image_arguments::{ResolvedImages, resolve_references};
-use crate::cli::journey_setup::{IN_FLIGHT_MAX, open_journey};
+use crate::cli::journey_setup::{IN_FLIGHT_MAX, open_cache, open_journey};
 use crate::cli::report_folder::ReportFolder;
 use crate::cli::terminal::print_status;
 use crate::config::Settings;
@@ -56,7 +57,16 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
     if !args.measure.is_empty() {
         settings.pipeline.measures.clone_from(&args.measure);
     }
-    let journey = open_journey(&settings).await?;
+    let mut journey = open_journey(&settings).await?;
+    match open_cache(&settings).await? {
+        Ok(Some(cache)) => journey = journey.with_cache(cache),
+        Ok(None) => {}
+        // A person may score by hand with the configuration of a running worker.
+        Err(CacheError::InUse { path }) => {
+            print_status(&format!("cache: {} is in use; scoring without it", path.display()));
+        }
+        Err(error) => return Err(error).context("cache"),
+    }
     let mut report = args.report.as_deref().map(ReportFolder::create).transpose()?;
 
     let mut tally = Tally { failed, fail_below: args.fail_below, ..Tally::default() };

@@ -6,11 +6,11 @@ use clap::ValueEnum;
 
 use crate::cli::terminal::print_result;
 use crate::event::QualityEvent;
-use crate::report::table;
+use crate::report::{ReasonGroup, table};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EventFormat {
-    /// One aligned line per image, for people
+    /// One aligned line per image, for people, with its reasons below
     Table,
     /// One JSON array of quality events
     Json,
@@ -40,7 +40,8 @@ impl EventPrinter {
                 if is_first {
                     print_result(&table::header())?;
                 }
-                print_result(&table::line(event))
+                print_result(&table::line(event))?;
+                table::reason_lines(event).iter().try_for_each(|line| print_result(line))
             }
             EventFormat::Json => {
                 let text = serde_json::to_string_pretty(event)?;
@@ -65,7 +66,7 @@ impl EventPrinter {
     }
 }
 
-const CSV_COLUMNS: [&str; 10] = [
+const CSV_COLUMNS: [&str; 11] = [
     "id",
     "uri",
     "width",
@@ -76,6 +77,7 @@ const CSV_COLUMNS: [&str; 10] = [
     "local",
     "objects",
     "outcome",
+    "reasons",
 ];
 
 /// Returns the names of the columns. All events of a run have the same measures.
@@ -87,6 +89,7 @@ fn csv_columns(event: &QualityEvent) -> Vec<String> {
 /// Returns the values of the columns. A measure without a value is empty.
 fn csv_fields(event: &QualityEvent) -> Vec<String> {
     let outcome = event.verdict.as_ref().map(|verdict| verdict.outcome.name());
+    let reasons: Vec<&str> = ReasonGroup::of(event).iter().map(|group| group.code.name()).collect();
     let figures = [
         event.reference.id.clone(),
         event.reference.uri.clone(),
@@ -98,6 +101,7 @@ fn csv_fields(event: &QualityEvent) -> Vec<String> {
         event.local.map(|local| local.to_string()).unwrap_or_default(),
         event.objects.len().to_string(),
         outcome.unwrap_or_default().to_owned(),
+        reasons.join(" "),
     ];
     let measures = event.measures.iter().map(|measure| measure.value);
     let measures = measures.map(|value| value.map(|value| value.to_string()).unwrap_or_default());

@@ -36,14 +36,15 @@ pub(crate) fn tone(image: &RgbImage) -> Tone {
     let mut lumas: Vec<f32> = samples.iter().copied().map(luma).collect();
     lumas.sort_unstable_by(f32::total_cmp);
     let range = f64::from(percentile(&lumas, 0.99) - percentile(&lumas, 0.01));
-    Tone { log_odds: log_odds(&lumas), range, clipped: clipped(&samples) }
+    let log_odds = log_odds(|share| percentile(&lumas, share));
+    Tone { log_odds, range, clipped: clipped(&samples) }
 }
 
-/// Returns the 5th, 25th, 50th, 75th and 95th percentile of sorted lumas in log-odds between black
-/// and white.
-pub(crate) fn log_odds(sorted: &[f32]) -> [f64; 5] {
+/// Returns the 5th, 25th, 50th, 75th and 95th percentile of luma in log-odds between black and
+/// white. `percentile` returns the luma that exceeds a share of all.
+pub(crate) fn log_odds(mut percentile: impl FnMut(f64) -> f32) -> [f64; 5] {
     [0.05, 0.25, 0.5, 0.75, 0.95].map(|share| {
-        let value = f64::from(percentile(sorted, share));
+        let value = f64::from(percentile(share));
         ((value + MARGIN) / (255.0 + MARGIN - value)).ln()
     })
 }

@@ -15,7 +15,7 @@ use crate::storage::backends::object_store::connector::{Connector, ResponseNote}
 use crate::storage::backends::object_store::opaque_key;
 use crate::storage::backends::object_store::open_client::{self, OpenedClient};
 use crate::storage::backends::object_store::rotating_client::RotatingClient;
-use crate::storage::error::{FetchFault, Signer, StorageError, UriFault, root_cause};
+use crate::storage::error::{FetchFault, Overrun, Signer, StorageError, UriFault, root_cause};
 use crate::storage::limits::{Limits, TimeLimits};
 use crate::storage::settings::Settings;
 use crate::storage::uri::{Key, Scheme};
@@ -143,8 +143,7 @@ async fn read_configured(
     let key = match request.key {
         Key::Path(key) => key,
         Key::Opaque(key) => {
-            let rewrite = client.rewrite(key)?;
-            options.extensions.insert(Arc::new(rewrite));
+            options.extensions.insert(Arc::new(client.rewrite(key)));
             placeholder = ObjectKey::from(opaque_key::PLACEHOLDER);
             &placeholder
         }
@@ -160,7 +159,7 @@ async fn read_injected(
     limits: &Limits,
 ) -> Result<Content, FetchFault> {
     let Key::Path(key) = request.key else {
-        return Err(UriFault::UnsupportedKey("has empty segments").into());
+        return Err(UriFault::UnsupportedKey("has an empty, `.` or `..` segment").into());
     };
     let version = request.version_id.map(str::to_owned);
     let options = GetOptions { version, ..GetOptions::default() };
@@ -224,6 +223,9 @@ fn transport_fault(error: &Error, limits: TimeLimits) -> Option<FetchFault> {
     while let Some(inner) = cause {
         if let Some(client_error) = inner.downcast_ref::<reqwest::Error>() {
             return Some(http_client::fault_from(client_error, limits));
+        }
+        if let Some(overrun) = inner.downcast_ref::<Overrun>() {
+            return Some(FetchFault::Timeout(*overrun));
         }
         is_transport |= inner.is::<HttpError>() || inner.is::<std::io::Error>();
         cause = inner.source();

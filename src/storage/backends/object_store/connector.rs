@@ -16,11 +16,12 @@ use reqwest::Client;
 use crate::storage::backends::body;
 use crate::storage::backends::http_client;
 use crate::storage::backends::object_store::opaque_key::KeyRewrite;
+use crate::storage::backends::object_store::raw_client::RawClient;
 use crate::storage::error::StorageError;
 use crate::storage::error_response::{ErrorResponse, SentSecrets};
-use crate::storage::limits::TimeLimits;
+use crate::storage::limits::Limits;
 
-/// Connects every bucket through the same two clients.
+/// Connects every bucket through the same clients.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     /// For `https:`. Uses the proxy that the environment names, if any.
@@ -28,14 +29,18 @@ pub(crate) struct Connector {
     /// For `http:`, which only custom endpoints and the clouds' metadata services use. Never uses a
     /// proxy.
     direct: Client,
+    /// For keys that the other two would change.
+    raw: Arc<RawClient>,
 }
 
 impl Connector {
     /// Builds the clients. `allow_http` is true if any store may be read without TLS.
-    pub(crate) fn new(limits: TimeLimits, allow_http: bool) -> Result<Self, StorageError> {
+    pub(crate) fn new(limits: &Limits, allow_http: bool) -> Result<Self, StorageError> {
+        let builder = || http_client::builder(limits.time);
         Ok(Self {
-            outbound: http_client::build(|| http_client::builder(limits), allow_http)?,
-            direct: http_client::build(|| http_client::builder(limits).no_proxy(), true)?,
+            outbound: http_client::build(builder, allow_http)?,
+            direct: http_client::build(|| builder().no_proxy(), true)?,
+            raw: Arc::new(RawClient::new(limits, allow_http)?),
         })
     }
 }
@@ -87,7 +92,8 @@ struct Transport {
 
 impl Transport {
     async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        if let Some(rewrite) = request.extensions().get::<Arc<KeyRewrite>>().cloned() {
+        let rewrite = request.extensions().get::<Arc<KeyRewrite>>().cloned();
+        if let Some(rewrite) = &rewrite {
             let rewritten = rewrite.apply(&mut request).await;
             rewritten.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         }
@@ -99,7 +105,11 @@ impl Transport {
             _ if self.allow_http => &self.connector.direct,
             _ => return Err(HttpError::new(HttpErrorKind::Unknown, PlainHttp)),
         };
-        let response = client.call(request).await?;
+        let response = if rewrite.is_some_and(|rewrite| rewrite.needs_raw_url()) {
+            self.connector.raw.send(request).await?
+        } else {
+            client.call(request).await?
+        };
         if response.status().is_success() {
             return Ok(response);
         }

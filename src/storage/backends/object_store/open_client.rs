@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
-use object_store::azure::{AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::azure::{AzureConfigKey, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
 use object_store::{
     ClientOptions, CredentialProvider, ObjectStore, RetryConfig, StaticCredentialProvider,
@@ -14,19 +14,22 @@ use url::{Host, Url};
 use crate::redact;
 use crate::storage::backends::object_store::connector::Connector;
 use crate::storage::backends::object_store::kept_credentials::KeptCredentials;
-use crate::storage::backends::object_store::opaque_key::{KeyRewrite, S3Signer};
+use crate::storage::backends::object_store::opaque_key::{
+    AzureSigner, KeyRewrite, KeySigner, S3Signer,
+};
 use crate::storage::backends::object_store::shared_profile::{SharedFiles, environment_profile};
-use crate::storage::error::{StorageError, UriFault, root_cause};
+use crate::storage::error::{StorageError, root_cause};
 use crate::storage::settings::{AzureSettings, GcsSettings, S3Settings};
 use crate::storage::uri::{self, Scheme};
 
 /// The region that the client uses if none is configured.
 const DEFAULT_REGION: &str = "us-east-1";
+/// The storage account of Azure's emulator, the only one that needs no name.
+const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 
 /// The client of a bucket.
 pub(crate) struct OpenedClient {
     pub(crate) store: Arc<dyn ObjectStore>,
-    scheme: Scheme,
     credentials: Credentials,
 }
 
@@ -34,7 +37,7 @@ pub(crate) struct OpenedClient {
 enum Credentials {
     S3(S3Signer),
     Gcs(GcpCredentialProvider),
-    Azure(AzureCredentialProvider),
+    Azure(AzureSigner),
     /// The requests are not signed.
     Anonymous,
 }
@@ -45,24 +48,19 @@ impl OpenedClient {
         match &self.credentials {
             Credentials::S3(signer) => signer.credentials.get_credential().await.is_ok(),
             Credentials::Gcs(provider) => provider.get_credential().await.is_ok(),
-            Credentials::Azure(provider) => provider.get_credential().await.is_ok(),
+            Credentials::Azure(signer) => signer.credentials.get_credential().await.is_ok(),
             Credentials::Anonymous => true,
         }
     }
 
     /// Returns the rewrite of a request for a key that no path holds.
-    ///
-    /// # Errors
-    /// Fails for Azure, whose signature of the path only its client computes.
-    pub(crate) fn rewrite(&self, key: &str) -> Result<KeyRewrite, UriFault> {
+    pub(crate) fn rewrite(&self, key: &str) -> KeyRewrite {
         let signer = match &self.credentials {
-            _ if self.scheme == Scheme::Az => {
-                return Err(UriFault::UnsupportedKey("has empty segments"));
-            }
-            Credentials::S3(signer) => Some(signer.clone()),
-            _ => None,
+            Credentials::S3(signer) => Some(KeySigner::S3(signer.clone())),
+            Credentials::Azure(signer) => Some(KeySigner::Azure(signer.clone())),
+            Credentials::Gcs(_) | Credentials::Anonymous => None,
         };
-        Ok(KeyRewrite::new(key, signer))
+        KeyRewrite::new(key, signer)
     }
 }
 
@@ -99,11 +97,11 @@ pub(crate) fn open_s3(
         builder = builder.with_region(region);
     }
     let builder = with_access_keys(builder, settings)?;
-    let refused = |error| setup_error(Scheme::S3, bucket, &error);
     let scheme = Scheme::S3;
+    let refused = |error| setup_error(scheme, bucket, &error);
     if settings.anonymous {
         let store = Arc::new(builder.build().map_err(refused)?);
-        return Ok(OpenedClient { store, scheme, credentials: Credentials::Anonymous });
+        return Ok(OpenedClient { store, credentials: Credentials::Anonymous });
     }
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let provider = Arc::clone(builder.clone().build().map_err(refused)?.credentials());
@@ -111,7 +109,7 @@ pub(crate) fn open_s3(
     let store = builder.with_credentials(Arc::clone(&credentials)).build().map_err(refused)?;
     let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let signer = S3Signer { credentials, region };
-    Ok(OpenedClient { store: Arc::new(store), scheme, credentials: Credentials::S3(signer) })
+    Ok(OpenedClient { store: Arc::new(store), credentials: Credentials::S3(signer) })
 }
 
 /// Sets the access keys from the settings, else from a profile. Without either, the builder has
@@ -189,12 +187,12 @@ pub(crate) fn open_gcs(
     let refused = |error| setup_error(scheme, bucket, &error);
     if settings.anonymous {
         let store = Arc::new(builder.build().map_err(refused)?);
-        return Ok(OpenedClient { store, scheme, credentials: Credentials::Anonymous });
+        return Ok(OpenedClient { store, credentials: Credentials::Anonymous });
     }
     let provider = Arc::clone(builder.clone().build().map_err(refused)?.credentials());
     let credentials: GcpCredentialProvider = kept(provider, scheme, bucket);
     let store = builder.with_credentials(Arc::clone(&credentials)).build().map_err(refused)?;
-    Ok(OpenedClient { store: Arc::new(store), scheme, credentials: Credentials::Gcs(credentials) })
+    Ok(OpenedClient { store: Arc::new(store), credentials: Credentials::Gcs(credentials) })
 }
 
 /// Builds the client of an Azure container.
@@ -225,16 +223,15 @@ pub(crate) fn open_azure(
     let refused = |error| setup_error(scheme, container, &error);
     if settings.anonymous {
         let store = Arc::new(builder.build().map_err(refused)?);
-        return Ok(OpenedClient { store, scheme, credentials: Credentials::Anonymous });
+        return Ok(OpenedClient { store, credentials: Credentials::Anonymous });
     }
+    let account = builder.get_config_value(&AzureConfigKey::AccountName);
+    let account = account.unwrap_or_else(|| EMULATOR_ACCOUNT.to_owned());
     let provider = Arc::clone(builder.clone().build().map_err(refused)?.credentials());
     let credentials: AzureCredentialProvider = kept(provider, scheme, container);
     let store = builder.with_credentials(Arc::clone(&credentials)).build().map_err(refused)?;
-    Ok(OpenedClient {
-        store: Arc::new(store),
-        scheme,
-        credentials: Credentials::Azure(credentials),
-    })
+    let signer = AzureSigner { credentials, account };
+    Ok(OpenedClient { store: Arc::new(store), credentials: Credentials::Azure(signer) })
 }
 
 fn kept<T: std::fmt::Debug + Send + Sync + 'static>(

@@ -54,6 +54,11 @@ impl ReasonCode {
         Self::MonochromeFlat,
     ];
 
+    /// Finds a code by its name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
+
     /// Returns the code as it is written in events and settings.
     pub fn name(self) -> &'static str {
         match self {
@@ -108,7 +113,7 @@ impl Scope {
 pub struct Reason {
     /// The distortion.
     pub code: ReasonCode,
-    /// Strength in 0..=1: grows with the distortion; 1/2 is clearly visible.
+    /// Strength in 0..=1, with four decimals: grows with the distortion; 1/2 is clearly visible.
     pub strength: f64,
     /// The whole picture, or a region.
     pub scope: Scope,

@@ -1,0 +1,39 @@
+//! The page of `dogiqa monitor`: counts answers in sliding windows, and serves them.
+//!
+//! ```text
+//! topics ─► feed ─► board (aggregator: windows of buckets) ─► server ─► pages
+//!           lag  ─►                                           thumbnails, outlines
+//! ```
+//!
+//! The aggregator is pure and its memory fixed: 2 × 60 buckets of at most 128 series of a kilobyte,
+//! and 256 rejected images with their regions as text, at most 40 MB together. A page receives one
+//! snapshot a second, however many answers arrive.
+//!
+//! May import `redact`, `method` for masks, `storage` and `imaging` for thumbnails, and `stream`.
+
+mod aggregator;
+mod answer_record;
+mod board;
+mod counts;
+mod drift;
+mod error;
+mod feed;
+mod filter;
+mod label_set;
+mod limits;
+mod outline_path;
+mod rejected_images;
+mod server;
+mod settings;
+mod snapshot;
+mod thumbnails;
+mod windows;
+
+pub use aggregator::Aggregator;
+pub use board::{Board, Connection, Lag, Problem};
+pub use error::MonitorError;
+pub use feed::{Feed, connection};
+pub use filter::{Filter, FilterError};
+pub use server::PageServer;
+pub use settings::Settings;
+pub use snapshot::Snapshot;

@@ -1,0 +1,82 @@
+//! Measures the reasons of one image within the limits of the stage `measure`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::EventReason;
+use crate::imaging::Picture;
+use crate::method::{Reason, Region};
+use crate::pipeline::blocking::run_pass;
+use crate::pipeline::budget::{BudgetShare, MemoryBudget};
+use crate::pipeline::settings::Settings;
+use crate::pipeline::stage_limiter::StageLimiter;
+use crate::priority::Priority;
+use crate::reasons::{ReasonTexts, measure};
+use crate::telemetry::{Stage, metrics};
+
+/// Maximum bytes for the reasons of one image: its cells and their copies, whose number is bounded,
+/// and the lines of its middle.
+const BYTES_PER_IMAGE: u64 = 12 << 20;
+
+/// Measures reasons, within a budget of memory that all images share.
+#[derive(Debug)]
+pub(crate) struct ReasonStage {
+    budget: MemoryBudget,
+    texts: ReasonTexts,
+}
+
+/// The reasons of an image, with the time for measuring them; `None` if they are off or failed.
+#[derive(Debug, Default)]
+pub(crate) struct MeasuredReasons {
+    pub(crate) list: Option<Vec<Reason>>,
+    pub(crate) time: Option<Duration>,
+}
+
+impl ReasonStage {
+    /// Sets up the budget. Returns `None` if reasons are off.
+    pub(crate) fn new(settings: &Settings) -> Option<Self> {
+        settings.reasons.then(|| Self {
+            budget: MemoryBudget::new(reasons_memory(settings)),
+            texts: settings.reason_texts.clone(),
+        })
+    }
+
+    /// Measures a picture and its regions. Never fails: an event without reasons is better than
+    /// none. `share` is the picture's part of the pixels budget.
+    pub(crate) async fn measure(
+        &self,
+        limiter: &StageLimiter,
+        priority: Priority,
+        (picture, share): (Picture, Arc<BudgetShare>),
+        regions: &[Region],
+    ) -> MeasuredReasons {
+        let memory = self.budget.reserve(BYTES_PER_IMAGE, priority).await;
+        let pixels = u64::from(picture.width()) * u64::from(picture.height());
+        let regions = regions.to_vec();
+        // The closure owns the pixels and both reservations, so an abandoned measurement still
+        // holds them.
+        let work = run_pass(Stage::Measure, pixels, move || {
+            let list = measure(&picture, &regions);
+            drop((picture, share, memory));
+            list
+        });
+        match limiter.run_within_timeout(priority, work).await {
+            Ok((list, time)) => MeasuredReasons { list: Some(list), time: Some(time) },
+            Err(failure) => {
+                metrics::reasons_failed(failure.code, &failure.message);
+                MeasuredReasons::default()
+            }
+        }
+    }
+
+    /// Adds the sentences.
+    pub(crate) fn with_texts(&self, reasons: &[Reason]) -> Vec<EventReason> {
+        let with_text = |&reason: &Reason| EventReason::new(reason, self.texts.text(reason.code));
+        reasons.iter().map(with_text).collect()
+    }
+}
+
+/// Returns the maximum bytes for the reasons of all images.
+pub(crate) fn reasons_memory(settings: &Settings) -> u64 {
+    BYTES_PER_IMAGE.saturating_mul(settings.measure.images.get() as u64)
+}

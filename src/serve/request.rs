@@ -1,0 +1,207 @@
+//! The parts of a request besides its body: policy, id, deadline, key, and the kind of the body.
+
+use std::time::Duration;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use url::form_urlencoded;
+
+use crate::event::reference::{ID_CHARS_MAX, POLICY_CHARS_MAX};
+use crate::event::{Headers, ImageReference};
+use crate::serve::problem::Refusal;
+use crate::serve::request_context::RequestContext;
+use crate::serve::settings::Settings;
+
+/// Header with the time that the client gives the request, in milliseconds.
+pub(crate) const DEADLINE: HeaderName = HeaderName::from_static("dogiqa-deadline-ms");
+/// Header with the key, for clients that cannot set `authorization`.
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A parsed request, without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ScoreRequest {
+    pub(crate) policy: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) time_max: Duration,
+    pub(crate) body: BodyKind,
+}
+
+/// The kind of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    /// A reference, with its content type.
+    Reference(String),
+    /// The bytes of an image.
+    Image,
+}
+
+impl ScoreRequest {
+    /// Parses query and headers.
+    ///
+    /// # Errors
+    /// Fails if a parameter or a header has an unknown name or an unusable value.
+    pub(crate) fn parse(parts: &Parts, settings: &Settings) -> Result<Self, Refusal> {
+        let (mut policy, mut id) = (None, None);
+        let query = parts.uri.query().unwrap_or_default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let (target, limit) = match &*name {
+                "policy" => (&mut policy, POLICY_CHARS_MAX),
+                "id" => (&mut id, ID_CHARS_MAX),
+                _ => return Err(bad_query("it has only the parameters `policy` and `id`")),
+            };
+            if value.is_empty() || value.chars().count() > limit || target.is_some() {
+                return Err(bad_query(
+                    "`policy` and `id` appear once and are not empty or too long",
+                ));
+            }
+            *target = Some(value.into_owned());
+        }
+        Ok(Self {
+            policy,
+            id,
+            time_max: time_max(&parts.headers, settings)?,
+            body: kind(&parts.headers)?,
+        })
+    }
+
+    /// Parses the reference in a body. The parameters of the query take precedence.
+    ///
+    /// # Errors
+    /// Fails as for a record with this value.
+    pub(crate) fn reference(
+        &self,
+        content_type: &str,
+        body: &[u8],
+        context: &RequestContext,
+    ) -> Result<ImageReference, Refusal> {
+        let headers = [("content-type".to_owned(), content_type.to_owned())];
+        let headers: Headers = headers.into_iter().collect();
+        let reference = crate::event::reference::parse(&headers, body)?;
+        let id = self.id.clone().unwrap_or_else(|| reference.id.clone());
+        let policy = self.policy.clone().or_else(|| reference.policy.clone());
+        Ok(ImageReference { id, policy, trace: Some(context.trace.clone()), ..reference })
+    }
+
+    /// Returns a reference for an image that arrived with its request. Its URI is the digest of its
+    /// bytes (RFC 6920), so the same image has the same `event_id`.
+    pub(crate) fn upload_reference(&self, uri: String, context: &RequestContext) -> ImageReference {
+        let reference = ImageReference::new(uri);
+        ImageReference {
+            id: self.id.clone().unwrap_or_else(|| reference.id.clone()),
+            policy: self.policy.clone(),
+            trace: Some(context.trace.clone()),
+            ..reference
+        }
+    }
+}
+
+/// Returns the key of a request, if it has one.
+pub(crate) fn key_of(headers: &HeaderMap) -> Option<&str> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(authorization) = text(header::AUTHORIZATION) {
+        let (scheme, key) = authorization.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim());
+    }
+    text(API_KEY).map(str::trim)
+}
+
+fn time_max(headers: &HeaderMap, settings: &Settings) -> Result<Duration, Refusal> {
+    let Some(value) = headers.get(DEADLINE) else { return Ok(settings.deadline) };
+    let milliseconds = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let Some(milliseconds) = milliseconds.filter(|milliseconds| *milliseconds > 0) else {
+        let detail = format!("{DEADLINE} must be a number of milliseconds above zero");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "request.invalid_header", detail));
+    };
+    Ok(Duration::from_millis(milliseconds).min(settings.deadline_max))
+}
+
+fn kind(headers: &HeaderMap) -> Result<BodyKind, Refusal> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let unsupported = |detail| {
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "request.unsupported_content", detail)
+    };
+    let encoding = text(header::CONTENT_ENCODING).trim().to_ascii_lowercase();
+    if !matches!(&*encoding, "" | "identity") {
+        return Err(unsupported("a content-encoding is not supported; send the bytes as they are"));
+    }
+    let content_type = text(header::CONTENT_TYPE).to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    match essence {
+        "multipart/form-data" => {
+            Err(unsupported("forms are not supported; send the image itself as the body"))
+        }
+        "application/json" | "application/cloudevents+json" => {
+            Ok(BodyKind::Reference(content_type.clone()))
+        }
+        _ => Ok(BodyKind::Image),
+    }
+}
+
+fn bad_query(detail: &str) -> Refusal {
+    let detail = format!("the query cannot be used: {detail}");
+    Refusal::new(StatusCode::BAD_REQUEST, "request.invalid_query", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn parse(uri: &str, headers: &[(&str, &str)]) -> Result<ScoreRequest, Refusal> {
+        let request = headers
+            .iter()
+            .fold(Request::post(uri), |request, (name, value)| request.header(*name, *value));
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        ScoreRequest::parse(&parts, &Settings::default())
+    }
+
+    #[test]
+    fn policy_id_and_deadline_are_read_and_the_deadline_has_a_maximum() {
+        let headers = [("dogiqa-deadline-ms", "1500"), ("content-type", "image/png")];
+        let request = parse("/v1/score?policy=a%20b&id=4711", &headers).unwrap();
+        assert_eq!(request.policy.as_deref(), Some("a b"));
+        assert_eq!(request.id.as_deref(), Some("4711"));
+        assert_eq!(
+            (request.time_max, request.body),
+            (Duration::from_millis(1500), BodyKind::Image)
+        );
+        let settings = Settings::default();
+        let long = parse("/", &[("dogiqa-deadline-ms", "18446744073709551615")]).unwrap();
+        assert_eq!(long.time_max, settings.deadline_max);
+        assert_eq!(parse("/", &[]).unwrap().time_max, settings.deadline);
+    }
+
+    #[test]
+    fn unusable_parameters_headers_and_bodies_are_refused() {
+        let refused = |uri: &str, headers: &[(&str, &str)]| {
+            let refusal = parse(uri, headers).unwrap_err();
+            (refusal.status.as_u16(), refusal.code)
+        };
+        for uri in ["/?Policy=a", "/?policy=", "/?policy=a&policy=b"] {
+            assert_eq!(refused(uri, &[]), (400, "request.invalid_query"), "{uri}");
+        }
+        for value in ["0", "-1", "1.5", "soon", ""] {
+            let header = [("dogiqa-deadline-ms", value)];
+            assert_eq!(refused("/", &header), (400, "request.invalid_header"), "{value}");
+        }
+        for header in
+            [("content-encoding", "gzip"), ("content-type", "multipart/form-data; boundary=x")]
+        {
+            assert_eq!(refused("/", &[header]), (415, "request.unsupported_content"));
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_from_either_header() {
+        let key = |name, value| {
+            let (parts, ()) = Request::get("/").header(name, value).body(()).unwrap().into_parts();
+            key_of(&parts.headers).map(str::to_owned)
+        };
+        assert_eq!(key("authorization", "Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(key("authorization", "bearer  abc ").as_deref(), Some("abc"));
+        assert_eq!(key("authorization", "Basic abc"), None);
+        assert_eq!(key("x-api-key", "abc").as_deref(), Some("abc"));
+        assert_eq!(key("cookie", "abc"), None);
+    }
+}

@@ -1,0 +1,271 @@
+//! The server: connections, routes and the graceful stop.
+//!
+//! ```text
+//!  accept, answer … ─► refuse new requests ─► finish those in flight ─► close connections
+//! ```
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
+
+use crate::pipeline::Journey;
+use crate::serve::api::{Api, score};
+use crate::serve::error::ServeError;
+use crate::serve::openapi;
+use crate::serve::problem::Refusal;
+use crate::serve::request_context::RequestContext;
+use crate::serve::settings::{HEAD_BYTES_MAX, Settings};
+use crate::telemetry::spans;
+
+/// The path that scores images.
+const SCORE_ROUTE: &str = "/v1/score";
+/// Maximum time for the head of a request, also of the next one on a connection.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+/// Maximum time for writing the last responses.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pause after the operating system refused a connection, as without file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A bound server that does not accept connections yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    api: Arc<Api>,
+}
+
+/// The work of one server, at its graceful end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServeSummary {
+    /// Requests answered with an event.
+    pub events: u64,
+    /// Requests answered with a problem.
+    pub problems: u64,
+    /// True if every accepted request was answered before the end of the drain. The others were
+    /// refused with 503.
+    pub is_drained: bool,
+}
+
+/// The handles of the connections.
+struct Connections {
+    router: Router,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// Lets the responses in flight be written, then closes the connections.
+    closing: CancellationToken,
+    /// Closes them at once.
+    killed: CancellationToken,
+}
+
+impl Server {
+    /// Checks the settings, reads the keys and binds the address.
+    ///
+    /// # Errors
+    /// Fails if the settings are refused, the keys cannot be read or the address cannot be bound.
+    pub async fn bind(settings: Settings, journey: &Journey) -> Result<Self, ServeError> {
+        let address = settings.listen;
+        let api = Arc::new(Api::new(settings, journey)?);
+        let bind = |source| ServeError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let keys = api.keys.as_ref().map(|keys| keys.keys().len());
+        tracing::info!(%address, keys, "serving POST /v1/score and GET /v1/openapi.json");
+        Ok(Self { listener, address, api })
+    }
+
+    /// Returns the bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers requests until `shutdown` is cancelled. Then refuses new ones with 503, and finishes
+    /// those in flight within `drain_timeout`.
+    ///
+    /// If this future is dropped, all connections are closed.
+    ///
+    /// # Errors
+    /// Fails if the engine is lost; requests in flight are then answered with 503.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<ServeSummary, ServeError> {
+        let Self { listener, api, .. } = self;
+        let connections = Connections {
+            router: router(&api),
+            permits: Arc::new(Semaphore::new(api.settings.connections_max.get())),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            killed: CancellationToken::new(),
+        };
+        let _end_of_connections = connections.killed.clone().drop_guard();
+        let mut accepting = Box::pin(connections.accept(&listener));
+        let mut healthy = api.journey.engine().healthy();
+        let is_lost = {
+            let keys = async {
+                match &api.keys {
+                    Some(keys) => keys.follow().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let lost = async {
+                // The channel closes with the engine, which this server holds.
+                if healthy.wait_for(|is_healthy| !is_healthy).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            // A stop takes precedence over the loss of the engine; the others never end.
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => false,
+                () = lost => true,
+                never = &mut accepting => match never {},
+                () = keys => false,
+            }
+        };
+        api.draining.cancel();
+        api.in_flight.close();
+        let in_flight = api.in_flight.len();
+        tracing::info!(in_flight, "the HTTP API stops; finishing requests in flight");
+        let drained = tokio::time::timeout(api.settings.drain_timeout, api.in_flight.wait());
+        // New connections still get a response while requests are in flight.
+        let is_drained = tokio::select! {
+            biased;
+            drained = drained => drained.is_ok(),
+            never = &mut accepting => match never {},
+        };
+        api.abort.cancel();
+        drop(accepting);
+        drop(listener);
+        connections.closing.cancel();
+        connections.tasks.close();
+        if tokio::time::timeout(CLOSE_TIMEOUT, connections.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "some clients do not read their responses; their connections are closed"
+            );
+        }
+        let summary = ServeSummary {
+            events: api.events.load(Ordering::Relaxed),
+            problems: api.problems.load(Ordering::Relaxed),
+            is_drained,
+        };
+        tracing::info!(?summary, "the HTTP API has stopped");
+        if is_lost { Err(ServeError::EngineLost) } else { Ok(summary) }
+    }
+}
+
+impl Connections {
+    /// Accepts connections without end.
+    async fn accept(&self, listener: &TcpListener) -> Infallible {
+        loop {
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            let permit = permit.expect("the connections are never closed for new ones");
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    self.tasks.spawn(self.serve(stream, permit));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let service = TowerToHyperService::new(self.router.clone());
+        let (closing, killed) = (self.closing.clone(), self.killed.clone());
+        async move {
+            let _permit = permit;
+            // Only a slower connection without it.
+            drop(stream.set_nodelay(true));
+            let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+            builder
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(HEAD_BYTES_MAX);
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let mut is_closing = false;
+            loop {
+                // The end of the server takes precedence over more requests.
+                tokio::select! {
+                    biased;
+                    () = killed.cancelled() => return,
+                    () = closing.cancelled(), if !is_closing => {
+                        is_closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    // An error is a client's: it disconnected, or sent no HTTP.
+                    result = &mut connection => return drop(result),
+                }
+            }
+        }
+    }
+}
+
+fn router(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route(SCORE_ROUTE, post(score))
+        .route("/v1/openapi.json", get(openapi_document))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(api), identify))
+        .with_state(Arc::clone(api))
+}
+
+/// Gives each request its id and trace, and closes connections while the server stops.
+async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let parent = RequestContext::parent(request.headers());
+    let is_score = request.method() == Method::POST && request.uri().path() == SCORE_ROUTE;
+    let span = if is_score {
+        let headers = parent.as_ref().map(|parent| (parent.header(), parent.state()));
+        let headers = headers.as_ref().map(|(parent, state)| (parent.as_str(), *state));
+        spans::request_span("POST", SCORE_ROUTE, headers)
+    } else {
+        Span::none()
+    };
+    let context = span.in_scope(|| RequestContext::new(request.headers(), parent.as_ref()));
+    request.extensions_mut().insert(context.clone());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    spans::mark_response(&span, response.status().as_u16());
+    context.mark(response.headers_mut());
+    if api.draining.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn openapi_document() -> Response {
+    let body = openapi::document().to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn not_found(Extension(context): Extension<RequestContext>) -> Response {
+    let detail = "there is no such path; see /v1/openapi.json";
+    Refusal::new(StatusCode::NOT_FOUND, "request.not_found", detail).into_response(&context)
+}
+
+async fn method_not_allowed(Extension(context): Extension<RequestContext>) -> Response {
+    let detail = "this path has another method; see /v1/openapi.json";
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    Refusal::new(status, "request.method_not_allowed", detail).into_response(&context)
+}
