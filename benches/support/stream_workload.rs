@@ -71,6 +71,11 @@ pub(crate) async fn journey(has_reasons: bool) -> Journey {
     let limits = storage::Settings { bytes_max: ByteSize::mib(1), ..storage::Settings::default() };
     let store: Arc<dyn ObjectStore> = store;
     let stores = Stores::new(&limits).expect("limits").with_store(Scheme::S3, "photos", store);
+    journey_with(stores, has_reasons).await
+}
+
+/// Returns a journey with these stores and an engine that does nothing.
+pub(crate) async fn journey_with(stores: Stores, has_reasons: bool) -> Journey {
     let engine = tokio::task::spawn_blocking(|| noop::engine(&[])).await.expect("an engine");
     let parts = JourneyParts {
         settings: pipeline::Settings { reasons: has_reasons, ..pipeline::Settings::default() },

@@ -203,9 +203,14 @@ async fn a_malformed_input_fails_alone() {
     }
 }
 
-/// Two images pass one by one; the device is lost with the next one, while others wait. `lose` is
-/// called after the second.
-async fn assert_a_successor_finishes(dying: Engine, living: Engine, lose: impl FnOnce()) {
+/// Two images pass one by one; the device is lost with the next one, while `waiting - 1` others
+/// wait. `lose` is called after the second.
+async fn assert_a_successor_finishes(
+    dying: Engine,
+    living: Engine,
+    waiting: usize,
+    lose: impl FnOnce(),
+) {
     let mut scene = Scene::with_engine(1, || dying).await;
     let worker = scene.start().await;
     scene.refer("first", 1, "a.png").await;
@@ -214,29 +219,30 @@ async fn assert_a_successor_finishes(dying: Engine, living: Engine, lose: impl F
     scene.events(2).await;
     scene.until_offsets(|offsets| offsets == [(2, 2)]).await;
     lose();
-    scene.refer("lost", 6, "a.png").await;
+    scene.refer("lost", waiting, "a.png").await;
     let error = worker.end().await.unwrap_err();
     assert!(matches!(error, StreamError::EngineLost { .. }), "{error}");
     assert!(error.to_string().contains("CUDA_ERROR_ECC_UNCORRECTABLE"), "{error}");
-    assert_eq!(scene.offsets().await, [(2, 8)]);
+    let all = i64::try_from(2 + waiting).unwrap();
+    assert_eq!(scene.offsets().await, [(2, all)]);
 
     scene.engine = living;
     let worker = scene.start().await;
-    scene.until_offsets(|offsets| offsets == [(8, 8)]).await;
-    assert_eq!(crate::stream::ids(&scene.events(8).await).len(), 8);
+    scene.until_offsets(|offsets| offsets == [(all, all)]).await;
+    assert_eq!(crate::stream::ids(&scene.events(2 + waiting).await).len(), 2 + waiting);
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_whose_device_is_lost_commits_nothing_unanswered_and_its_successor_finishes() {
-    assert_a_successor_finishes(owl(2).engine, owl(usize::MAX).engine, || {}).await;
+    assert_a_successor_finishes(owl(2).engine, owl(usize::MAX).engine, 12, || {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scorer_whose_device_is_lost_commits_nothing_unanswered_and_its_successor_finishes() {
-    for open in [realign, clip_iqa] {
+    for open in [owl, realign, clip_iqa] {
         let MortalEngine { engine, ratings_left } = open(usize::MAX);
         let lose = move || ratings_left.store(0, Ordering::SeqCst);
-        assert_a_successor_finishes(engine, open(usize::MAX).engine, lose).await;
+        assert_a_successor_finishes(engine, open(usize::MAX).engine, 6, lose).await;
     }
 }

@@ -250,24 +250,42 @@ impl FaultRun {
         if !self.may_repeat {
             comparison.wrong += self.commits.rewound;
         }
-        self.record(comparison, seconds);
+        let row = FaultRow {
+            title: self.title,
+            delivery: self.mode.name(),
+            references: self.expected.answers(),
+            faults: self.faults,
+            comparison,
+            seconds,
+        };
+        row.record();
         assert_eq!((comparison.lost, comparison.wrong), (0, 0), "lost and wrong: {comparison:?}");
         if self.mode == Mode::ExactlyOnce && !self.may_repeat {
             assert_eq!(comparison.twice, 0, "answers beyond one for each reference");
         }
         comparison
     }
+}
 
-    /// Prints the counts as a row of the table in `docs/faults.md`, and appends it to
-    /// `DOGIQA_SOAK_TABLE` if that is set.
-    fn record(&self, comparison: AnswerComparison, seconds: f64) {
+/// A row of the table in `docs/faults.md`.
+pub(crate) struct FaultRow<'a> {
+    pub(crate) title: &'a str,
+    /// A value of `kafka.delivery`.
+    pub(crate) delivery: &'a str,
+    pub(crate) references: usize,
+    pub(crate) faults: usize,
+    pub(crate) comparison: AnswerComparison,
+    pub(crate) seconds: f64,
+}
+
+impl FaultRow<'_> {
+    /// Prints the row, and appends it to `DOGIQA_SOAK_TABLE` if that is set.
+    pub(crate) fn record(&self) {
+        let Self { title, delivery, references, faults, comparison, seconds } = self;
         let AnswerComparison { lost, twice, wrong } = comparison;
         let row = format!(
-            "| {} | {} | {} | {} | {lost} | {twice} | {wrong} | {seconds:.0} |",
-            self.title,
-            self.mode.name(),
-            self.expected.answers(),
-            self.faults,
+            "| {title} | {delivery} | {references} | {faults} | {lost} | {twice} | {wrong} | \
+             {seconds:.0} |"
         );
         announce(&row);
         if let Some(table) = std::env::var_os("DOGIQA_SOAK_TABLE") {

@@ -9,7 +9,8 @@ trap 'rm -rf "$work"' EXIT
 
 # One test at a time: a fault affects everything that runs at the same time.
 DOGIQA_SERVICES=required DOGIQA_SOAK=$references DOGIQA_SOAK_TABLE=$work/table \
-  cargo test --locked --test services -- --test-threads=1 --nocapture faults_ memory 2>&1 | tee "$work/log"
+  cargo test --locked --test services -- --test-threads=1 --nocapture \
+  faults_ memory a_large_record_does_not a_changed_password_file 2>&1 | tee "$work/log"
 
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 cat >docs/faults.md <<PAGE

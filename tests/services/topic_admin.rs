@@ -1,10 +1,13 @@
-//! Changes of the input topic from outside: deleted and created again, more partitions, records
-//! deleted, records written in transactions.
+//! Changes of topics from outside: deleted and created again, more partitions, other settings,
+//! records deleted, records written in transactions.
 
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -28,9 +31,8 @@ impl TopicAdmin {
 
     /// Deletes a topic and creates it again at once, as a script does that empties a topic.
     pub(crate) fn recreate(&self, topic: &str, partitions: i32, replicas: i32) {
+        self.delete(topic);
         let options = AdminOptions::new().operation_timeout(Some(WAIT_MAX));
-        let deleted = self.runtime.block_on(self.admin.delete_topics(&[topic], &options));
-        deleted.unwrap().remove(0).unwrap();
         let new_topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
         let is_created = wait::until(
             || {
@@ -40,6 +42,20 @@ impl TopicAdmin {
             WAIT_MAX,
         );
         assert!(is_created, "the topic is created again");
+    }
+
+    pub(crate) fn delete(&self, topic: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(WAIT_MAX));
+        let deleted = self.runtime.block_on(self.admin.delete_topics(&[topic], &options));
+        deleted.unwrap().remove(0).unwrap();
+    }
+
+    /// Changes settings of a topic.
+    pub(crate) fn configure(&self, topic: &str, settings: &[(&str, &str)]) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let config = settings.iter().fold(config, |config, (name, value)| config.set(name, value));
+        let altered = self.admin.alter_configs([&config], &AdminOptions::new());
+        self.runtime.block_on(altered).unwrap().remove(0).unwrap();
     }
 
     /// Raises the number of partitions of a topic.
