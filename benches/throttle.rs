@@ -48,10 +48,10 @@ fn main() {
     let run = |buckets: &[&str]| runtime.block_on(time_of(buckets, &healthy, &throttled));
     run(&[HEALTHY]);
     let alone = run(&[HEALTHY]);
-    let beside = run(&[HEALTHY, THROTTLED]);
+    let together = run(&[HEALTHY, THROTTLED]);
     println!("{EACH} references of a healthy store, alone                {alone:>7.2} s");
-    println!("the same next to {EACH} of a store that accepts {RATE:.0}/s   {beside:>7.2} s");
-    println!("time next to it / time alone: {:.2}", beside / alone);
+    println!("the same next to {EACH} of a store that accepts {RATE:.0}/s   {together:>7.2} s");
+    println!("time next to it / time alone: {:.2}", together / alone);
 }
 
 /// Takes a token from a bucket that refills at [`RATE`].
