@@ -9,13 +9,15 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cache::answer_file::{
-    AnswerFile, FileState, Found, Key, OpenFault, PAGES_BYTES_MAX, set_aside,
+    AnswerFile, FileState, Found, Key, OpenFault, PAGES_BYTES_MAX, is_foreign, set_aside,
 };
 use crate::cache::error::CacheError;
 use crate::cache::settings::Settings;
 use crate::cache::waiting::{WAITING_BYTES_MAX, Waiting};
 use crate::telemetry::{MemoryPart, metrics};
 
+/// Maximum time for the last transaction when the cache is closed.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// Interval between transactions. A crash loses the answers of one interval.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -68,8 +70,14 @@ impl AnswerCache {
         let shared = Arc::new(shared);
         let for_writer = Arc::clone(&shared);
         let writer = thread::Builder::new().name("cache".to_owned());
-        let writer = writer.spawn(move || for_writer.write_until_closed()).map_err(|error| {
-            CacheError::Unusable { path: path.to_owned(), cause: error.to_string() }
+        let write = move || {
+            for_writer.write_until_closed();
+            for_writer.waiting().is_closed = true;
+            for_writer.changed.notify_all();
+        };
+        let writer = writer.spawn(write).map_err(|error| CacheError::Unusable {
+            path: path.to_owned(),
+            cause: error.to_string(),
         })?;
         Ok(Some(Self { shared, writer: Some(writer) }))
     }
@@ -89,6 +97,11 @@ impl AnswerCache {
         self.shared.is_on.load(Ordering::Relaxed)
     }
 
+    /// Switches the cache off until a restart, with an ERROR that names the cause.
+    pub fn switch_off(&self, cause: &str) {
+        self.shared.switch_off(cause);
+    }
+
     /// Returns the maximum memory of a configured cache: answers that wait, their transaction, and
     /// pages of the file.
     pub fn memory(settings: &Settings) -> Option<MemoryPart> {
@@ -99,11 +112,18 @@ impl AnswerCache {
 }
 
 impl Drop for AnswerCache {
-    /// Blocks for the last transaction.
+    /// Blocks for the last transaction, unless the disk hangs.
     fn drop(&mut self) {
-        self.shared.waiting().is_closing = true;
+        let mut waiting = self.shared.waiting();
+        waiting.is_closing = true;
         self.shared.changed.notify_all();
-        if let Some(writer) = self.writer.take() {
+        let writes = |waiting: &mut Waiting| !waiting.is_closed;
+        let ended = self.shared.changed.wait_timeout_while(waiting, CLOSE_MAX, writes);
+        let (waiting, timed_out) = ended.unwrap_or_else(PoisonError::into_inner);
+        drop(waiting);
+        if timed_out.timed_out() {
+            self.shared.switch_off("the last answers could not be written in time");
+        } else if let Some(writer) = self.writer.take() {
             writer.join().ok();
         }
     }
@@ -194,7 +214,9 @@ impl Shared {
     }
 
     fn switch_off(&self, cause: &str) {
-        self.is_on.store(false, Ordering::Relaxed);
+        if !self.is_on.swap(false, Ordering::Relaxed) && self.file.is_some() {
+            return;
+        }
         self.waiting().clear();
         metrics::cache_on(false);
         tracing::error!(
@@ -212,10 +234,15 @@ impl Shared {
 
 /// Opens the file, or an empty one in place of a damaged one.
 fn open_or_replace(path: &Path, settings: &Settings) -> Result<(AnswerFile, FileState), OpenFault> {
-    let cause = match AnswerFile::open(path, settings) {
+    let cause = match AnswerFile::open(path, settings, now_seconds()) {
         Err(OpenFault::Damaged(cause)) => cause,
         other => return other,
     };
+    if is_foreign(path).map_err(|error| OpenFault::of_io(&error))? {
+        let cause = "it is a file of another kind, which the cache does not replace; name another \
+                     file in cache.path";
+        return Err(OpenFault::Unusable(cause.to_owned()));
+    }
     let aside = set_aside(path).map_err(|error| OpenFault::Unusable(error.to_string()))?;
     tracing::warn!(
         path = %path.display(),
@@ -224,7 +251,7 @@ fn open_or_replace(path: &Path, settings: &Settings) -> Result<(AnswerFile, File
         "the file of the cache is damaged or of another version; it was renamed, and the cache \
          begins empty"
     );
-    AnswerFile::open(path, settings)
+    AnswerFile::open(path, settings, now_seconds())
 }
 
 fn now_seconds() -> u64 {
@@ -301,7 +328,6 @@ mod tests {
         let mut flipped = intact.clone();
         flipped[content + 20] ^= 1;
         let damaged = [
-            b"not a database at all".to_vec(),
             intact[..half].to_vec(),
             zeroed(0, 4096),
             zeroed(64, 320),
@@ -316,6 +342,10 @@ mod tests {
             assert_eq!(cache.get(&[1; 32]), Some(vec![1]));
             assert_eq!(fs::read(folder.path().join("answers.damaged")).unwrap().len(), bytes.len());
         }
+        fs::write(&path, b"weights of a network").unwrap();
+        let error = AnswerCache::open(&settings).unwrap_err().to_string();
+        assert!(error.contains("another kind") && error.contains("cache.path"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"weights of a network");
         fs::write(&path, &intact).unwrap();
         assert_eq!(open(&settings).get(&[77; 32]), Some(vec![77; 3000]), "the original is intact");
     }

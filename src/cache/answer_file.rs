@@ -1,7 +1,7 @@
 //! The file: answers by key, and the order in which they were added.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ const ORDER: TableDefinition<'_, u64, &Key> = TableDefinition::new("order");
 /// The version of this layout, and the space of all answers.
 const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
 
+/// The first bytes of a database.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 const FORMAT: &str = "format";
 const FORMAT_VERSION: u64 = 1;
 const SPACE: &str = "space";
@@ -78,7 +80,11 @@ pub(crate) enum Found {
 
 impl AnswerFile {
     /// Opens or creates the file. Reads all of it, to find damage now rather than later.
-    pub(crate) fn open(path: &Path, settings: &Settings) -> Result<(Self, FileState), OpenFault> {
+    pub(crate) fn open(
+        path: &Path,
+        settings: &Settings,
+        now_seconds: u64,
+    ) -> Result<(Self, FileState), OpenFault> {
         // The database may panic on a damaged file.
         let open = AssertUnwindSafe(|| {
             let mut builder = Database::builder();
@@ -90,7 +96,7 @@ impl AnswerFile {
             .map_err(OpenFault::from)?;
         let space_max = settings.bytes_max.as_u64();
         let file = Self { database, space_max, age_max: settings.age_max };
-        let state = file.prepare().map_err(|error| match error {
+        let state = file.prepare(now_seconds).map_err(|error| match error {
             redb::Error::Io(error) => OpenFault::of_io(&error),
             other => OpenFault::Damaged(other.to_string()),
         })?;
@@ -101,7 +107,7 @@ impl AnswerFile {
     }
 
     /// Creates the tables of a new file. Returns `None` if the format is another one.
-    fn prepare(&self) -> Result<Option<FileState>, redb::Error> {
+    fn prepare(&self, now_seconds: u64) -> Result<Option<FileState>, redb::Error> {
         let transaction = self.database.begin_write()?;
         let format = {
             let mut totals = transaction.open_table(TOTALS)?;
@@ -117,7 +123,7 @@ impl AnswerFile {
         }
         transaction.commit()?;
         // A lower limit, and the age, apply at once.
-        self.write(&[], 0).map(Some)
+        self.write(&[], now_seconds).map(Some)
     }
 
     /// Reads an answer.
@@ -213,7 +219,7 @@ impl From<DatabaseError> for OpenFault {
 }
 
 impl OpenFault {
-    fn of_io(error: &io::Error) -> Self {
+    pub(crate) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 Self::Damaged(error.to_string())
@@ -234,6 +240,14 @@ pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = path.with_file_name(name);
     fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// Returns true for a file that begins like no database. Zeros may be a page that was never
+/// written.
+pub(crate) fn is_foreign(path: &Path) -> io::Result<bool> {
+    let mut head = Vec::new();
+    fs::File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut head)?;
+    Ok(head.iter().any(|byte| *byte != 0) && head != MAGIC)
 }
 
 /// Returns the space of an answer. A large one has pages of its own, whose number the database
@@ -292,7 +306,7 @@ mod tests {
     }
 
     fn open(folder: &TempDir, settings: &Settings) -> (AnswerFile, FileState) {
-        AnswerFile::open(&folder.path().join("answers"), settings).unwrap()
+        AnswerFile::open(&folder.path().join("answers"), settings, 0).unwrap()
     }
 
     fn holds(file: &AnswerFile, number: u64) -> bool {

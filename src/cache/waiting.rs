@@ -18,6 +18,8 @@ pub(crate) struct Waiting {
     bytes: usize,
     /// True once the cache is closed: the writer finishes and ends.
     pub(crate) is_closing: bool,
+    /// True once the writer has ended.
+    pub(crate) is_closed: bool,
 }
 
 impl Waiting {

@@ -322,10 +322,10 @@ impl Policy {
         verdict
     }
 
-    /// Adapts the verdict on an image that was not segmented. A policy that checks objects cannot
-    /// pass it, so the outcome is at least `review`.
+    /// Adapts the verdict on an image that was not segmented. A policy that checks objects, by
+    /// their score or their reasons, cannot pass it, so the outcome is at least `review`.
     pub fn without_objects(&self, mut verdict: PolicyVerdict) -> PolicyVerdict {
-        if self.settings.object_score_min.is_some() {
+        if self.settings.object_score_min.is_some() || self.settings.names_reasons() {
             let unknown = Comparison {
                 outcome: PolicyOutcome::Review,
                 relation: "were not looked for".to_owned(),
@@ -438,9 +438,15 @@ mod tests {
     #[test]
     fn an_unsegmented_image_passes_no_policy_that_checks_objects() {
         let checking = PolicySettings { object_score_min: Some(3.0), ..PolicySettings::default() };
-        for (settings, outcome) in
-            [(checking, PolicyOutcome::Review), (PolicySettings::default(), PolicyOutcome::Pass)]
-        {
+        let by_reasons = PolicySettings {
+            reject_reasons: vec!["blurred".parse().unwrap()],
+            ..PolicySettings::default()
+        };
+        for (settings, outcome) in [
+            (checking, PolicyOutcome::Review),
+            (by_reasons, PolicyOutcome::Review),
+            (PolicySettings::default(), PolicyOutcome::Pass),
+        ] {
             let policy = Policy::new("web".to_owned(), settings);
             let verdict = policy.without_objects(policy.judge(&assessment(6.0, &[])));
             assert_eq!(verdict.outcome, outcome, "{:?}", verdict.reasons);

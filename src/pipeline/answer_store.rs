@@ -1,9 +1,11 @@
 //! The cache of answers as a journey uses it: keys that contain everything that decides an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use crate::cache::{AnswerCache, Key};
 use crate::imaging;
@@ -11,6 +13,9 @@ use crate::pipeline::answer::Answer;
 use crate::pipeline::blocking::run_blocking;
 use crate::pipeline::error::JourneyError;
 use crate::telemetry::Stage;
+
+/// Maximum time for reading an answer from the disk. A disk that takes longer does not help.
+const READ_MAX: Duration = Duration::from_secs(5);
 
 /// A cache with the digest of the engine and settings of a journey; or no cache, by default.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +38,13 @@ impl AnswerStore {
         Self { cache: Some(cache), context: Sha256::digest(context.to_string()).into() }
     }
 
-    /// Looks for the answer of an earlier image with the same bytes.
+    /// Returns false without a cache, and once a fault has switched it off.
+    pub(crate) fn is_on(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.is_on())
+    }
+
+    /// Looks for the answer of an earlier image with the same bytes. A disk that hangs switches the
+    /// cache off.
     ///
     /// # Errors
     /// Fails on an image above the limits of decoding, which may be lower now.
@@ -47,16 +58,23 @@ impl AnswerStore {
         };
         imaging::probe(fetched.as_ref(), limits)?;
         let context = self.context;
-        // Hashing and the disk block. The closure owns the image with its share of the budget.
-        let look_up = move || {
+        // The closure owns the image with its share of the budget.
+        let hash = move || {
             let digest = Sha256::digest(fetched.as_ref());
-            let key = Sha256::new_with_prefix(context).chain_update(digest).finalize().into();
-            match cache.get(&key).and_then(|answer| Answer::from_bytes(&answer)) {
-                Some(answer) => LookedUp::Known(Box::new(answer)),
-                None => LookedUp::Unknown(fetched, Some(key)),
-            }
+            let key: Key = Sha256::new_with_prefix(context).chain_update(digest).finalize().into();
+            (fetched, key)
         };
-        run_blocking(Stage::Decode, look_up).await
+        let (fetched, key) = run_blocking(Stage::Decode, hash).await?;
+        let reader = Arc::clone(&cache);
+        let read = move || reader.get(&key).and_then(|answer| Answer::from_bytes(&answer));
+        let Ok(answer) = timeout(READ_MAX, run_blocking(Stage::Decode, read)).await else {
+            cache.switch_off(&format!("a read took more than {} s", READ_MAX.as_secs()));
+            return Ok(LookedUp::Unknown(fetched, None));
+        };
+        Ok(match answer? {
+            Some(answer) => LookedUp::Known(Box::new(answer)),
+            None => LookedUp::Unknown(fetched, Some(key)),
+        })
     }
 
     /// Adds an answer, if there is a cache. Returns the answer.

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -15,13 +16,18 @@ const ENTRY_BYTES_MAX: u64 = 4 * ID_CHARS_MAX as u64 + 64;
 /// Bytes of a tenant besides its entries.
 const TENANT_BYTES: u64 = 256;
 
+/// Maximum of `last`: so many comparisons take less than half a millisecond.
+const LAST_MAX: usize = 10_000;
+
 /// Settings of the search for duplicates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DuplicateSettings {
-    /// Number of the last images of a tenant that an image is compared with; 0 is off. Each worker
+    /// Number of the last images of a tenant that an image is compared with, at most 10000; 0 is
+    /// off. Images of HTTP requests have no duplicates and are none. Each worker
     /// remembers the images that it scored itself since its start: with the tenant as the key of
     /// the input records, that is every image of the tenant.
+    #[serde(deserialize_with = "at_most_last_max")]
     pub last: usize,
     /// Maximum number of different bits, 0 to 64. Copies in another size or compression differ in 0
     /// to 3 bits; different products in front of the same background may differ in few more.
@@ -39,10 +45,19 @@ impl Default for DuplicateSettings {
     }
 }
 
+fn at_most_last_max<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let last = usize::deserialize(deserializer)?;
+    if last > LAST_MAX {
+        return Err(D::Error::custom(format!("{last} is above the maximum of {LAST_MAX}")));
+    }
+    Ok(last)
+}
+
 impl DuplicateSettings {
     /// Returns the maximum memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let tenant = (self.last as u64).saturating_mul(ENTRY_BYTES_MAX) + TENANT_BYTES;
+        let images = (self.last as u64).saturating_mul(ENTRY_BYTES_MAX);
+        let tenant = images.saturating_add(TENANT_BYTES);
         if self.last == 0 { 0 } else { tenant.saturating_mul(self.tenants_max as u64) }
     }
 }

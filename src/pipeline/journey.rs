@@ -223,9 +223,10 @@ impl Journey {
         let started = upload.as_ref().map_or_else(Instant::now, Upload::started);
         let method = &self.resources.parts.method;
         let policy = self.policy(reference)?;
-        // Nothing is fetched and segmented for a server that is known to rate nothing.
-        if let Some(outage) = self.engine().server().and_then(|server| server.outage()) {
-            return Err(JourneyError::server_outage(&outage));
+        // Nothing is fetched for a server that is known to rate nothing, unless the answer may be
+        // known.
+        if !self.answers.is_on() {
+            self.check_server()?;
         }
 
         let (fetched, fetch) = match upload {
@@ -237,6 +238,7 @@ impl Journey {
         let (answer, times) = match looked_up {
             LookedUp::Known(answer) => (*answer, None),
             LookedUp::Unknown(fetched, key) => {
+                self.check_server()?;
                 let (answer, times) = self.answer(fetched).await?;
                 // If its reasons could not be measured, those of the next image may be.
                 let is_whole = answer.reasons.is_some() || self.resources.reasons.is_none();
@@ -245,7 +247,10 @@ impl Journey {
         };
         let Answer { image, global, objects, segmentation, measures, reasons } = answer;
         let phash = image.phash.as_deref();
-        let duplicate_of = self.resources.duplicates.observe(reference, phash);
+        // A client of the HTTP API must not learn the ids of another one.
+        let is_record = self.priority == Priority::Backlog;
+        let phash_of_record = phash.filter(|_| is_record);
+        let duplicate_of = self.resources.duplicates.observe(reference, phash_of_record);
         let phash = image.phash.filter(|_| self.resources.parts.settings.phash);
 
         let assessment = assess(global, objects, &method.aggregation);
@@ -283,6 +288,14 @@ impl Journey {
             include_masks: self.resources.parts.settings.masks_in_events,
         });
         Ok(QualityEvent { duplicate_of, cached: times.is_none(), ..event })
+    }
+
+    /// Fails if the scoring server is away.
+    fn check_server(&self) -> Result<(), JourneyError> {
+        match self.engine.server().and_then(|server| server.outage()) {
+            Some(outage) => Err(JourneyError::server_outage(&outage)),
+            None => Ok(()),
+        }
     }
 
     fn policy(&self, reference: &ImageReference) -> Result<Option<Policy>, JourneyError> {

@@ -18,6 +18,8 @@ use crate::telemetry::metric_bridge::MetricBridge;
 use crate::telemetry::stage::Stage;
 
 static FAILED_EXPORTS: LineLimit = LineLimit::new(Duration::from_mins(1));
+/// Limits the lines about reasons that could not be measured.
+static FAILED_REASONS: LineLimit = LineLimit::new(Duration::from_mins(1));
 /// Longest error of a collector that the log repeats, in characters.
 const ERROR_EXCERPT_MAX: usize = 300;
 
@@ -239,7 +241,9 @@ pub fn stage_failed(stage: Stage, code: &'static str) {
 /// Records that an image's reasons could not be measured, so that its event has none.
 pub fn reasons_failed(code: &'static str, message: &str) {
     stage_failed(Stage::Measure, code);
-    tracing::warn!(code, message, "event without reasons: they could not be measured");
+    if let Some(repeated) = FAILED_REASONS.admit(code, Instant::now()) {
+        tracing::warn!(code, repeated, message, "events without reasons: they were not measured");
+    }
 }
 
 /// Records that a record was received from the input topic.

@@ -2,12 +2,15 @@
 //! reference becomes a dead letter for a fault of the server.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
+use dog_iqa::cache::{self, AnswerCache};
 use dog_iqa::engine::{Engine, HttpSettings, Scorers};
 use dog_iqa::stream::DeliveryMode;
 use image::ImageFormat;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use crate::clip::clip;
@@ -122,6 +125,32 @@ async fn an_outage_of_one_of_several_scorers_holds_the_references_too() {
         let summary = worker.stop().await;
         assert!(summary.is_committed && summary.dead_letters == 0, "{summary:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn known_images_are_answered_while_the_server_is_away() {
+    let folder = TempDir::new().unwrap();
+    let path = Some(folder.path().join("answers"));
+    let cache = AnswerCache::open(&cache::Settings { path, ..cache::Settings::default() });
+    let server = ScoringServer::start();
+    let mut scene = scene(server.settings()).await;
+    scene.cache = cache.unwrap().map(Arc::new);
+    let worker = scene.start().await;
+    scene.refer("known", 1, "grey-5.png").await;
+    assert_eq!(scene.events(1).await.len(), 1);
+    server.misbehave(|_| Some(error(500, "out of memory")));
+    scene.refer("unknown", 20, "grey-250.png").await;
+    until_held(&worker).await;
+    scene.refer("again", 3, "grey-5.png").await;
+    let answered = scene.events(4).await;
+    let cached = answered.iter().filter(|event| event["cached"] == true);
+    assert_eq!(cached.count(), 3);
+    let is_held = worker.health.reasons().iter().any(|r| r.code == "server_unavailable");
+    assert!(is_held, "a cached answer is not the server's");
+    server.behave();
+    assert_eq!(scene.events(24).await.len(), 24);
+    worker.until_ready().await;
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

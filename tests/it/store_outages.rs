@@ -133,7 +133,7 @@ async fn references_that_are_refused_without_a_request_end_no_outage() {
         written += 10;
     }
     scene.write(references("remote", "during", 30)).await;
-    let mut refused = references("remote", "refused/../refused", 1);
+    let mut refused = references("remote", "../refused", 1);
     let etag = json!({"id": "refused", "uri": "s3://remote/a.png", "etag": "\"open"});
     refused.push(Record { payload: Some(etag.to_string().into_bytes()), ..Record::default() });
     scene.write(refused).await;
