@@ -302,7 +302,8 @@ fn check_curves(folder: &Path, file: &Path, events: &[QualityEvent]) {
         assert!(output.status.success(), "{toml}\n{}", text(&output.stderr));
         let event: Value = serde_json::from_slice(&output.stdout).unwrap();
         let opinion = event["score_mos"].as_f64().unwrap();
-        assert!((20.0..=90.0).contains(&opinion), "{form}: {opinion}");
+        // The ends of a logistic may lie beyond the opinions, which are 25 to 85.
+        assert!((10.0..=100.0).contains(&opinion), "{form}: {opinion}");
     }
 }
 
