@@ -20,7 +20,7 @@ use futures::stream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::imaging;
@@ -39,6 +39,8 @@ const ICON: &str = include_str!("icon.svg");
 
 /// Interval of the snapshots that a page receives.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time for writing the last responses.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Headers of every response. The script may not turn text into HTML either.
 const HEADERS: [(&str, &str); 6] = [
@@ -103,14 +105,28 @@ impl PageServer {
         self.address
     }
 
-    /// Serves until `stop` is cancelled.
+    /// Serves until `stop` is cancelled, then waits three seconds at most for clients to read
+    /// their responses.
     ///
     /// # Errors
     /// Fails if connections cannot be accepted.
     pub async fn serve(self) -> std::io::Result<()> {
         let stop = self.state.stop.clone();
-        let app = router(self.state);
-        axum::serve(self.listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+        let served = axum::serve(self.listener, router(self.state))
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let overdue = async {
+            stop.cancelled().await;
+            sleep(CLOSE_TIMEOUT).await;
+        };
+        tokio::select! {
+            // A graceful end takes precedence over a late one.
+            biased;
+            result = served.into_future() => result,
+            () = overdue => {
+                tracing::warn!("some clients do not read their responses; not waiting for them");
+                Ok(())
+            }
+        }
     }
 }
 
