@@ -30,7 +30,7 @@ mod thumbnails;
 mod windows;
 
 pub use aggregator::Aggregator;
-pub use board::{Board, Connection, Lag, Problem};
+pub use board::{Board, Connection, Interruption, Lag, Problem};
 pub use error::MonitorError;
 pub use feed::{Feed, connection};
 pub use filter::{Filter, FilterError};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dog_iqa::imaging;
-use dog_iqa::monitor::{Aggregator, Board, Connection, Filter, Lag, PageServer, Settings};
+use dog_iqa::monitor::{
+    Aggregator, Board, Connection, Filter, Interruption, Lag, PageServer, Settings,
+};
 use dog_iqa::storage::{self, Stores};
 use proptest::prelude::*;
 use reqwest::{Client, Response};
@@ -252,6 +254,7 @@ async fn a_page_receives_one_snapshot_a_second_and_ends_with_the_server() {
         page.board.add_event(event.as_bytes(), None);
     }
     page.board.set_problem(Some("no broker".to_owned()));
+    page.board.set_interruption(Interruption { since_ms: 1, until_ms: 2, is_skipped: true });
     let mut snapshots = vec![first];
     let is_current = |snapshot: &Value| {
         snapshot["events"] == 5000 && snapshot["kafka"]["problem"]["text"] == "no broker"
@@ -264,6 +267,10 @@ async fn a_page_receives_one_snapshot_a_second_and_ends_with_the_server() {
     let seconds = u32::try_from(snapshots.len() - 1).unwrap();
     let elapsed = started.elapsed();
     assert!(elapsed > seconds * Duration::from_millis(990), "{seconds} more in {elapsed:?}");
+    assert_eq!(
+        snapshots[snapshots.len() - 1]["kafka"]["interruption"],
+        json!({"since_ms": 1, "until_ms": 2, "is_skipped": true})
+    );
     assert!(snapshots.is_sorted_by_key(|snapshot| snapshot["now_ms"].as_i64()));
     assert_eq!(page.text("/api/events?verdict=shop").await.0, 400);
     page.stop.cancel();
