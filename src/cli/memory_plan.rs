@@ -19,11 +19,6 @@ pub(crate) struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Returns the plan of a worker.
-    pub(crate) fn of(journey: &Journey, settings: &Settings) -> Self {
-        Self::new(journey, settings, settings.kafka.memory())
-    }
-
     /// Returns the plan of a process with these parts besides the pipeline and the cache.
     pub(crate) fn new(
         journey: &Journey,

@@ -9,6 +9,7 @@ mod line_limit;
 pub mod logging;
 mod memory_part;
 mod metric_bridge;
+mod metric_buckets;
 mod metric_exporter;
 pub mod metrics;
 mod otlp;

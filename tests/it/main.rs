@@ -123,4 +123,5 @@ mod stream_answers;
 mod stream_faults;
 mod stream_notifications;
 mod stream_rebalance;
+mod stream_shadow;
 mod stream_transactions;

@@ -25,6 +25,7 @@ use crate::stream::intake::librdkafka_statistics::{LagExtent, Statistics};
 use crate::stream::intake::position_watch::PositionWatch;
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
+use crate::stream::output::publisher::Publisher;
 use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::Settings;
 use crate::stream::status::counts::Counts;
@@ -65,6 +66,8 @@ pub(crate) struct Poller {
     pub(crate) errors: ConsumerErrors,
     pub(crate) watch: PositionWatch,
     pub(crate) login: Arc<SaslLogin>,
+    /// The producer of the shadow. Only its login is changed here.
+    pub(crate) shadow: Option<Publisher>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) budget: Arc<InFlightBudget>,
@@ -249,6 +252,9 @@ impl PollLoop {
         if let Some(credentials) = self.poller.login.renewed() {
             self.poller.consumer.log_in(&credentials);
             self.poller.committer.log_in(&credentials);
+            if let Some(shadow) = &self.poller.shadow {
+                shadow.log_in(&credentials);
+            }
         }
         self.check_health(now);
     }

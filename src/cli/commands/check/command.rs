@@ -9,11 +9,11 @@ use crate::cache::check_disk;
 use crate::checkpoints::metrics::{LoadedParameters, MetricFilesError, load_parameters};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
-use crate::cli::journey_setup::open_journey_with_measures;
+use crate::cli::journey_setup::{open_journey_with_measures, open_shadow};
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
-use crate::engine::{HttpScorer, ScorerShare};
+use crate::engine::{Engine, HttpScorer, ScorerShare};
 use crate::method::ServedBy;
 use crate::metrics::Metric;
 use crate::serve;
@@ -141,16 +141,32 @@ async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<Che
         Ok(journey) => journey,
         Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
     };
-    let info = journey.engine().info();
-    let engine = format!("engine: {} {} opens", info.name, info.version);
-    let plan = MemoryPlan::of(&journey, settings);
+    let shadow = match open_shadow(settings, &journey).await {
+        Ok(shadow) => shadow,
+        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
+    };
+    let of_shadow = shadow.as_ref().map(|shadow| shadow.memory(&settings.kafka));
+    let parts = settings.kafka.memory().into_iter().chain(of_shadow.into_iter().flatten());
+    let plan = MemoryPlan::new(&journey, settings, parts);
     let memory = match plan.check() {
         Ok(()) => CheckResult::new(CheckStatus::Fine, format!("memory: {}", plan.describe())),
         Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
-    let mut results = vec![CheckResult::new(CheckStatus::Fine, engine), memory];
+    let mut results = vec![memory];
+    results.extend(opened_engine("engine", journey.engine()).await);
+    if let Some(shadow) = &shadow {
+        results.extend(opened_engine("engine.shadow", shadow.journey.engine()).await);
+    }
+    results
+}
+
+/// Names an engine and its scorers, and asks its server if it has one.
+async fn opened_engine(setting: &str, engine: &Engine) -> Vec<CheckResult> {
+    let info = engine.info();
+    let text = format!("{setting}: {} {} opens", info.name, info.version);
+    let mut results = vec![CheckResult::new(CheckStatus::Fine, text)];
     results.extend(info.scorers.iter().map(scorer_result));
-    if let Some(server) = journey.engine().server() {
+    if let Some(server) = engine.server() {
         results.push(server_result(server).await);
     }
     results
