@@ -56,7 +56,7 @@ pub(crate) async fn open_shadow(
     };
     let of_shadow = Settings { engine: shadow.engine(), pipeline, ..settings.clone() };
     let opened = open_over(&of_shadow, stores, |_| Ok(Vec::new()), Engine::open).await;
-    let journey = opened.context("engine.shadow")?;
+    let journey = opened.context("opening engine.shadow")?;
     Ok(Some(Shadow { journey, share: shadow.share, images_max: shadow.images }))
 }
 

@@ -122,7 +122,7 @@ mod tests {
         let scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let mut first: Vec<_> =
             scores.iter().map(|score| event(&format!("id-{score}"), *score, Pass)).collect();
-        // In another order; the first two ranks are swapped, and every score is half a level higher.
+        // In another order. The first two ranks are swapped, and the mean is half a level higher.
         let of_shadow = [(6.0, 6.5), (5.0, 5.5), (4.0, 4.5), (3.0, 3.5), (2.0, 1.5), (1.0, 2.5)];
         let mut second: Vec<_> =
             of_shadow.iter().map(|(id, score)| event(&format!("id-{id}"), *score, Pass)).collect();

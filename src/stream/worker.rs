@@ -20,6 +20,7 @@ use crate::stream::broker::sasl_login::SaslLogin;
 use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::{Intake, IntakeLimits};
+use crate::stream::intake::client_login::ClientLogin;
 use crate::stream::intake::commits::{Committer, OffsetCommitter};
 use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::GroupConsumer;
@@ -245,8 +246,7 @@ impl Worker {
                 Arc::clone(&state.vitals),
             ),
             watch: PositionWatch::default(),
-            login: Arc::clone(&state.login),
-            shadow: shadow_publisher,
+            login: ClientLogin { login: Arc::clone(&state.login), shadow: shadow_publisher },
             settings: Arc::clone(&state.settings),
             partitions: Arc::clone(&state.partitions),
             budget: Arc::clone(&state.budget),

@@ -186,13 +186,13 @@ fn check_opens_the_shadow_and_counts_its_memory() {
     };
     let memory = |output: &str| {
         let line = output.lines().find(|line| line.contains("memory: ")).unwrap().to_owned();
-        assert!(line.contains("shadow pipeline") == line.contains("shadow events"), "{line}");
-        line.contains("shadow pipeline")
+        assert!(line.contains("shadow pictures") == line.contains("shadow events"), "{line}");
+        line.contains("shadow pictures")
     };
     let shadow = ["engine.shadow.name=classic", "kafka.shadow_topic=shadow"];
     let with_shadow = check(&shadow);
     assert!(memory(&with_shadow), "{with_shadow}");
-    assert!(with_shadow.contains("engine.shadow: classic"), "{with_shadow}");
+    assert!(with_shadow.contains("shadow engine: classic"), "{with_shadow}");
     assert!(!memory(&check(&[])));
     let without_topic = check(&shadow[..1]);
     assert!(without_topic.contains("set kafka.shadow_topic"), "{without_topic}");

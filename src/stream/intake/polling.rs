@@ -14,9 +14,9 @@ use tokio::sync::{oneshot, watch};
 use crate::telemetry::{Health, metrics};
 
 use crate::stream::broker::notices::Notice;
-use crate::stream::broker::sasl_login::SaslLogin;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::Intake;
+use crate::stream::intake::client_login::ClientLogin;
 use crate::stream::intake::commits::{CommitAttempt, Committer};
 use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::{Found, GroupConsumer};
@@ -25,7 +25,6 @@ use crate::stream::intake::librdkafka_statistics::{LagExtent, Statistics};
 use crate::stream::intake::position_watch::PositionWatch;
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
-use crate::stream::output::publisher::Publisher;
 use crate::stream::record::in_flight_budget::InFlightBudget;
 use crate::stream::settings::Settings;
 use crate::stream::status::counts::Counts;
@@ -65,9 +64,7 @@ pub(crate) struct Poller {
     pub(crate) rebalancer: Rebalancer,
     pub(crate) errors: ConsumerErrors,
     pub(crate) watch: PositionWatch,
-    pub(crate) login: Arc<SaslLogin>,
-    /// The producer of the shadow. Only its login is changed here.
-    pub(crate) shadow: Option<Publisher>,
+    pub(crate) login: ClientLogin,
     pub(crate) settings: Arc<Settings>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) budget: Arc<InFlightBudget>,
@@ -249,13 +246,8 @@ impl PollLoop {
         let (in_flight, oldest) = self.poller.partitions.in_flight();
         let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
         metrics::in_flight(in_flight, age);
-        if let Some(credentials) = self.poller.login.renewed() {
-            self.poller.consumer.log_in(&credentials);
-            self.poller.committer.log_in(&credentials);
-            if let Some(shadow) = &self.poller.shadow {
-                shadow.log_in(&credentials);
-            }
-        }
+        let Poller { login, consumer, committer, .. } = &mut self.poller;
+        login.renew(consumer, committer);
         self.check_health(now);
     }
 
@@ -288,7 +280,7 @@ impl Poller {
 
     /// Replaces a consumer that librdkafka gave up, and joins the group again.
     fn join_again(&mut self) {
-        match GroupConsumer::create(&self.settings, Arc::clone(&self.login)) {
+        match GroupConsumer::create(&self.settings, Arc::clone(&self.login.login)) {
             Ok(consumer) => {
                 self.consumer = consumer;
                 self.join();

@@ -43,15 +43,17 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Returns the maximum memory of images, models and events.
-    pub fn memory(&self, settings: &Settings) -> [MemoryPart; 2] {
+    /// Returns the maximum memory of models, images and events.
+    pub fn memory(&self, settings: &Settings) -> [MemoryPart; 3] {
         let part = |what, setting, bytes| MemoryPart { what, setting, bytes };
-        let pipeline = self.journey.memory().iter().map(|part| part.bytes).sum();
-        let images = (self.images_max.get() as u64).saturating_mul(IMAGE_BYTES);
+        let all: u64 = self.journey.memory().iter().map(|part| part.bytes).sum();
+        let models = self.journey.engine().memory();
+        let events = (self.images_max.get() as u64).saturating_mul(IMAGE_BYTES);
         let producer = settings.producer_queue_kbytes().saturating_mul(1024);
         [
-            part("shadow pipeline", "engine.shadow", pipeline),
-            part("shadow events", "engine.shadow.images", images.saturating_add(producer)),
+            part("shadow models", "engine.shadow.dog_iqa", models),
+            part("shadow pictures", "imaging.pixels_max", all.saturating_sub(models)),
+            part("shadow events", "engine.shadow.images", events.saturating_add(producer)),
         ]
     }
 }

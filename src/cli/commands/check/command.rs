@@ -155,15 +155,15 @@ async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<Che
     let mut results = vec![memory];
     results.extend(opened_engine("engine", journey.engine()).await);
     if let Some(shadow) = &shadow {
-        results.extend(opened_engine("engine.shadow", shadow.journey.engine()).await);
+        results.extend(opened_engine("shadow engine", shadow.journey.engine()).await);
     }
     results
 }
 
 /// Names an engine and its scorers, and asks its server if it has one.
-async fn opened_engine(setting: &str, engine: &Engine) -> Vec<CheckResult> {
+async fn opened_engine(name: &str, engine: &Engine) -> Vec<CheckResult> {
     let info = engine.info();
-    let text = format!("{setting}: {} {} opens", info.name, info.version);
+    let text = format!("{name}: {} {} opens", info.name, info.version);
     let mut results = vec![CheckResult::new(CheckStatus::Fine, text)];
     results.extend(info.scorers.iter().map(scorer_result));
     if let Some(server) = engine.server() {
