@@ -152,11 +152,11 @@ async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<Che
         Ok(()) => CheckResult::new(CheckStatus::Fine, format!("memory: {}", plan.describe())),
         Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
-    let mut results = vec![memory];
-    results.extend(opened_engine("engine", journey.engine()).await);
+    let mut results = opened_engine("engine", journey.engine()).await;
     if let Some(shadow) = &shadow {
         results.extend(opened_engine("shadow engine", shadow.journey.engine()).await);
     }
+    results.push(memory);
     results
 }
 
