@@ -36,7 +36,8 @@ impl MemoryPlan {
         Self { parts, machine: machine_memory() }
     }
 
-    fn total(&self) -> u64 {
+    /// Returns the sum of all parts, in bytes.
+    pub(crate) fn total(&self) -> u64 {
         self.parts.iter().fold(0, |total, part| total.saturating_add(part.bytes))
     }
 

@@ -3,6 +3,7 @@
 //! configuration.
 #![expect(clippy::disallowed_macros, reason = "this is the one place that names metrics")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{
@@ -435,25 +436,26 @@ pub fn budget_free(bytes: u64, pixels: u64) {
 /// left by its client.
 #[derive(Debug)]
 pub struct RequestTimer {
+    client: Arc<str>,
     started: Instant,
     is_answered: bool,
 }
 
-/// Records that an HTTP request was received.
-pub fn request_received() -> RequestTimer {
+/// Records that an HTTP request was received. `client` is the name of its key, or `-` without one.
+pub fn request_received(client: Arc<str>) -> RequestTimer {
     gauge!("dogiqa_requests_in_flight").increment(1.0);
-    RequestTimer { started: Instant::now(), is_answered: false }
+    RequestTimer { client, started: Instant::now(), is_answered: false }
 }
 
 impl RequestTimer {
-    /// Records the answer. `client` is the name of the key, or `-` without one.
-    pub fn answered(mut self, client: &str, status: u16) {
+    /// Records the answer.
+    pub fn answered(mut self, status: u16) {
         self.is_answered = true;
-        self.end(client, status.to_string());
+        self.end(status.to_string());
     }
 
-    fn end(&self, client: &str, status: String) {
-        let labels = [("client", client.to_owned()), ("status", status.clone())];
+    fn end(&self, status: String) {
+        let labels = [("client", self.client.to_string()), ("status", status.clone())];
         counter!("dogiqa_requests_total", &labels).increment(1);
         let duration = histogram!("dogiqa_request_duration_seconds", "status" => status);
         duration.record(self.started.elapsed());
@@ -464,7 +466,7 @@ impl Drop for RequestTimer {
     fn drop(&mut self) {
         gauge!("dogiqa_requests_in_flight").decrement(1.0);
         if !self.is_answered {
-            self.end("-", "disconnected".to_owned());
+            self.end("disconnected".to_owned());
         }
     }
 }

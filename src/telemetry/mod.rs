@@ -6,6 +6,7 @@
 
 mod health;
 mod line_limit;
+mod local_host;
 pub mod logging;
 mod memory_part;
 mod metric_bridge;
@@ -20,6 +21,7 @@ mod stage;
 
 pub use health::{Health, NotReady};
 pub use line_limit::LineLimit;
+pub(crate) use local_host::is_local_host;
 pub use memory_part::MemoryPart;
 pub use otlp::{Otlp, OtlpError, OtlpSettings};
 pub use server::{ServerError, serve};

@@ -110,6 +110,7 @@ mod schema;
 mod scorer_outages;
 mod scorers;
 mod serve;
+mod serve_clients;
 mod serve_command;
 mod serve_priority;
 mod serve_stop;

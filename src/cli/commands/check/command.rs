@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::engine::{HttpScorer, ScorerShare};
 use crate::method::ServedBy;
 use crate::metrics::Metric;
+use crate::pipeline::Journey;
 use crate::serve;
 use crate::storage::Stores;
 use crate::stream::{self, TopicReport, TopicSettings, backlog, probe, topic_settings};
@@ -149,11 +150,30 @@ async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<Che
         Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
     let mut results = vec![CheckResult::new(CheckStatus::Fine, engine), memory];
+    if plan.check().is_ok() {
+        results.push(memory_with_serve(&journey, settings));
+    }
     results.extend(info.scorers.iter().map(scorer_result));
     if let Some(server) = journey.engine().server() {
         results.push(server_result(server).await);
     }
     results
+}
+
+/// Compares the memory of `dogiqa run --serve` with that of the machine.
+fn memory_with_serve(journey: &Journey, settings: &Settings) -> CheckResult {
+    let parts = settings.kafka.memory().into_iter().chain([settings.serve.memory()]);
+    let plan = MemoryPlan::new(journey, settings, parts);
+    match plan.check() {
+        Ok(()) => {
+            let total = ByteSize(plan.total());
+            CheckResult::new(CheckStatus::Fine, format!("memory: at most {total} with --serve"))
+        }
+        Err(error) => {
+            let text = format!("memory: with --serve: {error}");
+            CheckResult::new(CheckStatus::Warning, text)
+        }
+    }
 }
 
 /// Tells who may use the HTTP API. Reads the keys.
