@@ -120,8 +120,8 @@ impl Settings {
         self.api_keys_file.as_ref().map(read).transpose()
     }
 
-    /// Returns the maximum memory of connections, their responses and references. The bytes of images are part of
-    /// `pipeline.bytes_budget`.
+    /// Returns the maximum memory of connections, their responses and references. The bytes of
+    /// images are part of `pipeline.bytes_budget`. A response counts as a large event without masks.
     pub fn memory(&self) -> MemoryPart {
         let connections =
             self.connections_max.get().saturating_mul(2 * HEAD_BYTES_MAX + EVENT_BYTES);
