@@ -31,8 +31,8 @@ pub struct Settings {
     /// again when it changes. Without it, requests need no key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_keys_file: Option<PathBuf>,
-    /// Allows other machines to connect without a key, and requests for any host name. Set it only if
-    /// something in front checks the clients.
+    /// Allows other machines to connect without a key, and requests for any host name. Set it only
+    /// if something in front checks the clients.
     pub allow_anonymous: bool,
     /// Maximum number of requests that are assessed at the same time. Raise it if the device is not
     /// busy.
@@ -121,7 +121,8 @@ impl Settings {
     }
 
     /// Returns the maximum memory of connections, their responses and references. The bytes of
-    /// images are part of `pipeline.bytes_budget`. A response counts as a large event without masks.
+    /// images are part of `pipeline.bytes_budget`. A response counts as a large event without
+    /// masks.
     pub fn memory(&self) -> MemoryPart {
         let connections =
             self.connections_max.get().saturating_mul(2 * HEAD_BYTES_MAX + EVENT_BYTES);

@@ -36,8 +36,8 @@ const HEADERS_BYTES_MAX: usize = 64 << 10;
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpSettings {
     /// Address of a collector that receives OTLP over HTTP, such as `http://collector:4318`.
-    /// `dogiqa run` exports a trace for each reference, `dogiqa serve` and `run --serve` one for each
-    /// request to score an image, and all of them their metrics. Empty: nothing is exported.
+    /// `dogiqa run` exports a trace for each reference, `dogiqa serve` and `run --serve` one for
+    /// each request to score an image, and all of them their metrics. Empty: nothing is exported.
     pub endpoint: String,
     /// File with headers for the collector, such as `authorization: Bearer …`, one per line. It is
     /// read at start-up. Over plain `http:` anyone on the network can read them.
