@@ -141,9 +141,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_is_never_silent_has_a_time_limit_too() {
-        let drops = stream::repeat(b"a").then(|byte| async move {
-            tokio::time::sleep(SILENCE_MAX / 2).await;
-            Ok::<_, Infallible>(byte.as_slice())
+        let ticks = tokio::time::interval(SILENCE_MAX / 2);
+        let drops = stream::unfold(ticks, |mut ticks| async {
+            ticks.tick().await;
+            Some((Ok::<_, Infallible>(b"a".as_slice()), ticks))
         });
         let mut body = RequestBody::new(&HeaderMap::new(), Body::from_stream(drops), TIME_MAX);
         let started = tokio::time::Instant::now();

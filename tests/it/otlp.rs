@@ -301,7 +301,7 @@ async fn a_request_continues_the_trace_of_its_client() {
     let parent = format!("00-{TRACE}-{PRODUCER}-01");
     let photo = std::fs::read(cli::photo("cat.jpg")).unwrap();
     let score = client().post(format!("{url}/v1/score")).header("traceparent", &parent);
-    // Who has no key does not decide what is exported.
+    // A client without a key does not decide what is exported.
     let refused = send(score.try_clone().unwrap().body(photo.clone())).await.unwrap();
     assert_eq!(refused.status, 401, "{refused:?}");
     let score = score.header("x-api-key", "planted-api-key-0123456789");

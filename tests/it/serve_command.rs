@@ -116,13 +116,14 @@ async fn serve_is_not_ready_while_its_scoring_server_is_away() {
         send(client().post(&url).body(photo)).await.unwrap().status
     };
     let until = async |status: u16| {
+        let mut checks = tokio::time::interval(Duration::from_millis(20));
         let wait = async {
             loop {
                 let (current, text) = readiness().await;
                 if current == status {
                     return text;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                checks.tick().await;
             }
         };
         tokio::time::timeout(PATIENCE, wait).await.expect("the readiness changes")
