@@ -22,7 +22,7 @@ use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::{Found, GroupConsumer};
 use crate::stream::intake::kafka_events::KafkaEvent;
 use crate::stream::intake::librdkafka_statistics::{LagExtent, Statistics};
-use crate::stream::intake::position_watch::PositionWatch;
+use crate::stream::intake::position_watch::{PositionWatch, TopicSighting};
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::record::in_flight_budget::InFlightBudget;
@@ -283,7 +283,8 @@ impl Poller {
     /// Replaces a consumer that librdkafka gave up, and joins the group again.
     fn join_again(&mut self) {
         match GroupConsumer::create(&self.settings, Arc::clone(&self.login)) {
-            Ok(consumer) => {
+            Ok(mut consumer) => {
+                consumer.set_identity(self.consumer.identity().cloned());
                 self.consumer = consumer;
                 self.join();
             }
@@ -298,7 +299,8 @@ impl Poller {
             let polled = self.consumer.poll(timeout);
             let has_events = !polled.events.is_empty();
             // After a restart at the beginning, what the same poll returned is read again.
-            let is_stale = self.handle_all(polled.events);
+            let is_stale =
+                self.handle_all(polled.events) || self.is_of_another_topic(&polled.found);
             match polled.found {
                 Found::Record(record) if !is_stale => {
                     let now = Instant::now();
@@ -326,6 +328,26 @@ impl Poller {
         self.handle_all(polled.events);
     }
 
+    /// Compares the committed position of a partition with the topic when the partition first
+    /// returns something. Until then, a predecessor's transaction may hold the position back.
+    /// Returns true if the partition is read from its beginning instead.
+    fn is_of_another_topic(&mut self, found: &Found) -> bool {
+        let partition = match found {
+            Found::Record(record) => record.partition,
+            Found::End { partition, .. } => *partition,
+            Found::Nothing => return false,
+        };
+        if !self.watch.must_verify(partition) {
+            return false;
+        }
+        let Self { rebalancer, consumer, intake, committer, .. } = self;
+        let is_restarted = rebalancer.restart_foreign(consumer, intake, committer, partition);
+        if is_restarted {
+            self.forget_positions(&[partition]);
+        }
+        is_restarted
+    }
+
     /// Handles events. Returns true if the partitions were restarted at their beginning.
     fn handle_all(&mut self, events: Vec<KafkaEvent>) -> bool {
         events.into_iter().fold(false, |is_restarted, event| self.handle(event) | is_restarted)
@@ -340,6 +362,7 @@ impl Poller {
                     rebalancer.assign_new_topic(consumer, intake, committer, &partitions);
                 } else {
                     rebalancer.assign(consumer, intake, &partitions);
+                    watch.verify_later(&consumer.numbers(&partitions));
                 }
             }
             KafkaEvent::Revoked(partitions) => {
@@ -351,19 +374,8 @@ impl Poller {
             KafkaEvent::Failed { code, reason } => {
                 errors.handle(consumer, code, &reason, Instant::now());
             }
-            KafkaEvent::Noticed(Notice::TopicChanged { topic, old_id, new_id })
-                if topic == consumer.topic() =>
-            {
-                if !watch.is_new_topic(old_id, new_id.clone(), Instant::now()) {
-                    return false;
-                }
-                committer.set_topic_id(&new_id);
-                consumer.set_topic_id(new_id);
-                let is_restarted = rebalancer.restart(consumer, intake, committer);
-                if is_restarted {
-                    self.forget_positions(&self.partitions.assigned());
-                }
-                return is_restarted;
+            KafkaEvent::Noticed(Notice::TopicId { topic, id }) if topic == consumer.topic() => {
+                return self.topic_seen(id);
             }
             KafkaEvent::Noticed(Notice::OffsetReset { topic, partition, offset })
                 if topic == consumer.topic() =>
@@ -374,6 +386,30 @@ impl Poller {
             KafkaEvent::Noticed(_) => {}
         }
         false
+    }
+
+    /// Handles an id of the input topic. Returns true if partitions were restarted at their
+    /// beginning.
+    fn topic_seen(&mut self, id: String) -> bool {
+        let Self { intake, consumer, committer, rebalancer, watch, .. } = self;
+        let identity = consumer.identity_of(&id);
+        match watch.topic_seen(id, Instant::now()) {
+            TopicSighting::Known => false,
+            TopicSighting::First => {
+                committer.set_identity(&identity);
+                consumer.set_identity(Some(identity));
+                // Partitions that the group assigned before the brokers returned the id.
+                watch.verify_later(&self.partitions.assigned());
+                false
+            }
+            TopicSighting::CreatedAgain => {
+                let is_restarted = rebalancer.restart(consumer, intake, committer, &identity);
+                if is_restarted {
+                    self.forget_positions(&self.partitions.assigned());
+                }
+                is_restarted
+            }
+        }
     }
 
     /// Drops what was observed about partitions that are revoked or read from their beginning.
