@@ -20,7 +20,7 @@ use crate::stream::offsets::tracker::CommittableOffset;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
-/// Time limit for the metadata of the topic, before the group is joined.
+/// Time limit for the metadata of the topic.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for the id of the cluster, which arrives with them.
 const CLUSTER_ID_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,12 +76,17 @@ impl GroupConsumer {
     /// # Errors
     /// Fails if librdkafka rejects the subscription.
     pub(crate) fn join(&self) -> KafkaResult<()> {
-        // So that a poll returns the topic's id before any assignment. Otherwise librdkafka would
-        // request it for the first assigned partition.
-        if let Err(error) = self.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT) {
-            tracing::warn!(%error, topic = self.topic, "the topic's id is not known yet");
-        }
+        // So that a poll returns the topic's id before any assignment.
+        self.request_topic_id();
         self.consumer.subscribe(&[&self.topic])
+    }
+
+    /// Requests the topic's id from the brokers. If it changed, a poll returns it before any record
+    /// of partitions that are assigned afterwards. Blocks.
+    pub(crate) fn request_topic_id(&self) {
+        if let Err(error) = self.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT) {
+            tracing::warn!(%error, topic = self.topic, "the current id of the topic is not known");
+        }
     }
 
     /// Reconnects with other credentials.

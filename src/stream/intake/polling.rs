@@ -358,6 +358,10 @@ impl Poller {
         match event {
             KafkaEvent::Assigned(partitions) => {
                 errors.joined();
+                // The previous owner may have noticed a new topic that this worker has not.
+                if !consumer.numbers(&partitions).is_empty() {
+                    consumer.request_topic_id();
+                }
                 if watch.may_have_old_positions(Instant::now()) {
                     rebalancer.assign_new_topic(consumer, intake, committer, &partitions);
                 } else {
