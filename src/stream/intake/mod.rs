@@ -3,7 +3,8 @@
 //! librdkafka's callbacks send a message to that thread (`kafka_events`). It reads them and the
 //! records (`group_consumer`), follows changes of the assignment (`rebalance`), admits records or
 //! pauses partitions (`admission`), commits (`commits`), reports lag (`librdkafka_statistics`),
-//! watches positions (`position_watch`), and responds to errors (`consumer_errors`).
+//! watches positions (`position_watch`), reads a topic that was created again from its beginning
+//! (`recreated_topic`), and responds to errors (`consumer_errors`).
 //!
 //! May import `status`, `record`, `offsets`, `broker`, `output`, `settings` and `error`.
 
@@ -16,3 +17,4 @@ pub(crate) mod librdkafka_statistics;
 pub(crate) mod polling;
 pub(crate) mod position_watch;
 pub(crate) mod rebalance;
+mod recreated_topic;

@@ -22,7 +22,7 @@ use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::{Found, GroupConsumer};
 use crate::stream::intake::kafka_events::KafkaEvent;
 use crate::stream::intake::librdkafka_statistics::{LagExtent, Statistics};
-use crate::stream::intake::position_watch::{PositionWatch, TopicSighting};
+use crate::stream::intake::position_watch::PositionWatch;
 use crate::stream::intake::rebalance::{Loss, Rebalancer};
 use crate::stream::offsets::partitions::Partitions;
 use crate::stream::record::in_flight_budget::InFlightBudget;
@@ -328,26 +328,6 @@ impl Poller {
         self.handle_all(polled.events);
     }
 
-    /// Compares the committed position of a partition with the topic when the partition first
-    /// returns something. Until then, a predecessor's transaction may hold the position back.
-    /// Returns true if the partition is read from its beginning instead.
-    fn is_of_another_topic(&mut self, found: &Found) -> bool {
-        let partition = match found {
-            Found::Record(record) => record.partition,
-            Found::End { partition, .. } => *partition,
-            Found::Nothing => return false,
-        };
-        if !self.watch.must_verify(partition) {
-            return false;
-        }
-        let Self { rebalancer, consumer, intake, committer, .. } = self;
-        let is_restarted = rebalancer.restart_foreign(consumer, intake, committer, partition);
-        if is_restarted {
-            self.forget_positions(&[partition]);
-        }
-        is_restarted
-    }
-
     /// Handles events. Returns true if the partitions were restarted at their beginning.
     fn handle_all(&mut self, events: Vec<KafkaEvent>) -> bool {
         events.into_iter().fold(false, |is_restarted, event| self.handle(event) | is_restarted)
@@ -392,32 +372,8 @@ impl Poller {
         false
     }
 
-    /// Handles an id of the input topic. Returns true if partitions were restarted at their
-    /// beginning.
-    fn topic_seen(&mut self, id: String) -> bool {
-        let Self { intake, consumer, committer, rebalancer, watch, .. } = self;
-        let identity = consumer.identity_of(&id);
-        match watch.topic_seen(id, Instant::now()) {
-            TopicSighting::Known => false,
-            TopicSighting::First => {
-                committer.set_identity(&identity);
-                consumer.set_identity(Some(identity));
-                // Partitions that the group assigned before the brokers returned the id.
-                watch.verify_later(&self.partitions.assigned());
-                false
-            }
-            TopicSighting::CreatedAgain => {
-                let is_restarted = rebalancer.restart(consumer, intake, committer, &identity);
-                if is_restarted {
-                    self.forget_positions(&self.partitions.assigned());
-                }
-                is_restarted
-            }
-        }
-    }
-
     /// Drops what was observed about partitions that are revoked or read from their beginning.
-    fn forget_positions(&mut self, partitions: &[i32]) {
+    pub(crate) fn forget_positions(&mut self, partitions: &[i32]) {
         self.watch.forget(partitions);
         if !self.watch.is_any_silent() {
             self.vitals.end(Trouble::PartitionSilent);
