@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use bytesize::ByteSize;
 
 use crate::cache::{AnswerCache, CacheError};
 use crate::checkpoints::metrics::{LoadedParameters, load_all_parameters};
 use crate::config::Settings;
 use crate::engine::{self, Engine, EngineError, RecordedMasks};
 use crate::method::Standard;
-use crate::pipeline::{self, Journey, JourneyParts};
+use crate::pipeline::{self, DuplicateSettings, Journey, JourneyParts};
 use crate::storage::Stores;
+use crate::stream::Shadow;
 
 /// Maximum number of images in flight in a command. The budgets of the pipeline bound their memory.
 pub(crate) const IN_FLIGHT_MAX: usize = 32;
@@ -28,6 +30,34 @@ pub(crate) async fn open_journey_with_measures(
     measures: Vec<LoadedParameters>,
 ) -> anyhow::Result<Journey> {
     open_with(settings, |_| Ok(measures), Engine::open).await
+}
+
+/// Opens the second engine of `engine.shadow`, if there is one, over the stores of `journey`.
+///
+/// Its pipeline has room for one image of the largest size, or for several smaller ones. Its events
+/// have no measures, duplicates and masks, which do not depend on the engine or are large.
+pub(crate) async fn open_shadow(
+    settings: &Settings,
+    journey: &Journey,
+) -> anyhow::Result<Option<Shadow>> {
+    let Some(shadow) = &settings.engine.shadow else { return Ok(None) };
+    anyhow::ensure!(
+        settings.kafka.shadow_topic.is_some(),
+        "engine.shadow has no topic for its events; set kafka.shadow_topic"
+    );
+    let stores = journey.parts().stores.clone();
+    let pipeline = pipeline::Settings {
+        bytes_budget: settings.pipeline.bytes_budget.min(ByteSize(stores.bytes_max())),
+        pixels_budget: settings.pipeline.pixels_budget.min(settings.imaging.pixels_max),
+        measures: Vec::new(),
+        duplicates: DuplicateSettings::default(),
+        masks_in_events: false,
+        ..settings.pipeline.clone()
+    };
+    let of_shadow = Settings { engine: shadow.engine(), pipeline, ..settings.clone() };
+    let opened = open_over(&of_shadow, stores, |_| Ok(Vec::new()), Engine::open).await;
+    let journey = opened.context("opening engine.shadow")?;
+    Ok(Some(Shadow { journey, share: shadow.share, images_max: shadow.images }))
 }
 
 /// Opens the configured cache, if there is one. Blocks for reads, so it runs on a blocking thread.
@@ -56,6 +86,19 @@ where
     O: FnOnce(&engine::Settings, &Standard) -> Result<Engine, EngineError> + Send + 'static,
 {
     let stores = Stores::new(&settings.storage).context("storage")?;
+    open_over(settings, stores, load, open).await
+}
+
+async fn open_over<M, O>(
+    settings: &Settings,
+    stores: Stores,
+    load: M,
+    open: O,
+) -> anyhow::Result<Journey>
+where
+    M: FnOnce(&pipeline::Settings) -> anyhow::Result<Vec<LoadedParameters>> + Send + 'static,
+    O: FnOnce(&engine::Settings, &Standard) -> Result<Engine, EngineError> + Send + 'static,
+{
     let standard = Standard::from_settings(&settings.method.standard).context("method.standard")?;
     let (pipeline, engine) = (settings.pipeline.clone(), settings.engine.clone());
     let open = move || -> anyhow::Result<_> {

@@ -19,11 +19,6 @@ pub(crate) struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Returns the plan of a worker.
-    pub(crate) fn of(journey: &Journey, settings: &Settings) -> Self {
-        Self::new(journey, settings, settings.kafka.memory())
-    }
-
     /// Returns the plan of a process with these parts besides the pipeline and the cache.
     pub(crate) fn new(
         journey: &Journey,
@@ -36,7 +31,8 @@ impl MemoryPlan {
         Self { parts, machine: machine_memory() }
     }
 
-    fn total(&self) -> u64 {
+    /// Returns the sum of all parts, in bytes.
+    pub(crate) fn total(&self) -> u64 {
         self.parts.iter().fold(0, |total, part| total.saturating_add(part.bytes))
     }
 

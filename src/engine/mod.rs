@@ -50,6 +50,6 @@ pub use scorers::{RatedBy, Scorers, ScorersByPart, WeightedScorer};
 pub use server::{HttpScorer, HttpSettings, OutageKind, ServerError, ServerOutage, ServerReport};
 pub use settings::{
     Devices, DogIqaSettings, EngineLimits, EngineName, LaneLimits, LaneSettings, Precision,
-    Settings, WarmUp,
+    Settings, ShadowSettings, WarmUp,
 };
 pub use traits::{Scorer, Segmenter};

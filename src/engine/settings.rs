@@ -1,10 +1,12 @@
 //! Settings that choose and size an engine, and the lane limits that follow from them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use candle_core::DType;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::changed_settings::changed_settings;
@@ -333,6 +335,62 @@ pub struct Settings {
     pub segment: LaneSettings,
     /// The queue in front of the scorer.
     pub score: LaneSettings,
+    /// A second engine that the worker opens to compare it with this one. `share` is the share of
+    /// the images that it scores, from 0 to 1, chosen by the id of the reference. `images` is the
+    /// maximum number of images that wait for it or are scored by it; further ones are left out.
+    /// `name`, `dog_iqa`, `segment` and `score` are settings as above; presets do not change them.
+    /// Its events go to `kafka.shadow_topic`. No answer waits for it, but it reads each of its
+    /// images again, and needs memory and a part of the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<ShadowSettings>>,
+}
+
+/// Settings of a second engine. It has no second engine itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShadowSettings {
+    /// Share of the images that it scores, from 0 to 1.
+    #[serde(deserialize_with = "share")]
+    pub share: f64,
+    /// Maximum number of images that wait for it or are scored by it.
+    pub images: NonZeroUsize,
+    /// As [`Settings::name`].
+    pub name: EngineName,
+    /// As [`Settings::dog_iqa`].
+    pub dog_iqa: DogIqaSettings,
+    /// As [`Settings::segment`].
+    pub segment: LaneSettings,
+    /// As [`Settings::score`].
+    pub score: LaneSettings,
+}
+
+impl Default for ShadowSettings {
+    fn default() -> Self {
+        Self {
+            share: 0.05,
+            images: const { NonZeroUsize::new(32).unwrap() },
+            name: EngineName::default(),
+            dog_iqa: DogIqaSettings::default(),
+            segment: LaneSettings::default(),
+            score: LaneSettings::default(),
+        }
+    }
+}
+
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let share = f64::deserialize(deserializer)?;
+    if (0.0..=1.0).contains(&share) {
+        return Ok(share);
+    }
+    Err(D::Error::custom(format!("the share is {share}, it must be from 0 to 1")))
+}
+
+impl ShadowSettings {
+    /// Returns the settings of the engine.
+    pub fn engine(&self) -> Settings {
+        let Self { name, dog_iqa, segment, score, .. } = self.clone();
+        Settings { name, dog_iqa, segment, score, shadow: None }
+    }
 }
 
 impl Settings {
@@ -351,6 +409,20 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shadow_has_a_share_and_no_shadow() {
+        let parse = toml::from_str::<Settings>;
+        let settings = parse("[shadow]\nname = 'classic'\nshare = 1").unwrap();
+        let shadow = settings.shadow.unwrap();
+        assert_eq!((shadow.share, shadow.engine().name), (1.0, EngineName::Classic));
+        for text in ["[shadow]\nshare = 1.5", "[shadow]\nshare = -0.1", "[shadow]\nshare = nan"] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains("it must be from 0 to 1"), "{error}");
+        }
+        let error = parse("[shadow.shadow]\nshare = 1").unwrap_err().to_string();
+        assert!(error.contains("unknown field `shadow`"), "{error}");
+    }
 
     #[test]
     fn devices_are_of_one_kind_and_parse_from_their_own_text() {

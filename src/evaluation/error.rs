@@ -35,6 +35,17 @@ pub enum EvaluationError {
         /// A name of each list, to compare.
         hint: String,
     },
+    /// Two files of events have no reference in common.
+    #[error(
+        "no reference has an event in both files; the first id of the first file is {first}, of the \
+         second {second}"
+    )]
+    NoCommonImages {
+        /// An id of the first file.
+        first: String,
+        /// An id of the second file.
+        second: String,
+    },
     /// Too few pairs, or values that do not vary.
     #[error(transparent)]
     Agreement(#[from] AgreementError),

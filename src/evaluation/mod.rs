@@ -13,6 +13,7 @@
 mod ablation;
 mod bootstrap;
 mod calibration;
+mod engine_pairs;
 mod error;
 mod figures;
 mod join;
@@ -30,6 +31,7 @@ pub use calibration::{
     best_mask_weight, choose_threshold, isotonic, mask_counts, rates, review_band, savings,
     short_threshold, threshold_curve,
 };
+pub use engine_pairs::{EngineNames, EnginePairs};
 pub use error::EvaluationError;
 pub use figures::{Comparison, Figure, FigureKind, Figures, compare};
 pub use join::{Join, JoinOptions, JoinRule, join};

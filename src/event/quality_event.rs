@@ -339,6 +339,24 @@ impl QualityEvent {
         }
     }
 
+    /// Returns the event as that of a second engine. Its id differs from that of the first engine's
+    /// event for the same record, and from that of other second engines.
+    #[must_use]
+    pub fn of_shadow(mut self) -> Self {
+        let Self { event_id, engine, .. } = &self;
+        let name = serde_json::json!([
+            "shadow",
+            event_id,
+            engine.name,
+            engine.version,
+            engine.standard,
+            engine.settings,
+            engine.changed_settings,
+        ]);
+        self.event_id = Uuid::new_v5(&EVENT_ID_NAMESPACE, name.to_string().as_bytes()).to_string();
+        self
+    }
+
     /// Removes the masks, which may make the event too large.
     pub fn remove_masks(&mut self) {
         for object in &mut self.objects {

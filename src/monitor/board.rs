@@ -40,8 +40,21 @@ pub struct Connection {
     pub lag: Option<Lag>,
     /// The reason why the backlog is not known, if it is not.
     pub lag_problem: Option<Problem>,
+    /// The latest interruption after which reading continued.
+    pub interruption: Option<Interruption>,
     /// The workers' group.
     pub group: String,
+}
+
+/// A time in which answers were not read. Times are in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Interruption {
+    /// Time of the first error.
+    pub since_ms: i64,
+    /// Time at which reading continued.
+    pub until_ms: i64,
+    /// True if it continued with new answers, so that those before `until_ms` are missing.
+    pub is_skipped: bool,
 }
 
 /// Something that does not work.
@@ -131,6 +144,11 @@ impl Board {
         let is_new = away != connection.brokers_away;
         connection.brokers_away = away;
         is_new
+    }
+
+    /// Sets the latest interruption after which reading continued.
+    pub fn set_interruption(&self, interruption: Interruption) {
+        self.connection().interruption = Some(interruption);
     }
 
     /// Sets the backlog, or the reason why it is not known. The last known backlog stays.

@@ -9,7 +9,8 @@
 //! and 256 rejected images with their regions as text, at most 40 MB together. A page receives one
 //! snapshot a second, however many answers arrive.
 //!
-//! May import `redact`, `method` for masks, `storage` and `imaging` for thumbnails, and `stream`.
+//! May import `redact`, `telemetry` for names of this machine, `method` for masks, `storage` and
+//! `imaging` for thumbnails, and `stream`.
 
 mod aggregator;
 mod answer_record;
@@ -30,7 +31,7 @@ mod thumbnails;
 mod windows;
 
 pub use aggregator::Aggregator;
-pub use board::{Board, Connection, Lag, Problem};
+pub use board::{Board, Connection, Interruption, Lag, Problem};
 pub use error::MonitorError;
 pub use feed::{Feed, connection};
 pub use filter::{Filter, FilterError};

@@ -20,7 +20,7 @@ use futures::stream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::imaging;
@@ -31,6 +31,7 @@ use crate::monitor::limits::PAGES_MAX;
 use crate::monitor::outline_path::Outlines;
 use crate::monitor::thumbnails::{NoThumbnail, Thumbnails};
 use crate::storage::Stores;
+use crate::telemetry::is_local_host;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -39,6 +40,8 @@ const ICON: &str = include_str!("icon.svg");
 
 /// Interval of the snapshots that a page receives.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time for writing the last responses.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Headers of every response. The script may not turn text into HTML either.
 const HEADERS: [(&str, &str); 6] = [
@@ -103,14 +106,28 @@ impl PageServer {
         self.address
     }
 
-    /// Serves until `stop` is cancelled.
+    /// Serves until `stop` is cancelled, then waits three seconds at most for clients to read
+    /// their responses.
     ///
     /// # Errors
     /// Fails if connections cannot be accepted.
     pub async fn serve(self) -> std::io::Result<()> {
         let stop = self.state.stop.clone();
-        let app = router(self.state);
-        axum::serve(self.listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+        let served = axum::serve(self.listener, router(self.state))
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let overdue = async {
+            stop.cancelled().await;
+            sleep(CLOSE_TIMEOUT).await;
+        };
+        tokio::select! {
+            // A graceful end takes precedence over a late one.
+            biased;
+            result = served.into_future() => result,
+            () = overdue => {
+                tracing::warn!("some clients do not read their responses; not waiting for them");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -149,16 +166,6 @@ async fn guard(State(state): SharedState, request: Request, next: Next) -> Respo
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// Returns true if a `Host` names this machine, with or without a port.
-fn is_local_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    let is_loopback = |address: std::net::IpAddr| address.is_loopback();
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
 }
 
 async fn state_of_filter(State(state): SharedState, Query(parameters): Parameters) -> Response {
@@ -251,19 +258,4 @@ async fn outlines(State(state): SharedState, Path(number): Path<u64>) -> Respons
 
 fn unknown_image() -> Response {
     (StatusCode::NOT_FOUND, "this image is no longer among the latest rejected\n").into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_local() {
-        for host in ["localhost", "LOCALHOST:9465", "127.0.0.1:1", "127.8.8.8", "[::1]:9465"] {
-            assert!(is_local_host(host), "{host}");
-        }
-        for host in ["", "example.com:9465", "localhost.example.com", "10.0.0.1", "[::2]:1", "["] {
-            assert!(!is_local_host(host), "{host}");
-        }
-    }
 }

@@ -103,8 +103,7 @@ impl Thumbnails {
         let fetched = self.stores.fetch(&request).await.map_err(|error| not_fetched(&error))?;
         let bytes = fetched.bytes;
         let header = probe(&bytes, &self.imaging).map_err(|error| not_decoded(&error))?;
-        let pixels = u64::from(header.width) * u64::from(header.height);
-        let share = units(pixels).min(self.pixels_units);
+        let share = units(header.decoding_cost()).min(self.pixels_units);
         let budget = Arc::clone(&self.pixels).acquire_many_owned(share).await;
         let (settings, side_px) = (self.imaging.clone(), self.side_px);
         let shrink = move || {

@@ -16,7 +16,7 @@ const ENTRY_BYTES_MAX: u64 = 4 * ID_CHARS_MAX as u64 + 64;
 /// Bytes of a tenant besides its entries.
 const TENANT_BYTES: u64 = 256;
 
-/// Maximum of `last`: so many comparisons take less than half a millisecond.
+/// Maximum of `last`. That many comparisons take less than half a millisecond.
 const LAST_MAX: usize = 10_000;
 
 /// Settings of the search for duplicates.

@@ -299,8 +299,15 @@ impl Journey {
     }
 
     fn policy(&self, reference: &ImageReference) -> Result<Option<Policy>, JourneyError> {
-        let policies = &self.resources.parts.method.policies;
-        policies.find(reference.policy.as_deref()).map_err(|error| {
+        self.find_policy(reference.policy.as_deref())
+    }
+
+    /// Finds the policy of this name, or the default policy without a name.
+    ///
+    /// # Errors
+    /// Fails if it is not configured.
+    pub(crate) fn find_policy(&self, name: Option<&str>) -> Result<Option<Policy>, JourneyError> {
+        self.resources.parts.method.policies.find(name).map_err(|error| {
             JourneyError::permanent(Stage::Reference, error.code(), error.to_string())
         })
     }

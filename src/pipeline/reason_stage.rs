@@ -1,7 +1,7 @@
 //! Measures the reasons of one image within the limits of the stage `measure`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::event::EventReason;
 use crate::imaging::Picture;
@@ -12,8 +12,10 @@ use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
 use crate::priority::Priority;
 use crate::reasons::{ReasonTexts, measure};
-use crate::telemetry::{Stage, metrics};
+use crate::telemetry::{LineLimit, Stage, metrics};
 
+/// Limits the lines about reasons that could not be measured.
+static FAILED_LINES: LineLimit = LineLimit::new(Duration::from_mins(1));
 /// Maximum bytes for the reasons of one image: its cells and their copies, whose number is bounded,
 /// and the lines of its middle.
 const BYTES_PER_IMAGE: u64 = 12 << 20;
@@ -63,7 +65,11 @@ impl ReasonStage {
         match limiter.run_within_timeout(priority, work).await {
             Ok((list, time)) => MeasuredReasons { list: Some(list), time: Some(time) },
             Err(failure) => {
-                metrics::reasons_failed(failure.code, &failure.message);
+                metrics::stage_failed(Stage::Measure, failure.code);
+                if let Some(repeated) = FAILED_LINES.admit(failure.code, Instant::now()) {
+                    let (code, message) = (failure.code, &failure.message);
+                    tracing::warn!(code, repeated, message, "events without reasons");
+                }
                 MeasuredReasons::default()
             }
         }

@@ -22,18 +22,18 @@ use tokio_util::task::TaskTracker;
 use crate::event::QualityEvent;
 use crate::event::reference::PAYLOAD_BYTES_MAX;
 use crate::pipeline::{Journey, Priority};
+use crate::priority::{Permit, PrioritySemaphore};
 use crate::serve::admission::{Admission, QueueFull};
+use crate::serve::api_keys::NO_CLIENT;
 use crate::serve::error::ServeError;
 use crate::serve::key_file::KeyFile;
 use crate::serve::problem::Refusal;
-use crate::serve::request::{BodyKind, ScoreRequest, key_of};
+use crate::serve::request::{BodyKind, ScoreRequest, keys_of};
 use crate::serve::request_body::RequestBody;
 use crate::serve::request_context::RequestContext;
-use crate::serve::settings::Settings;
+use crate::serve::settings::{Access, Settings};
 use crate::telemetry::metrics;
 
-/// Client of requests without a key, in metrics and logs.
-const NO_CLIENT: &str = "-";
 /// Largest image that is hashed on the runtime's thread, which takes less than 500 µs.
 const HASHED_INLINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -42,9 +42,12 @@ const HASHED_INLINE_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Api {
     pub(crate) settings: Settings,
     pub(crate) journey: Journey,
+    /// True if only this machine may connect, and without a key.
+    pub(crate) is_local: bool,
     /// The keys, or `None` if requests need none.
     pub(crate) keys: Option<KeyFile>,
     admission: Admission,
+    arriving: Arriving,
     /// Counts the requests that are not answered yet.
     pub(crate) in_flight: TaskTracker,
     /// Cancelled when the server begins to stop: further requests are refused.
@@ -55,20 +58,30 @@ pub(crate) struct Api {
     pub(crate) problems: AtomicU64,
 }
 
+/// The share of the pipeline's bytes that bodies on their way may reserve: half. Clients decide
+/// how fast a body arrives, and the backlog must not wait for them.
+#[derive(Debug)]
+struct Arriving {
+    units: PrioritySemaphore,
+    bytes: u64,
+}
+
 impl Api {
     /// Reads the keys and sets up the limits.
     ///
     /// # Errors
     /// Fails if the settings are refused or the keys cannot be read.
     pub(crate) fn new(settings: Settings, journey: &Journey) -> Result<Self, ServeError> {
-        settings.access()?;
+        let is_local = settings.access()? == Access::ThisMachine;
         let keys = settings.api_keys()?;
         let keys = settings.api_keys_file.as_deref().zip(keys);
         let keys = keys.map(|(path, keys)| KeyFile::new(path, keys));
         Ok(Self {
             admission: Admission::new(&settings),
+            arriving: Arriving::new(journey.parts().settings.bytes_budget.as_u64()),
             settings,
             journey: journey.with_priority(Priority::Request),
+            is_local,
             keys,
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -78,14 +91,11 @@ impl Api {
         })
     }
 
-    /// Returns the client of a request.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<str>, Refusal> {
-        let Some(keys) = &self.keys else { return Ok(NO_CLIENT.into()) };
-        key_of(headers).and_then(|key| keys.keys().client_of(key)).ok_or_else(|| {
-            let detail = "the request has no valid key; send `authorization: Bearer KEY` or \
-                          `x-api-key: KEY`";
-            Refusal::new(StatusCode::UNAUTHORIZED, "request.unauthorized", detail)
-        })
+    /// Returns the client of a request, or `None` if it needs a key and has no valid one.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        let Some(keys) = &self.keys else { return Some(NO_CLIENT.into()) };
+        let keys = keys.keys();
+        keys_of(headers).find_map(|key| keys.client_of(key))
     }
 
     /// Answers a request within its deadline and the drain.
@@ -100,6 +110,8 @@ impl Api {
             return Err(Refusal::stopping());
         }
         let request = ScoreRequest::parse(parts, &self.settings)?;
+        // Before the body is sent in vain. A reference may name another one.
+        self.journey.find_policy(request.policy.as_deref())?;
         // A panic fails this request only.
         let work = AssertUnwindSafe(self.assess(&request, body, context)).catch_unwind();
         let assessed = tokio::select! {
@@ -149,15 +161,32 @@ impl Api {
                 Ok(self.journey.assess(reference, None).await?)
             }
             BodyKind::Image => {
+                let arriving = self.arriving.enter(bytes_max).await;
                 let started = Instant::now();
                 let space = self.journey.reserve_upload(bytes_max).await;
                 let bytes = body.read(limit, hint).await?;
+                drop(arriving);
                 let uri = digest_uri(bytes.clone()).await;
                 let upload = space.filled(bytes, started);
                 let reference = request.upload_reference(uri, context);
                 Ok(self.journey.assess_upload(upload, reference).await?)
             }
         }
+    }
+}
+
+impl Arriving {
+    /// Creates the share of a budget of fetched bytes.
+    fn new(bytes_budget: u64) -> Self {
+        let bytes = (bytes_budget / 2).max(1);
+        Self { units: PrioritySemaphore::new(bytes), bytes }
+    }
+
+    /// Waits until a body of this size may arrive. One above the whole share arrives alone.
+    ///
+    /// Cancel safe.
+    async fn enter(&self, bytes: u64) -> Permit {
+        self.units.acquire(bytes.min(self.bytes), Priority::Request).await
     }
 }
 
@@ -168,12 +197,13 @@ pub(crate) async fn score(
     Extension(context): Extension<RequestContext>,
     request: Request,
 ) -> Response {
-    let timer = metrics::request_received();
+    let client = context.client.clone().unwrap_or_else(|| NO_CLIENT.into());
+    let timer = metrics::request_received(Arc::clone(&client));
     let (parts, body) = request.into_parts();
-    let mut body = RequestBody::new(&parts.headers, body);
-    let (client, answered) = match api.authenticate(&parts.headers) {
-        Ok(client) => (client, api.answer(&parts, &mut body, &context).await),
-        Err(refusal) => (NO_CLIENT.into(), Err(refusal)),
+    let mut body = RequestBody::new(&parts.headers, body, api.settings.body_timeout);
+    let answered = match &context.client {
+        Some(_) => api.answer(&parts, &mut body, &context).await,
+        None => Err(unauthorized()),
     };
     let request_id = &context.id;
     let response = match answered {
@@ -191,8 +221,14 @@ pub(crate) async fn score(
             refusal.into_response(&context)
         }
     };
-    timer.answered(&client, response.status().as_u16());
+    timer.answered(response.status().as_u16());
     response
+}
+
+fn unauthorized() -> Refusal {
+    let detail = "the request has no valid key; send `authorization: Bearer KEY` or `x-api-key: \
+                  KEY`";
+    Refusal::new(StatusCode::UNAUTHORIZED, "request.unauthorized", detail)
 }
 
 fn queue_full(full: QueueFull) -> Refusal {

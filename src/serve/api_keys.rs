@@ -14,6 +14,8 @@ const KEY_CHARS_MIN: usize = 16;
 const KEY_CHARS_MAX: usize = 1024;
 /// Longest name of a client, in characters.
 const NAME_CHARS_MAX: usize = 64;
+/// Client of requests without a key, in metrics and logs.
+pub(crate) const NO_CLIENT: &str = "-";
 /// Maximum number of keys. Each request is compared with all of them.
 const KEYS_MAX: usize = 1024;
 
@@ -35,6 +37,9 @@ pub enum ApiKeysFault {
     /// The file cannot be read.
     #[error("it cannot be read: {0}")]
     Unreadable(String),
+    /// The file is above 1 MiB.
+    #[error("it is above 1 MiB")]
+    TooLarge,
     /// A line is not a name and a key.
     #[error("line {line} {why}")]
     Line {
@@ -75,6 +80,9 @@ impl ApiKeys {
                 return Err(refused(
                     "has a name with other characters than a-z, 0-9, `-`, `_`, `.`",
                 ));
+            }
+            if name == NO_CLIENT {
+                return Err(refused("has the name `-`, which stands for requests without a key"));
             }
             if key.len() < KEY_CHARS_MIN || key.len() > KEY_CHARS_MAX {
                 return Err(refused("has a key that is not 16 to 1024 characters long"));
@@ -151,6 +159,7 @@ mod tests {
             ("shop", 1),
             ("# x\nshop hunter2", 2),
             ("shop hunter2hunter2 hunter2", 1),
+            ("- hunter2hunter2hunter2", 1),
             ("sh/op hunter2hunter2hunter2", 1),
             ("shop hunter2hunter2h\u{fc}nter2", 1),
             ("a hunter2hunter2hunter2\nb hunter2hunter2hunter2", 2),

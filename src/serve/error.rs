@@ -21,6 +21,9 @@ pub enum ServeError {
         humantime::format_duration(*.0)
     )]
     Deadline(Duration),
+    /// No body could arrive.
+    #[error("serve.body_timeout must be above zero")]
+    BodyTimeout,
     /// The file of the keys cannot be used.
     #[error("serve.api_keys_file {}: {fault}", path.display())]
     Keys {

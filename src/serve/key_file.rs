@@ -66,8 +66,32 @@ impl KeyFile {
 pub(crate) fn read(path: &Path) -> Result<ApiKeys, ApiKeysFault> {
     let mut text = String::new();
     let opened = File::open(path);
-    opened
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
+    // One byte more, so that a larger file is refused and its last key not cut.
+    let bytes = opened
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
         .map_err(|error| ApiKeysFault::Unreadable(error.to_string()))?;
+    if bytes as u64 > FILE_BYTES_MAX {
+        return Err(ApiKeysFault::TooLarge);
+    }
     ApiKeys::parse(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_beyond_the_limit_is_refused_and_no_key_is_cut() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let key = "shop 0123456789abcdef-and-the-rest";
+        // The limit lies within the key, behind its 16th character.
+        let limit = usize::try_from(FILE_BYTES_MAX).unwrap();
+        let comment = limit - "shop 0123456789abcdef".len();
+        let mut text = format!("#{}\n{key}", " ".repeat(comment - 2));
+        std::fs::write(file.path(), &text).unwrap();
+        assert_eq!(read(file.path()), Err(ApiKeysFault::TooLarge));
+        text.replace_range(1..key.len(), "");
+        std::fs::write(file.path(), &text).unwrap();
+        assert_eq!(read(file.path()).unwrap().len(), 1);
+    }
 }

@@ -12,6 +12,7 @@
 mod admission;
 mod api;
 mod api_keys;
+mod client_stream;
 mod error;
 mod key_file;
 mod openapi;

@@ -1,6 +1,9 @@
 //! The API as an `OpenAPI` 3.1 document. Its schemas are those of the types that are read and
 //! written.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -13,13 +16,14 @@ use crate::serve::request_context::REQUEST_ID;
 const SCHEMAS: &str = "/components/schemas";
 
 /// The problems of a request: their status and their cause.
-const PROBLEMS: [(u16, &str); 12] = [
+const PROBLEMS: [(u16, &str); 13] = [
     (400, "The query, a header, the reference or the policy is not usable."),
     (401, "The key is missing or unknown."),
     (404, "The object of the reference does not exist."),
-    (408, "The body did not arrive for 10 seconds."),
+    (408, "Nothing of the body arrived for 10 seconds, or it was slower than the server allows."),
     (413, "The body, the object or the picture is too large."),
     (415, "The body is not an image of a supported format, or is encoded."),
+    (421, "Without keys, the server answers requests to names of its own machine only."),
     (422, "The image is damaged, or the reference may not be read."),
     (429, "Too many requests wait. `retry-after` has the seconds after which to try again."),
     (431, "The head of the request is larger than 32 KiB. This response has no body."),
@@ -27,6 +31,9 @@ const PROBLEMS: [(u16, &str); 12] = [
     (503, "A store, the scoring server or this server is unavailable; see `retry-after`."),
     (504, "The deadline has passed, or a stage took longer than its limit."),
 ];
+
+/// The document as it is sent. Generating it takes milliseconds.
+pub(crate) static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
 
 /// Returns the document.
 pub fn document() -> Value {

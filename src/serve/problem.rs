@@ -62,6 +62,13 @@ impl Refusal {
         Self { retry_after: Some(retry_after), ..self }
     }
 
+    /// Reports that a request names another host than this machine.
+    pub(crate) fn foreign_host() -> Self {
+        let detail = "serve.listen is an address of this machine only; send the request to \
+                      localhost, or set serve.api_keys_file or serve.allow_anonymous";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "request.foreign_host", detail)
+    }
+
     /// Reports that the server is stopping.
     pub(crate) fn stopping() -> Self {
         let detail = "the server is stopping; send the request to another one";

@@ -95,14 +95,12 @@ impl ScoreRequest {
     }
 }
 
-/// Returns the key of a request, if it has one.
-pub(crate) fn key_of(headers: &HeaderMap) -> Option<&str> {
+/// Returns the keys of a request. `authorization` may be that of a proxy.
+pub(crate) fn keys_of(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(authorization) = text(header::AUTHORIZATION) {
-        let (scheme, key) = authorization.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim());
-    }
-    text(API_KEY).map(str::trim)
+    let authorization = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
+    let bearer = authorization.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    bearer.map(|(_, key)| key).into_iter().chain(text(API_KEY)).map(str::trim)
 }
 
 fn time_max(headers: &HeaderMap, settings: &Settings) -> Result<Duration, Refusal> {
@@ -193,15 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_from_either_header() {
-        let key = |name, value| {
-            let (parts, ()) = Request::get("/").header(name, value).body(()).unwrap().into_parts();
-            key_of(&parts.headers).map(str::to_owned)
+    fn a_key_is_read_from_either_header_and_neither_hides_the_other() {
+        let keys = |headers: &[(&str, &str)]| {
+            let request = headers
+                .iter()
+                .fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            keys_of(&parts.headers).collect::<Vec<_>>().join(",")
         };
-        assert_eq!(key("authorization", "Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(key("authorization", "bearer  abc ").as_deref(), Some("abc"));
-        assert_eq!(key("authorization", "Basic abc"), None);
-        assert_eq!(key("x-api-key", "abc").as_deref(), Some("abc"));
-        assert_eq!(key("cookie", "abc"), None);
+        assert_eq!(keys(&[("authorization", "Bearer abc")]), "abc");
+        assert_eq!(keys(&[("authorization", "bearer  abc ")]), "abc");
+        assert_eq!(keys(&[("authorization", "Basic abc")]), "");
+        assert_eq!(keys(&[("x-api-key", "abc")]), "abc");
+        assert_eq!(keys(&[("cookie", "abc")]), "");
+        assert_eq!(keys(&[("authorization", "Basic abc"), ("x-api-key", "def")]), "def");
+        assert_eq!(keys(&[("authorization", "Bearer abc"), ("x-api-key", "def")]), "abc,def");
     }
 }

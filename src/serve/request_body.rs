@@ -25,13 +25,15 @@ pub(crate) struct RequestBody {
     declared: Option<u64>,
     /// True if the client waits for `100 Continue` before it sends the body.
     is_awaited: bool,
+    /// Maximum time in which it arrives.
+    time_max: Duration,
 }
 
 impl RequestBody {
-    pub(crate) fn new(headers: &HeaderMap, body: Body) -> Self {
+    pub(crate) fn new(headers: &HeaderMap, body: Body, time_max: Duration) -> Self {
         let declared = body.size_hint().exact();
         let is_awaited = headers.contains_key(header::EXPECT);
-        Self { stream: body.into_data_stream(), declared, is_awaited }
+        Self { stream: body.into_data_stream(), declared, is_awaited, time_max }
     }
 
     /// Returns the maximum bytes of the body: its declared size, or the limit if it declares none.
@@ -49,14 +51,20 @@ impl RequestBody {
     /// Reads the body to its end.
     ///
     /// # Errors
-    /// Fails if more than `limit` bytes arrive, or if the connection breaks or is silent.
+    /// Fails if more than `limit` bytes arrive, or if the connection breaks, is silent or is slow.
     pub(crate) async fn read(&mut self, limit: u64, setting: &str) -> Result<Bytes, Refusal> {
+        let time_max = self.time_max;
+        let read = timeout(time_max, self.read_pieces(limit, setting)).await;
+        read.unwrap_or_else(|_| {
+            let time_max = humantime::format_duration(time_max);
+            let detail = format!("it did not arrive within {time_max}, by serve.body_timeout");
+            Err(incomplete(StatusCode::REQUEST_TIMEOUT, &detail))
+        })
+    }
+
+    async fn read_pieces(&mut self, limit: u64, setting: &str) -> Result<Bytes, Refusal> {
         let expected = self.bytes_max(limit, setting)?.min(CAPACITY_BYTES_MAX);
         let mut bytes = BytesMut::with_capacity(usize::try_from(expected).unwrap_or_default());
-        let incomplete = |status, detail: &str| {
-            let detail = format!("the body is incomplete: {detail}");
-            Refusal::new(status, "request.body_incomplete", detail)
-        };
         let silent = |_| incomplete(StatusCode::REQUEST_TIMEOUT, "nothing arrived for 10 s");
         while let Some(piece) = timeout(SILENCE_MAX, self.stream.next()).await.map_err(silent)? {
             let piece =
@@ -89,6 +97,11 @@ impl RequestBody {
     }
 }
 
+fn incomplete(status: StatusCode, detail: &str) -> Refusal {
+    let detail = format!("the body is incomplete: {detail}");
+    Refusal::new(status, "request.body_incomplete", detail)
+}
+
 fn too_large(size: &str, limit: u64, setting: &str) -> Refusal {
     let detail = format!("the body has {size}, the limit is {limit}; {setting}");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too_large", detail)
@@ -102,11 +115,13 @@ mod tests {
 
     use super::*;
 
+    const TIME_MAX: Duration = Duration::from_secs(30);
+
     fn body(pieces: Vec<&'static [u8]>, ends: bool) -> RequestBody {
         let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
         let rest =
             if ends { stream::empty().left_stream() } else { stream::pending().right_stream() };
-        RequestBody::new(&HeaderMap::new(), Body::from_stream(pieces.chain(rest)))
+        RequestBody::new(&HeaderMap::new(), Body::from_stream(pieces.chain(rest)), TIME_MAX)
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,5 +137,19 @@ mod tests {
         assert_eq!(silent, Err((408, "request.body_incomplete")));
         // A refused body without an end does not hold the response back.
         body(vec![b"ab"], false).discard().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_never_silent_has_a_time_limit_too() {
+        let ticks = tokio::time::interval(SILENCE_MAX / 2);
+        let drops = stream::unfold(ticks, |mut ticks| async {
+            ticks.tick().await;
+            Some((Ok::<_, Infallible>(b"a".as_slice()), ticks))
+        });
+        let mut body = RequestBody::new(&HeaderMap::new(), Body::from_stream(drops), TIME_MAX);
+        let started = tokio::time::Instant::now();
+        let refusal = body.read(1000, "send less").await.unwrap_err();
+        assert_eq!((refusal.status.as_u16(), refusal.code), (408, "request.body_incomplete"));
+        assert!(started.elapsed() < TIME_MAX + SILENCE_MAX);
     }
 }

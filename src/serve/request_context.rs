@@ -1,5 +1,7 @@
 //! The identity of a request: its id and its trace, in logs and in every response.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::event::TraceContext;
@@ -17,6 +19,8 @@ const ID_CHARS_MAX: usize = 128;
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     pub(crate) id: String,
+    /// The client, or `None` if the request needs a key and has no valid one.
+    pub(crate) client: Option<Arc<str>>,
     /// A span of this service in the client's trace, or in a new one.
     pub(crate) trace: TraceContext,
 }
@@ -29,7 +33,11 @@ impl RequestContext {
     }
 
     /// Reads the id or chooses one. The trace is that of the current span, if it is exported.
-    pub(crate) fn new(headers: &HeaderMap, parent: Option<&TraceContext>) -> Self {
+    pub(crate) fn new(
+        headers: &HeaderMap,
+        client: Option<Arc<str>>,
+        parent: Option<&TraceContext>,
+    ) -> Self {
         let is_id = |id: &&str| {
             !id.is_empty()
                 && id.len() <= ID_CHARS_MAX
@@ -38,6 +46,7 @@ impl RequestContext {
         let id = text(headers, &REQUEST_ID).filter(is_id).map(str::to_owned);
         Self {
             id: id.unwrap_or_else(|| hex::encode(fastrand::u128(..).to_be_bytes())),
+            client,
             trace: child_trace(parent),
         }
     }
@@ -65,7 +74,7 @@ mod tests {
     use super::*;
 
     fn context_of(headers: &HeaderMap) -> RequestContext {
-        RequestContext::new(headers, RequestContext::parent(headers).as_ref())
+        RequestContext::new(headers, None, RequestContext::parent(headers).as_ref())
     }
 
     #[test]

@@ -28,12 +28,13 @@ use tracing::{Instrument, Span};
 
 use crate::pipeline::Journey;
 use crate::serve::api::{Api, score};
+use crate::serve::client_stream::{ClientStream, closed};
 use crate::serve::error::ServeError;
 use crate::serve::openapi;
 use crate::serve::problem::Refusal;
 use crate::serve::request_context::RequestContext;
 use crate::serve::settings::{HEAD_BYTES_MAX, Settings};
-use crate::telemetry::spans;
+use crate::telemetry::{is_local_host, spans};
 
 /// The path that scores images.
 const SCORE_ROUTE: &str = "/v1/score";
@@ -203,7 +204,10 @@ impl Connections {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(HEAD_BYTES_MAX);
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let stream = Arc::new(stream);
+            let io = TokioIo::new(ClientStream::new(&stream));
+            let mut connection = pin!(builder.serve_connection(io, service));
+            let mut closed = pin!(closed(&stream));
             let mut is_closing = false;
             loop {
                 // The end of the server takes precedence over more requests.
@@ -216,6 +220,8 @@ impl Connections {
                     }
                     // An error is a client's: it disconnected, or sent no HTTP.
                     result = &mut connection => return drop(result),
+                    // While a body is unread, nothing else notices the disconnect.
+                    () = &mut closed => return,
                 }
             }
         }
@@ -232,20 +238,27 @@ fn router(api: &Arc<Api>) -> Router {
         .with_state(Arc::clone(api))
 }
 
-/// Gives each request its id and trace, and closes connections while the server stops.
+/// Gives each request its client, id and trace, and closes connections while the server stops.
 async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let parent = RequestContext::parent(request.headers());
+    let client = api.authenticate(request.headers());
+    let is_allowed = !api.is_local || names_this_machine(&request);
     let is_score = request.method() == Method::POST && request.uri().path() == SCORE_ROUTE;
-    let span = if is_score {
+    // A request without a valid key must not decide which traces are exported.
+    let span = if is_score && is_allowed && client.is_some() {
         let headers = parent.as_ref().map(|parent| (parent.header(), parent.state()));
         let headers = headers.as_ref().map(|(parent, state)| (parent.as_str(), *state));
         spans::request_span("POST", SCORE_ROUTE, headers)
     } else {
         Span::none()
     };
-    let context = span.in_scope(|| RequestContext::new(request.headers(), parent.as_ref()));
+    let context = span.in_scope(|| RequestContext::new(request.headers(), client, parent.as_ref()));
     request.extensions_mut().insert(context.clone());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = if is_allowed {
+        next.run(request).instrument(span.clone()).await
+    } else {
+        Refusal::foreign_host().into_response(&context)
+    };
     spans::mark_response(&span, response.status().as_u16());
     context.mark(response.headers_mut());
     if api.draining.is_cancelled() {
@@ -254,9 +267,17 @@ async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next)
     response
 }
 
+/// Returns true if the host of a request is this machine. A page on the web could have its own name
+/// resolve to this machine.
+fn names_this_machine(request: &Request) -> bool {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    // An absolute URI takes precedence over the header.
+    let host = request.uri().host().or(header);
+    host.is_some_and(is_local_host)
+}
+
 async fn openapi_document() -> Response {
-    let body = openapi::document().to_string();
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], openapi::DOCUMENT.clone()).into_response()
 }
 
 async fn not_found(Extension(context): Extension<RequestContext>) -> Response {

@@ -15,6 +15,8 @@ use crate::telemetry::MemoryPart;
 
 /// Largest head of a request, in bytes. It is the size of a connection's buffer, too.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Size of an event in memory, until its client has read it.
+const EVENT_BYTES: usize = 128 << 10;
 
 /// Settings of the HTTP API of `dogiqa serve` and `dogiqa run --serve`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +31,8 @@ pub struct Settings {
     /// again when it changes. Without it, requests need no key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_keys_file: Option<PathBuf>,
-    /// Allows other machines to connect without a key. Set it only if something in front checks the
-    /// clients.
+    /// Allows other machines to connect without a key, and requests for any host name. Set it only
+    /// if something in front checks the clients.
     pub allow_anonymous: bool,
     /// Maximum number of requests that are assessed at the same time. Raise it if the device is not
     /// busy.
@@ -47,8 +49,13 @@ pub struct Settings {
     /// Longest time that a request may set with the header `dogiqa-deadline-ms`.
     #[serde(with = "humantime_serde")]
     pub deadline_max: Duration,
+    /// Maximum time in which a body arrives, whatever the request's deadline. A body on its way
+    /// holds a slot and memory. Raise it for large images from slow clients.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
     /// Maximum time that a stopping server works on the requests it has accepted. After that they
-    /// are answered with 503. Keep it at least 5 seconds below the grace period of your platform.
+    /// are answered with 503. Keep it at least 10 seconds below the grace period of your platform:
+    /// the last responses, traces and answers of the cache are written after it.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }
@@ -58,7 +65,7 @@ pub struct Settings {
 pub enum Access {
     /// Clients with a key.
     Keys,
-    /// Every process of this machine.
+    /// Every process of this machine, by a name of this machine.
     ThisMachine,
     /// Everyone that reaches the address, by `serve.allow_anonymous`.
     Everyone,
@@ -75,6 +82,7 @@ impl Default for Settings {
             connections_max: const { NonZeroUsize::new(512).unwrap() },
             deadline: Duration::from_mins(1),
             deadline_max: Duration::from_mins(15),
+            body_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
         }
     }
@@ -85,15 +93,18 @@ impl Settings {
     ///
     /// # Errors
     /// Fails if other machines could connect without a key and `allow_anonymous` is not set, or if
-    /// a time limit is zero or above `deadline_max`.
+    /// `deadline` is zero or above `deadline_max`, or `body_timeout` is zero.
     pub fn access(&self) -> Result<Access, ServeError> {
         if self.deadline.is_zero() || self.deadline > self.deadline_max {
             return Err(ServeError::Deadline(self.deadline));
         }
+        if self.body_timeout.is_zero() {
+            return Err(ServeError::BodyTimeout);
+        }
         match (&self.api_keys_file, self.listen.ip().is_loopback()) {
             (Some(_), _) => Ok(Access::Keys),
+            (None, _) if self.allow_anonymous => Ok(Access::Everyone),
             (None, true) => Ok(Access::ThisMachine),
-            (None, false) if self.allow_anonymous => Ok(Access::Everyone),
             (None, false) => Err(ServeError::Exposed(self.listen)),
         }
     }
@@ -109,10 +120,12 @@ impl Settings {
         self.api_keys_file.as_ref().map(read).transpose()
     }
 
-    /// Returns the maximum memory of connections and references. The bytes of images are part of
-    /// `pipeline.bytes_budget`.
+    /// Returns the maximum memory of connections, their responses and references. The bytes of
+    /// images are part of `pipeline.bytes_budget`. A response counts as a large event without
+    /// masks.
     pub fn memory(&self) -> MemoryPart {
-        let connections = self.connections_max.get().saturating_mul(2 * HEAD_BYTES_MAX);
+        let connections =
+            self.connections_max.get().saturating_mul(2 * HEAD_BYTES_MAX + EVENT_BYTES);
         let references = self.requests_max.get().saturating_mul(2 * PAYLOAD_BYTES_MAX);
         let bytes = connections.saturating_add(references) as u64;
         MemoryPart { what: "connections", setting: "serve.connections_max", bytes }
@@ -127,6 +140,8 @@ mod tests {
     fn other_machines_may_connect_only_with_a_key_or_if_it_is_allowed() {
         let plain = Settings::default();
         assert_eq!(plain.access().unwrap(), Access::ThisMachine);
+        let behind = Settings { allow_anonymous: true, ..plain.clone() };
+        assert_eq!(behind.access().unwrap(), Access::Everyone, "a proxy of this machine");
         let open = Settings { listen: "0.0.0.0:8080".parse().unwrap(), ..plain };
         let error = open.access().unwrap_err().to_string();
         assert!(error.contains("0.0.0.0:8080") && error.contains("serve.api_keys_file"), "{error}");
@@ -137,10 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_of_zero_or_above_its_maximum_is_refused() {
+    fn time_limits_of_zero_and_a_deadline_above_its_maximum_are_refused() {
         for deadline in [Duration::ZERO, Duration::from_hours(1)] {
             let settings = Settings { deadline, ..Settings::default() };
             assert!(settings.access().unwrap_err().to_string().contains("serve.deadline"));
         }
+        let settings = Settings { body_timeout: Duration::ZERO, ..Settings::default() };
+        assert!(settings.access().unwrap_err().to_string().contains("serve.body_timeout"));
     }
 }

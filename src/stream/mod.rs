@@ -61,6 +61,7 @@ pub use dead_letters::request::ReplayRequest;
 pub use error::StreamError;
 pub use output::output_record::{Outgoing, PublishError};
 pub use output::publisher::Publisher;
+pub use output::shadow::Shadow;
 pub use properties::Properties;
 pub use settings::{DeliveryMode, GroupProtocol, Settings};
 pub use worker::Summary;

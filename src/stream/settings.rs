@@ -57,6 +57,9 @@ pub struct Settings {
     pub output_topic: String,
     /// Topic of the dead letters.
     pub dead_letter_topic: String,
+    /// Topic of the events of `engine.shadow`, which needs it. `dogiqa watch --shadow` reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow_topic: Option<String>,
     /// `at-least-once`: a crash may write an answer twice, with the same `event_id`.
     /// `exactly-once`: answers and offsets are committed in one transaction, and consumers with
     /// `isolation.level=read_committed` see each answer once, up to `commit_interval` later.
@@ -166,6 +169,7 @@ impl Default for Settings {
             input_format: InputFormat::default(),
             output_topic: "image-quality".to_owned(),
             dead_letter_topic: "image-quality-dead-letters".to_owned(),
+            shadow_topic: None,
             delivery: DeliveryMode::default(),
             transactional_id: None,
             create_topics: false,
@@ -212,7 +216,10 @@ impl Settings {
             ("output_topic", &self.output_topic),
             ("dead_letter_topic", &self.dead_letter_topic),
         ];
-        if let Some((name, value)) = names.iter().find(|(_, value)| !is_usable(value)) {
+        let shadow = self.shadow_topic.iter().map(|topic| ("shadow_topic", topic));
+        if let Some((name, value)) =
+            names.into_iter().chain(shadow).find(|(_, value)| !is_usable(value))
+        {
             return invalid(format!("kafka.{name} = {value:?} is not a valid name; set it"));
         }
         let [input, output, dead] =
@@ -227,6 +234,12 @@ impl Settings {
             return invalid(format!(
                 "kafka.output_topic and kafka.dead_letter_topic are both {output}, so readers of \
                  events would receive dead letters; use two topics"
+            ));
+        }
+        if let Some(shadow) = self.shadow_topic.as_ref().filter(|it| self.topics().contains(it)) {
+            return invalid(format!(
+                "kafka.shadow_topic {shadow} is also another topic of the worker, so its readers \
+                 would receive events of the shadow; use a separate topic"
             ));
         }
         Ok(())
@@ -303,6 +316,11 @@ impl Settings {
         set.and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES_MAX)
     }
 
+    /// Returns the topics of the worker and that of its shadow.
+    pub fn topics_with_shadow(&self) -> Vec<String> {
+        self.topics().into_iter().chain(self.shadow_topic.clone()).collect()
+    }
+
     /// Returns the topics of the worker: references, events, dead letters.
     pub fn topics(&self) -> [String; 3] {
         [&self.input_topic, &self.output_topic, &self.dead_letter_topic].map(Clone::clone)
@@ -330,6 +348,12 @@ mod tests {
         let mixes_answers =
             Settings { dead_letter_topic: "image-quality".to_owned(), ..Settings::default() };
         assert!(mixes_answers.validate().unwrap_err().to_string().contains("two topics"));
+        let with_shadow =
+            |topic: &str| Settings { shadow_topic: Some(topic.to_owned()), ..Settings::default() };
+        let mixes_engines = with_shadow("image-quality").validate().unwrap_err().to_string();
+        assert!(mixes_engines.contains("kafka.shadow_topic image-quality is also"));
+        assert!(with_shadow("").validate().unwrap_err().to_string().contains("shadow_topic"));
+        with_shadow("image-quality-shadow").validate().unwrap();
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::stream::broker::sasl_login::SaslLogin;
 use crate::stream::broker::topics::ensure_topics;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::{Intake, IntakeLimits};
+use crate::stream::intake::client_login::ClientLogin;
 use crate::stream::intake::commits::{Committer, OffsetCommitter};
 use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::GroupConsumer;
@@ -32,6 +33,7 @@ use crate::stream::output::answer::Answers;
 use crate::stream::output::answer_writer::{AdmittedRecord, AnswerOutput, AnswerWriter};
 use crate::stream::output::outbox::Outbox;
 use crate::stream::output::publisher::Publisher;
+use crate::stream::output::shadow::{Shadow, ShadowTasks};
 use crate::stream::output::transaction_committer::TransactionCommitter;
 use crate::stream::record::delivery::Delivery;
 use crate::stream::record::in_flight_budget::InFlightBudget;
@@ -79,6 +81,21 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<Summary, StreamError> {
+    run_with_shadow(settings, journey, None, health, shutdown).await
+}
+
+/// Runs a worker whose shadow scores a share of the answered images too. Images that the shadow has
+/// not scored at the stop are left out.
+///
+/// # Errors
+/// Fails like [`run`], and if there is a shadow and no topic for its events.
+pub async fn run_with_shadow(
+    settings: Settings,
+    journey: Journey,
+    shadow: Option<Shadow>,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<Summary, StreamError> {
     settings.validate()?;
     if !ensure_topics(&settings, &shutdown).await? {
         return Ok(Summary::default());
@@ -86,7 +103,7 @@ pub async fn run(
     let state = WorkerState::new(settings);
     // If this future is dropped, its tasks end with it.
     let _end_of_tasks = state.tasks.clone().drop_guard();
-    let worker = Worker::start(state, journey, health).await?;
+    let worker = Worker::start(state, journey, shadow, health).await?;
     worker.live(&shutdown).await
 }
 
@@ -204,8 +221,18 @@ impl Worker {
     async fn start(
         state: WorkerState,
         journey: Journey,
+        shadow: Option<Shadow>,
         health: Health,
     ) -> Result<Self, StreamError> {
+        let tasks = TaskTracker::new();
+        let shadow_publisher = match &shadow {
+            Some(_) => Some(Publisher::open_for_shadow(&state.settings, Arc::clone(&state.login))?),
+            None => None,
+        };
+        let shadow = shadow.zip(shadow_publisher.clone()).map(|(shadow, publisher)| {
+            ShadowTasks::new(shadow, &state.settings, publisher, tasks.clone(), state.tasks.clone())
+        });
+        let shadow = shadow.transpose()?.map(Arc::new);
         let (output, committer) = state.output().await?;
         let (intake, deliveries) = state.intake();
         let polling = Polling::start(Poller {
@@ -219,7 +246,7 @@ impl Worker {
                 Arc::clone(&state.vitals),
             ),
             watch: PositionWatch::default(),
-            login: Arc::clone(&state.login),
+            login: ClientLogin { login: Arc::clone(&state.login), shadow: shadow_publisher },
             settings: Arc::clone(&state.settings),
             partitions: Arc::clone(&state.partitions),
             budget: Arc::clone(&state.budget),
@@ -237,11 +264,11 @@ impl Worker {
         );
         let settings = Arc::clone(&state.settings);
         let writer = AnswerWriter { settings, output, counts: Arc::clone(&state.counts) };
-        let answers = Answers::new(journey, writer, Arc::clone(&state.vitals));
+        let answers = Answers::new(journey, shadow, writer, Arc::clone(&state.vitals));
         let partitions = Arc::clone(&state.partitions);
         let answering =
             Arc::new(Answering { answers, partitions, fault: Arc::clone(&state.fault) });
-        Ok(Self { state, health, polling, deliveries, answering, tasks: TaskTracker::new() })
+        Ok(Self { state, health, polling, deliveries, answering, tasks })
     }
 
     async fn live(mut self, shutdown: &CancellationToken) -> Result<Summary, StreamError> {

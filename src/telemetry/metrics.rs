@@ -3,6 +3,7 @@
 //! configuration.
 #![expect(clippy::disallowed_macros, reason = "this is the one place that names metrics")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{
@@ -15,24 +16,13 @@ use opentelemetry::metrics::Meter;
 use crate::redact;
 use crate::telemetry::line_limit::LineLimit;
 use crate::telemetry::metric_bridge::MetricBridge;
+use crate::telemetry::metric_buckets::{BUCKETS, buckets};
 use crate::telemetry::stage::Stage;
 
 static FAILED_EXPORTS: LineLimit = LineLimit::new(Duration::from_mins(1));
-/// Limits the lines about reasons that could not be measured.
-static FAILED_REASONS: LineLimit = LineLimit::new(Duration::from_mins(1));
-/// Longest error of a collector that the log repeats, in characters.
+static FAILED_SHADOWS: LineLimit = LineLimit::new(Duration::from_mins(1));
+/// Longest error that the log repeats, in characters.
 const ERROR_EXCERPT_MAX: usize = 300;
-
-/// Upper bounds of the latency buckets, in seconds: from an in-memory fetch to a stuck store.
-const LATENCY_BUCKETS_SECONDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Upper bounds of the buckets for inputs per batch.
-const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-/// Upper bounds of the fill buckets. A single input that exceeds the batch cost is above 1.
-const FILL_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0];
-/// Upper bounds of the score buckets, in levels. The seg term raises scores above the top level.
-const SCORE_BUCKETS: [f64; 15] =
-    [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0];
 
 /// The reason why the recorder was not installed.
 #[derive(Debug, thiserror::Error)]
@@ -44,14 +34,6 @@ pub enum InstallError {
     #[error("this process has a recorder of metrics already")]
     Installed,
 }
-
-/// Buckets of histograms, by the end of their name.
-const BUCKETS: [(&str, &[f64]); 4] = [
-    ("_seconds", &LATENCY_BUCKETS_SECONDS),
-    ("_items", &BATCH_BUCKETS),
-    ("_fill_ratio", &FILL_BUCKETS),
-    ("_score", &SCORE_BUCKETS),
-];
 
 /// Installs the process-wide recorder and returns the handle that renders it. With `meter`, records
 /// everything into its instruments too.
@@ -79,11 +61,6 @@ pub fn install(meter: Option<Meter>) -> Result<PrometheusHandle, InstallError> {
     describe_gauges_and_times();
     start_at_zero();
     Ok(handle)
-}
-
-fn buckets(name: &str) -> &'static [f64] {
-    let suffixed = BUCKETS.iter().find(|(suffix, _)| name.ends_with(suffix));
-    suffixed.map_or(&[], |(_, buckets)| *buckets)
 }
 
 /// Creates the counters whose first increment is an alert. The increase of a series that begins at
@@ -153,6 +130,11 @@ fn describe_counters() {
         "Answers not kept in the cache, because its disk is too slow"
     );
     describe_counter!(
+        "dogiqa_shadow_dropped_total",
+        "Images of the shadow's share that it did not score, by reason"
+    );
+    describe_counter!("dogiqa_shadow_failed_total", "Images that failed in the shadow, by code");
+    describe_counter!(
         "dogiqa_pauses_total",
         "Times intake paused because the in-flight budget was used up"
     );
@@ -170,6 +152,7 @@ fn describe_gauges_and_times() {
     describe_gauge!("dogiqa_requests_in_flight", "HTTP requests received and not yet answered");
     describe_gauge!("dogiqa_requests_waiting", "HTTP requests that wait for their turn");
     describe_histogram!("dogiqa_image_score", "Scores of the images");
+    describe_histogram!("dogiqa_shadow_score", "Scores of the images by the shadow");
     describe_histogram!("dogiqa_lane_batch_items", "Inputs per batch, by lane and device");
     describe_histogram!(
         "dogiqa_lane_batch_fill_ratio",
@@ -236,14 +219,6 @@ impl Drop for StageTimer {
 /// Records that a stage failed for an image.
 pub fn stage_failed(stage: Stage, code: &'static str) {
     counter!("dogiqa_stage_errors_total", "stage" => stage.name(), "code" => code).increment(1);
-}
-
-/// Records that an image's reasons could not be measured, so that its event has none.
-pub fn reasons_failed(code: &'static str, message: &str) {
-    stage_failed(Stage::Measure, code);
-    if let Some(repeated) = FAILED_REASONS.admit(code, Instant::now()) {
-        tracing::warn!(code, repeated, message, "events without reasons: they were not measured");
-    }
 }
 
 /// Records that a record was received from the input topic.
@@ -439,25 +414,26 @@ pub fn budget_free(bytes: u64, pixels: u64) {
 /// left by its client.
 #[derive(Debug)]
 pub struct RequestTimer {
+    client: Arc<str>,
     started: Instant,
     is_answered: bool,
 }
 
-/// Records that an HTTP request was received.
-pub fn request_received() -> RequestTimer {
+/// Records that an HTTP request was received. `client` is the name of its key, or `-` without one.
+pub fn request_received(client: Arc<str>) -> RequestTimer {
     gauge!("dogiqa_requests_in_flight").increment(1.0);
-    RequestTimer { started: Instant::now(), is_answered: false }
+    RequestTimer { client, started: Instant::now(), is_answered: false }
 }
 
 impl RequestTimer {
-    /// Records the answer. `client` is the name of the key, or `-` without one.
-    pub fn answered(mut self, client: &str, status: u16) {
+    /// Records the answer.
+    pub fn answered(mut self, status: u16) {
         self.is_answered = true;
-        self.end(client, status.to_string());
+        self.end(status.to_string());
     }
 
-    fn end(&self, client: &str, status: String) {
-        let labels = [("client", client.to_owned()), ("status", status.clone())];
+    fn end(&self, status: String) {
+        let labels = [("client", self.client.to_string()), ("status", status.clone())];
         counter!("dogiqa_requests_total", &labels).increment(1);
         let duration = histogram!("dogiqa_request_duration_seconds", "status" => status);
         duration.record(self.started.elapsed());
@@ -468,7 +444,7 @@ impl Drop for RequestTimer {
     fn drop(&mut self) {
         gauge!("dogiqa_requests_in_flight").decrement(1.0);
         if !self.is_answered {
-            self.end("-", "disconnected".to_owned());
+            self.end("disconnected".to_owned());
         }
     }
 }
@@ -494,5 +470,24 @@ pub fn export_failed(signal: &'static str, error: &str) {
     if let Some(repeated) = FAILED_EXPORTS.admit(signal, Instant::now()) {
         let error = redact::excerpt(&redact::uris_in(error), ERROR_EXCERPT_MAX);
         tracing::warn!(signal, repeated, error, "the collector did not accept an export");
+    }
+}
+
+/// Records that the shadow's event of an image was acknowledged.
+pub fn shadow_scored(score: f64) {
+    histogram!("dogiqa_shadow_score").record(score);
+}
+
+/// Records that the shadow left out an image. `reason` is `full`, `stopped` or `engine_lost`.
+pub fn shadow_dropped(reason: &'static str) {
+    counter!("dogiqa_shadow_dropped_total", "reason" => reason).increment(1);
+}
+
+/// Records that an image failed in the shadow.
+pub fn shadow_failed(code: &'static str, message: &str) {
+    counter!("dogiqa_shadow_failed_total", "code" => code).increment(1);
+    if let Some(repeated) = FAILED_SHADOWS.admit(code, Instant::now()) {
+        let message = redact::excerpt(&redact::uris_in(message), ERROR_EXCERPT_MAX);
+        tracing::warn!(code, repeated, message, "the shadow did not score an image");
     }
 }

@@ -6,9 +6,11 @@
 
 mod health;
 mod line_limit;
+mod local_host;
 pub mod logging;
 mod memory_part;
 mod metric_bridge;
+mod metric_buckets;
 mod metric_exporter;
 pub mod metrics;
 mod otlp;
@@ -20,6 +22,7 @@ mod stage;
 
 pub use health::{Health, NotReady};
 pub use line_limit::LineLimit;
+pub(crate) use local_host::is_local_host;
 pub use memory_part::MemoryPart;
 pub use otlp::{Otlp, OtlpError, OtlpSettings};
 pub use server::{ServerError, serve};

@@ -36,14 +36,15 @@ const HEADERS_BYTES_MAX: usize = 64 << 10;
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpSettings {
     /// Address of a collector that receives OTLP over HTTP, such as `http://collector:4318`.
-    /// `dogiqa run` exports a trace for each reference, and its metrics. Empty: nothing is
-    /// exported.
+    /// `dogiqa run` exports a trace for each reference, `dogiqa serve` and `run --serve` one for
+    /// each request to score an image, and all of them their metrics. Empty: nothing is exported.
     pub endpoint: String,
     /// File with headers for the collector, such as `authorization: Bearer …`, one per line. It is
     /// read at start-up. Over plain `http:` anyone on the network can read them.
     pub headers_file: Option<PathBuf>,
-    /// Share of the traces to export, from 0 to 1, of references without a `traceparent`. Traces of
-    /// others are exported if their producer has sampled them.
+    /// Share of the traces to export, from 0 to 1, of references and requests without a
+    /// `traceparent`. Traces of others are exported if their producer or client has sampled them.
+    /// Requests without a valid key have no trace.
     pub sample_ratio: f64,
     /// Interval between exports of the metrics; from 1 second to 1 hour.
     #[serde(with = "humantime_serde")]

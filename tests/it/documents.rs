@@ -71,7 +71,7 @@ fn dogiqa_command(line: &str) -> Option<&str> {
         let part = part.trim();
         part.strip_prefix("cargo run --release -- ").or_else(|| part.strip_prefix("dogiqa "))
     })?;
-    command.split(" < ").next()
+    command.split(" < ").next()?.split(" > ").next()
 }
 
 /// Splits a command into words. Text between single quotes is one word.

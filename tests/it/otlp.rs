@@ -1,6 +1,7 @@
 //! Traces and metrics of a real worker at a collector of the test, decoded from their bytes.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
@@ -281,10 +282,13 @@ async fn one_trace_goes_from_the_producers_span_through_every_stage_to_the_answe
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_continues_the_trace_of_its_client() {
     let collector = WebServer::start(|_, _| Answer::ok(""));
+    let mut keys = tempfile::NamedTempFile::new().unwrap();
+    keys.write_all(b"shop planted-api-key-0123456789\n").unwrap();
     let mut command = cli::command(&["serve"]);
     let settings = [
         "engine.name=classic".to_owned(),
         "serve.listen=127.0.0.1:0".to_owned(),
+        format!("serve.api_keys_file={}", keys.path().display()),
         "telemetry.log.format=json".to_owned(),
         "telemetry.server.address=127.0.0.1:0".to_owned(),
         format!("telemetry.otlp.endpoint={}", collector.url("")),
@@ -297,6 +301,10 @@ async fn a_request_continues_the_trace_of_its_client() {
     let parent = format!("00-{TRACE}-{PRODUCER}-01");
     let photo = std::fs::read(cli::photo("cat.jpg")).unwrap();
     let score = client().post(format!("{url}/v1/score")).header("traceparent", &parent);
+    // A client without a key does not decide what is exported.
+    let refused = send(score.try_clone().unwrap().body(photo.clone())).await.unwrap();
+    assert_eq!(refused.status, 401, "{refused:?}");
+    let score = score.header("x-api-key", "planted-api-key-0123456789");
     let scored = send(score.body(photo)).await.unwrap();
     assert_eq!(scored.status, 200, "{scored:?}");
     let document = client().get(format!("{url}/v1/openapi.json")).header("traceparent", &parent);

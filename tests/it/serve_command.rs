@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use dog_iqa::storage::file_uri;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::cli::{command, photo, text};
 use crate::process::Process;
+use crate::scoring_server::{ScoringServer, error};
 use crate::served_api::{client, send};
 use crate::stream::{PATIENCE, Record, Scene};
 
@@ -47,8 +49,14 @@ async fn serve_scores_until_sigterm_and_shows_no_key() {
     let response = send(request).await.unwrap();
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(response.body["image"]["format"], "jpeg");
-    let wrong = client().post(&url).header("x-api-key", format!("{KEY}-wrong")).body(photo);
+    let wrong = client().post(&url).header("x-api-key", format!("{KEY}-wrong")).body(photo.clone());
     assert_eq!(send(wrong).await.unwrap().status, 401);
+    // A file that is being edited changes nothing.
+    fs::write(file.path(), "shop short\n").unwrap();
+    process.wait_for_line("the API keys stay as they are", PATIENCE);
+    let request = client().post(&url).header("x-api-key", KEY).body(photo);
+    assert_eq!(send(request).await.unwrap().status, 200);
+    fs::write(file.path(), format!("shop {KEY}\n")).unwrap();
     process.terminate();
     let (status, log) = tokio::task::spawn_blocking(|| process.finish(PATIENCE)).await.unwrap();
     assert!(status.success(), "{log}");
@@ -69,6 +77,7 @@ fn an_open_address_without_keys_is_refused_and_check_says_who_may_use_the_api() 
         (&["check"], &[open], 1, "broken   serve: serve.listen = 0.0.0.0:0 is open"),
         (&["check"], &[open, "serve.allow_anonymous=true"], 1, "warning  serve: everyone"),
         (&["check"], &[], 1, "ok       serve: only this machine"),
+        (&["check"], &["serve.connections_max=99999999999"], 1, "warning  memory: with --serve"),
         (&["serve"], &["serve.api_keys_file=/no/such/file"], 1, "/no/such/file: it cannot be read"),
     ] {
         let brokers = ["kafka.bootstrap_servers=127.0.0.1:9", "kafka.probe_timeout=1s"];
@@ -78,6 +87,58 @@ fn an_open_address_without_keys_is_refused_and_check_says_who_may_use_the_api() 
         assert_eq!(output.status.code(), Some(code), "{all}");
         assert!(all.contains(part), "`{part}` is not in {all}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_is_not_ready_while_its_scoring_server_is_away() {
+    let scorer = ScoringServer::start();
+    scorer.misbehave(|_| Some(error(503, "the model is gone")));
+    let http = format!("engine.dog_iqa.http.url={}", scorer.server.url("/v1"));
+    let settings = [
+        "engine.name=dog-iqa",
+        "engine.dog_iqa.segmenter=classic",
+        "engine.dog_iqa.scorer=http",
+        &http,
+        "engine.dog_iqa.http.model=brightness",
+        "engine.dog_iqa.http.attempts_max=1",
+    ];
+    let process = Process::spawn("the server", &mut configured(&["serve"], &settings));
+    let url = url_of(&process);
+    let line = process.wait_for_line("serving /healthz", PATIENCE);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let readyz = format!("http://{}/readyz", line["address"].as_str().unwrap());
+    let readiness = async || {
+        let response = client().get(&readyz).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let score = async || {
+        let photo = fs::read(photo("cat.jpg")).unwrap();
+        send(client().post(&url).body(photo)).await.unwrap().status
+    };
+    let until = async |status: u16| {
+        let mut checks = tokio::time::interval(Duration::from_millis(20));
+        let wait = async {
+            loop {
+                let (current, text) = readiness().await;
+                if current == status {
+                    return text;
+                }
+                checks.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the readiness changes")
+    };
+    until(200).await;
+    assert_eq!(score().await, 503);
+    let text = until(503).await;
+    assert!(text.contains("server_unavailable") && text.contains("the model is gone"), "{text}");
+    scorer.behave();
+    // After a pause the next request tries the server again.
+    until(200).await;
+    assert_eq!(score().await, 200);
+    process.terminate();
+    let (status, log) = tokio::task::spawn_blocking(|| process.finish(PATIENCE)).await.unwrap();
+    assert!(status.success(), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::topic_partition_list::Offset;
 use serde_json::Value;
 
 use crate::fault_run::FaultRun;
@@ -89,6 +90,38 @@ fn recreated(protocol: &str, workers: usize, title: &'static str) {
         let notices = run.workers.iter().filter(|worker| worker.log().contains(RECREATED));
         assert!(notices.count() > 0, "no worker noticed it");
         run.finish();
+    });
+}
+
+#[test]
+fn a_position_of_a_deleted_topic_is_not_continued_when_it_is_created_again() {
+    let size = RunSize::from_environment().divided_by(8);
+    let title = "a worker starts at a position that another one committed for the deleted topic";
+    FaultRun::with_size("old-position", title, size, |mut run| {
+        run.start(1);
+        run.read_until_answered(1, 1);
+        run.wait_until_committed();
+        let view = run.fixture.group_view();
+        let old = view.committed_with_metadata(WAIT_MAX).unwrap();
+        ServiceFixture::stop(run.workers.remove(0));
+        run.recreate_input();
+        // More records than the old position, so that no position is out of range.
+        run.publish_more(2 * run.size.references);
+        // The brokers delete the offsets of a deleted topic a moment later.
+        let is_without_offsets = || {
+            let committed = view.committed(WAIT_MAX).unwrap();
+            committed.iter().all(|offset| *offset == Offset::Invalid)
+        };
+        assert!(wait::until(is_without_offsets, WAIT_MAX), "the old offsets are deleted");
+        // As a worker does that has not noticed the new topic.
+        view.commit(&old);
+        run.faults += 1;
+        // The committed offsets go back to 0.
+        run.permit_repeats();
+        run.start(1);
+        run.read_until_answered(1, 1);
+        assert!(run.workers[0].log().contains(RECREATED), "the worker has not noticed it");
+        assert_eq!(run.finish().twice, 0, "answers beyond one for each reference");
     });
 }
 

@@ -53,6 +53,7 @@ fn the_page_shows_the_topics_to_eyes_keyboards_and_screen_readers() {
     let record = || PublishedRecord { payload: Some(event.clone().into()), ..Default::default() };
     fixture.publish_to(&fixture.events(), (0..EVENTS_A_SECOND).map(|_| record()));
     browser.wait_for("document.querySelector('#rate-note').innerText.startsWith('5,020 in ')");
+    assert_says_what_is_missing(&browser);
     assert_eq!(browser.console_errors(), Vec::<String>::new());
     monitor.terminate();
     assert_eq!(monitor.wait(WAIT_MAX).code(), Some(0));
@@ -63,6 +64,7 @@ fn event(policy: &str, outcome: &str, score: f64) -> Value {
     let mut event: Value = serde_json::from_str(example).unwrap();
     event["score"] = json!(score);
     event["verdict"] = json!({"policy": policy, "outcome": outcome, "reasons": []});
+    event.as_object_mut().unwrap().remove("reasons").expect("the example has reasons");
     event
 }
 
@@ -201,6 +203,22 @@ fn assert_shows_rejected_images(browser: &Browser) {
     browser.wait_for(
         "[...document.querySelectorAll('.picture img')].every((image) => image.naturalWidth > 0)",
     );
+}
+
+fn assert_says_what_is_missing(browser: &Browser) {
+    let foot_after = |since_ms: &str, is_skipped: bool| {
+        let interruption = json!({"is_skipped": is_skipped});
+        let script = format!(
+            "const interruption = {{...{interruption}, since_ms: {since_ms}, until_ms: {since_ms}}};
+             showFoot({{...latest, kafka: {{...latest.kafka, interruption}}}});
+             return document.querySelector('#foot').innerText"
+        );
+        browser.run(&script).as_str().unwrap().to_owned()
+    };
+    assert!(foot_after("latest.now_ms", false).contains("Reading was interrupted from "));
+    assert!(foot_after("latest.now_ms", true).contains("A record could not be read at "));
+    let old = foot_after("latest.now_ms - 1000 * (latest.window_s + latest.reference_s)", true);
+    assert!(!old.contains("could not be read"), "{old}");
 }
 
 fn assert_is_usable_by_keyboard(browser: &Browser) {

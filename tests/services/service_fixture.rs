@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -417,7 +417,23 @@ impl GroupView {
     /// # Errors
     /// Fails if no broker answers within `wait`.
     pub(crate) fn committed(&self, wait: Duration) -> Result<Vec<Offset>, KafkaError> {
-        let committed = self.consumer.committed_offsets(self.partitions.clone(), wait)?;
+        let committed = self.committed_with_metadata(wait)?;
         Ok(committed.elements().iter().map(TopicPartitionListElem::offset).collect())
+    }
+
+    /// Returns the committed offset of each partition with its metadata.
+    ///
+    /// # Errors
+    /// Fails if no broker answers within `wait`.
+    pub(crate) fn committed_with_metadata(
+        &self,
+        wait: Duration,
+    ) -> Result<TopicPartitionList, KafkaError> {
+        self.consumer.committed_offsets(self.partitions.clone(), wait)
+    }
+
+    /// Commits offsets while the group has no members.
+    pub(crate) fn commit(&self, positions: &TopicPartitionList) {
+        self.consumer.commit(positions, CommitMode::Sync).unwrap();
     }
 }

@@ -16,7 +16,7 @@ use dog_iqa::imaging;
 use dog_iqa::method;
 use dog_iqa::pipeline::{self, Journey, JourneyParts};
 use dog_iqa::storage::{self, Scheme, Stores};
-use dog_iqa::stream::{EmbeddedBroker, Settings, StreamError, Summary, worker};
+use dog_iqa::stream::{EmbeddedBroker, Settings, Shadow, StreamError, Summary, worker};
 use dog_iqa::telemetry::Health;
 use futures::stream::BoxStream;
 use image::{ImageFormat, Rgb, RgbImage};
@@ -60,6 +60,8 @@ pub(crate) struct Scene {
     pub(crate) objects: Vec<(String, Vec<u8>)>,
     /// The cache of answers that the workers share.
     pub(crate) cache: Option<Arc<AnswerCache>>,
+    /// The second engine of the workers.
+    pub(crate) shadow: Option<Shadow>,
     masks_in_events: bool,
     partitions: i32,
 }
@@ -132,6 +134,7 @@ impl Scene {
             measures: Vec::new(),
             objects: Vec::new(),
             cache: None,
+            shadow: None,
             masks_in_events: false,
             partitions,
         }
@@ -155,7 +158,9 @@ impl Scene {
             .ok();
         let (health, shutdown) = (Health::starting(), CancellationToken::new());
         let journey = self.journey().await;
-        let worker = worker::run(settings, journey, health.clone(), shutdown.clone());
+        let shadow = self.shadow.clone();
+        let worker =
+            worker::run_with_shadow(settings, journey, shadow, health.clone(), shutdown.clone());
         Running { worker: tokio::spawn(worker), shutdown, health }
     }
 

@@ -63,7 +63,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
     ("serve", &["redact", "priority", "telemetry", "event", "pipeline"]),
     ("report", &["redact", "method", "event", "evaluation", "imaging"]),
-    ("monitor", &["redact", "method", "storage", "imaging", "stream"]),
+    ("monitor", &["redact", "telemetry", "method", "storage", "imaging", "stream"]),
     (
         "config",
         &[

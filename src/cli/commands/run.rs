@@ -4,7 +4,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::command_outcome::CommandOutcome;
-use crate::cli::journey_setup::{open_cache, open_journey};
+use crate::cli::journey_setup::{open_cache, open_journey, open_shadow};
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::signals::Signals;
 use crate::config::Settings;
@@ -56,8 +56,15 @@ pub(crate) async fn run(
     if let Some(cache) = open_cache(&settings).await?.context("cache")? {
         journey = journey.with_cache(cache);
     }
+    let shadow = open_shadow(&settings, &journey).await?;
+    let of_shadow = shadow.as_ref().map(|shadow| shadow.memory(&settings.kafka));
     let of_requests = args.serve.then(|| settings.serve.memory());
-    let parts = settings.kafka.memory().into_iter().chain(of_requests);
+    let parts = settings
+        .kafka
+        .memory()
+        .into_iter()
+        .chain(of_requests)
+        .chain(of_shadow.into_iter().flatten());
     let memory = MemoryPlan::new(&journey, &settings, parts);
     memory.log();
     memory.check()?;
@@ -65,7 +72,9 @@ pub(crate) async fn run(
 
     // If one of the two ends, the other finishes its work in flight.
     let worker = async {
-        let ended = worker::run(settings.kafka, journey, health, shutdown.clone()).await;
+        let work =
+            worker::run_with_shadow(settings.kafka, journey, shadow, health, shutdown.clone());
+        let ended = Box::pin(work).await;
         shutdown.cancel();
         ended
     };

@@ -5,7 +5,7 @@
 //! finds a partition that cannot be read.
 //! [`probe`] and [`topics`] find and create topics, and explain why the brokers cannot be used.
 //! [`backlog`] compares the group's position with what retention deletes, [`group_lag`] with the
-//! end of the topic.
+//! end of the topic. [`topic_identity`] distinguishes a topic from a deleted one.
 //! [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for the demo and
 //! for tests.
 //!
@@ -23,6 +23,7 @@ pub(crate) mod partition_list;
 pub(crate) mod probe;
 pub(crate) mod sasl_login;
 mod tls_diagnosis;
+pub(crate) mod topic_identity;
 pub(crate) mod topic_reader;
 pub(crate) mod topics;
 pub(crate) mod unreadable;

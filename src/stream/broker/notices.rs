@@ -10,9 +10,9 @@ const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 /// A fact about the consumed topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// The topic has another id than before. Either it was deleted and created again, or a broker
-    /// has not heard of that yet and returned the old id once more.
-    TopicChanged { topic: String, old_id: String, new_id: String },
+    /// The topic has this id. Either it is the first one, or the topic was deleted and created
+    /// again, or a broker has not heard of that yet and returned the old id once more.
+    TopicId { topic: String, id: String },
     /// The brokers do not have the offset from which the consumer wanted to read.
     OffsetReset {
         topic: String,
@@ -26,7 +26,7 @@ impl Notice {
     /// Reads a log line. Returns `None` for all others.
     pub(crate) fn parse(facility: &str, line: &str) -> Option<Self> {
         match facility {
-            "METADATA" => topic_changed(line),
+            "METADATA" => topic_id(line),
             "OFFSET" => offset_reset(line),
             _ => None,
         }
@@ -49,17 +49,13 @@ fn without_thread(line: &str) -> &str {
 }
 
 /// `Topic photos changed id from 1dF… to Xq0…`
-fn topic_changed(line: &str) -> Option<Notice> {
+fn topic_id(line: &str) -> Option<Notice> {
     let text = without_thread(line).strip_prefix("Topic ")?;
     let (topic, ids) = text.split_once(" changed id from ")?;
-    let (old_id, new_id) = ids.split_once(" to ")?;
+    let (_, id) = ids.split_once(" to ")?;
     // A broker that is older than topic ids sends none.
-    let is_known = [old_id, new_id].iter().all(|id| id.trim_end_matches('=') != NO_ID);
-    is_known.then(|| Notice::TopicChanged {
-        topic: topic.to_owned(),
-        old_id: old_id.to_owned(),
-        new_id: new_id.to_owned(),
-    })
+    let is_known = id.trim_end_matches('=') != NO_ID;
+    is_known.then(|| Notice::TopicId { topic: topic.to_owned(), id: id.to_owned() })
 }
 
 /// `photos [3]: offset reset (at offset 40 (leader epoch 0), broker 1) to …`
@@ -84,17 +80,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_topic_id_is_noticed_unless_it_is_the_first_one() {
+    fn the_id_of_a_topic_is_noticed_unless_the_broker_sends_none() {
         let line = |old: &str| {
             format!("[thrd:main]: Topic photos changed id from {old} to 5WGfxdMbQhGlFYpTW8B9fg")
         };
-        let recreated = Notice::TopicChanged {
+        let noticed = Some(Notice::TopicId {
             topic: "photos".to_owned(),
-            old_id: "HUbsPpK1TX+6tA0mDLCnIw".to_owned(),
-            new_id: "5WGfxdMbQhGlFYpTW8B9fg".to_owned(),
-        };
-        assert_eq!(Notice::parse("METADATA", &line("HUbsPpK1TX+6tA0mDLCnIw")), Some(recreated));
-        assert_eq!(Notice::parse("METADATA", &line(NO_ID)), None);
+            id: "5WGfxdMbQhGlFYpTW8B9fg".to_owned(),
+        });
+        assert_eq!(Notice::parse("METADATA", &line("HUbsPpK1TX+6tA0mDLCnIw")), noticed);
+        assert_eq!(Notice::parse("METADATA", &line(NO_ID)), noticed);
         let downgraded = format!("Topic photos changed id from HUbsPpK1TX+6tA0mDLCnIw to {NO_ID}");
         assert_eq!(Notice::parse("METADATA", &downgraded), None);
         assert_eq!(Notice::parse("METADATA", "Topic photos partition 0 Leader 1 Epoch 0"), None);

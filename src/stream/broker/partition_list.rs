@@ -2,6 +2,7 @@
 
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
+use crate::stream::broker::topic_identity::TopicIdentity;
 use crate::stream::offsets::tracker::CommittableOffset;
 
 /// Returns a list of partitions.
@@ -13,20 +14,20 @@ pub(crate) fn of_partitions(topic: &str, partitions: &[i32]) -> TopicPartitionLi
     list
 }
 
-/// Returns a list of partitions with the offset at which the group continues. The id of a topic
-/// that was created again becomes the metadata of the commit: it distinguishes its positions from
-/// those of the deleted topic.
+/// Returns a list of partitions with the offset at which the group continues. The metadata of the
+/// commit distinguishes it from positions of a deleted topic with the same name.
 pub(crate) fn of_positions(
     topic: &str,
-    topic_id: Option<&str>,
+    identity: Option<&TopicIdentity>,
     positions: &[CommittableOffset],
 ) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for CommittableOffset { partition, offset } in positions {
         let added = list.add_partition_offset(topic, *partition, Offset::Offset(*offset));
         added.expect("a position is one past an offset of the log");
-        if let (Some(id), Some(mut added)) = (topic_id, list.find_partition(topic, *partition)) {
-            added.set_metadata(id);
+        let added = list.find_partition(topic, *partition);
+        if let (Some(identity), Some(mut added)) = (identity, added) {
+            added.set_metadata(identity.metadata());
         }
     }
     list

@@ -48,7 +48,7 @@ pub struct ClusterReport {
 /// Fails if no broker answers, the credentials or certificates are refused, or a topic may not be
 /// described.
 pub fn probe(settings: &Settings, stop: &CancellationToken) -> Result<ClusterReport, StreamError> {
-    describe_topics(settings, &settings.topics(), stop)
+    describe_topics(settings, &settings.topics_with_shadow(), stop)
 }
 
 /// Checks that the input topic exists. Blocks, at most for `probe_timeout`.

@@ -12,6 +12,7 @@ use crate::stream::broker::kafka_error::{
     code_of, commit_failure_label, is_duplicate_instance, is_forbidden,
 };
 use crate::stream::broker::sasl_login::Credentials;
+use crate::stream::broker::topic_identity::TopicIdentity;
 use crate::stream::error::StreamError;
 use crate::stream::intake::group_consumer::GroupConsumer;
 use crate::stream::intake::librdkafka_statistics::LagExtent;
@@ -37,11 +38,10 @@ pub(crate) enum Committer {
 }
 
 impl Committer {
-    /// Commits positions of the topic with this id from now on. Other offsets are committed by the
-    /// consumer.
-    pub(crate) fn set_topic_id(&mut self, id: &str) {
+    /// Commits positions of this topic from now on. Other offsets are committed by the consumer.
+    pub(crate) fn set_identity(&mut self, identity: &TopicIdentity) {
         if let Self::Transactions(transactions) = self {
-            transactions.set_topic_id(id.to_owned());
+            transactions.set_identity(identity.clone());
         }
     }
 }

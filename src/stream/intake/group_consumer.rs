@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionLi
 use crate::stream::broker::kafka_error::configuration_error;
 use crate::stream::broker::partition_list::{numbers, of_partitions, of_positions};
 use crate::stream::broker::sasl_login::{Credentials, SaslLogin};
+use crate::stream::broker::topic_identity::TopicIdentity;
 use crate::stream::error::StreamError;
 use crate::stream::intake::kafka_events::{
     ConsumerCallbacks, KafkaEvent, acknowledge, assign, unassign,
@@ -18,6 +19,11 @@ use crate::stream::intake::kafka_events::{
 use crate::stream::offsets::tracker::CommittableOffset;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
+
+/// Time limit for the metadata of the topic.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for the id of the cluster, which arrives with them.
+const CLUSTER_ID_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The consumer of the input topic.
 ///
@@ -28,8 +34,8 @@ pub(crate) struct GroupConsumer {
     events: Receiver<KafkaEvent>,
     consumer: BaseConsumer<ConsumerCallbacks>,
     topic: String,
-    /// Id of the topic, if it was created again.
-    topic_id: Option<String>,
+    /// Identity of the topic. `None` until the brokers return it; some have none.
+    identity: Option<TopicIdentity>,
 }
 
 /// The result of a poll: the events of the callbacks, oldest first, and what followed them. All
@@ -61,15 +67,26 @@ impl GroupConsumer {
         let config = settings.consumer_config()?;
         let consumer =
             config.create_with_context(callbacks).map_err(|error| configuration_error(&error))?;
-        Ok(Self { events, consumer, topic: settings.input_topic.clone(), topic_id: None })
+        Ok(Self { events, consumer, topic: settings.input_topic.clone(), identity: None })
     }
 
-    /// Subscribes to the input topic. The group assigns partitions during later polls.
+    /// Subscribes to the input topic. The group assigns partitions during later polls. Blocks until
+    /// the brokers describe the topic.
     ///
     /// # Errors
     /// Fails if librdkafka rejects the subscription.
     pub(crate) fn join(&self) -> KafkaResult<()> {
+        // So that a poll returns the topic's id before any assignment.
+        self.request_topic_id();
         self.consumer.subscribe(&[&self.topic])
+    }
+
+    /// Requests the topic's id from the brokers. If it changed, a poll returns it before any record
+    /// of partitions that are assigned afterwards. Blocks.
+    pub(crate) fn request_topic_id(&self) {
+        if let Err(error) = self.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT) {
+            tracing::warn!(%error, topic = self.topic, "the current id of the topic is not known");
+        }
     }
 
     /// Reconnects with other credentials.
@@ -127,15 +144,52 @@ impl GroupConsumer {
         self.consumer.assignment_lost()
     }
 
-    /// Commits positions of the topic with this id from now on.
-    pub(crate) fn set_topic_id(&mut self, id: String) {
-        self.topic_id = Some(id);
+    /// Returns the identity of the topic with this id.
+    pub(crate) fn identity_of(&self, topic_id: &str) -> TopicIdentity {
+        let cluster_id = self.consumer.client().fetch_cluster_id(CLUSTER_ID_TIMEOUT);
+        TopicIdentity::new(&cluster_id.unwrap_or_default(), topic_id)
     }
 
-    /// Returns those partitions whose committed position does not have the topic's latest id: it
-    /// may be one of the deleted topic. All of them, if the brokers do not return the positions
-    /// within `timeout`.
-    pub(crate) fn with_old_positions(&self, partitions: &[i32], timeout: Duration) -> Vec<i32> {
+    /// Returns the identity of the topic whose positions are committed.
+    pub(crate) fn identity(&self) -> Option<&TopicIdentity> {
+        self.identity.as_ref()
+    }
+
+    /// Commits positions of this topic from now on.
+    pub(crate) fn set_identity(&mut self, identity: Option<TopicIdentity>) {
+        self.identity = identity;
+    }
+
+    /// Returns true if the committed position of a partition names another topic: a worker that had
+    /// not noticed the new one committed it. False if the brokers do not return the position within
+    /// `timeout`.
+    pub(crate) fn is_of_another_topic(&self, partition: i32, timeout: Duration) -> bool {
+        let Some(identity) = &self.identity else { return false };
+        let list = of_partitions(&self.topic, &[partition]);
+        match self.consumer.committed_offsets(list, timeout) {
+            Ok(committed) => {
+                let elements = committed.elements();
+                elements.iter().any(|element| identity.is_of_another_topic(element.metadata()))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    partition,
+                    "the committed offset is not known; assuming that it belongs to this topic"
+                );
+                false
+            }
+        }
+    }
+
+    /// Returns those partitions whose committed position does not name this topic: it may be one of
+    /// the deleted topic. All of them, if the brokers do not return the positions within `timeout`.
+    pub(crate) fn with_old_positions(
+        &self,
+        partitions: &[i32],
+        identity: &TopicIdentity,
+        timeout: Duration,
+    ) -> Vec<i32> {
         let list = of_partitions(&self.topic, partitions);
         let committed = match self.consumer.committed_offsets(list, timeout) {
             Ok(committed) => committed,
@@ -145,7 +199,7 @@ impl GroupConsumer {
             }
         };
         let is_current = |element: &TopicPartitionListElem<'_>| {
-            self.topic_id.as_deref() == Some(element.metadata()) && element.error().is_ok()
+            element.metadata() == identity.metadata() && element.error().is_ok()
         };
         let elements = committed.elements();
         let old = elements.iter().filter(|element| !is_current(element));
@@ -208,7 +262,7 @@ impl GroupConsumer {
         positions: &[CommittableOffset],
         mode: CommitMode,
     ) -> KafkaResult<()> {
-        let list = of_positions(&self.topic, self.topic_id.as_deref(), positions);
+        let list = of_positions(&self.topic, self.identity.as_ref(), positions);
         self.consumer.commit(&list, mode)
     }
 
@@ -272,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::stream::broker::embedded::EmbeddedBroker;
+    use crate::stream::broker::notices::Notice;
 
     const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -288,6 +343,41 @@ mod tests {
         events.send(KafkaEvent::Assigned(TopicPartitionList::new())).unwrap();
         let events = consumer.poll(Duration::ZERO).events;
         assert!(matches!(events[..], [KafkaEvent::Revoked(_), KafkaEvent::Assigned(_)]));
+    }
+
+    #[test]
+    fn a_committed_position_names_its_topic_and_the_id_arrives_before_the_assignment() {
+        let mut settings = Settings::default();
+        let broker = EmbeddedBroker::start(&settings.topics(), 1, None).unwrap();
+        broker.configure(&mut settings);
+        let mut consumer = create(&settings);
+        consumer.join().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut topic_id = None;
+        let assigned = 'assigned: loop {
+            assert!(Instant::now() < deadline, "the group assigns the partition");
+            for event in consumer.poll(Duration::from_millis(100)).events {
+                match event {
+                    KafkaEvent::Noticed(Notice::TopicId { id, .. }) => topic_id = Some(id),
+                    KafkaEvent::Assigned(partitions) => break 'assigned partitions,
+                    _ => {}
+                }
+            }
+        };
+        let topic_id = topic_id.expect("the topic's id arrives before the assignment");
+        consumer.assign(&assigned);
+        let (current, deleted) = (consumer.identity_of(&topic_id), consumer.identity_of("deleted"));
+        for (committed_for, is_old, is_foreign) in
+            [(None, true, false), (Some(&current), false, false), (Some(&deleted), true, true)]
+        {
+            consumer.set_identity(committed_for.cloned());
+            let position = CommittableOffset { partition: 0, offset: 1 };
+            consumer.commit(&[position], CommitMode::Sync).unwrap();
+            consumer.set_identity(Some(current.clone()));
+            let old = consumer.with_old_positions(&[0], &current, PATIENCE);
+            assert_eq!(!old.is_empty(), is_old, "{committed_for:?}");
+            assert_eq!(consumer.is_of_another_topic(0, PATIENCE), is_foreign, "{committed_for:?}");
+        }
     }
 
     #[test]

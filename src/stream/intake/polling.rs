@@ -14,9 +14,9 @@ use tokio::sync::{oneshot, watch};
 use crate::telemetry::{Health, metrics};
 
 use crate::stream::broker::notices::Notice;
-use crate::stream::broker::sasl_login::SaslLogin;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::Intake;
+use crate::stream::intake::client_login::ClientLogin;
 use crate::stream::intake::commits::{CommitAttempt, Committer};
 use crate::stream::intake::consumer_errors::ConsumerErrors;
 use crate::stream::intake::group_consumer::{Found, GroupConsumer};
@@ -64,7 +64,7 @@ pub(crate) struct Poller {
     pub(crate) rebalancer: Rebalancer,
     pub(crate) errors: ConsumerErrors,
     pub(crate) watch: PositionWatch,
-    pub(crate) login: Arc<SaslLogin>,
+    pub(crate) login: ClientLogin,
     pub(crate) settings: Arc<Settings>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) budget: Arc<InFlightBudget>,
@@ -246,10 +246,8 @@ impl PollLoop {
         let (in_flight, oldest) = self.poller.partitions.in_flight();
         let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
         metrics::in_flight(in_flight, age);
-        if let Some(credentials) = self.poller.login.renewed() {
-            self.poller.consumer.log_in(&credentials);
-            self.poller.committer.log_in(&credentials);
-        }
+        let Poller { login, consumer, committer, .. } = &mut self.poller;
+        login.renew(consumer, committer);
         self.check_health(now);
     }
 
@@ -282,8 +280,9 @@ impl Poller {
 
     /// Replaces a consumer that librdkafka gave up, and joins the group again.
     fn join_again(&mut self) {
-        match GroupConsumer::create(&self.settings, Arc::clone(&self.login)) {
-            Ok(consumer) => {
+        match GroupConsumer::create(&self.settings, Arc::clone(&self.login.login)) {
+            Ok(mut consumer) => {
+                consumer.set_identity(self.consumer.identity().cloned());
                 self.consumer = consumer;
                 self.join();
             }
@@ -298,7 +297,8 @@ impl Poller {
             let polled = self.consumer.poll(timeout);
             let has_events = !polled.events.is_empty();
             // After a restart at the beginning, what the same poll returned is read again.
-            let is_stale = self.handle_all(polled.events);
+            let is_stale =
+                self.handle_all(polled.events) || self.is_of_another_topic(&polled.found);
             match polled.found {
                 Found::Record(record) if !is_stale => {
                     let now = Instant::now();
@@ -336,10 +336,15 @@ impl Poller {
         match event {
             KafkaEvent::Assigned(partitions) => {
                 errors.joined();
+                // The previous owner may have noticed a new topic that this worker has not.
+                if !consumer.numbers(&partitions).is_empty() {
+                    consumer.request_topic_id();
+                }
                 if watch.may_have_old_positions(Instant::now()) {
                     rebalancer.assign_new_topic(consumer, intake, committer, &partitions);
                 } else {
                     rebalancer.assign(consumer, intake, &partitions);
+                    watch.verify_later(&consumer.numbers(&partitions));
                 }
             }
             KafkaEvent::Revoked(partitions) => {
@@ -351,19 +356,8 @@ impl Poller {
             KafkaEvent::Failed { code, reason } => {
                 errors.handle(consumer, code, &reason, Instant::now());
             }
-            KafkaEvent::Noticed(Notice::TopicChanged { topic, old_id, new_id })
-                if topic == consumer.topic() =>
-            {
-                if !watch.is_new_topic(old_id, new_id.clone(), Instant::now()) {
-                    return false;
-                }
-                committer.set_topic_id(&new_id);
-                consumer.set_topic_id(new_id);
-                let is_restarted = rebalancer.restart(consumer, intake, committer);
-                if is_restarted {
-                    self.forget_positions(&self.partitions.assigned());
-                }
-                return is_restarted;
+            KafkaEvent::Noticed(Notice::TopicId { topic, id }) if topic == consumer.topic() => {
+                return self.topic_seen(id);
             }
             KafkaEvent::Noticed(Notice::OffsetReset { topic, partition, offset })
                 if topic == consumer.topic() =>
@@ -377,7 +371,7 @@ impl Poller {
     }
 
     /// Drops what was observed about partitions that are revoked or read from their beginning.
-    fn forget_positions(&mut self, partitions: &[i32]) {
+    pub(crate) fn forget_positions(&mut self, partitions: &[i32]) {
         self.watch.forget(partitions);
         if !self.watch.is_any_silent() {
             self.vitals.end(Trouble::PartitionSilent);

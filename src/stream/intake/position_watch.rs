@@ -30,6 +30,19 @@ pub(crate) struct PositionWatch {
     /// Partitions that were fetched again because they returned nothing, until they return
     /// something.
     silent: BTreeSet<i32>,
+    /// Assigned partitions whose committed position was not compared with the topic.
+    unverified: BTreeSet<i32>,
+}
+
+/// The meaning of a topic id that the brokers returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TopicSighting {
+    /// The first id since the worker started.
+    First,
+    /// An id that the topic has or had.
+    Known,
+    /// The topic was deleted and created again.
+    CreatedAgain,
 }
 
 /// Records behind the last stable offset.
@@ -50,15 +63,28 @@ pub(crate) enum Gap {
 }
 
 impl PositionWatch {
-    /// Records that the topic's id changed. Returns true if the new one was never seen: the topic
-    /// was created again. For a short time, brokers may return the old id in turn with the new one.
-    pub(crate) fn is_new_topic(&mut self, old_id: String, new_id: String, now: Instant) -> bool {
-        self.topic_ids.insert(old_id);
-        let is_new = self.topic_ids.insert(new_id);
-        if is_new {
-            self.recreated_at = Some(now);
+    /// Records that the brokers returned this id of the topic. For a short time, they may return
+    /// the id of a deleted topic in turn with that of the new one.
+    pub(crate) fn topic_seen(&mut self, id: String, now: Instant) -> TopicSighting {
+        let is_first = self.topic_ids.is_empty();
+        if !self.topic_ids.insert(id) {
+            return TopicSighting::Known;
         }
-        is_new
+        if is_first {
+            return TopicSighting::First;
+        }
+        self.recreated_at = Some(now);
+        TopicSighting::CreatedAgain
+    }
+
+    /// Records that the committed positions of these partitions must be compared with the topic.
+    pub(crate) fn verify_later(&mut self, partitions: &[i32]) {
+        self.unverified.extend(partitions);
+    }
+
+    /// Returns true, once, if the committed position of a partition must be compared now.
+    pub(crate) fn must_verify(&mut self, partition: i32) -> bool {
+        !self.unverified.is_empty() && self.unverified.remove(&partition)
     }
 
     /// Returns true if other workers may still commit positions of a topic that was deleted and
@@ -136,6 +162,7 @@ impl PositionWatch {
             self.missing.remove(partition);
             self.open.remove(partition);
             self.silent.remove(partition);
+            self.unverified.remove(partition);
         }
     }
 
@@ -194,12 +221,16 @@ mod tests {
         let mut watch = PositionWatch::default();
         let start = Instant::now();
         assert!(!watch.may_have_old_positions(start));
-        let mut changes =
-            |old: &str, new: &str| watch.is_new_topic(old.to_owned(), new.to_owned(), start);
-        assert!(changes("first", "second"));
-        assert!(!changes("second", "first"));
-        assert!(!changes("first", "second"));
-        assert!(changes("second", "third"));
+        for (id, expected) in [
+            ("first", TopicSighting::First),
+            ("first", TopicSighting::Known),
+            ("second", TopicSighting::CreatedAgain),
+            ("first", TopicSighting::Known),
+            ("second", TopicSighting::Known),
+            ("third", TopicSighting::CreatedAgain),
+        ] {
+            assert_eq!(watch.topic_seen(id.to_owned(), start), expected, "{id}");
+        }
         assert!(watch.may_have_old_positions(start + Duration::from_secs(119)));
         assert!(!watch.may_have_old_positions(start + Duration::from_secs(121)));
     }
@@ -236,5 +267,17 @@ mod tests {
         assert!(!watch.fetched_again(0));
         watch.forget(&[0]);
         assert!(!watch.is_any_silent());
+    }
+
+    #[test]
+    fn the_position_of_a_partition_is_verified_once_for_each_assignment() {
+        let mut watch = PositionWatch::default();
+        watch.verify_later(&[0, 1]);
+        assert!(watch.must_verify(0));
+        assert!(!watch.must_verify(0));
+        watch.forget(&[1]);
+        assert!(!watch.must_verify(1), "it is not assigned any more");
+        watch.verify_later(&[0]);
+        assert!(watch.must_verify(0));
     }
 }

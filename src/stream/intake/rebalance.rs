@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics;
 
+use crate::stream::broker::topic_identity::TopicIdentity;
 use crate::stream::error::StreamError;
 use crate::stream::intake::admission::Intake;
 use crate::stream::intake::commits::{CommitAttempt, Committer, OffsetCommitter};
@@ -33,6 +34,8 @@ const BEFORE_BEGINNING: i64 = -1;
 const FINISH_OLD_MAX: Duration = Duration::from_mins(1);
 /// Time limit for moving the positions of a topic that was created again.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for reading the committed position of one partition.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait before a failed commit is repeated.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// Wait before a full queue to the tasks is tried again, and between two transactions.
@@ -101,7 +104,9 @@ impl Rebalancer {
         assigned: &TopicPartitionList,
     ) {
         let partitions = consumer.numbers(assigned);
-        let old = consumer.with_old_positions(&partitions, RESTART_TIMEOUT);
+        let old = consumer.identity().map_or_else(Vec::new, |identity| {
+            consumer.with_old_positions(&partitions, identity, RESTART_TIMEOUT)
+        });
         consumer.assign_from_beginning(assigned, &old);
         self.open(consumer, intake, assigned);
         let now = Instant::now();
@@ -142,50 +147,37 @@ impl Rebalancer {
     }
 
     /// Reads the assigned partitions from their beginning, because the topic was deleted and
-    /// created again: librdkafka would continue at the positions of the old topic and skip new
-    /// records. Returns true if there are such partitions. Blocks, for little more than
+    /// created again as `new`: librdkafka would continue at the positions of the old topic and skip
+    /// new records. Returns true if there are such partitions. Blocks, for little more than
     /// `FINISH_OLD_MAX`.
     pub(crate) fn restart(
         &self,
-        consumer: &GroupConsumer,
+        consumer: &mut GroupConsumer,
         intake: &mut Intake,
         committer: &mut Committer,
+        new: &TopicIdentity,
     ) -> bool {
         let assigned = self.partitions.assigned();
         self.vitals.end(Trouble::InputMissing);
-        if assigned.is_empty() {
-            return false;
+        let mut partitions = Vec::new();
+        if !assigned.is_empty() {
+            // Another worker may have given up partitions of the new topic already.
+            partitions = consumer.with_old_positions(&assigned, new, RESTART_TIMEOUT);
         }
-        // Another worker may have given up partitions of the new topic already.
-        let partitions = consumer.with_old_positions(&assigned, RESTART_TIMEOUT);
+        if !partitions.is_empty() {
+            report_recreated(consumer, &partitions);
+            // The references of the old topic exist nowhere else. Their positions are committed as
+            // those of the old topic, so that another worker does not continue there.
+            let deadline = Instant::now() + FINISH_OLD_MAX;
+            flush_until(deadline, intake);
+            self.finish(deadline, consumer, committer, &partitions);
+        }
+        committer.set_identity(new);
+        consumer.set_identity(Some(new.clone()));
         if partitions.is_empty() {
             return false;
         }
-        metrics::input_recreated();
-        tracing::error!(
-            topic = consumer.topic(),
-            ?partitions,
-            "the input topic was deleted and created again; reading it from its beginning"
-        );
-        // The references of the old topic exist nowhere else.
-        let deadline = Instant::now() + FINISH_OLD_MAX;
-        flush_until(deadline, intake);
-        self.finish(deadline, consumer, committer, &partitions);
-        let forgotten = intake.forget(&partitions);
-        let mut unanswered = forgotten.records;
-        let now = Instant::now();
-        for partition in &partitions {
-            self.outbox.forget(*partition);
-            unanswered += self.partitions.revoke(*partition);
-            self.partitions.assign(*partition, &self.tasks);
-            intake.assigned(*partition, now);
-            self.commit_beginning(*partition, committer, now);
-        }
-        if let Err(reason) = consumer.seek_to_beginning(&partitions, RESTART_TIMEOUT) {
-            let topic = consumer.topic().to_owned();
-            self.fault.raise(StreamError::TopicRecreated { topic, reason });
-        }
-        consumer.resume(&forgotten.paused);
+        let unanswered = self.read_from_beginning(consumer, intake, committer, &partitions);
         if unanswered > 0 {
             metrics::records_expired(unanswered as u64);
             tracing::error!(
@@ -196,6 +188,50 @@ impl Rebalancer {
             );
         }
         true
+    }
+
+    /// Reads a partition from its beginning if its committed position is one of another topic.
+    /// Returns true if it is. Nothing was admitted since the partition was assigned.
+    pub(crate) fn restart_foreign(
+        &self,
+        consumer: &GroupConsumer,
+        intake: &mut Intake,
+        committer: &Committer,
+        partition: i32,
+    ) -> bool {
+        if !consumer.is_of_another_topic(partition, VERIFY_TIMEOUT) {
+            return false;
+        }
+        report_recreated(consumer, &[partition]);
+        self.read_from_beginning(consumer, intake, committer, &[partition]);
+        true
+    }
+
+    /// Moves assigned partitions to their beginning and drops what is in flight. Returns the number
+    /// of dropped records.
+    fn read_from_beginning(
+        &self,
+        consumer: &GroupConsumer,
+        intake: &mut Intake,
+        committer: &Committer,
+        partitions: &[i32],
+    ) -> usize {
+        let forgotten = intake.forget(partitions);
+        let mut unanswered = forgotten.records;
+        let now = Instant::now();
+        for partition in partitions {
+            self.outbox.forget(*partition);
+            unanswered += self.partitions.revoke(*partition);
+            self.partitions.assign(*partition, &self.tasks);
+            intake.assigned(*partition, now);
+            self.commit_beginning(*partition, committer, now);
+        }
+        if let Err(reason) = consumer.seek_to_beginning(partitions, RESTART_TIMEOUT) {
+            let topic = consumer.topic().to_owned();
+            self.fault.raise(StreamError::TopicRecreated { topic, reason });
+        }
+        consumer.resume(&forgotten.paused);
+        unanswered
     }
 
     /// Makes the beginning of a partition its committable position, because a position of the old
@@ -264,6 +300,16 @@ impl Rebalancer {
             }
         }
     }
+}
+
+/// Reports partitions that are read from their beginning.
+fn report_recreated(consumer: &GroupConsumer, partitions: &[i32]) {
+    metrics::input_recreated();
+    tracing::error!(
+        topic = consumer.topic(),
+        ?partitions,
+        "the input topic was deleted and created again; reading it from its beginning"
+    );
 }
 
 /// Sends the admitted records to their tasks, so that their answers can be awaited.

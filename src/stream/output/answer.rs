@@ -23,6 +23,7 @@ use crate::stream::output::latest_events::LatestEvents;
 use crate::stream::output::outage::{Advice, FailedFetch, Outages, is_server, name_of_server};
 use crate::stream::output::outbox::AnswerPart;
 use crate::stream::output::reason::Reason;
+use crate::stream::output::shadow::{AnsweredImage, ShadowTasks};
 use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
 use crate::stream::settings::Settings;
@@ -38,6 +39,7 @@ static MISTAKEN_FIELDS: LineLimit = LineLimit::new(Duration::from_mins(1));
 pub(crate) struct Answers {
     settings: Arc<Settings>,
     journey: Journey,
+    shadow: Option<Arc<ShadowTasks>>,
     writer: AnswerWriter,
     vitals: Arc<Vitals>,
     outages: Mutex<Outages>,
@@ -69,7 +71,12 @@ struct HeldReference<'a> {
 }
 
 impl Answers {
-    pub(crate) fn new(journey: Journey, writer: AnswerWriter, vitals: Arc<Vitals>) -> Self {
+    pub(crate) fn new(
+        journey: Journey,
+        shadow: Option<Arc<ShadowTasks>>,
+        writer: AnswerWriter,
+        vitals: Arc<Vitals>,
+    ) -> Self {
         let settings = Arc::clone(&writer.settings);
         Self {
             outages: Mutex::new(Outages::new(settings.outage_after)),
@@ -77,6 +84,7 @@ impl Answers {
             recovered: Notify::new(),
             settings,
             journey,
+            shadow,
             writer,
             vitals,
         }
@@ -149,7 +157,7 @@ impl Answers {
     ) -> Result<(), StreamError> {
         let reason = match entry {
             Entry::Reference(reference) => match self.assess(place, reference).await? {
-                Ok(assessed) => return self.writer.publish_event(place, *assessed).await,
+                Ok(assessed) => return self.publish(place, reference, *assessed).await,
                 Err(reason) => reason,
             },
             Entry::Object(object) => return self.answer_object(place, object).await,
@@ -182,13 +190,26 @@ impl Answers {
             return self.writer.publish_dead_letter(place, Reason::of_uri(&fault)).await;
         }
         match self.assess(place, &object.reference).await? {
-            Ok(assessed) => self.writer.publish_event(place, *assessed).await,
+            Ok(assessed) => self.publish(place, &object.reference, *assessed).await,
             Err(reason) if reason.is_change_of_object() && self.is_superseded(object) => {
                 self.writer.skip(place, SkipReason::Superseded);
                 Ok(())
             }
             Err(reason) => self.writer.publish_dead_letter(place, reason).await,
         }
+    }
+
+    async fn publish(
+        &self,
+        place: AdmittedEntry<'_>,
+        reference: &ImageReference,
+        assessed: Assessed,
+    ) -> Result<(), StreamError> {
+        if let Some(shadow) = &self.shadow {
+            let (source, key) = (self.writer.source(place), place.event_key(&reference.id));
+            shadow.offer(AnsweredImage { reference, source, key });
+        }
+        self.writer.publish_event(place, assessed).await
     }
 
     fn is_superseded(&self, object: &CreatedObject) -> bool {

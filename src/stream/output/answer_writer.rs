@@ -63,7 +63,14 @@ pub(crate) struct Assessed {
     pub(crate) trace: TraceContext,
 }
 
-impl AdmittedEntry<'_> {
+impl<'a> AdmittedEntry<'a> {
+    /// Returns the key of the entry's event. That of a record with several objects does not
+    /// distinguish them.
+    pub(crate) fn event_key(self, reference_id: &'a str) -> &'a [u8] {
+        let key = self.admitted.record.key.as_deref().filter(|_| self.alone.is_none());
+        key.unwrap_or(reference_id.as_bytes())
+    }
+
     /// Returns the position of the entry, or `None` if the record has no other.
     fn index(self) -> Option<u32> {
         self.alone.and_then(|_| u32::try_from(self.part.index).ok())
@@ -149,11 +156,9 @@ impl AnswerWriter {
     ) -> Result<(), PublishError> {
         let payload = serde_json::to_vec(event).expect("an event is plain data");
         let names = cloudevent_headers::headers_for(event, Some(trace));
-        // The key of a record with several objects does not distinguish them.
-        let key = place.admitted.record.key.as_deref().filter(|_| place.alone.is_none());
         let outgoing = Outgoing {
             topic: &self.settings.output_topic,
-            key: Some(key.unwrap_or(reference_id.as_bytes())),
+            key: Some(place.event_key(reference_id)),
             payload: &payload,
             headers: headers::append(OwnedHeaders::new(), &names),
         };

@@ -4,7 +4,8 @@
 //! `reason` of a dead letter. `latest_events` knows the objects that changed since. At least once,
 //! `publisher` sends each answer alone. Exactly once, `outbox` collects answers, and
 //! `transaction_committer` commits them with their positions through a `transactional_producer`.
-//! `outage` decides if a failed fetch is worth a dead letter.
+//! `outage` decides if a failed fetch is worth a dead letter. `shadow` scores a share of the
+//! answered images with a second engine.
 //!
 //! May import `status`, `record`, `offsets`, `broker`, `settings` and `error`.
 
@@ -16,5 +17,6 @@ pub(crate) mod outbox;
 pub(crate) mod output_record;
 pub(crate) mod publisher;
 pub(crate) mod reason;
+pub(crate) mod shadow;
 pub(crate) mod transaction_committer;
 pub(crate) mod transactional_producer;

@@ -91,6 +91,17 @@ impl Publisher {
         Self::create(settings, context, Some(vitals))
     }
 
+    /// Creates the producer of a worker's shadow. Its errors and its waits concern nothing else.
+    ///
+    /// # Errors
+    /// Fails if librdkafka rejects the configuration.
+    pub(crate) fn open_for_shadow(
+        settings: &Settings,
+        login: Arc<SaslLogin>,
+    ) -> Result<Self, StreamError> {
+        Self::create(settings, DeliveryContext::with_login(login), None)
+    }
+
     /// Reconnects with other credentials.
     pub(crate) fn log_in(&self, credentials: &Credentials) {
         credentials.apply(self.producer.client());

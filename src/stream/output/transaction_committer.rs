@@ -16,6 +16,7 @@ use crate::telemetry::{LineLimit, metrics};
 
 use crate::stream::broker::partition_list::of_positions;
 use crate::stream::broker::sasl_login::{Credentials, SaslLogin};
+use crate::stream::broker::topic_identity::TopicIdentity;
 use crate::stream::error::StreamError;
 use crate::stream::output::outbox::{Outbox, PendingAnswer};
 use crate::stream::output::publisher::DeliveryContext;
@@ -50,8 +51,8 @@ pub(crate) struct TransactionCommitter {
     unresolved: Vec<PendingAnswer>,
     /// Producers that were replaced since the last commit.
     replacements: u32,
-    /// Id of the input topic, if it was created again.
-    topic_id: Option<String>,
+    /// Identity of the input topic, if it is known.
+    identity: Option<TopicIdentity>,
 }
 
 /// An outage of the brokers lasts for many attempts; one line a minute suffices.
@@ -95,13 +96,13 @@ impl TransactionCommitter {
             producer: Some(producer),
             unresolved: Vec::new(),
             replacements: 0,
-            topic_id: None,
+            identity: None,
         })
     }
 
-    /// Commits positions of the topic with this id from now on.
-    pub(crate) fn set_topic_id(&mut self, id: String) {
-        self.topic_id = Some(id);
+    /// Commits positions of this topic from now on.
+    pub(crate) fn set_identity(&mut self, identity: TopicIdentity) {
+        self.identity = Some(identity);
     }
 
     /// Reconnects with other credentials. A producer that is opened later reads them itself.
@@ -221,8 +222,8 @@ impl TransactionCommitter {
         let Some(group) = consumer.group_metadata().filter(|_| !consumer.assignment_lost()) else {
             return Err(TransactionFailure::Aborted(KafkaError::Canceled));
         };
-        let (topic, topic_id) = (&self.settings.input_topic, self.topic_id.as_deref());
-        let list = of_positions(topic, topic_id, &Outbox::positions(answers));
+        let (topic, identity) = (&self.settings.input_topic, self.identity.as_ref());
+        let list = of_positions(topic, identity, &Outbox::positions(answers));
         let records = answers.iter().flat_map(PendingAnswer::records).enumerate();
         producer.transact(records, Some(Positions { list, group }))
     }

@@ -73,12 +73,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{- /* Seconds of the drain, plus ten for the last commit and for leaving the group. */ -}}
+{{- /* Seconds of the drain, plus ten for the last commit, for leaving the group or for writing responses, after those of
+`preStop`. The monitor drains nothing. */ -}}
 {{- define "dogiqa.graceSeconds" -}}
-{{- $section := eq .component "serve" | ternary "serve" "kafka" -}}
-{{- $drain := dig $section "drain_timeout" "25s" .root.Values.config -}}
+{{- $sections := dict "worker" "kafka" "serve" "serve" -}}
+{{- $drain := "0s" -}}
+{{- with get $sections .component -}}
+{{- $drain = dig . "drain_timeout" "25s" $.root.Values.config -}}
+{{- end -}}
 {{- $number := trimSuffix "m" (trimSuffix "s" $drain) | int -}}
-{{- add 10 (ternary (mul 60 $number) $number (hasSuffix "m" $drain)) -}}
+{{- $seconds := ternary (mul 60 $number) $number (hasSuffix "m" $drain) -}}
+{{- add 10 $seconds (.role.preStopSeconds | default 0 | int) -}}
 {{- end }}
 
 {{- define "dogiqa.isStatic" -}}
@@ -115,6 +120,7 @@ capabilities:
 {{- $gpus := $gpu.count | default 0 | int -}}
 {{- $usesModels := ne $component "monitor" -}}
 {{- $models := $root.Values.models -}}
+{{- $usesCache := and (eq $component "worker") $root.Values.cache.claim.size -}}
 {{- $files := concat $root.Values.secrets.files (.secrets | default list) -}}
 metadata:
   labels:
@@ -187,8 +193,7 @@ spec:
       env:
         - name: HF_HOME
           value: /models
-        {{- include "dogiqa.secretEnv" $root | nindent 8 }}
-        {{- with $role.env }}
+        {{- with $models.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       resources:
@@ -216,6 +221,10 @@ spec:
         - name: HF_HOME
           value: /models
         {{- end }}
+        {{- if $usesCache }}
+        - name: DOGIQA_CACHE__PATH
+          value: /var/cache/dogiqa/answers
+        {{- end }}
         {{- include "dogiqa.secretEnv" $root | nindent 8 }}
         {{- with $role.env }}
         {{- toYaml . | nindent 8 }}
@@ -227,6 +236,12 @@ spec:
         {{- end }}
       {{- with .probes }}
       {{- toYaml . | nindent 6 }}
+      {{- end }}
+      {{- with $role.preStopSeconds }}
+      # Load balancers learn of the stop meanwhile.
+      lifecycle:
+        preStop:
+          sleep: {seconds: {{ . }}}
       {{- end }}
       {{- $resources := deepCopy $role.resources }}
       {{- if $gpus }}
@@ -245,6 +260,10 @@ spec:
         {{- if $usesModels }}
         - name: models
           mountPath: /models
+        {{- end }}
+        {{- if $usesCache }}
+        - name: cache
+          mountPath: /var/cache/dogiqa
         {{- end }}
         {{- range $i, $file := $files }}
         - name: secret-{{ $i }}
@@ -281,6 +300,21 @@ spec:
     {{- with $role.volumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{- /* A claim for each worker, by the values `.claim`. */ -}}
+{{- define "dogiqa.claimTemplate" -}}
+metadata:
+  name: {{ .name }}
+spec:
+  accessModes:
+    {{- toYaml .claim.accessModes | nindent 4 }}
+  {{- with .claim.storageClassName }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ .claim.size }}
 {{- end }}
 
 {{- /* The health server answers from the start on, while the weights are read. */ -}}

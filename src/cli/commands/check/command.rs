@@ -9,16 +9,18 @@ use crate::cache::check_disk;
 use crate::checkpoints::metrics::{LoadedParameters, MetricFilesError, load_parameters};
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
-use crate::cli::journey_setup::open_journey_with_measures;
+use crate::cli::journey_setup::{open_journey_with_measures, open_shadow};
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::terminal::print_result;
 use crate::config::Settings;
-use crate::engine::{HttpScorer, ScorerShare};
+use crate::engine::{Engine, HttpScorer, ScorerShare};
 use crate::method::ServedBy;
 use crate::metrics::Metric;
+use crate::pipeline::Journey;
 use crate::serve;
 use crate::storage::Stores;
 use crate::stream::{self, TopicReport, TopicSettings, backlog, probe, topic_settings};
+use crate::telemetry::MemoryPart;
 
 /// Share of the probability on levels below which a model hardly answers the question.
 const ON_LEVELS_MIN: f64 = 0.5;
@@ -141,19 +143,60 @@ async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<Che
         Ok(journey) => journey,
         Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
     };
-    let info = journey.engine().info();
-    let engine = format!("engine: {} {} opens", info.name, info.version);
-    let plan = MemoryPlan::of(&journey, settings);
+    let shadow = match open_shadow(settings, &journey).await {
+        Ok(shadow) => shadow,
+        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
+    };
+    let of_shadow = shadow.as_ref().map(|shadow| shadow.memory(&settings.kafka));
+    let stream = settings.kafka.memory().into_iter();
+    let parts: Vec<_> = stream.chain(of_shadow.into_iter().flatten()).collect();
+    let plan = MemoryPlan::new(&journey, settings, parts.iter().copied());
     let memory = match plan.check() {
         Ok(()) => CheckResult::new(CheckStatus::Fine, format!("memory: {}", plan.describe())),
         Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
     };
-    let mut results = vec![CheckResult::new(CheckStatus::Fine, engine), memory];
+    let mut results = opened_engine("engine", journey.engine()).await;
+    if let Some(shadow) = &shadow {
+        results.extend(opened_engine("shadow engine", shadow.journey.engine()).await);
+    }
+    results.push(memory);
+    if plan.check().is_ok() {
+        results.push(memory_with_serve(&journey, settings, parts));
+    }
+    results
+}
+
+/// Names an engine and its scorers, and asks its server if it has one.
+async fn opened_engine(name: &str, engine: &Engine) -> Vec<CheckResult> {
+    let info = engine.info();
+    let text = format!("{name}: {} {} opens", info.name, info.version);
+    let mut results = vec![CheckResult::new(CheckStatus::Fine, text)];
     results.extend(info.scorers.iter().map(scorer_result));
-    if let Some(server) = journey.engine().server() {
+    if let Some(server) = engine.server() {
         results.push(server_result(server).await);
     }
     results
+}
+
+/// Compares the memory of `dogiqa run --serve` with that of the machine. `parts` are those of the
+/// worker.
+fn memory_with_serve(
+    journey: &Journey,
+    settings: &Settings,
+    parts: Vec<MemoryPart>,
+) -> CheckResult {
+    let parts = parts.into_iter().chain([settings.serve.memory()]);
+    let plan = MemoryPlan::new(journey, settings, parts);
+    match plan.check() {
+        Ok(()) => {
+            let total = ByteSize(plan.total());
+            CheckResult::new(CheckStatus::Fine, format!("memory: at most {total} with --serve"))
+        }
+        Err(error) => {
+            let text = format!("memory: with --serve: {error}");
+            CheckResult::new(CheckStatus::Warning, text)
+        }
+    }
 }
 
 /// Tells who may use the HTTP API. Reads the keys.

@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
         settings.engine.name = EngineName::Classic;
     }
 
-    let topics = settings.kafka.topics();
+    let topics = settings.kafka.topics_with_shadow();
     let start = move || EmbeddedBroker::start(&topics, PARTITIONS, args.port);
     let broker = tokio::task::spawn_blocking(start).await??;
     broker.configure(&mut settings.kafka);

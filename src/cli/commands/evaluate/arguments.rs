@@ -14,19 +14,25 @@ const EXAMPLES: &str = "Data sets: koniq10k, livec, spaq, kadid10k, agiqa3k in t
     Examples:\n  dogiqa evaluate koniq10k data/koniq10k --save koniq.jsonl\n  \
     dogiqa evaluate spaq data/SPAQ --events spaq.jsonl --ablate aggregation --paper\n  \
     dogiqa evaluate csv labels.csv --scores ours.csv --scores theirs.csv --format markdown\n  \
-    dogiqa evaluate livec data/ChallengeDB_release --bound 3,5,7,9\n\n\
+    dogiqa evaluate livec data/ChallengeDB_release --bound 3,5,7,9\n  \
+    dogiqa evaluate --engines now.jsonl shadow.jsonl\n\n\
     Exit codes: 0 the agreement was computed; 1 it was not, or an image failed; 2 wrong usage.";
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Name and folder of each data set; for `csv`, its table
-    #[arg(required = true, num_args = 2.., value_names = ["DATASET", "PATH"])]
+    #[arg(required_unless_present = "engines", num_args = 2.., value_names = ["DATASET", "PATH"])]
     pub(crate) data_sets: Vec<String>,
     /// Evaluate the events in this file (JSON lines of `score`, `watch` or the topic) instead of
     /// scoring the images. May be repeated, to compare
     #[arg(long, value_name = "FILE")]
     pub(crate) events: Vec<PathBuf>,
+    /// Compare the events in two files with each other by the ids of the references, without labels
+    #[arg(long, num_args = 2, value_names = ["FILE", "FILE"],
+          conflicts_with_all = ["data_sets", "events", "scores", "metric", "ablate", "bound",
+                                "save", "report"])]
+    pub(crate) engines: Vec<PathBuf>,
     /// Evaluate the scores in this file (CSV: name, score). May be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Vec<PathBuf>,

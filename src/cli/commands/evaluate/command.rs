@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::evaluate::arguments::{Ablate, Args};
 use crate::cli::commands::evaluate::data_folder::DataFolder;
+use crate::cli::commands::evaluate::engine_pairs::compare_engines;
 use crate::cli::commands::evaluate::figures_table::{means, sections};
 use crate::cli::commands::evaluate::metric_scores::{MetricScores, measure_images};
 use crate::cli::commands::evaluate::outcome::{
@@ -53,6 +54,9 @@ struct Candidates {
 }
 
 pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<CommandOutcome> {
+    if !args.engines.is_empty() {
+        return compare_engines(&args);
+    }
     let sets = data_sets(&args.data_sets)?;
     if args.save.is_some() && sets.len() > 1 {
         bail!("--save takes the events of one data set; evaluate the sets one by one");

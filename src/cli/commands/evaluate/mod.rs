@@ -5,6 +5,7 @@
 mod arguments;
 mod command;
 mod data_folder;
+mod engine_pairs;
 mod figures_table;
 mod metric_scores;
 mod outcome;

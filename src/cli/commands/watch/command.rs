@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Also print dead letters
     #[arg(long)]
     dead_letters: bool,
+    /// Print the events of `engine.shadow` instead, from `kafka.shadow_topic`
+    #[arg(long, conflicts_with = "dead_letters")]
+    shadow: bool,
     /// Start with the oldest retained record instead of now
     #[arg(long, conflicts_with = "since")]
     from_beginning: bool,
@@ -51,8 +54,12 @@ pub(crate) struct Args {
     duration: Option<Duration>,
 }
 
-pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<CommandOutcome> {
+pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
     settings.kafka.validate()?;
+    if args.shadow {
+        let topic = settings.kafka.shadow_topic.take();
+        settings.kafka.output_topic = topic.context("--shadow needs kafka.shadow_topic")?;
+    }
     let mut signals = Signals::listen()?;
     let mut reader = tokio::select! {
         biased;
