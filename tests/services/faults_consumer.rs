@@ -76,6 +76,8 @@ fn recreated(protocol: &str, workers: usize, title: &'static str) {
     let name = format!("recreated-{protocol}-{workers}");
     FaultRun::with_size(&name, title, size, |mut run| {
         run.set(format!("kafka.group_protocol={protocol}"));
+        // By default, a worker notices a new topic within 20 s.
+        run.set("kafka.properties.topic_metadata_refresh_interval_ms=3000");
         if workers > 1 {
             run.permit_repeats();
         }

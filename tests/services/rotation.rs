@@ -49,9 +49,11 @@ impl PasswordWorker {
         Self { fixture, worker, reader }
     }
 
+    /// Publishes further references and reads their events.
     fn answer(&mut self, count: usize) {
-        self.fixture.publish_references(count);
-        let all = self.reader.event_count() + count;
+        let first = self.reader.event_count();
+        let all = first + count;
+        self.fixture.publish(self.fixture.references(first..all));
         self.reader.read_until(&[&self.worker], |reader| reader.event_count() >= all);
     }
 }
