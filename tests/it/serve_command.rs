@@ -119,6 +119,10 @@ async fn serve_is_not_ready_while_its_scoring_server_is_away() {
         let mut checks = tokio::time::interval(Duration::from_millis(20));
         let wait = async {
             loop {
+                // The pauses between trials, in which it is not ready, grow with each failure.
+                if status == 503 {
+                    assert_eq!(score().await, 503);
+                }
                 let (current, text) = readiness().await;
                 if current == status {
                     return text;
@@ -129,7 +133,6 @@ async fn serve_is_not_ready_while_its_scoring_server_is_away() {
         tokio::time::timeout(PATIENCE, wait).await.expect("the readiness changes")
     };
     until(200).await;
-    assert_eq!(score().await, 503);
     let text = until(503).await;
     assert!(text.contains("server_unavailable") && text.contains("the model is gone"), "{text}");
     scorer.behave();

@@ -28,7 +28,7 @@ Exit codes: 0 stopped by a signal; 1 the server could not start, failed, or was 
 signal; 2 wrong usage.";
 
 /// Interval at which the readiness follows the scoring server.
-const READINESS_EVERY: Duration = Duration::from_millis(500);
+const READINESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Takes no arguments; everything comes from the configuration.
 #[derive(Debug, clap::Args)]
