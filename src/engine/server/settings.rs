@@ -5,7 +5,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use url::Url;
 
@@ -69,7 +70,29 @@ pub struct HttpSettings {
     pub top_logprobs: u8,
     /// Further fields of the request, such as `chat_template_kwargs = { enable_thinking = false }`
     /// for a model that thinks before it answers.
+    #[serde(deserialize_with = "without_null")]
     pub body: BTreeMap<String, Value>,
+}
+
+/// Reads fields of a request. `nan` and infinity, which TOML has and JSON has not, become null.
+fn without_null<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Value>, D::Error> {
+    fn has_null(value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Array(values) => values.iter().any(has_null),
+            Value::Object(fields) => fields.values().any(has_null),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        }
+    }
+    let body = BTreeMap::<String, Value>::deserialize(deserializer)?;
+    match body.iter().find(|(_, value)| has_null(value)) {
+        Some((field, _)) => Err(D::Error::custom(format!(
+            "{field} has null, nan or infinity, which JSON or TOML lack"
+        ))),
+        None => Ok(body),
+    }
 }
 
 impl Default for HttpSettings {
@@ -171,6 +194,16 @@ mod tests {
         assert_eq!(address("http://gpu-7:8000/v1").unwrap().as_str(), expected);
         assert_eq!(address("http://gpu-7:8000/v1/").unwrap().as_str(), expected);
         assert_eq!(address("https://h").unwrap().as_str(), "https://h/chat/completions");
+    }
+
+    #[test]
+    fn fields_of_the_request_have_no_null() {
+        let read = |text: &str| toml::from_str::<HttpSettings>(text).map(|settings| settings.body);
+        assert_eq!(read("body.a = [1.5, true, \"x\"]").unwrap().len(), 1);
+        for text in ["body.a = nan", "body.a = [inf]", "body.a = { b = -inf }"] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("a has null, nan or infinity"), "{text}: {error}");
+        }
     }
 
     #[test]

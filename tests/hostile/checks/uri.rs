@@ -109,9 +109,9 @@ impl Locations {
     fn is_allowed(&self, uri: &str) -> bool {
         let Some((scheme, rest)) = uri.split_once(':') else { return false };
         match scheme.to_ascii_lowercase().as_str() {
-            "s3" => rest.strip_prefix("//photos/").is_some_and(|key| {
-                !key.is_empty() && key.split('/').all(|part| !matches!(part, "." | ".."))
-            }),
+            "s3" => rest
+                .strip_prefix("//photos/")
+                .is_some_and(|key| !key.is_empty() && stays_below(key)),
             "https" => Url::parse(uri).is_ok_and(|url| {
                 let authority = (url.host_str().unwrap_or_default(), url.port());
                 HOSTS.contains(&authority) && url.username().is_empty() && url.password().is_none()
@@ -126,6 +126,19 @@ impl Locations {
             _ => false,
         }
     }
+}
+
+/// Returns true if no `..` of a key leads out of its bucket, where a proxy resolves it.
+fn stays_below(key: &str) -> bool {
+    let mut names = Vec::new();
+    key.split('/').all(|part| match part {
+        "" | "." => true,
+        ".." => names.pop().is_some(),
+        name => {
+            names.push(name);
+            true
+        }
+    })
 }
 
 /// Replaces each `%xx` of a text. Invalid UTF-8 becomes `�`.
