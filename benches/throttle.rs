@@ -91,12 +91,33 @@ fn stores(healthy: &WebServer, throttled: &WebServer) -> Stores {
     Stores::new(&settings).expect("the stores open")
 }
 
-/// Returns the seconds from the first to the last event of the healthy store.
+/// Returns the seconds from the first reference to the last event of the healthy store.
 async fn time_of(buckets: &[&str], healthy: &WebServer, throttled: &WebServer) -> f64 {
     let mut settings = Settings::default();
     let broker = EmbeddedBroker::start(&settings.topics(), 1, None).expect("a broker starts");
     broker.configure(&mut settings);
-    let producer = producer(&settings);
+    let journey = journey_with(stores(healthy, throttled), true).await;
+    let (shutdown, health) = (CancellationToken::new(), Health::starting());
+    let run = worker::run(settings.clone(), journey, health.clone(), shutdown.clone());
+    let worker = tokio::spawn(run);
+    while !health.is_ready() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let buckets: Vec<String> = buckets.iter().map(ToString::to_string).collect();
+    let measure = move || {
+        let began = Instant::now();
+        publish(&settings, &buckets);
+        read_healthy(&settings);
+        began.elapsed().as_secs_f64()
+    };
+    let seconds = tokio::task::spawn_blocking(measure).await.expect("the events arrive");
+    shutdown.cancel();
+    worker.await.expect("no panic").expect("a graceful end");
+    seconds
+}
+
+fn publish(settings: &Settings, buckets: &[String]) {
+    let producer = producer(settings);
     for number in 0..EACH {
         for bucket in buckets {
             let value = reference(number, bucket);
@@ -104,24 +125,15 @@ async fn time_of(buckets: &[&str], healthy: &WebServer, throttled: &WebServer) -
         }
     }
     producer.flush(Duration::from_mins(1)).expect("the broker accepts the references");
-    let journey = journey_with(stores(healthy, throttled), true).await;
-    let shutdown = CancellationToken::new();
-    let run = worker::run(settings.clone(), journey, Health::starting(), shutdown.clone());
-    let worker = tokio::spawn(run);
-    let seconds = tokio::task::spawn_blocking(move || seconds_of_healthy(&settings));
-    let seconds = seconds.await.expect("the events arrive");
-    shutdown.cancel();
-    worker.await.expect("no panic").expect("a graceful end");
-    seconds
 }
 
-fn seconds_of_healthy(settings: &Settings) -> f64 {
+/// Reads until every event of the healthy store has arrived.
+fn read_healthy(settings: &Settings) {
     let consumer: BaseConsumer =
         client(settings).set("group.id", "bench").create().expect("a consumer");
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&settings.output_topic, 0, Offset::Beginning).expect("an offset");
     consumer.assign(&list).expect("a partition");
-    let mut first = None;
     let mut events = 0;
     while events < EACH {
         let Some(message) = consumer.poll(Duration::from_millis(10)) else { continue };
@@ -129,10 +141,6 @@ fn seconds_of_healthy(settings: &Settings) -> f64 {
         let event: Value =
             serde_json::from_slice(message.payload().expect("an event")).expect("JSON");
         let uri = event["reference"]["uri"].as_str().expect("a URI");
-        if uri.contains(HEALTHY) {
-            first.get_or_insert_with(Instant::now);
-            events += 1;
-        }
+        events += usize::from(uri.contains(HEALTHY));
     }
-    first.map_or(0.0, |first| first.elapsed().as_secs_f64())
 }
