@@ -8,7 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dog_iqa::storage::{self, S3Settings, Secret, Stores};
+use dog_iqa::storage::{self, Stores};
 use dog_iqa::stream::{EmbeddedBroker, Settings, worker};
 use dog_iqa::telemetry::Health;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -77,16 +77,8 @@ fn slow_down() -> Answer {
 fn stores(healthy: &WebServer, throttled: &WebServer) -> Stores {
     let mut settings = storage::Settings::default();
     for (bucket, server) in [(HEALTHY, healthy), (THROTTLED, throttled)] {
-        let s3 = S3Settings {
-            endpoint: Some(server.url("")),
-            region: Some("eu-west-1".to_owned()),
-            allow_http: true,
-            access_key_id: Some("AKIATEST".to_owned()),
-            secret_access_key: Some(Secret::new("s3cret-key")),
-            ..S3Settings::default()
-        };
         settings.allow_buckets.push(format!("s3://{bucket}"));
-        settings.s3_buckets.insert(bucket.to_owned(), s3);
+        settings.s3_buckets.insert(bucket.to_owned(), server.as_s3());
     }
     Stores::new(&settings).expect("the stores open")
 }

@@ -141,7 +141,7 @@ impl Shared {
     fn new(path: &Path, file: Option<AnswerFile>) -> Self {
         metrics::cache_on(file.is_some());
         Self {
-            is_on: AtomicBool::new(file.is_some()),
+            is_on: AtomicBool::new(true),
             file,
             path: path.to_owned(),
             waiting: Mutex::default(),
@@ -214,7 +214,7 @@ impl Shared {
     }
 
     fn switch_off(&self, cause: &str) {
-        if !self.is_on.swap(false, Ordering::Relaxed) && self.file.is_some() {
+        if !self.is_on.swap(false, Ordering::Relaxed) {
             return;
         }
         self.waiting().clear();

@@ -23,6 +23,15 @@ pub(crate) async fn open_journey(settings: &Settings) -> anyhow::Result<Journey>
     open_with(settings, load_measures, Engine::open).await
 }
 
+/// Opens the stores, the engine and the configured cache.
+pub(crate) async fn open_cached_journey(settings: &Settings) -> anyhow::Result<Journey> {
+    let journey = open_journey(settings).await?;
+    Ok(match open_cache(settings).await?.context("cache")? {
+        Some(cache) => journey.with_cache(cache),
+        None => journey,
+    })
+}
+
 /// Opens the stores and the engine. The parameters of the metrics of `pipeline.measures` are read
 /// already.
 pub(crate) async fn open_journey_with_measures(

@@ -65,6 +65,11 @@ impl Picture {
         self.format
     }
 
+    /// Returns the number of pixels.
+    pub fn area_px(&self) -> u64 {
+        u64::from(self.width()) * u64::from(self.height())
+    }
+
     /// Returns the number of source bytes.
     pub fn bytes_len(&self) -> u64 {
         self.bytes_len

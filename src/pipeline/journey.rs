@@ -62,9 +62,9 @@ pub struct JourneyParts {
 #[derive(Debug)]
 pub(super) struct Resources {
     pub(super) parts: JourneyParts,
-    pub(super) standard: Standard,
-    pub(super) provenance: EngineProvenance,
-    pub(super) duplicates: Duplicates,
+    standard: Standard,
+    provenance: EngineProvenance,
+    duplicates: Duplicates,
     pub(super) bytes: MemoryBudget,
     pub(super) pixels: MemoryBudget,
     pub(super) fetch: StageLimiter,
@@ -222,7 +222,7 @@ impl Journey {
     ) -> Result<QualityEvent, JourneyError> {
         let started = upload.as_ref().map_or_else(Instant::now, Upload::started);
         let method = &self.resources.parts.method;
-        let policy = self.policy(reference)?;
+        let policy = self.find_policy(reference.policy.as_deref())?;
         // Nothing is fetched for a server that is known to rate nothing, unless the answer may be
         // known.
         if !self.answers.is_on() {
@@ -296,10 +296,6 @@ impl Journey {
             Some(outage) => Err(JourneyError::server_outage(&outage)),
             None => Ok(()),
         }
-    }
-
-    fn policy(&self, reference: &ImageReference) -> Result<Option<Policy>, JourneyError> {
-        self.find_policy(reference.policy.as_deref())
     }
 
     /// Finds the policy of this name, or the default policy without a name.

@@ -53,7 +53,7 @@ impl ReasonStage {
         regions: &[Region],
     ) -> MeasuredReasons {
         let memory = self.budget.reserve(BYTES_PER_IMAGE, priority).await;
-        let pixels = u64::from(picture.width()) * u64::from(picture.height());
+        let pixels = picture.area_px();
         let regions = regions.to_vec();
         // The closure owns the pixels and both reservations, so an abandoned measurement still
         // holds them.

@@ -138,7 +138,7 @@ impl Journey {
     async fn find_regions(&self, picture: &Picture) -> Result<Segmentation, JourneyError> {
         let Resources { parts, segment, .. } = &*self.resources;
         let settings = parts.method.regions.clone();
-        let pixels = pixels_of(picture);
+        let pixels = picture.area_px();
         let mut segmented = picture.clone();
         if settings.side_max > 0 {
             let side_max = settings.side_max;
@@ -209,7 +209,7 @@ impl Journey {
         segmentation: &Segmentation,
     ) -> Result<Vec<ObjectAssessment>, JourneyError> {
         let Resources { parts, score: limiter, .. } = &*self.resources;
-        let pixels = pixels_of(picture);
+        let pixels = picture.area_px();
         let area = &MemoryBudget::new(CROPS_AREA_MAX * pixels);
         let rate_region = |index: usize| {
             let region = segmentation.regions[index].clone();
@@ -302,8 +302,4 @@ fn added(first: Option<Duration>, second: Option<Duration>) -> Option<Duration> 
         (Some(first), Some(second)) => Some(first + second),
         _ => first.or(second),
     }
-}
-
-fn pixels_of(picture: &Picture) -> u64 {
-    u64::from(picture.width()) * u64::from(picture.height())
 }

@@ -247,7 +247,6 @@ async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next)
     // A request without a valid key must not decide which traces are exported.
     let span = if is_score && is_allowed && client.is_some() {
         let headers = parent.as_ref().map(|parent| (parent.header(), parent.state()));
-        let headers = headers.as_ref().map(|(parent, state)| (parent.as_str(), *state));
         spans::request_span("POST", SCORE_ROUTE, headers)
     } else {
         Span::none()

@@ -11,7 +11,7 @@ use crate::telemetry::stage::Stage;
 pub(crate) const TARGET: &str = module_path!();
 
 /// The values of `traceparent` and `tracestate`.
-pub type ParentHeaders<'a> = (&'a str, Option<&'a str>);
+pub type ParentHeaders<'a> = (String, Option<&'a str>);
 
 /// The position of a record in its topic.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ pub fn reference_span(record: RecordPosition<'_>, parent: Option<ParentHeaders<'
 
 /// Makes a span the child of another process's.
 fn continue_trace(span: &Span, parent: Option<ParentHeaders<'_>>) {
-    if let Some(parent) = parent.and_then(|(parent, state)| remote(parent, state)) {
+    if let Some(parent) = parent.and_then(|(parent, state)| remote(&parent, state)) {
         // Fails if no traces are exported.
         drop(span.set_parent(Context::new().with_remote_span_context(parent)));
     }

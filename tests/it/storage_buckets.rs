@@ -26,15 +26,7 @@ pub(crate) fn settings(server: &WebServer) -> Settings {
         allow_buckets: vec!["s3://photos".to_owned()],
         bytes_max: ByteSize(1000),
         backoff_base: Duration::ZERO,
-        s3: S3Settings {
-            endpoint: Some(server.url("")),
-            region: Some("eu-west-1".to_owned()),
-            allow_http: true,
-            access_key_id: Some("AKIATEST".to_owned()),
-            secret_access_key: Some(Secret::new("s3cret-key")),
-            session_token: Some(Secret::new("s3cret-token")),
-            ..S3Settings::default()
-        },
+        s3: S3Settings { session_token: Some(Secret::new("s3cret-token")), ..server.as_s3() },
         ..Settings::default()
     }
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dog_iqa::storage::{S3Settings, Secret};
 use dog_iqa::stream::DeliveryMode;
 use rdkafka::Message;
 use rdkafka::message::OwnedMessage;
@@ -51,16 +50,8 @@ impl Switched {
 
 /// Allows a bucket whose endpoint is the server.
 fn allow(scene: &mut Scene, bucket: &str, server: &WebServer) {
-    let s3 = S3Settings {
-        endpoint: Some(server.url("")),
-        region: Some("eu-west-1".to_owned()),
-        allow_http: true,
-        access_key_id: Some("AKIATEST".to_owned()),
-        secret_access_key: Some(Secret::new("s3cret-key")),
-        ..S3Settings::default()
-    };
     scene.storage.allow_buckets.push(format!("s3://{bucket}"));
-    scene.storage.s3_buckets.insert(bucket.to_owned(), s3);
+    scene.storage.s3_buckets.insert(bucket.to_owned(), server.as_s3());
 }
 
 fn references(bucket: &str, prefix: &str, count: usize) -> Vec<Record> {

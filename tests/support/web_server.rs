@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 
+use dog_iqa::storage::{S3Settings, Secret};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A client's request.
@@ -167,6 +168,18 @@ impl WebServer {
 
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Returns the settings of a bucket whose endpoint is this server.
+    pub(crate) fn as_s3(&self) -> S3Settings {
+        S3Settings {
+            endpoint: Some(self.url("")),
+            region: Some("eu-west-1".to_owned()),
+            allow_http: true,
+            access_key_id: Some("AKIATEST".to_owned()),
+            secret_access_key: Some(Secret::new("s3cret-key")),
+            ..S3Settings::default()
+        }
     }
 
     pub(crate) fn url(&self, target: &str) -> String {

@@ -4,7 +4,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::command_outcome::CommandOutcome;
-use crate::cli::journey_setup::{open_cache, open_journey, open_shadow};
+use crate::cli::journey_setup::{open_cached_journey, open_shadow};
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::signals::Signals;
 use crate::config::Settings;
@@ -52,10 +52,7 @@ pub(crate) async fn run(
         tokio::spawn(telemetry::serve(server, metrics, health.clone(), end).await?);
     }
     let mut signals = Signals::listen()?;
-    let mut journey = open_journey(&settings).await?;
-    if let Some(cache) = open_cache(&settings).await?.context("cache")? {
-        journey = journey.with_cache(cache);
-    }
+    let journey = open_cached_journey(&settings).await?;
     let shadow = open_shadow(&settings, &journey).await?;
     let of_shadow = shadow.as_ref().map(|shadow| shadow.memory(&settings.kafka));
     let of_requests = args.serve.then(|| settings.serve.memory());

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::command_outcome::CommandOutcome;
-use crate::cli::journey_setup::{open_cache, open_journey};
+use crate::cli::journey_setup::open_cached_journey;
 use crate::cli::memory_plan::MemoryPlan;
 use crate::cli::signals::Signals;
 use crate::config::Settings;
@@ -51,10 +51,7 @@ pub(crate) async fn run(
         tokio::spawn(telemetry::serve(telemetry, metrics, health.clone(), end).await?);
     }
     let mut signals = Signals::listen()?;
-    let mut journey = open_journey(&settings).await?;
-    if let Some(cache) = open_cache(&settings).await?.context("cache")? {
-        journey = journey.with_cache(cache);
-    }
+    let journey = open_cached_journey(&settings).await?;
     let memory = MemoryPlan::new(&journey, &settings, [settings.serve.memory()]);
     memory.log();
     memory.check()?;

@@ -146,7 +146,6 @@ impl Answers {
         let position = RecordPosition { topic: &self.settings.input_topic, partition, offset };
         let trace = reference.trace.as_ref();
         let parent = trace.map(|trace| (trace.header(), trace.state()));
-        let parent = parent.as_ref().map(|(header, state)| (header.as_str(), *state));
         spans::reference_span(position, parent)
     }
 
