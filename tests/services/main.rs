@@ -40,6 +40,7 @@ mod bucket;
 mod certificates;
 mod check;
 mod cluster;
+mod collector;
 mod dead_letters;
 mod delivery;
 mod dog_iqa;
