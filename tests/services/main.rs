@@ -60,6 +60,7 @@ mod monitor;
 mod notifications;
 mod output_limits;
 mod prometheus;
+mod recipes;
 mod rotation;
 mod run_size;
 mod secrets;

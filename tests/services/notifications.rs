@@ -104,7 +104,7 @@ fn root_store(gateway: &Started) -> AmazonS3 {
 }
 
 /// Returns one notification of all keys.
-fn together(bucket: &str, keys: &[&str]) -> PublishedRecord {
+pub(crate) fn together(bucket: &str, keys: &[&str]) -> PublishedRecord {
     let entry = |key: &&str| {
         let key = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
         let (bucket, object) = (json!({"name": bucket}), json!({"key": key}));
