@@ -210,7 +210,8 @@ impl Journey {
     /// As [`Journey::assess`].
     pub async fn fetch_picture(&self, reference: &ImageReference) -> Result<Picture, JourneyError> {
         let (fetched, _) = self.fetch(reference).await?;
-        let (decoded, _) = self.decode(fetched).await?;
+        let probed = fetched.probe(&self.resources.parts.imaging)?;
+        let (decoded, _) = self.decode(probed).await?;
         Ok(decoded.picture)
     }
 
@@ -234,12 +235,14 @@ impl Journey {
             None => self.fetch(reference).await?,
         };
         let etag = fetched.image.etag.clone();
-        let looked_up = self.answers.look_up(fetched, &self.resources.parts.imaging).await?;
-        let (answer, times) = match looked_up {
+        let sha256 = fetched.image.sha256;
+        // Before the cache is asked: the limits of decoding may be lower than for its answer.
+        let probed = fetched.probe(&self.resources.parts.imaging)?;
+        let (answer, times) = match self.answers.look_up(sha256).await? {
             LookedUp::Known(answer) => (*answer, None),
-            LookedUp::Unknown(fetched, key) => {
+            LookedUp::Unknown(key) => {
                 self.check_server()?;
-                let (answer, times) = self.answer(fetched).await?;
+                let (answer, times) = self.answer(probed).await?;
                 // If its reasons could not be measured, those of the next image may be.
                 let is_whole = answer.reasons.is_some() || self.resources.reasons.is_none();
                 (self.answers.keep(key.filter(|_| is_whole), answer).await?, Some(times))
