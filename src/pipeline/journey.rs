@@ -54,7 +54,8 @@ pub struct JourneyParts {
     pub stores: Stores,
     /// The engine that segments and rates.
     pub engine: Engine,
-    /// The metrics of `settings.measures`, with their parameters.
+    /// The metrics to compute, with their parameters. [`Journey::new`] replaces
+    /// `settings.measures` with their names.
     pub measures: Vec<Arc<LoadedParameters>>,
 }
 
@@ -81,14 +82,13 @@ impl Journey {
     /// # Errors
     /// Fails if the configured standard or policies are contradictory, or if a policy names reasons
     /// that are not measured.
-    pub fn new(parts: JourneyParts) -> Result<Self, method::SettingsError> {
+    pub fn new(mut parts: JourneyParts) -> Result<Self, method::SettingsError> {
         let standard = parts.method.check()?;
+        parts.settings.measures = parts.measures.iter().map(|loaded| loaded.metric()).collect();
         let limits = &parts.settings;
         if !limits.reasons {
             parts.method.policies.check_without_reasons()?;
         }
-        let measures = parts.measures.iter().map(|loaded| loaded.metric());
-        debug_assert!(measures.eq(limits.measures.iter().copied()), "the metrics of the settings");
         let settings = ScoreSettings {
             method: &parts.method,
             imaging: &parts.imaging,
