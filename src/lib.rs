@@ -24,6 +24,7 @@ pub mod method;
 pub mod metrics;
 pub mod models;
 pub mod monitor;
+mod outbound_http;
 pub mod pipeline;
 mod priority;
 pub mod reasons;

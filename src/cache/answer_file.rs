@@ -242,7 +242,7 @@ pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Returns true for a file that begins like no database. Zeros may be a page that was never
+/// Returns true for a file that does not begin like a database. Zeros may be a page that was never
 /// written.
 pub(crate) fn is_foreign(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();

@@ -12,8 +12,8 @@
 //! engine of the paper from two of them. `server` rates on a server in place of the second lane.
 //! `chat` generates free-text answers for `dogiqa ask`.
 //!
-//! May import `redact`, `backoff`, `secret`, `priority`, `telemetry`, `method`, `imaging`, `models`
-//! and `checkpoints`; knows nothing of Kafka or storage.
+//! May import `redact`, `outbound_http`, `backoff`, `secret`, `priority`, `telemetry`, `method`,
+//! `imaging`, `models` and `checkpoints`; knows nothing of Kafka or storage.
 
 mod adapters;
 mod chat;

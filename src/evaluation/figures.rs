@@ -19,7 +19,7 @@ pub enum FigureKind {
     /// Kendall's rank correlation, tau-b.
     Krcc,
     /// Root of the mean squared error after the logistic, on people's scale.
-    Rmse,
+    RmseLogistic,
     /// Share of the pairs of images that the scores order like people.
     PairwiseAccuracy,
 }
@@ -31,7 +31,7 @@ impl FigureKind {
         Self::Plcc,
         Self::PlccLogistic,
         Self::Krcc,
-        Self::Rmse,
+        Self::RmseLogistic,
         Self::PairwiseAccuracy,
     ];
 
@@ -42,14 +42,14 @@ impl FigureKind {
             Self::Plcc => "PLCC",
             Self::PlccLogistic => "PLCC logistic",
             Self::Krcc => "KRCC",
-            Self::Rmse => "RMSE logistic",
+            Self::RmseLogistic => "RMSE logistic",
             Self::PairwiseAccuracy => "pairwise",
         }
     }
 
     /// Returns true if a lower figure means better agreement.
     pub fn lower_is_better(self) -> bool {
-        self == Self::Rmse
+        self == Self::RmseLogistic
     }
 }
 

@@ -1,21 +1,9 @@
 //! Joins labels and scores by the names of the images.
 
-use std::collections::{HashMap, HashSet};
-
 use crate::evaluation::error::EvaluationError;
-use crate::evaluation::labels::{Label, Labels};
-use crate::evaluation::scores::{Score, Scores, last_segment};
-
-/// The rule by which two names are those of one image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum JoinRule {
-    /// The score's path ends with the label's whole name
-    #[default]
-    Name,
-    /// The file names are equal up to their first dot, and of equal ones the last counts, as in the
-    /// authors' program
-    FirstDot,
-}
+use crate::evaluation::labels::Labels;
+use crate::evaluation::name_matches::{JoinRule, match_names};
+use crate::evaluation::scores::{Score, Scores};
 
 /// The rule of a join, and the authors' habits.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -37,6 +25,8 @@ pub struct Join {
     pub opinions: Vec<f64>,
     /// Our score of each joined label.
     pub scores: Vec<f64>,
+    /// Position of each joined label's score in the scores; `None` for that of a missing one.
+    pub positions: Vec<Option<usize>>,
     /// Names of labels without a score.
     pub without_score: Vec<String>,
     /// Names of scores without a label.
@@ -59,43 +49,68 @@ pub fn join(
     scores: &Scores,
     options: &JoinOptions,
 ) -> Result<Join, EvaluationError> {
-    let mut join = match options.rule {
-        JoinRule::Name => by_name(&labels.labels, &scores.scores, options),
-        JoinRule::FirstDot => by_first_dot(&labels.labels, &scores.scores, options),
+    let names: Vec<&[String]> = scores.scores.iter().map(|score| &score.names[..]).collect();
+    let matches = match_names(labels, &names, options.rule);
+    let first_name = |position: &usize| names[*position].first().cloned().unwrap_or_default();
+    let mut join = Join {
+        without_label: matches.without_label.iter().map(first_name).collect(),
+        repeated_labels: matches.repeated_labels,
+        ..Join::default()
     };
+    for (index, positions) in &matches.labels {
+        let value = |position: usize| scores.scores[position].value;
+        // A topic may repeat an event. Equal scores are one score.
+        let is_contradictory =
+            positions.windows(2).any(|pair| Some(value(pair[0])) != Some(value(pair[1])));
+        let name = &labels.labels[*index].name;
+        let position = match options.rule {
+            JoinRule::Name => positions.first(),
+            JoinRule::FirstDot => positions.last(),
+        };
+        if is_contradictory {
+            join.contradictory.push(name.clone());
+            if options.rule == JoinRule::Name {
+                continue;
+            }
+        }
+        if position.is_none() {
+            join.without_score.push(name.clone());
+        }
+        if let Some(score) = position.map(|position| value(*position)).or(options.missing) {
+            join.labels.push(*index);
+            join.opinions.push(labels.labels[*index].opinion);
+            join.scores.push(score);
+            join.positions.push(position.copied());
+        }
+    }
     if options.drop_zero {
         join.drop_zeros();
     }
     if join.labels.is_empty() {
-        let label = labels.labels.first().map_or("no label", |label| &label.name);
         let score = scores.scores.first().map_or("no score", Score::file_name);
-        return Err(EvaluationError::NoPairs {
-            labels: labels.labels.len(),
-            scores: scores.scores.len(),
-            hint: format!("the first label is for `{label}`, the first score for `{score}`"),
-        });
+        return Err(no_pairs(labels, scores.scores.len(), score));
     }
     Ok(join)
 }
 
-impl Join {
-    fn add(&mut self, index: usize, label: &Label, score: Option<f64>, options: &JoinOptions) {
-        if score.is_none() {
-            self.without_score.push(label.name.clone());
-        }
-        if let Some(score) = score.or(options.missing) {
-            self.labels.push(index);
-            self.opinions.push(label.opinion);
-            self.scores.push(score);
-        }
+/// Reports labels and images that have no name in common. `first` is the file name of an image.
+pub(crate) fn no_pairs(labels: &Labels, images: usize, first: &str) -> EvaluationError {
+    let label = labels.labels.first().map_or("no label", |label| &label.name);
+    EvaluationError::NoPairs {
+        labels: labels.labels.len(),
+        scores: images,
+        hint: format!("the first label is for `{label}`, the first score for `{first}`"),
     }
+}
 
+impl Join {
     fn drop_zeros(&mut self) {
         let keep: Vec<bool> = self.scores.iter().map(|score| *score != 0.0).collect();
         self.zeros = keep.iter().filter(|keep| !**keep).count();
         retain(&mut self.labels, &keep);
         retain(&mut self.opinions, &keep);
         retain(&mut self.scores, &keep);
+        retain(&mut self.positions, &keep);
     }
 }
 
@@ -104,105 +119,10 @@ fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
     values.retain(|_| flags.next().copied().unwrap_or(false));
 }
 
-fn by_name(labels: &[Label], scores: &[Score], options: &JoinOptions) -> Join {
-    let mut join = Join::default();
-    let mut by_file_name: HashMap<&str, Vec<usize>> = HashMap::new();
-    let mut by_whole_name: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (index, label) in labels.iter().enumerate() {
-        by_file_name.entry(last_segment(&label.name)).or_default().push(index);
-        by_whole_name.entry(&label.name).or_default().push(index);
-    }
-    let mut found: HashMap<usize, Vec<f64>> = HashMap::new();
-    for score in scores {
-        match score.names.iter().find_map(|name| labelled(name, labels, &by_file_name)) {
-            Some(index) => found.entry(index).or_default().push(score.value),
-            None => join.without_label.push(score.names.first().cloned().unwrap_or_default()),
-        }
-    }
-    let mut reported = HashSet::new();
-    for (index, label) in labels.iter().enumerate() {
-        if by_whole_name[label.name.as_str()].len() > 1 {
-            if reported.insert(&label.name) {
-                join.repeated_labels.push(label.name.clone());
-            }
-            continue;
-        }
-        let values = found.get(&index).map_or(&[][..], Vec::as_slice);
-        // A topic may repeat an event. Equal scores are one score.
-        let first = values.first().copied();
-        if values.iter().any(|value| Some(*value) != first) {
-            join.contradictory.push(label.name.clone());
-            continue;
-        }
-        join.add(index, label, first, options);
-    }
-    join
-}
-
-/// Finds the label whose name the path ends with. Of several, the longest name is meant: a label
-/// `b/1.jpg` is more specific than `1.jpg`.
-fn labelled(
-    path: &str,
-    labels: &[Label],
-    by_file_name: &HashMap<&str, Vec<usize>>,
-) -> Option<usize> {
-    let candidates = by_file_name.get(last_segment(path))?;
-    let is_suffix = |index: &&usize| {
-        let rest = path.strip_suffix(labels[**index].name.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with(['/', '\\']))
-    };
-    candidates.iter().filter(is_suffix).max_by_key(|index| labels[**index].name.len()).copied()
-}
-
-/// Joins like the authors' program: the key of a name is its text up to the first dot; of equal
-/// keys the last value counts and stands where the key first stood.
-fn by_first_dot(labels: &[Label], scores: &[Score], options: &JoinOptions) -> Join {
-    let mut join = Join::default();
-    let mut positions: HashMap<&str, usize> = HashMap::new();
-    let mut last: Vec<usize> = Vec::new();
-    let mut reported = HashSet::new();
-    for (index, label) in labels.iter().enumerate() {
-        let key = first_dot(&label.name);
-        let position = *positions.entry(key).or_insert(last.len());
-        if position == last.len() {
-            last.push(index);
-        } else {
-            last[position] = index;
-            if reported.insert(key) {
-                join.repeated_labels.push(key.to_owned());
-            }
-        }
-    }
-    let mut values: HashMap<&str, f64> = HashMap::new();
-    let mut contradictory = HashSet::new();
-    for score in scores {
-        let key = first_dot(score.file_name());
-        if !positions.contains_key(key) {
-            join.without_label.push(score.names.first().cloned().unwrap_or_default());
-        }
-        let before = values.insert(key, score.value);
-        if before.is_some_and(|before| before.total_cmp(&score.value).is_ne())
-            && contradictory.insert(key)
-        {
-            join.contradictory.push(key.to_owned());
-        }
-    }
-    for index in last {
-        let label = &labels[index];
-        join.add(index, label, values.get(first_dot(&label.name)).copied(), options);
-    }
-    join
-}
-
-/// Returns the file name up to its first dot.
-pub(crate) fn first_dot(name: &str) -> &str {
-    last_segment(name).split('.').next().unwrap_or(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::labels::DataSet;
+    use crate::evaluation::labels::{DataSet, Label};
 
     fn labels(names: &[(&str, f64)]) -> Labels {
         let label = |(name, opinion): &(&str, f64)| Label {
@@ -242,18 +162,11 @@ mod tests {
         ]);
         let join = join(&labels, &scores, &JoinOptions::default()).unwrap();
         assert_eq!((join.labels, join.scores), (vec![0], vec![10.0]));
+        assert_eq!(join.positions, [Some(0)]);
         assert_eq!(join.without_score, ["b.jpg"]);
         assert_eq!(join.without_label, ["xb.jpg"]);
         assert_eq!(join.repeated_labels, ["c.jpg"]);
         assert_eq!(join.contradictory, ["d.jpg"]);
-    }
-
-    #[test]
-    fn a_longer_label_is_more_specific() {
-        let labels = labels(&[("1.jpg", 1.0), ("b/1.jpg", 2.0)]);
-        let scores = scores(&[("/data/a/1.jpg", 10.0), ("/data/b/1.jpg", 20.0)]);
-        let join = join(&labels, &scores, &JoinOptions::default()).unwrap();
-        assert_eq!(join.scores, [10.0, 20.0]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! themselves (the paper's Table 1).
 
 use crate::evaluation::error::EvaluationError;
-use crate::evaluation::join::{JoinRule, first_dot};
 use crate::evaluation::labels::{Label, Labels};
+use crate::evaluation::name_matches::{JoinRule, first_dot};
 use crate::method::agreement::{plcc, srcc};
 
 use std::collections::HashMap;

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::RgbImage;
 use image::metadata::Orientation;
+use sha2::{Digest, Sha256};
 
 #[cfg(any(feature = "heic", feature = "avif"))]
 use crate::imaging::codecs::heif;
@@ -18,7 +19,7 @@ use crate::imaging::format::ImageFormat;
 use crate::imaging::header::Header;
 use crate::imaging::orient;
 use crate::imaging::picture::Picture;
-use crate::imaging::probe::probe;
+use crate::imaging::probe::{ProbedFile, probe};
 use crate::imaging::settings::{OrientationRule, Settings};
 use crate::imaging::srgb;
 
@@ -36,10 +37,22 @@ use crate::imaging::srgb;
 /// of the decoder is caught.
 pub fn decode(bytes: &[u8], settings: &Settings) -> Result<Picture, DecodeError> {
     let header = probe(bytes, settings)?;
+    decode_probed(ProbedFile { bytes, header, sha256: Sha256::digest(bytes).into() }, settings)
+}
+
+/// Decodes an image like [`decode`], without reading its header and hashing its bytes again.
+///
+/// # Errors
+/// As [`decode`], after the limits are checked.
+pub(crate) fn decode_probed(
+    file: ProbedFile<'_>,
+    settings: &Settings,
+) -> Result<Picture, DecodeError> {
+    let ProbedFile { bytes, header, .. } = file;
     let format = header.format;
     let rgb = catch_unwind(AssertUnwindSafe(|| decode_rgb(bytes, header, settings)))
         .unwrap_or_else(|panic| Err(DecodeError::from_panic(format, panic.as_ref())))?;
-    Ok(Picture::decoded(rgb, format, bytes, settings.spare_bytes_max.as_u64()))
+    Ok(Picture::decoded(rgb, &file, settings.spare_bytes_max.as_u64()))
 }
 
 fn decode_rgb(bytes: &[u8], header: Header, settings: &Settings) -> Result<RgbImage, DecodeError> {

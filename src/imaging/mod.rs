@@ -32,11 +32,13 @@ pub use crop::{
     shrink_pixels,
 };
 pub use decode::decode;
+pub(crate) use decode::decode_probed;
 pub use error::DecodeError;
 pub use format::ImageFormat;
 pub use header::Header;
 pub use perceptual_hash::PerceptualHash;
 pub use picture::Picture;
+pub(crate) use probe::ProbedFile;
 pub use probe::probe;
 pub use resample::{Filter, resize};
 pub use settings::{AlphaRule, ColourRule, OrientationRule, Settings};

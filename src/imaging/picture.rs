@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::imaging::buffer_pool;
 use crate::imaging::format::ImageFormat;
+use crate::imaging::probe::ProbedFile;
 
 /// A decoded image: 8-bit sRGB, upright, opaque, unless the settings of decoding say otherwise.
 /// Clones share the pixels.
@@ -33,15 +34,10 @@ impl Picture {
         Self { rgb: Arc::new(rgb), format, bytes_len, sha256, spare_bytes_max: 0 }
     }
 
-    /// Creates a picture decoded from `bytes`, and keeps their length and digest.
-    pub(crate) fn decoded(
-        rgb: RgbImage,
-        format: ImageFormat,
-        bytes: &[u8],
-        spare_bytes_max: u64,
-    ) -> Self {
-        let sha256 = Sha256::digest(bytes).into();
-        let bytes_len = bytes.len() as u64;
+    /// Creates a picture decoded from a file, and keeps the file's format, length and digest.
+    pub(crate) fn decoded(rgb: RgbImage, file: &ProbedFile<'_>, spare_bytes_max: u64) -> Self {
+        let (format, sha256) = (file.header.format, file.sha256);
+        let bytes_len = file.bytes.len() as u64;
         Self { rgb: Arc::new(rgb), format, bytes_len, sha256, spare_bytes_max }
     }
 

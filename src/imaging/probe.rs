@@ -22,6 +22,16 @@ const PIXELS_OF_FEW_BYTES_MAX: u64 = 12_500_000;
 /// Pixels per byte of a larger file of them; photos have about ten and drawings a hundred.
 const PIXELS_PER_BYTE_MAX: u64 = 125;
 
+/// The bytes of an image with what is known of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProbedFile<'bytes> {
+    pub(crate) bytes: &'bytes [u8],
+    /// The result of [`probe`] for these bytes.
+    pub(crate) header: Header,
+    /// SHA-256 of the bytes.
+    pub(crate) sha256: [u8; 32],
+}
+
 /// Reads format and stored size, and checks the size against the limits. Decodes nothing.
 ///
 /// # Errors

@@ -14,11 +14,11 @@ use image::codecs::jpeg::JpegEncoder;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use crate::imaging::{self, DecodeError, decode, probe, shrink_pixels};
+use crate::imaging::{self, DecodeError, ProbedFile, decode_probed, probe, shrink_pixels};
 use crate::monitor::limits::{THUMBNAILS_KEPT, THUMBNAILS_WAITING_MAX};
 use crate::monitor::rejected_images::RejectedImage;
 use crate::monitor::settings::Settings;
-use crate::storage::{FetchError, FetchRequest, Stores};
+use crate::storage::{FetchError, FetchRequest, FetchedImage, Stores};
 
 const JPEG_QUALITY: u8 = 82;
 /// Time for which a failure is repeated without another attempt.
@@ -101,14 +101,14 @@ impl Thumbnails {
         let sha256 = (!image.sha256.is_empty()).then_some(image.sha256.as_str());
         let request = FetchRequest { sha256, ..FetchRequest::new(&image.uri) };
         let fetched = self.stores.fetch(&request).await.map_err(|error| not_fetched(&error))?;
-        let bytes = fetched.bytes;
+        let FetchedImage { bytes, sha256, .. } = fetched;
         let header = probe(&bytes, &self.imaging).map_err(|error| not_decoded(&error))?;
         let share = units(header.decoding_cost()).min(self.pixels_units);
         let budget = Arc::clone(&self.pixels).acquire_many_owned(share).await;
         let (settings, side_px) = (self.imaging.clone(), self.side_px);
         let shrink = move || {
             let _budget = budget.expect("the semaphore is never closed");
-            encode(&bytes, &settings, side_px)
+            encode(ProbedFile { bytes: &bytes, header, sha256 }, &settings, side_px)
         };
         spawn_blocking(shrink).await.unwrap_or_else(|_| {
             let message = "the thumbnail was interrupted".to_owned();
@@ -137,8 +137,12 @@ fn units(pixels: u64) -> u32 {
     u32::try_from(pixels.div_ceil(BUDGET_UNIT).max(1)).unwrap_or(u32::MAX >> 3).min(u32::MAX >> 3)
 }
 
-fn encode(bytes: &[u8], settings: &imaging::Settings, side_px: u32) -> Result<Bytes, NoThumbnail> {
-    let picture = decode(bytes, settings).map_err(|error| not_decoded(&error))?;
+fn encode(
+    file: ProbedFile<'_>,
+    settings: &imaging::Settings,
+    side_px: u32,
+) -> Result<Bytes, NoThumbnail> {
+    let picture = decode_probed(file, settings).map_err(|error| not_decoded(&error))?;
     let shrunk = shrink_pixels(picture.pixels(), side_px);
     let mut jpeg = Cursor::new(Vec::new());
     let pixels = shrunk.as_ref().unwrap_or_else(|| picture.pixels());

@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::cache::{AnswerCache, Key};
-use crate::imaging;
 use crate::pipeline::answer::Answer;
 use crate::pipeline::blocking::run_blocking;
 use crate::pipeline::error::JourneyError;
@@ -26,10 +25,10 @@ pub(crate) struct AnswerStore {
 }
 
 /// The result of looking for an answer.
-pub(crate) enum LookedUp<F> {
+pub(crate) enum LookedUp {
     Known(Box<Answer>),
-    /// Without an answer: the image, and the key for the new answer if there is a cache.
-    Unknown(F, Option<Key>),
+    /// The key for the new answer, if there is a cache.
+    Unknown(Option<Key>),
 }
 
 impl AnswerStore {
@@ -43,37 +42,25 @@ impl AnswerStore {
         self.cache.as_ref().is_some_and(|cache| cache.is_on())
     }
 
-    /// Looks for the answer of an earlier image with the same bytes. A disk that hangs switches the
-    /// cache off.
+    /// Looks for the answer of an earlier image whose bytes had this SHA-256. A disk that hangs
+    /// switches the cache off.
     ///
     /// # Errors
-    /// Fails on an image above the limits of decoding, which may be lower now.
-    pub(crate) async fn look_up<F: AsRef<[u8]> + Send + 'static>(
-        &self,
-        fetched: F,
-        limits: &imaging::Settings,
-    ) -> Result<LookedUp<F>, JourneyError> {
+    /// Fails if decoding the answer panics.
+    pub(crate) async fn look_up(&self, sha256: [u8; 32]) -> Result<LookedUp, JourneyError> {
         let Some(cache) = self.cache.clone().filter(|cache| cache.is_on()) else {
-            return Ok(LookedUp::Unknown(fetched, None));
+            return Ok(LookedUp::Unknown(None));
         };
-        imaging::probe(fetched.as_ref(), limits)?;
-        let context = self.context;
-        // The closure owns the image with its share of the budget.
-        let hash = move || {
-            let digest = Sha256::digest(fetched.as_ref());
-            let key: Key = Sha256::new_with_prefix(context).chain_update(digest).finalize().into();
-            (fetched, key)
-        };
-        let (fetched, key) = run_blocking(Stage::Decode, hash).await?;
+        let key: Key = Sha256::new_with_prefix(self.context).chain_update(sha256).finalize().into();
         let reader = Arc::clone(&cache);
         let read = move || reader.get(&key).and_then(|answer| Answer::from_bytes(&answer));
         let Ok(answer) = timeout(READ_MAX, run_blocking(Stage::Decode, read)).await else {
             cache.switch_off(&format!("a read took more than {} s", READ_MAX.as_secs()));
-            return Ok(LookedUp::Unknown(fetched, None));
+            return Ok(LookedUp::Unknown(None));
         };
         Ok(match answer? {
             Some(answer) => LookedUp::Known(Box::new(answer)),
-            None => LookedUp::Unknown(fetched, Some(key)),
+            None => LookedUp::Unknown(Some(key)),
         })
     }
 

@@ -54,7 +54,8 @@ pub struct JourneyParts {
     pub stores: Stores,
     /// The engine that segments and rates.
     pub engine: Engine,
-    /// The metrics of `settings.measures`, with their parameters.
+    /// The metrics to compute, with their parameters. [`Journey::new`] replaces
+    /// `settings.measures` with their names.
     pub measures: Vec<Arc<LoadedParameters>>,
 }
 
@@ -81,14 +82,13 @@ impl Journey {
     /// # Errors
     /// Fails if the configured standard or policies are contradictory, or if a policy names reasons
     /// that are not measured.
-    pub fn new(parts: JourneyParts) -> Result<Self, method::SettingsError> {
+    pub fn new(mut parts: JourneyParts) -> Result<Self, method::SettingsError> {
         let standard = parts.method.check()?;
+        parts.settings.measures = parts.measures.iter().map(|loaded| loaded.metric()).collect();
         let limits = &parts.settings;
         if !limits.reasons {
             parts.method.policies.check_without_reasons()?;
         }
-        let measures = parts.measures.iter().map(|loaded| loaded.metric());
-        debug_assert!(measures.eq(limits.measures.iter().copied()), "the metrics of the settings");
         let settings = ScoreSettings {
             method: &parts.method,
             imaging: &parts.imaging,
@@ -210,7 +210,8 @@ impl Journey {
     /// As [`Journey::assess`].
     pub async fn fetch_picture(&self, reference: &ImageReference) -> Result<Picture, JourneyError> {
         let (fetched, _) = self.fetch(reference).await?;
-        let (decoded, _) = self.decode(fetched).await?;
+        let probed = fetched.probe(&self.resources.parts.imaging)?;
+        let (decoded, _) = self.decode(probed).await?;
         Ok(decoded.picture)
     }
 
@@ -234,12 +235,14 @@ impl Journey {
             None => self.fetch(reference).await?,
         };
         let etag = fetched.image.etag.clone();
-        let looked_up = self.answers.look_up(fetched, &self.resources.parts.imaging).await?;
-        let (answer, times) = match looked_up {
+        let sha256 = fetched.image.sha256;
+        // Before the cache is asked: the limits of decoding may be lower than for its answer.
+        let probed = fetched.probe(&self.resources.parts.imaging)?;
+        let (answer, times) = match self.answers.look_up(sha256).await? {
             LookedUp::Known(answer) => (*answer, None),
-            LookedUp::Unknown(fetched, key) => {
+            LookedUp::Unknown(key) => {
                 self.check_server()?;
-                let (answer, times) = self.answer(fetched).await?;
+                let (answer, times) = self.answer(probed).await?;
                 // If its reasons could not be measured, those of the next image may be.
                 let is_whole = answer.reasons.is_some() || self.resources.reasons.is_none();
                 (self.answers.keep(key.filter(|_| is_whole), answer).await?, Some(times))

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::event::{EventMeasure, ImageReference, TimingsMs};
-use crate::imaging::{self, Crop, PerceptualHash, Picture, crop_region, crop_whole};
+use crate::imaging::{
+    self, Crop, PerceptualHash, Picture, ProbedFile, crop_region, crop_whole, decode_probed,
+};
 use crate::method::{LevelDistribution, ObjectAssessment, Segmentation, enlarge, select_regions};
 use crate::metrics::measure;
 use crate::pipeline::answer::{Answer, event_image};
@@ -15,8 +17,8 @@ use crate::pipeline::budget::{BudgetShare, MemoryBudget};
 use crate::pipeline::error::JourneyError;
 use crate::pipeline::journey::{Journey, Resources};
 use crate::pipeline::reason_stage::MeasuredReasons;
-use crate::pipeline::upload::Fetched;
-use crate::storage::{FetchRequest, StoreFailure, StoreFault, Turn};
+use crate::pipeline::upload::{Fetched, Probed};
+use crate::storage::{FetchRequest, FetchedImage, StoreFailure, StoreFault, Turn};
 use crate::telemetry::{Stage, metrics};
 
 /// Maximum number of crops of one image in memory: enough to fill a batch, but few enough that
@@ -27,11 +29,8 @@ const CROPS_AREA_MAX: u64 = 4;
 
 impl Journey {
     /// Decodes, rates and measures an image. Returns the times of these stages.
-    pub(super) async fn answer(
-        &self,
-        fetched: Fetched,
-    ) -> Result<(Answer, TimingsMs), JourneyError> {
-        let (decoded, decode) = self.decode(fetched).await?;
+    pub(super) async fn answer(&self, probed: Probed) -> Result<(Answer, TimingsMs), JourneyError> {
+        let (decoded, decode) = self.decode(probed).await?;
         let (rated, measured) = futures::try_join!(self.rate(&decoded), self.measure(&decoded))?;
         let Rated { global, objects, segmentation, reasons, segment, score } = rated;
         let answer = Answer {
@@ -110,10 +109,9 @@ impl Journey {
 
     pub(super) async fn decode(
         &self,
-        fetched: Fetched,
+        Probed { fetched, header }: Probed,
     ) -> Result<(Decoded, Duration), JourneyError> {
         let Resources { parts, bytes, pixels: budget, decode, .. } = &*self.resources;
-        let header = imaging::probe(&fetched.image.bytes, &parts.imaging)?;
         let pixels = u64::from(header.width) * u64::from(header.height);
         let mut share = budget.reserve(header.decoding_cost(), self.priority).await;
         metrics::budget_free(bytes.free(), budget.free());
@@ -122,7 +120,8 @@ impl Journey {
         // The closure owns the bytes and both reservations, so an abandoned decode still holds
         // them.
         let work = run_pass(Stage::Decode, pixels, move || {
-            let picture = imaging::decode(&fetched.image.bytes, &limits)?;
+            let FetchedImage { bytes, sha256, .. } = &fetched.image;
+            let picture = decode_probed(ProbedFile { bytes, header, sha256: *sha256 }, &limits)?;
             drop(fetched);
             share.shrink_to(pixels);
             let hash = is_hashed.then(|| PerceptualHash::of(picture.pixels()));

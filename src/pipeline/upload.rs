@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::imaging::{self, Header};
 use crate::pipeline::budget::BudgetShare;
+use crate::pipeline::error::JourneyError;
 use crate::storage::FetchedImage;
 
 /// Memory for an image, reserved from the budget of fetched bytes. Dropping it returns the memory.
@@ -29,9 +31,21 @@ pub(crate) struct Fetched {
     pub(crate) share: BudgetShare,
 }
 
-impl AsRef<[u8]> for Fetched {
-    fn as_ref(&self) -> &[u8] {
-        &self.image.bytes
+/// An image whose format and size are known and within the limits of decoding.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    pub(crate) fetched: Fetched,
+    pub(crate) header: Header,
+}
+
+impl Fetched {
+    /// Reads format and size.
+    ///
+    /// # Errors
+    /// Fails on a broken header and on an image above the limits of decoding.
+    pub(crate) fn probe(self, limits: &imaging::Settings) -> Result<Probed, JourneyError> {
+        let header = imaging::probe(&self.image.bytes, limits)?;
+        Ok(Probed { fetched: self, header })
     }
 }
 
@@ -40,11 +54,14 @@ impl UploadSpace {
         Self { share }
     }
 
-    /// Puts the bytes in this space and returns what they do not need. Reading them began at
-    /// `started`; the event shows the time as that of fetching.
-    pub fn filled(mut self, bytes: Bytes, started: Instant) -> Upload {
+    /// Puts the bytes in this space, returns what they do not need, and computes their digest.
+    /// Reading them began at `started`; the event shows the time as that of fetching.
+    ///
+    /// # Panics
+    /// Panics if the runtime stops.
+    pub async fn filled(mut self, bytes: Bytes, started: Instant) -> Upload {
         self.share.shrink_to(bytes.len() as u64);
-        let image = FetchedImage { bytes, etag: None, content_type: None, attempts: 1 };
+        let image = FetchedImage::hashed(bytes).await.expect("hashing does not panic");
         let fetched = Fetched { image, share: self.share };
         Upload { fetched, started, receiving: started.elapsed() }
     }
@@ -54,6 +71,11 @@ impl Upload {
     /// Returns the time at which reading the image began.
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Returns the SHA-256 of the bytes.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.fetched.image.sha256
     }
 
     /// Returns the image as if it had been fetched, with the time for reading it.

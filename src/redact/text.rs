@@ -1,5 +1,10 @@
 //! Untrusted text, which may hold control characters, be too long, or repeat a secret.
 
+use std::error::Error;
+
+/// Longest cause that a message repeats, in bytes.
+const CAUSE_BYTES_MAX: usize = 200;
+
 /// Replaces control characters, which a terminal would execute.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -10,6 +15,15 @@ pub(crate) fn excerpt(text: &str, bytes_max: usize) -> String {
     let mut text: String = text.chars().filter(|character| !character.is_control()).collect();
     text.truncate(text.floor_char_boundary(bytes_max));
     text
+}
+
+/// Returns the text of the innermost error. It is the most specific one and holds no URL.
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    excerpt(&cause.to_string(), CAUSE_BYTES_MAX)
 }
 
 /// Drops the part of `sasl.oauthbearer.config` that librdkafka repeats when it cannot parse it.

@@ -11,10 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use futures::FutureExt;
-use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,9 +30,6 @@ use crate::serve::request_body::RequestBody;
 use crate::serve::request_context::RequestContext;
 use crate::serve::settings::{Access, Settings};
 use crate::telemetry::metrics;
-
-/// Largest image that is hashed on the runtime's thread, which takes less than 500 µs.
-const HASHED_INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// The state of the API.
 #[derive(Debug)]
@@ -166,8 +160,8 @@ impl Api {
                 let space = self.journey.reserve_upload(bytes_max).await;
                 let bytes = body.read(limit, hint).await?;
                 drop(arriving);
-                let uri = digest_uri(bytes.clone()).await;
-                let upload = space.filled(bytes, started);
+                let upload = space.filled(bytes, started).await;
+                let uri = digest_uri(upload.sha256());
                 let reference = request.upload_reference(uri, context);
                 Ok(self.journey.assess_upload(upload, reference).await?)
             }
@@ -238,12 +232,6 @@ fn queue_full(full: QueueFull) -> Refusal {
 }
 
 /// Returns the name of bytes by their SHA-256, as RFC 6920 writes it.
-async fn digest_uri(bytes: Bytes) -> String {
-    let hash = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes));
-    let digest = if bytes.len() <= HASHED_INLINE_BYTES_MAX {
-        hash(&bytes)
-    } else {
-        spawn_blocking(move || hash(&bytes)).await.expect("hashing does not panic")
-    };
-    format!("ni:///sha-256;{digest}")
+fn digest_uri(sha256: [u8; 32]) -> String {
+    format!("ni:///sha-256;{}", BASE64_URL_SAFE_NO_PAD.encode(sha256))
 }

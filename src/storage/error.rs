@@ -1,15 +1,9 @@
 //! The errors of storage, each with a stable code and a message.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-
-use crate::redact;
-
-/// Longest text of a foreign error that a message repeats, in bytes.
-const CAUSE_BYTES_MAX: usize = 200;
 
 /// The stores cannot be set up as configured.
 #[derive(Debug, thiserror::Error)]
@@ -355,12 +349,3 @@ impl FetchFault {
 #[derive(Debug, thiserror::Error)]
 #[error("the name has no public address")]
 pub(crate) struct NoPublicAddress;
-
-/// Returns the text of the innermost error. It is the most specific one and holds no URL.
-pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    redact::excerpt(&cause.to_string(), CAUSE_BYTES_MAX)
-}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::etag::Etag;
@@ -52,6 +52,8 @@ impl<'reference> FetchRequest<'reference> {
 pub struct FetchedImage {
     /// The unchanged bytes of the object.
     pub bytes: Bytes,
+    /// SHA-256 of the bytes.
+    pub sha256: [u8; 32],
     /// Entity tag as the store writes it; files have none.
     pub etag: Option<String>,
     /// Media type according to the store; the bytes may be of another one.
@@ -105,10 +107,7 @@ impl Stores {
                 traffic.record(start, outcome.as_ref().err());
             }
             let fault = match outcome {
-                Ok(Content { bytes, etag, media_type }) => {
-                    let content_type = media_type;
-                    return Ok(FetchedImage { bytes, etag, content_type, attempts: attempt });
-                }
+                Ok(image) => return Ok(FetchedImage { attempts: attempt, ..image }),
                 Err(fault) => fault,
             };
             let may_retry = fault.is_transient() && attempt < self.limits.attempts_max;
@@ -147,9 +146,9 @@ impl Stores {
         &self,
         location: &Location,
         expected: &Expectation<'_>,
-    ) -> Result<Content, FetchFault> {
+    ) -> Result<FetchedImage, FetchFault> {
         let etag = expected.etag.as_ref();
-        let content = match location {
+        let Content { bytes, etag, media_type } = match location {
             Location::Object { scheme, bucket, key } => {
                 let read = ObjectRead { key, etag, version_id: expected.version_id };
                 self.bucket(*scheme, bucket)?.read(read, &self.limits).await?
@@ -165,10 +164,32 @@ impl Stores {
                 Content { bytes, etag: None, media_type: None }
             }
         };
-        if let Some(expected) = expected.sha256 {
-            check_sha256(&content.bytes, expected).await?;
+        let interrupted = |_| FetchFault::Unavailable("hashing was interrupted".to_owned());
+        let image = FetchedImage::hashed(bytes).await.map_err(interrupted)?;
+        if let Some(expected) = expected.sha256.filter(|expected| *expected != image.sha256) {
+            let (expected, actual) = (hex::encode(expected), hex::encode(image.sha256));
+            let why = format!("expected {expected}, got {actual}");
+            return Err(FetchFault::Sha256Mismatch(why));
         }
-        Ok(content)
+        Ok(FetchedImage { etag, content_type: media_type, ..image })
+    }
+}
+
+impl FetchedImage {
+    /// Computes the digest of bytes that no store described. Hashes a large image on a thread that
+    /// may block.
+    ///
+    /// # Errors
+    /// Fails if the runtime stops.
+    pub(crate) async fn hashed(bytes: Bytes) -> Result<Self, JoinError> {
+        let hashed = bytes.clone();
+        let hash = move || Sha256::digest(&hashed).into();
+        let sha256 = if bytes.len() <= HASHED_INLINE_BYTES_MAX {
+            hash()
+        } else {
+            spawn_blocking(hash).await?
+        };
+        Ok(Self { bytes, sha256, etag: None, content_type: None, attempts: 1 })
     }
 }
 
@@ -212,18 +233,17 @@ fn explained(fault: FetchFault, location: &Location, has_version: bool) -> Fetch
     }
 }
 
-async fn check_sha256(bytes: &Bytes, expected: [u8; 32]) -> Result<(), FetchFault> {
-    let actual: [u8; 32] = if bytes.len() <= HASHED_INLINE_BYTES_MAX {
-        Sha256::digest(bytes).into()
-    } else {
-        let bytes = bytes.clone();
-        spawn_blocking(move || Sha256::digest(&bytes).into())
-            .await
-            .map_err(|_| FetchFault::Unavailable("hashing was interrupted".to_owned()))?
-    };
-    if actual == expected {
-        return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn small_and_large_images_have_the_digest_of_their_bytes() {
+        for len in [0, HASHED_INLINE_BYTES_MAX, HASHED_INLINE_BYTES_MAX + 1] {
+            let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
+            let image = FetchedImage::hashed(bytes.clone().into()).await.unwrap();
+            assert_eq!(image.sha256, <[u8; 32]>::from(Sha256::digest(&bytes)), "{len}");
+            assert_eq!(image.bytes, bytes);
+        }
     }
-    let why = format!("expected {}, got {}", hex::encode(expected), hex::encode(actual));
-    Err(FetchFault::Sha256Mismatch(why))
 }

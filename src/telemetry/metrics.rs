@@ -410,8 +410,8 @@ pub fn budget_free(bytes: u64, pixels: u64) {
     gauge!("dogiqa_budget_pixels_free").set(pixels as f64);
 }
 
-/// Counts an HTTP request as in flight until dropped. One that is dropped without an answer was
-/// left by its client.
+/// Counts an HTTP request as in flight until dropped. Without an answer, its client has
+/// disconnected.
 #[derive(Debug)]
 pub struct RequestTimer {
     client: Arc<str>,

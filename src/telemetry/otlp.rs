@@ -18,11 +18,11 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanExporter as _};
-use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use url::Url;
 
+use crate::outbound_http;
 use crate::telemetry::metric_exporter::OnRuntime;
 use crate::telemetry::span_queue::{EXPORT_TIMEOUT, SpanQueue};
 
@@ -200,19 +200,8 @@ impl OtlpSettings {
 }
 
 fn client(endpoint: &str) -> Result<reqwest::Client, reqwest::Error> {
-    let start = || {
-        reqwest::Client::builder()
-            .user_agent(concat!("dogiqa/", env!("CARGO_PKG_VERSION")))
-            // Headers reach only the configured collector.
-            .redirect(Policy::none())
-    };
-    // Without any installed certificate authority it can still use plain HTTP.
-    start().build().or_else(|error| {
-        if endpoint.starts_with("https:") {
-            return Err(error);
-        }
-        start().tls_certs_only([]).build()
-    })
+    // Headers reach only the configured collector: no client follows redirects.
+    outbound_http::build(outbound_http::builder, !endpoint.starts_with("https:"))
 }
 
 fn scope() -> InstrumentationScope {

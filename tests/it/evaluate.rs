@@ -180,6 +180,44 @@ fn check_page(report: &Path) {
     }
 }
 
+#[test]
+fn a_report_shows_each_of_two_images_with_equal_file_names_by_its_own_label() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (mut labels, mut scores) = (vec!["name,mos".to_owned()], vec!["name,score".to_owned()]);
+    for number in 0..3_u8 {
+        for (part, grey) in [("a", 20 + 10 * number), ("b", 200 + 10 * number)] {
+            fs::create_dir_all(path("images").join(part)).unwrap();
+            let name = format!("{part}/{number}.png");
+            let picture = RgbImage::from_pixel(16, 16, [grey; 3].into());
+            picture.save(path("images").join(&name)).unwrap();
+            labels.push(format!("{name},{grey}"));
+            scores.push(format!("{name},{}", 255 - grey + 7 * number));
+        }
+    }
+    fs::write(path("labels.csv"), labels.join("\n")).unwrap();
+    fs::write(path("scores.csv"), scores.join("\n")).unwrap();
+    let arguments = ["labels.csv", "scores.csv", "images", "report"].map(path);
+    let [labels, scores, images, report] = arguments.each_ref().map(|path| path.to_str().unwrap());
+    let mut command = command(&["evaluate", "csv", labels, "--scores", scores]);
+    let output = command.args(["--images", images, "--report", report]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let page = fs::read_to_string(path("report/index.html")).unwrap();
+    let mut shown = 0;
+    for figure in page.split("<img src=\"./").skip(1) {
+        let file = figure.split('"').next().unwrap();
+        let label = figure.split("<figcaption>").nth(1).unwrap().split('<').next().unwrap();
+        let (part, number) = label.trim_end_matches(".png").split_once('/').unwrap();
+        let grey = if part == "a" { 20 } else { 200 } + 10 * number.parse::<i32>().unwrap();
+        let bytes = fs::read(path("report").join(file)).unwrap();
+        let picture = decode(&bytes, &Settings::default()).unwrap();
+        let found = i32::from(picture.pixels().get_pixel(8, 8).0[0]);
+        assert!((found - grey).abs() <= 2, "{label}: {found}");
+        shown += 1;
+    }
+    assert_eq!(shown, 6, "{page}");
+}
+
 /// The same events from the file give the same figures.
 fn check_events_again(set: &Path, saved: &Path, figures: &Value) {
     let from_file = ["--events", saved.to_str().unwrap(), "--format", "json"];
@@ -232,7 +270,9 @@ fn calibrate(events: &Path, arguments: &[&str]) -> String {
     let mut command = command(&["calibrate", "--events", events.to_str().unwrap()]);
     command.args(["--resamples", "200"]);
     let output = command.args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let errors = text(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.matches("labels have no event").count() <= 1, "reported twice: {errors}");
     text(&output.stdout).to_owned()
 }
 

@@ -98,7 +98,7 @@ fn figures_and_intervals_of_real_ratings_are_those_of_scipy() {
             (FigureKind::Plcc, "plcc", 1e-10),
             (FigureKind::Krcc, "krcc", 1e-10),
             (FigureKind::PlccLogistic, "plcc_logistic", 1e-6),
-            (FigureKind::Rmse, "rmse_logistic", 1e-6),
+            (FigureKind::RmseLogistic, "rmse_logistic", 1e-6),
         ];
         for (kind, key, tolerance) in kinds {
             let (ours, theirs) = (figures.get(kind), golden[key].as_f64().unwrap());

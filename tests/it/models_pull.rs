@@ -16,7 +16,7 @@ use crate::cli::{photo, text};
 use crate::hub::{COMMIT, Repository};
 use crate::models_hub::{Home, damage, failed, golden_folder, sam2, succeeded};
 use crate::wait;
-use crate::web_server::WebServer;
+use crate::web_server::{Answer, WebServer, head};
 
 #[test]
 fn a_disk_that_is_too_small_is_reported_before_the_first_byte() {
@@ -32,7 +32,39 @@ fn a_disk_that_is_too_small_is_reported_before_the_first_byte() {
     let home = Home::new(sam2());
     succeeded(&home.pull("some/sam2"));
     let claiming = sam2().claiming("model.safetensors", 1 << 60).serve();
-    succeeded(&home.run(&["models", "pull", "some/sam2"], &[("HF_ENDPOINT", &claiming.url(""))]));
+    let endpoint = [("HF_ENDPOINT", &*claiming.url(""))];
+    succeeded(&home.run(&["models", "pull", "some/sam2"], &endpoint));
+    // Unless all are fetched: a file is kept until its successor is complete.
+    let errors = home.run(&["models", "pull", "--force", "some/sam2"], &endpoint);
+    assert!(failed(&errors).contains("1.2 EB"), "{}", text(&errors.stderr));
+
+    // Sizes whose sum overflows.
+    let sizes = sam2().claiming("model.safetensors", u64::MAX).claiming("config.json", u64::MAX);
+    let errors = Home::new(sizes).pull("some/sam2");
+    assert!(failed(&errors).contains("free"), "{}", text(&errors.stderr));
+}
+
+#[test]
+fn a_server_that_sends_too_much_or_starts_again_each_time_is_given_up() {
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20));
+    let endless = head(200, "Transfer-Encoding: chunked\r\n", chunk.repeat(4) + "0\r\n\r\n");
+    let home = Home::new(sam2().failing("cdn/", Answer::Send(endless), usize::MAX));
+    let errors = home.pull("some/sam2");
+    assert!(failed(&errors).contains("more bytes than the file has"), "{}", text(&errors.stderr));
+    let blobs = fs::read_dir(home.repository("models--some--sam2/blobs")).unwrap();
+    assert!(blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).all(|bytes| bytes < 1 << 20));
+
+    // Twice as much every other time, and never more.
+    let mut repository = sam2();
+    for turn in 0..20 {
+        let body = "x".repeat(50_000 * (1 + turn % 2));
+        let cut = head(200, "Content-Length: 900000\r\n", body);
+        repository = repository.failing("cdn/", Answer::Send(cut), 1);
+    }
+    let home = Home::new(repository);
+    let errors = home.pull("some/sam2");
+    assert!(failed(&errors).contains("some/sam2"), "{}", text(&errors.stderr));
+    assert!(home.ranges("model.safetensors").len() < 10);
 }
 
 #[test]

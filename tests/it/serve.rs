@@ -4,6 +4,8 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytesize::ByteSize;
 use dog_iqa::method::PolicySettings;
 use dog_iqa::pipeline;
@@ -42,7 +44,8 @@ async fn bytes_and_a_reference_get_the_same_event_except_for_its_reference() {
     assert!(trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && trace != TRACE, "{trace}");
     assert_eq!(uploaded.body["reference"]["id"], "cup");
     let uri = uploaded.body["reference"]["uri"].as_str().unwrap();
-    assert!(uri.starts_with("ni:///sha-256;"), "{uri}");
+    let named = BASE64_URL_SAFE_NO_PAD.decode(uri.strip_prefix("ni:///sha-256;").unwrap()).unwrap();
+    assert_eq!(hex::encode(named), uploaded.body["image"]["sha256"].as_str().unwrap());
     let again = api.score("?id=cup", &[], png(24, 16)).await;
     assert_eq!(again.body["event_id"], uploaded.body["event_id"], "it can be recognised");
 

@@ -78,6 +78,16 @@ fn an_open_address_without_keys_is_refused_and_check_says_who_may_use_the_api() 
         (&["check"], &[open, "serve.allow_anonymous=true"], 1, "warning  serve: everyone"),
         (&["check"], &[], 1, "ok       serve: only this machine"),
         (&["check"], &["serve.connections_max=99999999999"], 1, "warning  memory: with --serve"),
+        (&["check", "--for", "serve"], &[], 0, "ok       kafka: not tested"),
+        (&["check", "--for", "serve"], &["engine.shadow.share=0.5"], 0, "ok       memory: "),
+        (&["check", "--for", "serve"], &[open], 1, "broken   serve: serve.listen = 0.0.0.0:0"),
+        (&["check", "--for", "serve"], &["storage.allow_buckets=['s3:x']"], 1, "broken   storage"),
+        (
+            &["check", "--for", "serve"],
+            &["serve.connections_max=99999999999"],
+            1,
+            "broken   memory: ",
+        ),
         (&["serve"], &["serve.api_keys_file=/no/such/file"], 1, "/no/such/file: it cannot be read"),
     ] {
         let brokers = ["kafka.bootstrap_servers=127.0.0.1:9", "kafka.probe_timeout=1s"];

@@ -75,8 +75,8 @@ pub(crate) struct Repository {
     moved: Option<String>,
     /// Uses after which a signed address is refused.
     signature_uses_max: Option<usize>,
-    /// A file and the size that the Hub states for it.
-    claim: Option<(String, u64)>,
+    /// Files and the sizes that the Hub states for them.
+    claims: BTreeMap<String, u64>,
     /// True if the server speaks TLS.
     has_tls: bool,
     faults: Vec<Fault>,
@@ -160,7 +160,7 @@ impl Repository {
 
     /// States this size for a file.
     pub(crate) fn claiming(mut self, name: &str, bytes: u64) -> Self {
-        self.claim = Some((name.to_owned(), bytes));
+        self.claims.insert(name.to_owned(), bytes);
         self
     }
 
@@ -231,8 +231,7 @@ impl Repository {
     /// Describes the revision, with sizes and digests on request.
     fn document(&self, request: &Request, id: &str, with_blobs: bool) -> Answer {
         let sibling = |(name, bytes): (&String, &Vec<u8>)| {
-            let claim = self.claim.as_ref().filter(|(claimed, _)| claimed == name);
-            let size = claim.map_or(bytes.len() as u64, |(_, size)| *size);
+            let size = self.claims.get(name).copied().unwrap_or(bytes.len() as u64);
             if !with_blobs {
                 return serde_json::json!({"rfilename": name});
             }

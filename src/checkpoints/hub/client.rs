@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, RANGE};
-use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Response};
+use reqwest::{Client, Response};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 use crate::checkpoints::hub::environment::Environment;
 use crate::checkpoints::hub::fault::{FaultKind, RequestFault, Server};
 use crate::checkpoints::hub::name::PUBLIC_HUB_HOSTS;
+use crate::outbound_http;
 use crate::redact;
 
 /// Time limit for a connection, or less if the server may be silent for less.
@@ -210,18 +210,15 @@ fn block_on<T>(
     )
 }
 
-/// Builds the client. Without any installed certificate authority it can still use plain HTTP.
+/// Builds the client; on a machine without certificate authorities, one for plain HTTP.
 fn build_http_client(connect_timeout: Duration) -> reqwest::Result<Client> {
-    let start = || -> ClientBuilder {
-        Client::builder()
-            .user_agent(concat!("dogiqa/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .referer(false)
+    let builder = || {
+        outbound_http::builder()
             .no_gzip()
             .no_brotli()
             .no_zstd()
             .no_deflate()
             .connect_timeout(connect_timeout)
     };
-    start().build().or_else(|error| start().tls_certs_only([]).build().map_err(|_| error))
+    outbound_http::build(builder, true)
 }

@@ -178,7 +178,11 @@ impl Downloader<'_> {
                 report(PullReport::Progress(progress));
             })?;
             if digest_of_download(&remote.digest, &part)? == remote.digest {
-                std::fs::rename(&part, blob).map_err(|reason| cache_error(blob, reason))?;
+                // A blob is trusted by its name, so its bytes must be on the disk first.
+                File::open(&part)
+                    .and_then(|file| file.sync_all())
+                    .and_then(|()| std::fs::rename(&part, blob))
+                    .map_err(|reason| cache_error(blob, reason))?;
                 store_digest(blob, &remote.digest);
                 return Ok(());
             }
@@ -225,7 +229,7 @@ impl Downloader<'_> {
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<(), HubError> {
         let file_error = |reason| cache_error(part, reason);
-        let mut failures = 0;
+        let (mut failures, mut longest) = (0, 0);
         loop {
             let mut file =
                 OpenOptions::new().create(true).append(true).open(part).map_err(file_error)?;
@@ -236,7 +240,9 @@ impl Downloader<'_> {
                 Err(Interruption::Request(fault)) => fault,
             };
             let after = file.metadata().map_err(file_error)?.len();
-            failures = if after > before { 0 } else { failures + 1 };
+            // A server that ignores ranges may send the same bytes again and again.
+            failures = if after > before.max(longest) { 0 } else { failures + 1 };
+            longest = longest.max(after);
             if failures >= fault.attempts_max() {
                 return Err(HubError::from_fault(self.model, name, fault));
             }
@@ -280,13 +286,18 @@ impl Downloader<'_> {
                 0
             }
         };
-        let length = response.number("content-length").map(|length| done + length);
+        let length = response.number("content-length").map(|length| length.saturating_add(done));
         // Without a size the body is read to its end, and the digest decides.
         let total = size.or(remote.bytes).or(length);
         on_progress(done, total.unwrap_or_default());
         while let Some(chunk) = response.next_chunk()? {
-            file.write_all(&chunk)?;
             done += chunk.len() as u64;
+            if total.is_some_and(|total| done > total) {
+                file.set_len(0)?;
+                let reason = "it sends more bytes than the file has";
+                return Err(RequestFault::new(response.url(), FaultKind::Permanent, reason).into());
+            }
+            file.write_all(&chunk)?;
             on_progress(done, total.unwrap_or_default());
         }
         if total.is_some_and(|total| done < total) {

@@ -6,19 +6,30 @@ use std::path::Path;
 use rustix::fs::statvfs;
 
 use crate::checkpoints::hub::cache::CachedCommit;
+use crate::checkpoints::hub::download::PullScope;
 use crate::checkpoints::hub::error::HubError;
 use crate::checkpoints::hub::name::HubModel;
 use crate::checkpoints::hub::revision::RepositoryFile;
 
-/// Fails if files that are not in the cache need more space than the disk has. A file whose size
+/// Fails if files need more space than the disk has: those that are not in the cache, and if all
+/// are fetched, the largest of the others, which is replaced after its download. A file whose size
 /// the Hub does not state counts as empty.
 pub(crate) fn check_free_space<'a>(
     model: &HubModel,
     commit: &CachedCommit<'_>,
+    scope: PullScope,
     files: impl Iterator<Item = &'a RepositoryFile>,
 ) -> Result<(), HubError> {
-    let missing = files.filter(|file| commit.file(&file.rfilename).is_none());
-    let needed: u64 = missing.map(|file| bytes_to_fetch(commit, file)).sum();
+    let (mut missing, mut replaced) = (0, 0);
+    // Sizes are numbers of a server: their sum may overflow.
+    for file in files {
+        if commit.file(&file.rfilename).is_none() {
+            missing = u64::saturating_add(missing, bytes_to_fetch(commit, file));
+        } else if scope == PullScope::Everything {
+            replaced = u64::max(replaced, file.size.unwrap_or_default());
+        }
+    }
+    let needed = missing.saturating_add(replaced);
     let folder = commit.existing_folder();
     match free_bytes(folder) {
         Some(free) if free < needed => {

@@ -74,7 +74,7 @@ fn pull_from_hub(
     let weights = choose_weights(model, &names)?;
     let mut fetch = |wanted: &[String]| -> Result<Vec<PathBuf>, HubError> {
         let known = wanted.iter().filter_map(|name| revision.file(name));
-        check_free_space(model, &commit, known)?;
+        check_free_space(model, &commit, scope, known)?;
         wanted.iter().map(|name| downloader.ensure(name, report)).collect()
     };
     let companions = COMPANION_FILES.into_iter().filter(|name| names.contains(name));

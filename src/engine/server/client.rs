@@ -12,8 +12,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Response};
+use reqwest::{Client, Response};
 use serde_json::Value;
 use url::Url;
 
@@ -21,6 +20,7 @@ use crate::backoff::retry_after;
 use crate::engine::server::completion::Completion;
 use crate::engine::server::error::RequestFault;
 use crate::engine::server::settings::HttpSettings;
+use crate::outbound_http;
 use crate::redact;
 use crate::telemetry::metrics;
 
@@ -56,19 +56,12 @@ impl ServerClient {
         let url = settings.check()?;
         let connect_timeout = CONNECT_TIMEOUT.min(settings.timeout);
         let idle_max = settings.concurrency.get();
-        let start = || -> ClientBuilder {
-            Client::builder()
-                .user_agent(concat!("dogiqa/", env!("CARGO_PKG_VERSION")))
-                .redirect(Policy::none())
-                .referer(false)
+        let builder = || {
+            outbound_http::builder()
                 .connect_timeout(connect_timeout)
                 .pool_max_idle_per_host(idle_max)
         };
-        // Without any installed certificate authority it can still use plain HTTP.
-        let http = start().build().or_else(|error| match url.scheme() {
-            "http" => start().tls_certs_only([]).build().map_err(|_| error),
-            _ => Err(error),
-        });
+        let http = outbound_http::build(builder, url.scheme() == "http");
         let http = http.map_err(|error| format!("no HTTP client: {}", root_cause(&error)))?;
         let secrets = secrets(&settings, &url);
         let name = shown(&settings).into();

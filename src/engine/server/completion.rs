@@ -17,7 +17,7 @@ use crate::redact;
 const ANSWER_BYTES_MAX: usize = 80;
 /// Longest name of a model and longest fingerprint that events repeat, in bytes.
 const NAME_BYTES_MAX: usize = 200;
-/// Sum of probabilities above which they are none. Servers round each to a few digits.
+/// Largest sum of probabilities: servers round each to a few digits.
 const SUM_MAX: f64 = 1.01;
 
 /// The answer of a server.
@@ -44,7 +44,7 @@ pub(crate) enum NoRating {
     /// No reported token is a level.
     #[error("the server's answer names no level: `{0}`")]
     NoLevel(String),
-    /// The probabilities are none.
+    /// The reported numbers are no probabilities.
     #[error("the server's probabilities are no distribution: {0}")]
     Probabilities(String),
 }

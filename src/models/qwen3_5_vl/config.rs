@@ -80,7 +80,7 @@ pub struct RopeParameters {
     pub rope_theta: f32,
     /// Share of a head that rotates.
     pub partial_rotary_factor: f64,
-    /// Pairs that turn with the time, the row and the column of a token.
+    /// Pairs that rotate with the time, the row and the column of a token.
     pub mrope_section: [usize; 3],
     #[serde(default)]
     mrope_interleaved: bool,
@@ -103,15 +103,15 @@ pub struct TextConfig {
     pub num_attention_heads: usize,
     /// Heads of keys and values of a full layer.
     pub num_key_value_heads: usize,
-    /// Values in a head of a full layer.
+    /// Channels of a head of a full layer.
     pub head_dim: usize,
     /// Heads of queries and keys of a linear layer.
     pub linear_num_key_heads: usize,
     /// Heads of values of a linear layer.
     pub linear_num_value_heads: usize,
-    /// Values in a query or key of a linear layer.
+    /// Channels of a query or key of a linear layer.
     pub linear_key_head_dim: usize,
-    /// Values in a value of a linear layer.
+    /// Channels of a value of a linear layer.
     pub linear_value_head_dim: usize,
     /// Added to mean squares.
     pub rms_norm_eps: f64,

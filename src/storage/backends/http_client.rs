@@ -5,53 +5,37 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use crate::storage::error::{
-    FetchFault, NoPublicAddress, Overrun, StorageError, UriFault, root_cause,
-};
+use crate::outbound_http;
+use crate::redact::root_cause;
+use crate::storage::error::{FetchFault, NoPublicAddress, Overrun, StorageError, UriFault};
 use crate::storage::limits::TimeLimits;
 
 /// Maximum number of idle connections kept open to one host.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// Name of this program in its requests.
-pub(crate) const USER_AGENT: &str = concat!("dogiqa/", env!("CARGO_PKG_VERSION"));
-
 /// Returns a builder with the limits that all clients share.
 pub(crate) fn builder(limits: TimeLimits) -> ClientBuilder {
-    Client::builder()
-        .user_agent(USER_AGENT)
-        .redirect(Policy::none())
-        .referer(false)
+    outbound_http::builder()
         .connect_timeout(limits.connect)
         .read_timeout(limits.read)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
 }
 
-/// Builds a client. If `allow_http` is set and the machine has no certificates of certificate
-/// authorities, the client refuses every TLS server and serves plain HTTP only.
+/// Builds a client like [`outbound_http::build`].
 ///
 /// # Errors
-/// Fails if the machine has no such certificates and `allow_http` is not set.
+/// Fails if the machine has no certificates of certificate authorities and `allow_http` is not set.
 pub(crate) fn build(
     builder: impl Fn() -> ClientBuilder,
     allow_http: bool,
 ) -> Result<Client, StorageError> {
-    builder().build().or_else(|error| {
-        if allow_http && let Ok(client) = builder().tls_certs_only([]).build() {
-            tracing::warn!(
-                error = root_cause(&error),
-                "no certificate authority is installed, only plain http can be read"
-            );
-            return Ok(client);
-        }
-        Err(StorageError::Client { why: root_cause(&error) })
-    })
+    outbound_http::build(builder, allow_http)
+        .map_err(|error| StorageError::Client { why: root_cause(&error) })
 }
 
 /// Returns the TLS settings of a client that [`build`] cannot build, under the same conditions.

@@ -160,26 +160,23 @@ impl GroupConsumer {
         self.identity = identity;
     }
 
-    /// Returns true if the committed position of a partition names another topic: a worker that had
-    /// not noticed the new one committed it. False if the brokers do not return the position within
-    /// `timeout`.
-    pub(crate) fn is_of_another_topic(&self, partition: i32, timeout: Duration) -> bool {
-        let Some(identity) = &self.identity else { return false };
-        let list = of_partitions(&self.topic, &[partition]);
-        match self.consumer.committed_offsets(list, timeout) {
-            Ok(committed) => {
-                let elements = committed.elements();
-                elements.iter().any(|element| identity.is_of_another_topic(element.metadata()))
-            }
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    partition,
-                    "the committed offset is not known; assuming that it belongs to this topic"
-                );
-                false
-            }
-        }
+    /// Returns those partitions whose committed position names another topic: a worker that had not
+    /// noticed the new one committed it. Sends one request.
+    ///
+    /// # Errors
+    /// Fails if the brokers do not return the positions within `timeout`.
+    pub(crate) fn of_another_topic(
+        &self,
+        partitions: &[i32],
+        timeout: Duration,
+    ) -> KafkaResult<Vec<i32>> {
+        let Some(identity) = &self.identity else { return Ok(Vec::new()) };
+        let list = of_partitions(&self.topic, partitions);
+        let committed = self.consumer.committed_offsets(list, timeout)?;
+        let elements = committed.elements();
+        let foreign =
+            elements.iter().filter(|element| identity.is_of_another_topic(element.metadata()));
+        Ok(foreign.map(TopicPartitionListElem::partition).collect())
     }
 
     /// Returns those partitions whose committed position does not name this topic: it may be one of
@@ -348,14 +345,14 @@ mod tests {
     #[test]
     fn a_committed_position_names_its_topic_and_the_id_arrives_before_the_assignment() {
         let mut settings = Settings::default();
-        let broker = EmbeddedBroker::start(&settings.topics(), 1, None).unwrap();
+        let broker = EmbeddedBroker::start(&settings.topics(), 2, None).unwrap();
         broker.configure(&mut settings);
         let mut consumer = create(&settings);
         consumer.join().unwrap();
         let deadline = Instant::now() + PATIENCE;
         let mut topic_id = None;
         let assigned = 'assigned: loop {
-            assert!(Instant::now() < deadline, "the group assigns the partition");
+            assert!(Instant::now() < deadline, "the group assigns the partitions");
             for event in consumer.poll(Duration::from_millis(100)).events {
                 match event {
                     KafkaEvent::Noticed(Notice::TopicId { id, .. }) => topic_id = Some(id),
@@ -371,12 +368,13 @@ mod tests {
             [(None, true, false), (Some(&current), false, false), (Some(&deleted), true, true)]
         {
             consumer.set_identity(committed_for.cloned());
-            let position = CommittableOffset { partition: 0, offset: 1 };
+            let position = CommittableOffset { partition: 1, offset: 1 };
             consumer.commit(&[position], CommitMode::Sync).unwrap();
             consumer.set_identity(Some(current.clone()));
-            let old = consumer.with_old_positions(&[0], &current, PATIENCE);
+            let old = consumer.with_old_positions(&[1], &current, PATIENCE);
             assert_eq!(!old.is_empty(), is_old, "{committed_for:?}");
-            assert_eq!(consumer.is_of_another_topic(0, PATIENCE), is_foreign, "{committed_for:?}");
+            let foreign = consumer.of_another_topic(&[0, 1], PATIENCE).unwrap();
+            assert_eq!(foreign, vec![1; usize::from(is_foreign)], "{committed_for:?}");
         }
     }
 

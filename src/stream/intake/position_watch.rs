@@ -32,6 +32,8 @@ pub(crate) struct PositionWatch {
     silent: BTreeSet<i32>,
     /// Assigned partitions whose committed position was not compared with the topic.
     unverified: BTreeSet<i32>,
+    /// Partitions whose committed position is one of another topic, until they return something.
+    foreign: BTreeSet<i32>,
 }
 
 /// The meaning of a topic id that the brokers returned.
@@ -82,9 +84,26 @@ impl PositionWatch {
         self.unverified.extend(partitions);
     }
 
-    /// Returns true, once, if the committed position of a partition must be compared now.
-    pub(crate) fn must_verify(&mut self, partition: i32) -> bool {
-        !self.unverified.is_empty() && self.unverified.remove(&partition)
+    /// Returns all partitions whose committed position must be compared, if this is one of them.
+    pub(crate) fn unverified_with(&self, partition: i32) -> Vec<i32> {
+        if !self.unverified.contains(&partition) {
+            return Vec::new();
+        }
+        self.unverified.iter().copied().collect()
+    }
+
+    /// Records that the committed positions of `partitions` were compared, and that those of
+    /// `foreign` are of another topic.
+    pub(crate) fn verified(&mut self, partitions: &[i32], foreign: &[i32]) {
+        for partition in partitions {
+            self.unverified.remove(partition);
+        }
+        self.foreign.extend(foreign);
+    }
+
+    /// Returns true, once, if the committed position of a partition is one of another topic.
+    pub(crate) fn take_foreign(&mut self, partition: i32) -> bool {
+        !self.foreign.is_empty() && self.foreign.remove(&partition)
     }
 
     /// Returns true if other workers may still commit positions of a topic that was deleted and
@@ -163,6 +182,7 @@ impl PositionWatch {
             self.open.remove(partition);
             self.silent.remove(partition);
             self.unverified.remove(partition);
+            self.foreign.remove(partition);
         }
     }
 
@@ -272,12 +292,27 @@ mod tests {
     #[test]
     fn the_position_of_a_partition_is_verified_once_for_each_assignment() {
         let mut watch = PositionWatch::default();
-        watch.verify_later(&[0, 1]);
-        assert!(watch.must_verify(0));
-        assert!(!watch.must_verify(0));
-        watch.forget(&[1]);
-        assert!(!watch.must_verify(1), "it is not assigned any more");
-        watch.verify_later(&[0]);
-        assert!(watch.must_verify(0));
+        watch.verify_later(&[0, 1, 2]);
+        assert_eq!(watch.unverified_with(3), [0; 0]);
+        assert_eq!(watch.unverified_with(1), [0, 1, 2], "one request for all");
+        watch.verified(&[1], &[]);
+        assert_eq!(watch.unverified_with(1), [0; 0]);
+        assert_eq!(watch.unverified_with(0), [0, 2], "the others are compared later");
+        watch.forget(&[2]);
+        assert_eq!(watch.unverified_with(2), [0; 0], "it is not assigned any more");
+        watch.verify_later(&[1]);
+        assert_eq!(watch.unverified_with(1), [0, 1]);
+    }
+
+    #[test]
+    fn a_partition_with_a_foreign_position_is_named_once_when_it_returns_something() {
+        let mut watch = PositionWatch::default();
+        watch.verify_later(&[0, 1, 2]);
+        watch.verified(&[0, 1, 2], &[1, 2]);
+        assert!(!watch.take_foreign(0));
+        assert!(watch.take_foreign(1));
+        assert!(!watch.take_foreign(1));
+        watch.forget(&[2]);
+        assert!(!watch.take_foreign(2), "it is not assigned any more");
     }
 }

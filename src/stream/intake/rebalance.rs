@@ -34,8 +34,6 @@ const BEFORE_BEGINNING: i64 = -1;
 const FINISH_OLD_MAX: Duration = Duration::from_mins(1);
 /// Time limit for moving the positions of a topic that was created again.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for reading the committed position of one partition.
-const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait before a failed commit is repeated.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// Wait before a full queue to the tasks is tried again, and between two transactions.
@@ -190,21 +188,17 @@ impl Rebalancer {
         true
     }
 
-    /// Reads a partition from its beginning if its committed position is one of another topic.
-    /// Returns true if it is. Nothing was admitted since the partition was assigned.
+    /// Reads a partition from its beginning, because its committed position is one of another
+    /// topic. Nothing was admitted since the partition was assigned.
     pub(crate) fn restart_foreign(
         &self,
         consumer: &GroupConsumer,
         intake: &mut Intake,
         committer: &Committer,
         partition: i32,
-    ) -> bool {
-        if !consumer.is_of_another_topic(partition, VERIFY_TIMEOUT) {
-            return false;
-        }
+    ) {
         report_recreated(consumer, &[partition]);
         self.read_from_beginning(consumer, intake, committer, &[partition]);
-        true
     }
 
     /// Moves assigned partitions to their beginning and drops what is in flight. Returns the number

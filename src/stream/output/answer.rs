@@ -20,8 +20,9 @@ use crate::telemetry::{LineLimit, Stage, metrics};
 use crate::stream::error::StreamError;
 use crate::stream::output::answer_writer::{AdmittedEntry, AdmittedRecord, AnswerWriter, Assessed};
 use crate::stream::output::latest_events::LatestEvents;
-use crate::stream::output::outage::{Advice, FailedFetch, Outages, is_server, name_of_server};
+use crate::stream::output::outage::{Advice, FailedFetch, Outages};
 use crate::stream::output::outbox::AnswerPart;
+use crate::stream::output::party::Party;
 use crate::stream::output::reason::Reason;
 use crate::stream::output::shadow::{AnsweredImage, ShadowTasks};
 use crate::stream::record::delivery::Record;
@@ -56,8 +57,7 @@ enum AttemptOutcome {
     /// scoring server.
     Unavailable {
         failure: StoreFailure,
-        /// The reference's URI, or the name of the scoring server.
-        party: String,
+        party: Party,
         reason: Reason,
     },
 }
@@ -65,8 +65,7 @@ enum AttemptOutcome {
 /// A reference that is held through an outage. Dropping it ends the hold.
 struct HeldReference<'a> {
     answers: &'a Answers,
-    /// The reference's URI, or the name of the scoring server.
-    party: String,
+    party: Party,
     _waiting: Waiting<'a>,
 }
 
@@ -231,7 +230,7 @@ impl Answers {
         let mut attempts = 0;
         let mut failures = 0;
         let mut held: Option<HeldReference<'_>> = None;
-        let mut first_failed_at: Option<(String, Instant)> = None;
+        let mut first_failed_at: Option<(Party, Instant)> = None;
         loop {
             // A panic fails this image only: the worker and its other images continue.
             let attempt = Box::pin(self.attempt(place, reference));
@@ -249,7 +248,7 @@ impl Answers {
             let first = first_failed_at.take().filter(|(of, _)| *of == party);
             let (_, since) = first_failed_at.insert(first.unwrap_or((party.clone(), now)));
             let failed = FailedFetch {
-                uri: &party,
+                party: &party,
                 failure,
                 first_failed_at: *since,
                 code: reason.code,
@@ -282,7 +281,7 @@ impl Answers {
         let source = self.writer.source(place);
         match self.journey.assess(reference.clone(), Some(source)).await {
             Ok(event) => {
-                self.answered(&reference.uri, true);
+                self.answered(&Party::store_of(&reference.uri), true);
                 // One of several scorers may rate without the server, as does the cache.
                 if !event.cached && !event.engine.servers.is_empty() {
                     self.server_answered();
@@ -296,21 +295,22 @@ impl Answers {
             Err(failure) => {
                 let is_sent = failure.attempts > 0;
                 if let Some(store) = failure.store {
-                    let server = failure.server.as_deref().map(name_of_server);
+                    let server = failure.server.as_deref().map(Party::scoring_server);
                     if server.is_some() && is_sent {
                         // The image was read before the scoring server failed.
-                        self.answered(&reference.uri, true);
+                        self.answered(&Party::store_of(&reference.uri), true);
                     }
                     return Ok(AttemptOutcome::Unavailable {
                         failure: store,
-                        party: server.unwrap_or_else(|| reference.uri.clone()),
+                        party: server.unwrap_or_else(|| Party::store_of(&reference.uri)),
                         reason: failure.into(),
                     });
                 }
                 // The object is at fault, or a later stage failed: the store itself works. A
                 // reference that is refused without a request says nothing about its store.
                 if failure.stage != Stage::Reference && is_sent {
-                    self.answered(&reference.uri, failure.stage != Stage::Fetch);
+                    let store = Party::store_of(&reference.uri);
+                    self.answered(&store, failure.stage != Stage::Fetch);
                 }
                 if failure.is_answer_of_server() {
                     self.server_answered();
@@ -321,12 +321,11 @@ impl Answers {
     }
 
     /// Holds a reference until its store or the scoring server is available again.
-    fn hold(&self, party: String) -> HeldReference<'_> {
+    fn hold(&self, party: Party) -> HeldReference<'_> {
         self.outages().hold(&party);
-        let waiting = if is_server(&party) {
-            self.vitals.held_for_server()
-        } else {
-            self.vitals.held_for_store()
+        let waiting = match &party {
+            Party::ScoringServer(_) => self.vitals.held_for_server(),
+            Party::Store(_) => self.vitals.held_for_store(),
         };
         HeldReference { answers: self, party, _waiting: waiting }
     }
@@ -348,12 +347,15 @@ impl Answers {
     }
 
     /// Records that a store or the scoring server has answered.
-    fn answered(&self, party: &str, is_read: bool) {
+    fn answered(&self, party: &Party, is_read: bool) {
         if self.outages().answered(party, is_read, Instant::now()) {
-            if is_server(party) {
-                tracing::info!("the scoring server is available again; references are rated again");
-            } else {
-                tracing::info!("a store is available again; its references are fetched again");
+            match party {
+                Party::ScoringServer(_) => tracing::info!(
+                    "the scoring server is available again; references are rated again"
+                ),
+                Party::Store(_) => {
+                    tracing::info!("a store is available again; its references are fetched again");
+                }
             }
             self.recovered.notify_waiters();
         }
@@ -362,7 +364,7 @@ impl Answers {
     /// Records that the scoring server has rated, or has refused an image.
     fn server_answered(&self) {
         if let Some(server) = self.journey.engine().server() {
-            self.answered(&name_of_server(server.server()), true);
+            self.answered(&Party::scoring_server(server.server()), true);
         }
     }
 

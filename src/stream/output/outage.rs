@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::storage::{StoreFailure, StoreFault};
+use crate::stream::output::party::Party;
 use crate::telemetry::metrics;
 
 /// The treatment of a reference after a failed fetch.
@@ -39,10 +40,10 @@ pub(crate) enum Advice {
     Hold,
 }
 
-/// A failed fetch of a reference.
+/// A failed attempt for a reference, at its store or at the scoring server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FailedFetch<'a> {
-    pub(crate) uri: &'a str,
+    pub(crate) party: &'a Party,
     pub(crate) failure: StoreFailure,
     /// Time of the first failure of this reference.
     pub(crate) first_failed_at: Instant,
@@ -66,9 +67,9 @@ const STORES_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Outages {
     outage_after: Duration,
-    stores: HashMap<String, Store>,
+    stores: HashMap<Party, Store>,
     /// Number of held references of each store.
-    held: HashMap<String, usize>,
+    held: HashMap<Party, usize>,
 }
 
 #[derive(Debug)]
@@ -105,19 +106,18 @@ impl Outages {
 
     /// Records that the store answered, with the object (`is_read`) or with its absence. Returns
     /// true if this ends an outage.
-    pub(crate) fn answered(&mut self, uri: &str, is_read: bool, now: Instant) -> bool {
+    pub(crate) fn answered(&mut self, party: &Party, is_read: bool, now: Instant) -> bool {
         // The usual case: no store has failed recently.
         if self.stores.is_empty() {
             return false;
         }
-        let name = store_of(uri);
-        let Some(store) = self.stores.get_mut(name) else { return false };
+        let Some(store) = self.stores.get_mut(party) else { return false };
         match store.outage {
             // A store may name missing objects and deny all others.
             Some(StoreFault::Denied) if !is_read => false,
             Some(_) => {
-                self.stores.remove(name);
-                metrics::store_unavailable(name, false);
+                self.stores.remove(party);
+                metrics::store_unavailable(&party.label(), false);
                 true
             }
             None => {
@@ -130,12 +130,12 @@ impl Outages {
 
     /// Records a failed fetch.
     pub(crate) fn failed(&mut self, failed: FailedFetch<'_>, now: Instant) -> Advice {
-        let name = store_of(failed.uri);
-        if !self.stores.contains_key(name) && !self.has_room() {
+        let party = failed.party;
+        if !self.stores.contains_key(party) && !self.has_room() {
             return Advice::GiveUp;
         }
         let outage_after = self.outage_after;
-        let store = self.stores.entry(name.to_owned()).or_insert_with(|| Store::new(now));
+        let store = self.stores.entry(party.clone()).or_insert_with(|| Store::new(now));
         let (advice, begins) = match failed.failure.fault {
             StoreFault::Refused => (Advice::Hold, true),
             StoreFault::Denied => store.denied(&failed, outage_after, now),
@@ -143,12 +143,14 @@ impl Outages {
                 let pause = failed.failure.retry_after.unwrap_or_default();
                 (Advice::Wait, store.unavailable(outage_after, now) || pause >= outage_after)
             }
-            StoreFault::Unavailable if is_server(name) => (Advice::Hold, true),
-            StoreFault::Unavailable => (Advice::GiveUp, store.unavailable(outage_after, now)),
+            StoreFault::Unavailable => match party {
+                Party::ScoringServer(_) => (Advice::Hold, true),
+                Party::Store(_) => (Advice::GiveUp, store.unavailable(outage_after, now)),
+            },
         };
         if begins && store.outage.is_none() {
             store.outage = Some(failed.failure.fault);
-            begin_outage(name, &failed);
+            begin_outage(&failed);
         }
         match store.outage {
             Some(_) if advice != Advice::GiveUp || failed.failure.fault != StoreFault::Denied => {
@@ -159,23 +161,22 @@ impl Outages {
     }
 
     /// Counts a reference that is held from now on.
-    pub(crate) fn hold(&mut self, uri: &str) {
-        *self.held.entry(store_of(uri).to_owned()).or_default() += 1;
+    pub(crate) fn hold(&mut self, party: &Party) {
+        *self.held.entry(party.clone()).or_default() += 1;
     }
 
     /// Ends the hold of a reference. With the last one an outage ends too: nothing would notice
     /// that the store is available again.
-    pub(crate) fn release(&mut self, uri: &str) {
-        let name = store_of(uri);
-        let Some(held) = self.held.get_mut(name) else { return };
+    pub(crate) fn release(&mut self, party: &Party) {
+        let Some(held) = self.held.get_mut(party) else { return };
         *held -= 1;
         if *held > 0 {
             return;
         }
-        self.held.remove(name);
-        if self.stores.get(name).is_some_and(|store| store.outage.is_some()) {
-            self.stores.remove(name);
-            metrics::store_unavailable(name, false);
+        self.held.remove(party);
+        if self.stores.get(party).is_some_and(|store| store.outage.is_some()) {
+            self.stores.remove(party);
+            metrics::store_unavailable(&party.label(), false);
         }
     }
 
@@ -187,24 +188,27 @@ impl Outages {
         }
         let oldest = self.stores.iter().filter(|(_, store)| store.outage.is_none());
         let oldest = oldest.min_by_key(|(_, store)| store.period_start);
-        let Some(name) = oldest.map(|(name, _)| name.clone()) else { return false };
-        self.stores.remove(&name).is_some()
+        let Some(party) = oldest.map(|(party, _)| party.clone()) else { return false };
+        self.stores.remove(&party).is_some()
     }
 }
 
 /// Logs the beginning of an outage once, with the store's own error.
-fn begin_outage(store: &str, failed: &FailedFetch<'_>) {
-    let FailedFetch { code, message, .. } = failed;
-    metrics::store_unavailable(store, true);
-    if let Some(server) = store.strip_prefix(metrics::SCORING_SERVER) {
-        tracing::error!(
-            server,
-            code,
-            reason = message,
-            "the scoring server is unavailable or refuses this worker; references are held"
-        );
-        return;
-    }
+fn begin_outage(failed: &FailedFetch<'_>) {
+    let FailedFetch { party, code, message, .. } = failed;
+    metrics::store_unavailable(&party.label(), true);
+    let store = match party {
+        Party::Store(store) => store,
+        Party::ScoringServer(server) => {
+            tracing::error!(
+                server,
+                code,
+                reason = message,
+                "the scoring server is unavailable or refuses this worker; references are held"
+            );
+            return;
+        }
+    };
     match failed.failure.fault {
         StoreFault::Refused => tracing::error!(
             store,
@@ -270,7 +274,7 @@ impl Store {
         }
         let time = now.saturating_duration_since(self.denied.since);
         let was_readable = last_read.is_some();
-        let may_be_the_workers = was_readable || !is_web(failed.uri);
+        let may_be_the_workers = was_readable || !failed.party.is_web();
         let is_every_object = self.denied.references >= DENIED_MIN && time >= DENIED_TIME_MIN;
         let was_never_readable = !was_readable && time >= outage_after;
         let waited = now.saturating_duration_since(failed.first_failed_at);
@@ -314,53 +318,35 @@ impl Store {
     }
 }
 
-/// Returns the name by which failures of a scoring server are recorded.
-pub(crate) fn name_of_server(address: &str) -> String {
-    format!("{}{address}", metrics::SCORING_SERVER)
-}
-
-/// Returns true for a scoring server.
-pub(crate) fn is_server(name: &str) -> bool {
-    name.starts_with(metrics::SCORING_SERVER)
-}
-
-/// Returns true for a URI that the worker fetches without credentials of its own.
-fn is_web(uri: &str) -> bool {
-    uri.starts_with("http")
-}
-
-/// Returns the scheme and the bucket or host of a URI: objects below them fail together.
-fn store_of(uri: &str) -> &str {
-    let rest = uri.find("://").map_or(0, |at| at + 3);
-    let end = uri.bytes().skip(rest).position(|byte| matches!(byte, b'/' | b'?' | b'#'));
-    uri.get(..end.map_or(uri.len(), |end| rest + end)).unwrap_or(uri)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const PERIOD: Duration = Duration::from_mins(1);
-    const URI: &str = "s3://photos/a.jpg";
 
-    fn failed(uri: &str, fault: StoreFault, first_failed_at: Instant) -> FailedFetch<'_> {
-        let failure = StoreFailure { fault, last_read: None, retry_after: None };
-        FailedFetch { uri, failure, first_failed_at, code: "fetch.test", message: "a test" }
+    fn store() -> Party {
+        Party::store_of("s3://photos/a.jpg")
     }
 
-    fn fail(outages: &mut Outages, uri: &str, now: Instant) -> Advice {
-        outages.failed(failed(uri, StoreFault::Unavailable, now), now)
+    fn failed(party: &Party, fault: StoreFault, first_failed_at: Instant) -> FailedFetch<'_> {
+        let failure = StoreFailure { fault, last_read: None, retry_after: None };
+        FailedFetch { party, failure, first_failed_at, code: "fetch.test", message: "a test" }
+    }
+
+    fn fail(outages: &mut Outages, party: &Party, now: Instant) -> Advice {
+        outages.failed(failed(party, StoreFault::Unavailable, now), now)
     }
 
     fn fail_for(outages: &mut Outages, start: Instant, seconds: u64) -> Vec<Advice> {
         let moments = (0..=seconds).map(|second| start + Duration::from_secs(second));
-        moments.map(|now| fail(outages, URI, now)).collect()
+        moments.map(|now| fail(outages, &store(), now)).collect()
     }
 
     /// Records a denied reference; `last_read` is the start of the store's latest read.
     fn deny(outages: &mut Outages, times: [Instant; 2], last_read: Option<Instant>) -> Advice {
         let [first_failed_at, now] = times;
-        let mut failed = failed(URI, StoreFault::Denied, first_failed_at);
+        let store = store();
+        let mut failed = failed(&store, StoreFault::Denied, first_failed_at);
         failed.failure.last_read = last_read;
         outages.failed(failed, now)
     }
@@ -370,29 +356,12 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_its_scheme_and_bucket_or_host() {
-        for (uri, store) in [
-            ("s3://photos/2026/a.jpg", "s3://photos"),
-            ("https://cdn.example/a?x=/y", "https://cdn.example"),
-            ("https://cdn.example?x", "https://cdn.example"),
-            ("file:///srv/a.jpg", "file://"),
-            ("gs://photos", "gs://photos"),
-            ("nonsense", "nonsense"),
-            ("scorer+http://gpu-7:8000/v1", "scorer+http://gpu-7:8000"),
-            ("s3://fotos-é/a", "s3://fotos-é"),
-            ("", ""),
-        ] {
-            assert_eq!(store_of(uri), store);
-        }
-    }
-
-    #[test]
     fn the_first_failure_of_a_scoring_server_holds_every_reference() {
         let now = Instant::now();
         let mut outages = Outages::new(PERIOD);
-        let server = name_of_server("http://gpu-7:8000/v1");
+        let server = Party::scoring_server("http://gpu-7:8000/v1");
         assert_eq!(fail(&mut outages, &server, now), Advice::Hold);
-        assert_eq!(fail(&mut outages, URI, now), Advice::GiveUp, "a store is not affected");
+        assert_eq!(fail(&mut outages, &store(), now), Advice::GiveUp, "a store is not affected");
         assert!(outages.answered(&server, true, now) && !is_outage(&outages));
     }
 
@@ -401,7 +370,7 @@ mod tests {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut outages = Outages::new(PERIOD);
-        let server = name_of_server("http://gpu-7:8000/v1");
+        let server = Party::scoring_server("http://gpu-7:8000/v1");
         let mut on_crop = failed(&server, StoreFault::Denied, start);
         on_crop.failure.last_read = Some(start);
         assert_eq!(outages.failed(on_crop, start), Advice::Wait);
@@ -425,9 +394,9 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         fail_for(&mut outages, start, 60);
         let later = start + PERIOD * 30;
-        assert_eq!(fail(&mut outages, URI, later), Advice::Hold);
-        assert!(outages.answered(URI, false, later));
-        assert_eq!(fail(&mut outages, URI, later), Advice::GiveUp);
+        assert_eq!(fail(&mut outages, &store(), later), Advice::Hold);
+        assert!(outages.answered(&store(), false, later));
+        assert_eq!(fail(&mut outages, &store(), later), Advice::GiveUp);
     }
 
     #[test]
@@ -436,8 +405,8 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
-            assert_eq!(fail(&mut outages, URI, now), Advice::GiveUp);
-            assert!(!outages.answered("s3://photos/b.jpg", true, now));
+            assert_eq!(fail(&mut outages, &store(), now), Advice::GiveUp);
+            assert!(!outages.answered(&store(), true, now));
         }
     }
 
@@ -447,7 +416,7 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         for minute in 0..60 {
             let now = start + Duration::from_secs(20 * minute);
-            assert_eq!(fail(&mut outages, URI, now), Advice::GiveUp);
+            assert_eq!(fail(&mut outages, &store(), now), Advice::GiveUp);
         }
     }
 
@@ -457,11 +426,11 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         fail_for(&mut outages, start, 60);
         for host in 0..2 * STORES_MAX {
-            let uri = format!("https://host-{host}/a.jpg");
-            assert_eq!(fail(&mut outages, &uri, start + PERIOD), Advice::GiveUp);
+            let host = Party::store_of(&format!("https://host-{host}/a.jpg"));
+            assert_eq!(fail(&mut outages, &host, start + PERIOD), Advice::GiveUp);
         }
         assert!(outages.stores.len() <= STORES_MAX);
-        let advice = fail(&mut outages, URI, start + PERIOD);
+        let advice = fail(&mut outages, &store(), start + PERIOD);
         assert_eq!(advice, Advice::Hold, "an outage is not forgotten");
     }
 
@@ -469,9 +438,9 @@ mod tests {
     fn the_first_refusal_of_the_credentials_holds_every_reference() {
         let now = Instant::now();
         let mut outages = Outages::new(PERIOD);
-        assert_eq!(outages.failed(failed(URI, StoreFault::Refused, now), now), Advice::Hold);
-        assert_eq!(fail(&mut outages, URI, now), Advice::Hold, "a timeout counts too");
-        assert!(outages.answered(URI, true, now) && !is_outage(&outages));
+        assert_eq!(outages.failed(failed(&store(), StoreFault::Refused, now), now), Advice::Hold);
+        assert_eq!(fail(&mut outages, &store(), now), Advice::Hold, "a timeout counts too");
+        assert!(outages.answered(&store(), true, now) && !is_outage(&outages));
     }
 
     #[test]
@@ -480,9 +449,9 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
-            let advice = outages.failed(failed(URI, StoreFault::Throttled, start), now);
+            let advice = outages.failed(failed(&store(), StoreFault::Throttled, start), now);
             assert_eq!(advice, Advice::Wait);
-            outages.answered(URI, true, now);
+            outages.answered(&store(), true, now);
         }
     }
 
@@ -490,7 +459,8 @@ mod tests {
     fn a_store_that_demands_a_long_pause_is_unavailable_at_once() {
         let now = Instant::now();
         let mut outages = Outages::new(PERIOD);
-        let mut throttled = failed(URI, StoreFault::Throttled, now);
+        let store = store();
+        let mut throttled = failed(&store, StoreFault::Throttled, now);
         throttled.failure.retry_after = Some(PERIOD / 2);
         assert_eq!(outages.failed(throttled, now), Advice::Wait);
         throttled.failure.retry_after = Some(PERIOD * 60);
@@ -502,32 +472,32 @@ mod tests {
     fn an_outage_ends_with_its_last_held_reference() {
         let now = Instant::now();
         let mut outages = Outages::new(PERIOD);
-        outages.failed(failed(URI, StoreFault::Refused, now), now);
-        outages.hold(URI);
-        outages.hold(URI);
-        outages.release(URI);
+        outages.failed(failed(&store(), StoreFault::Refused, now), now);
+        outages.hold(&store());
+        outages.hold(&store());
+        outages.release(&store());
         assert!(is_outage(&outages));
-        outages.release(URI);
+        outages.release(&store());
         assert!(!is_outage(&outages) && outages.held.is_empty());
-        outages.release(URI);
+        outages.release(&store());
     }
 
     #[test]
     fn a_web_host_that_denied_everything_from_the_first_holds_a_reference_for_a_while_only() {
         let start = Instant::now();
-        let uri = "https://images.example/a.jpg";
+        let host = &Party::store_of("https://images.example/a.jpg");
         let mut outages = Outages::new(PERIOD);
         for number in 0..100 {
             let now = start + Duration::from_millis(100) * number;
-            assert_eq!(outages.failed(failed(uri, StoreFault::Denied, now), now), Advice::Wait);
+            assert_eq!(outages.failed(failed(host, StoreFault::Denied, now), now), Advice::Wait);
         }
-        let late = outages.failed(failed(uri, StoreFault::Denied, start), start + PERIOD);
+        let late = outages.failed(failed(host, StoreFault::Denied, start), start + PERIOD);
         assert_eq!(late, Advice::GiveUp);
         assert!(!is_outage(&outages));
         // It was readable, so all at once is the worker's fault: its address is blocked.
         for number in 0..DENIED_MIN {
             let now = start + PERIOD + Duration::from_millis(300) * number;
-            let mut denied = failed(uri, StoreFault::Denied, now);
+            let mut denied = failed(host, StoreFault::Denied, now);
             denied.failure.last_read = Some(start + PERIOD / 2);
             outages.failed(denied, now);
         }
@@ -538,7 +508,7 @@ mod tests {
     fn an_old_failure_does_not_turn_the_first_denial_into_an_outage() {
         let start = Instant::now();
         let mut outages = Outages::new(PERIOD);
-        fail(&mut outages, URI, start);
+        fail(&mut outages, &store(), start);
         let later = start + PERIOD * 60;
         assert_eq!(deny(&mut outages, [later, later], None), Advice::Wait);
         assert!(!is_outage(&outages));
@@ -570,8 +540,11 @@ mod tests {
         let later = start + DENIED_TIME_MIN;
         assert_eq!(deny(&mut outages, [start, later], None), Advice::Hold);
         assert!(is_outage(&outages));
-        assert!(!outages.answered(URI, false, later), "a missing object proves no read access");
-        assert!(outages.answered(URI, true, later));
+        assert!(
+            !outages.answered(&store(), false, later),
+            "a missing object proves no read access"
+        );
+        assert!(outages.answered(&store(), true, later));
     }
 
     #[test]

@@ -21,11 +21,12 @@ pub(crate) struct CalibrationImages {
     pub(crate) formula: Formula,
 }
 
-/// Scores of images with people's opinions.
+/// Scores of images with people's opinions and the events of the scores.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LabelledScores {
+pub(crate) struct LabelledScores<'a> {
     pub(crate) scores: Vec<f64>,
     pub(crate) opinions: Vec<f64>,
+    pub(crate) events: Vec<&'a QualityEvent>,
 }
 
 impl CalibrationImages {
@@ -62,20 +63,20 @@ impl CalibrationImages {
         self.events.iter().map(|event| score(event, basis)).collect()
     }
 
-    /// Joins people's opinions with a value of each event. Returns `None` without labels.
+    /// Joins people's opinions with the score of each event, and reports what has no partner.
+    /// Returns `None` without labels.
     ///
     /// # Errors
     /// Fails if no label has an event.
-    pub(crate) fn labelled(
-        &self,
-        value: impl Fn(&QualityEvent) -> f64,
-    ) -> anyhow::Result<Option<LabelledScores>> {
+    pub(crate) fn labelled(&self, basis: Basis) -> anyhow::Result<Option<LabelledScores<'_>>> {
         let Some(labels) = &self.labels else { return Ok(None) };
-        let scores = self.events.iter().map(|event| Score::of_event(event, value(event))).collect();
+        let of_event = |event| Score::of_event(event, score(event, basis));
+        let scores = self.events.iter().map(of_event).collect();
         let scores = Scores { origin: "events".to_owned(), scores, without_value: 0 };
         let Join {
             scores,
             opinions,
+            positions,
             without_score,
             without_label,
             repeated_labels,
@@ -93,7 +94,8 @@ impl CalibrationImages {
                 print_status(&format!("{} {problem}, such as {first}", names.len()));
             }
         }
-        Ok(Some(LabelledScores { scores, opinions }))
+        let events = positions.into_iter().flatten().map(|position| &self.events[position]);
+        Ok(Some(LabelledScores { scores, opinions, events: events.collect() }))
     }
 
     /// Returns the names of the policies in the events, with the images of each.
@@ -115,7 +117,7 @@ impl CalibrationImages {
 }
 
 /// Returns the score of an event.
-pub(crate) fn score(event: &QualityEvent, basis: Basis) -> f64 {
+fn score(event: &QualityEvent, basis: Basis) -> f64 {
     match basis {
         Basis::Level => event.score,
         Basis::Expected => event.score_expected,

@@ -25,11 +25,26 @@ use crate::telemetry::MemoryPart;
 /// Share of the probability on levels below which a model hardly answers the question.
 const ON_LEVELS_MIN: f64 = 0.5;
 
-/// Takes no arguments; everything comes from the configuration.
+/// Everything else comes from the configuration.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: dogiqa check --config dogiqa.toml\n\n\
+#[command(after_help = "Example: dogiqa check --config dogiqa.toml\n         \
+    dogiqa check --for serve --config dogiqa.toml\n\n\
     Exit codes: 0 no check failed (there may be warnings); 1 a check failed; 2 wrong usage.")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Command that the configuration is for
+    #[arg(long = "for", value_name = "COMMAND", value_enum, default_value_t)]
+    command: CheckedCommand,
+}
+
+/// A command whose configuration is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum CheckedCommand {
+    /// The worker, alone and with `--serve`
+    #[default]
+    Run,
+    /// The HTTP API alone: connects to no broker, and tests neither `engine.shadow` nor `monitor`
+    Serve,
+}
 
 struct CheckResult {
     status: CheckStatus,
@@ -57,9 +72,11 @@ impl CheckResult {
     }
 }
 
-pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
+pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<CommandOutcome> {
     let mut results = vec![CheckResult::new(CheckStatus::Fine, "configuration is well formed")];
-    results.extend(monitor(&settings));
+    if args.command == CheckedCommand::Run {
+        results.extend(monitor(&settings));
+    }
     results.extend(storage(&settings).await);
     let measures = measures(&settings).await?;
     results.extend(measures.iter().map(|(metric, loaded)| measure_result(*metric, loaded)));
@@ -67,10 +84,22 @@ pub(crate) async fn run(_args: Args, mut settings: Settings) -> anyhow::Result<C
     let measures: Vec<LoadedParameters> =
         measures.into_iter().filter_map(|(_, loaded)| loaded.ok()).collect();
     settings.pipeline.measures = measures.iter().map(LoadedParameters::metric).collect();
-    results.extend(engine(&settings, measures).await);
+    results.extend(match open_journey_with_measures(&settings, measures).await {
+        Err(error) => vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
+        Ok(journey) => match args.command {
+            CheckedCommand::Run => engines_of_run(&settings, &journey).await,
+            CheckedCommand::Serve => engine_of_serve(&settings, &journey).await,
+        },
+    });
     results.push(serve(&settings.serve).await?);
     results.extend(cache(&settings));
-    results.extend(kafka(&settings).await?);
+    match args.command {
+        CheckedCommand::Run => results.extend(kafka(&settings).await?),
+        CheckedCommand::Serve => {
+            let text = "kafka: not tested, because `dogiqa serve` does not use it";
+            results.push(CheckResult::new(CheckStatus::Fine, text));
+        }
+    }
     for result in &results {
         print_check_result(result)?;
     }
@@ -138,32 +167,40 @@ fn measure_result(
     }
 }
 
-async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<CheckResult> {
-    let journey = match open_journey_with_measures(settings, measures).await {
-        Ok(journey) => journey,
-        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
-    };
-    let shadow = match open_shadow(settings, &journey).await {
+/// Tests the engine and the memory of `dogiqa serve`.
+async fn engine_of_serve(settings: &Settings, journey: &Journey) -> Vec<CheckResult> {
+    let mut results = opened_engine("engine", journey.engine()).await;
+    results.push(memory(&MemoryPlan::new(journey, settings, [settings.serve.memory()])));
+    results
+}
+
+/// Tests the engines and the memory of `dogiqa run`.
+async fn engines_of_run(settings: &Settings, journey: &Journey) -> Vec<CheckResult> {
+    let shadow = match open_shadow(settings, journey).await {
         Ok(shadow) => shadow,
         Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
     };
     let of_shadow = shadow.as_ref().map(|shadow| shadow.memory(&settings.kafka));
     let stream = settings.kafka.memory().into_iter();
     let parts: Vec<_> = stream.chain(of_shadow.into_iter().flatten()).collect();
-    let plan = MemoryPlan::new(&journey, settings, parts.iter().copied());
-    let memory = match plan.check() {
-        Ok(()) => CheckResult::new(CheckStatus::Fine, format!("memory: {}", plan.describe())),
-        Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
-    };
+    let plan = MemoryPlan::new(journey, settings, parts.iter().copied());
     let mut results = opened_engine("engine", journey.engine()).await;
     if let Some(shadow) = &shadow {
         results.extend(opened_engine("shadow engine", shadow.journey.engine()).await);
     }
-    results.push(memory);
+    results.push(memory(&plan));
     if plan.check().is_ok() {
-        results.push(memory_with_serve(&journey, settings, parts));
+        results.push(memory_with_serve(journey, settings, parts));
     }
     results
+}
+
+/// Compares the memory of a command with that of the machine.
+fn memory(plan: &MemoryPlan) -> CheckResult {
+    match plan.check() {
+        Ok(()) => CheckResult::new(CheckStatus::Fine, format!("memory: {}", plan.describe())),
+        Err(error) => CheckResult::new(CheckStatus::Broken, format!("memory: {error}")),
+    }
 }
 
 /// Names an engine and its scorers, and asks its server if it has one.

@@ -87,7 +87,8 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
             let files = ImageFiles::of(&folder);
             for (index, scores) in outcome.scores.iter().enumerate() {
                 let events = candidates.events.get(index).map_or(&[][..], |it| &it.events);
-                report.add(&folder.labels, scores, &files, events)?;
+                let rule = args.join.options().rule;
+                report.add((&folder.labels, rule), scores, &files, events)?;
             }
         }
         tables.extend(sections(set, &outcome, args.paper));

@@ -131,7 +131,7 @@ impl ScoresOutcome {
             FigureKind::Plcc => "plcc",
             FigureKind::PlccLogistic => "plcc_logistic",
             FigureKind::Krcc => "krcc",
-            FigureKind::Rmse => "rmse_logistic",
+            FigureKind::RmseLogistic => "rmse_logistic",
             FigureKind::PairwiseAccuracy => "pairwise_accuracy",
         };
         let figures = FigureKind::ALL.map(|kind| (name(kind), computed.get(kind)));

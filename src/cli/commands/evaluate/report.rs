@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::cli::commands::evaluate::data_folder::DataFolder;
 use crate::cli::commands::evaluate::outcome::ScoresOutcome;
 use crate::cli::report_folder::picture_file_name;
-use crate::evaluation::{Labels, Score, agreement_by_kind, last_segment};
+use crate::evaluation::{JoinRule, Labels, Score, agreement_by_kind, match_names};
 use crate::event::QualityEvent;
 use crate::imaging;
 use crate::report::{AgreementSection, EvaluationPage, LargeError, annotate};
@@ -35,11 +35,11 @@ impl EvaluationReport {
         Ok(Self { folder: folder.to_owned(), imaging, page, pictures: 0 })
     }
 
-    /// Adds one set of scores. Draws the images with the largest errors, if they are among the
-    /// files; with `events`, their regions too.
+    /// Adds one set of scores, which `rule` joined. Draws the images with the largest errors, if
+    /// they are among the files; with `events`, their regions too.
     pub(crate) fn add(
         &mut self,
-        labels: &Labels,
+        (labels, rule): (&Labels, JoinRule),
         outcome: &ScoresOutcome,
         files: &ImageFiles,
         events: &[QualityEvent],
@@ -56,12 +56,15 @@ impl EvaluationReport {
         by_error.sort_by(|a, b| error(b).total_cmp(&error(a)));
         by_error.truncate(ERRORS_SHOWN);
 
-        let pictures = Pictures::of(files, events, &self.imaging);
+        let pictures = Pictures::of(labels, rule, files, events, &self.imaging);
         let mut errors = Vec::new();
         for position in by_error {
             let (score, opinion) = points[position];
-            let name = &labels.labels[join.labels[position]].name;
-            let picture = pictures.draw(name, &self.folder, self.pictures)?;
+            let label = join.labels[position];
+            let name = &labels.labels[label].name;
+            let file_name = picture_file_name(self.pictures, name);
+            let is_drawn = pictures.draw(label, &self.folder.join(&file_name))?;
+            let picture = is_drawn.then_some(file_name);
             self.pictures += 1;
             let predicted = curve.map(score);
             errors.push(LargeError { name: name.clone(), picture, score, predicted, opinion });
@@ -86,54 +89,69 @@ impl EvaluationReport {
     }
 }
 
-/// The files of a data set's images by their names.
+/// The files of a data set's images.
 #[derive(Debug)]
-pub(crate) struct ImageFiles(HashMap<String, PathBuf>);
+pub(crate) struct ImageFiles(Vec<PathBuf>);
 
 impl ImageFiles {
     /// Lists the files of a data set. A report without pictures is still a report, so a folder
     /// without images has no files.
     pub(crate) fn of(data: &DataFolder) -> Self {
-        let named = |path: PathBuf| (last_segment(&path.display().to_string()).to_owned(), path);
-        Self(data.images().unwrap_or_default().into_iter().map(named).collect())
+        Self(data.images().unwrap_or_default())
     }
 }
 
-/// The files of the images and the events about them.
+/// The files of the labelled images and the events about them, by position of the label.
 struct Pictures<'a> {
-    files: &'a ImageFiles,
-    events: HashMap<String, &'a QualityEvent>,
+    files: HashMap<usize, &'a Path>,
+    events: HashMap<usize, &'a QualityEvent>,
     imaging: &'a imaging::Settings,
 }
 
 impl<'a> Pictures<'a> {
+    /// Finds files and events by the rule that joins labels and scores. A label with several files
+    /// has no picture.
     fn of(
+        labels: &Labels,
+        rule: JoinRule,
         files: &'a ImageFiles,
         events: &'a [QualityEvent],
         imaging: &'a imaging::Settings,
     ) -> Self {
-        // The first name is the decoded URI.
-        let of_event = |event: &'a QualityEvent| {
-            let names = Score::of_event(event, event.score).names;
-            (names.first().map_or("", |name| last_segment(name)).to_owned(), event)
+        let names: Vec<_> = files.0.iter().map(|path| vec![path.display().to_string()]).collect();
+        let of_files = positions(labels, rule, &names);
+        let one_file = |(label, positions): (usize, Vec<usize>)| match positions[..] {
+            [one] => Some((label, &*files.0[one])),
+            _ => None,
         };
-        Self { files, events: events.iter().map(of_event).collect(), imaging }
+        let names: Vec<_> =
+            events.iter().map(|event| Score::of_event(event, event.score).names).collect();
+        let of_events = positions(labels, rule, &names);
+        // A topic may repeat an event.
+        let last_event =
+            |(label, positions): (usize, Vec<usize>)| Some((label, &events[*positions.last()?]));
+        Self {
+            files: of_files.into_iter().filter_map(one_file).collect(),
+            events: of_events.into_iter().filter_map(last_event).collect(),
+            imaging,
+        }
     }
 
-    /// Draws the image of a label into the folder. Returns the name of the picture, or `None` if
-    /// the image is missing or cannot be decoded.
-    fn draw(&self, label: &str, folder: &Path, index: usize) -> anyhow::Result<Option<String>> {
-        let Some(path) = self.files.0.get(last_segment(label)) else { return Ok(None) };
+    /// Draws the image of a label to a file. Returns false if the image is missing or cannot be
+    /// decoded.
+    fn draw(&self, label: usize, target: &Path) -> anyhow::Result<bool> {
+        let Some(path) = self.files.get(&label) else { return Ok(false) };
         let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-        let Ok(picture) = imaging::decode(&bytes, self.imaging) else { return Ok(None) };
-        let drawn = match self.events.get(last_segment(label)) {
-            Some(event) => annotate(&picture, event).ok(),
-            None => None,
-        };
+        let Ok(picture) = imaging::decode(&bytes, self.imaging) else { return Ok(false) };
+        let drawn = self.events.get(&label).and_then(|event| annotate(&picture, event).ok());
         let drawn = drawn.unwrap_or_else(|| picture.pixels().as_ref().clone());
-        let name = picture_file_name(index, label);
-        let target = folder.join(&name);
-        drawn.save(&target).with_context(|| target.display().to_string())?;
-        Ok(Some(name))
+        drawn.save(target).with_context(|| target.display().to_string())?;
+        Ok(true)
     }
+}
+
+/// Returns the positions of the images of each label.
+fn positions(labels: &Labels, rule: JoinRule, names: &[Vec<String>]) -> Vec<(usize, Vec<usize>)> {
+    let images: Vec<&[String]> = names.iter().map(Vec::as_slice).collect();
+    match_names(labels, &images, rule).labels
 }

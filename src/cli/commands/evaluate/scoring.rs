@@ -13,7 +13,7 @@ use crate::cli::journey_setup::IN_FLIGHT_MAX;
 use crate::cli::saved_events::EventFile;
 use crate::cli::terminal::{image_bar, print_status};
 use crate::config::Settings;
-use crate::evaluation::{JoinOptions, Score, Scores, join};
+use crate::evaluation::{JoinOptions, JoinRule, last_segment, match_names, no_pairs};
 use crate::event::{ImageReference, QualityEvent};
 use crate::pipeline::Journey;
 use crate::redact;
@@ -44,25 +44,34 @@ pub(crate) fn labelled_images(
     options: &JoinOptions,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let paths = folder.images()?;
-    // The position of a file takes the place of a score, to join files with labels by one rule.
-    let position = |(index, path): (usize, &PathBuf)| Score {
-        names: vec![path.display().to_string()],
-        value: index as f64,
-    };
-    let positions = Scores {
-        origin: "images".to_owned(),
-        scores: paths.iter().enumerate().map(position).collect(),
-        without_value: 0,
-    };
-    let join_rule = JoinOptions { rule: options.rule, ..JoinOptions::default() };
-    let joined = join(&folder.labels, &positions, &join_rule)?;
-    report("labels have no image", &joined.without_score);
-    report("images have no label", &joined.without_label);
-    report("names of images are several files", &joined.contradictory);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-    let mut wanted: Vec<usize> = joined.scores.iter().map(|position| *position as usize).collect();
+    let names: Vec<[String; 1]> = paths.iter().map(|path| [path.display().to_string()]).collect();
+    let images: Vec<&[String]> = names.iter().map(|names| &names[..]).collect();
+    let matches = match_names(&folder.labels, &images, options.rule);
+    let (mut wanted, mut without_image, mut ambiguous) = (Vec::new(), Vec::new(), Vec::new());
+    for (label, files) in matches.labels {
+        let name = &folder.labels.labels[label].name;
+        match (&files[..], options.rule) {
+            ([], _) => without_image.push(name.clone()),
+            ([file], _) => wanted.push(*file),
+            ([.., last], rule) => {
+                ambiguous.push(name.clone());
+                if rule == JoinRule::FirstDot {
+                    wanted.push(*last);
+                }
+            }
+        }
+    }
+    let unlabelled: Vec<String> =
+        matches.without_label.iter().map(|file| names[*file][0].clone()).collect();
+    report("labels have no image", &without_image);
+    report("images have no label", &unlabelled);
+    report("names of images are several files", &ambiguous);
+    if wanted.is_empty() {
+        let first = names.first().map_or("no image", |names| last_segment(&names[0]));
+        return Err(no_pairs(&folder.labels, names.len(), first).into());
+    }
     wanted.sort_unstable();
-    Ok(wanted.into_iter().map(|index| paths[index].clone()).collect())
+    Ok(wanted.into_iter().map(|file| paths[file].clone()).collect())
 }
 
 /// Makes references of the labelled images, and allows `settings` to read them.

@@ -16,7 +16,8 @@ use crate::imaging::format::ImageFormat;
 /// Pixels that the tiles of a grid may have beyond four times those of the image.
 const SPARE_PIXELS: u64 = 1 << 20;
 
-/// The data of tiles or layers may be as many times as long as the file. They may share data.
+/// Maximum length of the data of all tiles or layers, as a multiple of the file's: they may share
+/// data.
 const DATA_TIMES_MAX: u64 = 16;
 
 /// Smallest side of a tile in a grid of many. Each tile costs time even without pixels.

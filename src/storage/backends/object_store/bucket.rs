@@ -9,13 +9,14 @@ use object_store::path::Path as ObjectKey;
 use object_store::{Attribute, Error, GetOptions, GetResult, ObjectMeta, ObjectStore};
 
 use crate::etag::Etag;
+use crate::redact::root_cause;
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
 use crate::storage::backends::object_store::connector::{Connector, ResponseNote};
 use crate::storage::backends::object_store::opaque_key;
 use crate::storage::backends::object_store::open_client::{self, OpenedClient};
 use crate::storage::backends::object_store::rotating_client::RotatingClient;
-use crate::storage::error::{FetchFault, Overrun, Signer, StorageError, UriFault, root_cause};
+use crate::storage::error::{FetchFault, Overrun, Signer, StorageError, UriFault};
 use crate::storage::limits::{Limits, TimeLimits};
 use crate::storage::settings::Settings;
 use crate::storage::uri::{Key, Scheme};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use object_store::CredentialProvider;
 
-use crate::storage::error::root_cause;
+use crate::redact::root_cause;
 
 /// Longest wait for a provider while the last credentials may still be used.
 const PROVIDER_WAIT: Duration = Duration::from_secs(2);

@@ -11,14 +11,14 @@ use object_store::{
 };
 use url::{Host, Url};
 
-use crate::redact;
+use crate::redact::{self, root_cause};
 use crate::storage::backends::object_store::connector::Connector;
 use crate::storage::backends::object_store::kept_credentials::KeptCredentials;
 use crate::storage::backends::object_store::opaque_key::{
     AzureSigner, KeyRewrite, KeySigner, S3Signer,
 };
 use crate::storage::backends::object_store::shared_profile::{SharedFiles, environment_profile};
-use crate::storage::error::{StorageError, root_cause};
+use crate::storage::error::StorageError;
 use crate::storage::settings::{AzureSettings, GcsSettings, S3Settings};
 use crate::storage::uri::{self, Scheme};
 

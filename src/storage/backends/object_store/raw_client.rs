@@ -18,6 +18,7 @@ use reqwest::header::{HeaderValue, USER_AGENT};
 use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
 
+use crate::outbound_http;
 use crate::storage::backends::body;
 use crate::storage::backends::http_client;
 use crate::storage::error::{Overrun, StorageError};
@@ -54,7 +55,7 @@ impl RawClient {
     /// Sends a request and reads the response: of an object, at most a byte more than the limit; of
     /// an error, the beginning. Uses the proxy that the environment names, but only for `https:`.
     pub(crate) async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let agent = HeaderValue::from_static(http_client::USER_AGENT);
+        let agent = HeaderValue::from_static(outbound_http::USER_AGENT);
         request.headers_mut().insert(USER_AGENT, agent);
         let mut connection = capture_connection(&mut request);
         let connected = async { drop(connection.wait_for_connection_metadata().await) };
