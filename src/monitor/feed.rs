@@ -28,8 +28,9 @@ pub struct Feed {
 /// Returns the connection before anything was read.
 pub fn connection(kafka: &Settings) -> Connection {
     let [_, events, dead_letters] = kafka.topics();
-    let group = kafka.group_id.clone();
-    Connection { topics: vec![events, dead_letters], group, ..Connection::default() }
+    let (shadow_topic, group) = (kafka.shadow_topic.clone(), kafka.group_id.clone());
+    let topics = vec![events, dead_letters];
+    Connection { topics, shadow_topic, group, ..Connection::default() }
 }
 
 impl Feed {
@@ -144,6 +145,10 @@ fn read_until_error(
         let timestamp_ms = match record {
             OutputRecord::Event { payload, timestamp_ms } => {
                 board.add_event(&payload, timestamp_ms);
+                timestamp_ms
+            }
+            OutputRecord::ShadowEvent { payload, timestamp_ms } => {
+                board.add_shadow_event(&payload, timestamp_ms);
                 timestamp_ms
             }
             OutputRecord::DeadLetter { code, timestamp_ms } => {

@@ -16,7 +16,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("changed_settings", &[]),
     ("mat_file", &[]),
     ("priority", &[]),
-    ("telemetry", &["redact"]),
+    ("http_server", &[]),
+    ("telemetry", &["redact", "http_server"]),
     ("method", &[]),
     ("metrics", &["mat_file"]),
     ("event", &["redact", "method", "metrics"]),
@@ -61,9 +62,9 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
-    ("serve", &["redact", "priority", "telemetry", "event", "pipeline"]),
+    ("serve", &["redact", "priority", "http_server", "telemetry", "event", "pipeline"]),
     ("report", &["redact", "method", "event", "evaluation", "imaging"]),
-    ("monitor", &["redact", "telemetry", "method", "storage", "imaging", "stream"]),
+    ("monitor", &["redact", "http_server", "telemetry", "method", "storage", "imaging", "stream"]),
     (
         "config",
         &[

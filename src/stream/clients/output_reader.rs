@@ -8,7 +8,8 @@ use crate::stream::error::StreamError;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
-/// Reads both output topics on the caller's thread. Joins no group and commits nothing.
+/// Reads the output topics on the caller's thread, also that of a shadow if it is configured. Joins
+/// no group and commits nothing.
 pub struct OutputReader {
     reader: TopicReader,
 }
@@ -18,6 +19,13 @@ pub struct OutputReader {
 pub enum OutputRecord {
     /// A record of the topic of events.
     Event {
+        /// The event in JSON, not parsed.
+        payload: Vec<u8>,
+        /// Time of the record.
+        timestamp_ms: Option<i64>,
+    },
+    /// A record of the topic of a shadow.
+    ShadowEvent {
         /// The event in JSON, not parsed.
         payload: Vec<u8>,
         /// Time of the record.
@@ -50,7 +58,7 @@ impl OutputReader {
     /// Fails if librdkafka refuses the configuration, no broker answers in time, or a topic does
     /// not exist or may not be read.
     pub fn connect(settings: &Settings, start: Start) -> Result<Self, StreamError> {
-        let [_, outputs @ ..] = settings.topics();
+        let outputs = settings.topics_with_shadow().split_off(1);
         Ok(Self { reader: TopicReader::endless(settings, &outputs, start)? })
     }
 
@@ -62,7 +70,8 @@ impl OutputReader {
     pub fn next(&mut self, wait: Duration) -> Result<Option<OutputRecord>, StreamError> {
         match self.reader.read(wait)? {
             ReadOutcome::Record { topic: 0, record } => Ok(Some(event(record))),
-            ReadOutcome::Record { record, .. } => Ok(Some(dead_letter(record))),
+            ReadOutcome::Record { topic: 1, record } => Ok(Some(dead_letter(record))),
+            ReadOutcome::Record { record, .. } => Ok(Some(shadow_event(record))),
             ReadOutcome::Nothing | ReadOutcome::End => Ok(None),
         }
     }
@@ -73,6 +82,15 @@ fn event(record: Record) -> OutputRecord {
     match record.payload {
         Some(payload) => OutputRecord::Event { payload, timestamp_ms },
         None => OutputRecord::Foreign { timestamp_ms },
+    }
+}
+
+fn shadow_event(record: Record) -> OutputRecord {
+    match event(record) {
+        OutputRecord::Event { payload, timestamp_ms } => {
+            OutputRecord::ShadowEvent { payload, timestamp_ms }
+        }
+        other => other,
     }
 }
 
