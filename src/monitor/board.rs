@@ -55,7 +55,7 @@ pub struct Interruption {
     pub since_ms: i64,
     /// Time at which reading continued.
     pub until_ms: i64,
-    /// True if it continued with new answers, so that those before `until_ms` are missing.
+    /// True if a partition continued with new answers, so that some before `until_ms` are missing.
     pub is_skipped: bool,
 }
 

@@ -6,7 +6,7 @@ use crate::monitor::answer_record::{EngineRecord, EventRecord};
 use crate::monitor::counts::{Counts, SeriesKey};
 use crate::monitor::drift::population_stability_index;
 use crate::monitor::event_pairs::{EventPairs, PairSummary, PairedEvent, ScoredBy};
-use crate::monitor::limits::{LABEL_BYTES_MAX, WEIGHTS_MAX};
+use crate::monitor::limits::{TEXT_BYTES_MAX, WEIGHTS_MAX};
 use crate::monitor::short_text::short;
 
 /// Digits of a digest of weights that are shown.
@@ -111,7 +111,7 @@ impl SeenEngine {
 
 impl ShownEngine {
     fn of(engine: &EngineRecord<'_>) -> Self {
-        let shown = |text: &str| short(text, LABEL_BYTES_MAX);
+        let shown = |text: &str| short(text, TEXT_BYTES_MAX);
         let weights = engine.weights().take(WEIGHTS_MAX);
         Self {
             name: shown(&engine.name),

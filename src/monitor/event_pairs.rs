@@ -246,16 +246,18 @@ mod tests {
                 }
             }
         };
-        let full = 2 * EVENTS_WAITING_MAX;
+        let full = EVENTS_WAITING_MAX + EVENTS_WAITING_MAX / 4;
         let first = allocation_counter::measure(|| add(0, full));
-        assert!(first.bytes_current < 30 << 20, "{} bytes", first.bytes_current);
+        assert!(first.bytes_current < 20 << 20, "{} bytes", first.bytes_current);
         let second = allocation_counter::measure(|| add(full, 2 * full));
         assert!(second.bytes_current <= 0, "{} bytes more", second.bytes_current);
     }
 
     proptest! {
         #[test]
-        fn pairs_equal_those_of_a_list(events in prop::collection::vec((any::<bool>(), 0_u8..20), 0..200)) {
+        fn pairs_equal_those_of_a_list(
+            events in prop::collection::vec((any::<bool>(), 0_u8..20), 0..200),
+        ) {
             let mut pairs = EventPairs::default();
             let mut waiting: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
             let mut expected = 0;

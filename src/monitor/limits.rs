@@ -22,7 +22,7 @@ pub(crate) const LABEL_BYTES_MAX: usize = 64;
 
 /// Number of the latest events of a topic among which an event of the other topic finds its
 /// partner, with a shadow.
-pub(crate) const EVENTS_WAITING_MAX: usize = 1 << 16;
+pub(crate) const EVENTS_WAITING_MAX: usize = 50_000;
 
 /// Number of pairs of events that are kept, with a shadow.
 pub(crate) const PAIRS_MAX: usize = 8192;
@@ -36,7 +36,7 @@ pub(crate) const REJECTED_KEPT: usize = 256;
 /// Maximum number of rejected images that the page shows.
 pub(crate) const REJECTED_MAX: usize = 100;
 
-/// Longest text of a rejected image that is shown, in bytes.
+/// Longest text of a rejected image or of an engine that is shown, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 300;
 
 /// Longest URI of a rejected image that is kept, in bytes. A longer one has no thumbnail.

@@ -7,11 +7,11 @@
 //!
 //! The aggregator is pure and its memory fixed: 2 × 60 buckets of at most 128 series of a kilobyte,
 //! and 256 rejected images with their regions as text, at most 40 MB together. With a shadow, its
-//! series and the events that wait for their partners are at most 40 MB more. A page receives one
+//! series and the events that wait for their partners are at most 30 MB more. A page receives one
 //! snapshot a second, however many answers arrive.
 //!
-//! May import `redact`, `http_server`, `telemetry` for names of this machine, `method` for masks and agreement,
-//! `storage` and `imaging` for thumbnails, and `stream`.
+//! May import `redact`, `http_server`, `telemetry` for names of this machine, `method` for masks
+//! and agreement, `storage` and `imaging` for thumbnails, and `stream`.
 
 mod aggregator;
 mod answer_record;

@@ -7,7 +7,8 @@
 //! The same journey as the worker's, with [`Priority::Request`](crate::pipeline::Priority). TLS,
 //! HTTP/2 and limits for each client belong to the ingress in front of it.
 //!
-//! May import `redact`, `priority`, `http_server`, `telemetry`, `event` and `pipeline`; knows nothing of Kafka.
+//! May import `redact`, `priority`, `http_server`, `telemetry`, `event` and `pipeline`; knows
+//! nothing of Kafka.
 
 mod admission;
 mod api;
