@@ -164,7 +164,7 @@ mod tests {
             let stop = CancellationToken::new();
             let (connections, stopped) = (Connections::new(router, limits), stop.clone());
             let served = tokio::spawn(async move {
-                connections.accept_until(listener, stopped.cancelled()).await
+                connections.accept_until(listener, stopped.cancelled()).await;
             });
             Self { address, stop, served }
         }
