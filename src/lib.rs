@@ -18,6 +18,7 @@ pub mod engine;
 mod etag;
 pub mod evaluation;
 pub mod event;
+mod http_server;
 pub mod imaging;
 mod mat_file;
 pub mod method;

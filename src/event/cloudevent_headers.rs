@@ -5,6 +5,8 @@ use crate::event::trace::TraceContext;
 
 /// `ce_type` of a quality event.
 pub const QUALITY_EVENT_TYPE: &str = "dogiqa.image.quality.v1";
+/// A header of every event of a shadow. Its value is `true`.
+pub const SHADOW_HEADER: &str = "dogiqa.shadow";
 
 /// Returns the headers of a quality event. `trace` is the trace of its reference.
 pub fn headers_for(event: &QualityEvent, trace: Option<&TraceContext>) -> Vec<(String, String)> {

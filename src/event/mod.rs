@@ -1,4 +1,4 @@
-//! The wire contract, version 1: the messages of the three topics.
+//! The wire contract, version 1: the messages of the topics.
 //!
 //! ```text
 //!  image-references ──► ImageReference          (bare JSON, or CloudEvents in either mode)

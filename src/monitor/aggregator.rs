@@ -2,13 +2,15 @@
 //! depend on the number or the content of the answers.
 
 use crate::monitor::answer_record::EventRecord;
-use crate::monitor::counts::{Counts, NO_VERDICT, OUTCOMES, REJECT, SeriesKey};
+use crate::monitor::counts::{Counts, NO_VERDICT, OUTCOMES, REJECT, SeriesCounts, SeriesKey};
+use crate::monitor::engine_comparison::EngineComparison;
+use crate::monitor::event_pairs::{PairedEvent, ScoredBy};
 use crate::monitor::filter::Filter;
 use crate::monitor::label_set::LabelSet;
 use crate::monitor::limits::{DEAD_LETTER_CODES_MAX, LABELS_MAX, METADATA_KEYS_MAX};
 use crate::monitor::rejected_images::{RejectedImage, RejectedImages, Rejection};
 use crate::monitor::settings::Settings;
-use crate::monitor::windows::{Bucket, Windows};
+use crate::monitor::windows::Windows;
 
 /// The answers of both windows, and the latest rejected images.
 ///
@@ -33,6 +35,8 @@ pub struct Aggregator {
     pub(crate) reasons: LabelSet,
     pub(crate) codes: LabelSet,
     pub(crate) rejected: RejectedImages,
+    /// The comparison with a shadow, if its events are read.
+    pub(crate) shadow: Option<EngineComparison>,
     /// Answers that were older than both windows.
     pub(crate) too_old: u64,
     /// Time of the newest answer.
@@ -50,10 +54,18 @@ impl Aggregator {
             reasons: LabelSet::new(LABELS_MAX),
             codes: LabelSet::new(DEAD_LETTER_CODES_MAX),
             rejected: RejectedImages::new(),
+            shadow: None,
             too_old: 0,
             newest_answer_ms: None,
             settings: settings.clone(),
         }
+    }
+
+    /// Compares the events with those of a shadow.
+    #[must_use]
+    pub fn with_shadow(mut self) -> Self {
+        self.shadow = Some(EngineComparison::default());
+        self
     }
 
     /// Adds an event. `at_ms` is the time of its record, in milliseconds since 1970.
@@ -85,6 +97,72 @@ impl Aggregator {
             self.too_old += 1;
             return;
         }
+        let paired = self.classify(event, at_ms);
+        let PairedEvent { outcome, series, .. } = paired;
+        if let Some(shadow) = &mut self.shadow
+            && at_ms >= self.windows.first_recent_ms()
+        {
+            shadow.add(ScoredBy::Live, event, paired);
+        }
+        let listed = event.reasons();
+        let mut has_reason = [false; LABELS_MAX];
+        for reason in listed.iter().flatten() {
+            has_reason[usize::from(self.reasons.number(&reason.code, at_ms, oldest_ms))] = true;
+        }
+        if let Some(bucket) = self.windows.bucket_mut(at_ms) {
+            let counts = bucket.events.counts_mut(series);
+            counts.add_event(event.score, outcome);
+            counts.with_reasons += u64::from(listed.is_some());
+            for (count, has_reason) in counts.reasons.iter_mut().zip(has_reason) {
+                *count += u64::from(has_reason);
+            }
+        }
+        if let Some(verdict) = event.verdict.as_ref().filter(|_| outcome == REJECT) {
+            let reasons = &listed.unwrap_or_default();
+            self.rejected.add(event, &Rejection { verdict, reasons, series, at_ms });
+        }
+    }
+
+    /// Adds an event of the shadow. `at_ms` is the time of its record, in milliseconds since 1970.
+    /// Events before the window are left out, because the reference has none.
+    ///
+    /// # Errors
+    /// Fails if the payload is not an event of this service. It is then counted as foreign.
+    pub fn add_shadow_event(
+        &mut self,
+        payload: &[u8],
+        at_ms: i64,
+        now_ms: i64,
+    ) -> Result<(), serde_json::Error> {
+        match EventRecord::parse(payload) {
+            Ok(event) => {
+                self.add_shadow_record(&event, at_ms, now_ms);
+                Ok(())
+            }
+            Err(error) => {
+                self.add_foreign(at_ms, now_ms);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn add_shadow_record(&mut self, event: &EventRecord<'_>, at_ms: i64, now_ms: i64) {
+        self.windows.slide(now_ms);
+        let at_ms = at_ms.clamp(0, now_ms.max(0));
+        if at_ms < self.windows.first_recent_ms() {
+            return;
+        }
+        let paired = self.classify(event, at_ms);
+        let Some(shadow) = &mut self.shadow else { return };
+        shadow.add(ScoredBy::Shadow, event, paired);
+        if let Some(bucket) = self.windows.bucket_mut(at_ms) {
+            bucket.shadow_events.counts_mut(paired.series).add_event(paired.score, paired.outcome);
+        }
+    }
+
+    /// Returns the score, the verdict and the series of an event.
+    fn classify(&mut self, event: &EventRecord<'_>, at_ms: i64) -> PairedEvent {
+        let oldest_ms = self.windows.oldest_ms();
         let number_of = |set: &mut LabelSet, name: &str| set.number(name, at_ms, oldest_ms);
         let verdict = event.verdict.as_ref();
         let policy = verdict.map_or("", |verdict| &verdict.policy);
@@ -101,24 +179,7 @@ impl Aggregator {
         let outcome = verdict.map_or(NO_VERDICT, |verdict| {
             OUTCOMES.iter().position(|name| *name == verdict.outcome).unwrap_or(NO_VERDICT)
         });
-        let listed = event.reasons();
-        let mut has_reason = [false; LABELS_MAX];
-        for reason in listed.iter().flatten() {
-            has_reason[usize::from(number_of(&mut self.reasons, &reason.code))] = true;
-        }
-        if let Some(bucket) = self.windows.bucket_mut(at_ms) {
-            let counts = bucket.counts_mut(series);
-            counts.add_score(event.score);
-            counts.outcomes[outcome] += 1;
-            counts.with_reasons += u64::from(listed.is_some());
-            for (count, has_reason) in counts.reasons.iter_mut().zip(has_reason) {
-                *count += u64::from(has_reason);
-            }
-        }
-        if let Some(verdict) = verdict.filter(|_| outcome == REJECT) {
-            let reasons = &listed.unwrap_or_default();
-            self.rejected.add(event, &Rejection { verdict, reasons, series, at_ms });
-        }
+        PairedEvent { score: event.score, outcome, series, at_ms }
     }
 
     /// Adds a dead letter with a code.
@@ -173,12 +234,12 @@ impl Aggregator {
 
     /// Sums the series of some buckets.
     pub(crate) fn sum<'a>(
-        buckets: impl Iterator<Item = &'a Bucket>,
+        buckets: impl Iterator<Item = &'a SeriesCounts>,
         accepts: &impl Fn(&SeriesKey) -> bool,
     ) -> Counts {
         let mut sum = Counts::default();
         for bucket in buckets {
-            for (_, counts) in bucket.series.iter().filter(|(key, _)| accepts(key)) {
+            for (_, counts) in bucket.iter().filter(|(key, _)| accepts(key)) {
                 sum.add(counts);
             }
         }

@@ -23,6 +23,8 @@ pub(crate) struct EventRecord<'a> {
     #[serde(borrow)]
     pub(crate) verdict: Option<VerdictRecord<'a>>,
     #[serde(borrow)]
+    engine: Option<&'a RawValue>,
+    #[serde(borrow)]
     reasons: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(crate) objects: Option<&'a RawValue>,
@@ -57,6 +59,29 @@ pub(crate) struct VerdictRecord<'a> {
     reasons: Option<&'a RawValue>,
 }
 
+/// The engine of an event. Everything but the name is optional.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EngineRecord<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(crate) version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(crate) segmenter: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(crate) scorer: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(crate) settings: Cow<'a, str>,
+    #[serde(borrow, default)]
+    weights: Vec<WeightsRecord<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WeightsRecord<'a> {
+    #[serde(borrow)]
+    sha256: Cow<'a, str>,
+}
+
 /// A reason of an event. Everything but the code is optional.
 #[derive(Debug, PartialEq, Deserialize)]
 pub(crate) struct ReasonRecord<'a> {
@@ -75,11 +100,23 @@ impl<'a> EventRecord<'a> {
         serde_json::from_slice(payload)
     }
 
+    /// Returns the engine, or `None` if the event has no readable one.
+    pub(crate) fn engine(&self) -> Option<EngineRecord<'a>> {
+        serde_json::from_str(self.engine?.get()).ok()
+    }
+
     /// Returns the reasons, or `None` if the event has no list of them.
     pub(crate) fn reasons(&self) -> Option<Vec<ReasonRecord<'a>>> {
         let listed: Vec<&RawValue> = serde_json::from_str(self.reasons?.get()).ok()?;
         let readable = listed.into_iter().filter_map(|raw| serde_json::from_str(raw.get()).ok());
         Some(readable.take(REASONS_MAX).collect())
+    }
+}
+
+impl EngineRecord<'_> {
+    /// Returns the digests of the weights.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = &str> {
+        self.weights.iter().map(|weights| weights.sha256.as_ref())
     }
 }
 
@@ -130,6 +167,9 @@ mod tests {
         let values = event.reference.metadata(&names);
         assert_eq!(values, [Some("4711".to_owned()), Some("a-1".to_owned()), None]);
         assert!(event.objects.is_some());
+        let engine = event.engine().unwrap();
+        assert_eq!((engine.name.as_ref(), engine.settings.as_ref()), ("classic", "5f0c19aa"));
+        assert_eq!(engine.weights().count(), 0);
     }
 
     #[test]

@@ -30,8 +30,10 @@ pub struct Board {
 /// The connection to Kafka as the page shows it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Connection {
-    /// The topics that are read.
+    /// The topics of answers that are read.
     pub topics: Vec<String>,
+    /// The topic of the shadow's events that is read, if there is one.
+    pub shadow_topic: Option<String>,
     /// The reason why answers are not read, if they are not.
     pub problem: Option<Problem>,
     /// The reason why no broker answers, if none does. Reading continues once one does.
@@ -53,7 +55,7 @@ pub struct Interruption {
     pub since_ms: i64,
     /// Time at which reading continued.
     pub until_ms: i64,
-    /// True if it continued with new answers, so that those before `until_ms` are missing.
+    /// True if a partition continued with new answers, so that some before `until_ms` are missing.
     pub is_skipped: bool,
 }
 
@@ -88,11 +90,15 @@ struct State<'a> {
 }
 
 impl Board {
-    /// Creates a board without answers.
+    /// Creates a board without answers. It compares the engines if `connection` has a topic of
+    /// shadow events.
     pub fn new(settings: &Settings, connection: Connection) -> Self {
+        let aggregator = Aggregator::new(settings);
+        let has_shadow = connection.shadow_topic.is_some();
+        let aggregator = if has_shadow { aggregator.with_shadow() } else { aggregator };
         Self {
             settings: settings.clone(),
-            aggregator: Mutex::new(Aggregator::new(settings)),
+            aggregator: Mutex::new(aggregator),
             connection: Mutex::new(connection),
             snapshots: Mutex::new(BTreeMap::new()),
         }
@@ -101,14 +107,28 @@ impl Board {
     /// Adds a record of the topic of events. `at_ms` is its time, in milliseconds since 1970;
     /// without one it counts as now.
     pub fn add_event(&self, payload: &[u8], at_ms: Option<i64>) {
+        self.add_parsed(payload, at_ms, Aggregator::add_event_record);
+    }
+
+    /// Adds a record of the topic of the shadow's events, as [`Self::add_event`] does.
+    pub fn add_shadow_event(&self, payload: &[u8], at_ms: Option<i64>) {
+        self.add_parsed(payload, at_ms, Aggregator::add_shadow_record);
+    }
+
+    fn add_parsed(
+        &self,
+        payload: &[u8],
+        at_ms: Option<i64>,
+        add: impl FnOnce(&mut Aggregator, &EventRecord<'_>, i64, i64),
+    ) {
         // Parsing needs no lock.
         let event = EventRecord::parse(payload);
         let now_ms = now_ms();
         let at_ms = at_ms.unwrap_or(now_ms);
         match event {
-            Ok(event) => self.aggregator().add_event_record(&event, at_ms, now_ms),
+            Ok(event) => add(&mut self.aggregator(), &event, at_ms, now_ms),
             Err(error) => {
-                tracing::debug!(%error, "a record of the output topic is not an event");
+                tracing::debug!(%error, "a record of an output topic is not an event");
                 self.aggregator().add_foreign(at_ms, now_ms);
             }
         }

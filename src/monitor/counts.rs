@@ -1,7 +1,9 @@
 //! The counts of the events of one series: a combination of policy and metadata.
 
+use std::collections::HashMap;
+
 use crate::monitor::label_set::OTHER;
-use crate::monitor::limits::{LABELS_MAX, METADATA_KEYS_MAX};
+use crate::monitor::limits::{LABELS_MAX, METADATA_KEYS_MAX, SERIES_MAX};
 
 /// Number of score bins. The last one also has all higher scores.
 pub(crate) const SCORE_BINS: usize = 80;
@@ -43,6 +45,32 @@ pub(crate) struct Counts {
     pub(crate) reasons: [u64; LABELS_MAX],
 }
 
+/// The counts of each series.
+#[derive(Debug, Default)]
+pub(crate) struct SeriesCounts(HashMap<SeriesKey, Box<Counts>>);
+
+impl SeriesCounts {
+    /// Returns the counts of a series, or those of all others if there is no room for it.
+    pub(crate) fn counts_mut(&mut self, key: SeriesKey) -> &mut Counts {
+        let has_room = self.0.len() + 1 < SERIES_MAX || self.0.contains_key(&key);
+        let key = if has_room { key } else { SeriesKey::OTHER };
+        self.0.entry(key).or_default()
+    }
+
+    pub(crate) fn get(&self, key: SeriesKey) -> Option<&Counts> {
+        self.0.get(&key).map(Box::as_ref)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SeriesKey, &Counts)> {
+        self.0.iter().map(|(key, counts)| (key, counts.as_ref()))
+    }
+
+    /// Returns the number of events of some series.
+    pub(crate) fn events(&self, accepts: &impl Fn(&SeriesKey) -> bool) -> u64 {
+        self.iter().filter(|(key, _)| accepts(key)).map(|(_, counts)| counts.events).sum()
+    }
+}
+
 impl Default for Counts {
     fn default() -> Self {
         Self {
@@ -66,8 +94,10 @@ impl Counts {
         add_each(&mut self.reasons, &other.reasons);
     }
 
-    pub(crate) fn add_score(&mut self, score: f64) {
+    /// Adds an event with a score and a verdict, by its position in [`OUTCOMES`].
+    pub(crate) fn add_event(&mut self, score: f64, outcome: usize) {
         self.events += 1;
+        self.outcomes[outcome] += 1;
         self.score_sum += score;
         self.scores[score_bin(score)] += 1;
     }

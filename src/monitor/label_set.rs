@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::monitor::limits::LABEL_BYTES_MAX;
-use crate::redact::excerpt;
+use crate::monitor::short_text::short;
 
 /// The number of events without the label.
 pub(crate) const ABSENT: u8 = 0;
@@ -85,9 +85,7 @@ impl LabelSet {
 }
 
 fn label(name: &str) -> String {
-    let mut name = excerpt(name, LABEL_BYTES_MAX);
-    // The rest of a long name must not stay in memory.
-    name.shrink_to_fit();
+    let name = short(name, LABEL_BYTES_MAX);
     if name.is_empty() { RESERVED[usize::from(ABSENT)].to_owned() } else { name }
 }
 

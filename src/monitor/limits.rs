@@ -20,13 +20,23 @@ pub(crate) const DEAD_LETTER_CODES_MAX: usize = 64;
 /// Longest label in bytes. Longer ones are cut.
 pub(crate) const LABEL_BYTES_MAX: usize = 64;
 
+/// Number of the latest events of a topic among which an event of the other topic finds its
+/// partner, with a shadow.
+pub(crate) const EVENTS_WAITING_MAX: usize = 50_000;
+
+/// Number of pairs of events that are kept, with a shadow.
+pub(crate) const PAIRS_MAX: usize = 8192;
+
+/// Maximum number of weight files of an engine that are shown.
+pub(crate) const WEIGHTS_MAX: usize = 8;
+
 /// Number of rejected images that are kept, so that filters find some.
 pub(crate) const REJECTED_KEPT: usize = 256;
 
 /// Maximum number of rejected images that the page shows.
 pub(crate) const REJECTED_MAX: usize = 100;
 
-/// Longest text of a rejected image that is shown, in bytes.
+/// Longest text of a rejected image or of an engine that is shown, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 300;
 
 /// Longest URI of a rejected image that is kept, in bytes. A longer one has no thumbnail.
@@ -46,6 +56,10 @@ pub(crate) const THUMBNAILS_KEPT: usize = 64;
 
 /// Maximum number of requests that wait for a thumbnail. Others are refused.
 pub(crate) const THUMBNAILS_WAITING_MAX: usize = 64;
+
+/// Maximum number of open connections. A page has up to six: one for the snapshots, the others for
+/// thumbnails and outlines. Further connections wait to be accepted.
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 
 /// Maximum number of pages that receive snapshots at a time.
 pub(crate) const PAGES_MAX: usize = 64;

@@ -6,18 +6,21 @@
 //! ```
 //!
 //! The aggregator is pure and its memory fixed: 2 × 60 buckets of at most 128 series of a kilobyte,
-//! and 256 rejected images with their regions as text, at most 40 MB together. A page receives one
+//! and 256 rejected images with their regions as text, at most 40 MB together. With a shadow, its
+//! series and the events that wait for their partners are at most 30 MB more. A page receives one
 //! snapshot a second, however many answers arrive.
 //!
-//! May import `redact`, `telemetry` for names of this machine, `method` for masks, `storage` and
-//! `imaging` for thumbnails, and `stream`.
+//! May import `redact`, `http_server`, `telemetry` for names of this machine, `method` for masks
+//! and agreement, `storage` and `imaging` for thumbnails, and `stream`.
 
 mod aggregator;
 mod answer_record;
 mod board;
 mod counts;
 mod drift;
+mod engine_comparison;
 mod error;
+mod event_pairs;
 mod feed;
 mod filter;
 mod label_set;
@@ -26,6 +29,7 @@ mod outline_path;
 mod rejected_images;
 mod server;
 mod settings;
+mod short_text;
 mod snapshot;
 mod thumbnails;
 mod windows;

@@ -15,6 +15,7 @@ const whole = new Intl.NumberFormat("en-GB");
 const compact = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 1 });
 const count = (n) => (n < 100000 ? whole.format(n) : compact.format(n));
 const decimals = (n, digits) => (n === null || n === undefined ? "–" : n.toFixed(digits));
+const signed = (n, digits) => (n > 0 ? "+" : "") + decimals(n, digits).replace("-", "−");
 const percent = (part, total) => (total > 0 ? `${((100 * part) / total).toFixed(1)} %` : "–");
 const time = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 
@@ -152,14 +153,56 @@ function trend() {
 }
 
 // Joins two bins, and leaves out the empty ones at both ends.
-function histogram(scores) {
+function histogram([first, second], binWidth) {
   const joined = (bins) => bins.filter((_, i) => i % 2 === 0).map((n, i) => n + (bins[2 * i + 1] ?? 0));
-  const [now, reference] = [joined(scores.now), joined(scores.reference)];
-  const used = now.map((n, i) => n + reference[i] > 0);
+  const [bars, outline] = [joined(first), joined(second)];
+  const used = bars.map((n, i) => n + outline[i] > 0);
   const from = Math.max(0, used.indexOf(true) - 1);
-  const to = Math.min(now.length, used.lastIndexOf(true) + 2);
-  const width = 2 * scores.bin_width;
-  return { now: now.slice(from, to), reference: reference.slice(from, to), from: from * width, width };
+  const to = Math.min(bars.length, used.lastIndexOf(true) + 2);
+  const width = 2 * binWidth;
+  return { bars: bars.slice(from, to), outline: outline.slice(from, to), from: from * width, width };
+}
+
+// Shows the shares of scores of two groups, the first as bars, the second as a line, and both as a table.
+function showDistributions(id, scores, binWidth, names, label, none) {
+  if (scores.every((bins) => bins.every((n) => n === 0))) {
+    $(`${id}-chart`).replaceChildren(empty(none));
+    $(`${id}-table`).replaceChildren();
+    return;
+  }
+  const { bars, outline, from, width } = histogram(scores, binWidth);
+  const share = (counts) => {
+    const total = counts.reduce((a, b) => a + b, 0);
+    return counts.map((n) => (total > 0 ? n / total : 0));
+  };
+  const [shareOfBars, shareOfOutline] = [share(bars), share(outline)];
+  const most = Math.max(...shareOfBars, ...shareOfOutline, 0.01);
+  const [chartWidth, chartHeight, bottom] = [widthOf(`${id}-chart`), 190, 18];
+  const step = chartWidth / bars.length;
+  const height = (value) => ((chartHeight - bottom - 6) * value) / most;
+  const base = chartHeight - bottom;
+  const chart = svg("svg", { viewBox: `0 0 ${chartWidth} ${chartHeight}`, role: "img", "aria-label": `${label} The table below has the numbers.` });
+  let line = "";
+  shareOfBars.forEach((value, i) => {
+    chart.append(svg("rect", { class: "bar", x: i * step + 1, y: base - height(value), width: Math.max(step - 2, 1), height: height(value) }));
+    line += `${i === 0 ? "M" : "L"}${i * step} ${base - height(shareOfOutline[i])}H${(i + 1) * step}`;
+  });
+  if (outline.some((n) => n > 0)) chart.append(svg("path", { class: "line", d: line }));
+  chart.append(svg("line", { class: "axis", x1: 0, x2: chartWidth, y1: base, y2: base }));
+  const everyOther = bars.length > 24 ? 2 : 1;
+  for (let score = Math.ceil(from); score <= from + bars.length * width; score += everyOther) {
+    const x = ((score - from) / width) * step;
+    const anchor = x < 8 ? "start" : x > chartWidth - 8 ? "end" : "middle";
+    chart.append(svg("text", { x, y: chartHeight - 4, "text-anchor": anchor }, String(score)));
+  }
+  $(`${id}-chart`).replaceChildren(chart);
+  if (!$(`${id}-table`).parentElement.open) return;
+  const rows = bars.map((n, i) => [
+    `${decimals(from + i * width, 1)} to ${decimals(from + (i + 1) * width, 1)}`,
+    count(n), decimals(100 * shareOfBars[i], 1), count(outline[i]), decimals(100 * shareOfOutline[i], 1),
+  ]);
+  const heads = ["Score", ...names.flatMap((name) => [name, `${name}, %`])];
+  $(`${id}-table`).replaceChildren(table("Events by score", heads, rows));
 }
 
 function showScores(state) {
@@ -168,45 +211,8 @@ function showScores(state) {
   const times = `The last ${duration(state.window_s)} and the ${duration(state.reference_s)} before`;
   const isEmpty = state.events + drift.reference_events === 0;
   setText("scores-note", isEmpty ? `${times}.` : `${times}: ${means}.`);
-  if (isEmpty) {
-    $("scores-chart").replaceChildren(empty("No events in these times."));
-    $("scores-table").replaceChildren();
-    return;
-  }
-  const { now, reference, from, width } = histogram(scores);
-  const share = (counts) => {
-    const total = counts.reduce((a, b) => a + b, 0);
-    return counts.map((n) => (total > 0 ? n / total : 0));
-  };
-  const [shareNow, shareReference] = [share(now), share(reference)];
-  const most = Math.max(...shareNow, ...shareReference, 0.01);
-  const [chartWidth, chartHeight, bottom] = [widthOf("scores-chart"), 190, 18];
-  const step = chartWidth / now.length;
-  const height = (value) => ((chartHeight - bottom - 6) * value) / most;
-  const base = chartHeight - bottom;
-  const label = `Histogram of scores: ${means}. PSI ${decimals(drift.psi, 3)}. The table below has the numbers.`;
-  const chart = svg("svg", { viewBox: `0 0 ${chartWidth} ${chartHeight}`, role: "img", "aria-label": label });
-  let line = "";
-  shareNow.forEach((value, i) => {
-    chart.append(svg("rect", { class: "bar", x: i * step + 1, y: base - height(value), width: Math.max(step - 2, 1), height: height(value) }));
-    line += `${i === 0 ? "M" : "L"}${i * step} ${base - height(shareReference[i])}H${(i + 1) * step}`;
-  });
-  if (drift.reference_events > 0) chart.append(svg("path", { class: "line", d: line }));
-  chart.append(svg("line", { class: "axis", x1: 0, x2: chartWidth, y1: base, y2: base }));
-  const everyOther = now.length > 24 ? 2 : 1;
-  for (let score = Math.ceil(from); score <= from + now.length * width; score += everyOther) {
-    const x = ((score - from) / width) * step;
-    const anchor = x < 8 ? "start" : x > chartWidth - 8 ? "end" : "middle";
-    chart.append(svg("text", { x, y: chartHeight - 4, "text-anchor": anchor }, String(score)));
-  }
-  $("scores-chart").replaceChildren(chart);
-  if (!$("scores-table").parentElement.open) return;
-  const rows = now.map((n, i) => [
-    `${decimals(from + i * width, 1)} to ${decimals(from + (i + 1) * width, 1)}`,
-    count(n), decimals(100 * shareNow[i], 1), count(reference[i]), decimals(100 * shareReference[i], 1),
-  ]);
-  $("scores-table").replaceChildren(
-    table("Events by score", ["Score", "Now", "Now, %", "Reference", "Reference, %"], rows));
+  const label = `Histogram of scores: ${means}. PSI ${decimals(drift.psi, 3)}.`;
+  showDistributions("scores", [scores.now, scores.reference], scores.bin_width, ["Now", "Reference"], label, "No events in these times.");
 }
 
 function showRate(state) {
@@ -278,6 +284,38 @@ function showReasons(state) {
     state.reasons, state.with_reasons, "", none);
   showCounts("dead-letters", `Share of ${count(state.dead_letters)} dead letters`, "Code",
     state.dead_letter_codes, state.dead_letters, "bad", "No dead letters in this window.");
+}
+
+// ---- the shadow
+
+function engineText(engine) {
+  if (!engine) return "no engine yet";
+  const weights = engine.weights.length > 0 ? `, weights ${engine.weights.join(" ")}` : "";
+  const settings = engine.settings ? `, settings ${engine.settings}` : "";
+  return `${engine.name} ${engine.version} (${engine.segmenter}, ${engine.scorer}${settings}${weights})`;
+}
+
+function showShadow(state) {
+  const { shadow, scores } = state;
+  $("shadow").hidden = !shadow;
+  if (!shadow) return;
+  const { pairs } = shadow;
+  const mixed = shadow.is_mixed ? " An engine changed in this time: the figures mix both." : "";
+  setText("shadow-engine", `Shadow: ${engineText(shadow.engine)}. Answers: ${engineText(shadow.live_engine)}.${mixed}`);
+  setText("shadow-rate", decimals(shadow.events_per_s, shadow.events_per_s < 100 ? 1 : 0));
+  setText("shadow-rate-note", `${count(shadow.events)} in the last ${duration(state.window_s)}, ${percent(shadow.events, state.events)} of the events`);
+  setText("shadow-psi", decimals(shadow.psi, 3));
+  setText("pairs", count(pairs.pairs));
+  setText("pairs-note", pairs.is_limited ? "images scored by both; the latest only" : "images scored by both");
+  setText("pair-difference", signed(pairs.mean_difference, 2));
+  setText("pair-difference-note", `shadow minus answer; ${decimals(pairs.mean_absolute_difference, 2)} without signs`);
+  setText("pair-srcc", decimals(pairs.srcc, 3));
+  setText("changed-share", percent(pairs.changed_verdicts, pairs.verdicts));
+  setText("changed-note", `${count(pairs.changed_verdicts)} of ${count(pairs.verdicts)} pairs with verdicts`);
+  const means = `mean ${decimals(shadow.mean, 2)} of the shadow, ${decimals(scores.mean, 2)} of the answers`;
+  setText("shadow-note", `Topic ${state.kafka.shadow_topic}, the last ${duration(state.window_s)}: ${means}.`);
+  const label = `Histogram of the scores of both engines: ${means}. PSI ${decimals(shadow.psi, 3)}.`;
+  showDistributions("shadow", [shadow.scores, scores.now], scores.bin_width, ["Shadow", "Answers"], label, "No events in this window.");
 }
 
 // ---- rejected images
@@ -455,8 +493,8 @@ function showFoot(state) {
   if (interruption && state.now_ms - interruption.until_ms < 1000 * (state.window_s + state.reference_s)) {
     const [since, until] = [time(interruption.since_ms), time(interruption.until_ms)];
     notes.push(interruption.is_skipped
-      ? `A record could not be read at ${since}; answers until ${until} are missing.`
-      : `Reading was interrupted from ${since} to ${until}; it continued after the newest answer, so some may be missing.`);
+      ? `A record could not be read at ${since}; answers of its partition until ${until} are missing.`
+      : `Reading was interrupted from ${since} to ${until}; it continued where it had ended.`);
   }
   if (state.too_old > 0) notes.push(`${count(state.too_old)} answers were older than both windows.`);
   if (state.metadata.length === 0) notes.push("Add names to monitor.metadata to filter by metadata.");
@@ -472,6 +510,7 @@ function show(state) {
   showRate(state);
   showVerdicts(state);
   showReasons(state);
+  showShadow(state);
   showGallery(state);
   showFoot(state);
   document.title = state.drift.state === "drift" ? "⚠ Drift – image quality monitor" : "Image quality monitor";

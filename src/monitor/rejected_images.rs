@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use crate::monitor::answer_record::{EventRecord, ReasonRecord, VerdictRecord};
 use crate::monitor::counts::SeriesKey;
 use crate::monitor::limits::{REGIONS_BYTES_MAX, REJECTED_KEPT, TEXT_BYTES_MAX, URI_BYTES_MAX};
-use crate::redact::{excerpt, uri};
+use crate::monitor::short_text::short;
+use crate::redact::uri;
 
 /// A rejected image.
 #[derive(Debug, Clone)]
@@ -119,11 +120,4 @@ impl RejectedImages {
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = &RejectedImage> {
         self.images.iter().rev()
     }
-}
-
-/// Returns the printable start of a text, in as much memory as it needs.
-fn short(text: &str, bytes_max: usize) -> String {
-    let mut short = excerpt(text, bytes_max);
-    short.shrink_to_fit();
-    short
 }

@@ -20,14 +20,15 @@ use futures::stream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::http_server::{ConnectionLimits, Connections};
 use crate::imaging;
 use crate::monitor::board::Board;
 use crate::monitor::error::MonitorError;
 use crate::monitor::filter::Filter;
-use crate::monitor::limits::PAGES_MAX;
+use crate::monitor::limits::{CONNECTIONS_MAX, PAGES_MAX};
 use crate::monitor::outline_path::Outlines;
 use crate::monitor::thumbnails::{NoThumbnail, Thumbnails};
 use crate::storage::Stores;
@@ -40,8 +41,6 @@ const ICON: &str = include_str!("icon.svg");
 
 /// Interval of the snapshots that a page receives.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum time for writing the last responses.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Headers of every response. The script may not turn text into HTML either.
 const HEADERS: [(&str, &str); 6] = [
@@ -107,27 +106,12 @@ impl PageServer {
     }
 
     /// Serves until `stop` is cancelled, then waits three seconds at most for clients to read
-    /// their responses.
-    ///
-    /// # Errors
-    /// Fails if connections cannot be accepted.
-    pub async fn serve(self) -> std::io::Result<()> {
+    /// their responses. If this future is dropped, all connections are closed.
+    pub async fn serve(self) {
         let stop = self.state.stop.clone();
-        let served = axum::serve(self.listener, router(self.state))
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
-        let overdue = async {
-            stop.cancelled().await;
-            sleep(CLOSE_TIMEOUT).await;
-        };
-        tokio::select! {
-            // A graceful end takes precedence over a late one.
-            biased;
-            result = served.into_future() => result,
-            () = overdue => {
-                tracing::warn!("some clients do not read their responses; not waiting for them");
-                Ok(())
-            }
-        }
+        let limits = ConnectionLimits::of_connections(CONNECTIONS_MAX);
+        let connections = Connections::new(router(self.state), limits);
+        connections.accept_until(self.listener, stop.cancelled()).await;
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::monitor::aggregator::Aggregator;
 use crate::monitor::counts::{Counts, OUTCOMES, SCORE_BIN_WIDTH, SCORE_BINS, SeriesKey, add_each};
 use crate::monitor::drift::population_stability_index;
+use crate::monitor::engine_comparison::ShadowSnapshot;
 use crate::monitor::filter::Filter;
 use crate::monitor::label_set::LabelSet;
 use crate::monitor::limits::{BUCKETS, DEAD_LETTER_CODES_MAX};
@@ -14,7 +15,7 @@ use crate::monitor::rejected_images::RejectedCard;
 use crate::monitor::windows::Bucket;
 
 /// Number of complete buckets over which the current rate is taken.
-const RATE_BUCKETS: usize = 2;
+const RATE_BUCKETS: i64 = 2;
 
 /// The answers of both windows at one time.
 #[derive(Debug, Serialize)]
@@ -49,6 +50,8 @@ pub struct Snapshot {
     /// Dead letters by code, most frequent first.
     pub(crate) dead_letter_codes: Vec<LabelCount>,
     pub(crate) rejected: Vec<RejectedCard>,
+    /// The comparison with the shadow. `None` if its events are not read.
+    pub(crate) shadow: Option<ShadowSnapshot>,
     /// The policies to filter by.
     pub(crate) policies: Vec<String>,
     /// The values to filter by, for each name of `monitor.metadata`.
@@ -139,15 +142,15 @@ impl Aggregator {
     pub fn snapshot(&mut self, filter: &Filter, now_ms: i64) -> Snapshot {
         self.windows.slide(now_ms);
         let accepts = self.accepts(filter);
-        let recent = Self::sum(self.windows.recent(), &accepts);
-        let reference = Self::sum(self.windows.reference(), &accepts);
+        let recent = Self::sum(self.windows.recent().map(|bucket| &bucket.events), &accepts);
+        let reference = Self::sum(self.windows.reference().map(|bucket| &bucket.events), &accepts);
         let mut codes = [0; DEAD_LETTER_CODES_MAX];
         let (mut foreign, mut events_unfiltered, mut events_without_series) = (0, 0, 0);
         for bucket in self.windows.recent() {
             add_each(&mut codes, &bucket.dead_letters);
             foreign += bucket.foreign;
-            events_unfiltered += bucket.series.values().map(|counts| counts.events).sum::<u64>();
-            let without = bucket.series.get(&SeriesKey::OTHER);
+            events_unfiltered += bucket.events.events(&|_| true);
+            let without = bucket.events.get(SeriesKey::OTHER);
             events_without_series += without.map_or(0, |counts| counts.events);
         }
         let oldest_ms = self.windows.oldest_ms();
@@ -170,6 +173,7 @@ impl Aggregator {
             reasons: most_frequent(&self.reasons, &recent.reasons),
             dead_letter_codes: most_frequent(&self.codes, &codes),
             rejected: self.rejected_cards(&accepts, oldest_ms),
+            shadow: self.shadow_snapshot(&accepts, &recent),
             policies: self.policies.retained(oldest_ms),
             metadata: names
                 .map(|(name, set)| MetadataValues {
@@ -205,27 +209,45 @@ impl Aggregator {
         let (mut events, mut dead_letters) = (vec![0; buckets], vec![0; buckets]);
         for bucket in self.windows.recent() {
             let Ok(position) = usize::try_from(bucket.index - first) else { continue };
-            events[position] = accepted_events(bucket, accepts);
+            events[position] = bucket.events.events(accepts);
             dead_letters[position] = bucket.dead_letter_count();
         }
-        let bucket_s = self.windows.bucket_ms() as f64 / 1000.0;
-        let complete = buckets - 1 - RATE_BUCKETS..buckets - 1;
-        let per_s = |counts: &[u64]| {
-            counts[complete.clone()].iter().sum::<u64>() as f64 / (RATE_BUCKETS as f64 * bucket_s)
-        };
         Rate {
-            events_per_s: per_s(&events),
-            dead_letters_per_s: per_s(&dead_letters),
-            bucket_s,
+            events_per_s: self.per_s(|bucket| bucket.events.events(accepts)),
+            dead_letters_per_s: self.per_s(Bucket::dead_letter_count),
+            bucket_s: self.bucket_s(),
             events,
             dead_letters,
         }
     }
 
+    /// Returns a count per second over the latest complete buckets.
+    fn per_s(&self, count: impl Fn(&Bucket) -> u64) -> f64 {
+        let complete = self.windows.newest() - RATE_BUCKETS..self.windows.newest();
+        let buckets = self.windows.recent().filter(|bucket| complete.contains(&bucket.index));
+        buckets.map(count).sum::<u64>() as f64 / (RATE_BUCKETS as f64 * self.bucket_s())
+    }
+
+    fn bucket_s(&self) -> f64 {
+        self.windows.bucket_ms() as f64 / 1000.0
+    }
+
+    fn shadow_snapshot(
+        &self,
+        accepts: &impl Fn(&SeriesKey) -> bool,
+        live: &Counts,
+    ) -> Option<ShadowSnapshot> {
+        let shadow = self.shadow.as_ref()?;
+        let recent = self.windows.recent().map(|bucket| &bucket.shadow_events);
+        let counts = (live, &Self::sum(recent, accepts));
+        let per_s = self.per_s(|bucket| bucket.shadow_events.events(accepts));
+        Some(shadow.snapshot(self.windows.first_recent_ms(), accepts, counts, per_s))
+    }
+
     fn verdicts(&self, accepts: &impl Fn(&SeriesKey) -> bool) -> Vec<Verdicts> {
         let mut by_policy: BTreeMap<&str, [u64; OUTCOMES.len()]> = BTreeMap::new();
         for bucket in self.windows.recent() {
-            for (series, counts) in bucket.series.iter().filter(|(series, _)| accepts(series)) {
+            for (series, counts) in bucket.events.iter().filter(|(series, _)| accepts(series)) {
                 let name = self.policies.name(series.policy);
                 add_each(by_policy.entry(name).or_default(), &counts.outcomes);
             }
@@ -247,11 +269,6 @@ impl Aggregator {
         let shown = images.filter(|image| image.card.at_ms >= oldest_ms && accepts(&image.series));
         shown.take(self.settings.rejected.get()).map(|image| image.card.clone()).collect()
     }
-}
-
-fn accepted_events(bucket: &Bucket, accepts: &impl Fn(&SeriesKey) -> bool) -> u64 {
-    let accepted = bucket.series.iter().filter(|(series, _)| accepts(series));
-    accepted.map(|(_, counts)| counts.events).sum()
 }
 
 fn most_frequent(names: &LabelSet, counts: &[u64]) -> Vec<LabelCount> {

@@ -5,18 +5,20 @@
 //! record's time; one from the future counts as now. Memory depends only on the number of buckets
 //! and of series.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::monitor::counts::{Counts, SeriesKey, add_each};
-use crate::monitor::limits::{BUCKETS, DEAD_LETTER_CODES_MAX, SERIES_MAX};
+use crate::monitor::counts::{SeriesCounts, add_each};
+use crate::monitor::limits::{BUCKETS, DEAD_LETTER_CODES_MAX};
 
 /// The answers of a span of time.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     /// Start of the span divided by its length.
     pub(crate) index: i64,
-    pub(crate) series: HashMap<SeriesKey, Box<Counts>>,
+    pub(crate) events: SeriesCounts,
+    /// Events of the shadow. The reference has none.
+    pub(crate) shadow_events: SeriesCounts,
     /// Dead letters by the number of their code.
     pub(crate) dead_letters: [u64; DEAD_LETTER_CODES_MAX],
     /// Records that are no answers of this service.
@@ -42,19 +44,14 @@ pub(crate) struct Windows {
 impl Bucket {
     fn new(index: i64) -> Self {
         let dead_letters = [0; DEAD_LETTER_CODES_MAX];
-        Self { index, series: HashMap::new(), dead_letters, foreign: 0 }
+        let (events, shadow_events) = (SeriesCounts::default(), SeriesCounts::default());
+        Self { index, events, shadow_events, dead_letters, foreign: 0 }
     }
 
-    /// Returns the counts of a series, or those of all others if there is no room for it.
-    pub(crate) fn counts_mut(&mut self, key: SeriesKey) -> &mut Counts {
-        let has_room = self.series.len() + 1 < SERIES_MAX || self.series.contains_key(&key);
-        let key = if has_room { key } else { SeriesKey::OTHER };
-        self.series.entry(key).or_default()
-    }
-
+    /// Adds the answers of another bucket. Events of the shadow are left out.
     fn absorb(&mut self, other: &Self) {
-        for (key, counts) in &other.series {
-            self.counts_mut(*key).add(counts);
+        for (key, counts) in other.events.iter() {
+            self.events.counts_mut(*key).add(counts);
         }
         add_each(&mut self.dead_letters, &other.dead_letters);
         self.foreign += other.foreign;
@@ -153,14 +150,18 @@ impl Windows {
         self.reference.buckets.iter()
     }
 
+    /// Returns the start of the recent window.
+    pub(crate) fn first_recent_ms(&self) -> i64 {
+        self.first_recent() * self.recent.bucket_ms
+    }
+
     /// Returns the index of the oldest bucket of the recent window.
     pub(crate) fn first_recent(&self) -> i64 {
         self.newest() - i64::from(BUCKETS) + 1
     }
 
     fn first_of_reference(&self) -> i64 {
-        let end_ms = self.first_recent() * self.recent.bucket_ms;
-        self.reference.index(end_ms - 1) - i64::from(BUCKETS) + 1
+        self.reference.index(self.first_recent_ms() - 1) - i64::from(BUCKETS) + 1
     }
 }
 
@@ -169,6 +170,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::monitor::counts::{NO_VERDICT, SeriesKey};
+    use crate::monitor::limits::SERIES_MAX;
 
     const RECENT: Duration = Duration::from_mins(1);
     const REFERENCE: Duration = Duration::from_mins(10);
@@ -180,11 +183,15 @@ mod tests {
     fn add(windows: &mut Windows, at_ms: i64, now_ms: i64, policy: u8) -> bool {
         windows.slide(now_ms);
         let bucket = windows.bucket_mut(at_ms);
-        bucket.map(|bucket| bucket.counts_mut(key(policy)).add_score(1.0)).is_some()
+        let counted = bucket.map(|bucket| {
+            bucket.events.counts_mut(key(policy)).add_event(1.0, NO_VERDICT);
+            bucket.shadow_events.counts_mut(key(policy)).add_event(1.0, NO_VERDICT);
+        });
+        counted.is_some()
     }
 
     fn total<'a>(buckets: impl Iterator<Item = &'a Bucket>, policy: u8) -> u64 {
-        buckets.filter_map(|bucket| bucket.series.get(&key(policy))).map(|it| it.events).sum()
+        buckets.filter_map(|bucket| bucket.events.get(key(policy))).map(|it| it.events).sum()
     }
 
     #[test]
@@ -198,6 +205,8 @@ mod tests {
             windows.slide(start + seconds * 1000);
             let counts = (total(windows.recent(), 7), total(windows.reference(), 7));
             assert_eq!(counts, (recent, reference), "after {seconds} s");
+            let mut of_shadow = windows.reference().map(|it| it.shadow_events.events(&|_| true));
+            assert!(of_shadow.all(|events| events == 0), "the reference is of the answers");
         }
         assert!(!add(&mut windows, start, start, 7), "too old");
         assert!(add(&mut windows, i64::MAX, start, 7), "a time in the future is now");
@@ -211,11 +220,12 @@ mod tests {
         for number in 0..10_000_u32 {
             let [a, b, ..] = number.to_le_bytes();
             let bucket = windows.bucket_mut(0).unwrap();
-            bucket.counts_mut(SeriesKey { policy: a, metadata: [b, 0, 0, 0] }).add_score(1.0);
+            let key = SeriesKey { policy: a, metadata: [b, 0, 0, 0] };
+            bucket.events.counts_mut(key).add_event(1.0, NO_VERDICT);
         }
         let bucket = windows.recent().next().unwrap();
-        assert_eq!(bucket.series.len(), SERIES_MAX);
-        assert_eq!(bucket.series.values().map(|counts| counts.events).sum::<u64>(), 10_000);
+        assert_eq!(bucket.events.iter().count(), SERIES_MAX);
+        assert_eq!(bucket.events.events(&|_| true), 10_000);
     }
 
     proptest! {

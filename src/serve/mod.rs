@@ -7,12 +7,12 @@
 //! The same journey as the worker's, with [`Priority::Request`](crate::pipeline::Priority). TLS,
 //! HTTP/2 and limits for each client belong to the ingress in front of it.
 //!
-//! May import `redact`, `priority`, `telemetry`, `event` and `pipeline`; knows nothing of Kafka.
+//! May import `redact`, `priority`, `http_server`, `telemetry`, `event` and `pipeline`; knows
+//! nothing of Kafka.
 
 mod admission;
 mod api;
 mod api_keys;
-mod client_stream;
 mod error;
 mod key_file;
 mod openapi;

@@ -1,15 +1,12 @@
-//! The server: connections, routes and the graceful stop.
+//! The server: routes and the graceful stop.
 //!
 //! ```text
 //!  accept, answer … ─► refuse new requests ─► finish those in flight ─► close connections
 //! ```
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
@@ -17,33 +14,22 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
+use crate::http_server::{ConnectionLimits, Connections};
 use crate::pipeline::Journey;
 use crate::serve::api::{Api, score};
-use crate::serve::client_stream::{ClientStream, closed};
 use crate::serve::error::ServeError;
 use crate::serve::openapi;
 use crate::serve::problem::Refusal;
 use crate::serve::request_context::RequestContext;
-use crate::serve::settings::{HEAD_BYTES_MAX, Settings};
+use crate::serve::settings::Settings;
 use crate::telemetry::{is_local_host, spans};
 
 /// The path that scores images.
 const SCORE_ROUTE: &str = "/v1/score";
-/// Maximum time for the head of a request, also of the next one on a connection.
-const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
-/// Maximum time for writing the last responses.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pause after the operating system refused a connection, as without file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A bound server that does not accept connections yet.
 #[derive(Debug)]
@@ -63,17 +49,6 @@ pub struct ServeSummary {
     /// True if every accepted request was answered before the end of the drain. The others were
     /// refused with 503.
     pub is_drained: bool,
-}
-
-/// The handles of the connections.
-struct Connections {
-    router: Router,
-    permits: Arc<Semaphore>,
-    tasks: TaskTracker,
-    /// Lets the responses in flight be written, then closes the connections.
-    closing: CancellationToken,
-    /// Closes them at once.
-    killed: CancellationToken,
 }
 
 impl Server {
@@ -106,14 +81,8 @@ impl Server {
     /// Fails if the engine is lost; requests in flight are then answered with 503.
     pub async fn run(self, shutdown: CancellationToken) -> Result<ServeSummary, ServeError> {
         let Self { listener, api, .. } = self;
-        let connections = Connections {
-            router: router(&api),
-            permits: Arc::new(Semaphore::new(api.settings.connections_max.get())),
-            tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
-            killed: CancellationToken::new(),
-        };
-        let _end_of_connections = connections.killed.clone().drop_guard();
+        let limits = ConnectionLimits::of_connections(api.settings.connections_max.get());
+        let connections = Connections::new(router(&api), limits);
         let mut accepting = Box::pin(connections.accept(&listener));
         let mut healthy = api.journey.engine().healthy();
         let is_lost = {
@@ -152,13 +121,7 @@ impl Server {
         api.abort.cancel();
         drop(accepting);
         drop(listener);
-        connections.closing.cancel();
-        connections.tasks.close();
-        if tokio::time::timeout(CLOSE_TIMEOUT, connections.tasks.wait()).await.is_err() {
-            tracing::warn!(
-                "some clients do not read their responses; their connections are closed"
-            );
-        }
+        connections.close().await;
         let summary = ServeSummary {
             events: api.events.load(Ordering::Relaxed),
             problems: api.problems.load(Ordering::Relaxed),
@@ -166,65 +129,6 @@ impl Server {
         };
         tracing::info!(?summary, "the HTTP API has stopped");
         if is_lost { Err(ServeError::EngineLost) } else { Ok(summary) }
-    }
-}
-
-impl Connections {
-    /// Accepts connections without end.
-    async fn accept(&self, listener: &TcpListener) -> Infallible {
-        loop {
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            let permit = permit.expect("the connections are never closed for new ones");
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    self.tasks.spawn(self.serve(stream, permit));
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn serve(
-        &self,
-        stream: TcpStream,
-        permit: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let service = TowerToHyperService::new(self.router.clone());
-        let (closing, killed) = (self.closing.clone(), self.killed.clone());
-        async move {
-            let _permit = permit;
-            // Only a slower connection without it.
-            drop(stream.set_nodelay(true));
-            let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-            builder
-                .http1()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(HEAD_BYTES_MAX);
-            let stream = Arc::new(stream);
-            let io = TokioIo::new(ClientStream::new(&stream));
-            let mut connection = pin!(builder.serve_connection(io, service));
-            let mut closed = pin!(closed(&stream));
-            let mut is_closing = false;
-            loop {
-                // The end of the server takes precedence over more requests.
-                tokio::select! {
-                    biased;
-                    () = killed.cancelled() => return,
-                    () = closing.cancelled(), if !is_closing => {
-                        is_closing = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    // An error is a client's: it disconnected, or sent no HTTP.
-                    result = &mut connection => return drop(result),
-                    // While a body is unread, nothing else notices the disconnect.
-                    () = &mut closed => return,
-                }
-            }
-        }
     }
 }
 

@@ -8,13 +8,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::event::reference::PAYLOAD_BYTES_MAX;
+use crate::http_server::HEAD_BYTES_MAX;
 use crate::serve::api_keys::ApiKeys;
 use crate::serve::error::ServeError;
 use crate::serve::key_file;
 use crate::telemetry::MemoryPart;
 
-/// Largest head of a request, in bytes. It is the size of a connection's buffer, too.
-pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Size of an event in memory, until its client has read it.
 const EVENT_BYTES: usize = 128 << 10;
 

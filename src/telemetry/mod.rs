@@ -2,7 +2,7 @@
 //!
 //! Each event that is counted has one function in [`metrics`]; no other module names a metric.
 //!
-//! May import `redact` and `outbound_http`.
+//! May import `redact`, `outbound_http` and `http_server`.
 
 mod health;
 mod line_limit;

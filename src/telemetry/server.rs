@@ -11,7 +11,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::http_server::{ConnectionLimits, Connections};
 use crate::telemetry::health::{Health, NotReady};
+
+/// Maximum number of open connections. Further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 64;
 
 /// Settings of the health and metrics server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +47,8 @@ pub enum ServerError {
     },
 }
 
-/// Binds the address. The returned future runs the server until `shutdown` ends.
+/// Binds the address. The returned future runs the server until `shutdown` ends, and then for three
+/// seconds at most.
 ///
 /// # Errors
 /// Fails if the address cannot be bound.
@@ -63,11 +68,8 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
         .with_state(ServerState { metrics, health });
-    Ok(async move {
-        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
-            tracing::error!(%error, "the health server ended");
-        }
-    })
+    let connections = Connections::new(app, ConnectionLimits::of_connections(CONNECTIONS_MAX));
+    Ok(connections.accept_until(listener, shutdown))
 }
 
 #[derive(Clone)]

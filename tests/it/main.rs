@@ -98,6 +98,7 @@ mod mplug_owl3_ratings;
 mod odd_formats;
 mod odd_images;
 mod otlp;
+mod output_reader;
 mod pipeline;
 mod q_realign;
 mod reasons;

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dog_iqa::evaluation::{EnginePairs, ScoreValue};
+use dog_iqa::event::QualityEvent;
 use dog_iqa::imaging;
 use dog_iqa::monitor::{
     Aggregator, Board, Connection, Filter, Interruption, Lag, PageServer, Settings,
@@ -15,7 +17,7 @@ use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -31,21 +33,31 @@ struct Page {
     client: Client,
     folder: TempDir,
     stop: CancellationToken,
-    served: JoinHandle<std::io::Result<()>>,
+    served: JoinHandle<()>,
 }
 
 impl Page {
     async fn open(settings: Settings) -> Self {
-        Self::open_with(settings, imaging::Settings::default()).await
+        Self::open_with(settings, imaging::Settings::default(), Connection::default()).await
     }
 
-    async fn open_with(mut settings: Settings, imaging: imaging::Settings) -> Self {
+    async fn open_with_shadow(settings: Settings) -> Self {
+        let shadow_topic = Some("image-quality-shadow".to_owned());
+        let connection = Connection { shadow_topic, ..Connection::default() };
+        Self::open_with(settings, imaging::Settings::default(), connection).await
+    }
+
+    async fn open_with(
+        mut settings: Settings,
+        imaging: imaging::Settings,
+        connection: Connection,
+    ) -> Self {
         settings.listen.set_port(0);
         let folder = TempDir::new().unwrap();
         let roots = vec![folder.path().canonicalize().unwrap()];
         let storage = storage::Settings { file_roots: roots, ..storage::Settings::default() };
         let stores = Stores::new(&storage).unwrap();
-        let board = Arc::new(Board::new(&settings, Connection::default()));
+        let board = Arc::new(Board::new(&settings, connection));
         let stop = CancellationToken::new();
         let server = PageServer::bind(Arc::clone(&board), stores, imaging, stop.clone());
         let server = server.await.unwrap();
@@ -277,7 +289,7 @@ async fn a_page_receives_one_snapshot_a_second_and_ends_with_the_server() {
     assert_eq!(next_snapshot(&mut stream).await, None, "the stream ends");
     drop(stream);
     drop(page.client);
-    page.served.await.unwrap().unwrap();
+    page.served.await.unwrap();
 }
 
 #[tokio::test]
@@ -292,7 +304,168 @@ async fn a_client_that_reads_nothing_does_not_delay_the_end() {
     };
     timeout(LIMIT, is_stuck).await.expect("the server stops reading");
     page.stop.cancel();
-    timeout(LIMIT, page.served).await.expect("the server ends").unwrap().unwrap();
+    timeout(LIMIT, page.served).await.expect("the server ends").unwrap();
+}
+
+#[tokio::test]
+async fn an_open_page_does_not_delay_the_end() {
+    let page = Page::open(Settings::default()).await;
+    let mut client =
+        TcpStream::connect(page.origin.strip_prefix("http://").unwrap()).await.unwrap();
+    client.write_all(b"GET /api/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("data: ") {
+        assert_ne!(client.read_buf(&mut read).await.unwrap(), 0, "the stream ended");
+    }
+    page.stop.cancel();
+    // The client neither reads nor closes its connection.
+    timeout(LIMIT, page.served).await.expect("the server ends").unwrap();
+    client.read_to_end(&mut read).await.unwrap();
+}
+
+/// The clock is paused, so it moves to the time limit as soon as nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_ends_its_header_is_cut() {
+    let page = Page::open(Settings::default()).await;
+    let address = page.origin.strip_prefix("http://").unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /api/state HTTP/1.1\r\nhost: local").await.unwrap();
+    let started = tokio::time::Instant::now();
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).await.unwrap();
+    assert!(!String::from_utf8_lossy(&read).contains("200 OK"));
+    assert_eq!(started.elapsed().as_secs(), 60);
+}
+
+#[tokio::test]
+async fn the_engines_are_compared_over_pairs_that_the_filter_accepts() {
+    let metadata = vec!["market".to_owned()];
+    let page = Page::open_with_shadow(Settings { metadata, ..Settings::default() }).await;
+    let add = |id: &str, market: &str, live: Option<(f64, &str)>, shadow: Option<(f64, &str)>| {
+        for (scored, is_shadow) in [(live, false), (shadow, true)] {
+            let Some((score, outcome)) = scored else { continue };
+            let mut event = event("shop", outcome, score);
+            event["reference"]["id"] = json!(id);
+            event["reference"]["metadata"] = json!({"market": market});
+            if is_shadow {
+                event["engine"]["name"] = json!("dog-iqa");
+                event["engine"]["weights"] = json!([{"name": "w", "sha256": "0a".repeat(32)}]);
+                page.board.add_shadow_event(event.to_string().as_bytes(), None);
+            } else {
+                page.add(&event, None);
+            }
+        }
+    };
+    add("a", "de", Some((4.0, "pass")), Some((5.0, "pass")));
+    add("b", "de", Some((5.0, "pass")), Some((6.5, "reject")));
+    add("c", "fr", Some((6.0, "review")), Some((6.0, "review")));
+    add("d", "fr", Some((7.0, "pass")), None);
+    add("e", "fr", None, Some((1.0, "pass")));
+    page.board.add_shadow_event(b"{}", None);
+    let state = page.state("").await;
+    assert_eq!((&state["events"], &state["foreign"]), (&json!(4), &json!(1)));
+    let shadow = &state["shadow"];
+    assert_eq!(shadow["events"], 4);
+    assert_eq!(
+        shadow["engine"],
+        json!({
+            "name": "dog-iqa", "version": "0.1.0", "segmenter": "felzenszwalb",
+            "scorer": "no-reference-measures", "settings": "5f0c19aa", "weights": ["0a0a0a0a0a0a"],
+        })
+    );
+    assert_eq!(
+        (&shadow["live_engine"]["name"], &shadow["is_mixed"]),
+        (&json!("classic"), &json!(false))
+    );
+    assert_eq!(shadow["mean"], 18.5 / 4.0);
+    assert!(shadow["psi"].as_f64().unwrap() > 0.1, "{shadow}");
+    let scores = shadow["scores"].as_array().unwrap();
+    assert_eq!((scores.len(), &scores[4], &scores[26]), (80, &json!(1), &json!(1)));
+    let mut pairs = shadow["pairs"].clone();
+    let srcc = pairs.as_object_mut().unwrap().remove("srcc").unwrap();
+    // 1 − 6 · (1 + 1) / (3 · 8)
+    assert!((srcc.as_f64().unwrap() - 0.5).abs() < 1e-12, "{srcc}");
+    assert_eq!(
+        pairs,
+        json!({
+            "pairs": 3, "is_limited": false, "mean_difference": 2.5 / 3.0,
+            "mean_absolute_difference": 2.5 / 3.0, "verdicts": 3, "changed_verdicts": 1,
+        })
+    );
+    let of_market = page.state("metadata.market=de").await["shadow"].clone();
+    assert_eq!((&of_market["events"], &of_market["pairs"]["pairs"]), (&json!(2), &json!(2)));
+    assert_eq!(of_market["pairs"]["changed_verdicts"], 1);
+    assert_eq!(page.state("policy=other").await["shadow"]["pairs"]["srcc"], Value::Null);
+}
+
+#[tokio::test]
+async fn without_a_shadow_topic_there_is_no_comparison() {
+    let page = Page::open(Settings::default()).await;
+    page.board.add_shadow_event(EXAMPLE.as_bytes(), None);
+    let state = page.state("").await;
+    assert_eq!((&state["shadow"], &state["events"]), (&Value::Null, &json!(0)));
+}
+
+/// `dogiqa evaluate --engines` compares the same events in files.
+#[test]
+fn the_comparison_equals_that_of_evaluate() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let events = |random: &mut fastrand::Rng| -> Vec<Value> {
+        let event = |number: u32| {
+            let outcome = OUTCOMES[random.usize(..3)];
+            let mut event = event("shop", outcome, f64::from(random.u32(8..64)) / 8.0);
+            event["reference"]["id"] = json!(format!("upload-{number}"));
+            event
+        };
+        (0..100).map(event).collect()
+    };
+    let (live, shadow) = (events(&mut random), events(&mut random));
+    let mut aggregator = Aggregator::new(&Settings::default()).with_shadow();
+    for event in &live {
+        aggregator.add_event(event.to_string().as_bytes(), NOW_MS, NOW_MS).unwrap();
+    }
+    for event in &shadow[20..] {
+        aggregator.add_shadow_event(event.to_string().as_bytes(), NOW_MS, NOW_MS).unwrap();
+    }
+    let state = aggregator.snapshot(&Filter::default(), NOW_MS).to_json();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let read = |events: &[Value]| -> Vec<QualityEvent> {
+        events.iter().map(|event| serde_json::from_value(event.clone()).unwrap()).collect()
+    };
+    let expected = EnginePairs::of(&read(&live), &read(&shadow[20..]), ScoreValue::Score).unwrap();
+    let pairs = &state["shadow"]["pairs"];
+    assert_eq!((&pairs["pairs"], &pairs["verdicts"]), (&json!(80), &json!(expected.verdicts)));
+    let close = |name: &str, expected: f64| {
+        assert!((pairs[name].as_f64().unwrap() - expected).abs() < 1e-12, "{name}: {pairs}");
+    };
+    close("srcc", expected.srcc);
+    close("mean_difference", expected.mean_difference);
+    let changed = expected.changed_verdicts_share.unwrap() * expected.verdicts as f64;
+    close("changed_verdicts", changed);
+}
+
+#[test]
+fn a_change_of_the_shadow_engine_is_reported_while_the_window_has_both() {
+    let mut aggregator = Aggregator::new(&Settings::default()).with_shadow();
+    let add = |aggregator: &mut Aggregator, name: &str, at_ms: i64| {
+        let mut event = event("shop", "pass", 4.0);
+        event["engine"]["name"] = json!(name);
+        aggregator.add_shadow_event(event.to_string().as_bytes(), at_ms, at_ms).unwrap();
+        let state = aggregator.snapshot(&Filter::default(), at_ms).to_json();
+        let state: Value = serde_json::from_str(&state).unwrap();
+        let shadow = &state["shadow"];
+        (shadow["engine"]["name"].clone(), shadow["is_mixed"].clone(), shadow["events"].clone())
+    };
+    let minute = 60_000;
+    for (name, at_ms, is_mixed, events) in [
+        ("one", 0, false, 1),
+        ("one", minute, false, 2),
+        ("two", 2 * minute, true, 3),
+        ("two", 7 * minute, false, 1),
+    ] {
+        let found = add(&mut aggregator, name, NOW_MS + at_ms);
+        assert_eq!(found, (json!(name), json!(is_mixed), json!(events)), "after {at_ms} ms");
+    }
 }
 
 /// Reads the next event of a stream; `None` at its end.
@@ -362,7 +535,7 @@ async fn a_thumbnail_is_a_small_jpeg_of_an_allowed_and_unchanged_image() {
 #[tokio::test]
 async fn an_image_above_the_pixel_limit_is_not_decoded() {
     let imaging = imaging::Settings { pixels_max: 100, ..imaging::Settings::default() };
-    let page = Page::open_with(Settings::default(), imaging).await;
+    let page = Page::open_with(Settings::default(), imaging, Connection::default()).await;
     let number = page.reject("large.jpg", &photo()).await;
     let (status, text) = page.text(&format!("/api/thumbnail/{number}")).await;
     assert_eq!(status, 422);
@@ -431,7 +604,8 @@ async fn text_of_events_stays_text() {
 #[test]
 fn hostile_labels_and_texts_do_not_fill_the_memory() {
     let metadata = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
-    let mut aggregator = Aggregator::new(&Settings { metadata, ..Settings::default() });
+    let settings = Settings { metadata, ..Settings::default() };
+    let mut aggregator = Aggregator::new(&settings).with_shadow();
     let long = "x".repeat(5000);
     let example: Value = serde_json::from_str(EXAMPLE).unwrap();
     let objects = format!("\"objects\":{}", json!(vec![&example["objects"][0]; 10]));
@@ -447,6 +621,11 @@ fn hostile_labels_and_texts_do_not_fill_the_memory() {
                     .map(|reason| json!({"code": format!("{value}{reason}")}))
                     .collect::<Vec<_>>()
             );
+            event["engine"] = json!({
+                "name": value, "scorer": value,
+                "weights": vec![json!({"name": value, "sha256": value}); 20],
+            });
+            aggregator.add_shadow_event(event.to_string().as_bytes(), at, at).unwrap();
             event["objects"] = json!([]);
             let payload = event.to_string().replace("\"objects\":[]", &objects);
             aggregator.add_event(payload.as_bytes(), at, at).unwrap();

@@ -14,8 +14,11 @@ use crate::bucket;
 use crate::process::Process;
 use crate::service_fixture::{PublishedRecord, ServiceFixture, WAIT_MAX};
 use crate::services::services;
+use crate::topic_admin::TopicAdmin;
 
 const HOSTILE: &str = "<img src=x onerror=window.attacked=1>";
+/// The topic of the second engine.
+const SHADOW_TOPIC: &str = "monitor.shadow";
 /// Events of one second at the rate that the page must bear.
 const EVENTS_A_SECOND: usize = 5_000;
 
@@ -25,6 +28,7 @@ fn the_page_shows_the_topics_to_eyes_keyboards_and_screen_readers() {
     let Some(browser) = Browser::start() else { return };
     let fixture = ServiceFixture::new(services, "monitor", 3);
     publish_answers(&fixture);
+    publish_shadow(&fixture);
     leave_a_backlog(&fixture);
 
     // No broker listens there yet.
@@ -42,6 +46,7 @@ fn the_page_shows_the_topics_to_eyes_keyboards_and_screen_readers() {
     browser.wait_for("document.querySelector('#alerts').children.length == 0");
 
     assert_shows_the_counts(&browser);
+    assert_compares_the_engines(&browser);
     assert_shows_rejected_images(&browser);
     assert_is_usable_by_keyboard(&browser);
     assert_has_accessible_names(&browser);
@@ -78,23 +83,40 @@ fn publish_answers(fixture: &ServiceFixture) {
             _ => event("shop", "reject", 2.0),
         })
         .collect();
-    for (event, market) in events.iter_mut().zip(["de", "fr"].iter().cycle()) {
+    for (number, event) in events.iter_mut().enumerate() {
+        let market = if number % 2 == 0 { "de" } else { "fr" };
+        event["reference"]["id"] = json!(format!("upload-{number}"));
         event["reference"]["metadata"] = json!({"market": market});
     }
-    for (event, id) in events[18..].iter_mut().zip(["upload-18", HOSTILE]) {
-        event["reference"]["id"] = json!(id);
+    events[19]["reference"]["id"] = json!(HOSTILE);
+    for event in &mut events[18..] {
         event["reference"]["uri"] = json!(bucket::uri(fixture.services, &sample.key));
         event["image"]["sha256"] = json!(hex::encode(Sha256::digest(&sample.bytes)));
         event["verdict"]["reasons"] = json!([format!("{HOSTILE} is below the minimum")]);
         event["reasons"] = json!([{"code": "blurred", "strength": 0.8, "scope": "image"}]);
     }
-    let value = |event: Value| PublishedRecord {
-        payload: Some(event.to_string().into()),
-        ..PublishedRecord::default()
-    };
-    fixture.publish_to(&fixture.events(), events.into_iter().map(value));
+    fixture.publish_to(&fixture.events(), events.iter().map(value));
     let codes = ["fetch.not_found", "decode.truncated", "fetch.not_found"];
     fixture.publish_to(&fixture.dead_letters(), codes.into_iter().map(dead_letter));
+}
+
+/// Publishes the events of a second engine for eleven images. One was never answered, and one has
+/// another verdict.
+fn publish_shadow(fixture: &ServiceFixture) {
+    TopicAdmin::new(fixture.client()).create(SHADOW_TOPIC, fixture.partitions(), 1);
+    let events = (0..11).map(|number| {
+        let mut event = event("shop", if number == 0 { "reject" } else { "pass" }, 5.5);
+        let id = if number == 10 { "unanswered".to_owned() } else { format!("upload-{number}") };
+        event["reference"]["id"] = json!(id);
+        event["engine"]["name"] = json!(HOSTILE);
+        event["engine"]["weights"] = json!([{"name": "a", "sha256": "ab".repeat(32)}]);
+        event
+    });
+    fixture.publish_to(SHADOW_TOPIC, events.map(|event| value(&event)));
+}
+
+fn value(event: &Value) -> PublishedRecord {
+    PublishedRecord { payload: Some(event.to_string().into()), ..PublishedRecord::default() }
 }
 
 fn dead_letter(code: &str) -> PublishedRecord {
@@ -142,6 +164,7 @@ fn start_monitor(fixture: &ServiceFixture, broker: &str) -> (Process, String) {
         "monitor.metadata=[\"market\"]".to_owned(),
         "monitor.lag_interval=1s".to_owned(),
         "kafka.probe_timeout=1s".to_owned(),
+        format!("kafka.shadow_topic={SHADOW_TOPIC}"),
         format!("kafka.bootstrap_servers={broker}"),
     ];
     let mut command = fixture.command(&["monitor", "--since", "1h"]);
@@ -191,6 +214,37 @@ fn assert_shows_the_counts(browser: &Browser) {
     }
 }
 
+fn assert_compares_the_engines(browser: &Browser) {
+    browser.wait_for("document.querySelector('#pairs').innerText == '10'");
+    let text = |id: &str| browser.run(&format!("return document.querySelector('{id}').innerText"));
+    for (id, part) in [
+        ("#shadow-engine", "Shadow: <img src=x onerror=window.attacked=1> 0.1.0 (felzenszwalb, "),
+        ("#shadow-engine", "weights abababababab). Answers: classic 0.1.0 ("),
+        ("#shadow-rate-note", "11 in the last 5 minutes, 55.0 % of the events"),
+        (
+            "#shadow-note",
+            "Topic monitor.shadow, the last 5 minutes: mean 5.50 of the shadow, 4.30 ",
+        ),
+        ("#pair-difference", "+0.50"),
+        ("#pair-difference-note", "0.50 without signs"),
+        ("#pair-srcc", "–"),
+        ("#changed-share", "10.0 %"),
+        ("#changed-note", "1 of 10 pairs with verdicts"),
+    ] {
+        let text = text(id);
+        assert!(text.as_str().unwrap().contains(part), "{text}");
+    }
+    assert_ne!(text("#shadow-psi"), "–");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#shadow-chart path.line').length"),
+        1
+    );
+    let hidden = "showShadow({...latest, shadow: null}); \
+                  return document.querySelector('#shadow').checkVisibility()";
+    assert_eq!(browser.run(hidden), false, "there is no section without a shadow");
+    browser.wait_for("document.querySelector('#shadow').checkVisibility()");
+}
+
 fn assert_shows_rejected_images(browser: &Browser) {
     let cards = "[...document.querySelectorAll('#gallery > li')]";
     browser.wait_for(&format!("{cards}.length == 2"));
@@ -224,7 +278,7 @@ fn assert_says_what_is_missing(browser: &Browser) {
 fn assert_is_usable_by_keyboard(browser: &Browser) {
     browser.run("window.scrollTo(0, 0); document.activeElement.blur()");
     let mut order = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..9 {
         browser.press(TAB);
         let name = "const it = document.activeElement; \
                     return it.id || it.name || it.className || it.innerText";
@@ -239,6 +293,7 @@ fn assert_is_usable_by_keyboard(browser: &Browser) {
         "metadata.market",
         "Scores as a table",
         "Backlog by partition",
+        "Scores of both engines as a table",
         "Outline regions",
         "Outline regions",
     ];
@@ -268,6 +323,7 @@ fn assert_has_accessible_names(browser: &Browser) {
     browser.run("document.querySelectorAll('details').forEach((it) => { it.open = true; })");
     browser.wait_for("document.querySelector('#scores-table table')");
     browser.wait_for("document.querySelector('#partitions table')");
+    browser.wait_for("document.querySelector('#shadow-table table')");
     // The elements must not be replaced while their names are read.
     browser.run("document.querySelector('#pause').click()");
     browser.wait_for("document.querySelector('#status').innerText == 'Paused'");
@@ -282,12 +338,12 @@ fn assert_has_accessible_names(browser: &Browser) {
         .collect();
     assert!(unnamed.is_empty(), "{unnamed:?}");
     let count = |wanted: &str| found.iter().filter(|(role, _)| role == wanted).count();
-    assert_eq!(count("table"), 5, "{found:?}");
+    assert_eq!(count("table"), 6, "{found:?}");
     assert_eq!((count("status"), count("main"), count("combobox")), (1, 1, 2), "{found:?}");
     let headings = browser.run(
         "return [...document.querySelectorAll('h1, h2, h3')].map((it) => it.tagName).join(' ')",
     );
-    assert_eq!(headings, "H1 H2 H2 H2 H2 H2 H2 H2 H3 H3", "no level is skipped");
+    assert_eq!(headings, "H1 H2 H2 H2 H2 H2 H2 H2 H2 H3 H3", "no level is skipped");
     let is_live = browser.run("return document.querySelector('#alerts').ariaLive");
     assert_eq!(is_live, "polite");
     browser.run("document.querySelector('#pause').click()");

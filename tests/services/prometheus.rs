@@ -11,10 +11,12 @@ use crate::wait;
 
 const REFERENCES: usize = 30;
 /// Metrics that appear after a fault. All others of the dashboard have data here.
-const AFTER_FAULTS: [&str; 4] = [
+const AFTER_FAULTS: [&str; 6] = [
     "dogiqa_commit_errors_total",
     "dogiqa_dead_letters_published_total",
     "dogiqa_fetch_retries_total",
+    "dogiqa_shadow_dropped_total",
+    "dogiqa_shadow_failed_total",
     "dogiqa_stage_errors_total",
 ];
 
@@ -51,7 +53,13 @@ fn dashboard_queries() -> Vec<String> {
 fn prometheus_loads_the_alerts_and_answers_the_dashboard() {
     let Some(services) = services().filter(|_| is_available("prometheus.sh")) else { return };
     let fixture = ServiceFixture::new(services, "prometheus", 3);
-    let worker = fixture.start_worker("the worker", &[]);
+    let shadow = [
+        "kafka.shadow_topic=prometheus.shadow".to_owned(),
+        "kafka.create_topics=true".to_owned(),
+        // Room for all images, so that none is left out.
+        format!("engine.shadow={{name=\"classic\",share=1.0,images={}}}", 2 * REFERENCES),
+    ];
+    let worker = fixture.start_worker("the worker", &shadow);
     ServiceFixture::wait_until_ready(&worker);
     let rules = deploy("prometheus/alerts.yml");
     let target = http::served_address(&worker);

@@ -32,6 +32,11 @@ impl TopicAdmin {
     /// Deletes a topic and creates it again at once, as a script does that empties a topic.
     pub(crate) fn recreate(&self, topic: &str, partitions: i32, replicas: i32) {
         self.delete(topic);
+        self.create(topic, partitions, replicas);
+    }
+
+    /// Creates a topic. Retries while the brokers still have a deleted one of this name.
+    pub(crate) fn create(&self, topic: &str, partitions: i32, replicas: i32) {
         let options = AdminOptions::new().operation_timeout(Some(WAIT_MAX));
         let new_topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
         let is_created = wait::until(
@@ -41,7 +46,7 @@ impl TopicAdmin {
             },
             WAIT_MAX,
         );
-        assert!(is_created, "the topic is created again");
+        assert!(is_created, "topic {topic} is created");
     }
 
     pub(crate) fn delete(&self, topic: &str) {

@@ -17,7 +17,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("changed_settings", &[]),
     ("mat_file", &[]),
     ("priority", &[]),
-    ("telemetry", &["redact", "outbound_http"]),
+    ("http_server", &[]),
+    ("telemetry", &["redact", "outbound_http", "http_server"]),
     ("method", &[]),
     ("metrics", &["mat_file"]),
     ("event", &["redact", "method", "metrics"]),
@@ -63,9 +64,9 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("stream", &["redact", "backoff", "telemetry", "event", "storage", "pipeline"]),
-    ("serve", &["redact", "priority", "telemetry", "event", "pipeline"]),
+    ("serve", &["redact", "priority", "http_server", "telemetry", "event", "pipeline"]),
     ("report", &["redact", "method", "event", "evaluation", "imaging"]),
-    ("monitor", &["redact", "telemetry", "method", "storage", "imaging", "stream"]),
+    ("monitor", &["redact", "http_server", "telemetry", "method", "storage", "imaging", "stream"]),
     (
         "config",
         &[

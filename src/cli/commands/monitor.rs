@@ -48,13 +48,11 @@ pub(crate) async fn run(args: Args, settings: Settings) -> anyhow::Result<Comman
     let feed = Feed::start(&board, &settings.kafka, start, &stop).context("reading Kafka")?;
     let address = server.address();
     print_status(&format!("the page is at http://{address}/; Ctrl-C ends"));
-    let served = signals
-        .drain_on_first_abort_on_second(server.serve(), |_| stop.cancel(), "")
-        .await
-        .context("serving the page");
+    let served =
+        signals.drain_on_first_abort_on_second(server.serve(), |_| stop.cancel(), "").await;
     stop.cancel();
     // A request to a broker that does not answer must not delay the exit.
     drop(timeout(JOIN_TIMEOUT, spawn_blocking(move || feed.join())).await);
-    served??;
+    served?;
     Ok(CommandOutcome::Success)
 }

@@ -1,5 +1,5 @@
-//! The three topics as an AsyncAPI 3 document, from the view of this service: it receives
-//! references and sends events and dead letters. The document embeds the schemas of `messages`.
+//! The topics as an AsyncAPI 3 document, from the view of this service: it receives references and
+//! sends events and dead letters. The document embeds the schemas of `messages`.
 
 use serde_json::{Value, json};
 
@@ -68,6 +68,12 @@ fn channels() -> Value {
             "image-quality-dead-letters",
             "Records that could not be answered, unchanged, with the reason in headers.",
             &["deadLetter"],
+        ),
+        "imageQualityShadow": channel(
+            "image-quality-shadow",
+            "Events of the same images by a second engine, for a share of the references. Only if \
+             `engine.shadow` is configured; the topic has no default name.",
+            &["shadowEvent"],
         )
     })
 }
@@ -91,6 +97,11 @@ fn operations() -> Value {
             "send",
             "deadLetters",
             "Returns a record that could not be answered.",
+        ),
+        "sendShadowEvent": operation(
+            "send",
+            "imageQualityShadow",
+            "Reports the quality of an answered image by the second engine.",
         )
     });
     let group = json!({ "type": "string", "description": "The configured consumer group." });
@@ -100,11 +111,6 @@ fn operations() -> Value {
 }
 
 fn messages() -> Value {
-    let schema = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-    let key = |description: &str| {
-        let key = json!({ "type": "string", "description": description });
-        json!({ "kafka": { "key": key, "bindingVersion": BINDING_VERSION } })
-    };
     json!({
         "imageReference": {
             "title": "Image reference",
@@ -150,6 +156,7 @@ fn messages() -> Value {
                 "payload": examples::event()
             }]
         },
+        "shadowEvent": shadow_event(),
         "deadLetter": {
             "title": "Dead letter",
             "summary": "An unchanged record, which can be sent again byte for byte. Of a record that \
@@ -165,4 +172,33 @@ fn messages() -> Value {
             }]
         }
     })
+}
+
+fn shadow_event() -> Value {
+    json!({
+        "name": QUALITY_EVENT_TYPE,
+        "title": "Quality event of a shadow",
+        "summary": "The quality event of a second engine, with an id of its own and without \
+                    masks, measures and duplicate_of. reference and source are those of the \
+                    answer.",
+        "contentType": "application/json",
+        "bindings": key("The key of the answer."),
+        "headers": schemas::shadow_event_headers(),
+        "payload": schema("QualityEvent"),
+        "examples": [{
+            "name": "photo",
+            "headers": examples::shadow_event_headers(),
+            "payload": examples::shadow_event()
+        }]
+    })
+}
+
+fn schema(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// Returns the bindings of a message whose key has this description.
+fn key(description: &str) -> Value {
+    let key = json!({ "type": "string", "description": description });
+    json!({ "kafka": { "key": key, "bindingVersion": BINDING_VERSION } })
 }

@@ -66,6 +66,20 @@ pub(crate) fn event_headers() -> Value {
     object(cloudevent_headers::headers_for(&quality_event(), Some(&trace())))
 }
 
+pub(crate) fn shadow_event() -> Value {
+    let mut event = quality_event().of_shadow();
+    event.remove_masks();
+    event.measures.clear();
+    json!(event)
+}
+
+pub(crate) fn shadow_event_headers() -> Value {
+    let event = quality_event().of_shadow();
+    let mut headers = cloudevent_headers::headers_for(&event, Some(&trace()));
+    headers.push((cloudevent_headers::SHADOW_HEADER.to_owned(), "true".to_owned()));
+    object(headers)
+}
+
 pub(crate) fn dead_letter_headers() -> Value {
     let reason = DeadLetterReason {
         code: "fetch.not_found".to_owned(),

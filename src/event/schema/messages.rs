@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::event::cloudevent_headers::QUALITY_EVENT_TYPE;
+use crate::event::cloudevent_headers::{QUALITY_EVENT_TYPE, SHADOW_HEADER};
 use crate::event::dead_letter;
 use crate::event::quality_event::QualityEvent;
 use crate::event::reference::ImageReference;
@@ -43,6 +43,16 @@ pub(crate) fn quality_event_headers() -> Value {
             ("tracestate", text("W3C trace state of the reference, unchanged.", "")),
         ],
     )
+}
+
+/// Returns the schema of the headers of an event of a shadow. Values are UTF-8 text.
+pub(crate) fn shadow_event_headers() -> Value {
+    let mut schema = quality_event_headers();
+    schema["title"] = json!("ShadowEventHeaders");
+    schema["properties"][SHADOW_HEADER] = json!({ "type": "string", "const": "true" });
+    let required = schema["required"].as_array_mut().expect("the schema names its headers");
+    required.push(json!(SHADOW_HEADER));
+    schema
 }
 
 /// Returns the schema of the headers of a dead letter. Values are UTF-8 text.

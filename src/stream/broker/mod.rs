@@ -6,8 +6,8 @@
 //! [`probe`] and [`topics`] find and create topics, and explain why the brokers cannot be used.
 //! [`backlog`] compares the group's position with what retention deletes, [`group_lag`] with the
 //! end of the topic. [`topic_identity`] distinguishes a topic from a deleted one.
-//! [`topic_reader`] reads topics outside of any group. [`embedded`] is a broker for the demo and
-//! for tests.
+//! [`topic_reader`] reads topics outside of any group, and [`read_positions`] has the next record
+//! of each partition. [`embedded`] is a broker for the demo and for tests.
 //!
 //! This folder may import `error`, `properties`, `settings` and `record`.
 
@@ -21,6 +21,7 @@ pub(crate) mod kafka_error;
 pub(crate) mod notices;
 pub(crate) mod partition_list;
 pub(crate) mod probe;
+pub(crate) mod read_positions;
 pub(crate) mod sasl_login;
 mod tls_diagnosis;
 pub(crate) mod topic_identity;

@@ -22,6 +22,7 @@ use crate::stream::broker::kafka_error::{
     code_of, configuration_error, is_forbidden, is_transient_read,
 };
 use crate::stream::broker::probe::describe_topics;
+use crate::stream::broker::read_positions::ReadPositions;
 use crate::stream::error::StreamError;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
@@ -51,6 +52,7 @@ pub(crate) struct TopicReader {
     topics: Vec<String>,
     /// The end offset of each partition that is not read to its end; `None` to read indefinitely.
     ends: Option<BTreeMap<i32, i64>>,
+    positions: ReadPositions,
 }
 
 /// The result of one read.
@@ -111,9 +113,35 @@ impl TopicReader {
         topics: &[String],
         start: Start,
     ) -> Result<Self, StreamError> {
-        let reader = Self::connect(settings, topics.to_vec())?;
+        let mut reader = Self::connect(settings, topics.to_vec())?;
         reader.assign(&reader.offset_ranges(settings, start)?)?;
         Ok(reader)
+    }
+
+    /// Opens a reader that continues at the positions of another reader of the same topics, and
+    /// reads indefinitely. It reads partitions that were added since from their beginning. Blocks
+    /// until the partitions are assigned.
+    ///
+    /// # Errors
+    /// Fails like [`Self::endless`].
+    pub(crate) fn resume(
+        settings: &Settings,
+        topics: &[String],
+        positions: &ReadPositions,
+    ) -> Result<Self, StreamError> {
+        let mut reader = Self::connect(settings, topics.to_vec())?;
+        let mut ranges = reader.offset_ranges(settings, Start::Beginning)?;
+        for range in &mut ranges {
+            let limits = (range.begin, range.end);
+            range.begin = positions.offset(range.topic, range.partition, limits);
+        }
+        reader.assign(&ranges)?;
+        Ok(reader)
+    }
+
+    /// Returns the next record of each partition.
+    pub(crate) fn positions(&self) -> &ReadPositions {
+        &self.positions
     }
 
     fn connect(settings: &Settings, topics: Vec<String>) -> Result<Self, StreamError> {
@@ -121,7 +149,7 @@ impl TopicReader {
             .reader_config()?
             .create_with_context(ReaderContext)
             .map_err(|error| configuration_error(&error))?;
-        Ok(Self { consumer, topics, ends: None })
+        Ok(Self { consumer, topics, ends: None, positions: ReadPositions::default() })
     }
 
     fn offset_ranges(
@@ -204,12 +232,13 @@ impl TopicReader {
         Ok(())
     }
 
-    fn assign(&self, ranges: &[OffsetRange]) -> Result<(), StreamError> {
+    fn assign(&mut self, ranges: &[OffsetRange]) -> Result<(), StreamError> {
         let failed = |error: KafkaError| unreadable(&self.topics.join(" and "), &error);
         let mut list = TopicPartitionList::new();
         for range in ranges {
             let (topic, begin) = (&self.topics[range.topic], Offset::Offset(range.begin));
             list.add_partition_offset(topic, range.partition, begin).map_err(failed)?;
+            self.positions.set(range.topic, range.partition, range.begin);
         }
         self.consumer.assign(&list).map_err(failed)
     }
@@ -226,7 +255,9 @@ impl TopicReader {
             None => return Ok(ReadOutcome::Nothing),
             Some(Ok(message)) => {
                 let topic = self.topics.iter().position(|topic| topic == message.topic());
-                (topic.unwrap_or_default(), Record::copy(&message))
+                let topic = topic.unwrap_or_default();
+                self.positions.set(topic, message.partition(), message.offset() + 1);
+                (topic, Record::copy(&message))
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 // A transaction marker may follow the last record. No record reports its offset.

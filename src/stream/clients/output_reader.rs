@@ -1,16 +1,31 @@
 //! Reads the records of the output topics without parsing events, for readers of many of them.
 
-use std::time::Duration;
+use std::mem;
+use std::time::{Duration, Instant};
 
+use crate::stream::broker::read_positions::ReadPositions;
 use crate::stream::broker::topic_reader::{ReadOutcome, Start, TopicReader};
 use crate::stream::dead_letters::record::DeadLetter;
 use crate::stream::error::StreamError;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
-/// Reads both output topics on the caller's thread. Joins no group and commits nothing.
+/// Time within which a second error of a partition skips the record that cannot be read.
+const REPEATED_WITHIN: Duration = Duration::from_mins(1);
+
+/// Reads the output topics on the caller's thread, also that of a shadow if it is configured. Joins
+/// no group and commits nothing.
 pub struct OutputReader {
-    reader: TopicReader,
+    settings: Settings,
+    start: Start,
+    /// `None` before the first connection and after an error.
+    reader: Option<TopicReader>,
+    /// The positions of the next connection after an error. `None` before the first error.
+    positions: Option<ReadPositions>,
+    /// Time of the latest error of a record, and the positions at it.
+    unreadable: Option<(Instant, ReadPositions)>,
+    /// True if the next connection skips records.
+    skips: bool,
 }
 
 /// A record of an output topic. Times are those of the record, in milliseconds since 1970.
@@ -18,6 +33,13 @@ pub struct OutputReader {
 pub enum OutputRecord {
     /// A record of the topic of events.
     Event {
+        /// The event in JSON, not parsed.
+        payload: Vec<u8>,
+        /// Time of the record.
+        timestamp_ms: Option<i64>,
+    },
+    /// A record of the topic of a shadow.
+    ShadowEvent {
         /// The event in JSON, not parsed.
         payload: Vec<u8>,
         /// Time of the record.
@@ -44,27 +66,68 @@ impl std::fmt::Debug for OutputReader {
 }
 
 impl OutputReader {
-    /// Starts to read. Blocks until the partitions are known.
+    /// Creates a reader that reads from `start` on. Call [`Self::connect`] next.
+    pub fn new(settings: &Settings, start: Start) -> Self {
+        let settings = settings.clone();
+        Self { settings, start, reader: None, positions: None, unreadable: None, skips: false }
+    }
+
+    /// Connects; after an error, each partition continues with its next record. Blocks until the
+    /// partitions are known. Returns true if a record failed again: the partitions without progress
+    /// since then continue with new records.
     ///
     /// # Errors
     /// Fails if librdkafka refuses the configuration, no broker answers in time, or a topic does
     /// not exist or may not be read.
-    pub fn connect(settings: &Settings, start: Start) -> Result<Self, StreamError> {
-        let [_, outputs @ ..] = settings.topics();
-        Ok(Self { reader: TopicReader::endless(settings, &outputs, start)? })
+    pub fn connect(&mut self) -> Result<bool, StreamError> {
+        let outputs = self.settings.topics_with_shadow().split_off(1);
+        let reader = match &self.positions {
+            None => TopicReader::endless(&self.settings, &outputs, self.start)?,
+            Some(positions) => TopicReader::resume(&self.settings, &outputs, positions)?,
+        };
+        self.reader = Some(reader);
+        Ok(mem::take(&mut self.skips))
     }
 
     /// Returns the next record, or `None` if none arrives within `wait`. Blocks. While no broker
     /// can be reached, none arrives; librdkafka connects again by itself.
     ///
     /// # Errors
-    /// Fails if the brokers refuse to be read.
+    /// Fails if the brokers refuse to be read. Call [`Self::connect`] to continue.
     pub fn next(&mut self, wait: Duration) -> Result<Option<OutputRecord>, StreamError> {
-        match self.reader.read(wait)? {
+        let Some(reader) = &mut self.reader else {
+            return Err(StreamError::Bug("the output topics are not connected".to_owned()));
+        };
+        let outcome = match reader.read(wait) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let positions = reader.positions().clone();
+                self.reader = None;
+                self.fail(&error, positions, Instant::now());
+                return Err(error);
+            }
+        };
+        match outcome {
             ReadOutcome::Record { topic: 0, record } => Ok(Some(event(record))),
-            ReadOutcome::Record { record, .. } => Ok(Some(dead_letter(record))),
+            ReadOutcome::Record { topic: 1, record } => Ok(Some(dead_letter(record))),
+            ReadOutcome::Record { record, .. } => Ok(Some(shadow_event(record))),
             ReadOutcome::Nothing | ReadOutcome::End => Ok(None),
         }
+    }
+
+    /// Sets the positions of the next connection after an error. The error does not name the
+    /// partition, and a record that cannot be read fails again.
+    fn fail(&mut self, error: &StreamError, mut positions: ReadPositions, now: Instant) {
+        if matches!(error, StreamError::Unreadable { .. }) {
+            let before = self.unreadable.replace((now, positions.clone()));
+            if let Some((at, earlier)) = before
+                && now.duration_since(at) < REPEATED_WITHIN
+            {
+                positions.skip_stuck(&earlier);
+                self.skips = true;
+            }
+        }
+        self.positions = Some(positions);
     }
 }
 
@@ -76,10 +139,58 @@ fn event(record: Record) -> OutputRecord {
     }
 }
 
+fn shadow_event(record: Record) -> OutputRecord {
+    match event(record) {
+        OutputRecord::Event { payload, timestamp_ms } => {
+            OutputRecord::ShadowEvent { payload, timestamp_ms }
+        }
+        other => other,
+    }
+}
+
 fn dead_letter(record: Record) -> OutputRecord {
     let timestamp_ms = record.timestamp_ms;
     match DeadLetter::parse(record) {
         Ok(letter) => OutputRecord::DeadLetter { code: letter.reason.code, timestamp_ms },
         Err(_) => OutputRecord::Foreign { timestamp_ms },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+    use super::*;
+
+    fn unreadable() -> StreamError {
+        let reason = KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage);
+        StreamError::Unreadable { topic: "image-quality".to_owned(), reason }
+    }
+
+    fn forbidden() -> StreamError {
+        let code = RDKafkaErrorCode::TopicAuthorizationFailed;
+        StreamError::Forbidden { action: "read topic image-quality".to_owned(), code }
+    }
+
+    #[test]
+    fn only_a_second_error_within_a_minute_skips_and_a_missing_permission_never_does() {
+        let mut reader = OutputReader::new(&Settings::default(), Start::Now);
+        let mut positions = ReadPositions::default();
+        positions.set(0, 0, 5);
+        let mut skipped = positions.clone();
+        skipped.skip_stuck(&positions);
+        let start = Instant::now();
+        for (error, second, is_skipped) in [
+            (unreadable(), 0, false),
+            (forbidden(), 1, false),
+            (unreadable(), 61, false),
+            (forbidden(), 62, false),
+            (unreadable(), 63, true),
+        ] {
+            reader.fail(&error, positions.clone(), start + Duration::from_secs(second));
+            assert_eq!(reader.skips, is_skipped, "after {second} s");
+            let expected = if is_skipped { &skipped } else { &positions };
+            assert_eq!(reader.positions.as_ref(), Some(expected), "after {second} s");
+        }
     }
 }

@@ -24,8 +24,6 @@ use crate::stream::output::publisher::Publisher;
 use crate::stream::record::headers;
 use crate::stream::settings::Settings;
 
-/// The header of every event of a shadow.
-const SHADOW_HEADER: &str = "dogiqa.shadow";
 /// Longest key of a record that is copied. With a longer one, the id of the reference is the key.
 const KEY_BYTES_MAX: usize = 16 << 10;
 /// Maximum memory of an image's reference, key and event. The values of `metadata` use most of it.
@@ -149,7 +147,7 @@ impl ShadowTasks {
             }
         };
         let mut names = cloudevent_headers::headers_for(&event, Some(&trace));
-        names.push((SHADOW_HEADER.to_owned(), "true".to_owned()));
+        names.push((cloudevent_headers::SHADOW_HEADER.to_owned(), "true".to_owned()));
         let payload = serde_json::to_vec(&event).expect("an event is plain data");
         let outgoing = Outgoing {
             topic: &self.topic,

@@ -1,0 +1,11 @@
+//! The connections of every HTTP server of this program: their number, the size and time of a
+//! head, the time for reading a response, and a stop that no client delays.
+//!
+//! May import nothing.
+
+mod client_stream;
+mod connections;
+mod limits;
+
+pub(crate) use connections::Connections;
+pub(crate) use limits::{ConnectionLimits, HEAD_BYTES_MAX};

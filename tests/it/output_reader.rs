@@ -1,0 +1,105 @@
+//! Reading the output topics without a group, through errors of a broker.
+
+use std::time::{Duration, Instant};
+
+use dog_iqa::stream::{EmbeddedBroker, OutputReader, OutputRecord, Settings, Start, StreamError};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+const LIMIT: Duration = Duration::from_mins(1);
+const WAIT: Duration = Duration::from_millis(100);
+
+struct Topics {
+    broker: EmbeddedBroker,
+    settings: Settings,
+}
+
+impl Topics {
+    fn start() -> Self {
+        let mut settings = Settings::default();
+        let broker = EmbeddedBroker::start(&settings.topics(), 2, None).unwrap();
+        broker.configure(&mut settings);
+        Self { broker, settings }
+    }
+
+    fn write(&self, partition: i32, text: &str, at_ms: i64) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.broker.bootstrap_servers());
+        let producer: BaseProducer = config.create().unwrap();
+        let topic = &self.settings.output_topic;
+        let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(text);
+        producer.send(record.timestamp(at_ms)).map_err(|(error, _)| error).unwrap();
+        producer.flush(LIMIT).unwrap();
+    }
+
+    fn refuse_reads(&self) {
+        let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG;
+        self.broker.cluster().request_errors(RDKafkaApiKey::Fetch, &[error; 1000]);
+    }
+
+    fn allow_reads(&self) {
+        self.broker.cluster().clear_request_errors(RDKafkaApiKey::Fetch);
+    }
+}
+
+/// Reads this number of records, and then none. Returns their texts, sorted.
+fn read(reader: &mut OutputReader, count: usize) -> Vec<String> {
+    let (mut texts, deadline) = (Vec::new(), Instant::now() + LIMIT);
+    while texts.len() < count {
+        assert!(Instant::now() < deadline, "only {texts:?}");
+        if let Some(record) = reader.next(WAIT).unwrap() {
+            let OutputRecord::Event { payload, .. } = record else { panic!("{record:?}") };
+            texts.push(String::from_utf8(payload).unwrap());
+        }
+    }
+    assert_eq!(reader.next(5 * WAIT).unwrap(), None, "after {texts:?}");
+    texts.sort();
+    texts
+}
+
+/// Reads until the error of the broker arrives.
+fn read_until_refused(reader: &mut OutputReader) {
+    let deadline = Instant::now() + LIMIT;
+    let error = loop {
+        assert!(Instant::now() < deadline, "the error does not arrive");
+        match reader.next(WAIT) {
+            Ok(record) => assert_eq!(record, None),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StreamError::Unreadable { .. }), "{error}");
+}
+
+#[test]
+fn after_an_error_each_partition_continues_with_its_next_record() {
+    let topics = Topics::start();
+    topics.write(0, "before", 2_000_000_000_000);
+    let mut reader = OutputReader::new(&topics.settings, Start::Beginning);
+    reader.connect().unwrap();
+    assert_eq!(read(&mut reader, 1), ["before"]);
+    topics.refuse_reads();
+    read_until_refused(&mut reader);
+    topics.allow_reads();
+    // Its time is before that of the newest record that was read.
+    topics.write(1, "slower", 1_000_000_000_000);
+    topics.write(0, "next", 2_000_000_000_001);
+    assert!(!reader.connect().unwrap(), "nothing is skipped");
+    assert_eq!(read(&mut reader, 2), ["next", "slower"]);
+}
+
+#[test]
+fn a_record_that_fails_twice_is_skipped() {
+    let topics = Topics::start();
+    let mut reader = OutputReader::new(&topics.settings, Start::Beginning);
+    reader.connect().unwrap();
+    topics.refuse_reads();
+    read_until_refused(&mut reader);
+    topics.write(1, "unreadable", 1_000_000_000_000);
+    assert!(!reader.connect().unwrap(), "the first error skips nothing");
+    read_until_refused(&mut reader);
+    topics.allow_reads();
+    assert!(reader.connect().unwrap(), "the second one skips");
+    topics.write(1, "new", 1_000_000_000_001);
+    assert_eq!(read(&mut reader, 1), ["new"]);
+}
