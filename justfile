@@ -27,10 +27,10 @@ deploy:
 services:
     .ci/run services
 
-# Rate the sample photos on a real server, `transformers serve`; PYTHON names one with torch and transformers[serving]
-scoring-peer:
+# Rate the sample photos on real servers, llama-server and `transformers serve`; the script says what they need
+scoring-peer *servers:
     cargo build
-    tests/services/scoring_peer.sh
+    tests/services/scoring_peer.sh {{ servers }}
 
 # Every fault at length, 300,000 references in all (about an hour on two cores); writes docs/faults.md
 soak references="16700":

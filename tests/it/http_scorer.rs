@@ -92,6 +92,7 @@ async fn a_server_without_probabilities_gives_its_level_alone() {
 async fn faults_that_pass_are_retried() {
     for fault in [
         error(500, "asked to"),
+        error(503, "Loading model"),
         Answer::status(429, "Retry-After: 0\r\n", "slower"),
         Answer::ok("{\"choices\": ["),
         Answer::Reset(Vec::new()),

@@ -26,6 +26,8 @@ pub(crate) struct Completion {
     pub(crate) served_by: ServedBy,
     /// The text of the answer.
     pub(crate) text: String,
+    /// The text before the answer that the server takes for a thought; empty without one.
+    pub(crate) thought: String,
     /// The tokens that the server reports for the first place, or `None` if it reports none.
     pub(crate) tokens: Option<Vec<ReportedToken>>,
 }
@@ -42,7 +44,7 @@ pub(crate) struct ReportedToken {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum NoRating {
     /// No reported token is a level.
-    #[error("the server's answer names no level: `{0}`")]
+    #[error("the server's answer names no level: {0}")]
     NoLevel(String),
     /// The reported numbers are no probabilities.
     #[error("the server's probabilities are no distribution: {0}")]
@@ -63,14 +65,16 @@ impl Completion {
         };
         let choice = answer.pointer("/choices/0").ok_or("it has no choice")?;
         let message = choice.get("message").ok_or("its choice has no message")?;
-        let text = message.get("content").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let part =
+            |key: &str| message.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
         let tokens = choice.get("logprobs").filter(|logprobs| !logprobs.is_null());
         Ok(Self {
             served_by: ServedBy {
                 model: name("model"),
                 system_fingerprint: name("system_fingerprint"),
             },
-            text,
+            text: part("content").unwrap_or_default().to_owned(),
+            thought: part("reasoning_content").or(part("reasoning")).unwrap_or_default().to_owned(),
             tokens: tokens.map(reported).transpose()?.flatten(),
         })
     }
@@ -124,12 +128,18 @@ impl Completion {
         let likeliest = self.tokens.as_ref().and_then(|tokens| {
             tokens.iter().max_by(|a, b| a.probability.total_cmp(&b.probability))
         });
-        // A server may leave out the text of a special token.
-        let text = match likeliest {
-            Some(token) if self.text.is_empty() => &token.text,
-            _ => &self.text,
+        let likeliest = likeliest.map(|token| &token.text);
+        let shown = |text: &str| redact::excerpt(&redact::uris_in(text), ANSWER_BYTES_MAX);
+        let texts = [Some(&self.text), Some(&self.thought), likeliest];
+        let reason = match texts.into_iter().flatten().find(|text| !text.is_empty()) {
+            Some(text) if self.text.is_empty() && !self.thought.is_empty() => {
+                format!("the model thinks first: `{}` (see engine.dog_iqa.http.body)", shown(text))
+            }
+            Some(text) => format!("`{}`", shown(text)),
+            // A server leaves out the text of a special token, and that of a part of a character.
+            None => "it is empty: the model ends it, or begins with a special token".to_owned(),
         };
-        NoRating::NoLevel(redact::excerpt(&redact::uris_in(text), ANSWER_BYTES_MAX))
+        NoRating::NoLevel(reason)
     }
 }
 
@@ -307,6 +317,32 @@ mod tests {
         }));
     }
 
+    /// As `llama-server` answers if it is made to choose `<|im_end|>`, which is not among the most
+    /// probable tokens.
+    #[test]
+    fn a_special_token_of_llama_cpp_has_no_text() {
+        let top = json!([
+            {"id": 43_497, "token": "５", "bytes": [239, 188, 149], "logprob": 0.5_f64.ln()},
+            {"id": 1_986, "token": "This", "bytes": [84, 104, 105, 115], "logprob": 0.25_f64.ln()},
+        ]);
+        let rating = rate(&json!({"choices": [{"finish_reason": "stop", "index": 0,
+            "message": {"role": "assistant", "content": ""},
+            "logprobs": {"content": [{"id": 151_645, "token": "", "bytes": [],
+                "logprob": 0.125_f64.ln(), "top_logprobs": top}]}}]}));
+        assert_eq!((rating.level(), rating.confidence()), (5, 1.0));
+        assert_near(rating.off_level().unwrap(), 0.375);
+        assert_near(rating.served().unwrap().unreported.unwrap(), 0.125);
+    }
+
+    /// As `llama-server` answers if the first token ends inside a character.
+    #[test]
+    fn a_part_of_a_character_is_no_level() {
+        let half = json!({"choices": [{"finish_reason": "length", "index": 0,
+            "message": {"role": "assistant", "content": "\u{fffd}"}, "logprobs": null}]});
+        let error = parse(&half).rating(&levels()).unwrap_err();
+        assert!(error.to_string().contains("`\u{fffd}`"), "{error}");
+    }
+
     #[test]
     fn an_answer_of_mistral_rs_numbers_its_tokens() {
         assert_rated(&json!({
@@ -377,7 +413,16 @@ mod tests {
             (answer(&[("The", 0.9), ("I", 0.05)]), "`The`"),
             (answer(&[("<think>", 0.9)]), "`<think>`"),
             (text("I cannot see\u{1b}[31m an image"), "`I cannot see[31m an image`"),
-            (text(""), "``"),
+            (text(""), "it is empty: the model ends it"),
+            (answer(&[("", 0.9)]), "it is empty"),
+            (
+                json!({"choices": [{"message": {"content": "", "reasoning_content": "Okay"}}]}),
+                "thinks first: `Okay` (see engine",
+            ),
+            (
+                json!({"choices": [{"message": {"content": null, "reasoning": "Hm"}}]}),
+                "thinks first: `Hm`",
+            ),
             (text(&long), "`see https://h/a…"),
         ] {
             let error = parse(&answer).rating(&levels()).unwrap_err();
