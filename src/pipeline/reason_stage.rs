@@ -85,8 +85,8 @@ impl ReasonStage {
     }
 }
 
-/// Measures a small picture. It has few cells and is done before anything else runs on this thread,
-/// so it needs no memory of the budget, no slot and no time limit.
+/// Measures a small picture on this thread. It has few cells and never waits, so it needs no memory
+/// of the budget, no slot and no time limit.
 fn measure_in_place(picture: &Picture, regions: &[Region]) -> MeasuredReasons {
     let timer = metrics::stage_entered(Stage::Measure);
     let list = spans::stage_span(Stage::Measure).in_scope(|| measure(picture, regions));
