@@ -108,6 +108,9 @@ impl PrioritySemaphore {
     ///
     /// Cancel safe: an abandoned acquisition holds nothing and blocks no other.
     pub(crate) async fn acquire(&self, units: u64, priority: Priority) -> Permit {
+        if self.lock().take_at_once(units, priority) {
+            return Permit { units, semaphore: self.clone() };
+        }
         let (granted, permit) = oneshot::channel();
         self.lock().lines.get_mut(priority).push_back(Waiter { units, granted });
         self.serve_lines();
@@ -143,6 +146,18 @@ impl PrioritySemaphore {
 }
 
 impl SemaphoreState {
+    /// Takes units without a waiter, which most acquisitions need not become. Returns false if
+    /// others wait or too little is free.
+    fn take_at_once(&mut self, units: u64, priority: Priority) -> bool {
+        let is_first = self.lines.request.is_empty() && self.lines.backlog.is_empty();
+        let is_taken = is_first && units <= self.free;
+        if is_taken {
+            self.free -= units;
+            self.turns.served(priority);
+        }
+        is_taken
+    }
+
     /// Removes the waiter whose turn it is, if enough is free for it.
     fn next(&mut self) -> Option<Waiter> {
         for priority in self.turns.order() {

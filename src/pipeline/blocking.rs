@@ -9,6 +9,11 @@ use crate::telemetry::Stage;
 /// runtime thread may be blocked, and less than a switch to another thread.
 const IN_PLACE_PX_MAX: u64 = 1 << 14;
 
+/// Returns true if a single pass over `pixels` pixels is work for the calling thread.
+pub(crate) fn is_in_place(pixels: u64) -> bool {
+    pixels <= IN_PLACE_PX_MAX
+}
+
 /// Runs a single pass over `pixels` pixels: on the calling thread if they are few, otherwise as
 /// [`run_blocking`].
 pub(crate) async fn run_pass<T: Send + 'static>(
@@ -16,7 +21,7 @@ pub(crate) async fn run_pass<T: Send + 'static>(
     pixels: u64,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JourneyError> {
-    if pixels <= IN_PLACE_PX_MAX {
+    if is_in_place(pixels) {
         return Ok(work());
     }
     run_blocking(stage, work).await

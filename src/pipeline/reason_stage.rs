@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crate::event::EventReason;
 use crate::imaging::Picture;
 use crate::method::{Reason, Region};
-use crate::pipeline::blocking::run_pass;
+use crate::pipeline::blocking::{is_in_place, run_blocking};
 use crate::pipeline::budget::{BudgetShare, MemoryBudget};
 use crate::pipeline::settings::Settings;
 use crate::pipeline::stage_limiter::StageLimiter;
 use crate::priority::Priority;
 use crate::reasons::{ReasonTexts, measure};
-use crate::telemetry::{LineLimit, Stage, metrics};
+use crate::telemetry::{LineLimit, Stage, metrics, spans};
 
 /// Limits the lines about reasons that could not be measured.
 static FAILED_LINES: LineLimit = LineLimit::new(Duration::from_mins(1));
@@ -49,15 +49,18 @@ impl ReasonStage {
         &self,
         limiter: &StageLimiter,
         priority: Priority,
-        (picture, share): (Picture, Arc<BudgetShare>),
+        (picture, share): (&Picture, &Arc<BudgetShare>),
         regions: &[Region],
     ) -> MeasuredReasons {
+        if is_in_place(picture.area_px()) {
+            return measure_in_place(picture, regions);
+        }
         let memory = self.budget.reserve(BYTES_PER_IMAGE, priority).await;
-        let pixels = picture.area_px();
+        let (picture, share) = (picture.clone(), Arc::clone(share));
         let regions = regions.to_vec();
         // The closure owns the pixels and both reservations, so an abandoned measurement still
         // holds them.
-        let work = run_pass(Stage::Measure, pixels, move || {
+        let work = run_blocking(Stage::Measure, move || {
             let list = measure(&picture, &regions);
             drop((picture, share, memory));
             list
@@ -80,6 +83,14 @@ impl ReasonStage {
         let with_text = |&reason: &Reason| EventReason::new(reason, self.texts.text(reason.code));
         reasons.iter().map(with_text).collect()
     }
+}
+
+/// Measures a small picture on this thread. It has few cells and never waits, so it needs no memory
+/// of the budget, no slot and no time limit.
+fn measure_in_place(picture: &Picture, regions: &[Region]) -> MeasuredReasons {
+    let timer = metrics::stage_entered(Stage::Measure);
+    let list = spans::stage_span(Stage::Measure).in_scope(|| measure(picture, regions));
+    MeasuredReasons { list: Some(list), time: Some(timer.elapsed()) }
 }
 
 /// Returns the maximum bytes for the reasons of all images.

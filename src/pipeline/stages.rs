@@ -238,7 +238,7 @@ impl Journey {
     async fn reasons(&self, decoded: &Decoded, segmentation: &Segmentation) -> MeasuredReasons {
         let Resources { measure: limiter, reasons, .. } = &*self.resources;
         let Some(stage) = reasons else { return MeasuredReasons::default() };
-        let picture = (decoded.picture.clone(), Arc::clone(&decoded.share));
+        let picture = (&decoded.picture, &decoded.share);
         stage.measure(limiter, self.priority, picture, &segmentation.regions).await
     }
 

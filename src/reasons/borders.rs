@@ -14,6 +14,9 @@ const TOLERANCE: u8 = 12;
 const UNIFORM: f64 = 0.985;
 /// Number of rows within which the inner side's step must lie: resizing blurs it.
 const STEP_ROWS: usize = 3;
+/// Number of rows within which it must lie if compression leaves ringing in its block, and the
+/// minimum difference there. A slope has less.
+const RINGING: (usize, u8) = (10, 24);
 /// Share of the inner side that must be a step, in a bar of one side.
 const STRAIGHT: f64 = 0.6;
 /// Share of the inner side that must be a step, if the opposite side has a bar of the same colour.
@@ -61,11 +64,11 @@ impl Side<'_> {
         (0..self.length()).step_by(step).map(move |along| self.pixel(depth, along))
     }
 
-    /// Returns the share of a row's samples that have a colour.
-    fn share_of(&self, depth: usize, colour: [u8; 3]) -> f64 {
+    /// Returns the share of a row's samples that have a colour, within a tolerance.
+    fn share_of(&self, depth: usize, colour: [u8; 3], tolerance: u8) -> f64 {
         let (mut same, mut count) = (0.0, 0.0);
         for pixel in self.samples(depth) {
-            same += f64::from(u8::from(is_near(pixel, colour)));
+            same += f64::from(u8::from(is_near(pixel, colour, tolerance)));
             count += 1.0;
         }
         same / count
@@ -84,13 +87,16 @@ impl Side<'_> {
             *values.select_nth_unstable(middle).1
         });
         let depth_max = (THICKNESS_MAX * self.depth() as f64) as usize;
-        let rows = (0..depth_max).take_while(|&row| self.share_of(row, colour) >= UNIFORM).count();
+        let is_uniform = |&row: &usize| self.share_of(row, colour, TOLERANCE) >= UNIFORM;
+        let rows = (0..depth_max).take_while(is_uniform).count();
         let share = rows as f64 / self.depth() as f64;
         if rows < THICKNESS_MIN.0 || share < THICKNESS_MIN.1 || rows >= depth_max {
             return None;
         }
-        let inside = (rows + STEP_ROWS).min(self.depth() - 1);
-        let straight = 1.0 - self.share_of(inside, colour);
+        let stepped = |(step, tolerance): (usize, u8)| {
+            1.0 - self.share_of((rows + step).min(self.depth() - 1), colour, tolerance)
+        };
+        let straight = stepped((STEP_ROWS, TOLERANCE)).max(stepped(RINGING));
         Some(Bar { colour, share, straight })
     }
 }
@@ -100,7 +106,8 @@ pub(crate) fn covered(image: &RgbImage) -> f64 {
     let covered = |is_turned: bool| {
         let side = |is_mirrored: bool| Side { image, is_turned, is_mirrored }.bar();
         let (first, last) = (side(false), side(true));
-        let is_pair = matches!((first, last), (Some(a), Some(b)) if is_near(a.colour, b.colour));
+        let is_pair =
+            matches!((first, last), (Some(a), Some(b)) if is_near(a.colour, b.colour, TOLERANCE));
         let straight_min = if is_pair { STRAIGHT_OPPOSITE } else { STRAIGHT };
         let bars = [first, last].into_iter().flatten();
         bars.filter(|bar| bar.straight >= straight_min).map(|bar| bar.share).sum::<f64>()
@@ -108,6 +115,6 @@ pub(crate) fn covered(image: &RgbImage) -> f64 {
     covered(false) + covered(true)
 }
 
-fn is_near(a: [u8; 3], b: [u8; 3]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= TOLERANCE)
+fn is_near(a: [u8; 3], b: [u8; 3], tolerance: u8) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= tolerance)
 }

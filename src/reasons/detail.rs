@@ -13,10 +13,11 @@ use crate::reasons::cells::{Cell, LEVELS, Tensor};
 
 /// Number of directions over half a turn. Even, so that each has a perpendicular one.
 const DIRECTIONS: usize = 12;
-/// Share of the cells that are sharper than the measured one.
-const SHARPEST: f64 = 0.1;
+/// Share of the cells that are sharper than the measured one. The sharp subject of a close-up fills
+/// little of the picture.
+const SHARPEST: f64 = 0.05;
 /// Share of the cells with detail that are in focus, and their minimum number.
-const IN_FOCUS: f64 = 0.3;
+const IN_FOCUS: f64 = 0.2;
 const IN_FOCUS_MIN: usize = 16;
 /// Share of the cells in focus that are sharper than the measured one.
 const SHARPEST_IN_FOCUS: f64 = 0.15;
@@ -44,7 +45,8 @@ const VISIBLE_PX: f32 = 2000.0;
 pub(crate) struct MissingDetail {
     /// In the sharpest direction: blur of every kind.
     pub(crate) least: f64,
-    /// Excess of the most blurred direction over the perpendicular one: motion.
+    /// Excess of the most blurred direction over the perpendicular one: motion. The sum of the
+    /// cells' excess and half of that of their pooled energy.
     pub(crate) excess: f64,
 }
 
@@ -64,8 +66,7 @@ pub(crate) fn missing_detail(
     let parts = || cells.iter().flat_map(|cell| &cell.quarters);
     let strongest = parts().map(|tensors| sum(tensors[COARSE])).fold(0.0, f32::max);
     let detail_min = (0.1 * strongest).clamp(DETAIL.0, DETAIL.1) + 3.0 * coarse_noise;
-    // The missing octaves of each cell in each direction with detail.
-    let mut found: Vec<[Option<f32>; DIRECTIONS]> = Vec::with_capacity(4 * cells.len());
+    let mut found: Vec<Part<'_>> = Vec::with_capacity(4 * cells.len());
     let directions: [Tensor; DIRECTIONS] = std::array::from_fn(along);
     for tensors in parts() {
         let total = sum(tensors[COARSE]);
@@ -73,25 +74,22 @@ pub(crate) fn missing_detail(
         if total < detail_min {
             continue;
         }
-        let in_direction = directions.map(|direction| {
+        let lost = directions.map(|direction| {
             let energies = tensors.map(|tensor| energy(tensor, direction));
             let coarse = energies[COARSE];
             (coarse >= detail_min && coarse >= OWN_SHARE * total)
                 .then(|| lost(energies, noise, &weights))
         });
-        if in_direction.iter().any(Option::is_some) {
-            found.push(in_direction);
+        if lost.iter().any(Option::is_some) {
+            found.push(Part { lost, tensors });
         }
     }
     let of_all = sharpest(&found, SHARPEST);
     let least = of_all.into_iter().flatten().min_by(f32::total_cmp)?;
     // Motion is that of the cells in focus: a background out of focus has few directions.
     let in_focus = ((IN_FOCUS * found.len() as f64) as usize).max(IN_FOCUS_MIN).min(found.len());
-    let of_cell = |cell: &[Option<f32>; DIRECTIONS]| {
-        cell.iter().flatten().copied().fold(f32::INFINITY, f32::min)
-    };
     if in_focus < found.len() {
-        found.select_nth_unstable_by(in_focus, |a, b| of_cell(a).total_cmp(&of_cell(b)));
+        found.select_nth_unstable_by(in_focus, |a, b| a.least().total_cmp(&b.least()));
         found.truncate(in_focus);
     }
     // Long motion leaves them no detail along it.
@@ -106,15 +104,52 @@ pub(crate) fn missing_detail(
             .min_by(f32::total_cmp)?;
         Some(missing[direction]? - across)
     });
-    let excess = excess.fold(0.0, f32::max);
+    let excess = excess.fold(0.0, f32::max) + 0.5 * pooled_excess(&found, noise, &weights);
     Some(MissingDetail { least: f64::from(least), excess: f64::from(excess) })
+}
+
+/// A quarter of a cell that has detail.
+struct Part<'a> {
+    /// The missing octaves in each direction with detail.
+    lost: [Option<f32>; DIRECTIONS],
+    tensors: &'a [Tensor; LEVELS],
+}
+
+impl Part<'_> {
+    /// Returns the missing octaves in the sharpest direction.
+    fn least(&self) -> f32 {
+        self.lost.iter().flatten().copied().fold(f32::INFINITY, f32::min)
+    }
+}
+
+/// Returns the excess of the most blurred direction in the mean energy of all parts. The mean keeps
+/// growing with long motion, which leaves single parts no detail along it. Strong edges count by
+/// their height, not by its square.
+fn pooled_excess(parts: &[Part<'_>], noise: f32, weights: &[f32; LEVELS - 1]) -> f32 {
+    let mut pooled = [[0.0_f32; 3]; LEVELS];
+    let mut total = 0.0;
+    for part in parts {
+        let weight = sum(part.tensors[COARSE]).sqrt().recip();
+        total += weight;
+        for (pooled, tensor) in pooled.iter_mut().zip(part.tensors) {
+            for (sum, entry) in pooled.iter_mut().zip(tensor) {
+                *sum += weight * entry;
+            }
+        }
+    }
+    let missing: [f32; DIRECTIONS] = std::array::from_fn(|direction| {
+        let energies = pooled.map(|tensor| energy(tensor, along(direction)) / total);
+        lost(energies, noise, weights)
+    });
+    let across = |direction: usize| missing[(direction + DIRECTIONS / 2) % DIRECTIONS];
+    (0..DIRECTIONS).map(|direction| missing[direction] - across(direction)).fold(0.0, f32::max)
 }
 
 /// Returns the missing octaves in each direction that a share of the cells do not exceed, or `None`
 /// in directions without detail.
-fn sharpest(cells: &[[Option<f32>; DIRECTIONS]], share: f64) -> [Option<f32>; DIRECTIONS] {
+fn sharpest(parts: &[Part<'_>], share: f64) -> [Option<f32>; DIRECTIONS] {
     std::array::from_fn(|direction| {
-        let mut lost: Vec<f32> = cells.iter().filter_map(|cell| cell[direction]).collect();
+        let mut lost: Vec<f32> = parts.iter().filter_map(|part| part.lost[direction]).collect();
         if lost.len() < CELLS_MIN {
             return None;
         }

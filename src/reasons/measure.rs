@@ -20,8 +20,10 @@ const SIDE_MIN: u32 = 2 * CELL_PX as u32;
 const SIDE_USABLE: f64 = 424.0;
 /// Minimum number of cells of a region that is measured.
 const REGION_CELLS_MIN: usize = 6;
+/// Missing octaves of a prominent region that is listed by itself: smooth things lack less.
+const REGION_BLURRED: f64 = 0.8;
 /// Motion of a region that is listed by itself: few cells have every direction.
-const REGION_MOTION: f64 = 0.6;
+const REGION_MOTION: f64 = 1.5;
 /// Noise of a region that is listed by itself. Grass and fur reach less.
 const REGION_NOISE: f64 = 9.5;
 /// Darkness of a prominent region that is listed by itself: black things reach less.
@@ -38,17 +40,30 @@ const CENTRE_OUT_OF_FOCUS: f64 = 0.6;
 const SHARP: f64 = 0.7;
 /// Share of motion in the missing octaves of the sharpest direction, which is not quite along the
 /// edges.
-const MOTION_LEAK: f64 = 0.6;
+const MOTION_LEAK: f64 = 0.35;
 /// Excess of one direction that a blur without motion reaches, as a share of its missing octaves.
-const EVEN: f64 = 0.25;
+const EVEN: f64 = 0.4;
+/// Excess of one direction from which a picture is blurred by motion, after a share of the missing
+/// octaves that every blur has. Clean photos reach 0.4.
+const MOTION: f64 = 0.5;
+const MOTION_EVEN: f64 = 0.1;
 /// Step across the border of blocks that is clearly visible, in grey levels.
 const VISIBLE_STEP: f64 = 4.0;
 /// Octaves of repetition that content does not reach.
 const REPETITION: f64 = 0.45;
 /// Traces of enlargement that drawings do not reach: strokes of one width leave up to 10.
 const TRACES_DRAWN: f64 = 25.0;
-/// Octaves that an enlargement loses of those that a camera does not resolve either.
-const FAINT: f64 = 0.3;
+/// Octaves between the energies of the finest detail and the next coarser one that an enlargement
+/// by 1.5 has, and their maximum. Clean photos reach 2.5 if they have traces of resizing.
+const FINEST: (f64, f64) = (2.5, 4.0);
+/// Share of the cells that have more of the finest detail than the measured one.
+const FINEST_SHARE: f64 = 0.2;
+/// Energy of the coarser detail of a cell that tells, in squared grey levels.
+const FINEST_MIN: f32 = 1.0;
+/// Octaves of an enlargement for each octave of the finest detail, and their start.
+const FINEST_SCALE: (f64, f64) = (0.35, 1.5);
+/// Missing octaves of an enlargement whose finest detail is that of its compression.
+const ENLARGED: f64 = 0.6;
 /// Share of the subject's prominence from which an object counts as much.
 const AS_PROMINENT: f64 = 0.5;
 
@@ -96,8 +111,12 @@ impl Local {
         })
     }
 
-    fn motion(&self) -> f64 {
-        self.detail.map_or(0.0, |detail| detail.excess)
+    /// Returns the missing octaves along the motion, or 0 if the excess of one direction is below a
+    /// limit.
+    fn motion(&self, excess_min: f64) -> f64 {
+        let moved =
+            |detail: &MissingDetail| detail.excess - MOTION_EVEN * detail.least >= excess_min;
+        self.detail.filter(moved).map_or(0.0, |detail| detail.least + detail.excess)
     }
 }
 
@@ -197,7 +216,7 @@ impl List {
 fn list_whole(list: &mut List, picture: &Picture, cells: &[Cell], whole: &Local) {
     let image = picture.pixels();
     list.add(ReasonCode::Blurred, strength::BLURRED, whole.blur());
-    list.add(ReasonCode::MotionBlurred, strength::MOTION_BLURRED, whole.motion());
+    list.add(ReasonCode::MotionBlurred, strength::MOTION_BLURRED, whole.motion(MOTION));
     list.add(ReasonCode::Noisy, strength::NOISY, whole.noise_variance.sqrt());
     list.add(ReasonCode::Compressed, strength::COMPRESSED, whole.blocking);
     list.add(ReasonCode::TooDark, strength::TOO_DARK, whole.dark);
@@ -206,7 +225,7 @@ fn list_whole(list: &mut List, picture: &Picture, cells: &[Cell], whole: &Local)
     let stops = (256.0 / (colours.range + 1.0)).log2();
     list.add(ReasonCode::LowContrast, strength::LOW_CONTRAST, stops);
     list.add(ReasonCode::LowResolution, strength::LOW_RESOLUTION, smallness(picture));
-    list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, whole));
+    list.add(ReasonCode::Upscaled, strength::UPSCALED, enlargement(image, cells, whole));
     if !whole.is_drawn {
         // A single colour has no inner side of a bar.
         let covered = if colours.deviation > 0.0 { borders::covered(image) } else { 0.0 };
@@ -222,10 +241,11 @@ fn list_region(list: &mut List, region: &Local, whole: &Local, is_prominent: boo
         if scale.strength(of_whole).is_some() { scale } else { scale.listed_from(alone) }
     };
     let prominent = |alone: f64| if is_prominent { alone } else { f64::INFINITY };
-    let blurred = limited(strength::BLURRED, whole.blur(), prominent(strength::BLURRED.listed));
+    let blurred = limited(strength::BLURRED, whole.blur(), prominent(REGION_BLURRED));
     list.add(ReasonCode::Blurred, blurred, region.blur());
-    let motion = limited(strength::MOTION_BLURRED, whole.motion(), prominent(REGION_MOTION));
-    list.add(ReasonCode::MotionBlurred, motion, region.motion());
+    let is_moved = whole.motion(MOTION) > 0.0;
+    let excess_min = if is_moved { MOTION } else { prominent(REGION_MOTION) };
+    list.add(ReasonCode::MotionBlurred, strength::MOTION_BLURRED, region.motion(excess_min));
     let noisy = limited(strength::NOISY, whole.noise_variance.sqrt(), REGION_NOISE);
     list.add(ReasonCode::Noisy, noisy, region.quiet_variance.sqrt());
     let compressed = limited(strength::COMPRESSED, whole.blocking, REGION_BLOCKING);
@@ -265,7 +285,10 @@ fn smallness(picture: &Picture) -> f64 {
 }
 
 /// Returns the octaves of detail that an enlarged picture lacks; 0 without traces of enlargement.
-fn enlargement(image: &RgbImage, whole: &Local) -> f64 {
+///
+/// Reduced pictures have the traces, too, but also the finest detail, which interpolation does not
+/// create.
+fn enlargement(image: &RgbImage, cells: &[Cell], whole: &Local) -> f64 {
     let traces_min = if whole.is_drawn { TRACES_DRAWN } else { 1.0 };
     if interpolation(image) < traces_min {
         return 0.0;
@@ -276,6 +299,27 @@ fn enlargement(image: &RgbImage, whole: &Local) -> f64 {
     }
     let repeated = Some(repetition.octaves()).filter(|&octaves| octaves >= REPETITION);
     // A photo with repeated pixels looks like a drawing, too.
-    let smoothed = whole.detail.filter(|_| !whole.is_drawn).map(|detail| detail.least + FAINT);
+    let smoothed = whole.detail.filter(|_| !whole.is_drawn).map(|detail| {
+        let finest = finest_octaves(cells).unwrap_or(FINEST.1);
+        let is_smoothed = finest >= FINEST.0 || detail.least >= ENLARGED;
+        let finest = FINEST_SCALE.0 * (finest.clamp(FINEST.0, FINEST.1) - FINEST_SCALE.1);
+        if is_smoothed { detail.least + finest } else { 0.0 }
+    });
     repeated.unwrap_or(0.0).max(smoothed.unwrap_or(0.0))
+}
+
+/// Returns the octaves by which the finest detail is weaker than the next coarser one, or `None`
+/// without detail.
+fn finest_octaves(cells: &[Cell]) -> Option<f64> {
+    let octaves = |cell: &Cell| {
+        let [fine, coarse] = cell.noise.energies();
+        // The rounding of levels leaves a little energy.
+        (coarse > FINEST_MIN).then(|| f64::from(((coarse + 0.02) / (fine + 0.02)).log2()))
+    };
+    let mut octaves: Vec<f64> = cells.iter().filter_map(octaves).collect();
+    if octaves.is_empty() {
+        return None;
+    }
+    let position = (FINEST_SHARE * octaves.len() as f64) as usize;
+    Some(*octaves.select_nth_unstable_by(position, f64::total_cmp).1)
 }

@@ -16,9 +16,9 @@ pub(crate) struct Scale {
 /// Missing octaves of the sharpest detail. Clean photos lack up to 0.5; a Gaussian blur of 1 pixel
 /// removes 0.6.
 pub(crate) const BLURRED: Scale = Scale { listed: 0.5, half: 1.2 };
-/// Excess of missing octaves in one direction. Clean photos reach 0.2, those with a Gaussian blur
-/// 0.35; movement over 4 pixels 0.4.
-pub(crate) const MOTION_BLURRED: Scale = Scale { listed: 0.3, half: 0.8 };
+/// Octaves that are missing along a motion; 0 without one. Movement over 5 pixels removes 0.7, over
+/// 15 pixels 1.5.
+pub(crate) const MOTION_BLURRED: Scale = Scale { listed: 0.01, half: 1.4 };
 /// Octaves that the subject lacks and the background has. Smooth subjects before detailed
 /// backgrounds reach 0.4.
 pub(crate) const OUT_OF_FOCUS: Scale = Scale { listed: 0.45, half: 1.0 };
@@ -27,10 +27,12 @@ pub(crate) const OUT_OF_FOCUS: Scale = Scale { listed: 0.45, half: 1.0 };
 pub(crate) const NOISY: Scale = Scale { listed: 3.5, half: 9.0 };
 /// Visibility of the 8 × 8 grid. Cameras' files reach 0.55, JPEG of quality 50 has 0.7.
 pub(crate) const COMPRESSED: Scale = Scale { listed: 0.58, half: 1.0 };
-/// Penalty of darkness. Daylight reaches 0.4; one stop of under-exposure costs 0.6.
-pub(crate) const TOO_DARK: Scale = Scale { listed: 0.45, half: 1.0 };
-/// Penalty of brightness. Clean photos reach 0.14; half a stop of over-exposure costs 0.2.
-pub(crate) const TOO_BRIGHT: Scale = Scale { listed: 0.19, half: 0.5 };
+/// Penalty of darkness. Daylight reaches 0.4, a flower before a black ground 0.5; two stops of
+/// under-exposure cost 0.6.
+pub(crate) const TOO_DARK: Scale = Scale { listed: 0.5, half: 1.0 };
+/// Penalty of brightness. Clean photos with much sky or a white wall reach 0.23; one stop of
+/// over-exposure costs 0.3.
+pub(crate) const TOO_BRIGHT: Scale = Scale { listed: 0.24, half: 0.5 };
 /// Octaves of contrast missing from the full range. Clean photos lack up to 0.8, and 1 is half the
 /// contrast.
 pub(crate) const LOW_CONTRAST: Scale = Scale { listed: 1.0, half: 2.0 };

@@ -22,6 +22,8 @@ struct Block {
     variance: f32,
     activity: f32,
     mean: f32,
+    /// Energies of the operator on the plane and on its half.
+    energies: [f32; 2],
 }
 
 /// The measurements of the blocks of all tiles.
@@ -47,13 +49,21 @@ impl Noise {
             // Halving removes three quarters of the variance of white noise.
             let restored = 4.0 * coarse;
             let variance = if restored > fine { fine * fine / restored } else { fine };
-            self.blocks.push(Block { variance, activity, mean });
+            self.blocks.push(Block { variance, activity, mean, energies: [fine, coarse] });
         }
     }
 
     /// Adds the measurements of other tiles.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.blocks.extend_from_slice(&other.blocks);
+    }
+
+    /// Returns the operator's mean energy on the plane and on its half: that of the finest detail
+    /// in both axes and of the next coarser one.
+    pub(crate) fn energies(&self) -> [f32; 2] {
+        let count = self.blocks.len().max(1) as f32;
+        [0, 1]
+            .map(|scale| self.blocks.iter().map(|block| block.energies[scale]).sum::<f32>() / count)
     }
 
     /// Returns the variance of the noise in squared grey levels; 0 if there is no block.
