@@ -1,5 +1,5 @@
-//! Lists of the events of stores: batches of CloudEvents, of Event Grid, of the event bus, and mixed
-//! ones.
+//! Lists of the events of stores: batches of CloudEvents, of Event Grid, of the event bus, and
+//! mixed ones.
 
 use dog_iqa::event::notification::{
     self, CreatedObject, Entry, InputFormat, OBJECTS_MAX, RecordEntry, SkipReason,

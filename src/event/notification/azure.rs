@@ -1,8 +1,8 @@
 //! Blob events of Azure Event Grid, in its own schema or in that of `CloudEvents`.
 //!
 //! Source: "Azure Blob Storage as an Event Grid source". The blob is named by its URL,
-//! `https://<account>.blob.core.windows.net/<container>/<blob>`, which is percent-encoded. A blob of
-//! the root container may have none in its URL; an account may have a DNS zone (`.z01.blob.`).
+//! `https://<account>.blob.core.windows.net/<container>/<blob>`, which is percent-encoded. The URL
+//! of a blob in the root container may leave it out; an account may have a DNS zone (`.z01.blob.`).
 
 use serde_json::Value;
 

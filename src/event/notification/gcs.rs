@@ -42,8 +42,8 @@ pub(crate) fn message(record: &Fields) -> Result<Entry, ReferenceError> {
     of_message(attributes, message.get("data"))
 }
 
-/// Parses a Pub/Sub message as `CloudPubSubSourceConnector` writes it by default: the attributes are
-/// fields of one object, with the data in `message`.
+/// Parses a Pub/Sub message as `CloudPubSubSourceConnector` writes it by default: the attributes
+/// are fields of one object, with the data in `message`.
 pub(crate) fn fields_of_connector(fields: &Fields) -> Result<Entry, ReferenceError> {
     of_message(fields, fields.get("message"))
 }

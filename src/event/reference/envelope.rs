@@ -1,5 +1,5 @@
-//! The envelope of a reference: CloudEvents 1.0 in binary, structured or batched mode, the schema of
-//! Kafka Connect, or none.
+//! The envelope of a reference: CloudEvents 1.0 in binary, structured or batched mode, the schema
+//! of Kafka Connect, or none.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
