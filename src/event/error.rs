@@ -37,6 +37,15 @@ pub enum ReferenceError {
         /// Type of the value.
         found: &'static str,
     },
+    /// An element of a list of events is none.
+    #[error(
+        "the list's element is {found}, not an event of a store or a CloudEvent; send references \
+         alone"
+    )]
+    NotAnEvent {
+        /// Type of the element.
+        found: &'static str,
+    },
     /// The `uri` is missing.
     #[error("the reference has no uri{}", meant(.instead.as_ref()))]
     MissingUri {
@@ -156,7 +165,7 @@ impl ReferenceError {
         match self {
             Self::TooLarge { .. } => "reference.too_large",
             Self::InvalidJson { .. } => "reference.invalid_json",
-            Self::NotAnObject { .. } => "reference.not_an_object",
+            Self::NotAnObject { .. } | Self::NotAnEvent { .. } => "reference.not_an_object",
             Self::SchemaFrame { .. } => "reference.unsupported_encoding",
             Self::MissingUri { .. } => "reference.missing_uri",
             Self::UnsupportedField { .. } => "reference.unsupported_field",

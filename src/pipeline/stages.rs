@@ -97,6 +97,7 @@ impl Journey {
             sha256: reference.sha256.as_deref(),
             version_id: reference.version_id.as_deref(),
             declared_bytes: reference.declared_bytes,
+            judge_content_type: reference.judge_content_type,
         };
         let work = async {
             turn.start();

@@ -72,7 +72,7 @@ impl Stores {
     /// not.
     async fn probe_bucket(&self, scheme: Scheme, name: &str) -> Result<(), FetchFault> {
         let key = Key::Path(ObjectKey::from(CHECK_KEY));
-        let read = ObjectRead { key: &key, etag: None, version_id: None };
+        let read = ObjectRead { key: &key, etag: None, version_id: None, content_types: None };
         match self.bucket(scheme, name)?.read(read, &self.limits).await {
             Ok(_)
             | Err(

@@ -231,6 +231,9 @@ pub(crate) enum FetchFault {
     /// The SHA-256 of the bytes differs from the reference's.
     #[error("the sha256 of the bytes differs from the reference's ({0}); they were changed")]
     Sha256Mismatch(String),
+    /// The media type of a notified object is not that of an image.
+    #[error("the store has it as {0}, which storage.keys.content_types leaves out")]
+    OtherContentType(String),
     /// The object is larger than the limit.
     #[error("it has {size}, the limit is {limit}; raise storage.bytes_max or resize upstream")]
     TooLarge {
@@ -301,6 +304,7 @@ impl FetchFault {
             }
             Self::EtagMismatch(_) => "fetch.etag_mismatch",
             Self::Sha256Mismatch(_) => "fetch.sha256_mismatch",
+            Self::OtherContentType(_) => "fetch.other_content_type",
             Self::TooLarge { .. } => "fetch.too_large",
             Self::NotAFile(_) => "fetch.not_a_file",
             Self::TooManyRedirects(_) => "fetch.too_many_redirects",

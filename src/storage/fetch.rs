@@ -38,12 +38,21 @@ pub struct FetchRequest<'reference> {
     /// Size of the object in bytes, if the sender knows it. An object above the limit is refused
     /// without a request.
     pub declared_bytes: Option<u64>,
+    /// True to refuse an object whose media type `storage.keys.content_types` leaves out.
+    pub judge_content_type: bool,
 }
 
 impl<'reference> FetchRequest<'reference> {
     /// Requests the current version of the object.
     pub fn new(uri: &'reference str) -> Self {
-        Self { uri, etag: None, sha256: None, version_id: None, declared_bytes: None }
+        Self {
+            uri,
+            etag: None,
+            sha256: None,
+            version_id: None,
+            declared_bytes: None,
+            judge_content_type: false,
+        }
     }
 }
 
@@ -67,6 +76,7 @@ struct Expectation<'reference> {
     version_id: Option<&'reference str>,
     etag: Option<Etag>,
     sha256: Option<[u8; 32]>,
+    judge_content_type: bool,
 }
 
 impl Stores {
@@ -86,8 +96,8 @@ impl Stores {
     ///
     /// # Errors
     /// Fails if the URI is malformed or its location not allowed, or if the store has no such
-    /// object or denies access. Fails if the object is too large or too slow, or if its etag or
-    /// SHA-256 differs.
+    /// object or denies access. Fails if the object is too large or too slow, or if its etag,
+    /// SHA-256 or media type is another one.
     pub async fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchedImage, FetchError> {
         let failed = |fault, attempts| FetchError::new(redact::uri(request.uri), fault, attempts);
         let location = self.locate(request.uri).map_err(|fault| failed(fault.into(), 0))?;
@@ -150,7 +160,9 @@ impl Stores {
         let etag = expected.etag.as_ref();
         let Content { bytes, etag, media_type } = match location {
             Location::Object { scheme, bucket, key } => {
-                let read = ObjectRead { key, etag, version_id: expected.version_id };
+                let rules = expected.judge_content_type.then_some(&*self.key_rules);
+                let version_id = expected.version_id;
+                let read = ObjectRead { key, etag, version_id, content_types: rules };
                 self.bucket(*scheme, bucket)?.read(read, &self.limits).await?
             }
             Location::Web(url) => self.web.read(url, etag, &self.limits).await?,
@@ -210,8 +222,12 @@ impl<'reference> Expectation<'reference> {
                 FetchFault::Sha256Mismatch("the reference's sha256 is not 64 hex digits".to_owned())
             })
         });
-        let version_id = request.version_id;
-        Ok(Self { version_id, etag: etag.transpose()?, sha256: sha256.transpose()? })
+        Ok(Self {
+            version_id: request.version_id,
+            etag: etag.transpose()?,
+            sha256: sha256.transpose()?,
+            judge_content_type: request.judge_content_type,
+        })
     }
 }
 

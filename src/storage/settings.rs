@@ -145,13 +145,17 @@ fn without_secrets<S: Serializer>(
 #[serde(deny_unknown_fields, default)]
 pub struct KeySettings {
     /// Patterns of keys to assess: `["uploads/*.jpg", "*.png"]`. `*` matches any characters, `/`
-    /// included; `?` matches one, `[a-z]` one of a range. Upper and lower case differ. Empty: every
-    /// key.
+    /// included; `?` matches one, `[a-z]` one of a range. There are no braces: write a pattern for
+    /// each alternative. Empty: every key.
     pub include: Vec<String>,
     /// Patterns of keys to skip, even if `include` matches.
     pub exclude: Vec<String>,
-    /// Media types to assess, if the notification has one: `image/*` matches all of a kind. Stores
-    /// without the uploader's type use an `octet-stream`. Empty: every type.
+    /// Matches upper and lower case alike, so that `*.jpg` includes `IMG_0001.JPG`. Letters outside
+    /// of ASCII differ.
+    pub ignore_case: bool,
+    /// Media types to assess: `image/*` matches all of a kind. The type is that of the
+    /// notification, else that of the store's response. Stores without the uploader's type use an
+    /// `octet-stream`. Empty: every type.
     pub content_types: Vec<String>,
 }
 
@@ -161,6 +165,7 @@ impl Default for KeySettings {
         Self {
             include: Vec::new(),
             exclude: Vec::new(),
+            ignore_case: false,
             content_types: content_types.map(str::to_owned).to_vec(),
         }
     }

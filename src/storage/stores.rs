@@ -51,7 +51,7 @@ pub struct Stores {
     pub(crate) web: WebClient,
     pub(crate) roots: FileRoots,
     pub(crate) limits: Limits,
-    key_rules: Arc<KeyRules>,
+    pub(crate) key_rules: Arc<KeyRules>,
     /// The storage account of Azure, if it is configured.
     account: Option<String>,
     traffic: Arc<Traffic>,

@@ -47,11 +47,11 @@ pub struct Settings {
     pub group_id: String,
     /// Topic of the image references.
     pub input_topic: String,
-    /// Shape of the records: `reference`, or the notifications of a store: `s3` (`Records` of S3
-    /// and compatible stores, S3 events of Amazon's event bus, events of R2), `gcs`, `azure` (Event
-    /// Grid), or `cloudevents` (any of them as a cloud event). `auto` recognises each by its
-    /// content. A record of another shape becomes a dead letter. `storage.keys` selects the objects
-    /// of notifications.
+    /// Shape of the records: `reference`, or the notifications of a store, alone and in lists: `s3`
+    /// (`Records` of S3 and compatible stores, S3 events of Amazon's event bus, events of R2),
+    /// `gcs`, `azure` (Event Grid), or `cloudevents` (any of them as a cloud event). `auto`
+    /// recognises each by its content. A record of another shape becomes a dead letter.
+    /// `storage.keys` selects the objects of notifications.
     pub input_format: InputFormat,
     /// Topic of the quality events.
     pub output_topic: String,

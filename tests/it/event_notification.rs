@@ -9,7 +9,16 @@ use dog_iqa::event::{Headers, ReferenceError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-fn parse_with(
+/// All formats but that of references, whose records are not counted.
+pub(crate) const FORMATS: [InputFormat; 5] = [
+    InputFormat::Auto,
+    InputFormat::S3,
+    InputFormat::Gcs,
+    InputFormat::Azure,
+    InputFormat::CloudEvents,
+];
+
+pub(crate) fn parse_with(
     headers: &[(&str, &str)],
     payload: &Value,
     format: InputFormat,
@@ -18,36 +27,36 @@ fn parse_with(
     notification::parse(&headers.collect(), payload.to_string().as_bytes(), format)
 }
 
-fn entries(payload: &Value) -> Vec<Entry> {
+pub(crate) fn entries(payload: &Value) -> Vec<Entry> {
     let parsed = parse_with(&[], payload, InputFormat::Auto).unwrap();
     parsed.into_iter().map(|parsed| parsed.entry).collect()
 }
 
-fn entry(payload: &Value) -> Entry {
+pub(crate) fn entry(payload: &Value) -> Entry {
     let mut entries = entries(payload);
     assert_eq!(entries.len(), 1);
     entries.remove(0)
 }
 
-fn object(payload: &Value) -> CreatedObject {
+pub(crate) fn object(payload: &Value) -> CreatedObject {
     created(entry(payload))
 }
 
-fn created(entry: Entry) -> CreatedObject {
+pub(crate) fn created(entry: Entry) -> CreatedObject {
     match entry {
         Entry::Object(object) => *object,
         other => panic!("no object: {other:?}"),
     }
 }
 
-fn skip(payload: &Value) -> SkipReason {
+pub(crate) fn skip(payload: &Value) -> SkipReason {
     match entry(payload) {
         Entry::Skipped { reason, .. } => reason,
         other => panic!("not skipped: {other:?}"),
     }
 }
 
-fn code(payload: &Value) -> &'static str {
+pub(crate) fn code(payload: &Value) -> &'static str {
     match entry(payload) {
         Entry::Invalid(error) => error.code(),
         other => panic!("valid: {other:?}"),
@@ -55,7 +64,7 @@ fn code(payload: &Value) -> &'static str {
 }
 
 /// An element of `Records`, with the fields of Amazon's document.
-fn s3_record(name: &str, object: &Value) -> Value {
+pub(crate) fn s3_record(name: &str, object: &Value) -> Value {
     json!({
         "eventVersion": "2.5",
         "eventSource": "aws:s3",
@@ -78,7 +87,7 @@ fn s3_record(name: &str, object: &Value) -> Value {
     })
 }
 
-fn put(key: &str) -> Value {
+pub(crate) fn put(key: &str) -> Value {
     s3_record("ObjectCreated:Put", &json!({"key": key, "size": 1024}))
 }
 
@@ -215,7 +224,7 @@ fn an_event_of_the_event_bus_has_a_literal_key() {
     assert_eq!(skip(&event), SkipReason::OtherEvent);
 }
 
-fn gcs_resource() -> Value {
+pub(crate) fn gcs_resource() -> Value {
     json!({
         "kind": "storage#object",
         "id": "photos/my cup.jpg/1700000000000001",
@@ -283,7 +292,7 @@ fn the_resource_of_google_is_read_by_its_generation() {
     expect(object(&event));
 }
 
-fn azure_data(url: &str) -> Value {
+pub(crate) fn azure_data(url: &str) -> Value {
     json!({
         "api": "PutBlockList",
         "clientRequestId": "c1",
@@ -298,7 +307,7 @@ fn azure_data(url: &str) -> Value {
     })
 }
 
-fn azure_event(kind: &str, data: &Value) -> Value {
+pub(crate) fn azure_event(kind: &str, data: &Value) -> Value {
     json!({
         "topic": "/subscriptions/s/providers/Microsoft.Storage/storageAccounts/shop",
         "subject": "/blobServices/default/containers/photos/blobs/a b.jpg",
@@ -344,10 +353,13 @@ fn a_blob_of_azure_is_named_by_its_url() {
     let mut data = azure_data(lake);
     data["api"] = json!("FlushWithClose");
     assert_eq!(object(&azure_event(kind, &data)).reference.uri, "az://photos/a.jpg");
-    data["api"] = json!("CreateFile");
-    assert_eq!(skip(&azure_event(kind, &data)), SkipReason::OtherEvent, "it has no content yet");
     for url in [
-        "https://shop.blob.core.windows.net/photos",
+        "https://shop.blob.core.windows.net/",
+        "https://shop.blob.core.windows.net/?a.jpg",
+        "https://shop.dfs.core.windows.net/photos",
+        "https://shop.z1.blob.storage.azure.net/photos/a.jpg",
+        "https://shop.z123.blob.storage.azure.net/photos/a.jpg",
+        "https://shop.evil.blob.storage.azure.net/photos/a.jpg",
         "https://shop.blob.core.windows.net/photos/",
         "https://evil.example/photos/a.jpg",
         "http://shop.blob.core.windows.net/photos/a.jpg",
@@ -357,6 +369,104 @@ fn a_blob_of_azure_is_named_by_its_url() {
         let code = code(&azure_event(kind, &azure_data(url)));
         assert_eq!(code, "reference.invalid_field", "{url}");
     }
+}
+
+#[test]
+fn a_blob_of_a_zone_or_of_the_root_container_is_found() {
+    let kind = "Microsoft.Storage.BlobCreated";
+    for (url, uri) in [
+        ("https://shop.z01.blob.storage.azure.net/photos/a.jpg", "az://photos/a.jpg"),
+        ("https://shop.z50.dfs.storage.azure.net/photos/x/a.jpg", "az://photos/x/a.jpg"),
+        ("https://shop.blob.core.windows.net/a%20b.jpg", "az://$root/a b.jpg"),
+        ("https://shop.blob.core.windows.net/$root/a.jpg", "az://$root/a.jpg"),
+        ("https://shop.blob.core.usgovcloudapi.net/photos/a.jpg?x=1", "az://photos/a.jpg"),
+    ] {
+        let object = object(&azure_event(kind, &azure_data(url)));
+        assert_eq!((object.reference.uri.as_str(), object.account.as_deref()), (uri, Some("shop")));
+    }
+}
+
+/// The events of an upload by SFTP: the first is of an empty blob.
+#[test]
+fn an_upload_to_azure_is_assessed_when_it_is_complete() {
+    let event = |api: &str, bytes: u64| {
+        let mut data = azure_data("https://shop.blob.core.windows.net/photos/a.jpg");
+        data["api"] = json!(api);
+        data["contentLength"] = json!(bytes);
+        data["identity"] = json!("localuser");
+        azure_event("Microsoft.Storage.BlobCreated", &data)
+    };
+    for api in ["SftpCreate", "CreateFile", "CreateFilePath"] {
+        assert_eq!(skip(&event(api, 0)), SkipReason::OtherEvent, "{api}: it has no content yet");
+    }
+    for api in ["SftpCommit", "FlushWithClose", "PutBlob", "CopyBlob"] {
+        assert_eq!(object(&event(api, 524_288)).reference.uri, "az://photos/a.jpg", "{api}");
+    }
+}
+
+/// The default of Google's connector: the attributes are fields of the value, with the payload as
+/// bytes in `message`. `JsonConverter` adds the schema by default.
+#[test]
+fn a_message_of_the_connector_is_read_with_and_without_its_schema() {
+    let fields = |event: &str, message: &str| {
+        json!({
+            "message": BASE64_STANDARD.encode(message),
+            "notificationConfig": "projects/_/buckets/photos/notificationConfigs/1",
+            "eventType": event, "payloadFormat": "JSON_API_V1",
+            "bucketId": "photos", "objectId": "my cup+1.jpg",
+            "objectGeneration": "1700000000000001", "eventTime": "2026-11-29T06:00:00.000000Z"
+        })
+    };
+    let with_schema = |value: &Value| {
+        let schema = json!({"type": "struct", "optional": false, "fields": [
+            {"type": "bytes", "optional": false, "field": "message"},
+            {"type": "string", "optional": false, "field": "eventType"}
+        ]});
+        json!({"schema": schema, "payload": value})
+    };
+    let resource = gcs_resource().to_string();
+    for value in [fields("OBJECT_FINALIZE", &resource), fields("OBJECT_FINALIZE", "")] {
+        for record in [value.clone(), with_schema(&value), json!([value])] {
+            let object = object(&record);
+            assert_eq!(object.reference.uri, "gs://photos/my cup+1.jpg");
+            assert_eq!(object.reference.version_id.as_deref(), Some("1700000000000001"));
+        }
+    }
+    // The attribute that is the key of the record is not in its value.
+    for name in ["bucketId", "objectId"] {
+        let mut value = fields("OBJECT_FINALIZE", &resource);
+        value.as_object_mut().unwrap().remove(name);
+        let typed = object(&value);
+        assert_eq!(typed.content_type.as_deref(), Some("image/jpeg"));
+    }
+    for event in ["OBJECT_DELETE", "OBJECT_ARCHIVE"] {
+        for record in [fields(event, &resource), with_schema(&fields(event, &resource))] {
+            assert_eq!(skip(&record), SkipReason::Removed);
+        }
+    }
+    assert_eq!(skip(&fields("OBJECT_METADATA_UPDATE", &resource)), SkipReason::OtherEvent);
+    assert_eq!(code(&fields("OBJECT_FINALIZE", "{")), "reference.invalid_json");
+
+    // With `kafka.record.headers` the value is the payload, in one of the converters' forms.
+    let bytes = json!({"schema": {"type": "bytes", "optional": false},
+        "payload": BASE64_STANDARD.encode(&resource)});
+    let text = json!({"schema": {"type": "string", "optional": false}, "payload": resource});
+    for value in [&bytes, &text] {
+        let parse = |event| {
+            let parsed = parse_with(&[("eventType", event)], value, InputFormat::Gcs).unwrap();
+            parsed[0].entry.clone()
+        };
+        assert_eq!(created(parse("OBJECT_FINALIZE")).reference.uri, "gs://photos/my cup+1.jpg");
+        assert!(matches!(parse("OBJECT_DELETE"), Entry::Skipped { .. }));
+    }
+    // A schema around anything else is no notification.
+    for payload in [json!("*"), json!(1), json!({"uri": "gs://photos/a.jpg"}), json!([1, 2])] {
+        let error = parse_with(&[], &with_schema(&payload), InputFormat::Auto).unwrap_err();
+        assert_eq!(error.code(), "reference.missing_uri", "{payload}");
+    }
+    let several = with_schema(&json!({"Records": [put("a"), put("b")]}));
+    let error = parse_with(&[], &several, InputFormat::Auto).unwrap_err();
+    assert_eq!(error, ReferenceError::TooManyObjects { objects: 2, limit: 1 });
 }
 
 #[test]
@@ -370,6 +480,7 @@ fn events_without_an_image_are_skipped_with_their_reason() {
         (record("s3:ObjectAccessed:Get"), SkipReason::OtherEvent),
         (json!({"Records": [put("folder/")]}), SkipReason::Folder),
         (json!({"Records": []}), SkipReason::Empty),
+        (json!([]), SkipReason::Empty),
         (
             json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "photos"}),
             SkipReason::Test,
@@ -519,6 +630,8 @@ fn json_value() -> impl Strategy<Value = Value> {
         "action",
         "attributes",
         "bucketId",
+        "schema",
+        "payload",
         "specversion",
         "type",
         "id",
@@ -559,7 +672,7 @@ proptest! {
     #[test]
     fn no_record_has_more_entries_than_were_counted(payload in json_value()) {
         let text = payload.to_string();
-        for format in [InputFormat::Auto, InputFormat::S3, InputFormat::Azure, InputFormat::Gcs] {
+        for format in FORMATS {
             let parsed = notification::parse(&Headers::default(), text.as_bytes(), format);
             if let Ok(entries) = parsed {
                 prop_assert!(!entries.is_empty());

@@ -64,6 +64,7 @@ mod engine_conformance;
 mod engine_kills;
 mod evaluate;
 mod event_notification;
+mod event_notification_lists;
 mod event_quality;
 mod event_reference;
 mod forbidden_references;

@@ -69,6 +69,32 @@ async fn a_declared_size_above_the_limit_is_refused_without_a_request() {
     assert_eq!(elsewhere, ("uri.forbidden_bucket", 0), "the allow-list is first");
 }
 
+#[tokio::test]
+async fn the_media_type_of_a_response_is_judged_before_its_body_is_read() {
+    // A body that never comes, and is above the limit.
+    let server = WebServer::start(|_, _| {
+        Answer::Stall(head(
+            200,
+            "ETag: \"v1\"\r\nContent-Length: 9000\r\nContent-Type: text/html; \
+                                 charset=utf-8\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n",
+            "",
+        ))
+    });
+    let stores = Stores::new(&settings(&server)).unwrap();
+    for uri in KEYS {
+        let request = FetchRequest { judge_content_type: true, ..FetchRequest::new(uri) };
+        let error = stores.fetch(&request).await.unwrap_err();
+        assert_eq!((error.code(), error.attempts()), ("fetch.other_content_type", 1), "{uri}");
+        assert!(error.to_string().contains("text/html") && error.store_failure().is_none());
+        let error = stores.fetch(&FetchRequest::new(uri)).await.unwrap_err();
+        assert_eq!(error.code(), "fetch.too_large", "a reference is not judged");
+    }
+    let server = WebServer::start(|_, _| s3_object("abc"));
+    let stores = Stores::new(&settings(&server)).unwrap();
+    let request = FetchRequest { judge_content_type: true, ..FetchRequest::new(KEYS[0]) };
+    assert_eq!(stores.fetch(&request).await.unwrap().bytes, "abc");
+}
+
 #[test]
 fn a_container_of_another_account_is_not_read() {
     let mut settings = Settings::default();

@@ -272,6 +272,80 @@ async fn keys_and_media_types_decide_which_objects_are_images() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_media_type_in_the_store_decides_if_the_notification_has_none() {
+    for delivery in MODES {
+        let mut scene = scene(1, delivery).await;
+        let worker = scene.start().await;
+        let typed =
+            event("ObjectCreated:Put", &json!({"key": "html.png", "contentType": "image/png"}));
+        let bridged = json!({"source": "aws.s3", "detail-type": "Object Created", "detail": {
+            "bucket": {"name": "photos"}, "object": {"key": "html.png"}}});
+        let list = Record {
+            payload: Some(
+                json!([created("a.png"), created("html.png"), bridged]).to_string().into(),
+            ),
+            ..Record::default()
+        };
+        // The sender's word, and a reference, count more than the store's.
+        scene.write(vec![list, record(&[typed]), reference("asked", "html.png")]).await;
+        let events = scene.events(3).await;
+        assert_eq!(
+            uris(&events),
+            ["s3://photos/a.png", "s3://photos/html.png", "s3://photos/html.png"]
+        );
+        let summary = finish(&scene, worker, 3).await;
+        assert_eq!((summary.skipped, summary.dead_letters), (2, 0), "{delivery:?}");
+
+        scene.storage.keys.content_types = Vec::new();
+        let worker = scene.start().await;
+        scene.write(vec![record(&[created("html.png")])]).await;
+        scene.events(4).await;
+        assert_eq!(finish(&scene, worker, 4).await.skipped, 0, "every type is assessed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_event_of_a_list_is_answered_once_and_replayed_alone() {
+    for delivery in MODES {
+        let scene = scene(1, delivery).await;
+        let worker = scene.start().await;
+        let missing = json!({"account": "3f4b", "action": "PutObject", "bucket": "photos",
+            "object": {"key": "absent.png", "size": 3}});
+        let batch = json!([
+            1,
+            {"specversion": "1.0", "id": "e1", "source": "/s", "type": "photo.uploaded",
+                "data": {"uri": "s3://photos/a.png"}},
+            missing,
+            created("large.png"),
+            event("ObjectRemoved:Delete", &json!({"key": "a.png"})),
+        ]);
+        let value = |value: &Value| Record {
+            payload: Some(value.to_string().into_bytes()),
+            headers: vec![("content-type", Some(b"application/cloudevents-batch+json".to_vec()))],
+            ..Record::default()
+        };
+        scene.write(vec![value(&batch), value(&json!([]))]).await;
+        let events = scene.events(2).await;
+        assert_eq!(uris(&events), ["s3://photos/a.png", "s3://photos/large.png"]);
+        assert_eq!(event_ids(&events).len(), 2);
+        assert!(ids(&events).contains("e1"), "the id of its CloudEvent");
+        let letters = scene.dead_letters(2).await;
+        let [refused] = with_code(&letters, "reference.not_an_object")[..] else {
+            panic!("{letters:?}")
+        };
+        assert_eq!(refused.payload(), Some(&b"[1]"[..]));
+        let [lost] = with_code(&letters, "fetch.not_found")[..] else { panic!("{letters:?}") };
+        assert_eq!(header(lost, "dogiqa.error.original.index").as_deref(), Some("2"));
+        let alone: Value = serde_json::from_slice(lost.payload().unwrap()).unwrap();
+        assert_eq!(alone, json!([missing]));
+        scene.write(vec![value(&alone)]).await;
+        assert_eq!(with_code(&scene.dead_letters(3).await, "fetch.not_found").len(), 2);
+        let summary = finish(&scene, worker, 3).await;
+        assert_eq!((summary.events, summary.dead_letters, summary.skipped), (2, 3, 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_that_changed_since_an_older_event_is_no_error() {
     let scene = scene(1, DeliveryMode::AtLeastOnce).await;
     let worker = scene.start().await;

@@ -3,8 +3,8 @@
 //!
 //! The scripts in this folder download both services and start them. The worker under test is the
 //! real binary in its own process. A separate Kafka client reads the topics and checks the answers.
-//! A machine without Java, Maven, Go, Python or Chromium skips its tests and prints the reason;
-//! `DOGIQA_SERVICES=required` turns that into a failure.
+//! A machine without Java, Maven, Go, Python, curl or Chromium skips its tests and prints the
+//! reason; `DOGIQA_SERVICES=required` turns that into a failure.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 #[expect(dead_code, reason = "the offline tests use the rest")]

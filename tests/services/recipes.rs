@@ -142,7 +142,10 @@ fn the_recipes_of_the_runbook_run_as_printed() {
     let fixture = ServiceFixture::new(services, "recipes-bucket", 1);
     let bucket = services.value(bucket::PHOTOS);
     let keys = photos.each_ref().map(|(key, _)| key.as_str());
-    fixture.publish(std::iter::once::<PublishedRecord>(together(bucket, &keys)));
+    fixture.publish(std::iter::once(PublishedRecord {
+        payload: Some(together(bucket, &keys).to_string().into_bytes()),
+        ..PublishedRecord::default()
+    }));
     let answers =
         Machine::new(&fixture).run("The bucket publishes", &[("bucket-events", &fixture.input())]);
     assert!(PHOTOS.iter().all(|photo| answers.contains(photo)), "{answers}");

@@ -15,7 +15,7 @@ usage() {
 usage: s3.sh available       check that all required programs exist; print the missing ones
        s3.sh fetch           build the server into the cache folder (once, about two minutes)
        s3.sh start [--events BROKER TOPIC]   start; print KEY=value lines, leave the server running. With --events
-                             it publishes its notifications to a topic of Kafka
+                             it publishes its notifications to a topic of Kafka, and `photos` keeps versions
        s3.sh run [--events BROKER TOPIC]     start; print the same, stop when standard input closes
        s3.sh secret FOLDER ACCOUNT NEW   change the secret key of an account
        s3.sh stop FOLDER     stop what `start` started; FOLDER is its DOGIQA_S3_DIR
@@ -25,6 +25,7 @@ USAGE
 }
 
 missing_parts() {
+  lacking curl "curl, to switch on the versions of a bucket"
   is_cached "versitygw-$version" || lacking go "a Go toolchain, to build the server once"
 }
 
@@ -50,6 +51,15 @@ administer() {
   "$gateway" admin --access dogiqa-root --secret dogiqa-root-secret --endpoint-url "$endpoint" "$@"
 }
 
+# Switches on the versions of a bucket. This curl signs the query and the hash as they are written here.
+keep_versions() {
+  local body='<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>' hash
+  hash=$(printf %s "$body" | sha256sum)
+  curl --silent --show-error --fail --aws-sigv4 aws:amz:us-east-1:s3 --user dogiqa-root:dogiqa-root-secret \
+    --request PUT --header 'content-type: application/xml' --header "x-amz-content-sha256: ${hash%% *}" \
+    --data "$body" "$endpoint/$1?versioning="
+}
+
 set_secret() {
   local folder=$1 account=$2 new=$3
   gateway=$(fetch)/versitygw
@@ -58,8 +68,12 @@ set_secret() {
 }
 
 start() {
-  local folder=$1 events=()
-  [ "${2:-}" != --events ] || events=(--event-kafka-url "$3" --event-kafka-topic "$4")
+  local folder=$1 events=() versions=()
+  if [ "${2:-}" = --events ]; then
+    events=(--event-kafka-url "$3" --event-kafka-topic "$4")
+    mkdir "$folder/versions"
+    versions=(--versioning-dir "$folder/versions")
+  fi
   gateway=$(fetch)/versitygw
   port=$(free_port 0)
   endpoint="http://127.0.0.1:$port"
@@ -67,7 +81,7 @@ start() {
   mkdir "$folder/objects" "$folder/metadata" "$folder/accounts"
   "$gateway" --access dogiqa-root --secret dogiqa-root-secret --iam-dir "$folder/accounts" \
     --port "127.0.0.1:$port" --health /health --keep-alive --quiet "${events[@]}" \
-    posix --sidecar "$folder/metadata" "$folder/objects" >"$folder/server.log" 2>&1 </dev/null &
+    posix --sidecar "$folder/metadata" "${versions[@]}" "$folder/objects" >"$folder/server.log" 2>&1 </dev/null &
   echo $! >"$folder/server.pid"
   disown
   wait_until "$folder/server.pid" healthy 2>/dev/null ||
@@ -78,6 +92,7 @@ start() {
     administer create-bucket --bucket photos --owner dogiqa-worker
     administer create-bucket --bucket rotating --owner dogiqa-rotating
     administer create-bucket --bucket private --owner dogiqa-root
+    [ ${#versions[@]} -eq 0 ] || keep_versions photos
   } >>"$folder/server.log" 2>&1 || die "could not set up its accounts: $(tail -n 5 "$folder/server.log")"
   cat <<VALUES
 DOGIQA_S3_DIR=$folder

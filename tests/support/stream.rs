@@ -24,8 +24,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Attribute, Attributes, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult,
 };
 use rdkafka::ClientConfig;
 use rdkafka::Message;
@@ -180,6 +181,12 @@ impl Scene {
         for (key, content) in &self.objects {
             store.memory.put(&Path::from(key.as_str()), content.clone().into()).await.unwrap();
         }
+        let html = Attributes::from_iter([(Attribute::ContentType, "text/html")]);
+        store
+            .memory
+            .put_opts(&Path::from("html.png"), png(24, 16).into(), html.into())
+            .await
+            .unwrap();
         store
             .memory
             .put(&Path::from("broken.png"), b"not a picture".to_vec().into())

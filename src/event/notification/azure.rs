@@ -1,7 +1,8 @@
 //! Blob events of Azure Event Grid, in its own schema or in that of `CloudEvents`.
 //!
 //! Source: "Azure Blob Storage as an Event Grid source". The blob is named by its URL,
-//! `https://<account>.blob.core.windows.net/<container>/<blob>`, which is percent-encoded.
+//! `https://<account>.blob.core.windows.net/<container>/<blob>`, which is percent-encoded. The URL
+//! of a blob in the root container may leave it out; an account may have a DNS zone (`.z01.blob.`).
 
 use serde_json::Value;
 
@@ -18,8 +19,10 @@ use crate::event::reference::ImageReference;
 const NAME_CHARS_MAX: usize = 1024;
 /// Prefix of the types of events about blobs, and of those about subscriptions.
 pub(crate) const TYPE_PREFIXES: [&str; 2] = ["Microsoft.Storage.", "Microsoft.EventGrid."];
-/// Operations that end before the blob has its content. `FlushWithClose` follows them.
-const INCOMPLETE: [&str; 2] = ["CreateFile", "CreateFilePath"];
+/// Operations that end before the blob has its content. `FlushWithClose` or `SftpCommit` follows.
+const INCOMPLETE: [&str; 3] = ["CreateFile", "CreateFilePath", "SftpCreate"];
+/// The container of blobs whose URL names none.
+const ROOT_CONTAINER: &str = "$root";
 
 /// Parses an event in the schema of Event Grid.
 pub(crate) fn grid_event(event: &Value) -> Result<Entry, ReferenceError> {
@@ -92,9 +95,27 @@ fn object_of(data: &Fields) -> Result<CreatedObject, ReferenceError> {
 fn parts_of(url: &str) -> Option<(&str, &str, &str)> {
     let (host, path) = url.strip_prefix("https://")?.split_once('/')?;
     let (account, service) = host.split_once('.')?;
-    let is_blob_service = service.starts_with("blob.") || service.starts_with("dfs.");
+    let service = without_zone(service);
+    let is_blob = service.starts_with("blob.");
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    let (container, key) = path.split_once('/')?;
+    let (container, key) = match path.split_once('/') {
+        None if is_blob => (ROOT_CONTAINER, path),
+        parts => parts?,
+    };
+    let is_blob_service = is_blob || service.starts_with("dfs.");
     (is_blob_service && !account.is_empty() && !container.is_empty())
         .then_some((account, container, key))
+}
+
+/// Removes the DNS zone, `z` and two digits, of an account with such an endpoint.
+fn without_zone(service: &str) -> &str {
+    let is_zone = |label: &str| {
+        label.strip_prefix('z').is_some_and(|digits| {
+            digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    match service.split_once('.') {
+        Some((zone, rest)) if is_zone(zone) => rest,
+        _ => service,
+    }
 }

@@ -39,8 +39,18 @@ pub(crate) fn message(record: &Fields) -> Result<Entry, ReferenceError> {
         None => record,
     };
     let attributes = object(message, "message.attributes")?;
+    of_message(attributes, message.get("data"))
+}
+
+/// Parses a Pub/Sub message as `CloudPubSubSourceConnector` writes it by default: the attributes
+/// are fields of one object, with the data in `message`.
+pub(crate) fn fields_of_connector(fields: &Fields) -> Result<Entry, ReferenceError> {
+    of_message(fields, fields.get("message"))
+}
+
+fn of_message(attributes: &Fields, data: Option<&Value>) -> Result<Entry, ReferenceError> {
     let event = required_text(attributes, "message.attributes.eventType", NAME_CHARS_MAX)?;
-    of_event(&event, || match message.get("data") {
+    of_event(&event, || match data {
         Some(Value::String(data)) if !data.is_empty() => {
             let bytes = BASE64_STANDARD
                 .decode(data)
@@ -72,6 +82,14 @@ pub(crate) fn is_message(fields: &Fields) -> bool {
     let message = fields.get("message").and_then(Value::as_object).unwrap_or(fields);
     let attributes = message.get("attributes").and_then(Value::as_object);
     attributes.is_some_and(|names| names.contains_key("bucketId") || names.contains_key("objectId"))
+}
+
+/// Returns true if the fields of an object are the attributes of a Pub/Sub message about an object.
+/// The connector leaves out the attribute that is the key of the record.
+pub(crate) fn are_fields_of_connector(fields: &Fields) -> bool {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    text("eventType").is_some_and(|event| event.starts_with("OBJECT_"))
+        && (text("bucketId").is_some() || text("objectId").is_some())
 }
 
 fn of_event(

@@ -72,6 +72,13 @@ pub(crate) fn flat(event: &Fields) -> Result<Entry, ReferenceError> {
     })
 }
 
+/// Returns true if an object is an element of `Records`.
+pub(crate) fn is_record(fields: &Fields) -> bool {
+    let is_text = |name: &str| fields.get(name).is_some_and(Value::is_string);
+    fields.get("s3").is_some_and(Value::is_object)
+        && (is_text("eventName") || is_text("eventSource"))
+}
+
 /// Returns true if an object is an event of R2.
 pub(crate) fn is_flat(fields: &Fields) -> bool {
     let is_text = |name: &str| fields.get(name).is_some_and(Value::is_string);

@@ -63,6 +63,10 @@ pub struct ImageReference {
     /// JSON.
     #[serde(skip)]
     pub declared_bytes: Option<u64>,
+    /// True if the media type of the store's response decides if the object is an image, because
+    /// its notification has none. Never part of the JSON.
+    #[serde(skip)]
+    pub judge_content_type: bool,
 }
 
 impl ImageReference {
@@ -80,6 +84,7 @@ impl ImageReference {
             mistaken_fields: Vec::new(),
             trace: None,
             declared_bytes: None,
+            judge_content_type: false,
         }
     }
 }
@@ -126,6 +131,7 @@ pub(crate) fn of_envelope(envelope: Envelope<'_>) -> Result<ImageReference, Refe
         mistaken_fields: mistaken_fields::find(&fields)?,
         trace,
         declared_bytes: None,
+        judge_content_type: false,
     })
 }
 

@@ -55,8 +55,9 @@ fn channels() -> Value {
     json!({
         "imageReferences": channel(
             "image-references",
-            "Images to assess. A record without a value is skipped. Notifications of object stores \
-             are accepted too; their documents describe them.",
+            "Images to assess. A record without a value is skipped. Notifications of object stores, \
+             alone and in lists, and batches of CloudEvents are accepted too; their documents \
+             describe them.",
             &["imageReference", "imageReferenceCloudEvent"],
         ),
         "imageQuality": channel(

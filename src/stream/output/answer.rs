@@ -159,8 +159,9 @@ impl Answers {
                 Err(reason) => reason,
             },
             Entry::Object(object) => return self.answer_object(place, object).await,
-            Entry::Skipped { reason, .. } => {
-                self.writer.skip(place, *reason);
+            Entry::Skipped { reason, removed } => {
+                let uri = removed.as_ref().map(|(uri, _)| uri.as_str());
+                self.writer.skip(place, *reason, uri);
                 return Ok(());
             }
             Entry::Invalid(error) => Reason::of_reference(error),
@@ -174,13 +175,14 @@ impl Answers {
         object: &CreatedObject,
     ) -> Result<(), StreamError> {
         let stores = &self.journey.parts().stores;
+        let uri = Some(object.reference.uri.as_str());
         let skipped = match stores.judge_key(&object.key, object.content_type.as_deref()) {
             KeyVerdict::Image => None,
             KeyVerdict::OtherKey => Some(SkipReason::Key),
             KeyVerdict::OtherContentType => Some(SkipReason::ContentType),
         };
         if let Some(reason) = skipped {
-            self.writer.skip(place, reason);
+            self.writer.skip(place, reason, uri);
             return Ok(());
         }
         let admitted = object.account.as_deref().map_or(Ok(()), |name| stores.admit_account(name));
@@ -190,7 +192,11 @@ impl Answers {
         match self.assess(place, &object.reference).await? {
             Ok(assessed) => self.publish(place, &object.reference, *assessed).await,
             Err(reason) if reason.is_change_of_object() && self.is_superseded(object) => {
-                self.writer.skip(place, SkipReason::Superseded);
+                self.writer.skip(place, SkipReason::Superseded, uri);
+                Ok(())
+            }
+            Err(reason) if reason.is_other_content_type() => {
+                self.writer.skip(place, SkipReason::ContentType, uri);
                 Ok(())
             }
             Err(reason) => self.writer.publish_dead_letter(place, reason).await,

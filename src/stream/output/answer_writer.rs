@@ -1,7 +1,7 @@
 //! Writes the answer of an entry of a record: an event, a dead letter, or nothing.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rdkafka::message::OwnedHeaders;
@@ -11,7 +11,7 @@ use crate::event::dead_letter::{GENERATED_KEY_HEADER, LEFT_OUT_HEADER};
 use crate::event::notification::SkipReason;
 use crate::event::{DeadLetterReason, QualityEvent, Source, TraceContext, cloudevent_headers};
 use crate::redact;
-use crate::telemetry::{Stage, metrics, spans};
+use crate::telemetry::{LineLimit, Stage, metrics, spans};
 
 use crate::stream::error::StreamError;
 use crate::stream::offsets::tracker::RecordSlot;
@@ -23,6 +23,8 @@ use crate::stream::record::delivery::Record;
 use crate::stream::record::headers;
 use crate::stream::settings::Settings;
 use crate::stream::status::counts::Counts;
+
+static LEFT_OUT: LineLimit = LineLimit::new(Duration::from_mins(1));
 
 /// Writes the answers of one worker.
 pub(crate) struct AnswerWriter {
@@ -90,13 +92,28 @@ impl AnswerWriter {
         }
     }
 
-    /// Counts an entry that needs no answer.
-    pub(crate) fn skip(&self, place: AdmittedEntry<'_>, reason: SkipReason) {
+    /// Counts an entry that needs no answer. `uri` is that of its object, if it is known.
+    pub(crate) fn skip(&self, place: AdmittedEntry<'_>, reason: SkipReason, uri: Option<&str>) {
+        let AdmittedRecord { record, slot, .. } = place.admitted;
         self.counts.skipped.increment();
-        metrics::notification_skipped(reason.name());
+        let name = reason.name();
+        metrics::notification_skipped(name);
+        let Record { partition, offset, .. } = *record;
+        let uri = uri.map(redact::uri);
+        tracing::debug!(reason = name, uri, partition, offset, "an event of a store is skipped");
+        // A wrong pattern would otherwise skip every upload in silence.
+        if matches!(reason, SkipReason::Key | SkipReason::ContentType)
+            && let Some(repeated) = LEFT_OUT.admit(name, Instant::now())
+        {
+            tracing::info!(
+                reason = name,
+                repeated,
+                uri,
+                "storage.keys leaves out notified objects"
+            );
+        }
         if let AnswerOutput::Transactions(outbox) = &self.output {
-            let AdmittedRecord { record, slot, .. } = place.admitted;
-            outbox.skip_part(slot, record.offset, place.part);
+            outbox.skip_part(slot, offset, place.part);
         }
     }
 

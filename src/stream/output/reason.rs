@@ -42,6 +42,11 @@ impl Reason {
     pub(crate) fn is_change_of_object(&self) -> bool {
         matches!(self.code, "fetch.not_found" | "fetch.etag_mismatch")
     }
+
+    /// Returns true if the store's media type shows that the object is no image.
+    pub(crate) fn is_other_content_type(&self) -> bool {
+        self.code == "fetch.other_content_type"
+    }
 }
 
 impl From<JourneyError> for Reason {

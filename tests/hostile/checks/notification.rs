@@ -7,9 +7,13 @@ use dog_iqa::event::reference::URI_CHARS_MAX;
 
 use crate::message;
 
+const FIXED: [InputFormat; 4] =
+    [InputFormat::S3, InputFormat::Gcs, InputFormat::Azure, InputFormat::CloudEvents];
+
 /// Returns true if the value has an entry with an object. Panics if the reader violates its
 /// contract.
 pub(crate) fn check(payload: &[u8]) -> bool {
+    check_fixed(payload, FIXED[payload.len() % FIXED.len()]);
     let entries = match parse(&Headers::default(), payload, InputFormat::Auto) {
         Ok(entries) => entries,
         Err(error) => {
@@ -29,7 +33,7 @@ pub(crate) fn check(payload: &[u8]) -> bool {
                     assert_eq!(again.len(), 1);
                     assert_eq!(again[0].entry, *entry, "an entry alone is the same");
                 }
-                (Err(_), entry) => assert!(!matches!(entry, Entry::Object(_)), "{entry:?}"),
+                (Err(_), entry) => assert!(entry.reference().is_none(), "{entry:?}"),
             }
         }
         match &parsed.entry {
@@ -45,6 +49,18 @@ pub(crate) fn check(payload: &[u8]) -> bool {
         }
     }
     has_object
+}
+
+/// Another format than `auto` refuses entries, and finds no others.
+fn check_fixed(payload: &[u8], format: InputFormat) {
+    let Ok(entries) = parse(&Headers::default(), payload, format) else { return };
+    assert!(!entries.is_empty() && entries.len() <= count_objects(payload), "{format:?}");
+    let all = parse(&Headers::default(), payload, InputFormat::Auto).unwrap_or_default();
+    assert_eq!(all.len(), entries.len(), "{format:?}");
+    for (fixed, any) in entries.iter().zip(&all) {
+        assert_eq!(fixed.alone, any.alone);
+        assert!(fixed.entry == any.entry || matches!(fixed.entry, Entry::Invalid(_)), "{format:?}");
+    }
 }
 
 /// Returns the memory limit for checking a value, in bytes. This check reads it twice.

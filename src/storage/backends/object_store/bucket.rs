@@ -9,7 +9,7 @@ use object_store::path::Path as ObjectKey;
 use object_store::{Attribute, Error, GetOptions, GetResult, ObjectMeta, ObjectStore};
 
 use crate::etag::Etag;
-use crate::redact::root_cause;
+use crate::redact::{self, root_cause};
 use crate::storage::backends::body::{self, Content};
 use crate::storage::backends::http_client;
 use crate::storage::backends::object_store::connector::{Connector, ResponseNote};
@@ -17,9 +17,13 @@ use crate::storage::backends::object_store::opaque_key;
 use crate::storage::backends::object_store::open_client::{self, OpenedClient};
 use crate::storage::backends::object_store::rotating_client::RotatingClient;
 use crate::storage::error::{FetchFault, Overrun, Signer, StorageError, UriFault};
+use crate::storage::key_rules::KeyRules;
 use crate::storage::limits::{Limits, TimeLimits};
 use crate::storage::settings::Settings;
 use crate::storage::uri::{Key, Scheme};
+
+/// Longest media type that a message repeats, in bytes.
+const MEDIA_TYPE_BYTES_MAX: usize = 128;
 
 /// A request for one object.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +33,8 @@ pub(crate) struct ObjectRead<'request> {
     pub(crate) etag: Option<&'request Etag>,
     /// The version to read instead of the current one.
     pub(crate) version_id: Option<&'request str>,
+    /// The rules that its media type must pass.
+    pub(crate) content_types: Option<&'request KeyRules>,
 }
 
 /// A bucket and its client.
@@ -151,7 +157,7 @@ async fn read_configured(
     };
     let fault = |error: &Error| configured_fault(error, &note, limits.time);
     let answer = client.store.get_opts(key, options).await.map_err(|error| fault(&error))?;
-    read_body(answer, request.etag, limits, fault).await
+    read_body(answer, request, limits, fault).await
 }
 
 async fn read_injected(
@@ -166,20 +172,26 @@ async fn read_injected(
     let options = GetOptions { version, ..GetOptions::default() };
     let fault = |error: &Error| injected_fault(error, limits.time);
     let answer = store.get_opts(key, options).await.map_err(|error| fault(&error))?;
-    read_body(answer, request.etag, limits, fault).await
+    read_body(answer, request, limits, fault).await
 }
 
 async fn read_body(
     answer: GetResult,
-    etag: Option<&Etag>,
+    request: ObjectRead<'_>,
     limits: &Limits,
     fault: impl Fn(&Error) -> FetchFault,
 ) -> Result<Content, FetchFault> {
     let sent_etag = answer.meta.e_tag.clone();
-    body::check_etag(etag, sent_etag.as_deref())?;
+    body::check_etag(request.etag, sent_etag.as_deref())?;
     let size = answer.meta.size;
     let media_type =
         answer.attributes.get(&Attribute::ContentType).map(|value| value.as_ref().to_owned());
+    if let (Some(rules), Some(media_type)) = (request.content_types, &media_type)
+        && !rules.includes_content_type(media_type)
+    {
+        let media_type = redact::excerpt(media_type, MEDIA_TYPE_BYTES_MAX);
+        return Err(FetchFault::OtherContentType(media_type));
+    }
     let stream = answer.into_stream().map_err(|error| fault(&error));
     let bytes = body::collect(stream, Some(size), limits.bytes_max).await?;
     Ok(Content { bytes, etag: sent_etag, media_type })
