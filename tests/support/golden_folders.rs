@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// Levels of folders below one that `DOGIQA_GOLDENS` names.
-const DEPTH_MAX: usize = 3;
+const DEPTH_MAX: usize = 8;
 /// Largest header of a safetensors file, in bytes.
 const HEADER_BYTES_MAX: u64 = 1 << 24;
 /// Endings of files with data. Images and texts belong to the folders around them.
