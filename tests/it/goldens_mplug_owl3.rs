@@ -56,7 +56,7 @@ impl Golden {
     }
 
     fn numbers(&self, name: &str) -> Vec<Vec<i64>> {
-        let tensor = &self.io[name];
+        let tensor = self.io[name].to_dtype(DType::I64).unwrap();
         match tensor.rank() {
             1 => vec![tensor.to_vec1().unwrap()],
             _ => tensor.to_vec2().unwrap(),

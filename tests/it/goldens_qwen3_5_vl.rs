@@ -53,7 +53,8 @@ impl Golden {
     }
 
     pub(crate) fn numbers(&self, name: &str) -> Option<Vec<i64>> {
-        Some(self.io.get(name)?.flatten_all().unwrap().to_vec1().unwrap())
+        let tensor = self.io.get(name)?.to_dtype(DType::I64).unwrap();
+        Some(tensor.flatten_all().unwrap().to_vec1().unwrap())
     }
 
     /// Compares a tensor that the folder may lack.
@@ -91,7 +92,7 @@ impl Golden {
             Some(share) => share,
             // Rounding of a half format differs between networks far more than ours from theirs.
             None if self.place.is_half() && is_foreign => {
-                if name.ends_with(".score") {
+                if name.ends_with("score") {
                     return self.comparison.close(name, &ours, golden, SCORE_OF_HALF);
                 }
                 return self.comparison.measure(name, &ours, golden);
@@ -189,7 +190,7 @@ impl Case {
     fn read(golden: &Golden, name: &str) -> Self {
         let ids = &golden.io[&format!("{name}.input_ids")];
         let (batch, length) = ids.dims2().unwrap();
-        let ids: Vec<i64> = ids.flatten_all().unwrap().to_vec1().unwrap();
+        let ids: Vec<i64> = golden.numbers(&format!("{name}.input_ids")).unwrap();
         let mask = golden.numbers(&format!("{name}.attention_mask"));
         let mask = mask.unwrap_or_else(|| vec![1; ids.len()]);
         let mask: Vec<bool> = mask.into_iter().map(|bit| bit == 1).collect();
@@ -409,12 +410,11 @@ fn check_positions(golden: &mut Golden, case: &Case, positions: &[Vec<[u32; 3]>]
     golden.equal(&format!("{}.rope_delta", case.name), &deltas);
 }
 
-/// Computes the logits of the levels and their probabilities, worst first, as a rating does.
-fn level_shares(
-    golden: &Golden,
-    case: &Case,
-    images: &Encoded,
-) -> Option<(Vec<Vec<f64>>, Vec<[f64; 5]>)> {
+/// For each sequence, the logits of the levels, best first, and their probabilities, worst first.
+type Rated = (Vec<Vec<f64>>, Vec<[f64; 5]>);
+
+/// Computes the logits of the levels and their probabilities, as a rating does.
+fn level_shares(golden: &Golden, case: &Case, images: &Encoded) -> Option<Rated> {
     let all: Vec<usize> = (0..case.sequences()).collect();
     let hidden = read(golden, case, &all, images);
     let ids = golden.numbers("level_ids")?;

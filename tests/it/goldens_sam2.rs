@@ -93,14 +93,12 @@ impl Golden {
 
     /// Returns the picture at the size of the network, normalised. It may be a tensor of the file.
     fn image(&self, folder: &Path, size: usize) -> Tensor {
-        match self.inputs.get("image") {
-            Some(image) => image.clone(),
-            None => {
-                let picture = picture(&image_of(folder, "image.png"));
-                let image = preprocess(picture.pixels(), size).unwrap().unsqueeze(0).unwrap();
-                image.to_device(&self.place.device).unwrap()
-            }
+        if let Some(image) = self.inputs.get("image") {
+            return image.clone();
         }
+        let path = image_of(folder, "image.png").expect("a picture or a tensor of it");
+        let image = preprocess(picture(&path).pixels(), size).unwrap().unsqueeze(0).unwrap();
+        image.to_device(&self.place.device).unwrap()
     }
 }
 
@@ -346,8 +344,9 @@ pub(crate) fn compare(folder: &Path, part: &'static str, place: &Place) {
     let model = load(&weights(folder), place.dtype, &place.device);
     let size = model.config().image_size;
     let input = golden.image(folder, size);
-    if golden.has("image") {
-        let picture = picture(&image_of(folder, "image.png"));
+    let path = image_of(folder, "image.png").filter(|_| golden.has("image"));
+    if let Some(path) = path {
+        let picture = picture(&path);
         let image = preprocess(picture.pixels(), size).unwrap().unsqueeze(0).unwrap();
         golden.comparison.close("image", &image, &input, resize_tolerance(&picture, size));
     } else {

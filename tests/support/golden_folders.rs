@@ -69,7 +69,7 @@ impl Suite {
         match self {
             Self::Sam2 => network("sam2", &["image_encoder.trunk.", "vision_encoder.backbone."]),
             Self::Sam2Steps => files.has("amg_steps.json"),
-            Self::Sam2Runs => files.has("amg_e2e"),
+            Self::Sam2Runs => files.has("amg_e2e") && has_data(&files.folder.join("amg_e2e")),
             Self::Sam2Preprocessing => files.has("preprocess.safetensors"),
             Self::MplugOwl3 => network("mplugowl3", &["vision2text_model."]),
             Self::MplugOwl3Processor => files.has_key(
@@ -165,13 +165,13 @@ impl Files {
     fn suites(&self) -> Vec<Suite> {
         Suite::ALL.into_iter().filter(|suite| suite.takes(self)).collect()
     }
+}
 
-    fn has_data(&self) -> bool {
-        let is_data = |path: &PathBuf| {
-            path.extension().is_some_and(|end| DATA.iter().any(|data| end == *data))
-        };
-        entries(&self.folder).iter().any(|path| path.is_file() && is_data(path))
-    }
+/// Returns true if a file of a folder has data.
+fn has_data(folder: &Path) -> bool {
+    let is_data =
+        |path: &PathBuf| path.extension().is_some_and(|end| DATA.iter().any(|data| end == *data));
+    entries(folder).iter().any(|path| path.is_file() && is_data(path))
 }
 
 /// Returns the paths in a folder, sorted.
@@ -247,7 +247,7 @@ impl Found {
         if is_unknown_network {
             self.left.push(folder.to_owned());
         } else if !is_taken && !is_taken_below && !is_part {
-            let list = if files.has_data() { &mut self.left } else { &mut self.without_data };
+            let list = if has_data(folder) { &mut self.left } else { &mut self.without_data };
             list.push(folder.to_owned());
         }
         is_taken || is_taken_below
