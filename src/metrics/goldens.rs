@@ -1,8 +1,8 @@
 //! Every intermediate value and score against `tests/goldens/metrics`, which an independent
 //! implementation in `NumPy` computed.
 //!
-//! `DOGIQA_GOLDENS` names further folders, which may lack values. `DOGIQA_PARAMETERS` names one with
-//! the authors' parameters, for the folders with an `expected_real.json`.
+//! `DOGIQA_GOLDENS` names further folders, which may lack values. `DOGIQA_PARAMETERS` names one
+//! with the authors' parameters, for the folders with an `expected_real.json`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -188,11 +188,10 @@ impl Compared {
         if count == 0 {
             return announce_absent(&folder, "metrics", &what);
         }
-        let absent =
-            if absent == 0 { String::new() } else { format!("; {absent} not in this folder") };
+        let percent = 100.0 * worst;
         announce(&format!(
-            "golden {what}: {count} compared, worst error {:.1} % of its tolerance{absent}\n",
-            100.0 * worst
+            "golden {what}: {count} compared, worst error {percent:.1} % of its tolerance; {absent} \
+             not in this folder\n"
         ));
     }
 }
@@ -266,6 +265,12 @@ fn compare_scale<T: Copy + Into<f64>>(
     }
 }
 
+/// Returns true for a feature of NIQE and BRISQUE that is a shape.
+fn is_shape(index: usize) -> bool {
+    let index = index % 18;
+    index == 0 || index >= 2 && (index - 2).is_multiple_of(4)
+}
+
 #[test]
 fn niqe_equals_its_goldens() {
     for folder in folders_with("expected.json") {
@@ -284,10 +289,6 @@ fn niqe_equals_its_goldens() {
             let blocks = golden["features"].as_array().into_iter().flatten();
             for (index, expected) in blocks.enumerate() {
                 let ours = &features[index % rows * columns + index / rows];
-                let is_shape = |index: usize| {
-                    let index = index % 18;
-                    index == 0 || index >= 2 && (index - 2).is_multiple_of(4)
-                };
                 compared.features(ours, Some(expected), is_shape, FEATURE);
             }
             let Ok(statistics) = block_statistics(&features) else { continue };
@@ -315,10 +316,6 @@ fn brisque_equals_its_goldens() {
             let grey = grey(&image);
             compare_scales(&mut compared, &grey, Border::Zero, &golden["scales"]);
             let Ok(features) = brisque::features(&grey) else { continue };
-            let is_shape = |index: usize| {
-                let index = index % 18;
-                index == 0 || index >= 2 && (index - 2).is_multiple_of(4)
-            };
             compared.features(&features, golden.get("features"), is_shape, FEATURE);
             let scaled = inner.ranges.scaled(&features);
             compared.all_close("scaled", &scaled, golden.get("scaled"), FEATURE);
@@ -402,12 +399,8 @@ fn bliinds2_equals_its_goldens() {
                 let orientation = values.orientation[0];
                 compared.close("orientation", orientation, first.get("orientation"), BLOCK_FEATURE);
             }
-            compared.close(
-                "optimum",
-                inner.optimum(&features),
-                golden.get("optimum"),
-                BLOCK_FEATURE,
-            );
+            let optimum = inner.optimum(&features);
+            compared.close("optimum", optimum, golden.get("optimum"), BLOCK_FEATURE);
             let score = measure(&image, &parameters).unwrap();
             compared.close("score", score, golden.get("score"), 0.0);
         }

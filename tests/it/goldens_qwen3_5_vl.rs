@@ -20,7 +20,7 @@ use crate::goldens_qwen3_5_vl_stages::{check_image, check_layer, check_vision};
 const SHARE: f64 = 2e-5;
 /// The same in a folder of `DOGIQA_GOLDENS`, which may lack tolerances: the largest of our folder.
 const SHARE_FOREIGN: f64 = 2e-4;
-/// How far a half format may move a score in a folder of `DOGIQA_GOLDENS`.
+/// Tolerance of a score of a half format in a folder of `DOGIQA_GOLDENS`.
 const SCORE_OF_HALF: f64 = 0.05;
 
 /// Returns every golden folder of the network.
@@ -145,9 +145,9 @@ impl Golden {
     }
 }
 
-/// Returns the tolerance of a half format in the repository's folder: about one and a half times our
-/// error, as a share of the tensor's largest value. The goldens' README has none. The text of 150
-/// tokens is the least exact by far.
+/// Returns the tolerance of a half format in the repository's folder: about one and a half times
+/// our error, as a share of the tensor's largest value. The goldens' README has none. The text of
+/// 150 tokens is the least exact by far.
 fn share_of_half(name: &str, dtype: DType) -> f64 {
     let has = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let residual = [".out", "norm", "mixer_out", "logits", "level_probs", ".recurrent", ".k"];
@@ -594,8 +594,8 @@ fn every_stage_follows_the_reference() {
     }
 }
 
-/// The heads of 72 of the larger networks, tied tables in bf16, three value heads to a key head, and
-/// the odd names of the shards of Qwen3.5 on the Hub.
+/// The heads of 72 of the larger networks, tied tables in bf16, three value heads to a key head,
+/// and the odd names of the shards of Qwen3.5 on the Hub.
 #[test]
 fn a_network_of_another_shape_in_shards_follows_the_reference() {
     compare_all(&goldens().join("qwen3_5_vl_shards"), 32);

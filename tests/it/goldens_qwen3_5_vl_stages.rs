@@ -9,7 +9,7 @@ use dog_iqa::models::qwen3_5_vl::{
 
 use crate::goldens_qwen3_5_vl::{Case, Golden, integer};
 
-/// Compares what the processor makes of an image.
+/// Compares the patches of an image.
 pub(crate) fn check_image(golden: &mut Golden, number: usize, image: &Patches) {
     let (rows, columns) = (integer(image.grid.rows), integer(image.grid.columns));
     golden.equal(&format!("image.{number}.grid_thw"), &[1, rows, columns]);
