@@ -1,11 +1,11 @@
 //! CLIP-IQA against tensors of an independent implementation, for every golden folder. A folder may
 //! lack tensors: those that are there are compared and counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::checkpoints::{ClipCheckpoint, ScorerCheckpoint};
+use dog_iqa::checkpoints::ClipCheckpoint;
 use dog_iqa::models::clip_iqa::{
     ATTRIBUTES, Clip, ModifiedResNet, Pairs, QualityHead, VisionTransformer, normalise, score,
     spread,
@@ -13,37 +13,22 @@ use dog_iqa::models::clip_iqa::{
 use image::RgbImage;
 use image::imageops::crop_imm;
 
-use crate::goldens::{Comparison, Place, folders, json, picture, tensors};
+use crate::golden_folders::{Suite, announce, folders, shown};
+use crate::goldens::{Comparison, Place, image_of, json, largest, picture, tensors};
 
-const FILES: [&str; 3] = ["config.json", "io.safetensors", "model.safetensors"];
 /// Tolerance of features and maps, as a share of a tensor's largest value.
 const SHARE: f64 = 1e-4;
 /// Tolerance of probabilities, scores and levels.
 const PROBABILITY: f64 = 1e-5;
 
-/// Returns every golden folder of a CLIP, each once.
-fn all_folders() -> Vec<PathBuf> {
-    let mut all = folders("clip_iqa/resnet", &FILES);
-    all.extend(folders("clip_iqa/vit", &FILES));
-    all.sort();
-    all.dedup();
-    // `DOGIQA_GOLDENS` may name folders of other networks.
-    all.retain(|folder| matches!(ScorerCheckpoint::open(folder), Ok(ScorerCheckpoint::Clip(_))));
-    all
-}
-
-/// Returns an image of a folder. The images have a folder of their own.
-fn image(folder: &Path, name: &str) -> RgbImage {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/metrics");
-    let places = [folder.to_owned(), folder.join("../.."), own];
-    let paths = places.map(|place| place.join("images").join(format!("{name}.png")));
-    let path = paths.into_iter().find(|path| path.exists());
-    picture(&path.unwrap_or_else(|| panic!("no image {name}"))).pixels().as_ref().clone()
+/// Returns an image of a folder, which may lack it.
+fn image(folder: &Path, name: &str) -> Option<RgbImage> {
+    let path = image_of(folder, &format!("{name}.png"))?;
+    Some(picture(&path).pixels().as_ref().clone())
 }
 
 /// One golden folder, opened.
 struct Golden {
-    folder: PathBuf,
     io: HashMap<String, Tensor>,
     clip: Clip,
     logit_scale: f64,
@@ -55,7 +40,6 @@ impl Golden {
     fn open(folder: &Path, part: &'static str, place: &Place) -> Self {
         let checkpoint = ClipCheckpoint::open(folder).unwrap();
         Self {
-            folder: folder.to_owned(),
             io: tensors(&folder.join("io.safetensors")),
             clip: checkpoint.load(place.dtype, &place.device).unwrap(),
             logit_scale: checkpoint.logit_scale(),
@@ -67,11 +51,7 @@ impl Golden {
     /// Compares features or a map that the folder may lack.
     fn check(&mut self, name: &str, ours: &Tensor) {
         let golden = self.io.get(name);
-        let largest = golden.map_or(0.0, |golden| {
-            let largest = golden.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-            f64::from(largest.to_scalar::<f32>().unwrap())
-        });
-        let tolerance = self.place.share.unwrap_or(SHARE) * largest;
+        let tolerance = self.place.share.unwrap_or(SHARE) * golden.map_or(0.0, largest);
         let ours = || ours.to_dtype(DType::F32).unwrap();
         self.comparison.close_if_present(name, ours, golden, tolerance);
     }
@@ -84,7 +64,7 @@ impl Golden {
 
     fn check_shape(&mut self, name: &str, ours: [usize; 3]) {
         let Some(golden) = self.io.get(name) else { return self.comparison.absent(name) };
-        let golden: Vec<i64> = golden.to_vec1().unwrap();
+        let golden: Vec<i64> = golden.to_dtype(DType::I64).unwrap().to_vec1().unwrap();
         let ours = ours.map(|side| i64::try_from(side).unwrap()).to_vec();
         self.comparison.equal(name, &ours, &golden);
     }
@@ -101,20 +81,17 @@ impl Golden {
         Some(rows.collect())
     }
 
-    /// Returns the names of the images, sorted.
-    fn images(&self) -> Vec<String> {
-        let names = self.io.keys().filter_map(|name| name.strip_suffix(".image_features"));
-        let mut names: Vec<String> = names.map(str::to_owned).collect();
-        names.sort();
-        names
+    /// Returns the names of the images, those of tensors of results or stages.
+    fn images(&self) -> BTreeSet<String> {
+        let names = self.io.keys().filter_map(|name| name.split_once('.'));
+        names.map(|(image, _)| image.to_owned()).collect()
     }
 
     /// Runs the tower for an image, and compares its maps. Returns its feature.
-    fn check_stages(&mut self, name: &str) -> Tensor {
-        let rgb = image(&self.folder, name);
+    fn check_stages(&mut self, name: &str, rgb: &RgbImage) -> Tensor {
         match (self.clip.image.resnet().cloned(), self.clip.image.vit().cloned()) {
-            (Some(resnet), _) => self.check_maps(name, &rgb, &resnet),
-            (None, Some(vit)) => self.check_tokens(name, &rgb, &vit),
+            (Some(resnet), _) => self.check_maps(name, rgb, &resnet),
+            (None, Some(vit)) => self.check_tokens(name, rgb, &vit),
             (None, None) => panic!("{name}: no image tower"),
         }
     }
@@ -159,39 +136,58 @@ impl Golden {
     }
 }
 
+/// Returns every golden folder of a CLIP.
+pub(crate) fn all_folders() -> Vec<PathBuf> {
+    folders(Suite::Clip, &["clip_iqa/resnet", "clip_iqa/vit"])
+}
+
 fn compare(place: &Place, part: &'static str) {
     for folder in all_folders() {
-        let mut golden = Golden::open(&folder, part, place);
-        let is_resnet = golden.clip.image.resnet().is_some();
-        let mut head = None;
-        if let Some(prompts) = golden.prompts() {
-            let features = golden.clip.text.features(&prompts).unwrap();
-            golden.check("text_features", &features);
-            let rows = golden.clip.text.rows(&prompts).unwrap();
-            head = Some(QualityHead::new(&rows, golden.logit_scale));
-        }
-        for name in golden.images() {
-            let feature = golden.check_stages(&name).squeeze(0).unwrap();
-            golden.check(&format!("{name}.image_features"), &feature);
-            let (Some(head), false) = (&head, place.is_half()) else { continue };
-            let feature: Vec<f32> = feature.to_vec1().unwrap();
-            let logits: Vec<f64> = head.logits(&feature).concat();
-            let probabilities = head.probabilities(&feature);
-            // Logits are up to the scale, 12.5.
-            golden.check_numbers(&format!("{name}.logits"), logits, 12.5 * SHARE);
-            for (part, numbers) in [
-                ("score", vec![score(&probabilities)]),
-                ("levels5", spread(&probabilities, 5).unwrap().probabilities().to_vec()),
-                ("levels7", spread(&probabilities, 7).unwrap().probabilities().to_vec()),
-                ("probabilities", probabilities),
-            ] {
-                golden.check_numbers(&format!("{name}.{part}"), numbers, PROBABILITY);
-            }
-        }
-        let of_image = if is_resnet { 12 } else { 5 };
-        let of_ratings = if place.is_half() { 0 } else { 5 };
-        golden.comparison.finish(1 + 3 * (of_image + of_ratings));
+        compare_folder(&folder, place, part);
     }
+}
+
+/// Compares the network in a place with one golden folder.
+pub(crate) fn compare_folder(folder: &Path, place: &Place, part: &'static str) {
+    let mut golden = Golden::open(folder, part, place);
+    let is_resnet = golden.clip.image.resnet().is_some();
+    let mut head = None;
+    if let Some(prompts) = golden.prompts() {
+        let features = golden.clip.text.features(&prompts).unwrap();
+        golden.check("text_features", &features);
+        let rows = golden.clip.text.rows(&prompts).unwrap();
+        head = Some(QualityHead::new(&rows, golden.logit_scale));
+    }
+    for name in golden.images() {
+        let Some(rgb) = image(folder, &name) else {
+            golden.comparison.absent(&format!("{name}.png"));
+            continue;
+        };
+        let feature = golden.check_stages(&name, &rgb).squeeze(0).unwrap();
+        golden.check(&format!("{name}.image_features"), &feature);
+        let (Some(head), false) = (&head, place.is_half()) else { continue };
+        let feature: Vec<f32> = feature.to_vec1().unwrap();
+        let logits: Vec<f64> = head.logits(&feature).concat();
+        let probabilities = head.probabilities(&feature);
+        // Logits are up to the scale.
+        let tolerance = golden.logit_scale.exp() * SHARE;
+        golden.check_numbers(&format!("{name}.logits"), logits, tolerance);
+        for (part, numbers) in [
+            ("score", vec![score(&probabilities)]),
+            ("levels5", spread(&probabilities, 5).unwrap().probabilities().to_vec()),
+            ("levels7", spread(&probabilities, 7).unwrap().probabilities().to_vec()),
+            ("probabilities", probabilities),
+        ] {
+            golden.check_numbers(&format!("{name}.{part}"), numbers, PROBABILITY);
+        }
+    }
+    let of_image = if is_resnet { 12 } else { 5 };
+    let of_ratings = if place.is_half() { 0 } else { 5 };
+    if !place.is_half() {
+        golden.comparison.require_one(&["logits", "image_features", "score"]);
+        golden.comparison.leave_none(&golden.io, |name| name.starts_with("token_"));
+    }
+    golden.comparison.finish(1 + 3 * (of_image + of_ratings));
 }
 
 #[test]
@@ -207,17 +203,24 @@ fn half_formats_are_near_the_reference() {
 
 #[test]
 fn every_prompt_has_the_tokens_of_the_tokenizer() {
-    let mut all = folders("clip_iqa", &["prompts.json"]);
-    // Other folders have files of this name, too.
-    all.retain(|folder| json(&folder.join("prompts.json")).get("Good photo.").is_some());
-    for folder in all {
+    for folder in folders(Suite::ClipPrompts, &["clip_iqa"]) {
         let golden = json(&folder.join("prompts.json"));
         let mut comparison = Comparison::new(&folder, "prompts");
         let pairs = [Pairs::Paper, Pairs::IqaPytorch].map(Pairs::prompts).concat();
         let attributes = ATTRIBUTES.map(|(_, pair)| pair);
         for prompt in pairs.into_iter().chain(attributes).flatten() {
-            let ids: Vec<u32> = serde_json::from_value(golden[prompt.text].clone()).unwrap();
+            let Some(ids) = golden.get(prompt.text) else {
+                comparison.absent(prompt.text);
+                continue;
+            };
+            let ids: Vec<u32> = serde_json::from_value(ids.clone()).unwrap();
             comparison.equal(prompt.text, &prompt.tokens(), &ids);
+        }
+        let others = golden.as_object().unwrap().keys().filter(|text| !comparison.has(text));
+        let others: Vec<&String> = others.collect();
+        if !others.is_empty() {
+            let folder = shown(&folder);
+            announce(&format!("golden {folder}: no prompts of ours: {others:?}\n"));
         }
         comparison.finish(20);
     }

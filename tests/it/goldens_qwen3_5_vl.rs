@@ -1,7 +1,7 @@
 //! Qwen3.5-VL against tensors of the reference implementation, stage by stage, for every golden
 //! folder. A folder may lack tensors: those that are there are compared and counted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -12,22 +12,24 @@ use dog_iqa::models::qwen3_5_vl::{
 use image::RgbImage;
 use serde_json::Value;
 
-use crate::goldens::{Comparison, Place, folders, json, tensors};
-use crate::goldens_qwen3_5_vl_stages::{check_layer, check_vision};
+use crate::golden_folders::{Suite, folders, goldens};
+use crate::goldens::{Comparison, Place, json, largest, tensors};
+use crate::goldens_qwen3_5_vl_stages::{check_image, check_layer, check_vision};
 
-const FILES: [&str; 4] = ["config.json", "io.safetensors", "model.safetensors", "tolerance.json"];
 /// Tolerance of a tensor that `tolerance.json` does not name, as a share of its largest value.
 const SHARE: f64 = 2e-5;
+/// The same in a folder of `DOGIQA_GOLDENS`, which may lack tolerances: the largest of our folder.
+const SHARE_FOREIGN: f64 = 2e-4;
+/// Tolerance of a score of a half format in a folder of `DOGIQA_GOLDENS`.
+const SCORE_OF_HALF: f64 = 0.05;
 
-/// Returns every golden folder of the network, each once.
+/// Returns every golden folder of the network.
 pub(crate) fn all_folders() -> Vec<PathBuf> {
-    let mut all = folders("qwen3_5_vl", &FILES);
-    all.sort();
-    all.dedup();
-    // `DOGIQA_GOLDENS` may name folders of other networks.
-    all.retain(|folder| json(&folder.join("config.json"))["model_type"] == "qwen3_5");
-    all
+    folders(Suite::Qwen3_5Vl, &["qwen3_5_vl"])
 }
+
+/// Encoded images by their numbers in the file.
+pub(crate) type Encoded = BTreeMap<usize, EncodedImage>;
 
 /// One golden folder, opened.
 pub(crate) struct Golden {
@@ -36,7 +38,6 @@ pub(crate) struct Golden {
     pub(crate) comparison: Comparison,
     pub(crate) model: Qwen3_5Vl,
     place: Place,
-    compared: BTreeSet<String>,
 }
 
 impl Golden {
@@ -44,16 +45,16 @@ impl Golden {
         let checkpoint = Qwen3_5VlCheckpoint::open(folder).unwrap();
         Self {
             io: tensors(&folder.join("io.safetensors")),
-            tolerances: json(&folder.join("tolerance.json"))["tensors"].take(),
+            tolerances: tolerances(folder),
             comparison: Comparison::at(place, folder, part),
             model: checkpoint.load(place.dtype, &place.device).unwrap(),
             place: place.clone(),
-            compared: BTreeSet::new(),
         }
     }
 
     pub(crate) fn numbers(&self, name: &str) -> Option<Vec<i64>> {
-        Some(self.io.get(name)?.flatten_all().unwrap().to_vec1().unwrap())
+        let tensor = self.io.get(name)?.to_dtype(DType::I64).unwrap();
+        Some(tensor.flatten_all().unwrap().to_vec1().unwrap())
     }
 
     /// Compares a tensor that the folder may lack.
@@ -85,13 +86,24 @@ impl Golden {
     }
 
     fn check_with(&mut self, name: &str, ours: &Tensor, golden: &Tensor) {
-        let largest = golden.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-        let stated = self.tolerances[name]["tol_rel"].as_f64().unwrap_or(SHARE);
-        let share = self.place.share.unwrap_or(stated);
-        let tolerance = share * f64::from(largest.to_scalar::<f32>().unwrap());
         let ours = ours.to_dtype(DType::F32).unwrap().contiguous().unwrap();
-        self.comparison.close(name, &ours, golden, tolerance);
-        self.compared.insert(name.to_owned());
+        let is_foreign = self.comparison.is_foreign();
+        let share = match self.place.share {
+            Some(share) => share,
+            // Rounding of a half format differs between networks far more than ours from theirs.
+            None if self.place.is_half() && is_foreign => {
+                if name.ends_with("score") {
+                    return self.comparison.close(name, &ours, golden, SCORE_OF_HALF);
+                }
+                return self.comparison.measure(name, &ours, golden);
+            }
+            None if self.place.is_half() => share_of_half(name, self.place.dtype),
+            None => {
+                let default = if is_foreign { SHARE_FOREIGN } else { SHARE };
+                self.tolerances[name]["tol_rel"].as_f64().unwrap_or(default)
+            }
+        };
+        self.comparison.close(name, &ours, golden, share * largest(golden));
     }
 
     /// Compares integers with a tensor that the folder may lack.
@@ -99,25 +111,59 @@ impl Golden {
         match self.numbers(name) {
             Some(golden) => {
                 self.comparison.equal(name, &ours.to_vec(), &golden);
-                self.compared.insert(name.to_owned());
             }
             None => self.comparison.absent(name),
         }
     }
 
-    /// Returns the images of the file, each once.
-    pub(crate) fn images(&self) -> Vec<Patches> {
-        let images = (0..).map_while(|index| self.io.get(&format!("image.{index}.u8")));
-        images
-            .map(|samples| {
-                let (_, height, width) = samples.dims3().unwrap();
-                let bytes = samples.permute((1, 2, 0)).unwrap().flatten_all().unwrap();
-                let (width, height) =
-                    (u32::try_from(width).unwrap(), u32::try_from(height).unwrap());
-                cut(&RgbImage::from_raw(width, height, bytes.to_vec1().unwrap()).unwrap())
-            })
-            .collect()
+    /// Returns the images of the file by their numbers. A folder may lack some.
+    pub(crate) fn images(&self) -> BTreeMap<usize, Patches> {
+        let cut_image = |(name, samples): (&String, &Tensor)| {
+            let number = name.strip_prefix("image.")?.strip_suffix(".u8")?.parse().ok()?;
+            let (_, height, width) = samples.dims3().unwrap();
+            let bytes = samples.permute((1, 2, 0)).unwrap().flatten_all().unwrap();
+            let (width, height) = (u32::try_from(width).unwrap(), u32::try_from(height).unwrap());
+            let image = RgbImage::from_raw(width, height, bytes.to_vec1().unwrap()).unwrap();
+            Some((number, cut(&image)))
+        };
+        self.io.iter().filter_map(cut_image).collect()
     }
+
+    pub(crate) fn encode(&self, images: &BTreeMap<usize, Patches>) -> Encoded {
+        let all: Vec<Patches> = images.values().cloned().collect();
+        images.keys().copied().zip(self.model.encode(&all).unwrap()).collect()
+    }
+
+    /// Returns the number of images that the tensors of the file name.
+    fn images_named(&self) -> usize {
+        let of_name = |name: &String| name.strip_prefix("image.")?.split('.').next()?.parse().ok();
+        let named = self.io.keys().filter_map(of_name);
+        let indices = self.io.keys().filter(|name| name.ends_with(".image_index"));
+        let indices = indices.flat_map(|name| self.numbers(name).unwrap());
+        let indices = indices.map(|index| usize::try_from(index).unwrap());
+        named.chain(indices).max().map_or(0, |last: usize| last + 1)
+    }
+}
+
+/// Returns the tolerance of a half format in the repository's folder: about one and a half times
+/// our error, as a share of the tensor's largest value. The goldens' README has none. The text of
+/// 150 tokens is the least exact by far.
+fn share_of_half(name: &str, dtype: DType) -> f64 {
+    let has = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    let residual = [".out", "norm", "mixer_out", "logits", "level_probs", ".recurrent", ".k"];
+    let (bf16, f16) = match name {
+        _ if name.starts_with("vision.") || has(&[".embeds", ".cos", ".sin"]) => (0.02, 0.002),
+        _ if name.starts_with("text.") && has(&[".out", "norm", ".logits"]) => (0.42, 0.02),
+        _ if has(&residual) => (0.24, 0.045),
+        _ => (0.12, 0.03),
+    };
+    if dtype == DType::BF16 { bf16 } else { f16 }
+}
+
+/// Reads the tolerances of a folder. Without a file there are none.
+fn tolerances(folder: &Path) -> Value {
+    let path = folder.join("tolerance.json");
+    if path.exists() { json(&path)["tensors"].take() } else { Value::Null }
 }
 
 /// A piece of a sequence.
@@ -144,7 +190,7 @@ impl Case {
     fn read(golden: &Golden, name: &str) -> Self {
         let ids = &golden.io[&format!("{name}.input_ids")];
         let (batch, length) = ids.dims2().unwrap();
-        let ids: Vec<i64> = ids.flatten_all().unwrap().to_vec1().unwrap();
+        let ids: Vec<i64> = golden.numbers(&format!("{name}.input_ids")).unwrap();
         let mask = golden.numbers(&format!("{name}.attention_mask"));
         let mask = mask.unwrap_or_else(|| vec![1; ids.len()]);
         let mask: Vec<bool> = mask.into_iter().map(|bit| bit == 1).collect();
@@ -152,11 +198,14 @@ impl Case {
             let real = ids.iter().zip(mask).filter(|(_, is_token)| **is_token);
             real.map(|(id, _)| u32::try_from(*id).unwrap()).collect()
         });
-        // The right-padded batch is the left-padded one.
-        let source = if name == "pair_right" { "pair" } else { name };
-        let indices = golden.numbers(&format!("{source}.image_index")).unwrap_or_default();
-        let rows = golden.numbers(&format!("{source}.image_row"));
-        let rows = rows.unwrap_or_else(|| vec![0; indices.len()]);
+        // A right-padded batch is the left-padded one.
+        let source = name.trim_end_matches("_right");
+        let numbers = |part: &str| {
+            let own = golden.numbers(&format!("{name}.{part}"));
+            own.or_else(|| golden.numbers(&format!("{source}.{part}")))
+        };
+        let indices = numbers("image_index").unwrap_or_default();
+        let rows = numbers("image_row").unwrap_or_else(|| vec![0; indices.len()]);
         let mut images = vec![Vec::new(); batch];
         for (row, index) in rows.into_iter().zip(indices) {
             images[usize::try_from(row).unwrap()].push(usize::try_from(index).unwrap());
@@ -203,6 +252,36 @@ impl Case {
     pub(crate) fn sequences(&self) -> usize {
         self.tokens.len()
     }
+
+    /// Returns the ends of the runs of image tokens of a sequence.
+    pub(crate) fn image_ends(&self, sequence: usize, image_token: u32) -> Vec<usize> {
+        let tokens = &self.tokens[sequence];
+        let is_end = |index: &usize| {
+            tokens[index - 1] == image_token && tokens.get(*index) != Some(&image_token)
+        };
+        (1..=tokens.len()).filter(is_end).collect()
+    }
+
+    /// Returns the number of tokens of a sequence.
+    pub(crate) fn length(&self, sequence: usize) -> usize {
+        self.tokens[sequence].len()
+    }
+
+    /// True if every image of the case is in the file.
+    fn has_its_images(&self, images: &Encoded, image_token: u32) -> bool {
+        (0..self.sequences()).all(|sequence| {
+            let indices = &self.images[sequence];
+            self.image_ends(sequence, image_token).len() == indices.len()
+                && indices.iter().all(|index| images.contains_key(index))
+        })
+    }
+
+    /// True if a split behind `tokens` tokens does not cut an image.
+    fn can_split(&self, tokens: usize, image_token: u32) -> bool {
+        let row = &self.tokens[0];
+        let is_image = |index: usize| row.get(index) == Some(&image_token);
+        (1..row.len()).contains(&tokens) && !(is_image(tokens - 1) && is_image(tokens))
+    }
 }
 
 /// Reads the cases of the file.
@@ -214,11 +293,17 @@ pub(crate) fn cases(golden: &Golden) -> Vec<Case> {
     names.into_iter().map(|name| Case::read(golden, name)).collect()
 }
 
+/// Returns the cases whose images are in the file.
+pub(crate) fn cases_with(golden: &Golden, images: &Encoded) -> Vec<Case> {
+    let token = golden.model.config().image_token_id;
+    cases(golden).into_iter().filter(|case| case.has_its_images(images, token)).collect()
+}
+
 /// Sequences whose parts are embedded.
 pub(crate) struct Embedded<'a> {
     /// For each sequence and piece, its embedded text, or the index of its image.
     pieces: Vec<Vec<(Option<Tensor>, usize)>>,
-    images: &'a [EncodedImage],
+    images: &'a Encoded,
 }
 
 impl<'a> Embedded<'a> {
@@ -228,7 +313,7 @@ impl<'a> Embedded<'a> {
         case: &Case,
         sequences: &[usize],
         range: (usize, usize),
-        images: &'a [EncodedImage],
+        images: &'a Encoded,
     ) -> Self {
         let token = golden.model.config().image_token_id;
         let embed = |piece| match piece {
@@ -250,7 +335,7 @@ impl<'a> Embedded<'a> {
             .iter()
             .map(|pieces| {
                 let parts = pieces.iter().map(|piece| match part(piece) {
-                    Some(image) => Part::Image(&self.images[image]),
+                    Some(image) => Part::Image(&self.images[&image]),
                     None => Part::Text(piece.0.as_ref().unwrap()),
                 });
                 parts.collect()
@@ -261,7 +346,7 @@ impl<'a> Embedded<'a> {
 
 pub(crate) const WHOLE: (usize, usize) = (0, usize::MAX);
 
-fn check_case(golden: &mut Golden, case: &Case, images: &[EncodedImage]) {
+fn check_case(golden: &mut Golden, case: &Case, images: &Encoded) {
     let model = golden.model.clone();
     let decoder = model.decoder();
     let all: Vec<usize> = (0..case.sequences()).collect();
@@ -325,13 +410,14 @@ fn check_positions(golden: &mut Golden, case: &Case, positions: &[Vec<[u32; 3]>]
     golden.equal(&format!("{}.rope_delta", case.name), &deltas);
 }
 
-/// Compares the logits of the levels, their probabilities and the score, as a rating computes them.
-fn check_levels(golden: &mut Golden, case: &Case, images: &[EncodedImage]) {
+/// For each sequence, the logits of the levels, best first, and their probabilities, worst first.
+type Rated = (Vec<Vec<f64>>, Vec<[f64; 5]>);
+
+/// Computes the logits of the levels and their probabilities, as a rating does.
+fn level_shares(golden: &Golden, case: &Case, images: &Encoded) -> Option<Rated> {
     let all: Vec<usize> = (0..case.sequences()).collect();
     let hidden = read(golden, case, &all, images);
-    let Some(ids) = golden.numbers("level_ids") else {
-        return golden.comparison.absent("level_ids");
-    };
+    let ids = golden.numbers("level_ids")?;
     let ids: Vec<u32> = ids.into_iter().map(|id| u32::try_from(id).unwrap()).collect();
     let head = LevelHead::new(golden.model.decoder(), &ids).unwrap();
     let logits = head.logits(&hidden).unwrap();
@@ -340,11 +426,19 @@ fn check_levels(golden: &mut Golden, case: &Case, images: &[EncodedImage]) {
         let worst_first: Vec<f64> = logits.iter().rev().copied().collect();
         probabilities(&worst_first.try_into().unwrap()).unwrap()
     });
-    let shares: Vec<[f64; 5]> = shares.collect();
+    let shares = shares.collect();
+    Some((logits, shares))
+}
+
+/// Compares the logits of the levels, their probabilities and the score.
+fn check_levels(golden: &mut Golden, case: &Case, images: &Encoded) {
+    let Some((logits, shares)) = level_shares(golden, case, images) else {
+        return golden.comparison.absent("level_ids");
+    };
     let scores: Vec<f64> = shares.iter().map(score).collect();
     let best_first: Vec<f64> =
         shares.iter().flat_map(|shares| shares.iter().rev().copied().collect::<Vec<_>>()).collect();
-    let count = all.len();
+    let count = case.sequences();
     let tensor =
         |values: Vec<f64>, shape: &[usize]| Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
     golden.check(&format!("{}.level_logits", case.name), &tensor(logits.concat(), &[count, 5]));
@@ -353,26 +447,27 @@ fn check_levels(golden: &mut Golden, case: &Case, images: &[EncodedImage]) {
 }
 
 /// Reads some sequences of a case, and returns their last tokens after the last norm.
-pub(crate) fn read(
-    golden: &Golden,
-    case: &Case,
-    sequences: &[usize],
-    images: &[EncodedImage],
-) -> Tensor {
+pub(crate) fn read(golden: &Golden, case: &Case, sequences: &[usize], images: &Encoded) -> Tensor {
     let embedded = Embedded::new(golden, case, sequences, WHOLE, images);
     let mut states = vec![golden.model.decoder().empty_state(); sequences.len()];
     golden.model.read(&embedded.parts(), &mut states).unwrap()
 }
 
 /// Compares the states after the first tokens of `one`, and what continues from them.
-fn check_prefixes(golden: &mut Golden, images: &[EncodedImage]) {
-    let Some(case) = cases(golden).into_iter().find(|case| case.name == "one") else { return };
+fn check_prefixes(golden: &mut Golden, images: &Encoded) {
+    let case = cases_with(golden, images).into_iter().find(|case| case.name == "one");
+    let Some(case) = case else { return golden.comparison.absent("one.input_ids") };
+    let token = golden.model.config().image_token_id;
     let prefixes: BTreeSet<usize> = golden
         .io
         .keys()
         .filter_map(|name| name.strip_prefix("prefix")?.split('.').next()?.parse().ok())
         .collect();
     for tokens in prefixes {
+        if !case.can_split(tokens, token) {
+            golden.comparison.absent(&format!("prefix{tokens} of this prompt"));
+            continue;
+        }
         let mut states = vec![golden.model.decoder().empty_state()];
         run_part(golden, &case, (0, tokens), images, &mut states);
         check_state(golden, tokens, &states[0]);
@@ -383,10 +478,14 @@ fn check_prefixes(golden: &mut Golden, images: &[EncodedImage]) {
         golden.check(&format!("prefix{tokens}.suffix.layer_last.out"), &rows);
         golden.check(&format!("prefix{tokens}.suffix.logits"), &logits);
     }
-    let length = case.tokens[0].len();
+    let Some(steps) = golden.io.get("steps.logits") else {
+        return golden.comparison.absent("steps.logits");
+    };
+    let length = case.length(0);
+    let first = length - steps.dim(1).unwrap();
     let mut states = vec![golden.model.decoder().empty_state()];
-    run_part(golden, &case, (0, length - 3), images, &mut states);
-    let steps: Vec<Tensor> = (length - 3..length)
+    run_part(golden, &case, (0, first), images, &mut states);
+    let steps: Vec<Tensor> = (first..length)
         .map(|step| run_part(golden, &case, (step, step + 1), images, &mut states))
         .collect();
     let normed = golden.model.decoder().norm().forward(&Tensor::cat(&steps, 0).unwrap()).unwrap();
@@ -399,7 +498,7 @@ pub(crate) fn run_part(
     golden: &Golden,
     case: &Case,
     range: (usize, usize),
-    images: &[EncodedImage],
+    images: &Encoded,
     states: &mut [State],
 ) -> Tensor {
     let embedded = Embedded::new(golden, case, &[0], range, images);
@@ -417,7 +516,8 @@ fn check_state(golden: &mut Golden, tokens: usize, state: &State) {
                 let golden_inputs = golden.io.get(&name("conv")).cloned();
                 match golden_inputs {
                     Some(inputs) => {
-                        let last = inputs.narrow(2, 1, 3).unwrap().contiguous().unwrap();
+                        let first = inputs.dim(2).unwrap() - 3;
+                        let last = inputs.narrow(2, first, 3).unwrap().contiguous().unwrap();
                         let ours = history.t().unwrap().unsqueeze(0).unwrap();
                         golden.check_with(&name("conv"), &ours, &last);
                     }
@@ -439,15 +539,27 @@ fn check_state(golden: &mut Golden, tokens: usize, state: &State) {
 /// Compares everything but the single operations.
 fn check_network(golden: &mut Golden) {
     let images = golden.images();
-    if !images.is_empty() {
-        check_vision(golden, &images);
+    let is_complete = images.keys().copied().eq(0..golden.images_named());
+    if is_complete && !images.is_empty() {
+        check_vision(golden, &images.values().cloned().collect::<Vec<_>>());
+    } else {
+        // The tower's tensors are those of all images, one after the other.
+        golden.comparison.absent("an image, for the tower's tensors");
     }
-    let images = golden.model.encode(&images).unwrap();
-    for case in cases(golden) {
+    for (number, image) in &images {
+        check_image(golden, *number, image);
+    }
+    let images = golden.encode(&images);
+    let (all, complete) = (cases(golden), cases_with(golden, &images));
+    for case in all.iter().filter(|case| complete.iter().all(|other| other.name != case.name)) {
+        golden.comparison.absent(&format!("an image of `{}`", case.name));
+    }
+    for case in complete {
         check_case(golden, &case, &images);
         check_levels(golden, &case, &images);
     }
     check_prefixes(golden, &images);
+    golden.comparison.require_one(&["logits", ".score", ".level_probs"]);
 }
 
 /// Compares the network in a place with one golden folder.
@@ -466,31 +578,54 @@ fn is_compared_elsewhere(name: &str) -> bool {
         || inputs.contains(&name.rsplit('.').next().unwrap())
 }
 
+/// Compares the network in single precision with one golden folder, and looks for tensors that
+/// were not compared.
+pub(crate) fn compare_all(folder: &Path, at_least: usize) {
+    let mut golden = Golden::open(folder, "network", &Place::cpu());
+    check_network(&mut golden);
+    golden.comparison.leave_none(&golden.io, is_compared_elsewhere);
+    golden.comparison.finish(at_least);
+}
+
 #[test]
 fn every_stage_follows_the_reference() {
     for folder in all_folders() {
-        let mut golden = Golden::open(&folder, "network", &Place::cpu());
-        check_network(&mut golden);
-        let left: Vec<&String> = golden
-            .io
-            .keys()
-            .filter(|name| !is_compared_elsewhere(name) && !golden.compared.contains(*name))
-            .collect();
-        assert!(left.is_empty(), "{}: not compared: {left:?}", folder.display());
-        let logits = golden.compared.iter().filter(|name| name.ends_with("logits")).count();
-        assert!(logits > 0, "{}: no logits", folder.display());
-        golden.comparison.finish(230);
+        compare_all(&folder, 230);
     }
 }
 
-/// Half formats run the unfused operations, as a GPU does. The goldens' README has no tolerance for
-/// them. These are about one and a half times the error in the repository's folder, as shares of
-/// each tensor's largest value; that of the text of 150 tokens is the largest by far.
+/// The heads of 72 of the larger networks, tied tables in bf16, three value heads to a key head,
+/// and the odd names of the shards of Qwen3.5 on the Hub.
+#[test]
+fn a_network_of_another_shape_in_shards_follows_the_reference() {
+    compare_all(&goldens().join("qwen3_5_vl_shards"), 32);
+}
+
+/// Half formats run the unfused operations, as a GPU does. In folders of `DOGIQA_GOLDENS` only the
+/// scores have a bound.
 #[test]
 fn half_formats_follow_the_reference_within_their_precision() {
     for folder in all_folders() {
-        for (part, dtype, share) in [("f16", DType::F16, 0.08), ("bf16", DType::BF16, 0.4)] {
-            compare(&folder, part, &Place::cpu_in(dtype, share));
+        for (part, dtype) in [("f16", DType::F16), ("bf16", DType::BF16)] {
+            compare(&folder, part, &Place::cpu_half(dtype));
         }
     }
+}
+
+/// Scores of the reference in bf16, from the README of the goldens.
+const SCORES_IN_BF16: [(&str, f64); 4] =
+    [("one", 0.4395), ("long", 0.4961), ("two", 0.6953), ("text", 0.4668)];
+
+#[test]
+fn scores_in_bf16_are_those_of_the_reference_in_bf16() {
+    let folder = &all_folders()[0];
+    let mut golden = Golden::open(folder, "scores in bf16", &Place::cpu_half(DType::BF16));
+    let images = golden.encode(&golden.images());
+    let cases = cases_with(&golden, &images);
+    for (name, expected) in SCORES_IN_BF16 {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let ours = score(&level_shares(&golden, case, &images).unwrap().1[0]);
+        golden.comparison.close_by(name, (ours - expected).abs(), 0.04);
+    }
+    golden.comparison.finish(4);
 }

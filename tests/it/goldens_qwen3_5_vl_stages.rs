@@ -9,18 +9,21 @@ use dog_iqa::models::qwen3_5_vl::{
 
 use crate::goldens_qwen3_5_vl::{Case, Golden, integer};
 
+/// Compares the patches of an image.
+pub(crate) fn check_image(golden: &mut Golden, number: usize, image: &Patches) {
+    let (rows, columns) = (integer(image.grid.rows), integer(image.grid.columns));
+    golden.equal(&format!("image.{number}.grid_thw"), &[1, rows, columns]);
+    // The reference repeats the image as a second frame.
+    let one = normalise(&image.samples).unwrap().reshape(((), 3, 1, 256)).unwrap();
+    let two = Tensor::cat(&[&one, &one], 2).unwrap().flatten_from(1).unwrap();
+    golden.check(&format!("image.{number}.pixel_values"), &two);
+}
+
+/// Compares the tower on all images of the file.
 pub(crate) fn check_vision(golden: &mut Golden, images: &[Patches]) {
     let model = golden.model.clone();
     let (tower, device) = (model.vision(), model.device().clone());
     let grids: Vec<Grid> = images.iter().map(|image| image.grid).collect();
-    for (index, image) in images.iter().enumerate() {
-        let (rows, columns) = (integer(image.grid.rows), integer(image.grid.columns));
-        golden.equal(&format!("image.{index}.grid_thw"), &[1, rows, columns]);
-        // The reference repeats the image as a second frame.
-        let one = normalise(&image.samples).unwrap().reshape(((), 3, 1, 256)).unwrap();
-        let two = Tensor::cat(&[&one, &one], 2).unwrap().flatten_from(1).unwrap();
-        golden.check(&format!("image.{index}.pixel_values"), &two);
-    }
     let places = grids.iter().flat_map(|grid| grid.patches());
     let places: Vec<i64> =
         places.flat_map(|(row, column)| [integer(row), integer(column)]).collect();

@@ -9,10 +9,14 @@ use dog_iqa::models::device::dry_run::{Kernel, Launch, dry_run, placeholder, pla
 use dog_iqa::models::mplug_owl3::{
     Config, Generation, LevelHead, MplugOwl3, Prefix, Prompt, Release, Tensors, next_tokens,
 };
+use dog_iqa::models::qwen3_5_vl::{
+    Config as QwenConfig, Grid as QwenGrid, Part, Patches, Qwen3_5Vl, Size as QwenSize, TokenTable,
+    TokenTables,
+};
 use dog_iqa::models::sam2::amg::{AmgPreset, AmgSettings, MaskGenerator, PreparedImage};
 use dog_iqa::models::sam2::{Config as Sam2Config, PointLabel, Prompts, Sam2, Size};
 
-use crate::goldens::announce;
+use crate::golden_folders::announce;
 use crate::gpu_cost::{Cost, Rates};
 
 /// Images of a batch of the segmenter on a GPU.
@@ -255,4 +259,36 @@ fn every_crop_is_uploaded_once() {
     let uploaded = Cost::of(&launches).to_device_mb;
     let of_crops = f64::from(5 * 3 * 1024 * 1024 * 4) / 1e6;
     assert!((of_crops..1.1 * of_crops).contains(&uploaded), "{uploaded} MB for {of_crops} MB");
+}
+
+/// Launches of Q-ReAlign 0.8B for one image of 1024 × 768 pixels, which is not resized.
+#[test]
+fn q_realign_stays_within_its_launches() {
+    let config = QwenConfig::of_size(QwenSize::B0_8);
+    let (hidden, vocabulary) = (config.text_config.hidden_size, config.text_config.vocab_size);
+    let build = || -> candle_core::Result<Qwen3_5Vl> {
+        let table = TokenTable::of_tensor(placeholder((vocabulary, hidden), DType::BF16)?);
+        let tables = TokenTables { embedding: table.clone(), head: table };
+        Qwen3_5Vl::new(&config, &Tensors::new(placeholder_weights(DType::BF16), None), tables)
+    };
+    let model = dry_run(|_, _| 0.0, build).0.unwrap();
+    let grid = QwenGrid { rows: 48, columns: 64 };
+    let samples = Tensor::zeros((grid.len(), 768), DType::U8, &Device::Cpu).unwrap();
+    let patches = [Patches { samples, grid }];
+    let (images, tower) = dry_run(value_on_host, || model.encode(&patches).unwrap());
+    let (_, decoder) = dry_run(value_on_host, || {
+        let text = model.decoder().embed(&[7; 14]).unwrap();
+        let parts = vec![Part::Text(&text), Part::Image(&images[0]), Part::Text(&text)];
+        let mut states = [model.decoder().empty_state()];
+        model.read(&[parts], &mut states).unwrap()
+    });
+    let [tower, decoder] = [tower, decoder].map(|launches| cost_of(&launches, 1.0));
+    announce(&format!(
+        "Q-ReAlign 0.8B, one image of 1024 x 768\n{}{}",
+        row("tower", &tower),
+        row("decoder", &decoder)
+    ));
+    // The figures of `docs/gpu.md`, and two percent.
+    assert!(tower.launches <= 1039.0, "{} launches of the tower", tower.launches);
+    assert!(decoder.launches <= 4602.0, "{} launches of the decoder", decoder.launches);
 }

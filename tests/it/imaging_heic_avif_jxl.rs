@@ -11,6 +11,8 @@ use image::codecs::png::PngDecoder;
 use image::{DynamicImage, RgbImage};
 use serde::Deserialize;
 
+use crate::golden_folders::{Suite, announce, folders, shown};
+
 const FOLDER: &str = "heic_avif_jxl";
 
 #[derive(Deserialize)]
@@ -42,13 +44,14 @@ fn png(path: &Path) -> RgbImage {
 
 #[test]
 fn every_file_decodes_as_by_its_reference_decoder() {
-    let more = std::env::var_os("DOGIQA_GOLDENS").unwrap_or_default();
-    let more = std::env::split_paths(&more).map(|folder| folder.join(FOLDER));
     let mut failures = Vec::new();
-    for folder in [goldens()].into_iter().chain(more.filter(|folder| folder.exists())) {
-        for case in &cases(&folder) {
+    // Folders of other formats, too, have the layout of these.
+    for folder in folders(Suite::Decoding, &[FOLDER, "imaging"]) {
+        let cases = cases(&folder);
+        for case in &cases {
             failures.extend(failure(&folder, case));
         }
+        announce(&format!("golden {}: {} pictures compared\n", shown(&folder), cases.len()));
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }

@@ -7,6 +7,8 @@ mod clip;
 mod conformance;
 #[path = "../support/distort.rs"]
 mod distort;
+#[path = "../support/golden_folders.rs"]
+mod golden_folders;
 #[path = "../support/goldens.rs"]
 mod goldens;
 #[path = "../support/gpu_cost.rs"]
@@ -71,6 +73,7 @@ mod forbidden_references;
 mod goldens_agreement;
 mod goldens_clip_iqa;
 mod goldens_evaluate;
+mod goldens_folders;
 mod goldens_mplug_owl3;
 mod goldens_mplug_owl3_processor;
 mod goldens_qwen3_5_vl;

@@ -15,7 +15,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cli::{command, text};
-use crate::goldens::{announce, picture};
+use crate::golden_folders::announce;
+use crate::goldens::picture;
 use crate::stream::{Scene, counter, header, png};
 
 const ALL: &str = "niqe,brisque,biqi,bliinds2,piqe";

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::cli::text;
-use crate::goldens::announce;
+use crate::golden_folders::announce;
 use crate::models_hub::{Home, failed, sam2, succeeded};
 use crate::web_server::{Answer, WebServer};
 

@@ -10,7 +10,7 @@ use image::codecs::png::PngDecoder;
 use image::{DynamicImage, RgbImage};
 use serde::Deserialize;
 
-use crate::goldens::{announce, folders, is_in_repository};
+use crate::golden_folders::{Suite, announce, folders, is_in_repository, shown};
 
 /// Number of cases in the repository.
 const CASES: usize = 152;
@@ -41,7 +41,7 @@ enum Want {
 #[test]
 fn every_odd_file_has_its_pixels_or_is_refused() {
     let mut wrong = Vec::new();
-    for folder in folders("odd_images", &["manifest.json"]) {
+    for folder in folders(Suite::OddImages, &["odd_images"]) {
         let manifest = fs::read(folder.join("manifest.json")).unwrap();
         let cases: Vec<Case> = serde_json::from_slice(&manifest).unwrap();
         if is_in_repository(&folder) {
@@ -54,7 +54,7 @@ fn every_odd_file_has_its_pixels_or_is_refused() {
             }
         }
         let right = cases.len() - (wrong.len() - before);
-        let folder = folder.display();
+        let folder = shown(&folder);
         announce(&format!("golden {folder}: {right} of {} odd images right\n", cases.len()));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

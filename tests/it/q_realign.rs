@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use dog_iqa::checkpoints::{BlockFormat, Qwen3_5VlCheckpoint, TuningOf, WeightsError};
-use dog_iqa::engine::{Qwen3_5VlScorer, RunError, Scorer};
+use dog_iqa::engine::{ClassicSegmenter, Engine, EngineLimits, Qwen3_5VlScorer, RunError, Scorer};
 use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, Standard, StandardSettings};
 use dog_iqa::models::qwen3_5_vl::{
@@ -22,6 +22,7 @@ use crate::goldens::tensors;
 use crate::qwen3_5::q_realign;
 use crate::random_checkpoint::write_sharded;
 use crate::small_networks::{SmallNetworks, number};
+use crate::stream::{Scene, header};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/qwen3_5_vl")
@@ -291,6 +292,76 @@ fn an_event_names_the_scorer_its_own_score_and_the_mapping() {
         let (raw, expected) = (number(&rating["raw"]), number(&rating["expected"]));
         assert!((expected - (1.0 + 6.0 * raw)).abs() < 1e-9, "{rating}");
     }
+}
+
+#[test]
+fn check_names_the_scorer_and_wrong_settings() {
+    let networks = SmallNetworks::new();
+    let folder = q_realign();
+    let output = |more: &[&str]| {
+        let mut command = command(&["check"]);
+        let scorer = format!("engine.dog_iqa.scorer={}", folder.path().display());
+        let kafka = ["kafka.bootstrap_servers=127.0.0.1:9", "kafka.probe_timeout=10ms"];
+        for setting in networks.settings() {
+            command.args(["--set", &setting]);
+        }
+        for setting in [&[scorer.as_str()], &kafka[..], more].concat() {
+            command.args(["--set", setting]);
+        }
+        let output = command.env("HF_HOME", folder.path()).env_remove("HF_HUB_CACHE").output();
+        text(&output.unwrap().stdout).to_owned()
+    };
+    let line = |output: &str, part: &str| {
+        let line = output.lines().find(|line| line.contains(part));
+        line.unwrap_or_else(|| panic!("no {part} in {output}")).to_owned()
+    };
+    let valid = output(&["engine.dog_iqa.q_realign.question=[\"quality\", \"aesthetics\"]"]);
+    assert!(line(&valid, " engine: ").starts_with("ok "), "{valid}");
+    let scorer = line(&valid, " scorer: ");
+    assert!(
+        scorer.starts_with("ok ") && scorer.contains("q-realign-custom/1-cpu-f32-"),
+        "{scorer}"
+    );
+    let wrong = line(&output(&["engine.dog_iqa.q_realign.pixels_max=7"]), " engine: ");
+    assert!(wrong.starts_with("broken") && wrong.contains("q_realign: pixels_max is 7"), "{wrong}");
+    let absent = line(&output(&["engine.dog_iqa.scorer=q-realign-0.8b"]), " engine: ");
+    assert!(absent.contains("`dogiqa models pull q-realign-0.8b`"), "{absent}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_stream_it_answers_two_questions_and_refuses_a_stripe() {
+    let folder = q_realign();
+    let engine = move || {
+        let question = Questions::both(Question::Quality);
+        let settings = QRealignSettings { question, pixels_max: 65_536, ..Default::default() };
+        let scorer = open(folder.path(), settings);
+        Engine::new("test", "1", ClassicSegmenter::new(), scorer, EngineLimits::default()).unwrap()
+    };
+    let mut scene = Scene::with_engine(1, engine).await;
+    let mut stripe = std::io::Cursor::new(Vec::new());
+    crop(900, 2).pixels.write_to(&mut stripe, image::ImageFormat::Png).unwrap();
+    scene.objects.push(("stripe.png".to_owned(), stripe.into_inner()));
+    let worker = scene.start().await;
+    scene.refer("photo", 2, "a.png").await;
+    scene.refer("stripe", 1, "stripe.png").await;
+    for event in &scene.events(2).await {
+        let objects = event["objects"].as_array().unwrap();
+        for rating in objects.iter().map(|object| &object["rating"]).chain([&event["global"]]) {
+            assert_eq!(rating["mapping"], "five-words-linear", "{event}");
+            let (raw, expected) = (number(&rating["raw"]), number(&rating["expected"]));
+            assert!((expected - (1.0 + 6.0 * raw)).abs() < 1e-9, "{rating}");
+            let [further] = &rating["further"].as_array().unwrap()[..] else { panic!("{rating}") };
+            assert_eq!(further["question"], "aesthetics");
+            assert!((0.0..=1.0).contains(&number(&further["raw"])), "{further}");
+            assert_ne!(further["raw"], rating["raw"], "the questions have different answers");
+        }
+    }
+    let dead_letters = scene.dead_letters(1).await;
+    assert_eq!(header(&dead_letters[0], "dogiqa.error.code").unwrap(), "score.failed");
+    let message = header(&dead_letters[0], "dogiqa.error.message").unwrap();
+    assert!(message.contains("900×2"), "{message}");
+    let summary = worker.stop().await;
+    assert_eq!((summary.events, summary.dead_letters), (2, 1));
 }
 
 #[test]

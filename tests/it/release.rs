@@ -47,6 +47,9 @@ const END_TO_END_TOLERANCE: f64 = 1e-3;
 /// Tokens of the digits 0 to 9.
 const DIGITS: std::ops::RangeInclusive<usize> = 15..=24;
 
+/// Files and folders of complete runs.
+const RUN_FILES: [&str; 5] = ["runs.json", "masks.json", "images", "sam2", "mplug_owl3"];
+
 /// The networks of a golden folder.
 struct Networks {
     segmenter: PathBuf,
@@ -108,7 +111,7 @@ fn difference(one: &Rle, other: &Rle) -> u64 {
 
 #[test]
 fn the_mask_generator_finds_the_programs_masks() {
-    for folder in release_folders("masks.json") {
+    for folder in release_folders("masks", &["masks.json", "images", "sam2"]) {
         let mut comparison = Comparison::new(&folder, "masks");
         let networks = Networks::of(&folder);
         let goldens = json(&folder.join("masks.json"));
@@ -206,7 +209,7 @@ fn crops(pictures: &Pictures, runs: &BTreeMap<String, GoldenRun>) -> BTreeMap<us
 
 #[test]
 fn every_rating_is_the_programs_from_its_views_to_its_level() {
-    for folder in release_folders("ratings.json") {
+    for folder in release_folders("ratings", &[&["ratings.json"], &RUN_FILES[..]].concat()) {
         let networks = Networks::of(&folder);
         let pictures = Pictures::of(&folder);
         let runs = golden_runs(&folder);
@@ -374,7 +377,7 @@ struct HalfScores {
 
 #[test]
 fn a_scorer_in_f16_generates_the_programs_tokens() {
-    for folder in release_folders("f16.json") {
+    for folder in release_folders("ratings in f16", &[&["f16.json"], &RUN_FILES[..]].concat()) {
         let mut comparison = Comparison::new(&folder, "ratings in f16");
         let networks = Networks::of(&folder);
         let pictures = Pictures::of(&folder);
@@ -459,7 +462,9 @@ const COMMAND_LINE_RUNS: [&str; 3] = ["word-7/t1000", "word-7-masked/t1000", "nu
 
 #[test]
 fn the_command_line_prints_the_programs_scores() {
-    for folder in release_folders("runs.json") {
+    for folder in
+        release_folders("events of the command line", &[&["regions.json"], &RUN_FILES[..]].concat())
+    {
         let mut comparison = Comparison::new(&folder, "events of the command line");
         let networks = Networks::of(&folder);
         let regions = golden_regions(&folder);
@@ -508,7 +513,9 @@ fn engine(settings: &config::Settings) -> Engine {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_pictures_through_the_broker_have_the_programs_scores() {
-    for folder in release_folders("runs.json") {
+    for folder in
+        release_folders("events of the broker", &[&["regions.json"], &RUN_FILES[..]].concat())
+    {
         let mut comparison = Comparison::new(&folder, "events of the broker");
         let networks = Networks::of(&folder);
         let all_regions = golden_regions(&folder);

@@ -22,15 +22,19 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::goldens::{Comparison, folders, json};
+use crate::golden_folders::{Suite, folders, has_file};
+use crate::goldens::{Comparison, json};
 use crate::qwen2::tokenizer_json;
 
 /// Tolerance of a score from the stored levels and areas, which are whole numbers.
 const SCORE_TOLERANCE: f64 = 1e-9;
 
-/// Returns every folder with complete runs of the authors' program that has `file`.
-pub(crate) fn release_folders(file: &str) -> Vec<PathBuf> {
-    folders("dogiqa_release", &["runs.json", file])
+/// Returns every folder with runs of the authors' program that has these files and folders. For
+/// another one, prints the first file that it lacks.
+pub(crate) fn release_folders(part: &str, files: &[&str]) -> Vec<PathBuf> {
+    let mut all = folders(Suite::Release, &["dogiqa_release"]);
+    all.retain(|folder| files.iter().all(|file| has_file(folder, part, file)));
+    all
 }
 
 /// Returns the settings of a preset.
@@ -67,7 +71,7 @@ pub(crate) fn sha256_of(pixels: &RgbImage) -> String {
 
 #[test]
 fn files_are_read_as_by_the_authors_program() {
-    for folder in release_folders("reading.json") {
+    for folder in release_folders("reading", &["reading.json", "reading"]) {
         let mut comparison = Comparison::new(&folder, "reading");
         for (name, expected) in json(&folder.join("reading.json")).as_object().unwrap() {
             let picture = read_as_stored(&folder.join("reading").join(name));
@@ -194,7 +198,7 @@ fn made_up_picture(width: u32, height: u32) -> Picture {
 
 #[test]
 fn every_corner_case_of_the_region_list_is_that_of_the_authors_program() {
-    for folder in release_folders("mask_cases.json") {
+    for folder in release_folders("corner cases of regions", &["mask_cases.json"]) {
         let mut comparison = Comparison::new(&folder, "corner cases of regions");
         let cases: Vec<MaskCase> =
             serde_json::from_value(json(&folder.join("mask_cases.json"))).unwrap();
@@ -231,7 +235,7 @@ pub(crate) fn golden_regions(folder: &Path) -> AllRegions {
 
 #[test]
 fn the_regions_of_the_programs_masks_are_its_regions() {
-    for folder in release_folders("regions.json") {
+    for folder in release_folders("regions", &["regions.json", "masks.json", "images"]) {
         let mut comparison = Comparison::new(&folder, "regions");
         let masks = json(&folder.join("masks.json"));
         for (image, variants) in &golden_regions(&folder) {
@@ -290,7 +294,7 @@ pub(crate) fn part_named(name: &str) -> RatedPart {
 fn every_prompt_is_that_of_the_authors_program_byte_by_byte() {
     let tokenizer = tokenizer();
     let settings = RatingSettings { turns: Turns::UserOnly, ..RatingSettings::default() };
-    for folder in release_folders("prompts.json") {
+    for folder in release_folders("prompts", &["prompts.json"]) {
         let mut comparison = Comparison::new(&folder, "prompts");
         let prompts = json(&folder.join("prompts.json"));
         for (name, golden) in prompts["standards"].as_object().unwrap() {
@@ -328,7 +332,7 @@ pub(crate) fn answer_of(tokenizer: &Tokenizer, token: u32) -> GeneratedAnswer {
 #[test]
 fn every_token_of_the_vocabulary_is_the_level_that_the_authors_program_reads() {
     let tokenizer = tokenizer();
-    for folder in release_folders("answers.json") {
+    for folder in release_folders("answers", &["answers.json"]) {
         let mut comparison = Comparison::new(&folder, "answers");
         let answers = json(&folder.join("answers.json"));
         let levels: BTreeMap<String, u8> =
@@ -389,7 +393,9 @@ fn rating(k: u8, level: u8) -> LevelDistribution {
 
 #[test]
 fn the_three_formulas_give_the_programs_scores() {
-    for folder in release_folders("regions.json") {
+    for folder in
+        release_folders("formulas", &["runs.json", "regions.json", "masks.json", "images"])
+    {
         let mut comparison = Comparison::new(&folder, "formulas");
         let masks = json(&folder.join("masks.json"));
         for (run, GoldenRun { k, regions: variant, images, .. }) in golden_runs(&folder) {

@@ -211,6 +211,9 @@ async fn opened_engine(name: &str, engine: &Engine) -> Vec<CheckResult> {
     results.extend(info.scorers.iter().map(scorer_result));
     if let Some(server) = engine.server() {
         results.push(server_result(server).await);
+    } else if info.scorers.is_empty() {
+        let text = format!("scorer: {}/{} opens", info.scorer.name, info.scorer.version);
+        results.push(CheckResult::new(CheckStatus::Fine, text));
     }
     results
 }
