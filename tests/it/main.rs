@@ -48,6 +48,7 @@ mod web_server;
 
 mod broken_weights;
 mod cache;
+mod chart;
 mod check_engine;
 mod checkpoint_forms;
 mod classic_monotone;
