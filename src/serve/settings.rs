@@ -13,8 +13,12 @@ use crate::serve::error::ServeError;
 use crate::serve::key_file;
 use crate::telemetry::MemoryPart;
 
-/// Largest head of a request, in bytes. It is the size of a connection's buffer, too.
+/// Size of a request's head that is always accepted, in bytes, with up to 100 headers. A connection
+/// asks for more until its buffer has this size. A buffer grows in powers of two and may have twice
+/// this size then, so a head above that is never accepted.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Buffers of a connection: that of a head, which its request holds, and that of what follows.
+const BUFFERS: usize = 2;
 /// Size of an event in memory, until its client has read it.
 const EVENT_BYTES: usize = 128 << 10;
 
@@ -124,8 +128,8 @@ impl Settings {
     /// images are part of `pipeline.bytes_budget`. A response counts as a large event without
     /// masks.
     pub fn memory(&self) -> MemoryPart {
-        let connections =
-            self.connections_max.get().saturating_mul(2 * HEAD_BYTES_MAX + EVENT_BYTES);
+        let buffers = BUFFERS * 2 * HEAD_BYTES_MAX;
+        let connections = self.connections_max.get().saturating_mul(buffers + EVENT_BYTES);
         let references = self.requests_max.get().saturating_mul(2 * PAYLOAD_BYTES_MAX);
         let bytes = connections.saturating_add(references) as u64;
         MemoryPart { what: "connections", setting: "serve.connections_max", bytes }

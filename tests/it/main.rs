@@ -113,6 +113,7 @@ mod scorers;
 mod serve;
 mod serve_clients;
 mod serve_command;
+mod serve_contract;
 mod serve_priority;
 mod serve_stop;
 mod snapshots;
