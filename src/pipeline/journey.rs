@@ -82,11 +82,8 @@ impl Journey {
     /// Fails if the configured standard or policies are contradictory, or if a policy names reasons
     /// that are not measured.
     pub fn new(parts: JourneyParts) -> Result<Self, method::SettingsError> {
-        let standard = parts.method.check()?;
         let limits = &parts.settings;
-        if !limits.reasons {
-            parts.method.policies.check_without_reasons()?;
-        }
+        let standard = limits.check_method(&parts.method)?;
         let measures = parts.measures.iter().map(|loaded| loaded.metric());
         debug_assert!(measures.eq(limits.measures.iter().copied()), "the metrics of the settings");
         let settings = ScoreSettings {

@@ -246,6 +246,22 @@ fn an_unknown_setting_is_reported_at_the_start() {
 }
 
 #[test]
+fn a_contradiction_of_settings_is_named_once_by_config_and_before_scoring() {
+    let policy = "method.policies.named.s={reject_reasons=[\"blurred\"]}";
+    for command in [&["config"][..], &["score", &photo("raccoon.jpg")]] {
+        let contradiction = ["--set", policy, "--set", "pipeline.reasons=false"];
+        let output = dogiqa(&[command, &contradiction].concat());
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(
+            errors.starts_with("error: method.policies: policy \"s\" names reasons"),
+            "{errors}"
+        );
+        assert_eq!(errors.matches("names reasons").count(), 1, "{errors}");
+    }
+}
+
+#[test]
 fn config_shows_each_changed_setting_with_its_source() {
     let output = command(&["config", "--sources", "--set", "imaging.pixels_max=7"])
         .env("DOGIQA_PIPELINE__DECODE__IMAGES", "3")

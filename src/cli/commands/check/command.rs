@@ -11,7 +11,7 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
 use crate::cli::journey_setup::{open_journey_with_measures, open_shadow};
 use crate::cli::memory_plan::MemoryPlan;
-use crate::cli::terminal::print_result;
+use crate::cli::terminal::{print_result, with_causes};
 use crate::config::Settings;
 use crate::engine::{Engine, HttpScorer, ScorerShare};
 use crate::method::ServedBy;
@@ -141,11 +141,11 @@ fn measure_result(
 async fn engine(settings: &Settings, measures: Vec<LoadedParameters>) -> Vec<CheckResult> {
     let journey = match open_journey_with_measures(settings, measures).await {
         Ok(journey) => journey,
-        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
+        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, with_causes(&error))],
     };
     let shadow = match open_shadow(settings, &journey).await {
         Ok(shadow) => shadow,
-        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
+        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, with_causes(&error))],
     };
     let of_shadow = shadow.as_ref().map(|shadow| shadow.memory(&settings.kafka));
     let stream = settings.kafka.memory().into_iter();
