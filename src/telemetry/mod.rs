@@ -4,6 +4,7 @@
 //!
 //! May import `redact`.
 
+mod collector;
 mod health;
 mod line_limit;
 mod local_host;
