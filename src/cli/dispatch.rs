@@ -12,7 +12,7 @@ use crate::cli::commands::{
     ask, calibrate, check, config, dead_letters, demo, enqueue, evaluate, models, monitor, run,
     schema, score, segment, serve, watch,
 };
-use crate::cli::terminal::{is_broken_pipe, print_status};
+use crate::cli::terminal::{is_broken_pipe, print_status, with_causes};
 use crate::config::load;
 use crate::telemetry::Otlp;
 use crate::telemetry::logging::{self, LogSettings};
@@ -25,7 +25,7 @@ pub fn main(cli: Cli) -> ExitCode {
         // The reader closed the pipe, as `| head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            print_status(&format!("error: {error:#}"));
+            print_status(&format!("error: {}", with_causes(&error)));
             ExitCode::FAILURE
         }
     }

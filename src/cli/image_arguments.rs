@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
-use crate::cli::terminal::print_status;
+use crate::cli::terminal::{print_status, with_causes};
 use crate::config::Settings;
 use crate::event::ImageReference;
 use crate::redact;
@@ -79,7 +79,7 @@ pub(crate) fn resolve_references(
         return Err(failures.remove(0));
     }
     for failure in &failures {
-        print_status(&format!("{failure:#}"));
+        print_status(&with_causes(failure));
     }
     if references.is_empty() {
         bail!("none of the arguments names an image");

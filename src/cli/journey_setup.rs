@@ -124,7 +124,8 @@ where
         engine,
         measures: measures.into_iter().map(Arc::new).collect(),
     };
-    Journey::new(parts).context("method")
+    // Its errors name the setting.
+    Ok(Journey::new(parts)?)
 }
 
 fn load_measures(settings: &pipeline::Settings) -> anyhow::Result<Vec<LoadedParameters>> {

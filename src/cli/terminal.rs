@@ -49,8 +49,41 @@ pub(crate) fn sent_records_spinner() -> Result<ProgressBar, TemplateError> {
     Ok(spinner)
 }
 
+/// Returns an error and its causes in one line. A message often has its cause in it, because logs
+/// show only the message; such a cause is not repeated.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
 /// Returns true if a cause of the error is a broken pipe, as after `| head` closes standard output.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen: {0}; set telemetry.server.address")]
+    struct Listen(#[from] io::Error);
+
+    #[test]
+    fn each_cause_of_an_error_is_shown_once() {
+        let refused = || io::Error::other("access denied");
+        let named: anyhow::Error = Listen(refused()).into();
+        let text = "cannot listen: access denied; set telemetry.server.address";
+        assert_eq!(with_causes(&named), text);
+        let unnamed = Err::<(), _>(refused()).context("a.jpg").context("score").unwrap_err();
+        assert_eq!(with_causes(&unnamed), "score: a.jpg: access denied");
+    }
 }

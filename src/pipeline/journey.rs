@@ -83,12 +83,9 @@ impl Journey {
     /// Fails if the configured standard or policies are contradictory, or if a policy names reasons
     /// that are not measured.
     pub fn new(mut parts: JourneyParts) -> Result<Self, method::SettingsError> {
-        let standard = parts.method.check()?;
         parts.settings.measures = parts.measures.iter().map(|loaded| loaded.metric()).collect();
         let limits = &parts.settings;
-        if !limits.reasons {
-            parts.method.policies.check_without_reasons()?;
-        }
+        let standard = limits.check_method(&parts.method)?;
         let settings = ScoreSettings {
             method: &parts.method,
             imaging: &parts.imaging,

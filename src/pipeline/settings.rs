@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::imaging::{CropMargin, CropMode};
+use crate::method::{self, SettingsError, Standard};
 use crate::metrics::Metric;
 use crate::pipeline::duplicates::DuplicateSettings;
 use crate::reasons::ReasonTexts;
@@ -82,6 +83,18 @@ pub struct StageLimits {
 }
 
 impl Settings {
+    /// Builds the standard, and checks the settings of the method alone and with these.
+    ///
+    /// # Errors
+    /// Fails if they are contradictory, or if a policy names reasons that are not measured.
+    pub fn check_method(&self, method: &method::Settings) -> Result<Standard, SettingsError> {
+        let standard = method.check()?;
+        if !self.reasons {
+            method.policies.check_without_reasons()?;
+        }
+        Ok(standard)
+    }
+
     /// Returns true if pictures are hashed, for events or to find duplicates.
     pub(crate) fn hashes_pictures(&self) -> bool {
         self.phash || self.duplicates.last > 0

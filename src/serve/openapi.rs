@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use axum::http::header;
 use bytes::Bytes;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -10,27 +11,29 @@ use serde_json::{Map, Value, json};
 use crate::event::{ImageReference, QualityEvent};
 use crate::serve::problem::{PROBLEM_TYPE, Problem};
 use crate::serve::request::{API_KEY, DEADLINE};
-use crate::serve::request_context::REQUEST_ID;
+use crate::serve::request_context::{REQUEST_ID, TRACEPARENT, TRACESTATE};
+use crate::serve::settings::HEAD_BYTES_MAX;
 
 /// Path of the schemas within the document.
 const SCHEMAS: &str = "/components/schemas";
 
-/// The problems of a request: their status and their cause.
-const PROBLEMS: [(u16, &str); 13] = [
-    (400, "The query, a header, the reference or the policy is not usable."),
+/// The problems of a request to score an image: their status and their cause.
+const PROBLEMS: [(u16, &str); 12] = [
+    (400, "Not HTTP/1.1 (then without a body), or an unusable query, header, reference or policy."),
     (401, "The key is missing or unknown."),
     (404, "The object of the reference does not exist."),
     (408, "Nothing of the body arrived for 10 seconds, or it was slower than the server allows."),
     (413, "The body, the object or the picture is too large."),
     (415, "The body is not an image of a supported format, or is encoded."),
-    (421, "Without keys, the server answers requests to names of its own machine only."),
+    FOREIGN_HOST,
     (422, "The image is damaged, or the reference may not be read."),
-    (429, "Too many requests wait. `retry-after` has the seconds after which to try again."),
-    (431, "The head of the request is larger than 32 KiB. This response has no body."),
+    (429, "Too many requests wait."),
     (500, "The model failed on this image."),
-    (503, "A store, the scoring server or this server is unavailable; see `retry-after`."),
+    (503, "A store, the scoring server or this server is unavailable."),
     (504, "The deadline has passed, or a stage took longer than its limit."),
 ];
+const FOREIGN_HOST: (u16, &str) =
+    (421, "Without keys, the server answers requests to names of its own machine only.");
 
 /// The document as it is sent. Generating it takes milliseconds.
 pub(crate) static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
@@ -43,7 +46,9 @@ pub fn document() -> Value {
             "title": "Dog-IQA",
             "version": "1.0.0",
             "description": "Scores an image as a whole and each object in it. The response is the \
-                            quality event that the worker publishes for a reference from Kafka.",
+                            quality event that the worker publishes for a reference from Kafka. \
+                            Other paths and methods are answered with the responses `NotFound` \
+                            and `MethodNotAllowed`.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" }
         },
         "servers": [{ "url": "/" }],
@@ -54,14 +59,23 @@ pub fn document() -> Value {
                 "operationId": "openapi",
                 "summary": "This document",
                 "security": [{}],
-                "responses": { "200": {
-                    "description": "An OpenAPI 3.1 document.",
-                    "content": { "application/json": { "schema": { "type": "object" } } }
-                } }
+                "responses": {
+                    "200": {
+                        "description": "An OpenAPI 3.1 document.",
+                        "headers": headers(200),
+                        "content": { "application/json": { "schema": { "type": "object" } } }
+                    },
+                    "421": problem(FOREIGN_HOST.0, FOREIGN_HOST.1),
+                    "431": large_head()
+                }
             } }
         },
         "components": {
             "schemas": schemas(),
+            "responses": {
+                "NotFound": problem(404, "There is no such path."),
+                "MethodNotAllowed": problem(405, "The path has other methods.")
+            },
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer" },
                 "key": { "type": "apiKey", "in": "header", "name": API_KEY.as_str() }
@@ -78,18 +92,14 @@ fn score() -> Value {
         "200".to_owned(),
         json!({
             "description": "The quality event.",
-            "headers": response_headers(),
+            "headers": headers(200),
             "content": { "application/json": { "schema": schema_of("QualityEvent") } }
         }),
     );
     for (status, description) in PROBLEMS {
-        let mut response = json!({ "description": description });
-        if status != 431 {
-            response["headers"] = response_headers();
-            response["content"] = json!({ PROBLEM_TYPE: { "schema": schema_of("Problem") } });
-        }
-        responses.insert(status.to_string(), response);
+        responses.insert(status.to_string(), problem(status, description));
     }
+    responses.insert("431".to_owned(), large_head());
     json!({
         "operationId": "score",
         "summary": "Score one image",
@@ -106,7 +116,10 @@ fn score() -> Value {
                        json!({ "type": "integer", "minimum": 1 })),
             parameter("header", REQUEST_ID.as_str(), "Id of the request, returned with the \
                        response and logged.", json!({ "type": "string", "maxLength": 128 })),
-            parameter("header", "traceparent", "W3C trace context.", json!({ "type": "string" }))
+            parameter("header", TRACEPARENT.as_str(), "W3C trace context.",
+                       json!({ "type": "string" })),
+            parameter("header", TRACESTATE.as_str(), "W3C trace context of the vendors, used with \
+                       `traceparent` only.", json!({ "type": "string" }))
         ],
         "requestBody": {
             "required": true,
@@ -121,13 +134,50 @@ fn score() -> Value {
     })
 }
 
-fn response_headers() -> Value {
-    let header =
-        |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+fn problem(status: u16, description: &str) -> Value {
     json!({
-        REQUEST_ID.as_str(): header("Id of the request."),
-        "traceparent": header("The trace of the request, with the span of this service.")
+        "description": description,
+        "headers": headers(status),
+        "content": { PROBLEM_TYPE: { "schema": schema_of("Problem") } }
     })
+}
+
+/// Returns the response to a head that the connection refuses before it is a request.
+fn large_head() -> Value {
+    let size = HEAD_BYTES_MAX >> 10;
+    json!({
+        "description": format!(
+            "The head of the request is too large. Up to {size} KiB and 100 headers are always \
+             accepted, more than {} KiB or 100 headers never. This response has no body.",
+            2 * size
+        )
+    })
+}
+
+/// Returns the headers of a response besides those of HTTP itself.
+fn headers(status: u16) -> Value {
+    let text = json!({ "type": "string" });
+    let header = |is_sent: bool, description: &str, schema: &Value| json!({ "description": description, "required": is_sent, "schema": schema });
+    let mut headers = json!({
+        REQUEST_ID.as_str(): header(true, "Id of the request.", &text),
+        TRACEPARENT.as_str():
+            header(true, "The trace of the request, with the span of this service.", &text),
+        TRACESTATE.as_str(): header(false, "As the request had it.", &text)
+    });
+    let own = match status {
+        401 => Some((header::WWW_AUTHENTICATE, "The scheme of the keys.", text)),
+        405 => Some((header::ALLOW, "The methods of the path.", text)),
+        429 | 503 => Some((
+            header::RETRY_AFTER,
+            "Seconds after which to try again.",
+            json!({ "type": "integer", "minimum": 1 }),
+        )),
+        _ => None,
+    };
+    if let Some((name, description, schema)) = own {
+        headers[name.as_str()] = header(true, description, &schema);
+    }
+    headers
 }
 
 fn schema_of(name: &str) -> Value {

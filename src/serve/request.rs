@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use url::form_urlencoded;
+use percent_encoding::percent_decode_str;
 
 use crate::event::reference::{ID_CHARS_MAX, POLICY_CHARS_MAX};
 use crate::event::{Headers, ImageReference};
@@ -43,7 +43,9 @@ impl ScoreRequest {
     pub(crate) fn parse(parts: &Parts, settings: &Settings) -> Result<Self, Refusal> {
         let (mut policy, mut id) = (None, None);
         let query = parts.uri.query().unwrap_or_default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decoded(name)?, decoded(value)?);
             let (target, limit) = match &*name {
                 "policy" => (&mut policy, POLICY_CHARS_MAX),
                 "id" => (&mut id, ID_CHARS_MAX),
@@ -54,7 +56,7 @@ impl ScoreRequest {
                     "`policy` and `id` appear once and are not empty or too long",
                 ));
             }
-            *target = Some(value.into_owned());
+            *target = Some(value);
         }
         Ok(Self {
             policy,
@@ -95,6 +97,20 @@ impl ScoreRequest {
     }
 }
 
+/// Decodes a name or a value of the query. Nothing is replaced: two ids must not become one.
+fn decoded(text: &str) -> Result<String, Refusal> {
+    let mut parts = text.split('%');
+    parts.next();
+    let is_escape =
+        |part: &str| part.len() >= 2 && part.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    if !parts.all(is_escape) {
+        return Err(bad_query("a % is not followed by two hexadecimal digits; write it as %25"));
+    }
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    Ok(decoded.map_err(|_| bad_query("its decoded bytes are not UTF-8"))?.into_owned())
+}
+
 /// Returns the keys of a request. `authorization` may be that of a proxy.
 pub(crate) fn keys_of(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -104,25 +120,29 @@ pub(crate) fn keys_of(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 fn time_max(headers: &HeaderMap, settings: &Settings) -> Result<Duration, Refusal> {
-    let Some(value) = headers.get(DEADLINE) else { return Ok(settings.deadline) };
-    let milliseconds = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let Some(text) = only(headers, &DEADLINE)? else { return Ok(settings.deadline) };
+    let milliseconds = text.trim().parse::<u64>().ok();
     let Some(milliseconds) = milliseconds.filter(|milliseconds| *milliseconds > 0) else {
-        let detail = format!("{DEADLINE} must be a number of milliseconds above zero");
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "request.invalid_header", detail));
+        return Err(bad_header(&DEADLINE, "must be a number of milliseconds above zero"));
     };
     Ok(Duration::from_millis(milliseconds).min(settings.deadline_max))
 }
 
 fn kind(headers: &HeaderMap) -> Result<BodyKind, Refusal> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let unsupported = |detail| {
         Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "request.unsupported_content", detail)
     };
-    let encoding = text(header::CONTENT_ENCODING).trim().to_ascii_lowercase();
-    if !matches!(&*encoding, "" | "identity") {
-        return Err(unsupported("a content-encoding is not supported; send the bytes as they are"));
+    // Several codings are a list, on one line or on several.
+    for line in headers.get_all(header::CONTENT_ENCODING) {
+        let mut codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if !codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(unsupported(
+                "a content-encoding is not supported; send the bytes as they are",
+            ));
+        }
     }
-    let content_type = text(header::CONTENT_TYPE).to_ascii_lowercase();
+    let content_type = only(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
+    let content_type = content_type.to_ascii_lowercase();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     match essence {
         "multipart/form-data" => {
@@ -133,6 +153,22 @@ fn kind(headers: &HeaderMap) -> Result<BodyKind, Refusal> {
         }
         _ => Ok(BodyKind::Image),
     }
+}
+
+/// Returns the value of a header that decides about the request.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad_header(name, "appears more than once; send it once"));
+    }
+    let text = value.to_str().map_err(|_| bad_header(name, "must be printable ASCII"))?;
+    Ok(Some(text))
+}
+
+fn bad_header(name: &HeaderName, detail: &str) -> Refusal {
+    let detail = format!("{name} {detail}");
+    Refusal::new(StatusCode::BAD_REQUEST, "request.invalid_header", detail)
 }
 
 fn bad_query(detail: &str) -> Refusal {
@@ -176,18 +212,45 @@ mod tests {
             let refusal = parse(uri, headers).unwrap_err();
             (refusal.status.as_u16(), refusal.code)
         };
-        for uri in ["/?Policy=a", "/?policy=", "/?policy=a&policy=b"] {
+        for uri in ["/?Policy=a", "/?policy=", "/?policy", "/?policy=a&policy=b", "/?=a"] {
             assert_eq!(refused(uri, &[]), (400, "request.invalid_query"), "{uri}");
+        }
+        for id in ["%ff%fe", "a%C3", "%zz", "%4", "100%", "%%41", "%F0%9F%98", "%+1"] {
+            assert_eq!(refused(&format!("/?id={id}"), &[]), (400, "request.invalid_query"), "{id}");
         }
         for value in ["0", "-1", "1.5", "soon", ""] {
             let header = [("dogiqa-deadline-ms", value)];
             assert_eq!(refused("/", &header), (400, "request.invalid_header"), "{value}");
         }
-        for header in
-            [("content-encoding", "gzip"), ("content-type", "multipart/form-data; boundary=x")]
-        {
+        for header in [
+            ("content-encoding", "gzip"),
+            ("content-encoding", "identity, gzip"),
+            ("content-encoding", "\u{e9}"),
+            ("content-type", "multipart/form-data; boundary=x"),
+        ] {
             assert_eq!(refused("/", &[header]), (415, "request.unsupported_content"));
         }
+        let encodings = [("content-encoding", "identity"), ("content-encoding", "gzip")];
+        assert_eq!(refused("/", &encodings), (415, "request.unsupported_content"));
+        for (name, first, second) in [
+            ("content-type", "image/png", "application/json"),
+            ("dogiqa-deadline-ms", "900000", "1"),
+        ] {
+            let twice = [(name, first), (name, second)];
+            assert_eq!(refused("/", &twice), (400, "request.invalid_header"), "{name}");
+            let foreign = [(name, "caf\u{e9}")];
+            assert_eq!(refused("/", &foreign), (400, "request.invalid_header"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded_once_and_a_content_without_coding_is_accepted() {
+        let id = |query: &str| parse(&format!("/?{query}"), &[]).unwrap().id.unwrap();
+        assert_eq!(id("id=caf%C3%A9+1%2B1%3D2&"), "caf\u{e9} 1+1=2");
+        assert_eq!(id("&%69d=100%2525"), "100%25");
+        assert_eq!(id("id=a=b"), "a=b");
+        let identity = [("content-encoding", "identity"), ("content-encoding", " Identity ,")];
+        assert_eq!(parse("/", &identity).unwrap().body, BodyKind::Image);
     }
 
     #[test]

@@ -9,8 +9,10 @@ use crate::pipeline::child_trace;
 
 /// Header with the request's id. One is chosen for requests without it.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Header with the client's span.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Header with what the client's tracing system adds to it.
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Longest id that is accepted from a client, in characters.
 const ID_CHARS_MAX: usize = 128;

@@ -14,6 +14,8 @@ use crate::serve::error::ServeError;
 use crate::serve::key_file;
 use crate::telemetry::MemoryPart;
 
+/// Buffers of a connection: that of a head, which its request holds, and that of what follows.
+const BUFFERS: usize = 2;
 /// Size of an event in memory, until its client has read it.
 const EVENT_BYTES: usize = 128 << 10;
 
@@ -123,8 +125,8 @@ impl Settings {
     /// images are part of `pipeline.bytes_budget`. A response counts as a large event without
     /// masks.
     pub fn memory(&self) -> MemoryPart {
-        let connections =
-            self.connections_max.get().saturating_mul(2 * HEAD_BYTES_MAX + EVENT_BYTES);
+        let buffers = BUFFERS * 2 * HEAD_BYTES_MAX;
+        let connections = self.connections_max.get().saturating_mul(buffers + EVENT_BYTES);
         let references = self.requests_max.get().saturating_mul(2 * PAYLOAD_BYTES_MAX);
         let bytes = connections.saturating_add(references) as u64;
         MemoryPart { what: "connections", setting: "serve.connections_max", bytes }

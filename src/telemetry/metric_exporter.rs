@@ -10,33 +10,38 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use tokio::runtime::Handle;
 
+use crate::telemetry::collector::Collector;
 use crate::telemetry::metrics;
 
 /// An exporter that the SDK's own thread calls, while its connections belong to a runtime.
 #[derive(Debug)]
 pub(crate) struct OnRuntime<E> {
     exporter: E,
+    collector: Collector,
     runtime: Handle,
 }
 
 impl<E> OnRuntime<E> {
-    pub(crate) fn new(exporter: E, runtime: Handle) -> Self {
-        Self { exporter, runtime }
+    pub(crate) fn new(exporter: E, collector: Collector, runtime: Handle) -> Self {
+        Self { exporter, collector, runtime }
     }
 }
 
 impl<E: PushMetricExporter> PushMetricExporter for OnRuntime<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let mut export = pin!(self.exporter.export(metrics));
-        let result = poll_fn(|context| {
+        let mut export = pin!(async {
+            let result = self.exporter.export(metrics).await;
+            if let Err(error) = &result {
+                let failure = self.collector.explain(error.to_string()).await;
+                metrics::export_failed("metrics", &self.collector.endpoint, &failure);
+            }
+            result
+        });
+        poll_fn(|context| {
             let _entered = self.runtime.enter();
             export.as_mut().poll(context)
         })
-        .await;
-        if let Err(error) = &result {
-            metrics::export_failed("metrics", &error.to_string());
-        }
-        result
+        .await
     }
 
     fn force_flush(&self) -> OTelSdkResult {

@@ -465,11 +465,11 @@ pub fn spans_dropped(reason: &'static str, spans: u64) {
 }
 
 /// Records that the collector did not accept a request. `signal` is `traces` or `metrics`.
-pub fn export_failed(signal: &'static str, error: &str) {
+pub fn export_failed(signal: &'static str, endpoint: &str, error: &str) {
     counter!("dogiqa_exports_failed_total", "signal" => signal).increment(1);
     if let Some(repeated) = FAILED_EXPORTS.admit(signal, Instant::now()) {
         let error = redact::excerpt(&redact::uris_in(error), ERROR_EXCERPT_MAX);
-        tracing::warn!(signal, repeated, error, "the collector did not accept an export");
+        tracing::warn!(signal, endpoint, repeated, error, "the collector did not accept an export");
     }
 }
 

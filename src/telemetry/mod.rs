@@ -4,6 +4,7 @@
 //!
 //! May import `redact`, `outbound_http` and `http_server`.
 
+mod collector;
 mod health;
 mod line_limit;
 mod local_host;

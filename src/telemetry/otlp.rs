@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::outbound_http;
+use crate::telemetry::collector::Collector;
 use crate::telemetry::metric_exporter::OnRuntime;
 use crate::telemetry::span_queue::{EXPORT_TIMEOUT, SpanQueue};
 
@@ -106,6 +107,7 @@ impl Otlp {
             None => HashMap::new(),
         };
         let client = client(&endpoint)?;
+        let collector = Collector { endpoint: endpoint.clone(), client: client.clone() };
         let resource = resource();
         let mut spans = SpanExporter::builder()
             .with_http()
@@ -119,7 +121,7 @@ impl Otlp {
         let tracers = SdkTracerProvider::builder()
             .with_resource(resource.clone())
             .with_sampler(Sampler::ParentBased(Box::new(ratio)))
-            .with_span_processor(SpanQueue::start(spans, runtime))
+            .with_span_processor(SpanQueue::start(spans, collector.clone(), runtime))
             .build();
         let metrics = MetricExporter::builder()
             .with_http()
@@ -128,7 +130,7 @@ impl Otlp {
             .with_headers(headers)
             .with_timeout(EXPORT_TIMEOUT)
             .build()?;
-        let reader = PeriodicReader::builder(OnRuntime::new(metrics, runtime.clone()))
+        let reader = PeriodicReader::builder(OnRuntime::new(metrics, collector, runtime.clone()))
             .with_interval(settings.metrics_interval)
             .build();
         let meters =

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::collector::Collector;
 use crate::telemetry::metrics;
 
 /// Time limit of one request to the collector.
@@ -34,13 +35,18 @@ pub(crate) struct SpanQueue {
 }
 
 impl SpanQueue {
-    pub(crate) fn start(exporter: impl SpanExporter + 'static, runtime: &Handle) -> Self {
+    /// Starts the task on a runtime. Warnings name the collector.
+    pub(crate) fn start(
+        exporter: impl SpanExporter + 'static,
+        collector: Collector,
+        runtime: &Handle,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let (end, ended) = blocking::channel();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         runtime.spawn(async move {
-            export_until(stopped, receiver, exporter).await;
+            export_until(stopped, receiver, exporter, &collector).await;
             drop(end);
         });
         Self { sender, stop, ended: Mutex::new(ended) }
@@ -75,6 +81,7 @@ async fn export_until(
     stop: CancellationToken,
     mut spans: mpsc::Receiver<SpanData>,
     exporter: impl SpanExporter,
+    collector: &Collector,
 ) {
     loop {
         let mut batch = Vec::new();
@@ -98,7 +105,7 @@ async fn export_until(
             }
         }
         if !batch.is_empty() {
-            export(&exporter, batch).await;
+            export(&exporter, batch, collector).await;
         }
         if is_last {
             return;
@@ -106,15 +113,15 @@ async fn export_until(
     }
 }
 
-async fn export(exporter: &impl SpanExporter, batch: Vec<SpanData>) {
+async fn export(exporter: &impl SpanExporter, batch: Vec<SpanData>, collector: &Collector) {
     let count = batch.len() as u64;
     let failure = match tokio::time::timeout(EXPORT_TIMEOUT, exporter.export(batch)).await {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => collector.explain(error.to_string()).await,
         Err(_) => format!("no answer within {}", humantime::format_duration(EXPORT_TIMEOUT)),
     };
     metrics::spans_dropped("export_failed", count);
-    metrics::export_failed("traces", &failure);
+    metrics::export_failed("traces", &collector.endpoint, &failure);
 }
 
 #[cfg(test)]
@@ -146,7 +153,8 @@ mod tests {
     fn a_blocked_collector_delays_nobody_and_the_rest_is_exported_at_the_end() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let gated = Gated { permits: Arc::new(Semaphore::new(0)), batches: Arc::default() };
-        let queue = SpanQueue::start(gated.clone(), runtime.handle());
+        let collector = Collector { endpoint: String::new(), client: reqwest::Client::new() };
+        let queue = SpanQueue::start(gated.clone(), collector, runtime.handle());
         let provider = SdkTracerProvider::builder().with_span_processor(queue).build();
         let tracer = provider.tracer("test");
         let more_than_fit = QUEUE_MAX + 4 * BATCH_MAX;

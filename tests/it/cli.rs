@@ -246,6 +246,22 @@ fn an_unknown_setting_is_reported_at_the_start() {
 }
 
 #[test]
+fn a_contradiction_of_settings_is_named_once_by_config_and_before_scoring() {
+    let policy = "method.policies.named.s={reject_reasons=[\"blurred\"]}";
+    for command in [&["config"][..], &["score", &photo("raccoon.jpg")]] {
+        let contradiction = ["--set", policy, "--set", "pipeline.reasons=false"];
+        let output = dogiqa(&[command, &contradiction].concat());
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(
+            errors.starts_with("error: method.policies: policy \"s\" names reasons"),
+            "{errors}"
+        );
+        assert_eq!(errors.matches("names reasons").count(), 1, "{errors}");
+    }
+}
+
+#[test]
 fn config_shows_each_changed_setting_with_its_source() {
     let output = command(&["config", "--sources", "--set", "imaging.pixels_max=7"])
         .env("DOGIQA_PIPELINE__DECODE__IMAGES", "3")
@@ -307,6 +323,13 @@ fn errors_of_score_show_no_secrets_of_a_uri() {
     }
 }
 
+/// True if a line of the README is one that the demo prints for a photo.
+fn is_row_of_a_photo(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next().is_some_and(|word| word.parse::<f64>().is_ok())
+        && words.next_back().is_some_and(|word| Path::new(word).extension() == Some("jpg".as_ref()))
+}
+
 /// The first example of the README: one line per photo, and lower scores for degraded ones.
 #[test]
 fn the_demo_scores_every_photo_and_degraded_ones_lower() {
@@ -327,6 +350,20 @@ fn the_demo_scores_every_photo_and_degraded_ones_lower() {
     assert!(score("coffee-jpeg.jpg") < score("coffee.jpg"));
     assert!(score("raccoon-blurred.jpg") < score("raccoon.jpg"));
     assert!(report.join("index.html").is_file());
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let rows: Vec<_> = readme.lines().filter(|line| is_row_of_a_photo(line)).collect();
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    for row in rows {
+        let is_printed = text(&output.stdout).lines().any(|line| line == row);
+        assert!(is_printed, "README.md has `{row}`, the demo prints:\n{}", text(&output.stdout));
+    }
+    let shown = "docs/demo.jpg";
+    if std::env::var_os("DOGIQA_BLESS").is_some() {
+        std::fs::copy(report.join("006-raccoon.jpg"), shown).unwrap();
+    }
+    let pictures = [report.join("006-raccoon.jpg"), shown.into()];
+    let [drawn, shown] = pictures.map(|path| std::fs::read(path).unwrap());
+    assert!(drawn == shown, "docs/demo.jpg is of another version; DOGIQA_BLESS=1 replaces it");
     let pictures = |name: PathBuf| name.is_file();
     assert!((0..events.len()).all(|index| {
         let prefix = format!("{index:03}-");

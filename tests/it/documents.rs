@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use dog_iqa::cli::Cli;
 use dog_iqa::config::Settings;
+use serde_json::Value;
+
+use crate::cli::{command, photo};
 
 /// The minimum number of commands in each document that has any.
 const COMMANDS_MIN: [(&str, usize); 5] = [
@@ -80,6 +83,71 @@ fn words(command: &str) -> impl Iterator<Item = &str> {
         0 => part.split_whitespace().collect(),
         _ => vec![part],
     })
+}
+
+/// Fields of the sample events that do not follow from the photo.
+const NOT_COMPARED: [&str; 8] = [
+    "/event_id",
+    "/event_time",
+    "/reference",
+    "/image/etag",
+    "/measures",
+    "/timings_ms",
+    "/source",
+    "/engine/settings",
+];
+
+#[test]
+fn the_sample_events_are_those_of_a_photo() {
+    let photo = photo("raccoon-blurred.jpg");
+    let output = command(&["score", &photo, "--format", "jsonl"])
+        .args(["--set", "pipeline.phash=true", "--set", "method.policies.default=gallery"])
+        .args(["--set", "method.policies.named.gallery={score_min=4.5, review_band=0.25}"])
+        .output()
+        .unwrap();
+    let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for path in ["README.md", "docs/messages.md"] {
+        let text = read(path);
+        let blocks = text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let sample = blocks.filter(|block| block.contains("\"verdict\"")).map(|block| {
+            serde_json::from_str::<Value>(block).unwrap_or_else(|error| panic!("{path}: {error}"))
+        });
+        let samples: Vec<_> = sample.collect();
+        assert_eq!(samples.len(), 1, "{path}");
+        assert_shortened(&samples[0], &event, path, "");
+    }
+}
+
+/// Asserts that a sample is an event with shorter numbers and lists, and fewer fields.
+fn assert_shortened(sample: &Value, event: &Value, document: &str, place: &str) {
+    if NOT_COMPARED.contains(&place) {
+        return;
+    }
+    let same = match (sample, event) {
+        (Value::Object(sample), Value::Object(_)) => {
+            for (name, value) in sample {
+                assert_shortened(value, &event[name], document, &format!("{place}/{name}"));
+            }
+            true
+        }
+        (Value::Array(sample), Value::Array(event)) if sample.len() <= event.len() => {
+            for (index, (sample, event)) in sample.iter().zip(event).enumerate() {
+                assert_shortened(sample, event, document, &format!("{place}/{index}"));
+            }
+            true
+        }
+        // Of numbers, the sample has two or three decimals.
+        (Value::Number(sample), Value::Number(event)) => {
+            (sample.as_f64().unwrap() - event.as_f64().unwrap()).abs() < 0.006
+        }
+        (Value::String(sample), _) if sample == "…" => true,
+        (Value::String(sample), Value::String(event)) => match sample.strip_suffix('…') {
+            Some(start) => event.starts_with(start),
+            None => sample == event,
+        },
+        _ => sample == event,
+    };
+    assert!(same, "{document}: {place} is {sample}, of the photo {event}");
 }
 
 #[test]

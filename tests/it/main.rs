@@ -50,6 +50,7 @@ mod web_server;
 
 mod broken_weights;
 mod cache;
+mod chart;
 mod check_engine;
 mod checkpoint_forms;
 mod classic_monotone;
@@ -117,6 +118,7 @@ mod scorers;
 mod serve;
 mod serve_clients;
 mod serve_command;
+mod serve_contract;
 mod serve_priority;
 mod serve_stop;
 mod snapshots;

@@ -371,13 +371,14 @@ async fn answer_with(endpoint: &str) -> (Duration, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_away_or_silent_delays_and_fails_nobody() {
     // Bound and closed again, so that nothing listens.
-    let away = WebServer::start(|_, _| Answer::ok("")).url("");
+    let away_url = WebServer::start(|_, _| Answer::ok("")).url("");
     let silent = WebServer::start(|_, _| Answer::Stall(head(200, "", "")));
     let silent_url = silent.url("");
     let ((_, away), (stopping, silent)) =
-        tokio::join!(answer_with(&away), answer_with(&silent_url));
+        tokio::join!(answer_with(&away_url), answer_with(&silent_url));
     let warned = away.matches("the collector did not accept an export").count();
     assert!((1..=2).contains(&warned), "once a minute for each signal: {away}");
+    assert!(away.contains(&away_url) && away.contains("refused"), "address and cause: {away}");
     assert!(silent.contains("the last traces and metrics were not exported"), "{silent}");
     assert!(stopping < Duration::from_secs(15), "stopped in {stopping:?}");
 }

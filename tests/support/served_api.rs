@@ -120,23 +120,51 @@ pub(crate) async fn until_status(status: u16, mut ask: impl AsyncFnMut() -> Resp
     tokio::time::timeout(PATIENCE, wait).await.expect("the status changes")
 }
 
-/// Asserts that a response is one of those that the document allows.
+/// Headers of HTTP itself, which no `OpenAPI` document declares.
+const HTTP_HEADERS: [&str; 5] =
+    ["connection", "content-length", "content-type", "date", "transfer-encoding"];
+
+/// Asserts that the document has this response to a request to score an image.
 pub(crate) fn assert_documented(document: &Value, response: &Response) {
-    let responses = &document["paths"]["/v1/score"]["post"]["responses"];
-    let described = &responses[response.status.to_string()];
+    let place = format!("/paths/~1v1~1score/post/responses/{}", response.status);
+    assert_described(document, &place, response);
+}
+
+/// Asserts that a response is as the document describes it at a place: that it has the declared
+/// body and headers, and no others.
+pub(crate) fn assert_described(document: &Value, place: &str, response: &Response) {
+    let described = document.pointer(place);
+    let described = described.unwrap_or_else(|| panic!("no {place} for {response:?}"));
     let content = described["content"].as_object().unwrap_or_else(|| panic!("{response:?}"));
     let content_type = response.header("content-type");
     let media = content.get(content_type).unwrap_or_else(|| panic!("{content_type}: {response:?}"));
     let mut schema = media["schema"].clone();
     schema["components"] = document["components"].clone();
-    let validator: Validator =
-        jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-    let errors: Vec<_> =
-        validator.iter_errors(&response.body).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{errors:#?} in {response:?}");
-    for header in described["headers"].as_object().unwrap().keys() {
-        assert!(response.headers.contains_key(header), "no {header}: {response:?}");
+    assert_valid(&schema, &response.body, response);
+    let declared = described["headers"].as_object().unwrap();
+    for (name, header) in declared {
+        let Some(value) = response.headers.get(name) else {
+            assert_eq!(header["required"], false, "no {name}: {response:?}");
+            continue;
+        };
+        let value = value.to_str().unwrap();
+        let value = match header["schema"]["type"].as_str().unwrap() {
+            "integer" => json!(value.parse::<u64>().unwrap()),
+            _ => json!(value),
+        };
+        assert_valid(&header["schema"], &value, response);
     }
+    for name in response.headers.keys().map(HeaderName::as_str) {
+        let is_declared = declared.contains_key(name) || HTTP_HEADERS.contains(&name);
+        assert!(is_declared, "{name} is not declared: {response:?}");
+    }
+}
+
+fn assert_valid(schema: &Value, value: &Value, response: &Response) {
+    let validator: Validator =
+        jsonschema::options().should_validate_formats(true).build(schema).unwrap();
+    let errors: Vec<_> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:#?} in {response:?}");
 }
 
 fn header_map(headers: &[(&str, &str)]) -> HeaderMap {

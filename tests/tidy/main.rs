@@ -7,3 +7,4 @@ mod graph;
 mod language;
 mod layers;
 mod source;
+mod tables;

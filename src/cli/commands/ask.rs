@@ -13,7 +13,7 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::image_arguments::{ResolvedImages, resolve_references};
 use crate::cli::journey_setup::open_journey;
 use crate::cli::single_model::{single_device, spawn_model_lane};
-use crate::cli::terminal::{is_broken_pipe, print_result, print_status};
+use crate::cli::terminal::{is_broken_pipe, print_result, print_status, with_causes};
 use crate::config::Settings;
 use crate::engine::lane::{Lane, RunBatch};
 use crate::engine::{ChatQuestion, Devices, MplugOwl3Chat, Precision, RunError};
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
                 return Err(error);
             }
             failed += 1;
-            print_status(&format!("{}: {error:#}", redact::id(&reference.id)));
+            print_status(&format!("{}: {}", redact::id(&reference.id), with_causes(&error)));
         }
     }
     Ok(CommandOutcome::negative_if(failed > 0))

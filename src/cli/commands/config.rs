@@ -1,8 +1,8 @@
-//! `dogiqa config`: prints the effective configuration.
+//! `dogiqa config`: prints the effective configuration, and checks what needs no other machine.
 
 use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::terminal::print_result;
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: dogiqa config --config dogiqa.toml --sources")]
@@ -20,5 +20,7 @@ pub(crate) fn run(args: &Args, loaded: &Loaded) -> anyhow::Result<CommandOutcome
     } else {
         print_result(toml::to_string(&loaded.settings)?.trim_end())?;
     }
+    let Settings { method, pipeline, .. } = &loaded.settings;
+    pipeline.check_method(method)?;
     Ok(CommandOutcome::Success)
 }

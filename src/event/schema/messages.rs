@@ -71,7 +71,10 @@ pub(crate) fn dead_letter_headers() -> Value {
             (dead_letter::CODE, text("Stable name of the error.", "^[a-z]+\\.[a-z0-9_]+$")),
             (dead_letter::MESSAGE, message),
             (dead_letter::STAGE, text("Stage that failed.", "^[a-z]+$")),
-            (dead_letter::ATTEMPTS, text("Number of attempts.", "^[0-9]+$")),
+            (
+                dead_letter::ATTEMPTS,
+                text("Number of attempts, at least 1, also if no request was sent.", "^[0-9]+$"),
+            ),
             (dead_letter::TIME, text("Time of the failure (RFC 3339, UTC).", "Z$")),
             (dead_letter::GROUP, text("Consumer group of the worker.", "")),
             (dead_letter::VERSION, text("Version of the program.", "")),

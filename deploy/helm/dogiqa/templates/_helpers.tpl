@@ -36,8 +36,41 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "dogiqa.config" -}}
 {{- $kafka := .Values.config.kafka | default dict -}}
 {{- $_ := required "config.kafka.bootstrap_servers is not set" $kafka.bootstrap_servers -}}
+{{- include "dogiqa.refuseSecrets" (dict "path" (list) "value" .Values.config) -}}
 {{- $own := dict "telemetry" (dict "server" (dict "enabled" true "address" "0.0.0.0:9464")) -}}
 {{- include "dogiqa.toml" (dict "path" "" "table" (mergeOverwrite (deepCopy .Values.config) $own)) -}}
+{{- end }}
+
+{{- /* True if a setting, a property of librdkafka or a variable with this name holds a secret. tests/it/chart.rs compares
+the pattern with the settings. */ -}}
+{{- define "dogiqa.isSecret" -}}
+{{- regexMatch "(password|passphrase|secret|token|(access|account|api|storage)_key|key[._]pem|(^|[._])ssl[._]key|oauthbearer[._]config|otlp(_[a-z]+)?_headers)$" (lower .) -}}
+{{- end }}
+
+{{- /* True if a text has a URL with a user or a password. */ -}}
+{{- define "dogiqa.hasUser" -}}
+{{- regexMatch "[a-zA-Z]://[^/?#[:space:]]*@" . -}}
+{{- end }}
+
+{{- /* Fails if a secret is below `.value`, the part of `config` at `.path`. */ -}}
+{{- define "dogiqa.refuseSecrets" -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- include "dogiqa.refuseSecrets" (dict "path" (append $.path $key) "value" $value) -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range .value -}}
+{{- include "dogiqa.refuseSecrets" (dict "path" $.path "value" .) -}}
+{{- end -}}
+{{- else if .value -}}
+{{- $name := printf "config.%s" (join "." .path) -}}
+{{- $variable := printf "DOGIQA_%s" (join "__" .path | replace "." "_" | upper) -}}
+{{- if eq (include "dogiqa.isSecret" (last .path)) "true" -}}
+{{- fail (printf "%s is a secret, and a ConfigMap keeps none; name the key of a Secret in secrets.env, for the variable %s" $name $variable) -}}
+{{- else if eq (include "dogiqa.hasUser" (toString .value)) "true" -}}
+{{- fail (printf "%s is a URL with a user or a password, and a ConfigMap keeps none; put the URL into a Secret and name its key in secrets.env, for the variable %s" $name $variable) -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- /* A table of TOML: first its values, then its tables. JSON's texts, numbers and lists are valid TOML. */ -}}
@@ -113,6 +146,45 @@ capabilities:
 
 {{- /* The template of a pod. `.role` has the values of its component, `.ports` the names and numbers of its ports. */ -}}
 {{- define "dogiqa.pod" -}}
+{{- $text := include "dogiqa.podText" . -}}
+{{- include "dogiqa.checkPod" (dict "component" .component "spec" (fromYaml $text).spec) -}}
+{{- $text -}}
+{{- end }}
+
+{{- /* Fails if a variable of a pod is a secret in clear text, or if two parts of it exclude each other. */ -}}
+{{- define "dogiqa.checkPod" -}}
+{{- $component := .component -}}
+{{- range $container := concat (.spec.initContainers | default list) .spec.containers -}}
+{{- $values := ternary "models.env" (printf "%s.env" $component) (eq $container.name "models") -}}
+{{- range $container.env -}}
+{{- if .value -}}
+{{- if eq (include "dogiqa.isSecret" .name) "true" -}}
+{{- fail (printf "%s: %s is a secret, not a value; use valueFrom.secretKeyRef, or secrets.env for a variable of all pods" $values .name) -}}
+{{- else if eq (include "dogiqa.hasUser" .value) "true" -}}
+{{- fail (printf "%s: the value of %s is a URL with a user or a password; use valueFrom.secretKeyRef" $values .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- include "dogiqa.refuseRepeated" (dict "what" (printf "%s: the variable" $values) "cure" "the chart, secrets.env or this list sets it already; remove one" "list" $container.env "key" "name") -}}
+{{- include "dogiqa.refuseRepeated" (dict "what" (printf "%s: a volume at" $component) "cure" "change a folder of secrets.files or a mountPath" "list" $container.volumeMounts "key" "mountPath") -}}
+{{- include "dogiqa.refuseRepeated" (dict "what" (printf "%s: the port" $component) "cure" (printf "9464 is that of the metrics; change %s.port" $component) "list" $container.ports "key" "containerPort") -}}
+{{- end -}}
+{{- include "dogiqa.refuseRepeated" (dict "what" (printf "%s: the volume" $component) "cure" (printf "the chart has one of this name; rename that of %s.volumes" $component) "list" .spec.volumes "key" "name") -}}
+{{- end }}
+
+{{- /* Fails if two entries of `.list` have the same `.key`. */ -}}
+{{- define "dogiqa.refuseRepeated" -}}
+{{- $seen := dict -}}
+{{- range .list -}}
+{{- $name := toString (get . $.key) -}}
+{{- if hasKey $seen $name -}}
+{{- fail (printf "%s %s is there twice; %s" $.what $name $.cure) -}}
+{{- end -}}
+{{- $_ := set $seen $name true -}}
+{{- end -}}
+{{- end }}
+
+{{- define "dogiqa.podText" -}}
 {{- $root := .root -}}
 {{- $role := .role -}}
 {{- $component := .component -}}

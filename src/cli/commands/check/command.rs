@@ -11,7 +11,7 @@ use crate::cli::command_outcome::CommandOutcome;
 use crate::cli::commands::check::topic_problems::{TopicRole, backlog_problems, topic_problems};
 use crate::cli::journey_setup::{open_journey_with_measures, open_shadow};
 use crate::cli::memory_plan::MemoryPlan;
-use crate::cli::terminal::print_result;
+use crate::cli::terminal::{print_result, with_causes};
 use crate::config::Settings;
 use crate::engine::{Engine, HttpScorer, ScorerShare};
 use crate::method::ServedBy;
@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Args, mut settings: Settings) -> anyhow::Result<Co
         measures.into_iter().filter_map(|(_, loaded)| loaded.ok()).collect();
     settings.pipeline.measures = measures.iter().map(LoadedParameters::metric).collect();
     results.extend(match open_journey_with_measures(&settings, measures).await {
-        Err(error) => vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
+        Err(error) => vec![CheckResult::new(CheckStatus::Broken, with_causes(&error))],
         Ok(journey) => match args.command {
             CheckedCommand::Run => engines_of_run(&settings, &journey).await,
             CheckedCommand::Serve => engine_of_serve(&settings, &journey).await,
@@ -178,7 +178,7 @@ async fn engine_of_serve(settings: &Settings, journey: &Journey) -> Vec<CheckRes
 async fn engines_of_run(settings: &Settings, journey: &Journey) -> Vec<CheckResult> {
     let shadow = match open_shadow(settings, journey).await {
         Ok(shadow) => shadow,
-        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, format!("{error:#}"))],
+        Err(error) => return vec![CheckResult::new(CheckStatus::Broken, with_causes(&error))],
     };
     let of_shadow = shadow.as_ref().map(|shadow| shadow.memory(&settings.kafka));
     let stream = settings.kafka.memory().into_iter();

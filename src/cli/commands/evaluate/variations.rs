@@ -7,7 +7,7 @@ use crate::cli::commands::evaluate::arguments::{Ablate, Args};
 use crate::cli::commands::evaluate::scoring::{ImagesToScore, ScoredImages, score_images};
 use crate::cli::journey_setup::open_journey_with_masks;
 use crate::cli::saved_events::EventFile;
-use crate::cli::terminal::print_status;
+use crate::cli::terminal::{print_status, with_causes};
 use crate::config::Settings;
 use crate::engine::{EngineError, RecordedMasks};
 use crate::event::{ImageReference, QualityEvent};
@@ -44,7 +44,7 @@ pub(crate) async fn rate_variations(
         let journey = match open_journey_with_masks(&settings, masks.clone()).await {
             Ok(journey) => journey,
             Err(error) if is_of_one_image(&error) => {
-                print_status(&format!("not rated again: {name}: {error:#}"));
+                print_status(&format!("not rated again: {name}: {}", with_causes(&error)));
                 continue;
             }
             Err(error) => return Err(error.context(name)),

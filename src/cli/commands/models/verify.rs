@@ -8,7 +8,7 @@ use crate::checkpoints::hub::{DigestSource, ModelBundle, locate, verify};
 use crate::checkpoints::metrics::{PublishedParameters, load_parameters, parameter_files};
 use crate::checkpoints::{Sam2Checkpoint, ScorerCheckpoint, TuningOf, Weights};
 use crate::cli::command_outcome::CommandOutcome;
-use crate::cli::terminal::{print_result, print_status};
+use crate::cli::terminal::{print_result, print_status, with_causes};
 use crate::models::{mplug_owl3, qwen3_5_vl, sam2};
 
 const EXAMPLES: &str = "Examples:\n  dogiqa models verify laptop\n  \
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> CommandOutcome {
     });
     for name in names {
         if let Err(error) = verify_model(&name, args.strict) {
-            print_status(&format!("{name}: {error:#}"));
+            print_status(&format!("{name}: {}", with_causes(&error)));
             broken += 1;
         }
     }
