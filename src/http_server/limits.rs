@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-/// Largest head of a request, in bytes. It is the size of a connection's buffer, too.
+/// Size of a request's head that is always accepted, in bytes, with up to 100 headers. A connection
+/// asks for more until its buffer has this size. A buffer grows in powers of two and may have twice
+/// this size then, so a head above that is never accepted.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// The limits of a server's connections.

@@ -12,7 +12,7 @@ use crate::event::{ImageReference, QualityEvent};
 use crate::serve::problem::{PROBLEM_TYPE, Problem};
 use crate::serve::request::{API_KEY, DEADLINE};
 use crate::serve::request_context::{REQUEST_ID, TRACEPARENT, TRACESTATE};
-use crate::serve::settings::HEAD_BYTES_MAX;
+use crate::http_server::HEAD_BYTES_MAX;
 
 /// Path of the schemas within the document.
 const SCHEMAS: &str = "/components/schemas";
