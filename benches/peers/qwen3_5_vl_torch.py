@@ -1,10 +1,10 @@
 """Qwen3.5-VL in transformers on PyTorch on the CPU: the same work as `benches/qwen3_5_vl.rs`.
 
-    python3 benches/peers/qwen3_5_vl_torch.py 256 256 1 3 2     width, height, images, runs, threads
+    echo 256 256 1 | python3 benches/peers/qwen3_5_vl_torch.py 24 2     decoder layers, threads
 
-The shape is that of the 0.8B with 8 of its 24 decoder layers, and a table of few tokens, of which a rating needs no
-more. Weights are random, so no model is downloaded. Prints the seconds of each run. If transformers is missing, the
-script creates its own virtual environment under target/peers and installs it there.
+Reads a line for each run: width and height of the images, and their number. Prints its seconds. The shape is that of
+the 0.8B, with a table of few tokens, of which a rating needs no more. Weights are random, so no model is downloaded. If
+transformers is missing, the script creates its own virtual environment under target/peers and installs it there.
 """
 
 import sys
@@ -19,17 +19,16 @@ except ImportError:
 
     restart_in("qwen3_5_vl", ["torch", "transformers"])
 
-LAYERS = 8
 BEFORE, AFTER = 5, 28
 IMAGE, VISION_START = 60, 61
 
 
-def model():
+def model(layers):
     text = {
         "vocab_size": 64,
         "hidden_size": 1024,
         "intermediate_size": 3584,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": 8,
         "num_key_value_heads": 2,
         "head_dim": 256,
@@ -69,30 +68,35 @@ def model():
     return Qwen3_5Model(config).eval()
 
 
-@torch.inference_mode()
-def main(width, height, count, runs, threads):
-    torch.set_num_threads(int(threads))
-    torch.manual_seed(0)
-    network = model()
-    rows, columns = int(height) // 16, int(width) // 16
-    count, tokens = int(count), rows * columns // 4
+def inputs(width, height, count):
+    rows, columns = height // 16, width // 16
+    tokens = rows * columns // 4
     # A patch has two equal frames of 16 x 16 pixels in three channels.
     pixels = torch.rand(count * rows * columns, 2 * 3 * 16 * 16) * 2 - 1
     grids = torch.tensor([[1, rows, columns]] * count)
     line = [1] * (BEFORE - 1) + [VISION_START] + [IMAGE] * tokens + [1] * AFTER
     ids = torch.tensor([line] * count)
     kinds = (ids == IMAGE).int()
+    return {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": grids, "mm_token_type_ids": kinds}
 
-    def work():
-        network(input_ids=ids, pixel_values=pixels, image_grid_thw=grids, mm_token_type_ids=kinds, use_cache=False)
 
-    work()
-    seconds = []
-    for _ in range(int(runs)):
+@torch.inference_mode()
+def main(layers, threads):
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(0)
+    network = model(int(layers))
+    print("ready", flush=True)
+    warm = set()
+    for line in sys.stdin:
+        width, height, count = map(int, line.split())
+        # The first run of a size is slower. One image is enough to warm up.
+        if (width, height) not in warm:
+            network(**inputs(width, height, 1), use_cache=False)
+            warm.add((width, height))
+        prompts = inputs(width, height, count)
         started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    print(*seconds)
+        network(**prompts, use_cache=False)
+        print(time.perf_counter() - started, flush=True)
 
 
 main(*sys.argv[1:])

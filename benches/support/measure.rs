@@ -20,8 +20,13 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 /// Returns the peak resident memory of this process in MiB, as Linux reports it.
 pub(crate) fn peak_mib() -> u64 {
+    status_mib("VmHWM")
+}
+
+/// Returns a field of this process's status in MiB.
+pub(crate) fn status_mib(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or_default() / 1024
 }

@@ -206,9 +206,26 @@ fn describe(errors: figment::Error) -> String {
             }
             kind => kind.to_string(),
         };
-        format!("{at}{fault}{}", source.unwrap_or_default())
+        let hint = match &error.kind {
+            Kind::UnknownField(found, _) | Kind::UnknownVariant(found, _) => {
+                hint_for(&key, found).map(|hint| format!("; {hint}"))
+            }
+            _ => None,
+        };
+        format!("{at}{fault}{}{}", hint.unwrap_or_default(), source.unwrap_or_default())
     };
     errors.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the setting that does what a user expected of an unknown name or value.
+fn hint_for(key: &str, found: &str) -> Option<&'static str> {
+    match (key, found) {
+        ("engine.scorers", _) => Some("`engine.dog_iqa.scorer` names the scorers of both parts"),
+        ("engine.dog_iqa.rating.crop_context", "margin") => {
+            Some("`pipeline.crop_margin` sets the margin of a crop, for every scorer")
+        }
+        _ => None,
+    }
 }
 
 fn source_name(metadata: &Metadata) -> String {
@@ -298,6 +315,19 @@ mod tests {
         let message = load(Some(file.path()), &[]).unwrap_err().to_string();
         assert!(message.contains("pixel_max") && message.contains("pixels_max"), "{message}");
         assert!(message.contains(file.path().to_str().unwrap()), "{message}");
+    }
+
+    #[test]
+    fn a_setting_that_has_another_name_is_named() {
+        for (setting, named) in [
+            ("engine.scorers={ global = 'a', objects = 'b' }", "`engine.dog_iqa.scorer`"),
+            ("engine.dog_iqa.rating.crop_context='margin'", "`pipeline.crop_margin`"),
+        ] {
+            let message = load(None, &flags(&[setting])).unwrap_err().to_string();
+            assert!(message.contains(named) && message.contains("(flag --set)"), "{message}");
+        }
+        let message = load(None, &flags(&["engine.scorer='a'"])).unwrap_err().to_string();
+        assert!(!message.contains("dog_iqa.scorer"), "{message}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::method::Preset;
 /// generator.
 const PAPER: &str = r#"
 pipeline.crop = "bounding-box"
+pipeline.crop_margin = 0.0
 method.standard = { levels = 7, form = "word", wording = "paper" }
 method.objects.when = "always"
 method.aggregation = { weighting = "area", local_weight = 0.5, global_weight = 0.5, mask_bonus = "auto", c_max = 71 }
@@ -20,6 +21,7 @@ const BOXES: &str = "method.aggregation = { local_weight = 1.0, global_weight = 
 const RELEASE: &str = r#"
 imaging = { orientation = "as-stored", colour = "as-stored", alpha = "dropped" }
 pipeline.crop = "bounding-box"
+pipeline.crop_margin = 0.0
 method.standard = { levels = 7, form = "word", wording = "release" }
 method.objects.when = "always"
 method.aggregation = { weighting = "area", local_weight = 1.0, global_weight = 0.5, mask_bonus = 0.1 }
@@ -74,6 +76,9 @@ pub(crate) fn layers(preset: Preset) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use figment::Figment;
+    use figment::providers::{Format, Toml};
+
     use super::*;
     use crate::config::{load, preset_settings};
     use crate::engine::{Precision, Scorers};
@@ -88,6 +93,19 @@ mod tests {
             let mut loaded = load(None, &[flag]).unwrap().settings;
             loaded.method.preset = None;
             assert_eq!(preset_settings(preset), loaded, "{}", preset.name());
+        }
+    }
+
+    #[test]
+    fn a_preset_states_itself_that_crops_show_no_surroundings() {
+        for preset in Preset::ALL {
+            let stated = layers(preset)
+                .into_iter()
+                .fold(Figment::new(), |stated, layer| stated.merge(Toml::string(layer)));
+            let margin: f64 = stated.extract_inner("pipeline.crop_margin").unwrap();
+            let context = "engine.dog_iqa.rating.crop_context";
+            let context: String = stated.extract_inner(context).unwrap();
+            assert_eq!((margin, context.as_str()), (0.0, "none"), "{}", preset.name());
         }
     }
 

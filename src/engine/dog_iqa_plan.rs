@@ -12,7 +12,7 @@ use crate::engine::adapters::network_scorer::{Network, NetworkRatings, NetworkSc
 use crate::engine::adapters::sam2::Sam2Segmenter;
 use crate::engine::engine_lanes::{ScorerPlan, SharedPlan};
 use crate::engine::error::EngineError;
-use crate::engine::info::ModelInfo;
+use crate::engine::info::{ModelInfo, NetworkSettings};
 use crate::engine::lane::LaneDevice;
 use crate::engine::memory::{self, SmallestBatches};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
@@ -42,6 +42,8 @@ pub(crate) struct DogIqaPlan {
     pub(crate) segmenter: SegmenterPlan,
     /// Each scorer once, in the order of the setting.
     pub(crate) scorers: Vec<SharedPlan<NetworkScorer>>,
+    /// Settings that the scorers' networks run with.
+    pub(crate) scorer_settings: NetworkSettings,
     /// Upper bound of the machine's memory that all models use, in bytes.
     pub(crate) memory: u64,
 }
@@ -87,6 +89,7 @@ impl DogIqaPlan {
         let (segmenter, of_segmenter) = plan_segmenter(settings, &places)?;
         let mut needs = vec![of_segmenter];
         let mut scorers = Vec::new();
+        let mut scorer_settings = NetworkSettings::default();
         let [of_whole, of_objects] = dog_iqa.scorer.parts().map(RatedBy::weighted);
         for model in dog_iqa.scorer.models() {
             let weight = |part: &[(&str, f64)]| {
@@ -95,8 +98,13 @@ impl DogIqaPlan {
             let (global, objects) = (weight(&of_whole), weight(&of_objects));
             let (plan, of_scorer) = plan_scorer(model, settings, standard, &places)?;
             let shows_two = objects > 0.0 && dog_iqa.rating.crop_context == CropContext::Whole;
-            if shows_two && !of_scorer.reads_two_images {
+            if shows_two && of_scorer.network != Some(Network::MplugOwl3) {
                 return Err(EngineError::OneImage { scorer: model.to_owned() });
+            }
+            match of_scorer.network {
+                Some(Network::Qwen3_5Vl) => scorer_settings.q_realign = Some(dog_iqa.q_realign),
+                Some(Network::ClipIqa) => scorer_settings.clip_iqa = Some(dog_iqa.clip_iqa),
+                Some(Network::MplugOwl3) | None => {}
             }
             needs.push(of_scorer);
             scorers.push(SharedPlan { plan, global, objects });
@@ -109,7 +117,7 @@ impl DogIqaPlan {
         let weights = needs.iter().map(|of_model| of_model.weights).sum();
         let requests: u64 = needs.iter().map(|of_model| of_model.requests).sum();
         let memory = memory::check(&ids, weights, &batches)?.saturating_add(requests);
-        Ok(Self { segmenter, scorers, memory })
+        Ok(Self { segmenter, scorers, scorer_settings, memory })
     }
 }
 
@@ -119,7 +127,7 @@ struct Places {
     is_warmed_up: bool,
 }
 
-/// The memory that a model needs; nothing if it has no weights.
+/// The memory that a model needs, nothing if it has no weights, and its network.
 #[derive(Default)]
 struct Needs {
     /// Bytes of its weights.
@@ -128,8 +136,8 @@ struct Needs {
     width: usize,
     /// Bytes of requests to a server.
     requests: u64,
-    /// True for a scorer that reads an object next to the whole image.
-    reads_two_images: bool,
+    /// The network of a scorer in this process.
+    network: Option<Network>,
 }
 
 fn plan_segmenter(
@@ -185,9 +193,8 @@ fn plan_scorer(
     };
     let crops = if places.is_warmed_up { warm_up_crops() } else { Vec::new() };
     let plan = plan_on(&places.devices, &settings.score, open, crops);
-    let reads_two_images = network == Network::MplugOwl3;
-    let needs =
-        Needs { weights, width: dtype.size_in_bytes(), reads_two_images, ..Needs::default() };
+    let (width, network) = (dtype.size_in_bytes(), Some(network));
+    let needs = Needs { weights, width, network, ..Needs::default() };
     Ok((ScorerPlan::Lane(plan), needs))
 }
 

@@ -11,7 +11,7 @@ use crate::engine::adapters::recorded::RecordedMasks;
 use crate::engine::dog_iqa_plan::{self, DogIqaPlan, SegmenterPlan};
 use crate::engine::engine_lanes::{EngineLanes, ScorerPlan, SharedPlan};
 use crate::engine::error::EngineError;
-use crate::engine::info::{EngineInfo, ModelInfo};
+use crate::engine::info::{EngineInfo, ModelInfo, NetworkSettings};
 use crate::engine::lane::{LaneDevice, LaneError, RunError};
 use crate::engine::model::{Model, ScorerModel, SegmenterModel};
 use crate::engine::model_lane::ModelPlan;
@@ -48,7 +48,8 @@ impl Engine {
     /// Fails if weights or a device cannot be used, or a thread does not start.
     pub fn open(settings: &Settings, standard: &Standard) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
-            let DogIqaPlan { segmenter, scorers, memory } = DogIqaPlan::new(settings, standard)?;
+            let plan = DogIqaPlan::new(settings, standard)?;
+            let DogIqaPlan { segmenter, scorers, scorer_settings, memory } = plan;
             let lanes = match segmenter {
                 SegmenterPlan::Sam2(plan) => EngineLanes::open(plan, scorers)?,
                 SegmenterPlan::Classic => {
@@ -57,7 +58,7 @@ impl Engine {
                     EngineLanes::open(plan, scorers)?
                 }
             };
-            return Self::dog_iqa(settings, lanes, memory);
+            return Self::dog_iqa(settings, lanes, scorer_settings, memory);
         }
         Self::classic(settings, standard, ClassicSegmenter::new())
     }
@@ -73,14 +74,21 @@ impl Engine {
         masks: RecordedMasks,
     ) -> Result<Self, EngineError> {
         if settings.is_dog_iqa() {
-            let DogIqaPlan { scorers, memory, .. } = DogIqaPlan::new(settings, standard)?;
+            let plan = DogIqaPlan::new(settings, standard)?;
+            let DogIqaPlan { scorers, scorer_settings, memory, .. } = plan;
             let segmenter = plan_of(SegmenterModel(masks), EngineLimits::on_cpu(settings).segment);
-            return Self::dog_iqa(settings, EngineLanes::open(segmenter, scorers)?, memory);
+            let lanes = EngineLanes::open(segmenter, scorers)?;
+            return Self::dog_iqa(settings, lanes, scorer_settings, memory);
         }
         Self::classic(settings, standard, masks)
     }
 
-    fn dog_iqa(settings: &Settings, lanes: EngineLanes, memory: u64) -> Result<Self, EngineError> {
+    fn dog_iqa(
+        settings: &Settings,
+        lanes: EngineLanes,
+        scorer_settings: NetworkSettings,
+        memory: u64,
+    ) -> Result<Self, EngineError> {
         let (segmenter, scorer) = (lanes.segmenter.info(), lanes.scorer.info());
         let scorers: Vec<&ModelInfo> = if lanes.scorers.is_empty() {
             vec![scorer]
@@ -95,6 +103,7 @@ impl Engine {
             segmenter: segmenter.clone(),
             scorer: scorer.clone(),
             scorers: lanes.scorers.clone(),
+            scorer_settings,
             changed_settings: settings.dog_iqa.changed(),
         };
         Ok(Self::of_lanes(info, memory, lanes))
@@ -140,6 +149,7 @@ impl Engine {
             segmenter: lanes.segmenter.info().clone(),
             scorer: lanes.scorer.info().clone(),
             scorers: Vec::new(),
+            scorer_settings: NetworkSettings::default(),
             changed_settings: BTreeMap::new(),
         };
         Ok(Self::of_lanes(info, WORKING_BYTES, lanes))

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::checkpoints::{Weights, WeightsError, sha256_of};
+use crate::models::clip_iqa::ClipIqaSettings;
+use crate::models::qwen3_5_vl::QRealignSettings;
 
 /// A weight file, identified by its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,16 @@ pub struct ScorerShare {
     pub objects: f64,
 }
 
+/// The settings of those networks that rate, which every event names: they have no part in the
+/// standard, and a later version may have other defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NetworkSettings {
+    /// Of a Qwen3.5-VL.
+    pub q_realign: Option<QRealignSettings>,
+    /// Of CLIP-IQA.
+    pub clip_iqa: Option<ClipIqaSettings>,
+}
+
 /// Name and version of an engine and its models, written to every event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineInfo {
@@ -70,6 +82,8 @@ pub struct EngineInfo {
     pub scorer: ModelInfo,
     /// Each of several scorers; empty if one rates everything.
     pub scorers: Vec<ScorerShare>,
+    /// Settings that the scorers' networks run with.
+    pub scorer_settings: NetworkSettings,
     /// Settings of the models that differ from their defaults, by their names in the configuration.
     pub changed_settings: BTreeMap<String, Value>,
 }

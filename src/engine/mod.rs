@@ -43,7 +43,7 @@ pub use adapters::{ClipIqaError, MplugOwl3Error, Qwen3_5VlError};
 pub use chat::{ChatQuestion, MplugOwl3Chat};
 pub use engine::Engine;
 pub use error::EngineError;
-pub use info::{EngineInfo, ModelInfo, ScorerShare, WeightsFile};
+pub use info::{EngineInfo, ModelInfo, NetworkSettings, ScorerShare, WeightsFile};
 pub use lane::RunError;
 pub use memory::{TooLittleMemory, machine_memory};
 pub use scorers::{RatedBy, Scorers, ScorersByPart, WeightedScorer};

@@ -23,6 +23,10 @@ pub struct EngineProvenance {
     /// Each of several scorers. Absent if one rates everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scorers: Vec<EventScorer>,
+    /// Settings that the scorers' networks ran with. Absent for a network whose settings are all
+    /// named by the standard and by `changed_settings`.
+    #[serde(default, skip_serializing_if = "ScorerSettings::is_empty")]
+    pub scorer_settings: ScorerSettings,
     /// Standard of the levels, such as `word-7`.
     pub standard: String,
     /// Preset on which the settings are based, such as `paper`. Absent without one.
@@ -67,6 +71,42 @@ pub struct EventScorer {
     pub weights: Vec<WeightsDigest>,
 }
 
+/// Settings of the networks that rate, by their section in the configuration. They are present at
+/// their defaults, too, because a later version may have others.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ScorerSettings {
+    /// Of a Qwen3.5-VL, such as Q-ReAlign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q_realign: Option<QRealignScoring>,
+    /// Of CLIP-IQA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_iqa: Option<ClipIqaScoring>,
+}
+
+/// The prompt and the images of a Qwen3.5-VL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QRealignScoring {
+    /// The questions, `quality` or `aesthetics` or both. The first is the score's.
+    pub questions: Vec<String>,
+    /// The words of a question: `card`, `pyiqa` or `toolkit`.
+    pub wording: String,
+    /// The block of thoughts before the answer: `closed` or `open`.
+    pub thinking: String,
+    /// Rule of an image's size: `hub` or `train`.
+    pub sizes: String,
+    /// Largest area of an image in pixels; a larger one was reduced.
+    pub pixels_max: u32,
+}
+
+/// The prompts and the images of CLIP-IQA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClipIqaScoring {
+    /// The pairs of prompts: `paper` or `iqa-pytorch`.
+    pub pairs: String,
+    /// Largest area of an image in pixels; a larger one was reduced.
+    pub pixels_max: u32,
+}
+
 /// A server that rated crops of the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScoringServer {
@@ -86,6 +126,13 @@ pub struct WeightsDigest {
     /// SHA-256 of the file in hexadecimal.
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     pub sha256: String,
+}
+
+impl ScorerSettings {
+    /// Returns true if no network has settings to name.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl EngineProvenance {

@@ -33,7 +33,10 @@ pub mod schema;
 mod trace;
 
 pub use dead_letter::DeadLetterReason;
-pub use engine_provenance::{EngineProvenance, EventScorer, ScoringServer, WeightsDigest};
+pub use engine_provenance::{
+    ClipIqaScoring, EngineProvenance, EventScorer, QRealignScoring, ScorerSettings, ScoringServer,
+    WeightsDigest,
+};
 pub use headers::Headers;
 pub use limits::{ID_CHARS_MAX, SCHEMA_VERSION};
 pub use measure::EventMeasure;

@@ -7,8 +7,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::changed_settings::changed_settings;
-use crate::engine::{EngineInfo, ModelInfo, ScorerShare, WeightsFile};
-use crate::event::{EngineProvenance, EventScorer, WeightsDigest};
+use crate::engine::{EngineInfo, ModelInfo, NetworkSettings, ScorerShare, WeightsFile};
+use crate::event::{
+    ClipIqaScoring, EngineProvenance, EventScorer, QRealignScoring, ScorerSettings, WeightsDigest,
+};
 use crate::imaging::{self, CropMargin, CropMode};
 use crate::method::{self, RegionSettings, Standard, short};
 
@@ -36,6 +38,7 @@ pub(crate) fn provenance(
         segmenter: model(&engine.segmenter),
         scorer: model(&engine.scorer),
         scorers: engine.scorers.iter().map(scorer).collect(),
+        scorer_settings: scorer_settings(engine.scorer_settings),
         standard: standard.name(),
         preset: method.preset.map(|preset| preset.name().to_owned()),
         formula: Some(method.aggregation.formula()),
@@ -102,6 +105,28 @@ fn scorer(share: &ScorerShare) -> EventScorer {
     let ScorerShare { model: info, global, objects } = share;
     let (global, objects) = (*global, *objects);
     EventScorer { scorer: model(info), global, objects, weights: digests(info) }
+}
+
+fn scorer_settings(networks: NetworkSettings) -> ScorerSettings {
+    ScorerSettings {
+        q_realign: networks.q_realign.map(|settings| QRealignScoring {
+            questions: settings.question.all().map(|question| name(&question)).collect(),
+            wording: name(&settings.wording),
+            thinking: name(&settings.thinking),
+            sizes: name(&settings.sizes),
+            pixels_max: settings.pixels_max,
+        }),
+        clip_iqa: networks.clip_iqa.map(|settings| ClipIqaScoring {
+            pairs: name(&settings.pairs),
+            pixels_max: settings.pixels_max,
+        }),
+    }
+}
+
+/// Returns the name of a setting's value in the configuration.
+fn name(value: &impl Serialize) -> String {
+    let name = serde_json::to_value(value).expect("settings are plain numbers and names");
+    name.as_str().expect("the value is a name").to_owned()
 }
 
 fn model(info: &ModelInfo) -> String {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use dog_iqa::event::cloudevent_headers::headers_for;
 use dog_iqa::event::{
-    EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference, QualityEvent, Source,
-    TimingsMs, TraceContext,
+    EngineProvenance, EventImage, EventMeasure, EventParts, ImageReference, QualityEvent,
+    ScorerSettings, Source, TimingsMs, TraceContext,
 };
 use dog_iqa::method::{
     AggregationSettings, Assessment, Formula, GeneratedAnswer, LevelDistribution, Mask, MaskBonus,
@@ -78,6 +78,7 @@ fn parts(assessed: &Assessed, source: Option<Source>) -> EventParts<'_> {
             segmenter: "s".to_owned(),
             scorer: "r".to_owned(),
             scorers: Vec::new(),
+            scorer_settings: ScorerSettings::default(),
             standard: assessed.standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),

@@ -25,6 +25,8 @@ mod process;
 mod qwen2;
 #[path = "../support/qwen3_5.rs"]
 mod qwen3_5;
+#[path = "../support/qwen3_5_tokenizer.rs"]
+mod qwen3_5_tokenizer;
 #[path = "../support/random_checkpoint.rs"]
 mod random_checkpoint;
 #[path = "../support/random_tensor.rs"]

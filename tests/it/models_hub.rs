@@ -611,6 +611,10 @@ fn the_presets_tell_size_licence_and_what_is_here() {
     };
     let before = line(&list(&home));
     assert_eq!(before[1..].join(" "), "156.0 MB Apache-2.0 no facebook/sam2.1-hiera-tiny");
+    let unknown = list(&home);
+    let unknown = unknown.lines().find(|line| line.starts_with("qwen3.5-2b")).unwrap();
+    let unknown: Vec<&str> = unknown.split_whitespace().skip(1).collect();
+    assert_eq!(unknown, ["-", "Apache-2.0", "no", "Qwen/Qwen3.5-2B"], "no size is known");
     let mistyped = home.run(&["segment", "--model", "sam2.1-tin", &photo("cat.jpg")], &[]);
     assert!(failed(&mistyped).contains("`dogiqa models list`"));
     let nowhere = home.run(&["segment", "--model", "no/such/sam2.pt", &photo("cat.jpg")], &[]);
@@ -620,6 +624,8 @@ fn the_presets_tell_size_licence_and_what_is_here() {
     for part in ["`dogiqa models pull sam2.1-tiny`", "156.0 MB", "Apache-2.0"] {
         assert!(absent.contains(part), "{absent}");
     }
+    let absent = home.run(&["segment", "--model", "qwen3.5-2b", &photo("cat.jpg")], &[]);
+    assert!(failed(&absent).contains("pull qwen3.5-2b` (licence Apache-2.0)"));
     succeeded(&home.pull("sam2.1-tiny"));
     assert!(line(&list(&home)).contains(&"yes".to_owned()));
 }

@@ -13,13 +13,13 @@ use dog_iqa::models::qwen3_5_vl::{
     Part, QRealignSettings, Question, Questions, Qwen3_5Vl, Thinking, Wording, cut,
 };
 use image::{Rgb, RgbImage};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli::{command, photo, text};
 use crate::conformance;
 use crate::goldens::tensors;
-use crate::qwen3_5::q_realign;
+use crate::qwen3_5::{q_realign, tokenizer_json};
 use crate::random_checkpoint::write_sharded;
 use crate::small_networks::{SmallNetworks, number};
 use crate::stream::{Scene, header};
@@ -285,6 +285,16 @@ fn an_event_names_the_scorer_its_own_score_and_the_mapping() {
         engine["changed_settings"]["engine.dog_iqa.q_realign.question"], "aesthetics",
         "{engine}"
     );
+    let ran_with = json!({
+        "q_realign": {
+            "questions": ["aesthetics"],
+            "wording": "card",
+            "thinking": "closed",
+            "sizes": "hub",
+            "pixels_max": 1 << 20,
+        },
+    });
+    assert_eq!(engine["scorer_settings"], ran_with, "defaults are named, too");
     let objects = event["objects"].as_array().unwrap();
     let ratings = objects.iter().map(|object| &object["rating"]).chain([&event["global"]]);
     for rating in ratings {
@@ -423,5 +433,30 @@ fn a_quantised_copy_is_one_file_and_rates_nearly_as_its_original() {
         let version = asked.unwrap().info().version;
         assert!(version.starts_with("1-cpu-f32-"), "{version}");
         assert!(exact.to_bits() != nearly.to_bits() && (exact - nearly).abs() < 0.02);
+    }
+}
+
+#[test]
+fn a_quantised_file_in_half_precision_keeps_its_vision_tower_and_every_bit_of_an_image() {
+    for half in [DType::BF16, DType::F16] {
+        let mut copy = Copy::new();
+        for tensor in copy.tensors.values_mut() {
+            *tensor = tensor.to_dtype(half).unwrap();
+        }
+        std::fs::write(copy.folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+        let original = copy.open().unwrap();
+        let path = copy.folder.path().join("eight.gguf");
+        let checkpoint = Qwen3_5VlCheckpoint::open(&copy.folder.path().join("model.safetensors"));
+        checkpoint.unwrap().quantize(BlockFormat::Q8_0, &path, |_, _| {}).unwrap();
+        let quantised = load(&path).unwrap();
+        let block = &quantised.vision().blocks()[0];
+        for matrix in block.projections().into_iter().chain(block.mlp()) {
+            assert_eq!((matrix.weight().dtype(), matrix.bias().dtype()), (half, DType::F32));
+        }
+        let image = RgbImage::from_fn(96, 64, shade);
+        let tokens = [original, quantised].map(|model| -> Vec<Vec<f32>> {
+            model.encode(&[cut(&image)]).unwrap()[0].tokens.to_vec2().unwrap()
+        });
+        assert!(tokens[0] == tokens[1], "{half:?}");
     }
 }

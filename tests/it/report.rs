@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use dog_iqa::event::{
-    EngineProvenance, EventImage, EventParts, EventReason, ImageReference, QualityEvent, TimingsMs,
+    EngineProvenance, EventImage, EventParts, EventReason, ImageReference, QualityEvent,
+    ScorerSettings, TimingsMs,
 };
 use dog_iqa::imaging::{Picture, Settings, decode};
 use dog_iqa::method::{
@@ -93,6 +94,7 @@ fn provenance() -> EngineProvenance {
         segmenter: "s".to_owned(),
         scorer: "r".to_owned(),
         scorers: Vec::new(),
+        scorer_settings: ScorerSettings::default(),
         standard: "word-7".to_owned(),
         objects: None,
         settings: "5f0c19aa".to_owned(),

@@ -79,6 +79,7 @@ impl ClipCheckpoint {
         let tensors = NetworkTensors {
             stored_as: &StoredTensor::whole,
             is_unused: &is_unused,
+            keeps_half: &|_| false,
             dtype,
             device,
         };

@@ -169,7 +169,8 @@ impl HubError {
 fn hint_before_fetching(model: &HubModel) -> String {
     match model.preset {
         Some(preset) => {
-            format!(" (about {}, licence {})", bytes(preset.bytes), preset.licence)
+            let about = preset.bytes.map(|count| format!("about {}, ", bytes(count)));
+            format!(" ({}licence {})", about.unwrap_or_default(), preset.licence)
         }
         None => {
             " (its page on the Hub shows its size and licence); nor is there such a file or folder"

@@ -1,5 +1,8 @@
 //! The published models that have a short name.
 
+/// Licence of most weights.
+const APACHE: &str = "Apache-2.0";
+
 /// A published checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelPreset {
@@ -9,8 +12,8 @@ pub struct ModelPreset {
     pub alias: Option<&'static str>,
     /// The repository on the Hub.
     pub repo: &'static str,
-    /// Approximate size of the download in bytes.
-    pub bytes: u64,
+    /// Approximate size of the download in bytes, if a source states it.
+    pub bytes: Option<u64>,
     /// The licence of the weights, as an SPDX identifier.
     pub licence: &'static str,
 }
@@ -28,8 +31,8 @@ pub struct ModelBundle {
 
 /// All presets. Sizes of segmenters are those of the published `.pt` files of SAM 2.1; after
 /// rounding, those of 2.0 are equal. Sizes of scorers are those of the published `.safetensors`
-/// files.
-pub const PRESETS: [ModelPreset; 19] = [
+/// files. Those of plain Qwen3.5, which was not trained to rate, are not known.
+pub const PRESETS: [ModelPreset; 23] = [
     sam2("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156),
     sam2("sam2.1-small", "facebook/sam2.1-hiera-small", 184),
     sam2("sam2.1-base-plus", "facebook/sam2.1-hiera-base-plus", 324),
@@ -45,6 +48,10 @@ pub const PRESETS: [ModelPreset; 19] = [
     q_realign("q-realign-0.8b", "q-future/Q-ReAlign-Mini-0.8B", 2_210),
     q_realign("q-realign-4b", "q-future/Q-ReAlign-Lite-4B", 10_350),
     q_realign("q-realign-9b", "q-future/Q-ReAlign-Pro-9B", 18_820),
+    base("qwen3.5-0.8b", "Qwen/Qwen3.5-0.8B"),
+    base("qwen3.5-2b", "Qwen/Qwen3.5-2B"),
+    base("qwen3.5-4b", "Qwen/Qwen3.5-4B"),
+    base("qwen3.5-9b", "Qwen/Qwen3.5-9B"),
     clip("clip-iqa-rn50", Some("clip-iqa"), "timm/resnet50_clip.openai", 408),
     clip("clip-iqa-vit-b-32", None, "openai/clip-vit-base-patch32", 605),
     clip("clip-iqa-vit-b-16", None, "openai/clip-vit-base-patch16", 599),
@@ -103,7 +110,7 @@ impl ModelBundle {
 }
 
 const fn sam2(name: &'static str, repo: &'static str, megabytes: u64) -> ModelPreset {
-    ModelPreset { name, alias: None, repo, bytes: megabytes * 1_000_000, licence: "Apache-2.0" }
+    published(name, None, repo, megabytes, APACHE)
 }
 
 const fn owl(
@@ -112,11 +119,15 @@ const fn owl(
     repo: &'static str,
     megabytes: u64,
 ) -> ModelPreset {
-    ModelPreset { name, alias, repo, bytes: megabytes * 1_000_000, licence: "Apache-2.0" }
+    published(name, alias, repo, megabytes, APACHE)
 }
 
 const fn q_realign(name: &'static str, repo: &'static str, megabytes: u64) -> ModelPreset {
-    owl(name, None, repo, megabytes)
+    published(name, None, repo, megabytes, APACHE)
+}
+
+const fn base(name: &'static str, repo: &'static str) -> ModelPreset {
+    ModelPreset { name, alias: None, repo, bytes: None, licence: APACHE }
 }
 
 const fn clip(
@@ -125,7 +136,17 @@ const fn clip(
     repo: &'static str,
     megabytes: u64,
 ) -> ModelPreset {
-    ModelPreset { name, alias, repo, bytes: megabytes * 1_000_000, licence: "MIT" }
+    published(name, alias, repo, megabytes, "MIT")
+}
+
+const fn published(
+    name: &'static str,
+    alias: Option<&'static str>,
+    repo: &'static str,
+    megabytes: u64,
+    licence: &'static str,
+) -> ModelPreset {
+    ModelPreset { name, alias, repo, bytes: Some(megabytes * 1_000_000), licence }
 }
 
 #[cfg(test)]
@@ -146,6 +167,8 @@ mod tests {
         }
         let tuned = [qwen3_5_vl::Size::B0_8, qwen3_5_vl::Size::B4, qwen3_5_vl::Size::B9];
         names.extend(tuned.map(|size| format!("q-realign-{}", size.name())));
+        let bases = qwen3_5_vl::Size::ALL.iter();
+        names.extend(bases.map(|size| format!("qwen3.5-{}", size.name())));
         // `clip_iqa::Config::name` has these names.
         names.extend(["rn50", "vit-b-32", "vit-b-16", "vit-l-14"].map(|n| format!("clip-iqa-{n}")));
         names.sort();
@@ -164,6 +187,7 @@ mod tests {
             ("sam2.1_large", Some("sam2.1-large")),
             ("lapotp", Some("laptop")),
             ("mplug-owl-1b", Some("mplug-owl3-1b")),
+            ("qwen3-5-2b", Some("qwen3.5-2b")),
             ("sam3", None),
             ("a", None),
             ("", None),

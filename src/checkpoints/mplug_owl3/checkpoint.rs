@@ -58,6 +58,7 @@ impl MplugOwl3Checkpoint {
         let tensors = NetworkTensors {
             stored_as: &StoredTensor::whole,
             is_unused: &|name| self.is_unused(name) || weights.is_quantised(name),
+            keeps_half: &|_| false,
             dtype: if weights.has_quantised() { DType::F32 } else { dtype },
             device,
         };

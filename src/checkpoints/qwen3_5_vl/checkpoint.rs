@@ -77,7 +77,8 @@ impl Qwen3_5VlCheckpoint {
     }
 
     /// Loads the network. The embedding and the head stay in the file; a run reads a few of their
-    /// rows. A quantised network always runs in `f32`.
+    /// rows. A quantised network always runs in `f32`; on a CPU the matrices of its vision tower
+    /// keep the file's half format in memory, and each product converts its matrix.
     ///
     /// # Errors
     /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
@@ -88,6 +89,7 @@ impl Qwen3_5VlCheckpoint {
         let tensors = NetworkTensors {
             stored_as: &StoredTensor::whole,
             is_unused: &|name| is_table(name) || is_unused(name) || weights.is_quantised(name),
+            keeps_half: &|name| device.is_cpu() && is_vision_matrix(name),
             dtype: if weights.has_quantised() { DType::F32 } else { dtype },
             device,
         };
@@ -184,6 +186,14 @@ impl Qwen3_5VlCheckpoint {
 /// Returns true for the embedding and the head, which are not loaded.
 fn is_table(name: &str) -> bool {
     name == EMBEDDING || name == HEAD
+}
+
+/// Returns true for a matrix of the vision tower that is only multiplied with.
+fn is_vision_matrix(name: &str) -> bool {
+    const PARTS: [&str; 3] = [".attn.", ".mlp.", ".merger.linear_"];
+    name.starts_with("model.visual.")
+        && name.ends_with(".weight")
+        && PARTS.iter().any(|part| name.contains(part))
 }
 
 fn is_unused(name: &str) -> bool {

@@ -146,6 +146,7 @@ impl Sam2Checkpoint {
         let tensors = NetworkTensors {
             stored_as: &|original| self.naming.stored(original),
             is_unused: &is_unused,
+            keeps_half: &|_| false,
             dtype,
             device,
         };

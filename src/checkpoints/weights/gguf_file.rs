@@ -51,6 +51,15 @@ impl GgufFile {
         self.content.tensor_infos.get(name).is_some_and(|info| is_quantised(info.ggml_dtype))
     }
 
+    /// Returns the format of a tensor that is stored in a half format.
+    pub(crate) fn half_format(&self, name: &str) -> Option<DType> {
+        match self.content.tensor_infos.get(name)?.ggml_dtype {
+            GgmlDType::F16 => Some(DType::F16),
+            GgmlDType::BF16 => Some(DType::BF16),
+            _ => None,
+        }
+    }
+
     /// Returns a text from the file's metadata.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         let value = self.content.metadata.get(key)?;

@@ -249,6 +249,14 @@ impl Weights {
         matches!(&self.files, OpenFiles::Gguf(file) if file.is_quantised(&self.stored_name(name)))
     }
 
+    /// Returns the half format of a tensor of a GGUF, or `None` for any other tensor.
+    pub(crate) fn half_format(&self, name: &str) -> Option<DType> {
+        match &self.files {
+            OpenFiles::Gguf(file) => file.half_format(&self.stored_name(name)),
+            OpenFiles::Safetensors(_) | OpenFiles::Shards { .. } | OpenFiles::PyTorch(_) => None,
+        }
+    }
+
     /// Returns the name of a tensor in the file.
     pub(crate) fn stored_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)

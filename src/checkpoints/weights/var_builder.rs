@@ -33,6 +33,8 @@ pub(crate) struct NetworkTensors<'a> {
     pub(crate) stored_as: &'a (dyn Fn(&str) -> StoredTensor + Sync),
     /// True for a tensor of the file that the network does not use.
     pub(crate) is_unused: &'a dyn Fn(&str) -> bool,
+    /// True for a tensor that keeps the half format of a GGUF, whatever `dtype` is.
+    pub(crate) keeps_half: &'a (dyn Fn(&str) -> bool + Sync),
     /// The dtype that tensors are converted to.
     pub(crate) dtype: DType,
     /// The device that tensors are copied to.
@@ -51,6 +53,7 @@ struct Requests {
 struct RecordingBackend<'a> {
     weights: &'a Weights,
     stored_as: &'a (dyn Fn(&str) -> StoredTensor + Sync),
+    keeps_half: &'a (dyn Fn(&str) -> bool + Sync),
     requests: &'a Mutex<Requests>,
 }
 
@@ -66,8 +69,9 @@ impl Weights {
         build: impl FnOnce(VarBuilder<'_>) -> Result<T>,
     ) -> std::result::Result<T, WeightsError> {
         let requests = Mutex::new(Requests::default());
-        let stored_as = tensors.stored_as;
-        let backend = RecordingBackend { weights: self, stored_as, requests: &requests };
+        let NetworkTensors { stored_as, keeps_half, .. } = *tensors;
+        let backend =
+            RecordingBackend { weights: self, stored_as, keeps_half, requests: &requests };
         let built = build(VarBuilder::from_backend(
             Box::new(backend),
             tensors.dtype,
@@ -106,7 +110,8 @@ impl RecordingBackend<'_> {
             }
             self.weights.check_shape(&name, &self.weights.stored_dims(&expected))?;
         }
-        let mut tensor = self.weights.load(&name, dtype, device)?;
+        let half = self.weights.half_format(&name).filter(|_| (self.keeps_half)(&name));
+        let mut tensor = self.weights.load(&name, half.unwrap_or(dtype), device)?;
         if let (Some(shape), None) = (expected, row) {
             tensor = tensor.reshape(shape)?;
         }

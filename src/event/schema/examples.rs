@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::event::cloudevent_headers;
 use crate::event::dead_letter::DeadLetterReason;
-use crate::event::engine_provenance::EngineProvenance;
+use crate::event::engine_provenance::{EngineProvenance, ScorerSettings};
 use crate::event::measure::EventMeasure;
 use crate::event::quality_event::{EventImage, EventParts, QualityEvent, Source, TimingsMs};
 use crate::event::reason::EventReason;
@@ -168,6 +168,7 @@ fn quality_event() -> QualityEvent {
             segmenter: "felzenszwalb".to_owned(),
             scorer: "no-reference-measures".to_owned(),
             scorers: Vec::new(),
+            scorer_settings: ScorerSettings::default(),
             standard: standard.name(),
             objects: None,
             settings: "5f0c19aa".to_owned(),

@@ -84,11 +84,19 @@ pub struct TextConfig {
     pub vocabulary: usize,
 }
 
-/// The numbers of heads that a configuration next to the weights states.
+/// The heads that a configuration next to the weights states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ConfigHints {
-    text_heads: Option<usize>,
-    vision_heads: Option<usize>,
+    text: StatedHeads,
+    vision: StatedHeads,
+}
+
+/// The heads of a tower, as far as a configuration states them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct StatedHeads {
+    count: Option<usize>,
+    /// Values of a head, if their number is not stated.
+    head_dim: Option<usize>,
 }
 
 impl ConfigHints {
@@ -101,17 +109,24 @@ impl ConfigHints {
         let all: Value =
             serde_json::from_str(json).map_err(|error| format!("it is not JSON: {error}"))?;
         let config = all.get("model_cfg").unwrap_or(&all);
-        let number = |part: &str, name: &str| {
-            config.get(part)?.get(name)?.as_u64().and_then(|heads| usize::try_from(heads).ok())
-        };
+        let whole = |value: &Value| value.as_u64().and_then(|heads| usize::try_from(heads).ok());
+        let number = |part: &str, name: &str| config.get(part)?.get(name).and_then(whole);
+        let heads = |part, name| StatedHeads { count: number(part, name), head_dim: None };
         let activation = |found: &str| {
             Err(format!("its activation is {found}; CLIP-IQA knows CLIPs with `quick_gelu`"))
         };
         if config.get("text_cfg").is_some() {
             return match config.get("quick_gelu").and_then(Value::as_bool) {
-                Some(true) => {
-                    Ok(Self { text_heads: number("text_cfg", "heads"), vision_heads: None })
-                }
+                Some(true) => Ok(Self {
+                    text: heads("text_cfg", "heads"),
+                    // OpenCLIP states the values of a head; `visual_heads` is outside the towers.
+                    vision: StatedHeads {
+                        count: [config, &all]
+                            .into_iter()
+                            .find_map(|place| place.get("visual_heads").and_then(whole)),
+                        head_dim: number("vision_cfg", "head_width"),
+                    },
+                }),
                 _ => activation("not `quick_gelu`"),
             };
         }
@@ -122,8 +137,8 @@ impl ConfigHints {
             }
         }
         Ok(Self {
-            text_heads: number("text_config", "num_attention_heads"),
-            vision_heads: number("vision_config", "num_attention_heads"),
+            text: heads("text_config", "num_attention_heads"),
+            vision: heads("vision_config", "num_attention_heads"),
         })
     }
 }
@@ -147,13 +162,14 @@ impl Shapes<'_> {
 }
 
 /// Returns the heads of a transformer of this width.
-fn heads_of(width: usize, stated: Option<usize>) -> Result<usize, String> {
-    let heads = match stated {
+fn heads_of(width: usize, stated: StatedHeads) -> Result<usize, String> {
+    let head_dim = stated.head_dim.unwrap_or(HEAD_DIM);
+    let heads = match stated.count {
         Some(heads) => heads,
-        None if width.is_multiple_of(HEAD_DIM) => width / HEAD_DIM,
+        None if head_dim > 0 && width.is_multiple_of(head_dim) => width / head_dim,
         None => {
             return Err(format!(
-                "its tokens have {width} values, which are no whole heads of {HEAD_DIM}; a \
+                "its tokens have {width} values, which are no whole heads of {head_dim}; a \
                  `config.json` next to it must state the number of heads"
             ));
         }
@@ -199,13 +215,13 @@ impl Config {
             vision: VisionConfig::ResNet(ResNetConfig {
                 width,
                 layers,
-                heads: heads_of(channels, hints.vision_heads)?,
+                heads: heads_of(channels, hints.vision)?,
             }),
             text: TextConfig {
                 width: text_width,
                 inner,
                 layers: shapes.count(block),
-                heads: heads_of(text_width, hints.text_heads)?,
+                heads: heads_of(text_width, hints.text)?,
                 context,
                 vocabulary,
             },
@@ -234,7 +250,7 @@ impl Config {
                 width,
                 inner,
                 layers: shapes.count(|index| block("vision_model", index)),
-                heads: heads_of(width, hints.vision_heads)?,
+                heads: heads_of(width, hints.vision)?,
                 patch,
                 grid,
             }),
@@ -242,7 +258,7 @@ impl Config {
                 width: text_width,
                 inner: text_inner,
                 layers: shapes.count(|index| block("text_model", index)),
-                heads: heads_of(text_width, hints.text_heads)?,
+                heads: heads_of(text_width, hints.text)?,
                 context,
                 vocabulary,
             },
@@ -288,11 +304,11 @@ mod tests {
     fn a_configuration_states_heads_and_an_activation() {
         let hints = |json: &str| ConfigHints::from_json(json);
         let nested = r#"{"model_cfg": {"quick_gelu": true, "text_cfg": {"heads": 8}}}"#;
-        assert_eq!(hints(nested).unwrap().text_heads, Some(8));
+        assert_eq!(hints(nested).unwrap().text.count, Some(8));
         let hub = r#"{"text_config": {"num_attention_heads": 12, "hidden_act": "quick_gelu"},
                       "vision_config": {"num_attention_heads": 16}}"#;
         let found = hints(hub).unwrap();
-        assert_eq!((found.text_heads, found.vision_heads), (Some(12), Some(16)));
+        assert_eq!((found.text.count, found.vision.count), (Some(12), Some(16)));
         let other = r#"{"architecture": "resnet50_clip", "num_classes": 1024}"#;
         assert_eq!(hints(other), Ok(ConfigHints::default()));
         assert_eq!(hints("[3]"), Ok(ConfigHints::default()));
@@ -357,10 +373,36 @@ mod tests {
 
     #[test]
     fn heads_are_those_that_are_stated_or_of_64_values() {
-        assert_eq!(heads_of(512, None), Ok(8));
-        assert_eq!(heads_of(16, Some(2)), Ok(2));
-        for (width, stated) in [(16, None), (16, Some(3)), (16, Some(0)), (0, None)] {
+        let stated = |count, head_dim| StatedHeads { count, head_dim };
+        for (width, stated, heads) in [
+            (512, stated(None, None), 8),
+            (512, stated(None, Some(32)), 16),
+            (512, stated(Some(4), Some(32)), 4),
+            (16, stated(Some(2), None), 2),
+        ] {
+            assert_eq!(heads_of(width, stated), Ok(heads));
+        }
+        for (width, stated) in [
+            (16, stated(None, None)),
+            (16, stated(Some(3), None)),
+            (16, stated(Some(0), None)),
+            (0, stated(None, None)),
+            (64, stated(None, Some(0))),
+            (64, stated(None, Some(48))),
+        ] {
             assert!(heads_of(width, stated).is_err(), "{width}, {stated:?}");
         }
+    }
+
+    #[test]
+    fn an_open_clip_configuration_states_the_heads_of_the_image_tower() {
+        let heads = |json: &str| heads_of(2048, ConfigHints::from_json(json).unwrap().vision);
+        let plain = r#"{"quick_gelu": true, "text_cfg": {}, "vision_cfg": {"head_width": 128}}"#;
+        assert_eq!(heads(plain), Ok(16));
+        let outside = r#"{"model_cfg": {"quick_gelu": true, "text_cfg": {}}, "visual_heads": 8}"#;
+        assert_eq!(heads(outside), Ok(8));
+        let within = r#"{"quick_gelu": true, "text_cfg": {}, "visual_heads": 4}"#;
+        assert_eq!(heads(within), Ok(4));
+        assert_eq!(heads(r#"{"quick_gelu": true, "text_cfg": {}}"#), Ok(32));
     }
 }

@@ -6,6 +6,7 @@ use crate::models::layers::epilogue::{
     add_bias, add_bias_gelu, add_bias_gelu_tanh, add_bias_residual,
 };
 use crate::models::layers::matrix::product;
+use crate::models::ops::TensorOps;
 
 /// `x · weightᵀ + bias`.
 #[derive(Debug, Clone)]
@@ -15,7 +16,8 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Creates a layer with a weight `(out, in)` and a bias `(out)`.
+    /// Creates a layer with a weight `(out, in)` and a bias `(out)`. A weight of another dtype than
+    /// the inputs is converted in each product, which saves memory and costs time.
     pub fn new(weight: Tensor, bias: Tensor) -> Self {
         Self { weight, bias }
     }
@@ -35,7 +37,7 @@ impl Linear {
     /// # Errors
     /// Fails on mismatched shapes, dtypes or devices.
     pub fn product(&self, xs: &Tensor) -> Result<Tensor> {
-        product(&self.weight, xs)
+        product(&self.weight.cast(xs.dtype())?, xs)
     }
 
     /// `(…, in)` to `(…, out)`.

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
 fn print_table() -> anyhow::Result<()> {
     print_result(&row(["preset", "about", "licence", "here", "repository"]))?;
     for preset in &PRESETS {
-        let size = size(preset.bytes);
+        let size = preset.bytes.map_or_else(|| "-".to_owned(), size);
         let alias = preset.alias.map(|alias| format!(" (or {alias})")).unwrap_or_default();
         print_result(&row([
             preset.name,

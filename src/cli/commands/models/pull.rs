@@ -86,8 +86,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<CommandOutcome> {
 
 fn pull_model(model: &HubModel, scope: PullScope) -> anyhow::Result<PathBuf> {
     if let Some(ModelPreset { bytes, licence, .. }) = model.preset {
-        let size = ByteSize(*bytes).display().si();
-        print_status(&format!("{}: {model}, about {size}, licence {licence}", model.written));
+        let about = bytes.map(|bytes| format!(", about {}", ByteSize(bytes).display().si()));
+        let about = about.unwrap_or_default();
+        print_status(&format!("{}: {model}{about}, licence {licence}", model.written));
     }
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
         "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
