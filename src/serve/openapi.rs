@@ -9,10 +9,10 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::event::{ImageReference, QualityEvent};
+use crate::http_server::HEAD_BYTES_MAX;
 use crate::serve::problem::{PROBLEM_TYPE, Problem};
 use crate::serve::request::{API_KEY, DEADLINE};
 use crate::serve::request_context::{REQUEST_ID, TRACEPARENT, TRACESTATE};
-use crate::http_server::HEAD_BYTES_MAX;
 
 /// Path of the schemas within the document.
 const SCHEMAS: &str = "/components/schemas";
