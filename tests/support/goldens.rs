@@ -346,7 +346,8 @@ impl Comparison {
     pub(crate) fn finish(self, at_least: usize) {
         let (label, compared, worst_name) = (self.label(), self.compared, &self.worst_name);
         let at_least = if self.is_foreign() { 1 } else { at_least };
-        assert!(compared >= at_least, "{label}: {compared} compared, not {at_least}");
+        let all = compared + self.measured.0;
+        assert!(all >= at_least, "{label}: {all} compared, not {at_least}");
         let absent = self.absent.first().map_or_else(String::new, |first| {
             format!("; {} not in this folder, the first is `{first}`", self.absent.len())
         });
