@@ -58,6 +58,17 @@ fn every_command_in_the_documents_parses() {
     }
 }
 
+/// The service tests run most of them.
+#[test]
+fn the_recipes_of_the_runbook_have_at_most_ten_lines() {
+    let runbook = read("docs/operations.md");
+    let blocks: Vec<&str> = shell_blocks(&runbook).collect();
+    assert!(blocks.len() > 8, "{blocks:?}");
+    for block in blocks {
+        assert!(block.lines().count() <= 10, "{block}");
+    }
+}
+
 /// Returns the shell blocks of a document, and the text blocks that start with a command.
 fn shell_blocks(text: &str) -> impl Iterator<Item = &str> {
     // Every second fence opens a block.

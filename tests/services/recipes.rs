@@ -18,7 +18,6 @@ use crate::small_networks::SmallNetworks;
 use crate::wait;
 use crate::web_server::{Answer, WebServer};
 
-const LINES_MAX: usize = 10;
 const PHOTOS: [&str; 3] = ["cat.jpg", "coffee.jpg", "rocket.jpg"];
 
 /// Returns the shell block of a section of docs/operations.md.
@@ -28,9 +27,7 @@ fn recipe(heading: &str) -> String {
     let (_, section) = document.split_once(&format!("# {heading}\n")).expect(heading);
     let section = section.split("\n#").next().unwrap();
     let (_, block) = section.split_once("```sh\n").expect(heading);
-    let block = block.split("```").next().unwrap();
-    assert!(block.lines().count() <= LINES_MAX, "{heading} has more than {LINES_MAX} lines");
-    block.to_owned()
+    block.split("```").next().unwrap().to_owned()
 }
 
 /// A folder with the runbook's configuration file and the sample photos.
@@ -146,8 +143,8 @@ fn the_recipes_of_the_runbook_run_as_printed() {
         payload: Some(together(bucket, &keys).to_string().into_bytes()),
         ..PublishedRecord::default()
     }));
-    let answers =
-        Machine::new(&fixture).run("The bucket publishes", &[("bucket-events", &fixture.input())]);
+    let answers = Machine::new(&fixture)
+        .run("Notifications of a bucket", &[("bucket-events", &fixture.input())]);
     assert!(PHOTOS.iter().all(|photo| answers.contains(photo)), "{answers}");
 
     let fixture = ServiceFixture::new(services, "recipes-shadow", 1);
