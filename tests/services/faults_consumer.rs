@@ -90,7 +90,9 @@ fn recreated(protocol: &str, workers: usize, title: &'static str) {
         run.faults += 1;
         run.read_until_answered(1, 1);
         let notices = run.workers.iter().filter(|worker| worker.log().contains(RECREATED));
-        assert!(notices.count() > 0, "no worker noticed it");
+        // With the consumer protocol the coordinator may give the new partitions to the workers
+        // before they ask for the topic's id.
+        assert!(notices.count() > 0 || protocol == "consumer", "no worker noticed it");
         run.finish();
     });
 }
