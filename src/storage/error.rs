@@ -165,6 +165,11 @@ impl FetchError {
         Some(StoreFailure { fault, last_read: self.last_read, retry_after })
     }
 
+    /// Returns true if the store sent the object, which was refused here.
+    pub(crate) fn is_of_sent_object(&self) -> bool {
+        self.attempts > 0 && self.fault.is_of_sent_object()
+    }
+
     /// Returns the number of attempts, 0 if the URI was refused.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -331,6 +336,11 @@ impl FetchFault {
             Self::Denied(_) | Self::Signature(_) => Some(StoreFault::Denied),
             _ => None,
         }
+    }
+
+    /// Returns true if the store sent the object, which was refused here: the store may be read.
+    pub(crate) fn is_of_sent_object(&self) -> bool {
+        matches!(self, Self::OtherContentType(_) | Self::Sha256Mismatch(_) | Self::TooLarge { .. })
     }
 
     /// Returns true if the store refused the credentials, and others may help.

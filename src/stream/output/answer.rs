@@ -319,7 +319,7 @@ impl Answers {
                 // reference that is refused without a request says nothing about its store.
                 if failure.stage != Stage::Reference && is_sent {
                     let store = Dependency::store_of(&reference.uri);
-                    self.answered(&store, failure.stage != Stage::Fetch);
+                    self.answered(&store, failure.object_sent);
                 }
                 if failure.is_answer_of_server() {
                     self.server_answered();
