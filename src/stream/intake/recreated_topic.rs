@@ -17,7 +17,7 @@ const ALONE_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Poller {
     /// Compares the committed position of a partition with the topic when the partition first
-    /// returns something: with transactions alone, else with all that are left. Returns true if the partition is read from its beginning instead.
+    /// returns something. Returns true if the partition is read from its beginning instead.
     pub(crate) fn is_of_another_topic(&mut self, found: &Found) -> bool {
         let partition = match found {
             Found::Record(record) => record.partition,
@@ -28,6 +28,7 @@ impl Poller {
         if !unverified.is_empty() {
             let compared = match &self.committer {
                 Committer::Offsets(_) => &unverified[..],
+                // A predecessor's transaction is likely then, so this asks for no others.
                 Committer::Transactions(_) => &[partition],
             };
             let consumer = &self.consumer;
