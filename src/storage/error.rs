@@ -363,3 +363,21 @@ impl FetchFault {
 #[derive(Debug, thiserror::Error)]
 #[error("the name has no public address")]
 pub(crate) struct NoPublicAddress;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_response_with_the_object_proves_that_the_store_may_be_read() {
+        let is_sent = |fault, attempts| {
+            FetchError::new("s3://photos/a.jpg".to_owned(), fault, attempts).is_of_sent_object()
+        };
+        assert!(is_sent(FetchFault::OtherContentType("text/html".to_owned()), 1));
+        assert!(is_sent(FetchFault::too_large(10, ByteSize::b(9)), 1));
+        let by_notification = is_sent(FetchFault::too_large(10, ByteSize::b(9)), 0);
+        assert!(!by_notification, "no request was sent");
+        assert!(!is_sent(FetchFault::NotFound(String::new()), 1));
+        assert!(!is_sent(FetchFault::Forbidden(String::new()), 1));
+    }
+}
