@@ -24,6 +24,8 @@ pub struct JourneyError {
     pub store: Option<StoreFailure>,
     /// Address of the scoring server, without secrets, if `store` is its failure.
     pub server: Option<Arc<str>>,
+    /// True if the store sent the object: its content was refused, or a later stage failed.
+    pub object_sent: bool,
     /// Attempts of the stage; 0 if the image was refused without a request.
     pub attempts: u32,
     /// Subject, fact, value, and what to do.
@@ -40,6 +42,7 @@ impl JourneyError {
             fatal: false,
             store: None,
             server: None,
+            object_sent: !matches!(stage, Stage::Reference | Stage::Fetch),
             attempts: 1,
             message,
         }
@@ -94,6 +97,7 @@ impl From<FetchError> for JourneyError {
             fatal: false,
             store: error.store_failure(),
             server: None,
+            object_sent: error.is_of_sent_object(),
             attempts: error.attempts(),
             message: error.to_string(),
         }

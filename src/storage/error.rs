@@ -165,6 +165,11 @@ impl FetchError {
         Some(StoreFailure { fault, last_read: self.last_read, retry_after })
     }
 
+    /// Returns true if the store sent the object, which was refused here.
+    pub(crate) fn is_of_sent_object(&self) -> bool {
+        self.attempts > 0 && self.fault.is_of_sent_object()
+    }
+
     /// Returns the number of attempts, 0 if the URI was refused.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -333,6 +338,11 @@ impl FetchFault {
         }
     }
 
+    /// Returns true if the store sent the object, which was refused here: the store may be read.
+    pub(crate) fn is_of_sent_object(&self) -> bool {
+        matches!(self, Self::OtherContentType(_) | Self::Sha256Mismatch(_) | Self::TooLarge { .. })
+    }
+
     /// Returns true if the store refused the credentials, and others may help.
     pub(crate) fn needs_other_credentials(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Signature(_))
@@ -353,3 +363,21 @@ impl FetchFault {
 #[derive(Debug, thiserror::Error)]
 #[error("the name has no public address")]
 pub(crate) struct NoPublicAddress;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_response_with_the_object_proves_that_the_store_may_be_read() {
+        let is_sent = |fault, attempts| {
+            FetchError::new("s3://photos/a.jpg".to_owned(), fault, attempts).is_of_sent_object()
+        };
+        assert!(is_sent(FetchFault::OtherContentType("text/html".to_owned()), 1));
+        assert!(is_sent(FetchFault::too_large(10, ByteSize::b(9)), 1));
+        let by_notification = is_sent(FetchFault::too_large(10, ByteSize::b(9)), 0);
+        assert!(!by_notification, "no request was sent");
+        assert!(!is_sent(FetchFault::NotFound(String::new()), 1));
+        assert!(!is_sent(FetchFault::Forbidden(String::new()), 1));
+    }
+}

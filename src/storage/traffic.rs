@@ -98,7 +98,8 @@ impl StoreTraffic {
         }
         let now = Instant::now();
         let mut state = self.lock();
-        let outcome = match fault.map(FetchFault::store_fault) {
+        let not_sent = fault.filter(|fault| !fault.is_of_sent_object());
+        let outcome = match not_sent.map(FetchFault::store_fault) {
             None => {
                 state.last_read = state.last_read.max(Some(start));
                 state.rate.accepted(now);
@@ -141,6 +142,7 @@ impl StoreTraffic {
 mod tests {
     use std::time::Duration;
 
+    use bytesize::ByteSize;
     use futures::FutureExt;
 
     use super::*;
@@ -168,6 +170,23 @@ mod tests {
             assert!(Arc::clone(&fast).turn().now_or_never().is_some());
         }
         assert!(Arc::ptr_eq(&slow, &traffic.of("s3://slow".to_owned())));
+    }
+
+    #[test]
+    fn an_object_that_the_store_sent_counts_as_read_even_if_it_is_refused() {
+        for (fault, is_read) in [
+            (FetchFault::OtherContentType(String::new()), true),
+            (FetchFault::Sha256Mismatch(String::new()), true),
+            (FetchFault::larger_than(ByteSize::mb(1)), true),
+            (FetchFault::EtagMismatch(String::new()), false),
+            (FetchFault::NotFound(String::new()), false),
+            (FetchFault::Denied(String::new()), false),
+        ] {
+            let store = Traffic::default().of("s3://photos".to_owned());
+            let start = Instant::now();
+            store.record(start, Some(&fault));
+            assert_eq!(store.last_read(), is_read.then_some(start), "{fault:?}");
+        }
     }
 
     #[test]

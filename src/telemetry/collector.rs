@@ -1,8 +1,14 @@
-//! The collector, as a warning names it: its address, and the cause of a failed request.
+//! The collector: limits the time of an export, and finds the cause of a failure for the log.
 
-use std::error::Error;
 use std::time::Duration;
 
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+
+use crate::redact;
+use crate::telemetry::metrics;
+
+/// Time limit of one request to the collector.
+pub(crate) const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit of the request that finds the cause.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -14,45 +20,106 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Returns the reason for a failed export. The exporter names no cause of a network error, so
-    /// this asks the collector again, without headers and without data.
-    pub(crate) async fn explain(&self, failure: String) -> String {
-        if !failure.contains("network error") {
-            return failure;
+    /// Waits for an export, for a limited time. Counts a failure, and logs it once a minute.
+    ///
+    /// # Errors
+    /// Fails if the collector does not accept the export in time.
+    pub(crate) async fn finish(
+        &self,
+        signal: &'static str,
+        export: impl Future<Output = OTelSdkResult>,
+    ) -> OTelSdkResult {
+        let result = tokio::time::timeout(EXPORT_TIMEOUT, export)
+            .await
+            .unwrap_or(Err(OTelSdkError::Timeout(EXPORT_TIMEOUT)));
+        if let Err(error) = &result {
+            metrics::export_failed(signal, &self.endpoint, self.explain(error)).await;
         }
+        result
+    }
+
+    /// Returns the text of a failure. The exporter names neither its kind nor the cause of a broken
+    /// connection, so this asks the collector again, without headers and without data.
+    async fn explain(&self, error: &OTelSdkError) -> String {
+        let failure = match error {
+            OTelSdkError::InternalFailure(failure) => failure,
+            OTelSdkError::Timeout(limit) => {
+                return format!("no answer within {}", humantime::format_duration(*limit));
+            }
+            OTelSdkError::AlreadyShutdown => return error.to_string(),
+        };
         let probe = self.client.head(&self.endpoint).timeout(PROBE_TIMEOUT);
         match probe.send().await {
-            Ok(_) => "the connection broke; the collector can be reached again".to_owned(),
-            Err(error) => last_cause(&error.without_url()),
+            Ok(answer) => format!("{failure}; a HEAD request got status {}", answer.status()),
+            Err(error) => {
+                format!("{failure}; a HEAD request failed: {}", redact::root_cause(&error))
+            }
         }
     }
-}
-
-/// Returns the deepest cause, such as that of the operating system.
-fn last_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+    use opentelemetry_sdk::trace::SpanExporter as _;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
 
-    #[tokio::test]
-    async fn the_cause_of_a_network_error_is_found_and_others_are_kept() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    fn collector(listener: &TcpListener) -> (Collector, SpanExporter) {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let client = reqwest::Client::new();
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(client.clone())
+            .with_endpoint(format!("{endpoint}/v1/traces"))
+            .build()
+            .unwrap();
+        (Collector { endpoint, client }, exporter)
+    }
+
+    #[tokio::test]
+    async fn the_cause_of_a_refused_connection_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (collector, exporter) = collector(&listener);
         drop(listener);
-        let collector = Collector { endpoint, client: reqwest::Client::new() };
-        let of_network = "HTTP export failed: network error".to_owned();
-        let cause = collector.explain(of_network).await;
+        let error = exporter.export(Vec::new()).await.unwrap_err();
+        let cause = collector.explain(&error).await;
         assert!(cause.to_lowercase().contains("refused"), "{cause}");
-        let of_status = "HTTP export failed with status code: 403".to_owned();
-        assert_eq!(collector.explain(of_status.clone()).await, of_status);
+    }
+
+    #[tokio::test]
+    async fn only_a_failure_that_is_logged_is_explained_and_a_status_is_no_proof() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (collector, exporter) = collector(&listener);
+        let probes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&probes);
+        // A proxy that breaks every export, and answers a HEAD request.
+        let proxy = tokio::spawn(async move {
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut method = [0; 4];
+                connection.read_exact(&mut method).await.unwrap();
+                if &method == b"HEAD" {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let answer = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n";
+                    connection.write_all(answer).await.unwrap();
+                }
+            }
+        });
+        for _ in 0..3 {
+            let export = exporter.export(Vec::new());
+            assert!(collector.finish("a broken signal", export).await.is_err());
+        }
+        assert_eq!(probes.load(Ordering::SeqCst), 1);
+        let error = exporter.export(Vec::new()).await.unwrap_err();
+        let cause = collector.explain(&error).await;
+        assert!(cause.ends_with("a HEAD request got status 502 Bad Gateway"), "{cause}");
+        assert!(cause.starts_with("HTTP export failed"), "{cause}");
+        proxy.abort();
     }
 }

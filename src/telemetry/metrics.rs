@@ -464,11 +464,16 @@ pub fn spans_dropped(reason: &'static str, spans: u64) {
     counter!("dogiqa_spans_dropped_total", "reason" => reason).increment(spans);
 }
 
-/// Records that the collector did not accept a request. `signal` is `traces` or `metrics`.
-pub fn export_failed(signal: &'static str, endpoint: &str, error: &str) {
+/// Records that the collector did not accept a request. `signal` is `traces` or `metrics`. Awaits
+/// `cause` only if the failure is logged.
+pub async fn export_failed(
+    signal: &'static str,
+    endpoint: &str,
+    cause: impl Future<Output = String>,
+) {
     counter!("dogiqa_exports_failed_total", "signal" => signal).increment(1);
     if let Some(repeated) = FAILED_EXPORTS.admit(signal, Instant::now()) {
-        let error = redact::excerpt(&redact::uris_in(error), ERROR_EXCERPT_MAX);
+        let error = redact::excerpt(&redact::uris_in(&cause.await), ERROR_EXCERPT_MAX);
         tracing::warn!(signal, endpoint, repeated, error, "the collector did not accept an export");
     }
 }

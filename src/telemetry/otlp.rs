@@ -23,9 +23,9 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::outbound_http;
-use crate::telemetry::collector::Collector;
+use crate::telemetry::collector::{Collector, EXPORT_TIMEOUT};
 use crate::telemetry::metric_exporter::OnRuntime;
-use crate::telemetry::span_queue::{EXPORT_TIMEOUT, SpanQueue};
+use crate::telemetry::span_queue::SpanQueue;
 
 /// Time limit of the last exports of a stopping worker.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

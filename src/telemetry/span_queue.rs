@@ -13,8 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::collector::Collector;
 use crate::telemetry::metrics;
 
-/// Time limit of one request to the collector.
-pub(crate) const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of spans that wait. Further ones are dropped and counted.
 const QUEUE_MAX: usize = 8192;
 /// Maximum number of spans in one request.
@@ -115,13 +113,9 @@ async fn export_until(
 
 async fn export(exporter: &impl SpanExporter, batch: Vec<SpanData>, collector: &Collector) {
     let count = batch.len() as u64;
-    let failure = match tokio::time::timeout(EXPORT_TIMEOUT, exporter.export(batch)).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => collector.explain(error.to_string()).await,
-        Err(_) => format!("no answer within {}", humantime::format_duration(EXPORT_TIMEOUT)),
-    };
-    metrics::spans_dropped("export_failed", count);
-    metrics::export_failed("traces", &collector.endpoint, &failure);
+    if collector.finish("traces", exporter.export(batch)).await.is_err() {
+        metrics::spans_dropped("export_failed", count);
+    }
 }
 
 #[cfg(test)]

@@ -169,6 +169,33 @@ async fn a_bucket_that_denies_every_object_is_held_until_it_may_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_may_be_read_ends_an_outage_of_denied_images() {
+    let server = WebServer::start(|request, _| {
+        let headers = "Content-Type: application/pdf\r\nETag: \"v1\"\r\n\
+                       Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n";
+        let is_document = request.target.contains("document");
+        if is_document { Answer::status(200, headers, "%PDF") } else { error(403, "AccessDenied") }
+    });
+    let mut scene = Scene::new(1).await;
+    allow(&mut scene, "remote", &server);
+    let worker = scene.start().await;
+    worker.until_ready().await;
+    scene.write(references("remote", "denied", 20)).await;
+    worker.until_unready().await;
+    assert_no_dead_letter(&scene).await;
+    let s3 = json!({"bucket": {"name": "remote"}, "object": {"key": "document", "size": 4}});
+    let created = json!({"Records": [{"eventName": "ObjectCreated:Put", "s3": s3}]});
+    let payload = Some(created.to_string().into_bytes());
+    scene.write(vec![Record { payload, ..Record::default() }]).await;
+    let letters = scene.dead_letters(20).await;
+    let codes = letters.iter().filter_map(|letter| header(letter, "dogiqa.error.code"));
+    assert_eq!(codes.filter(|code| code == "fetch.forbidden").count(), 20);
+    worker.until_ready().await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.skipped, summary.dead_letters), (1, 20), "{summary:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_forbidden_object_among_good_ones_becomes_a_dead_letter() {
     let server = WebServer::start(|request, _| {
         let is_forbidden = request.target.contains("forbidden");

@@ -174,6 +174,9 @@ impl GroupConsumer {
         let list = of_partitions(&self.topic, partitions);
         let committed = self.consumer.committed_offsets(list, timeout)?;
         let elements = committed.elements();
+        if let Some(error) = elements.iter().find_map(|element| element.error().err()) {
+            return Err(error);
+        }
         let foreign =
             elements.iter().filter(|element| identity.is_of_another_topic(element.metadata()));
         Ok(foreign.map(TopicPartitionListElem::partition).collect())

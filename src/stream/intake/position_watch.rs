@@ -32,6 +32,8 @@ pub(crate) struct PositionWatch {
     silent: BTreeSet<i32>,
     /// Assigned partitions whose committed position was not compared with the topic.
     unverified: BTreeSet<i32>,
+    /// True if a request for all unverified partitions has failed since the latest assignment.
+    verifies_alone: bool,
     /// Partitions whose committed position is one of another topic, until they return something.
     foreign: BTreeSet<i32>,
 }
@@ -82,14 +84,22 @@ impl PositionWatch {
     /// Records that the committed positions of these partitions must be compared with the topic.
     pub(crate) fn verify_later(&mut self, partitions: &[i32]) {
         self.unverified.extend(partitions);
+        self.verifies_alone = false;
     }
 
-    /// Returns all partitions whose committed position must be compared, if this is one of them.
+    /// Records that the brokers did not return the positions of all unverified partitions.
+    pub(crate) fn verify_alone(&mut self) {
+        self.verifies_alone = true;
+    }
+
+    /// Returns the partitions whose committed positions are compared in one request, if this is one
+    /// of them.
     pub(crate) fn unverified_with(&self, partition: i32) -> Vec<i32> {
-        if !self.unverified.contains(&partition) {
-            return Vec::new();
+        match self.unverified.contains(&partition) {
+            false => Vec::new(),
+            true if self.verifies_alone => vec![partition],
+            true => self.unverified.iter().copied().collect(),
         }
-        self.unverified.iter().copied().collect()
     }
 
     /// Records that the committed positions of `partitions` were compared, and that those of

@@ -19,10 +19,10 @@ use crate::telemetry::{LineLimit, Stage, metrics};
 
 use crate::stream::error::StreamError;
 use crate::stream::output::answer_writer::{AdmittedEntry, AdmittedRecord, AnswerWriter, Assessed};
+use crate::stream::output::dependency::Dependency;
 use crate::stream::output::latest_events::LatestEvents;
 use crate::stream::output::outage::{Advice, FailedFetch, Outages};
 use crate::stream::output::outbox::AnswerPart;
-use crate::stream::output::party::Party;
 use crate::stream::output::reason::Reason;
 use crate::stream::output::shadow::{AnsweredImage, ShadowTasks};
 use crate::stream::record::delivery::Record;
@@ -57,7 +57,7 @@ enum AttemptOutcome {
     /// scoring server.
     Unavailable {
         failure: StoreFailure,
-        party: Party,
+        dependency: Dependency,
         reason: Reason,
     },
 }
@@ -65,7 +65,7 @@ enum AttemptOutcome {
 /// A reference that is held through an outage. Dropping it ends the hold.
 struct HeldReference<'a> {
     answers: &'a Answers,
-    party: Party,
+    dependency: Dependency,
     _waiting: Waiting<'a>,
 }
 
@@ -236,25 +236,27 @@ impl Answers {
         let mut attempts = 0;
         let mut failures = 0;
         let mut held: Option<HeldReference<'_>> = None;
-        let mut first_failed_at: Option<(Party, Instant)> = None;
+        let mut first_failed_at: Option<(Dependency, Instant)> = None;
         loop {
             // A panic fails this image only: the worker and its other images continue.
             let attempt = Box::pin(self.attempt(place, reference));
             let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
             let Ok(outcome) = attempt else { return Ok(Err(Reason::panicked())) };
-            let (failure, party, mut reason) = match outcome? {
+            let (failure, dependency, mut reason) = match outcome? {
                 AttemptOutcome::Event(assessed) => return Ok(Ok(assessed)),
                 AttemptOutcome::DeadLetter(reason) => return Ok(Err(reason)),
-                AttemptOutcome::Unavailable { failure, party, reason } => (failure, party, reason),
+                AttemptOutcome::Unavailable { failure, dependency, reason } => {
+                    (failure, dependency, reason)
+                }
             };
             attempts += reason.attempts;
             reason.attempts = attempts;
             let now = Instant::now();
             // A reference whose store has recovered may fail at the scoring server next.
-            let first = first_failed_at.take().filter(|(of, _)| *of == party);
-            let (_, since) = first_failed_at.insert(first.unwrap_or((party.clone(), now)));
+            let first = first_failed_at.take().filter(|(of, _)| *of == dependency);
+            let (_, since) = first_failed_at.insert(first.unwrap_or((dependency.clone(), now)));
             let failed = FailedFetch {
-                party: &party,
+                dependency: &dependency,
                 failure,
                 first_failed_at: *since,
                 code: reason.code,
@@ -265,8 +267,9 @@ impl Answers {
             if advice == Advice::GiveUp || remaining.is_zero() {
                 return Ok(Err(reason));
             }
-            let earlier = held.take().filter(|held| held.party == party);
-            held = (advice == Advice::Hold).then(|| earlier.unwrap_or_else(|| self.hold(party)));
+            let earlier = held.take().filter(|held| held.dependency == dependency);
+            held =
+                (advice == Advice::Hold).then(|| earlier.unwrap_or_else(|| self.hold(dependency)));
             failures += 1;
             let delay = HOLD.delay(failures).max(failure.retry_after.unwrap_or_default());
             // Both end the wait, and both lead to the next attempt.
@@ -287,7 +290,7 @@ impl Answers {
         let source = self.writer.source(place);
         match self.journey.assess(reference.clone(), Some(source)).await {
             Ok(event) => {
-                self.answered(&Party::store_of(&reference.uri), true);
+                self.answered(&Dependency::store_of(&reference.uri), true);
                 // One of several scorers may rate without the server, as does the cache.
                 if !event.cached && !event.engine.servers.is_empty() {
                     self.server_answered();
@@ -301,22 +304,22 @@ impl Answers {
             Err(failure) => {
                 let is_sent = failure.attempts > 0;
                 if let Some(store) = failure.store {
-                    let server = failure.server.as_deref().map(Party::scoring_server);
+                    let server = failure.server.as_deref().map(Dependency::scoring_server);
                     if server.is_some() && is_sent {
                         // The image was read before the scoring server failed.
-                        self.answered(&Party::store_of(&reference.uri), true);
+                        self.answered(&Dependency::store_of(&reference.uri), true);
                     }
                     return Ok(AttemptOutcome::Unavailable {
                         failure: store,
-                        party: server.unwrap_or_else(|| Party::store_of(&reference.uri)),
+                        dependency: server.unwrap_or_else(|| Dependency::store_of(&reference.uri)),
                         reason: failure.into(),
                     });
                 }
                 // The object is at fault, or a later stage failed: the store itself works. A
                 // reference that is refused without a request says nothing about its store.
                 if failure.stage != Stage::Reference && is_sent {
-                    let store = Party::store_of(&reference.uri);
-                    self.answered(&store, failure.stage != Stage::Fetch);
+                    let store = Dependency::store_of(&reference.uri);
+                    self.answered(&store, failure.object_sent);
                 }
                 if failure.is_answer_of_server() {
                     self.server_answered();
@@ -327,13 +330,13 @@ impl Answers {
     }
 
     /// Holds a reference until its store or the scoring server is available again.
-    fn hold(&self, party: Party) -> HeldReference<'_> {
-        self.outages().hold(&party);
-        let waiting = match &party {
-            Party::ScoringServer(_) => self.vitals.held_for_server(),
-            Party::Store(_) => self.vitals.held_for_store(),
+    fn hold(&self, dependency: Dependency) -> HeldReference<'_> {
+        self.outages().hold(&dependency);
+        let waiting = match &dependency {
+            Dependency::ScoringServer(_) => self.vitals.held_for_server(),
+            Dependency::Store(_) => self.vitals.held_for_store(),
         };
-        HeldReference { answers: self, party, _waiting: waiting }
+        HeldReference { answers: self, dependency, _waiting: waiting }
     }
 
     fn report_mistaken_field(&self, record: &Record, field: &'static str) {
@@ -353,13 +356,13 @@ impl Answers {
     }
 
     /// Records that a store or the scoring server has answered.
-    fn answered(&self, party: &Party, is_read: bool) {
-        if self.outages().answered(party, is_read, Instant::now()) {
-            match party {
-                Party::ScoringServer(_) => tracing::info!(
+    fn answered(&self, dependency: &Dependency, is_read: bool) {
+        if self.outages().answered(dependency, is_read, Instant::now()) {
+            match dependency {
+                Dependency::ScoringServer(_) => tracing::info!(
                     "the scoring server is available again; references are rated again"
                 ),
-                Party::Store(_) => {
+                Dependency::Store(_) => {
                     tracing::info!("a store is available again; its references are fetched again");
                 }
             }
@@ -370,7 +373,7 @@ impl Answers {
     /// Records that the scoring server has rated, or has refused an image.
     fn server_answered(&self) {
         if let Some(server) = self.journey.engine().server() {
-            self.answered(&Party::scoring_server(server.server()), true);
+            self.answered(&Dependency::scoring_server(server.server()), true);
         }
     }
 
@@ -385,7 +388,7 @@ impl Answers {
 
 impl Drop for HeldReference<'_> {
     fn drop(&mut self) {
-        self.answers.outages().release(&self.party);
+        self.answers.outages().release(&self.dependency);
     }
 }
 

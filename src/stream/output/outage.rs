@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::storage::{StoreFailure, StoreFault};
-use crate::stream::output::party::Party;
+use crate::stream::output::dependency::Dependency;
 use crate::telemetry::metrics;
 
 /// The treatment of a reference after a failed fetch.
@@ -43,7 +43,7 @@ pub(crate) enum Advice {
 /// A failed attempt for a reference, at its store or at the scoring server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FailedFetch<'a> {
-    pub(crate) party: &'a Party,
+    pub(crate) dependency: &'a Dependency,
     pub(crate) failure: StoreFailure,
     /// Time of the first failure of this reference.
     pub(crate) first_failed_at: Instant,
@@ -67,9 +67,9 @@ const STORES_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Outages {
     outage_after: Duration,
-    stores: HashMap<Party, Store>,
+    stores: HashMap<Dependency, Store>,
     /// Number of held references of each store.
-    held: HashMap<Party, usize>,
+    held: HashMap<Dependency, usize>,
 }
 
 #[derive(Debug)]
@@ -106,18 +106,23 @@ impl Outages {
 
     /// Records that the store answered, with the object (`is_read`) or with its absence. Returns
     /// true if this ends an outage.
-    pub(crate) fn answered(&mut self, party: &Party, is_read: bool, now: Instant) -> bool {
+    pub(crate) fn answered(
+        &mut self,
+        dependency: &Dependency,
+        is_read: bool,
+        now: Instant,
+    ) -> bool {
         // The usual case: no store has failed recently.
         if self.stores.is_empty() {
             return false;
         }
-        let Some(store) = self.stores.get_mut(party) else { return false };
+        let Some(store) = self.stores.get_mut(dependency) else { return false };
         match store.outage {
             // A store may name missing objects and deny all others.
             Some(StoreFault::Denied) if !is_read => false,
             Some(_) => {
-                self.stores.remove(party);
-                metrics::store_unavailable(&party.label(), false);
+                self.stores.remove(dependency);
+                metrics::store_unavailable(&dependency.label(), false);
                 true
             }
             None => {
@@ -130,12 +135,12 @@ impl Outages {
 
     /// Records a failed fetch.
     pub(crate) fn failed(&mut self, failed: FailedFetch<'_>, now: Instant) -> Advice {
-        let party = failed.party;
-        if !self.stores.contains_key(party) && !self.has_room() {
+        let dependency = failed.dependency;
+        if !self.stores.contains_key(dependency) && !self.has_room() {
             return Advice::GiveUp;
         }
         let outage_after = self.outage_after;
-        let store = self.stores.entry(party.clone()).or_insert_with(|| Store::new(now));
+        let store = self.stores.entry(dependency.clone()).or_insert_with(|| Store::new(now));
         let (advice, begins) = match failed.failure.fault {
             StoreFault::Refused => (Advice::Hold, true),
             StoreFault::Denied => store.denied(&failed, outage_after, now),
@@ -143,9 +148,9 @@ impl Outages {
                 let pause = failed.failure.retry_after.unwrap_or_default();
                 (Advice::Wait, store.unavailable(outage_after, now) || pause >= outage_after)
             }
-            StoreFault::Unavailable => match party {
-                Party::ScoringServer(_) => (Advice::Hold, true),
-                Party::Store(_) => (Advice::GiveUp, store.unavailable(outage_after, now)),
+            StoreFault::Unavailable => match dependency {
+                Dependency::ScoringServer(_) => (Advice::Hold, true),
+                Dependency::Store(_) => (Advice::GiveUp, store.unavailable(outage_after, now)),
             },
         };
         if begins && store.outage.is_none() {
@@ -161,22 +166,22 @@ impl Outages {
     }
 
     /// Counts a reference that is held from now on.
-    pub(crate) fn hold(&mut self, party: &Party) {
-        *self.held.entry(party.clone()).or_default() += 1;
+    pub(crate) fn hold(&mut self, dependency: &Dependency) {
+        *self.held.entry(dependency.clone()).or_default() += 1;
     }
 
     /// Ends the hold of a reference. With the last one an outage ends too: nothing would notice
     /// that the store is available again.
-    pub(crate) fn release(&mut self, party: &Party) {
-        let Some(held) = self.held.get_mut(party) else { return };
+    pub(crate) fn release(&mut self, dependency: &Dependency) {
+        let Some(held) = self.held.get_mut(dependency) else { return };
         *held -= 1;
         if *held > 0 {
             return;
         }
-        self.held.remove(party);
-        if self.stores.get(party).is_some_and(|store| store.outage.is_some()) {
-            self.stores.remove(party);
-            metrics::store_unavailable(&party.label(), false);
+        self.held.remove(dependency);
+        if self.stores.get(dependency).is_some_and(|store| store.outage.is_some()) {
+            self.stores.remove(dependency);
+            metrics::store_unavailable(&dependency.label(), false);
         }
     }
 
@@ -188,18 +193,20 @@ impl Outages {
         }
         let oldest = self.stores.iter().filter(|(_, store)| store.outage.is_none());
         let oldest = oldest.min_by_key(|(_, store)| store.period_start);
-        let Some(party) = oldest.map(|(party, _)| party.clone()) else { return false };
-        self.stores.remove(&party).is_some()
+        let Some(dependency) = oldest.map(|(dependency, _)| dependency.clone()) else {
+            return false;
+        };
+        self.stores.remove(&dependency).is_some()
     }
 }
 
 /// Logs the beginning of an outage once, with the store's own error.
 fn begin_outage(failed: &FailedFetch<'_>) {
-    let FailedFetch { party, code, message, .. } = failed;
-    metrics::store_unavailable(&party.label(), true);
-    let store = match party {
-        Party::Store(store) => store,
-        Party::ScoringServer(server) => {
+    let FailedFetch { dependency, code, message, .. } = failed;
+    metrics::store_unavailable(&dependency.label(), true);
+    let store = match dependency {
+        Dependency::Store(store) => store,
+        Dependency::ScoringServer(server) => {
             tracing::error!(
                 server,
                 code,
@@ -274,7 +281,7 @@ impl Store {
         }
         let time = now.saturating_duration_since(self.denied.since);
         let was_readable = last_read.is_some();
-        let may_be_the_workers = was_readable || !failed.party.is_web();
+        let may_be_the_workers = was_readable || !failed.dependency.is_web();
         let is_every_object = self.denied.references >= DENIED_MIN && time >= DENIED_TIME_MIN;
         let was_never_readable = !was_readable && time >= outage_after;
         let waited = now.saturating_duration_since(failed.first_failed_at);
@@ -324,17 +331,21 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_mins(1);
 
-    fn store() -> Party {
-        Party::store_of("s3://photos/a.jpg")
+    fn store() -> Dependency {
+        Dependency::store_of("s3://photos/a.jpg")
     }
 
-    fn failed(party: &Party, fault: StoreFault, first_failed_at: Instant) -> FailedFetch<'_> {
+    fn failed(
+        dependency: &Dependency,
+        fault: StoreFault,
+        first_failed_at: Instant,
+    ) -> FailedFetch<'_> {
         let failure = StoreFailure { fault, last_read: None, retry_after: None };
-        FailedFetch { party, failure, first_failed_at, code: "fetch.test", message: "a test" }
+        FailedFetch { dependency, failure, first_failed_at, code: "fetch.test", message: "a test" }
     }
 
-    fn fail(outages: &mut Outages, party: &Party, now: Instant) -> Advice {
-        outages.failed(failed(party, StoreFault::Unavailable, now), now)
+    fn fail(outages: &mut Outages, dependency: &Dependency, now: Instant) -> Advice {
+        outages.failed(failed(dependency, StoreFault::Unavailable, now), now)
     }
 
     fn fail_for(outages: &mut Outages, start: Instant, seconds: u64) -> Vec<Advice> {
@@ -359,7 +370,7 @@ mod tests {
     fn the_first_failure_of_a_scoring_server_holds_every_reference() {
         let now = Instant::now();
         let mut outages = Outages::new(PERIOD);
-        let server = Party::scoring_server("http://gpu-7:8000/v1");
+        let server = Dependency::scoring_server("http://gpu-7:8000/v1");
         assert_eq!(fail(&mut outages, &server, now), Advice::Hold);
         assert_eq!(fail(&mut outages, &store(), now), Advice::GiveUp, "a store is not affected");
         assert!(outages.answered(&server, true, now) && !is_outage(&outages));
@@ -370,7 +381,7 @@ mod tests {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut outages = Outages::new(PERIOD);
-        let server = Party::scoring_server("http://gpu-7:8000/v1");
+        let server = Dependency::scoring_server("http://gpu-7:8000/v1");
         let mut on_crop = failed(&server, StoreFault::Denied, start);
         on_crop.failure.last_read = Some(start);
         assert_eq!(outages.failed(on_crop, start), Advice::Wait);
@@ -426,7 +437,7 @@ mod tests {
         let mut outages = Outages::new(PERIOD);
         fail_for(&mut outages, start, 60);
         for host in 0..2 * STORES_MAX {
-            let host = Party::store_of(&format!("https://host-{host}/a.jpg"));
+            let host = Dependency::store_of(&format!("https://host-{host}/a.jpg"));
             assert_eq!(fail(&mut outages, &host, start + PERIOD), Advice::GiveUp);
         }
         assert!(outages.stores.len() <= STORES_MAX);
@@ -485,7 +496,7 @@ mod tests {
     #[test]
     fn a_web_host_that_denied_everything_from_the_first_holds_a_reference_for_a_while_only() {
         let start = Instant::now();
-        let host = &Party::store_of("https://images.example/a.jpg");
+        let host = &Dependency::store_of("https://images.example/a.jpg");
         let mut outages = Outages::new(PERIOD);
         for number in 0..100 {
             let now = start + Duration::from_millis(100) * number;

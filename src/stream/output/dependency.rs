@@ -1,17 +1,17 @@
-//! The other end of an attempt: the store of an image, or the scoring server.
+//! An external dependency of an attempt: the store of an image, or the scoring server.
 
 use crate::telemetry::metrics;
 
 /// A store or a scoring server, which fails for all references alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Party {
+pub(crate) enum Dependency {
     /// Scheme and bucket or host of a URI: `s3://photos`.
     Store(String),
     /// Scheme and host of the server's address.
     ScoringServer(String),
 }
 
-impl Party {
+impl Dependency {
     /// Returns the store of an image.
     pub(crate) fn store_of(uri: &str) -> Self {
         Self::Store(origin_of(uri).to_owned())
@@ -59,15 +59,15 @@ mod tests {
             ("s3://fotos-é/a", "s3://fotos-é", false),
             ("", "", false),
         ] {
-            let party = Party::store_of(uri);
-            assert_eq!((party.label(), party.is_web()), (store.to_owned(), is_web));
+            let dependency = Dependency::store_of(uri);
+            assert_eq!((dependency.label(), dependency.is_web()), (store.to_owned(), is_web));
         }
     }
 
     #[test]
     fn a_scoring_server_is_no_store_even_at_the_same_address() {
-        let server = Party::scoring_server("http://gpu-7:8000/v1");
+        let server = Dependency::scoring_server("http://gpu-7:8000/v1");
         assert_eq!((&*server.label(), server.is_web()), ("scorer+http://gpu-7:8000", false));
-        assert_ne!(server, Party::store_of("http://gpu-7:8000/v1"));
+        assert_ne!(server, Dependency::store_of("http://gpu-7:8000/v1"));
     }
 }
