@@ -1,7 +1,8 @@
 //! The collector, as a warning names it: its address, and the cause of a failed request.
 
-use std::error::Error;
 use std::time::Duration;
+
+use crate::redact;
 
 /// Time limit of the request that finds the cause.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,18 +24,9 @@ impl Collector {
         let probe = self.client.head(&self.endpoint).timeout(PROBE_TIMEOUT);
         match probe.send().await {
             Ok(_) => "the connection broke; the collector can be reached again".to_owned(),
-            Err(error) => last_cause(&error.without_url()),
+            Err(error) => redact::root_cause(&error.without_url()),
         }
     }
-}
-
-/// Returns the deepest cause, such as that of the operating system.
-fn last_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]
