@@ -77,8 +77,8 @@ impl Qwen3_5VlCheckpoint {
     }
 
     /// Loads the network. The embedding and the head stay in the file; a run reads a few of their
-    /// rows. A quantised network always runs in `f32`; on a CPU the matrices of its vision tower
-    /// keep the file's half format in memory, and each product converts its matrix.
+    /// rows. A quantised network always runs in `f32`. In `f32` on a CPU, the matrices of the
+    /// vision tower keep the half format of a GGUF, and each product converts its matrix.
     ///
     /// # Errors
     /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
@@ -86,11 +86,13 @@ impl Qwen3_5VlCheckpoint {
         let embedding = self.table(EMBEDDING)?;
         let head = if self.has_head() { self.table(HEAD)? } else { embedding.clone() };
         let weights = &self.weights;
+        let dtype = if weights.has_quantised() { DType::F32 } else { dtype };
+        let keeps_half = device.is_cpu() && dtype == DType::F32;
         let tensors = NetworkTensors {
             stored_as: &StoredTensor::whole,
             is_unused: &|name| is_table(name) || is_unused(name) || weights.is_quantised(name),
-            keeps_half: &|name| device.is_cpu() && is_vision_matrix(name),
-            dtype: if weights.has_quantised() { DType::F32 } else { dtype },
+            keeps_half: &|name| keeps_half && is_vision_matrix(name),
+            dtype,
             device,
         };
         let quantised = weights.quantised_source(device);
