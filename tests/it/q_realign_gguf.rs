@@ -1,8 +1,9 @@
 //! Qwen3.5-VL in a GGUF: quantised copies, their training, and the format of their vision tower.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use dog_iqa::checkpoints::{BlockFormat, Qwen3_5VlCheckpoint, TuningOf};
 use dog_iqa::engine::{Qwen3_5VlScorer, Scorer};
 use dog_iqa::models::layers::Linear;
@@ -13,6 +14,8 @@ use crate::checkpoint_forms::save_gguf;
 use crate::cli::{command, text};
 use crate::q_realign::{Copy, crop, load, open, rate, shade, standard};
 use crate::qwen3_5::{q_realign, tokenizer_json};
+
+const TUNING_KEY: &str = "dogiqa.tuning";
 
 /// Returns the matrices of the first block of the vision tower.
 fn vision_matrices(model: &Qwen3_5Vl) -> [&Linear; 4] {
@@ -35,6 +38,11 @@ fn write_whole(copy: &Copy, texts: &[(&str, &str)], path: &Path) {
     let mut all = vec![("dogiqa.config.json", config), ("tokenizer.huggingface.json", tokenizer)];
     all.extend(texts.iter().map(|&(key, text)| (key, text.to_owned())));
     save_gguf(&copy.tensors, &all, path);
+}
+
+fn insert_prediction(tensors: &mut HashMap<String, Tensor>) {
+    let extra = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
+    tensors.insert("mtp.norm.weight".to_owned(), extra);
 }
 
 #[test]
@@ -109,6 +117,47 @@ fn a_quantised_file_in_half_precision_keeps_its_vision_tower_and_every_bit_of_an
         }
         assert!(tokens(&original) == tokens(&quantised), "{half:?}");
     }
+}
+
+#[test]
+fn a_quantised_base_model_with_a_head_of_its_own_is_no_q_realign() {
+    let folder = q_realign();
+    let original = folder.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&original, &Device::Cpu).unwrap();
+    assert!(tensors.contains_key("lm_head.weight"));
+    insert_prediction(&mut tensors);
+    candle_core::safetensors::save(&tensors, &original).unwrap();
+    let quantised = folder.path().join("eight.gguf");
+    let checkpoint = Qwen3_5VlCheckpoint::open(&original).unwrap();
+    checkpoint.quantize(BlockFormat::Q8_0, &quantised, |_, _| {}).unwrap();
+    let checkpoint = Qwen3_5VlCheckpoint::open(&quantised).unwrap();
+    let has_prediction = checkpoint.weights().shapes().keys().any(|name| name.starts_with("mtp."));
+    assert!(!has_prediction, "the file has no block for prediction");
+    assert_eq!(checkpoint.tuning(), TuningOf::Base);
+    let scorer = open(&quantised, QRealignSettings::default());
+    assert_eq!(scorer.info().name, "qwen3.5-custom");
+    let verified = command(&["models", "verify"]).arg(&quantised).output().unwrap();
+    let lines = text(&verified.stdout);
+    assert!(lines.contains("(not tuned for quality)"), "{lines}");
+}
+
+#[test]
+fn the_metadata_states_the_training_and_without_it_the_tensors_do() {
+    let mut copy = Copy::new();
+    let path = copy.folder.path().join("whole.gguf");
+    let tuning = |copy: &Copy, texts: &[(&str, &str)]| {
+        write_whole(copy, texts, &path);
+        Qwen3_5VlCheckpoint::open(&path).map(|checkpoint| checkpoint.tuning())
+    };
+    assert_eq!(tuning(&copy, &[]).unwrap(), TuningOf::QReAlign);
+    assert_eq!(tuning(&copy, &[(TUNING_KEY, "base")]).unwrap(), TuningOf::Base);
+    let message = tuning(&copy, &[(TUNING_KEY, "other")]).unwrap_err().to_string();
+    for part in ["whole.gguf", TUNING_KEY, "`other`", "quantise the original again"] {
+        assert!(message.contains(part), "{message}");
+    }
+    insert_prediction(&mut copy.tensors);
+    assert_eq!(tuning(&copy, &[]).unwrap(), TuningOf::Base);
+    assert_eq!(tuning(&copy, &[(TUNING_KEY, "q-realign")]).unwrap(), TuningOf::QReAlign);
 }
 
 #[test]
