@@ -61,6 +61,8 @@ pub(crate) struct Original<'a> {
     pub(crate) architecture: &'static str,
     pub(crate) config_json: &'a str,
     pub(crate) tokenizer_json: String,
+    /// Further keys and values of the metadata.
+    pub(crate) further_texts: &'a [(&'static str, &'a str)],
     /// Returns true for a tensor that the network does not use.
     pub(crate) is_unused: &'a dyn Fn(&str) -> bool,
     pub(crate) role_of: fn(&str) -> TensorRole,
@@ -93,11 +95,13 @@ pub(crate) fn write_quantised(
         tensors.push((name.clone(), stored));
         progress(index + 1, names.len());
     }
-    let texts = [
+    let mut texts = vec![
         ("general.architecture", original.architecture.to_owned()),
         (CONFIG_KEY, original.config_json.to_owned()),
         (TOKENIZER_KEY, original.tokenizer_json.clone()),
     ];
+    let further = original.further_texts.iter();
+    texts.extend(further.map(|&(key, text)| (key, text.to_owned())));
     Ok(write_gguf(path, &texts, &tensors)?)
 }
 

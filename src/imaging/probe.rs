@@ -22,7 +22,7 @@ const PIXELS_OF_FEW_BYTES_MAX: u64 = 12_500_000;
 /// Pixels per byte of a larger file of them; photos have about ten and drawings a hundred.
 const PIXELS_PER_BYTE_MAX: u64 = 125;
 
-/// The bytes of an image with what is known of them.
+/// An image file with its header and digest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProbedFile<'bytes> {
     pub(crate) bytes: &'bytes [u8],

@@ -13,7 +13,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::metrics::biqi::DISTORTIONS;
-use crate::metrics::error::Undefined;
+use crate::metrics::golden_comparison::golden_folders::{self, Suite, announce_absent, folders};
+use crate::metrics::golden_comparison::{Compared, SCORE, SHAPE};
 use crate::metrics::half_size::half_size;
 use crate::metrics::jpeg_blockiness::JpegTerms;
 use crate::metrics::local_contrast::{Border, each_contrast_row};
@@ -28,18 +29,9 @@ const PLANE: f64 = 1e-10;
 const CONTRAST: f64 = 1e-9;
 /// Standard deviations in flat areas: rounding errors under a root.
 const FLAT_DEVIATION: f64 = 1e-5;
-/// Values on a grid.
-const SHAPE: f64 = 1e-12;
 const FEATURE: f64 = 1e-9;
 /// Noise of 1e-14 is divided by 1e-7 in flat blocks.
 const BLOCK_FEATURE: f64 = 1e-6;
-const SCORE: f64 = 1e-7;
-
-#[expect(dead_code, reason = "the tests of the networks use the rest")]
-#[path = "../../tests/support/golden_folders.rs"]
-mod golden_folders;
-
-use golden_folders::{Suite, announce, announce_absent, folders, is_in_repository, shown};
 
 fn goldens() -> PathBuf {
     golden_folders::goldens().join("metrics")
@@ -83,119 +75,6 @@ fn parameters_of(folder: &Path, metric: Metric) -> Parameters {
     parameters(&if has_own { own } else { goldens().join("parameters") }, metric)
 }
 
-/// Comparisons of one test with one folder.
-struct Compared {
-    what: String,
-    folder: PathBuf,
-    image: String,
-    count: usize,
-    absent: usize,
-    worst: f64,
-}
-
-impl Compared {
-    fn new(what: &str, folder: &Path) -> Self {
-        let (what, folder) = (format!("{}, {what}", shown(folder)), folder.to_owned());
-        Self { what, folder, image: String::new(), count: 0, absent: 0, worst: 0.0 }
-    }
-
-    fn image(&mut self, case: &Value) {
-        case["file"].as_str().unwrap().clone_into(&mut self.image);
-    }
-
-    /// Compares a number that the folder may lack; `null` is NaN.
-    fn close(&mut self, name: &str, ours: f64, expected: Option<&Value>, tolerance: f64) {
-        let Self { what, image, .. } = self;
-        let Some(expected) = expected else {
-            assert!(!is_in_repository(&self.folder), "{what}, {image}: no `{name}`");
-            self.absent += 1;
-            return;
-        };
-        self.count += 1;
-        let Some(expected) = expected.as_f64() else {
-            assert!(expected.is_null(), "{what}, {image}: `{name}` has no golden value");
-            assert!(ours.is_nan(), "{what}, {image}: `{name}` is {ours}, not NaN");
-            return;
-        };
-        let error = (ours - expected).abs() / expected.abs().max(1.0);
-        assert!(error <= tolerance, "{what}, {image}: `{name}` is {ours}, not {expected}");
-        self.worst = self.worst.max(error / tolerance);
-    }
-
-    fn all_close(&mut self, name: &str, ours: &[f64], expected: Option<&Value>, tolerance: f64) {
-        let Some(expected) = expected else { return self.close(name, 0.0, None, tolerance) };
-        let expected = expected.as_array().unwrap();
-        assert_eq!(ours.len(), expected.len(), "{}, {}: `{name}`", self.what, self.image);
-        for (index, (ours, expected)) in ours.iter().zip(expected).enumerate() {
-            self.close(&format!("{name}[{index}]"), *ours, Some(expected), tolerance);
-        }
-    }
-
-    /// Compares features, some of which are shapes.
-    fn features(
-        &mut self,
-        ours: &[f64],
-        expected: Option<&Value>,
-        is_shape: impl Fn(usize) -> bool,
-        tolerance: f64,
-    ) {
-        let Some(expected) = expected else { return self.close("features", 0.0, None, tolerance) };
-        let expected = expected.as_array().unwrap();
-        assert_eq!(ours.len(), expected.len(), "{}, {}", self.what, self.image);
-        for (index, (ours, expected)) in ours.iter().zip(expected).enumerate() {
-            let tolerance = if is_shape(index) { SHAPE } else { tolerance };
-            self.close(&format!("feature {index}"), *ours, Some(expected), tolerance);
-        }
-    }
-
-    /// Compares a value with the golden score, or with the kind of reason for which it has none.
-    fn score(&mut self, ours: Result<f64, Undefined>, golden: &Value) {
-        match ours {
-            Ok(ours) => {
-                let reason = golden.get("undefined");
-                assert!(reason.is_none(), "{}, {}: {ours}, not {reason:?}", self.what, self.image);
-                self.close("score", ours, golden.get("score"), SCORE);
-            }
-            Err(reason) => {
-                let is_defined = golden.get("score").is_some();
-                assert!(!is_defined, "{}, {}: {reason}", self.what, self.image);
-                let expected = match reason {
-                    Undefined::TooSmall { .. } | Undefined::TooFewBlocks { .. } => {
-                        Some("fewer than two blocks of 96 x 96")
-                    }
-                    Undefined::TooFewCompleteBlocks { .. } => {
-                        Some("fewer than two blocks with all 36 features")
-                    }
-                    Undefined::EmptySide => Some("a side of a distribution is empty"),
-                    Undefined::NoBlockiness => Some("the blockiness measure is not finite"),
-                    Undefined::NotFinite => None,
-                };
-                // The values with the authors' parameters have no reasons.
-                let Some(golden) = golden.get("undefined") else {
-                    self.absent += 1;
-                    return;
-                };
-                assert_eq!(golden.as_str(), expected, "{}, {}", self.what, self.image);
-                self.count += 1;
-            }
-        }
-    }
-
-    /// Prints the number of comparisons. Panics if it is too small for the repository's folder.
-    fn finish(self, at_least: usize) {
-        let Self { what, folder, count, absent, worst, .. } = self;
-        assert!(count >= at_least || !is_in_repository(&folder), "{what}: only {count} values");
-        if count == 0 {
-            return announce_absent(&folder, "metrics", &what);
-        }
-        let percent = 100.0 * worst;
-        announce(&format!(
-            "golden {what}: {count} compared, worst error {percent:.1} % of its tolerance; {absent} \
-             not in this folder\n"
-        ));
-    }
-}
-
 #[test]
 fn grey_planes_are_exact() {
     for folder in folders_with("expected.json") {
@@ -204,13 +83,12 @@ fn grey_planes_are_exact() {
             compared.image(&case);
             let grey = grey(&image);
             let golden = &case["grey"];
-            if let Some(digest) = golden["sha256"].as_str() {
-                assert_eq!(hex::encode(Sha256::digest(grey.samples())), digest, "{}", case["file"]);
-            }
+            let digest = hex::encode(Sha256::digest(grey.samples()));
+            compared.same("sha256", &digest, golden.get("sha256"));
             let first: Vec<f64> = grey.samples()[..12].iter().copied().map(f64::from).collect();
             compared.all_close("first", &first, golden.get("first"), 0.0);
         }
-        compared.finish(11 * 12);
+        compared.finish(11 * 13);
     }
 }
 

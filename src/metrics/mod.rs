@@ -22,6 +22,8 @@ mod decimation;
 mod error;
 mod gaussian_fit;
 #[cfg(test)]
+mod golden_comparison;
+#[cfg(test)]
 mod goldens;
 mod half_size;
 mod jpeg_blockiness;

@@ -9,5 +9,5 @@
 mod text;
 mod uri;
 
-pub(crate) use text::{excerpt, librdkafka_reason, printable, root_cause};
+pub(crate) use text::{excerpt, innermost, librdkafka_reason, printable, root_cause};
 pub(crate) use uri::{id, is_scheme, uri, uris_in};

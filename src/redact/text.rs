@@ -17,13 +17,21 @@ pub(crate) fn excerpt(text: &str, bytes_max: usize) -> String {
     text
 }
 
-/// Returns the text of the innermost error. It is the most specific one and holds no URL.
+/// Returns an excerpt of the innermost error. It is the most specific one and holds no URL.
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    excerpt(&innermost(error).to_string(), CAUSE_BYTES_MAX)
+}
+
+/// Returns the innermost error, for callers that hide secrets in its text: before the text is
+/// truncated, because a part of a secret would not be found.
+pub(crate) fn innermost<'error>(
+    error: &'error (dyn Error + 'static),
+) -> &'error (dyn Error + 'static) {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    excerpt(&cause.to_string(), CAUSE_BYTES_MAX)
+    cause
 }
 
 /// Drops the part of `sasl.oauthbearer.config` that librdkafka repeats when it cannot parse it.
@@ -39,6 +47,14 @@ mod tests {
     fn control_characters_reach_no_terminal() {
         assert_eq!(printable("a\u{1b}[31m\nb"), "a\u{fffd}[31m\u{fffd}b");
         assert_eq!(excerpt("a\u{1b}[31m\nb", 100), "a[31mb");
+    }
+
+    #[test]
+    fn the_root_cause_is_the_innermost_error_without_control_characters_and_short() {
+        let inner = std::io::Error::other(format!("a\u{1b}[31m{}", "b".repeat(300)));
+        let outer = std::io::Error::other(std::io::Error::other(inner));
+        assert_eq!(root_cause(&outer), format!("a[31m{}", "b".repeat(195)));
+        assert_eq!(innermost(&outer).to_string().len(), 306);
     }
 
     #[test]

@@ -145,7 +145,7 @@ mod tests {
         let content_types = vec!["Image/PNG".to_owned()];
         let upper = KeySettings { content_types, ..KeySettings::default() };
         let rules = KeyRules::new(&upper).unwrap();
-        assert_eq!(rules.judge("a", Some("image/png")), KeyVerdict::Image, "the case is no matter");
+        assert_eq!(rules.judge("a", Some("image/png")), KeyVerdict::Image, "case is ignored");
         let all = KeySettings { content_types: Vec::new(), ..KeySettings::default() };
         let rules = KeyRules::new(&all).unwrap();
         assert_eq!(rules.judge("a", Some("text/html")), KeyVerdict::Image);

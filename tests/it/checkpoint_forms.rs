@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{self, Value as GgufValue};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use dog_iqa::checkpoints::{MplugOwl3Checkpoint, Sam2Checkpoint};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,12 +40,21 @@ fn prefixed(tensors: HashMap<String, Tensor>, prefix: &str) -> HashMap<String, T
     tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
 }
 
-/// Writes tensors in f32, and texts, as a GGUF.
-fn save_gguf(tensors: &HashMap<String, Tensor>, texts: &[(&str, String)], path: &Path) {
-    let stored: Vec<(&str, QTensor)> = tensors
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), QTensor::quantize(tensor, GgmlDType::F32).unwrap()))
-        .collect();
+/// Writes tensors in their dtype, and texts, as a GGUF. It has at most four dimensions, so those
+/// after the first are joined.
+pub(crate) fn save_gguf(tensors: &HashMap<String, Tensor>, texts: &[(&str, String)], path: &Path) {
+    let stored = |tensor: &Tensor| {
+        let dtype = match tensor.dtype() {
+            DType::F16 => GgmlDType::F16,
+            DType::BF16 => GgmlDType::BF16,
+            _ => GgmlDType::F32,
+        };
+        let joined =
+            if tensor.rank() > 4 { tensor.flatten_from(1).unwrap() } else { tensor.clone() };
+        QTensor::quantize(&joined, dtype).unwrap()
+    };
+    let stored: Vec<(&str, QTensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), stored(tensor))).collect();
     let stored: Vec<(&str, &QTensor)> =
         stored.iter().map(|(name, tensor)| (*name, tensor)).collect();
     let texts: Vec<(&str, GgufValue)> =

@@ -108,6 +108,7 @@ mod otlp;
 mod output_reader;
 mod pipeline;
 mod q_realign;
+mod q_realign_gguf;
 mod reasons;
 mod release;
 mod release_rules;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dog_iqa::checkpoints::{BlockFormat, Qwen3_5VlCheckpoint, TuningOf, WeightsError};
+use dog_iqa::checkpoints::{Qwen3_5VlCheckpoint, TuningOf, WeightsError};
 use dog_iqa::engine::{ClassicSegmenter, Engine, EngineLimits, Qwen3_5VlScorer, RunError, Scorer};
 use dog_iqa::imaging::{Crop, CropSource, Picture, crop_whole};
 use dog_iqa::method::{LevelDistribution, Standard, StandardSettings};
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::cli::{command, photo, text};
 use crate::conformance;
 use crate::goldens::tensors;
-use crate::qwen3_5::{q_realign, tokenizer_json};
+use crate::qwen3_5::q_realign;
 use crate::random_checkpoint::write_sharded;
 use crate::small_networks::{SmallNetworks, number};
 use crate::stream::{Scene, header};
@@ -29,31 +29,31 @@ fn golden() -> PathBuf {
 }
 
 /// A copy of the golden network that a test may change.
-struct Copy {
-    folder: TempDir,
-    tensors: HashMap<String, Tensor>,
+pub(crate) struct Copy {
+    pub(crate) folder: TempDir,
+    pub(crate) tensors: HashMap<String, Tensor>,
 }
 
 impl Copy {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::copy(golden().join("config.json"), folder.path().join("config.json")).unwrap();
         Self { folder, tensors: tensors(&golden().join("model.safetensors")) }
     }
 
     /// Writes the tensors as one file, and opens it.
-    fn open(&self) -> Result<Qwen3_5Vl, WeightsError> {
+    pub(crate) fn open(&self) -> Result<Qwen3_5Vl, WeightsError> {
         let path = self.folder.path().join("model.safetensors");
         candle_core::safetensors::save(&self.tensors, path).unwrap();
         load(self.folder.path())
     }
 }
 
-fn load(path: &Path) -> Result<Qwen3_5Vl, WeightsError> {
+pub(crate) fn load(path: &Path) -> Result<Qwen3_5Vl, WeightsError> {
     Qwen3_5VlCheckpoint::open(path)?.load(DType::F32, &Device::Cpu)
 }
 
-fn shade(x: u32, y: u32) -> Rgb<u8> {
+pub(crate) fn shade(x: u32, y: u32) -> Rgb<u8> {
     Rgb([3 * x, 5 * y, x + y].map(|value| value.to_le_bytes()[0]))
 }
 
@@ -145,20 +145,20 @@ fn half_formats_load_from_the_same_file() {
     assert!(single.iter().all(|value| value.is_finite()));
 }
 
-fn standard() -> Standard {
+pub(crate) fn standard() -> Standard {
     Standard::from_settings(&StandardSettings::default()).unwrap()
 }
 
-fn open(folder: &Path, settings: QRealignSettings) -> Qwen3_5VlScorer {
+pub(crate) fn open(folder: &Path, settings: QRealignSettings) -> Qwen3_5VlScorer {
     Qwen3_5VlScorer::open(folder, &standard(), settings, DType::F32, &Device::Cpu).unwrap()
 }
 
-fn crop(width: u32, height: u32) -> Crop {
+pub(crate) fn crop(width: u32, height: u32) -> Crop {
     let pixels = std::sync::Arc::new(RgbImage::from_fn(width, height, shade));
     Crop { source: CropSource::Whole, pixels, picture: None }
 }
 
-fn rate(scorer: &Qwen3_5VlScorer, crop: &Crop) -> LevelDistribution {
+pub(crate) fn rate(scorer: &Qwen3_5VlScorer, crop: &Crop) -> LevelDistribution {
     scorer.rate(&[scorer.prepare(crop).unwrap()]).unwrap().remove(0)
 }
 
@@ -380,83 +380,4 @@ fn verify_names_the_network() {
     assert!(verified.status.success(), "{}", text(&verified.stderr));
     let lines = text(&verified.stdout);
     assert!(lines.contains(": Qwen3.5-VL of an unpublished size ("), "{lines}");
-}
-
-#[test]
-fn a_quantised_copy_is_one_file_and_rates_nearly_as_its_original() {
-    let folder = q_realign();
-    let copy = tempfile::tempdir().unwrap();
-    for (format, name) in [("q8-0", "eight.gguf"), ("q4-k", "four.gguf")] {
-        let path = copy.path().join(name);
-        let mut command = command(&["models", "quantize", "--format", format]);
-        command.arg("--model").arg(folder.path()).arg("--output").arg(&path);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        let checkpoint = Qwen3_5VlCheckpoint::open(&path).unwrap();
-        let is_quantised = |name: &str| checkpoint.weights().is_quantised(name);
-        for matrix in [
-            "0.linear_attn.in_proj_qkv",
-            "0.linear_attn.in_proj_a",
-            "0.mlp.down_proj",
-            "3.self_attn.q_proj",
-            "3.self_attn.k_proj",
-            "3.self_attn.v_proj",
-        ] {
-            let name = format!("model.language_model.layers.{matrix}.weight");
-            assert!(is_quantised(&name), "{name}");
-        }
-        for whole in [
-            "lm_head.weight",
-            "model.language_model.embed_tokens.weight",
-            "model.visual.blocks.0.mlp.linear_fc1.weight",
-        ] {
-            assert!(!is_quantised(whole), "{whole}");
-        }
-        assert_eq!(checkpoint.tuning(), TuningOf::QReAlign);
-        let again = checkpoint.quantize(BlockFormat::Q8_0, &copy.path().join("x.gguf"), |_, _| {});
-        assert!(again.unwrap_err().to_string().contains("quantised already"));
-        // The tables are read from the file by rows, so they are the original's.
-        let original = load(folder.path()).unwrap();
-        let quantised = checkpoint.load(DType::F32, &Device::Cpu).unwrap();
-        let rows = |model: &Qwen3_5Vl| -> Vec<Vec<f32>> {
-            model.decoder().embed(&[0, 248_319, 77]).unwrap().to_vec2().unwrap()
-        };
-        assert_eq!(rows(&quantised), rows(&original));
-        quantised.decoder().embed(&[248_320]).unwrap_err();
-        let scorers = [folder.path(), &path].map(|path| open(path, QRealignSettings::default()));
-        let crop = crop(100, 80);
-        let [exact, nearly] = scorers.map(|scorer| rate(&scorer, &crop).raw().unwrap().value);
-        println!("{format}: {exact} and {nearly}");
-        // A quantised network runs in f32, whatever was asked for, and its version says so.
-        let settings = QRealignSettings::default();
-        let asked = Qwen3_5VlScorer::open(&path, &standard(), settings, DType::BF16, &Device::Cpu);
-        let version = asked.unwrap().info().version;
-        assert!(version.starts_with("1-cpu-f32-"), "{version}");
-        assert!(exact.to_bits() != nearly.to_bits() && (exact - nearly).abs() < 0.02);
-    }
-}
-
-#[test]
-fn a_quantised_file_in_half_precision_keeps_its_vision_tower_and_every_bit_of_an_image() {
-    for half in [DType::BF16, DType::F16] {
-        let mut copy = Copy::new();
-        for tensor in copy.tensors.values_mut() {
-            *tensor = tensor.to_dtype(half).unwrap();
-        }
-        std::fs::write(copy.folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
-        let original = copy.open().unwrap();
-        let path = copy.folder.path().join("eight.gguf");
-        let checkpoint = Qwen3_5VlCheckpoint::open(&copy.folder.path().join("model.safetensors"));
-        checkpoint.unwrap().quantize(BlockFormat::Q8_0, &path, |_, _| {}).unwrap();
-        let quantised = load(&path).unwrap();
-        let block = &quantised.vision().blocks()[0];
-        for matrix in block.projections().into_iter().chain(block.mlp()) {
-            assert_eq!((matrix.weight().dtype(), matrix.bias().dtype()), (half, DType::F32));
-        }
-        let image = RgbImage::from_fn(96, 64, shade);
-        let tokens = [original, quantised].map(|model| -> Vec<Vec<f32>> {
-            model.encode(&[cut(&image)]).unwrap()[0].tokens.to_vec2().unwrap()
-        });
-        assert!(tokens[0] == tokens[1], "{half:?}");
-    }
 }

@@ -1,6 +1,5 @@
 //! Failed requests: the host, the reason, and what the caller may do about it.
 
-use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
@@ -70,10 +69,6 @@ impl RequestFault {
     /// Maps an error of the HTTP client. Keeps its innermost cause: the outer ones repeat the
     /// address, which may be signed.
     pub(crate) fn from_client(url: &Url, error: &reqwest::Error) -> Self {
-        let mut cause: &dyn Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
         let kind = if error.is_connect() {
             FaultKind::Unreachable
         } else if error.is_builder() {
@@ -81,7 +76,7 @@ impl RequestFault {
         } else {
             FaultKind::Transient { retry_after: None }
         };
-        Self::new(url, kind, cause.to_string())
+        Self::new(url, kind, redact::root_cause(error))
     }
 
     /// Maps a status that is neither a success nor a redirect.

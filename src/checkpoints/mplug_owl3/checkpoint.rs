@@ -85,6 +85,7 @@ impl MplugOwl3Checkpoint {
             architecture: "mplug_owl3",
             config_json: &self.config_json,
             tokenizer_json: self.tokenizer_json()?.1,
+            further_texts: &[],
             is_unused: &|name| self.is_unused(name),
             role_of,
         };

@@ -20,6 +20,8 @@ const EMBEDDING: &str = "model.language_model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 /// Begins the names of the block for multi-token prediction, which no rating needs.
 const PREDICTION: &str = "mtp.";
+/// Metadata key of the training in a GGUF of ours, which has no block for multi-token prediction.
+const TUNING_KEY: &str = "dogiqa.tuning";
 /// A tensor that tells the linear layers of this network from those of others.
 const LINEAR_LAYER: &str = ".linear_attn.in_proj_qkv.weight";
 
@@ -33,6 +35,38 @@ pub enum TuningOf {
     Base,
 }
 
+impl TuningOf {
+    /// Returns the training that the metadata of a file states, or else its tensors. A GGUF that
+    /// was written before the metadata had it is recognised by its tensors, too.
+    fn read(weights: &Weights) -> Result<Self, WeightsError> {
+        let Some(name) = weights.text(TUNING_KEY) else { return Ok(Self::of_tensors(weights)) };
+        let found = [Self::QReAlign, Self::Base].into_iter().find(|tuning| tuning.name() == name);
+        found.ok_or_else(|| WeightsError::Config {
+            path: weights.path().to_owned(),
+            message: format!(
+                "`{TUNING_KEY}` in its metadata is `{name}`, but this version knows `{}` and `{}`; \
+                 quantise the original again, or use the version that wrote the file",
+                Self::QReAlign.name(),
+                Self::Base.name(),
+            ),
+        })
+    }
+
+    fn of_tensors(weights: &Weights) -> Self {
+        let has_prediction = weights.shapes().keys().any(|name| name.starts_with(PREDICTION));
+        let has_head = weights.shapes().contains_key(HEAD);
+        if has_head && !has_prediction { Self::QReAlign } else { Self::Base }
+    }
+
+    /// Returns the name in the metadata of a GGUF.
+    fn name(self) -> &'static str {
+        match self {
+            Self::QReAlign => "q-realign",
+            Self::Base => "base",
+        }
+    }
+}
+
 /// A recognised checkpoint of Qwen3.5-VL.
 #[derive(Debug)]
 pub struct Qwen3_5VlCheckpoint {
@@ -40,6 +74,7 @@ pub struct Qwen3_5VlCheckpoint {
     weights: Arc<Weights>,
     config: Config,
     config_json: String,
+    tuning: TuningOf,
 }
 
 impl Qwen3_5VlCheckpoint {
@@ -73,12 +108,13 @@ impl Qwen3_5VlCheckpoint {
         let (path, config_json) = read_config_json(&weights)?;
         let config = Config::from_json(&config_json)
             .map_err(|message| WeightsError::Config { path, message })?;
-        Ok(Self { weights: Arc::new(weights), config, config_json })
+        let tuning = TuningOf::read(&weights)?;
+        Ok(Self { weights: Arc::new(weights), config, config_json, tuning })
     }
 
     /// Loads the network. The embedding and the head stay in the file; a run reads a few of their
-    /// rows. A quantised network always runs in `f32`; on a CPU the matrices of its vision tower
-    /// keep the file's half format in memory, and each product converts its matrix.
+    /// rows. A quantised network always runs in `f32`. In `f32` on a CPU, the matrices of the
+    /// vision tower keep the half format of a GGUF, and each product converts its matrix.
     ///
     /// # Errors
     /// Fails on a missing, misshapen or extra tensor; the error has its name in the file.
@@ -86,11 +122,13 @@ impl Qwen3_5VlCheckpoint {
         let embedding = self.table(EMBEDDING)?;
         let head = if self.has_head() { self.table(HEAD)? } else { embedding.clone() };
         let weights = &self.weights;
+        let dtype = if weights.has_quantised() { DType::F32 } else { dtype };
+        let keeps_half = device.is_cpu() && dtype == DType::F32;
         let tensors = NetworkTensors {
             stored_as: &StoredTensor::whole,
             is_unused: &|name| is_table(name) || is_unused(name) || weights.is_quantised(name),
-            keeps_half: &|name| device.is_cpu() && is_vision_matrix(name),
-            dtype: if weights.has_quantised() { DType::F32 } else { dtype },
+            keeps_half: &|name| keeps_half && is_vision_matrix(name),
+            dtype,
             device,
         };
         let quantised = weights.quantised_source(device);
@@ -117,6 +155,7 @@ impl Qwen3_5VlCheckpoint {
             architecture: "qwen3_5_vl",
             config_json: &self.config_json,
             tokenizer_json: self.tokenizer_json()?.1,
+            further_texts: &[(TUNING_KEY, self.tuning.name())],
             is_unused: &is_unused,
             role_of,
         };
@@ -155,10 +194,9 @@ impl Qwen3_5VlCheckpoint {
         read_tokenizer_json(&self.weights)
     }
 
-    /// Returns the training that the tensors of the file tell of.
+    /// Returns the training, as the metadata of a GGUF of ours or the tensors state it.
     pub fn tuning(&self) -> TuningOf {
-        let has_prediction = self.weights.shapes().keys().any(|name| name.starts_with(PREDICTION));
-        if self.has_head() && !has_prediction { TuningOf::QReAlign } else { TuningOf::Base }
+        self.tuning
     }
 
     /// Returns the memory of the loaded network in this dtype, in bytes: all tensors but the

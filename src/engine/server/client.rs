@@ -4,7 +4,6 @@
 //! uses the proxies of the environment, and the system's certificate authorities or those of
 //! `SSL_CERT_FILE`.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +61,8 @@ impl ServerClient {
                 .pool_max_idle_per_host(idle_max)
         };
         let http = outbound_http::build(builder, url.scheme() == "http");
-        let http = http.map_err(|error| format!("no HTTP client: {}", root_cause(&error)))?;
+        let http =
+            http.map_err(|error| format!("no HTTP client: {}", redact::root_cause(&error)))?;
         let secrets = secrets(&settings, &url);
         let name = shown(&settings).into();
         let origin = url.origin().ascii_serialization();
@@ -147,7 +147,7 @@ impl ServerClient {
     }
 
     fn connection_fault(&self, error: &reqwest::Error) -> RequestFault {
-        let cause = self.hide(&root_cause(error));
+        let cause = self.hide(&redact::innermost(error).to_string());
         if error.is_connect() {
             return RequestFault::Unreachable(format!("the server cannot be reached ({cause})"));
         }
@@ -253,15 +253,6 @@ fn explanation(body: &[u8]) -> String {
         Some(other) => other.to_string(),
         None => text.into_owned(),
     }
-}
-
-/// Returns the text of the innermost error. It is the most specific one and holds no URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

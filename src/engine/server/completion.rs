@@ -26,7 +26,7 @@ pub(crate) struct Completion {
     pub(crate) served_by: ServedBy,
     /// The text of the answer.
     pub(crate) text: String,
-    /// The text before the answer that the server takes for a thought; empty without one.
+    /// The reasoning text, which the server reports apart from the answer; empty if it has none.
     pub(crate) thought: String,
     /// The tokens that the server reports for the first place, or `None` if it reports none.
     pub(crate) tokens: Option<Vec<ReportedToken>>,

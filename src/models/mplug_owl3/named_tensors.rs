@@ -47,6 +47,12 @@ impl<'a> Tensors<'a> {
         Ok(Linear::new(self.get((width_out, width_in), "weight")?, self.get(width_out, "bias")?))
     }
 
+    /// Builds a layer as [`Self::linear`] does, whose weight may be in a half format.
+    pub(crate) fn half_linear(&self, width_in: usize, width_out: usize) -> Result<Linear> {
+        let weight = self.get((width_out, width_in), "weight")?;
+        Ok(Linear::with_half_weight(weight, self.get(width_out, "bias")?))
+    }
+
     pub(crate) fn layer_norm(&self, width: usize, eps: f64) -> Result<LayerNorm> {
         Ok(LayerNorm::new(self.get(width, "weight")?, self.get(width, "bias")?, single(eps)))
     }

@@ -213,11 +213,11 @@ impl VisionBlock {
         let (attention, mlp) = (tensors.pp("attn"), tensors.pp("mlp"));
         Ok(Self {
             norm1: tensors.pp("norm1").layer_norm(hidden, EPS)?,
-            qkv: attention.pp("qkv").linear(hidden, 3 * hidden)?,
-            proj: attention.pp("proj").linear(hidden, hidden)?,
+            qkv: attention.pp("qkv").half_linear(hidden, 3 * hidden)?,
+            proj: attention.pp("proj").half_linear(hidden, hidden)?,
             norm2: tensors.pp("norm2").layer_norm(hidden, EPS)?,
-            fc1: mlp.pp("linear_fc1").linear(hidden, inner)?,
-            fc2: mlp.pp("linear_fc2").linear(inner, hidden)?,
+            fc1: mlp.pp("linear_fc1").half_linear(hidden, inner)?,
+            fc2: mlp.pp("linear_fc2").half_linear(inner, hidden)?,
             heads: HeadLayout {
                 query_heads: num_heads,
                 kv_heads: num_heads,
@@ -291,8 +291,8 @@ impl Merger {
         let wide = config.hidden_size * config.spatial_merge_size.pow(2);
         Ok(Self {
             norm: tensors.pp("norm").layer_norm(config.hidden_size, EPS)?,
-            fc1: tensors.pp("linear_fc1").linear(wide, wide)?,
-            fc2: tensors.pp("linear_fc2").linear(wide, config.out_hidden_size)?,
+            fc1: tensors.pp("linear_fc1").half_linear(wide, wide)?,
+            fc2: tensors.pp("linear_fc2").half_linear(wide, config.out_hidden_size)?,
         })
     }
 
