@@ -1,5 +1,6 @@
 //! Accepts connections, answers their requests, and closes them.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -49,14 +50,22 @@ impl Connections {
 
     /// Accepts connections without end.
     ///
-    /// Cancel safe.
+    /// Cancel safe, but with `closes_oldest` it knows only the connections of the same call.
     pub(crate) async fn accept(&self, listener: &TcpListener) -> Infallible {
+        let mut open = VecDeque::new();
         loop {
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            let permit = permit.expect("the connections are never closed for new ones");
+            let free = if self.limits.closes_oldest { None } else { Some(self.permit().await) };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    self.tasks.spawn(self.serve(stream, permit));
+                    let permit = match free {
+                        Some(permit) => permit,
+                        None => self.permit_of_oldest(&mut open).await,
+                    };
+                    let end = self.killed.child_token();
+                    if self.limits.closes_oldest {
+                        open.push_back(end.clone());
+                    }
+                    self.tasks.spawn(self.serve(stream, permit, end));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a connection was not accepted");
@@ -64,6 +73,26 @@ impl Connections {
                 }
             }
         }
+    }
+
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        permit.expect("the connections are never closed for new ones")
+    }
+
+    /// Returns a permit, and closes the oldest of the open connections if none is free. Its task
+    /// ends at once, so this does not wait for a client.
+    async fn permit_of_oldest(
+        &self,
+        open: &mut VecDeque<CancellationToken>,
+    ) -> OwnedSemaphorePermit {
+        open.retain(|end| !end.is_cancelled());
+        if self.permits.available_permits() == 0
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.cancel();
+        }
+        self.permit().await
     }
 
     /// Accepts connections until `stop` is ready, then closes the listener and the connections.
@@ -94,12 +123,15 @@ impl Connections {
         &self,
         stream: TcpStream,
         permit: OwnedSemaphorePermit,
+        end: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         let service = TowerToHyperService::new(self.router.clone());
-        let (closing, killed) = (self.closing.clone(), self.killed.clone());
+        let closing = self.closing.clone();
         let head_timeout = self.limits.head_timeout;
         async move {
             let _permit = permit;
+            // Marks the connection as closed.
+            let _end = end.clone().drop_guard();
             // Only a slower connection without it.
             drop(stream.set_nodelay(true));
             let mut builder = Builder::new(TokioExecutor::new()).http1_only();
@@ -117,7 +149,7 @@ impl Connections {
                 // The end of the server takes precedence over more requests.
                 tokio::select! {
                     biased;
-                    () = killed.cancelled() => return,
+                    () = end.cancelled() => return,
                     () = closing.cancelled(), if !is_closing => {
                         is_closing = true;
                         connection.as_mut().graceful_shutdown();
@@ -183,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_never_ends_its_head_is_cut() {
+    async fn a_client_that_never_ends_its_headers_is_cut() {
         let limits = ConnectionLimits {
             head_timeout: Duration::from_millis(200),
             ..ConnectionLimits::of_connections(8)
@@ -203,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_above_the_limit_is_refused() {
+    async fn headers_above_the_limit_are_refused() {
         let server = Server::start(ConnectionLimits::of_connections(8)).await;
         let mut client = server.connect().await;
         let head =
@@ -229,6 +261,35 @@ mod tests {
         let [first, _second] = open;
         drop(first);
         timeout(PATIENCE, answer(&mut third)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn idle_and_slow_connections_are_closed_for_new_ones_from_the_oldest_on() {
+        let limits =
+            ConnectionLimits { closes_oldest: true, ..ConnectionLimits::of_connections(4) };
+        let server = Server::start(limits).await;
+        let mut kept = server.connect().await;
+        kept.write_all(REQUEST).await.unwrap();
+        timeout(PATIENCE, answer(&mut kept)).await.unwrap();
+        let idle = server.connect().await;
+        let mut slow = server.connect().await;
+        slow.write_all(b"GET / HTTP/1.1\r\nhost: local").await.unwrap();
+        let mut endless = server.connect().await;
+        endless.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut held = VecDeque::from([kept, idle, slow, endless]);
+        // Each answered connection stays open, so the next one closes the oldest.
+        for _ in 0..12 {
+            let mut probe = server.connect().await;
+            probe.write_all(REQUEST).await.unwrap();
+            timeout(PATIENCE, answer(&mut probe)).await.unwrap();
+            held.push_back(probe);
+            let mut oldest = held.pop_front().unwrap();
+            let end = timeout(PATIENCE, oldest.read(&mut [0; 16])).await.unwrap();
+            assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        }
+        let mut newest = held.pop_back().unwrap();
+        newest.write_all(REQUEST).await.unwrap();
+        timeout(PATIENCE, answer(&mut newest)).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! The connections of every HTTP server of this program: their number, the size and time of a
-//! head, the time for reading a response, and a stop that no client delays.
+//! The connections of every HTTP server of this program: their number, the size and time of request
+//! headers, the time for reading a response, and a bounded shutdown.
 //!
 //! May import nothing.
 

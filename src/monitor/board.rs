@@ -59,6 +59,13 @@ pub struct Interruption {
     pub is_skipped: bool,
 }
 
+impl Interruption {
+    /// Returns an interruption that begins at a time.
+    pub(crate) fn at(since_ms: i64) -> Self {
+        Self { since_ms, until_ms: since_ms, is_skipped: false }
+    }
+}
+
 /// Something that does not work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {

@@ -20,12 +20,13 @@ pub(crate) struct EngineComparison {
     pairs: EventPairs,
 }
 
-/// The engine of the latest event of a topic.
+/// The engine of the newest event of a topic.
 #[derive(Debug, Default)]
 struct SeenEngine {
     engine: Option<ShownEngine>,
     /// Time of the newest event of another engine.
     other_ms: Option<i64>,
+    /// Time of the newest event of `engine`.
     newest_ms: i64,
 }
 
@@ -45,9 +46,9 @@ pub(crate) struct ShownEngine {
 /// The shadow in the window, next to the live engine.
 #[derive(Debug, Serialize)]
 pub(crate) struct ShadowSnapshot {
-    /// The engine of the latest event of the shadow.
+    /// The engine of the newest event of the shadow.
     pub(crate) engine: Option<ShownEngine>,
-    /// The engine of the latest answer.
+    /// The engine of the newest event.
     pub(crate) live_engine: Option<ShownEngine>,
     /// True if a topic has events of more than one engine in the window.
     pub(crate) is_mixed: bool,
@@ -100,12 +101,18 @@ impl EngineComparison {
 }
 
 impl SeenEngine {
+    /// Adds the engine of an event. Partitions are read at different speeds, so an event may be
+    /// older than others that were read before it.
     fn add(&mut self, engine: ShownEngine, at_ms: i64) {
+        let is_newest = at_ms >= self.newest_ms;
         if self.engine.as_ref().is_some_and(|known| *known != engine) {
-            self.other_ms = Some(self.newest_ms);
+            let other_ms = if is_newest { self.newest_ms } else { at_ms };
+            self.other_ms = self.other_ms.max(Some(other_ms));
         }
-        self.engine = Some(engine);
-        self.newest_ms = self.newest_ms.max(at_ms);
+        if is_newest {
+            self.engine = Some(engine);
+            self.newest_ms = at_ms;
+        }
     }
 }
 
@@ -121,5 +128,38 @@ impl ShownEngine {
             settings: shown(&engine.settings),
             weights: weights.map(|sha256| short(sha256, DIGEST_LENGTH)).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(name: &str) -> ShownEngine {
+        let name = name.to_owned();
+        let [version, segmenter, scorer, settings] = [const { String::new() }; 4];
+        ShownEngine { name, version, segmenter, scorer, settings, weights: Vec::new() }
+    }
+
+    #[test]
+    fn the_shown_engine_is_that_of_the_newest_event_in_any_order_of_reading() {
+        let events = [("old", 10), ("old", 20), ("new", 30), ("new", 40)];
+        for order in [[0, 1, 2, 3], [2, 3, 0, 1], [3, 1, 2, 0], [2, 0, 3, 1], [1, 3, 0, 2]] {
+            let mut seen = SeenEngine::default();
+            for (name, at_ms) in order.map(|index| events[index]) {
+                seen.add(engine(name), at_ms);
+            }
+            assert_eq!(seen.engine, Some(engine("new")), "{order:?}");
+            assert_eq!((seen.other_ms, seen.newest_ms), (Some(20), 40), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn events_of_one_engine_are_not_mixed() {
+        let mut seen = SeenEngine::default();
+        for at_ms in [20, 10, 30] {
+            seen.add(engine("only"), at_ms);
+        }
+        assert_eq!((seen.other_ms, seen.newest_ms), (None, 30));
     }
 }

@@ -1,8 +1,8 @@
 //! The threads that read Kafka: one the answers, one the backlog of the workers' group.
 //!
 //! Neither ends on an error. The page shows the error, and the thread tries again. Each partition
-//! continues with its next record. If a record fails again, the partitions without progress
-//! continue with new records. The page shows both.
+//! continues with its next record. If a record fails again, its partition continues with new
+//! records. The page shows both.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -71,16 +71,17 @@ impl Feed {
 
 fn read_answers(board: &Board, kafka: &Settings, start: Start, stop: &CancellationToken) {
     let mut reader = OutputReader::new(kafka, start);
-    // Time of the first error since an answer was read.
-    let mut interrupted_ms = None;
+    // Begins with the first error since an answer was read.
+    let mut interruption: Option<Interruption> = None;
     while !stop.is_cancelled() {
         let result = reader.connect().and_then(|is_skipped| {
-            if let Some(since_ms) = interrupted_ms {
-                let until_ms = now_ms();
-                board.set_interruption(Interruption { since_ms, until_ms, is_skipped });
+            if let Some(interruption) = &mut interruption {
+                interruption.until_ms = now_ms();
+                interruption.is_skipped |= is_skipped;
+                board.set_interruption(*interruption);
             }
             set_problem(board, None);
-            read_until_error(board, &mut reader, &mut interrupted_ms, stop)
+            read_until_error(board, &mut reader, &mut interruption, stop)
         });
         match result {
             Ok(()) => return,
@@ -93,12 +94,12 @@ fn read_answers(board: &Board, kafka: &Settings, start: Start, stop: &Cancellati
 fn read_until_error(
     board: &Board,
     reader: &mut OutputReader,
-    interrupted_ms: &mut Option<i64>,
+    interruption: &mut Option<Interruption>,
     stop: &CancellationToken,
 ) -> Result<(), StreamError> {
     while !stop.is_cancelled() {
         let read = reader.next(STOP_CHECK).inspect_err(|_| {
-            interrupted_ms.get_or_insert_with(now_ms);
+            interruption.get_or_insert_with(|| Interruption::at(now_ms()));
         });
         let Some(record) = read? else { continue };
         match record {
@@ -113,7 +114,7 @@ fn read_until_error(
             }
             OutputRecord::Foreign { timestamp_ms } => board.add_foreign(timestamp_ms),
         }
-        *interrupted_ms = None;
+        *interruption = None;
     }
     Ok(())
 }

@@ -57,12 +57,18 @@ pub(crate) const THUMBNAILS_KEPT: usize = 64;
 /// Maximum number of requests that wait for a thumbnail. Others are refused.
 pub(crate) const THUMBNAILS_WAITING_MAX: usize = 64;
 
-/// Maximum number of open connections. A page has up to six: one for the snapshots, the others for
-/// thumbnails and outlines. Further connections wait to be accepted.
+/// Maximum number of open connections. Further ones wait to be accepted.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 
 /// Maximum number of pages that receive snapshots at a time.
-pub(crate) const PAGES_MAX: usize = 64;
+pub(crate) const PAGES_MAX: usize = 40;
+
+/// Connections that a browser opens for a page: one for the snapshots, the others for thumbnails
+/// and outlines.
+const CONNECTIONS_OF_A_PAGE: usize = 6;
+
+// The rest is for probes and other clients.
+const _: () = assert!(PAGES_MAX * CONNECTIONS_OF_A_PAGE < CONNECTIONS_MAX);
 
 /// Maximum number of snapshots with different filters that are kept for a second.
 pub(crate) const SNAPSHOTS_KEPT: usize = 16;

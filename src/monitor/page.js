@@ -493,7 +493,7 @@ function showFoot(state) {
   if (interruption && state.now_ms - interruption.until_ms < 1000 * (state.window_s + state.reference_s)) {
     const [since, until] = [time(interruption.since_ms), time(interruption.until_ms)];
     notes.push(interruption.is_skipped
-      ? `A record could not be read at ${since}; answers of its partition until ${until} are missing.`
+      ? `Records could not be read from ${since} on; the answers of their partitions until ${until} are missing.`
       : `Reading was interrupted from ${since} to ${until}; it continued where it had ended.`);
   }
   if (state.too_old > 0) notes.push(`${count(state.too_old)} answers were older than both windows.`);

@@ -142,12 +142,12 @@ fn problem(status: u16, description: &str) -> Value {
     })
 }
 
-/// Returns the response to a head that the connection refuses before it is a request.
+/// Returns the response to headers that the connection refuses before they are a request.
 fn large_head() -> Value {
     let size = HEAD_BYTES_MAX >> 10;
     json!({
         "description": format!(
-            "The head of the request is too large. Up to {size} KiB and 100 headers are always \
+            "The request headers are too large. Up to {size} KiB and 100 headers are always \
              accepted, more than {} KiB or 100 headers never. This response has no body.",
             2 * size
         )

@@ -14,7 +14,7 @@ use crate::serve::error::ServeError;
 use crate::serve::key_file;
 use crate::telemetry::MemoryPart;
 
-/// Buffers of a connection: that of a head, which its request holds, and that of what follows.
+/// Buffers of a connection: that of the headers, which its request holds, and that of what follows.
 const BUFFERS: usize = 2;
 /// Size of an event in memory, until its client has read it.
 const EVENT_BYTES: usize = 128 << 10;

@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 use crate::http_server::{ConnectionLimits, Connections};
 use crate::telemetry::health::{Health, NotReady};
 
-/// Maximum number of open connections. Further ones wait to be accepted.
+/// Maximum number of open connections. The oldest is closed for a further one, so that idle or slow
+/// clients cannot keep a liveness probe waiting.
 const CONNECTIONS_MAX: usize = 64;
 
 /// Settings of the health and metrics server.
@@ -63,13 +64,17 @@ pub async fn serve(
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let bound = listener.local_addr().map_err(bind)?;
     tracing::info!(address = %bound, "serving /healthz, /readyz and /metrics");
+    Ok(connections(metrics, health).accept_until(listener, shutdown))
+}
+
+fn connections(metrics: PrometheusHandle, health: Health) -> Connections {
     let app = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
         .with_state(ServerState { metrics, health });
-    let connections = Connections::new(app, ConnectionLimits::of_connections(CONNECTIONS_MAX));
-    Ok(connections.accept_until(listener, shutdown))
+    let limits = ConnectionLimits::of_connections(CONNECTIONS_MAX);
+    Connections::new(app, ConnectionLimits { closes_oldest: true, ..limits })
 }
 
 #[derive(Clone)]
@@ -101,9 +106,35 @@ async fn render(State(state): State<ServerState>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_probe_is_answered_while_idle_clients_hold_more_connections_than_the_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let connections = connections(metrics, Health::starting());
+        tokio::spawn(connections.accept_until(listener, std::future::pending()));
+        let mut idle = Vec::new();
+        for _ in 0..2 * CONNECTIONS_MAX {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        probe.write_all(request).await.unwrap();
+        let mut response = String::new();
+        // A probe of the chart has 3 s.
+        let read = timeout(Duration::from_secs(3), probe.read_to_string(&mut response)).await;
+        read.expect("the probe is answered in time").unwrap();
+        assert!(response.ends_with("alive\n"), "{response}");
+    }
 
     #[tokio::test]
     async fn the_default_address_is_loopback_and_an_address_in_use_is_named_in_the_error() {

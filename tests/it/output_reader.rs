@@ -23,9 +23,17 @@ impl Topics {
         Self { broker, settings }
     }
 
+    /// Writes a record that decompresses to more than a reader accepts.
+    fn write_unreadable(&self, partition: i32) {
+        self.write(partition, &"0".repeat(40 << 20), 1_000_000_000_000);
+    }
+
     fn write(&self, partition: i32, text: &str, at_ms: i64) {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.broker.bootstrap_servers());
+        config
+            .set("bootstrap.servers", self.broker.bootstrap_servers())
+            .set("compression.type", "zstd")
+            .set("message.max.bytes", "100000000");
         let producer: BaseProducer = config.create().unwrap();
         let topic = &self.settings.output_topic;
         let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(text);
@@ -89,17 +97,50 @@ fn after_an_error_each_partition_continues_with_its_next_record() {
 }
 
 #[test]
-fn a_record_that_fails_twice_is_skipped() {
+fn errors_of_a_broker_that_end_skip_nothing() {
     let topics = Topics::start();
     let mut reader = OutputReader::new(&topics.settings, Start::Beginning);
     reader.connect().unwrap();
     topics.refuse_reads();
     read_until_refused(&mut reader);
-    topics.write(1, "unreadable", 1_000_000_000_000);
     assert!(!reader.connect().unwrap(), "the first error skips nothing");
     read_until_refused(&mut reader);
     topics.allow_reads();
-    assert!(reader.connect().unwrap(), "the second one skips");
+    topics.write(1, "meanwhile", 1_000_000_000_000);
+    assert!(!reader.connect().unwrap(), "every partition can be read");
+    assert_eq!(read(&mut reader, 1), ["meanwhile"]);
+}
+
+#[test]
+fn only_a_partition_whose_record_cannot_be_read_continues_with_new_records() {
+    let topics = Topics::start();
+    topics.write_unreadable(1);
+    let mut reader = OutputReader::new(&topics.settings, Start::Beginning);
+    reader.connect().unwrap();
+    read_until_refused(&mut reader);
+    assert!(!reader.connect().unwrap(), "the first error skips nothing");
+    read_until_refused(&mut reader);
+    topics.write(0, "idle", 1_000_000_000_000);
+    topics.write(1, "skipped", 1_000_000_000_000);
+    assert!(reader.connect().unwrap(), "the record fails again");
     topics.write(1, "new", 1_000_000_000_001);
-    assert_eq!(read(&mut reader, 1), ["new"]);
+    assert_eq!(read(&mut reader, 2), ["idle", "new"]);
+}
+
+#[test]
+fn two_partitions_with_unreadable_records_are_skipped_one_after_the_other() {
+    let topics = Topics::start();
+    topics.write_unreadable(0);
+    topics.write_unreadable(1);
+    let mut reader = OutputReader::new(&topics.settings, Start::Beginning);
+    let mut skips = [false; 3];
+    for skips in &mut skips {
+        *skips = reader.connect().unwrap();
+        read_until_refused(&mut reader);
+    }
+    assert_eq!(skips, [false, false, true]);
+    assert!(reader.connect().unwrap(), "the other partition failed again, too");
+    topics.write(0, "first", 1_000_000_000_000);
+    topics.write(1, "second", 1_000_000_000_000);
+    assert_eq!(read(&mut reader, 2), ["first", "second"]);
 }

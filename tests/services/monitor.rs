@@ -270,7 +270,7 @@ fn assert_says_what_is_missing(browser: &Browser) {
         browser.run(&script).as_str().unwrap().to_owned()
     };
     assert!(foot_after("latest.now_ms", false).contains("Reading was interrupted from "));
-    assert!(foot_after("latest.now_ms", true).contains("A record could not be read at "));
+    assert!(foot_after("latest.now_ms", true).contains("Records could not be read from "));
     let old = foot_after("latest.now_ms - 1000 * (latest.window_s + latest.reference_s)", true);
     assert!(!old.contains("could not be read"), "{old}");
 }

@@ -32,13 +32,21 @@ impl ReadPositions {
         }
     }
 
-    /// Skips to new records in each partition that has made no progress since `earlier`.
-    pub(crate) fn skip_stuck(&mut self, earlier: &Self) {
-        for (partition, next) in &mut self.0 {
-            if earlier.0.get(partition) == Some(next) {
-                *next = NextRecord::New;
-            }
-        }
+    /// Returns the topic, partition and next offset of each partition that has made no progress
+    /// since `earlier`.
+    pub(crate) fn stuck(&self, earlier: &Self) -> Vec<(usize, i32, i64)> {
+        let is_stuck = |partition, next| earlier.0.get(partition) == Some(next);
+        let stuck = self.0.iter().filter(|(partition, next)| is_stuck(*partition, *next));
+        let offsets = stuck.filter_map(|(&(topic, partition), next)| match next {
+            NextRecord::At(offset) => Some((topic, partition, *offset)),
+            NextRecord::New => None,
+        });
+        offsets.collect()
+    }
+
+    /// Skips a partition to the records that are written from now on.
+    pub(crate) fn skip(&mut self, topic: usize, partition: i32) {
+        self.0.insert((topic, partition), NextRecord::New);
     }
 }
 
@@ -66,15 +74,19 @@ mod tests {
     }
 
     #[test]
-    fn only_partitions_without_progress_are_skipped() {
+    fn a_partition_without_progress_is_stuck_until_it_is_skipped() {
         let mut earlier = ReadPositions::default();
         earlier.set(0, 0, 10);
         earlier.set(0, 1, 20);
+        earlier.set(1, 0, 30);
         let mut positions = earlier.clone();
         positions.set(0, 1, 21);
         positions.set(0, 2, 5);
-        positions.skip_stuck(&earlier);
+        assert_eq!(positions.stuck(&earlier), [(0, 0, 10), (1, 0, 30)]);
+        positions.skip(0, 0);
+        assert_eq!(positions.stuck(&earlier), [(1, 0, 30)]);
         let offsets = [0, 1, 2].map(|partition| positions.offset(0, partition, (0, 90)));
-        assert_eq!(offsets, [90, 21, 5]);
+        assert_eq!(offsets, [90, 21, 5], "the others keep their positions");
+        assert_eq!(positions.offset(1, 0, (0, 90)), 30, "another topic");
     }
 }

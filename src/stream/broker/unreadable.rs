@@ -16,23 +16,29 @@ use crate::stream::settings::Settings;
 
 /// Time limit for one partition. A healthy one returns a record or its end at once.
 const PARTITION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for all partitions, if their brokers do not answer.
+const SEARCH_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time limit of one poll.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Returns the first of the positions at which records cannot be read, or `None` if all can.
-/// Blocks.
+/// Returns the topic and partition of the first position at which records cannot be read. `None` if
+/// none is found in a minute. Blocks.
 ///
 /// # Errors
 /// Fails if librdkafka refuses the configuration or the assignment.
 pub(crate) fn find_unreadable(
     settings: &Settings,
     positions: &TopicPartitionList,
-) -> Result<Option<i32>, StreamError> {
+) -> Result<Option<(String, i32)>, StreamError> {
+    let deadline = Instant::now() + SEARCH_TIMEOUT;
     let consumer: BaseConsumer<Silent> = settings
         .reader_config()?
         .create_with_context(Silent)
         .map_err(|error| configuration_error(&error))?;
     for position in positions.elements() {
+        if Instant::now() >= deadline {
+            break;
+        }
         let mut list = TopicPartitionList::new();
         let (topic, partition) = (position.topic(), position.partition());
         let added = list.add_partition_offset(topic, partition, position.offset());
@@ -40,7 +46,7 @@ pub(crate) fn find_unreadable(
             .and_then(|()| consumer.assign(&list))
             .map_err(|error| StreamError::Unreadable { topic: topic.to_owned(), reason: error })?;
         if fails(&consumer) {
-            return Ok(Some(partition));
+            return Ok(Some((topic.to_owned(), partition)));
         }
     }
     Ok(None)
@@ -60,7 +66,7 @@ fn fails(consumer: &BaseConsumer<Silent>) -> bool {
     false
 }
 
-/// Logs nothing: the worker's own consumer has reported the error.
+/// Logs nothing: the caller's own consumer has reported the error.
 struct Silent;
 
 impl ClientContext for Silent {

@@ -3,14 +3,17 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
 use crate::stream::broker::read_positions::ReadPositions;
 use crate::stream::broker::topic_reader::{ReadOutcome, Start, TopicReader};
+use crate::stream::broker::unreadable::find_unreadable;
 use crate::stream::dead_letters::record::DeadLetter;
 use crate::stream::error::StreamError;
 use crate::stream::record::delivery::Record;
 use crate::stream::settings::Settings;
 
-/// Time within which a second error of a partition skips the record that cannot be read.
+/// Time within which a second error starts the search for the record that cannot be read.
 const REPEATED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Reads the output topics on the caller's thread, also that of a shadow if it is configured. Joins
@@ -24,6 +27,8 @@ pub struct OutputReader {
     positions: Option<ReadPositions>,
     /// Time of the latest error of a record, and the positions at it.
     unreadable: Option<(Instant, ReadPositions)>,
+    /// Topic, partition and next offset of the partitions that may have failed again.
+    suspects: Vec<(usize, i32, i64)>,
     /// True if the next connection skips records.
     skips: bool,
 }
@@ -69,18 +74,27 @@ impl OutputReader {
     /// Creates a reader that reads from `start` on. Call [`Self::connect`] next.
     pub fn new(settings: &Settings, start: Start) -> Self {
         let settings = settings.clone();
-        Self { settings, start, reader: None, positions: None, unreadable: None, skips: false }
+        Self {
+            settings,
+            start,
+            reader: None,
+            positions: None,
+            unreadable: None,
+            suspects: Vec::new(),
+            skips: false,
+        }
     }
 
-    /// Connects; after an error, each partition continues with its next record. Blocks until the
-    /// partitions are known. Returns true if a record failed again: the partitions without progress
-    /// since then continue with new records.
+    /// Connects; after an error, each partition continues with its next record. If reading failed
+    /// again within a minute, the first partition whose next record cannot be read continues with
+    /// new records, and this returns true. Blocks until the partitions are known.
     ///
     /// # Errors
     /// Fails if librdkafka refuses the configuration, no broker answers in time, or a topic does
     /// not exist or may not be read.
     pub fn connect(&mut self) -> Result<bool, StreamError> {
         let outputs = self.settings.topics_with_shadow().split_off(1);
+        self.skip_unreadable(&outputs)?;
         let reader = match &self.positions {
             None => TopicReader::endless(&self.settings, &outputs, self.start)?,
             Some(positions) => TopicReader::resume(&self.settings, &outputs, positions)?,
@@ -115,19 +129,47 @@ impl OutputReader {
         }
     }
 
-    /// Sets the positions of the next connection after an error. The error does not name the
-    /// partition, and a record that cannot be read fails again.
-    fn fail(&mut self, error: &StreamError, mut positions: ReadPositions, now: Instant) {
+    /// Sets the positions and the suspects of the next connection after an error. The error does
+    /// not name the partition. A record that cannot be read fails again, without progress.
+    fn fail(&mut self, error: &StreamError, positions: ReadPositions, now: Instant) {
+        self.suspects.clear();
         if matches!(error, StreamError::Unreadable { .. }) {
             let before = self.unreadable.replace((now, positions.clone()));
             if let Some((at, earlier)) = before
                 && now.duration_since(at) < REPEATED_WITHIN
             {
-                positions.skip_stuck(&earlier);
-                self.skips = true;
+                self.suspects = positions.stuck(&earlier);
             }
         }
         self.positions = Some(positions);
+    }
+
+    /// Skips the first suspect that cannot be read. If all can, the error was transient, and
+    /// nothing is skipped.
+    fn skip_unreadable(&mut self, outputs: &[String]) -> Result<(), StreamError> {
+        let Some(positions) = &mut self.positions else { return Ok(()) };
+        if self.suspects.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        for &(topic, partition, offset) in &self.suspects {
+            let topic = &outputs[topic];
+            list.add_partition_offset(topic, partition, Offset::Offset(offset))
+                .map_err(|reason| StreamError::Unreadable { topic: topic.clone(), reason })?;
+        }
+        let found = find_unreadable(&self.settings, &list)?;
+        self.suspects.clear();
+        if let Some((topic, partition)) = found {
+            tracing::warn!(
+                topic,
+                partition,
+                "a record cannot be read; its partition continues with new records"
+            );
+            let topic = outputs.iter().position(|output| *output == topic).unwrap_or_default();
+            positions.skip(topic, partition);
+            self.skips = true;
+        }
+        Ok(())
     }
 }
 
@@ -173,24 +215,23 @@ mod tests {
     }
 
     #[test]
-    fn only_a_second_error_within_a_minute_skips_and_a_missing_permission_never_does() {
+    fn only_a_second_error_within_a_minute_has_suspects_and_a_missing_permission_never_has() {
         let mut reader = OutputReader::new(&Settings::default(), Start::Now);
         let mut positions = ReadPositions::default();
         positions.set(0, 0, 5);
-        let mut skipped = positions.clone();
-        skipped.skip_stuck(&positions);
         let start = Instant::now();
-        for (error, second, is_skipped) in [
+        for (error, second, has_suspects) in [
             (unreadable(), 0, false),
             (forbidden(), 1, false),
             (unreadable(), 61, false),
             (forbidden(), 62, false),
             (unreadable(), 63, true),
+            (forbidden(), 64, false),
         ] {
             reader.fail(&error, positions.clone(), start + Duration::from_secs(second));
-            assert_eq!(reader.skips, is_skipped, "after {second} s");
-            let expected = if is_skipped { &skipped } else { &positions };
-            assert_eq!(reader.positions.as_ref(), Some(expected), "after {second} s");
+            let suspects: &[_] = if has_suspects { &[(0, 0, 5)] } else { &[] };
+            assert_eq!(reader.suspects, suspects, "after {second} s");
+            assert_eq!(reader.positions.as_ref(), Some(&positions), "after {second} s");
         }
     }
 }

@@ -167,7 +167,7 @@ impl ConsumerErrors {
         let show = |number: Option<i64>| number.map_or("unknown".to_owned(), |n| n.to_string());
         StreamError::UnreadableRecords {
             topic: self.settings.input_topic.clone(),
-            partition: show(found.map(i64::from)),
+            partition: show(found.map(|(_, partition)| i64::from(partition))),
             offset: show(offset_of_error(reason)),
             group: self.settings.group_id.clone(),
             reason: reason.to_owned(),
