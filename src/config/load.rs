@@ -219,9 +219,11 @@ fn describe(errors: figment::Error) -> String {
 
 /// Returns the setting that does what a user expected of an unknown name or value.
 fn hint_for(key: &str, found: &str) -> Option<&'static str> {
-    match (key, found) {
-        ("engine.scorers", _) => Some("`engine.dog_iqa.scorer` names the scorers of both parts"),
-        ("engine.dog_iqa.rating.crop_context", "margin") => {
+    match (&key.split('.').collect::<Vec<_>>()[..], found) {
+        (["engine", "scorers"], _) => {
+            Some("`engine.dog_iqa.scorer` names the scorers of both parts")
+        }
+        (["engine", "dog_iqa", "rating", "crop_context"], "margin") => {
             Some("`pipeline.crop_margin` sets the margin of a crop, for every scorer")
         }
         _ => None,

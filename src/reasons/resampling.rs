@@ -68,7 +68,7 @@ pub(crate) fn interpolation(image: &RgbImage) -> f64 {
         let [eighth, three_eighths, exact_quarter] = at(&profiles, [0.125, 0.375, 0.25]);
         let quarter = highest(&powers(&profiles, &near(0.25)));
         let peak = highest(&spectrum);
-        let beside = highest(&powers(&profiles, &beside(0.375)));
+        let at_edges = highest(&powers(&profiles, &gap_edges(0.375)));
         let middle = spectrum.len() / 2;
         let (_, median, _) = spectrum.select_nth_unstable_by(middle, f32::total_cmp);
         let median = median.max(f32::MIN_POSITIVE);
@@ -76,8 +76,8 @@ pub(crate) fn interpolation(image: &RgbImage) -> f64 {
         let blocks = eighth.max(2.0 * three_eighths).max(median);
         // A factor of 2.7 is next to JPEG's third multiple.
         let comb = eighth.max(2.0 * exact_quarter).max(median);
-        let beside = (beside / median / PEAK).min(beside / comb / COMB);
-        (peak / median / PEAK).max(quarter / blocks / COMB).max(beside)
+        let at_edges = (at_edges / median / PEAK).min(at_edges / comb / COMB);
+        (peak / median / PEAK).max(quarter / blocks / COMB).max(at_edges)
     });
     let odd = [1, 3].map(|order| {
         let profiles = profiles(order);
@@ -98,7 +98,7 @@ fn near(frequency: f32) -> [f32; 13] {
 }
 
 /// Returns the frequencies in the gap around one of JPEG, but not those that its own peak reaches.
-fn beside(frequency: f32) -> [f32; 12] {
+fn gap_edges(frequency: f32) -> [f32; 12] {
     std::array::from_fn(|step| {
         let distance = GAP - 0.0015 * (step / 2) as f32;
         if step % 2 == 0 { frequency + distance } else { frequency - distance }

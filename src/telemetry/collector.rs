@@ -52,7 +52,10 @@ impl Collector {
         match probe.send().await {
             Ok(answer) => format!("{failure}; a HEAD request got status {}", answer.status()),
             Err(error) => {
-                format!("{failure}; a HEAD request failed: {}", redact::root_cause(&error.without_url()))
+                format!(
+                    "{failure}; a HEAD request failed: {}",
+                    redact::root_cause(&error.without_url())
+                )
             }
         }
     }

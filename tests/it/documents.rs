@@ -80,7 +80,7 @@ fn shell_blocks(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the arguments of the first `dogiqa` command in a line, without redirections.
 fn dogiqa_command(line: &str) -> Option<&str> {
-    let line = line.split(" #").next().unwrap_or_default();
+    let line = line.split(" #").next().unwrap_or_default().trim().trim_end_matches(['&', '\\']);
     let command = line.split(" | ").flat_map(|part| part.split(" && ")).find_map(|part| {
         let part = part.trim();
         part.strip_prefix("cargo run --release -- ").or_else(|| part.strip_prefix("dogiqa "))
