@@ -1,8 +1,12 @@
 //! Three brokers with three replicas of every topic, for the tests that kill brokers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::services::{Started, script_command};
+
+/// Clusters that run at a time. The tests of faults mostly wait, and take turns on them.
+const CLUSTERS: usize = 2;
 
 /// The running brokers.
 pub(crate) struct Cluster {
@@ -10,15 +14,20 @@ pub(crate) struct Cluster {
     is_whole: bool,
 }
 
-/// Returns the cluster, for one test at a time: a broker's fault affects all clients.
+/// Returns a cluster, for one test at a time: a broker's fault affects all clients.
 pub(crate) fn cluster() -> MutexGuard<'static, Cluster> {
-    static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let cluster = CLUSTER.get_or_init(|| {
+    static RUNNING: [OnceLock<Mutex<Cluster>>; CLUSTERS] = [const { OnceLock::new() }; CLUSTERS];
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let start = || {
         let nodes = Cluster::NODES.to_string();
         let script = Started::by("kafka.sh", &["--brokers", &nodes]);
         Mutex::new(Cluster { script, is_whole: true })
+    };
+    let free = RUNNING.iter().find_map(|cluster| cluster.get_or_init(start).try_lock().ok());
+    let guard = free.unwrap_or_else(|| {
+        let cluster = &RUNNING[TURN.fetch_add(1, Ordering::Relaxed) % CLUSTERS];
+        cluster.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
     });
-    let guard = cluster.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(guard.is_whole, "an earlier test failed while brokers were down");
     guard
 }
