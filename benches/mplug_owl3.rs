@@ -31,12 +31,13 @@ mod random_tensor;
 mod random_weights;
 #[path = "support/rating_prompt.rs"]
 mod rating_prompt;
+#[path = "support/torch_peer.rs"]
+mod torch_peer;
 
 use std::env;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
@@ -48,6 +49,7 @@ use dog_iqa::models::mplug_owl3::{
 use measure::{median, peak_mib, times};
 use qwen2::tokenizer_json;
 use rating_prompt::{RatingGigaFlop, paper_prompt};
+use torch_peer::TorchPeer;
 
 const BATCHES: [usize; 3] = [1, 4, 16];
 /// Token ids of the seven levels.
@@ -71,7 +73,7 @@ fn main() {
             continue;
         }
         println!("{}", bench.prediction(name));
-        let mut peer = (!is_named("alone")).then(|| Peer::start(name, &bench.prompt));
+        let mut peer = (!is_named("alone")).then(|| start_peer(name, &bench.prompt));
         for batch in BATCHES {
             bench.print_rows(name, batch, peer.as_mut());
         }
@@ -109,7 +111,7 @@ impl Bench {
 
     /// Prints the rows of a batch size. Ours and the peer alternate, so that a change of the
     /// machine's load affects both.
-    fn print_rows(&self, size: &str, batch: usize, mut peer: Option<&mut Peer>) {
+    fn print_rows(&self, size: &str, batch: usize, mut peer: Option<&mut TorchPeer>) {
         let rows = [Row::Plain, Row::Prefix, Row::Greedy];
         let mut ours = [const { Vec::new() }; 3];
         let (mut plain, mut greedy) = (Vec::new(), Vec::new());
@@ -120,8 +122,8 @@ impl Bench {
                 ours.push(self.seconds(*row, batch));
             }
             if let Some(peer) = &mut peer {
-                plain.push(peer.seconds("plain", batch));
-                greedy.push(peer.seconds("greedy", batch));
+                plain.push(peer.seconds(&format!("plain {batch}")));
+                greedy.push(peer.seconds(&format!("greedy {batch}")));
             }
         }
         let rate = |seconds: Vec<f64>| batch as f64 / median(seconds);
@@ -211,46 +213,10 @@ fn crops(batch: usize) -> Tensor {
     Tensor::from_vec(values, (batch, 3, 384, 384), &Device::Cpu).unwrap()
 }
 
-/// PyTorch in its own process, which waits while ours runs.
-struct Peer {
-    process: Child,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(size: &str, prompt: &Prompt) -> Self {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/mplug_owl3_torch.py");
-        let threads = std::thread::available_parallelism().unwrap().to_string();
-        let python = env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-        let (tokens, start) = (prompt.ids.len().to_string(), prompt.image_starts[0].to_string());
-        let mut process = Command::new(python)
-            .arg(script)
-            .args([size, &tokens, &start, &threads])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut answers = BufReader::new(process.stdout.take().unwrap());
-        let mut line = String::new();
-        answers.read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "the peer did not start");
-        Self { process, answers }
-    }
-
-    fn seconds(&mut self, row: &str, batch: usize) -> f64 {
-        writeln!(self.process.stdin.as_mut().unwrap(), "{row} {batch}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        line.trim().parse().unwrap_or_else(|_| panic!("the peer failed: {line}"))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        self.process.wait().unwrap();
-    }
+/// Starts PyTorch with a network of this size. It reads a row's name and a batch size in each line.
+fn start_peer(size: &str, prompt: &Prompt) -> TorchPeer {
+    let (tokens, start) = (prompt.ids.len().to_string(), prompt.image_starts[0].to_string());
+    TorchPeer::start("mplug_owl3_torch.py", &[size, &tokens, &start])
 }
 
 /// Writes a 2B with random weights in `bf16` and prints the peak memory of processes that only load

@@ -31,13 +31,14 @@ mod random_checkpoint;
 mod random_tensor;
 #[path = "../tests/support/random_weights.rs"]
 mod random_weights;
+#[path = "support/torch_peer.rs"]
+mod torch_peer;
 
 use std::collections::BTreeMap;
 use std::env;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Shape, Tensor};
@@ -59,6 +60,7 @@ use photo::photo;
 use qwen3_5_tokenizer::tokenizer_json;
 use random_checkpoint::write_sharded;
 use random_tensor::random;
+use torch_peer::TorchPeer;
 
 /// A row: width and height of the images, their number, and the runs of each program.
 #[derive(Clone, Copy)]
@@ -109,7 +111,8 @@ fn main() {
         "          row | ours, s | PyTorch, s | PyTorch / ours | scan, % of ours | peak memory, MiB"
     );
     let (model, _) = network(&config);
-    let mut peer = (!is_named("alone")).then(|| Peer::start(layers));
+    let mut peer = (!is_named("alone"))
+        .then(|| TorchPeer::start("qwen3_5_vl_torch.py", &[&layers.to_string()]));
     for row in rows {
         print_row(*row, &model, peer.as_mut());
     }
@@ -127,14 +130,15 @@ fn network(config: &Config) -> (Qwen3_5Vl, BTreeMap<String, Shape>) {
 }
 
 /// Prints a row. Ours and the peer alternate, so that a change of the machine's load affects both.
-fn print_row(row: Row, model: &Qwen3_5Vl, mut peer: Option<&mut Peer>) {
+fn print_row(row: Row, model: &Qwen3_5Vl, mut peer: Option<&mut TorchPeer>) {
     let (mut ours, mut theirs, mut scans) = (Vec::new(), Vec::new(), Vec::new());
     let images = images(row);
+    let Row { width, height, count, .. } = row;
     for _ in 0..row.runs {
         ours.extend(times(1, || rate(model, &images)));
         scans.extend(scan_seconds(model.config(), &images));
         if let Some(peer) = &mut peer {
-            theirs.push(peer.seconds(row));
+            theirs.push(peer.seconds(&format!("{width} {height} {count}")));
         }
     }
     let (ours, scan) = (median(ours), 100.0 * median(scans));
@@ -144,7 +148,6 @@ fn print_row(row: Row, model: &Qwen3_5Vl, mut peer: Option<&mut Peer>) {
         let theirs = median(theirs);
         (format!("{theirs:.3}"), format!("{:.2}", theirs / ours))
     };
-    let Row { width, height, count, .. } = row;
     let name = format!("{count} × {width}×{height}");
     let share = scan / ours;
     println!(
@@ -201,47 +204,6 @@ fn scan_seconds(config: &Config, images: &[Patches]) -> Vec<f64> {
             black_box(delta_rule(&qkv, &gates, &sequences, &memories, heads).unwrap());
         }
     })
-}
-
-/// PyTorch in its own process, which waits while ours runs.
-struct Peer {
-    process: Child,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(layers: usize) -> Self {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/qwen3_5_vl_torch.py");
-        let threads = std::thread::available_parallelism().unwrap().to_string();
-        let python = env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-        let mut process = Command::new(python)
-            .arg(script)
-            .args([layers.to_string(), threads])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut answers = BufReader::new(process.stdout.take().unwrap());
-        let mut line = String::new();
-        answers.read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "the peer did not start");
-        Self { process, answers }
-    }
-
-    fn seconds(&mut self, Row { width, height, count, .. }: Row) -> f64 {
-        writeln!(self.process.stdin.as_mut().unwrap(), "{width} {height} {count}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        line.trim().parse().unwrap_or_else(|_| panic!("the peer failed: {line}"))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        self.process.wait().unwrap();
-    }
 }
 
 /// Writes a 0.8B with random weights in `bf16` and a quantised copy. Prints the peak memory of
