@@ -78,16 +78,9 @@ impl Aggregator {
         at_ms: i64,
         now_ms: i64,
     ) -> Result<(), serde_json::Error> {
-        match EventRecord::parse(payload) {
-            Ok(event) => {
-                self.add_event_record(&event, at_ms, now_ms);
-                Ok(())
-            }
-            Err(error) => {
-                self.add_foreign(at_ms, now_ms);
-                Err(error)
-            }
-        }
+        let parsed = self.parse(payload, at_ms, now_ms)?;
+        self.add_event_record(&parsed, at_ms, now_ms);
+        Ok(())
     }
 
     pub(crate) fn add_event_record(&mut self, event: &EventRecord<'_>, at_ms: i64, now_ms: i64) {
@@ -134,16 +127,9 @@ impl Aggregator {
         at_ms: i64,
         now_ms: i64,
     ) -> Result<(), serde_json::Error> {
-        match EventRecord::parse(payload) {
-            Ok(event) => {
-                self.add_shadow_record(&event, at_ms, now_ms);
-                Ok(())
-            }
-            Err(error) => {
-                self.add_foreign(at_ms, now_ms);
-                Err(error)
-            }
-        }
+        let parsed = self.parse(payload, at_ms, now_ms)?;
+        self.add_shadow_record(&parsed, at_ms, now_ms);
+        Ok(())
     }
 
     pub(crate) fn add_shadow_record(&mut self, event: &EventRecord<'_>, at_ms: i64, now_ms: i64) {
@@ -202,6 +188,16 @@ impl Aggregator {
             Some(bucket) => bucket.foreign += 1,
             None => self.too_old += 1,
         }
+    }
+
+    /// Parses an event. Counts a payload that is none as foreign.
+    fn parse<'a>(
+        &mut self,
+        payload: &'a [u8],
+        at_ms: i64,
+        now_ms: i64,
+    ) -> Result<EventRecord<'a>, serde_json::Error> {
+        EventRecord::parse(payload).inspect_err(|_| self.add_foreign(at_ms, now_ms))
     }
 
     /// Slides the windows. Returns the time at which the answer counts.
